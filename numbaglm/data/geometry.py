@@ -1,0 +1,132 @@
+"""Where voxels lie: mask, affine, flat indices and neighbourhoods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.errors import InputError, MaskError, invalid
+
+CONNECTIVITIES = (6, 18, 26)
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The grid of a cohort and the voxels of it that are analysed.
+
+    Attributes
+    ----------
+    mask
+        (nx, ny, nz) bool, C-contiguous. In-mask vectors follow its C order.
+    affine
+        (4, 4) float64, voxel indices to mm.
+    """
+
+    mask: NDArray[np.bool_]
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        mask = np.ascontiguousarray(self.mask, dtype=bool)
+        affine = np.array(self.affine, dtype=np.float64)
+        if mask.ndim != 3:
+            raise MaskError(f"The mask must have 3 dimensions, but it has shape {mask.shape}.")
+        if not mask.any():
+            raise MaskError(
+                f"The mask {mask.shape} holds no voxel: nothing is left to analyse. "
+                "Check the mask, and the maps for NaN."
+            )
+        if affine.shape != (4, 4):
+            raise InputError(invalid("affine", affine.shape, "a (4, 4) matrix from voxel indices to mm"))
+        mask.flags.writeable = False
+        affine.flags.writeable = False
+        object.__setattr__(self, "mask", mask)
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the grid."""
+        nx, ny, nz = self.mask.shape
+        return nx, ny, nz
+
+    @cached_property
+    def n_voxels(self) -> int:
+        """Number of voxels in the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    @cached_property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel in mm3."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @cached_property
+    def voxel_sizes(self) -> NDArray[np.float64]:
+        """(3,) edge lengths of a voxel in mm."""
+        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+
+    @cached_property
+    def ijk(self) -> NDArray[np.intp]:
+        """(n_voxels, 3) voxel indices of the mask, in C order."""
+        return np.argwhere(self.mask)
+
+    @property
+    def padded_shape(self) -> tuple[int, int, int]:
+        """Shape of the grid with a border of one voxel on every side."""
+        nx, ny, nz = self.shape
+        return nx + 2, ny + 2, nz + 2
+
+    @cached_property
+    def padded_index(self) -> NDArray[np.int32]:
+        """(n_voxels,) flat index of each voxel in the padded grid, increasing.
+
+        With a border on every side a neighbour is an offset away and never wraps to the next row.
+        """
+        _, ny, nz = self.padded_shape
+        i, j, k = self.ijk.T + 1
+        return ((i * ny + j) * nz + k).astype(np.int32)
+
+    def neighbour_offsets(self, connectivity: int) -> NDArray[np.int64]:
+        """All neighbours of a voxel as offsets in the padded grid, increasing.
+
+        Parameters
+        ----------
+        connectivity
+            6 (faces), 18 (faces and edges) or 26 (faces, edges and corners).
+
+        Returns
+        -------
+        (connectivity,) offsets; the first half points to voxels that come before in C order.
+        """
+        if connectivity not in CONNECTIVITIES:
+            raise InputError(invalid("connectivity", connectivity, "6, 18 or 26"))
+        reach = {6: 1, 18: 2, 26: 3}[connectivity]
+        steps = np.array([(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)])
+        distance = np.abs(steps).sum(axis=1)
+        steps = steps[(distance > 0) & (distance <= reach)]
+        _, ny, nz = self.padded_shape
+        return np.sort(steps @ np.array([ny * nz, nz, 1])).astype(np.int64)
+
+    def coordinates(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
+        """(k, 3) mm coordinates of the in-mask voxels numbered ``voxels``."""
+        return self.ijk[voxels] @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def unmask(self, vector: NDArray[np.generic], fill: float = 0.0) -> NDArray[np.generic]:
+        """Put an in-mask vector (n_voxels,) or rows (k, n_voxels) back on the grid.
+
+        Returns
+        -------
+        (nx, ny, nz), or (nx, ny, nz, k) for rows; ``fill`` outside the mask.
+        """
+        if vector.shape[-1] != self.n_voxels or vector.ndim > 2:
+            raise InputError(
+                invalid("vector", vector.shape, f"({self.n_voxels},) or (k, {self.n_voxels}), the mask's voxels")
+            )
+        volume = np.full(self.shape + vector.shape[:-1], fill, dtype=vector.dtype)
+        volume[self.mask] = vector.T
+        return volume
+
+    def same_grid(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> bool:
+        """Whether another image lies on this grid (same shape, affine equal to within 1e-3 mm)."""
+        return tuple(shape) == self.shape and bool(np.allclose(affine, self.affine, rtol=0, atol=1e-3))

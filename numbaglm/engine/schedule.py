@@ -1,0 +1,151 @@
+"""The one user of Dask: independent tasks on threads or on a cluster, with progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+
+def n_cores() -> int:
+    """Cores this process may use (not those that the machine has)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def active_client(client: Any | None) -> Any | None:
+    """The client given, or the `distributed` client that is active, or None for threads."""
+    if client is not None:
+        return client
+    from dask.base import get_scheduler
+
+    try:
+        from distributed import default_client
+    except ImportError:  # pragma: no cover - distributed comes with our dependencies
+        return None
+    try:
+        return default_client() if get_scheduler() is not None else None
+    except ValueError:
+        return None
+
+
+def run_tasks(
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    *,
+    label: str,
+    unit: str = "task",
+    weights: Sequence[int] | None = None,
+    client: Any | None = None,
+    n_workers: int | None = None,
+    progress: bool = False,
+    on_result: Callable[[int, Any], None] | None = None,
+) -> list[Any]:
+    """Call ``function(*arguments[i])`` for every i, in parallel, and return the results in order.
+
+    Parameters
+    ----------
+    function
+        What to run. It must be importable by name where a cluster's workers are to run it, and must release
+        the GIL to gain from threads.
+    arguments
+        One tuple of arguments a task.
+    label, unit, weights, progress
+        Progress bar: its title, what it counts, how many of them each task is worth, whether to show it.
+    client
+        A `distributed` client; None runs on Dask's threads.
+    n_workers
+        Threads to use without a client; all cores by default.
+    on_result
+        Called in this process as ``on_result(i, result)`` as each task ends.
+
+    Raises
+    ------
+    Whatever the first failing task raised; tasks that have not begun are then not run.
+    """
+    weights = [1] * len(arguments) if weights is None else list(weights)
+    results: list[Any] = [None] * len(arguments)
+    with tqdm(total=sum(weights), desc=label, unit=unit, unit_scale=sum(weights) > 9999, disable=not progress) as bar:
+        runner = _on_threads(n_workers) if client is None else _on_cluster(client)
+        for index, result in runner(function, arguments):
+            results[index] = result
+            if on_result is not None:
+                on_result(index, result)
+            bar.update(weights[index])
+    return results
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Hold BLAS to one thread: the parallelism is ours, over tasks."""
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+Runner = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[tuple[int, Any]]]
+
+
+def _on_threads(n_workers: int | None) -> Runner:
+    def run(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        import queue
+        import threading
+
+        import dask
+        from dask.callbacks import Callback
+
+        done: queue.SimpleQueue[tuple[int, Any] | BaseException | None] = queue.SimpleQueue()
+        stop = threading.Event()
+
+        def one(index: int) -> None:
+            if not stop.is_set():
+                done.put((index, function(*arguments[index])))
+
+        def drive() -> None:
+            try:
+                tasks = [dask.delayed(one, pure=False)(index) for index in range(len(arguments))]
+                with Callback():
+                    dask.compute(*tasks, scheduler="threads", num_workers=n_workers or n_cores())
+            except BaseException as error:
+                done.put(error)
+            else:
+                done.put(None)
+
+        with single_threaded_blas():
+            driver = threading.Thread(target=drive, name="numbaglm-tasks", daemon=True)
+            driver.start()
+            try:
+                while (item := done.get()) is not None:
+                    if isinstance(item, BaseException):
+                        raise item
+                    yield item
+            finally:
+                stop.set()
+                driver.join()
+
+    return run
+
+
+def _call_on_worker(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    with single_threaded_blas():
+        return function(*arguments)
+
+
+def _on_cluster(client: Any) -> Runner:
+    def run(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        from distributed import as_completed
+
+        futures = [
+            client.submit(partial(_call_on_worker, function), args, pure=False) for args in arguments
+        ]
+        number = {future.key: index for index, future in enumerate(futures)}
+        try:
+            for future, result in as_completed(futures, with_results=True):
+                yield number[future.key], result
+        finally:
+            client.cancel(futures)
+
+    return run

@@ -1,0 +1,81 @@
+"""One tree of errors under `NumbaglmError`.
+
+Each is also the builtin that it is, so that ``except ValueError`` and ``except FileNotFoundError`` go on
+working. Every message says what was wrong, where, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+
+class NumbaglmError(Exception):
+    """Everything that numbaglm raises on purpose."""
+
+
+class InputError(NumbaglmError, ValueError):
+    """A parameter has a value that is not allowed."""
+
+
+class MissingFileError(NumbaglmError, FileNotFoundError):
+    """A file that was named does not exist."""
+
+
+class ImageError(NumbaglmError, ValueError):
+    """An image can't be read, or is not what is needed."""
+
+
+class GridError(ImageError):
+    """Two images lie on different grids (shape or affine)."""
+
+
+class MaskError(NumbaglmError, ValueError):
+    """A mask is empty, or leaves no voxel to analyse."""
+
+
+class DesignError(NumbaglmError, ValueError):
+    """A design matrix can't be used."""
+
+
+class ContrastError(DesignError):
+    """A contrast names no column, has the wrong length, or is not estimable."""
+
+
+class ShufflingError(DesignError):
+    """The design or its exchangeability blocks allow no valid test by shuffling."""
+
+
+class StoreError(NumbaglmError, RuntimeError):
+    """A cohort or a run on disk is incomplete, damaged, or of another making."""
+
+
+class OutputExistsError(NumbaglmError, FileExistsError):
+    """The place to write to is taken."""
+
+
+class OutputError(NumbaglmError, OSError):
+    """Something could not be written (permission, disk full)."""
+
+
+class MissingExtraError(NumbaglmError, ImportError):
+    """An optional package is needed and is not installed."""
+
+
+class NumbaglmWarning(UserWarning):
+    """Something worth knowing that stops nothing."""
+
+
+def invalid(parameter: str, received: object, allowed: str, fix: str = "") -> str:
+    """Compose the message of a refused value.
+
+    Parameters
+    ----------
+    parameter
+        Name of the parameter, as the caller wrote it.
+    received
+        The value received.
+    allowed
+        What is allowed, after "Allowed:".
+    fix
+        What to do about it, a whole sentence.
+    """
+    message = f"Invalid value for '{parameter}': got {received!r}. Allowed: {allowed}."
+    return f"{message} {fix}" if fix else message
