@@ -11,10 +11,30 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from numbaglm.errors import InputError, invalid
+
 
 def n_cores() -> int:
     """Cores this process may use (not those that the machine has)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_limit(limit: int | str | None, share: float) -> int:
+    """Bytes of a limit: a number, a string like "8GB", or None for a share of what is free now."""
+    if limit is None:
+        import psutil
+
+        return int(psutil.virtual_memory().available * share)
+    from dask.utils import parse_bytes
+
+    allowed = 'a number of bytes above 0, or a string such as "8GB"'
+    try:
+        n_bytes = int(parse_bytes(limit))
+    except (ValueError, TypeError) as error:
+        raise InputError(invalid("memory_limit", limit, allowed)) from error
+    if n_bytes <= 0:
+        raise InputError(invalid("memory_limit", limit, allowed))
+    return n_bytes
 
 
 def active_client(client: Any | None) -> Any | None:
@@ -101,8 +121,13 @@ def _on_threads(n_workers: int | None) -> Runner:
         stop = threading.Event()
 
         def one(index: int) -> None:
-            if not stop.is_set():
+            if stop.is_set():
+                return
+            try:
                 done.put((index, function(*arguments[index])))
+            except BaseException as error:  # told to the caller, once the tasks beside it have ended
+                stop.set()
+                done.put(error)
 
         def drive() -> None:
             try:

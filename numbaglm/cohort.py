@@ -1,0 +1,359 @@
+"""The cohort: subject maps, checked, smoothed, masked and stored once, read many times.
+
+`Cohort.create` streams the maps to disk, a block of subjects a task, and goes on where it stopped if it was
+killed; `Cohort.from_maps` does the same into memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.data.conversion import (
+    Base,
+    Inputs,
+    check_block,
+    differences,
+    parse_additions,
+    parse_inputs,
+)
+from numbaglm.data.geometry import Geometry
+from numbaglm.data.images import mask_image, to_image
+from numbaglm.data.store import CohortStore, Header, bytes_on_disk, choose_chunks, status
+from numbaglm.data.tables import OWN_COLUMNS
+from numbaglm.data.writer import CohortWriter, remove, writing
+from numbaglm.engine.convert import Conversion
+from numbaglm.engine.schedule import active_client
+from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError, invalid
+
+log = logging.getLogger("numbaglm")
+
+
+class Cohort:
+    """Maps of several subjects on one grid, ready to be analysed.
+
+    Make one with `Cohort.create` (on disk), `Cohort.open` or `Cohort.from_maps` (in memory).
+
+    Attributes
+    ----------
+    store
+        The data: `numbaglm.data.store.CohortStore`.
+    """
+
+    def __init__(self, store: CohortStore) -> None:
+        self.store = store
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        maps: Any,
+        mask: Any = None,
+        smoothing_fwhm: Any = None,
+        subjects: Sequence[str] | None = None,
+        covariates: Any = None,
+        *,
+        overwrite: bool = False,
+        progress: bool = False,
+        client: Any = None,
+        n_workers: int | None = None,
+    ) -> Cohort:
+        """Convert maps to a cohort on disk.
+
+        If it was stopped, the same call goes on where it was: what is stored is checked and kept.
+
+        Parameters
+        ----------
+        path
+            Folder to create.
+        maps
+            A list, tuple or Series of paths or 3D nibabel images; one 4D image or the path of one; or a
+            DataFrame with columns ``subject_label`` and ``effects_map_path``, which is sorted by label.
+        mask
+            Image, or its path: voxels that are finite and not 0. Those where a map is NaN or infinite, or
+            where all maps are equal, leave it; 0 counts as data. None takes the voxels that are finite and
+            not 0 in every map, and not equal in all. `report` tells how many were left out, and why.
+        smoothing_fwhm
+            Width in mm of a Gaussian, one or three (x, y, z). What is not finite is 0 to it; the mask is
+            judged on the maps as they are, before smoothing.
+        subjects
+            (n_subjects,) labels; from the DataFrame or the file names by default.
+        covariates
+            DataFrame, or a .tsv or .csv file, a row a subject: matched by participant_id or subject_label (or
+            a first column of text) if maps and table have labels, by order otherwise.
+        overwrite
+            Replace the cohort that is there, finished or not. Nothing but a cohort is ever replaced.
+        progress
+            Show a progress bar.
+        client, n_workers
+            A `distributed` client (the active one by default), or the number of threads without one.
+
+        Raises
+        ------
+        InputError, MissingFileError, ImageError, GridError, MaskError
+            If the maps, the mask or the tables can't be used; nothing is left behind.
+        OutputExistsError
+            If something else, or a half-written cohort with other arguments, is at ``path``.
+        OutputError
+            If it can't be written. Once the disk has room again, the same call goes on.
+        """
+        location = _place(path)
+        state = status(location)
+        _check_free(location, state, overwrite)
+        inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True)
+        run = Conversion(None if inputs.in_memory else active_client(client), n_workers, progress)
+        writer = _resumed(location, inputs) if state == "writing" and not overwrite else None
+        if writer is not None:
+            return cls(run.convert(writer, inputs))
+        header, hold = run.survey(inputs)
+        remove(location)
+        return cls(run.convert(CohortWriter.create(location, header), inputs, hold))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Cohort:
+        """Open a cohort on disk.
+
+        Raises
+        ------
+        MissingFileError, StoreError
+            If there is none, or if it is half-written, damaged, or of a newer numbaglm.
+        """
+        location = _place(path)
+        before = Path(f"{location}.before-append")
+        if before.exists() and not Path(location).exists():
+            before.rename(location)  # an append was killed between its last two steps
+        return cls(CohortStore.open(location))
+
+    @classmethod
+    def from_maps(
+        cls,
+        maps: Any,
+        mask: Any = None,
+        smoothing_fwhm: Any = None,
+        subjects: Sequence[str] | None = None,
+        covariates: Any = None,
+        *,
+        progress: bool = False,
+        n_workers: int | None = None,
+    ) -> Cohort:
+        """Make a cohort in memory; the arguments are those of `create`."""
+        inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=False)
+        run = Conversion(None, n_workers, progress)
+        header, hold = run.survey(inputs)
+        return cls(run.convert(CohortWriter.create(None, header), inputs, hold))
+
+    def append(
+        self,
+        more_maps: Any,
+        covariates: Any = None,
+        *,
+        subjects: Sequence[str] | None = None,
+        progress: bool = False,
+        client: Any = None,
+        n_workers: int | None = None,
+    ) -> Cohort:
+        """Add subjects. The cohort is rewritten beside the old one, which stays whole until the new one is.
+
+        Smoothing and the rule of the mask are the cohort's. Voxels that the new maps lack leave the mask;
+        voxels that left it before do not come back (create a new cohort from all maps for that).
+
+        Parameters
+        ----------
+        more_maps, subjects, covariates
+            As in `create`; the columns of the covariates must be the cohort's.
+        progress, client, n_workers
+            As in `create`.
+
+        Returns
+        -------
+        This cohort, which now holds the old and the new subjects.
+        """
+        inputs = parse_additions(self.store, more_maps, subjects, covariates)
+        client = None if inputs.in_memory or self.store.location is None else active_client(client)
+        run = Conversion(client, n_workers, progress)
+        header, hold, base = run.survey_additions(self.store, inputs)
+        if self.store.location is None:
+            self.store = run.convert(CohortWriter.create(None, header), inputs, hold, base)
+            return self
+        self.store = _append_beside(self.store.location, header, inputs, run, hold, base)
+        return self
+
+    def verify(self, *, progress: bool = False, client: Any = None, n_workers: int | None = None) -> None:
+        """Read everything again and compare it with the hashes.
+
+        Raises
+        ------
+        StoreError
+            Naming the subjects whose data is damaged or gone.
+        """
+        rows = self.store.chunks[0] if self.store.location else choose_chunks(*self.store.data.shape)[0]
+        n = self.n_subjects
+        blocks = [(self.store, start, min(start + rows, n)) for start in range(0, n, rows)]
+        run = Conversion(None if self.store.location is None else active_client(client), n_workers, progress)
+        wrong = [number for block in run.tasks(check_block, blocks, "verify") for number in block]
+        if wrong:
+            names = ", ".join(self.subjects[number] for number in wrong)
+            raise StoreError(
+                f"The cohort {self.store.location} is damaged: the data of {len(wrong)} of {n} subjects is "
+                f"not what was stored ({names}). Create it again from the maps."
+            )
+
+    def info(self) -> dict[str, Any]:
+        """Return what there is to know about the cohort, as a dict."""
+        store = self.store
+        on_disk = None if store.location is None else bytes_on_disk(store.location)
+        return {
+            "location": store.location,
+            "n_subjects": store.n_subjects,
+            "n_voxels": store.n_voxels,
+            "grid": store.geometry.shape,
+            "voxel_sizes_mm": tuple(float(size) for size in store.geometry.voxel_sizes),
+            "smoothing_fwhm": store.smoothing_fwhm,
+            "mask_rule": store.header.mask_rule,
+            "covariates": list(self.covariates.columns),
+            "chunks": store.chunks,
+            "bytes": store.n_subjects * store.n_voxels * 4,
+            "bytes_on_disk": on_disk,
+            "fingerprint": store.fingerprint,
+            "report": list(store.report),
+        }
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of maps."""
+        return self.store.n_subjects
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels in the mask."""
+        return self.store.n_voxels
+
+    @property
+    def geometry(self) -> Geometry:
+        """Grid and mask."""
+        return self.store.geometry
+
+    @property
+    def mask_img(self) -> Any:
+        """The mask as a uint8 image."""
+        return mask_image(self.geometry)
+
+    @property
+    def subjects(self) -> list[str]:
+        """(n_subjects,) labels."""
+        return list(self.store.subjects["subject_label"])
+
+    @property
+    def covariates(self) -> pd.DataFrame:
+        """Covariates, a row a subject, indexed by label; without columns if there are none."""
+        table = self.store.subjects.set_index("subject_label")
+        return table.drop(columns=[name for name in OWN_COLUMNS if name in table.columns])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of data, mask and affine; see `CohortStore.fingerprint`."""
+        return self.store.fingerprint
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """Sentences on what was left out, and why."""
+        return self.store.report
+
+    def to_nifti(self, subject: int | str) -> Any:
+        """Return a subject's map, by number or label, as it is analysed: smoothed, 0 outside the mask."""
+        labels = self.subjects
+        if isinstance(subject, str):
+            if labels.count(subject) != 1:
+                raise InputError(invalid("subject", subject, f"a number or a label, such as {labels[0]!r}"))
+            number = labels.index(subject)
+        elif -len(labels) <= subject < len(labels):
+            number = int(subject) % len(labels)
+        else:
+            raise InputError(invalid("subject", subject, f"a label, or a number below {len(labels)}"))
+        return to_image(self.geometry, self.store.read_subjects(number, number + 1)[0])
+
+    def __repr__(self) -> str:
+        smoothing = (
+            f", smoothed {self.store.smoothing_fwhm} mm" if self.store.smoothing_fwhm is not None else ""
+        )
+        grid = " x ".join(str(length) for length in self.geometry.shape)
+        return (
+            f"<Cohort: {self.n_subjects} subjects x {self.n_voxels:,} voxels of a {grid} grid{smoothing}, "
+            f"{self.store.location or 'in memory'}>"
+        )
+
+
+def _place(path: str | os.PathLike[str]) -> str:
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(invalid("path", path, "the path of a folder"))
+    if "://" in str(path):
+        raise InputError(
+            invalid("path", str(path), "a folder on disk", "Object stores are not supported yet.")
+        )
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() follows links
+
+
+def _check_free(location: str, state: str, overwrite: bool) -> None:
+    """Refuse early what can't be written to; touches nothing."""
+    if state == "other":
+        raise OutputExistsError(
+            f"{location} exists and is not a numbaglm cohort: it is left alone. Choose another path."
+        )
+    if state == "complete" and not overwrite:
+        raise OutputExistsError(
+            f"{location} holds a cohort already. Open it with Cohort.open, add to it with append, choose "
+            "another path, or pass overwrite=True."
+        )
+    parent = Path(location).parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"The cohort {location} can't be written: {parent} is not a folder that may be written to."
+        )
+
+
+def _resumed(location: str, inputs: Inputs) -> CohortWriter | None:
+    writer = CohortWriter.resume(location)
+    if writer is None:
+        return None
+    differing = differences(writer.header, inputs)
+    if differing:
+        raise OutputExistsError(
+            f"{location} is half-written with other arguments: {'; '.join(differing)}. Repeat the call as it "
+            "was to go on, or pass overwrite=True to start anew."
+        )
+    log.info("%s is half-written: going on where it stopped.", location)
+    return writer
+
+
+def _append_beside(
+    location: str,
+    header: Header,
+    inputs: Inputs,
+    run: Conversion,
+    hold: NDArray[np.float32] | None,
+    base: Base,
+) -> CohortStore:
+    """Write the extended cohort next to the old one, then let it take its place."""
+    beside, before = f"{location}.appending", Path(f"{location}.before-append")
+    remove(beside)
+    try:
+        run.convert(CohortWriter.create(beside, header), inputs, hold, base)
+        with writing(location):
+            remove(before)
+            Path(location).rename(before)
+            Path(beside).rename(location)
+    except BaseException:
+        if Path(location).exists():
+            remove(beside)
+        raise
+    remove(before)
+    return CohortStore.open(location)

@@ -1,0 +1,169 @@
+"""Which voxels of a cohort's maps can be analysed, and why the others can't."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.errors import MaskError
+
+# A map that alone costs more than this share of the voxels is worth a warning.
+_COSTLY = 0.05
+
+
+@dataclass(eq=False)
+class Survey:
+    """What a number of maps hold at each of k places. Surveys of different maps of a cohort add up.
+
+    Attributes
+    ----------
+    n_nonfinite, n_zero
+        (k,) how many maps are NaN or infinite there, and exactly 0.
+    absent
+        (k,) sum of the numbers of the maps that lack a value there: where just one lacks it, its number.
+    low, high
+        (k,) least and greatest value.
+    nonfinite_in, zero_in
+        (n_subjects,) how many places are NaN or infinite, and 0, in each map.
+    """
+
+    n_nonfinite: NDArray[np.int32]
+    n_zero: NDArray[np.int32]
+    absent: NDArray[np.int64]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    nonfinite_in: NDArray[np.int64]
+    zero_in: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, n_places: int, n_subjects: int) -> Survey:
+        """Begin a survey, of no map."""
+        return cls(
+            np.zeros(n_places, np.int32),
+            np.zeros(n_places, np.int32),
+            np.zeros(n_places, np.int64),
+            np.full(n_places, np.inf, np.float32),
+            np.full(n_places, -np.inf, np.float32),
+            np.zeros(n_subjects, np.int64),
+            np.zeros(n_subjects, np.int64),
+        )
+
+    def add(self, number: int, values: NDArray[np.float32], zero_is_missing: bool) -> None:
+        """Add the map of subject ``number``: (k,) values."""
+        nonfinite = ~np.isfinite(values)
+        zero = values == 0
+        self.n_nonfinite += nonfinite
+        self.n_zero += zero
+        self.absent += np.multiply(nonfinite | zero if zero_is_missing else nonfinite, number, dtype=np.int64)
+        np.fmin(self.low, values, out=self.low)
+        np.fmax(self.high, values, out=self.high)
+        self.nonfinite_in[number] = np.count_nonzero(nonfinite)
+        self.zero_in[number] = np.count_nonzero(zero)
+
+    def merge(self, other: Survey) -> None:
+        """Add the maps of another survey."""
+        for field in fields(self):
+            if field.name not in ("low", "high"):
+                mine = getattr(self, field.name)
+                mine += getattr(other, field.name)
+        np.fmin(self.low, other.low, out=self.low)
+        np.fmax(self.high, other.high, out=self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The places that stay, and what there is to say about the others.
+
+    Attributes
+    ----------
+    keep
+        (k,) bool.
+    report
+        Sentences: how many are left out, and why.
+    warnings
+        Sentences on single maps that cost many voxels.
+    """
+
+    keep: NDArray[np.bool_]
+    report: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def judge(
+    survey: Survey,
+    labels: Sequence[str],
+    *,
+    zero_is_missing: bool,
+    drop_constant: bool = True,
+    places: str = "grid",
+) -> Verdict:
+    """Decide which places stay: those where no map lacks a value and where the maps differ.
+
+    Parameters
+    ----------
+    survey
+        Of all maps.
+    labels
+        (n_subjects,) what to call the maps.
+    zero_is_missing
+        Whether exactly 0 means "no value", beside NaN and infinity.
+    drop_constant
+        Whether places with the same value in all maps leave.
+    places
+        What the places are called: "grid" or "mask".
+
+    Raises
+    ------
+    MaskError
+        If none stays; it tells the counts and the map that costs most.
+    """
+    n = len(labels)
+    n_missing = survey.n_nonfinite + survey.n_zero if zero_is_missing else survey.n_nonfinite
+    missing_in = survey.nonfinite_in + survey.zero_in if zero_is_missing else survey.nonfinite_in
+    nowhere = n_missing == n
+    nonfinite = (survey.n_nonfinite > 0) & ~nowhere
+    zero = (n_missing > 0) & ~nowhere & ~nonfinite
+    constant = (n_missing == 0) & (survey.low == survey.high) & drop_constant
+    all_zero = constant & (survey.low == 0)
+    keep = (n_missing == 0) & ~constant
+
+    lost_in = missing_in - np.count_nonzero(nowhere)
+    worst = int(np.argmax(lost_in))
+    worst_text = f" (most of them in {labels[worst]}: {lost_in[worst]:,})" if lost_in[worst] else ""
+    lacking = "NaN, infinite or 0" if zero_is_missing else "NaN or infinite"
+    reasons = [
+        (nowhere, f"{lacking} in every map"),
+        (nonfinite, "NaN or infinite in at least one map, not in all"),
+        (zero, "0 in at least one map, not in all"),
+        (all_zero, "0 in every map"),
+        (constant & ~all_zero, "the same value in every map"),
+    ]
+    counts = [f"{np.count_nonzero(which):,} are {text}" for which, text in reasons if which.any()]
+    total = len(keep)
+    n_out = total - int(np.count_nonzero(keep))
+    if n_out == total:
+        raise MaskError(
+            f"No voxel is left to analyse: of {total:,} {places} voxels "
+            + ", ".join(counts)
+            + f"{worst_text}. "
+            "Check the maps, leave out those that cover too little, or pass a mask= that all maps cover."
+        )
+    report = [f"{n_out:,} of {total:,} {places} voxels are left out: " + ", ".join(counts) + f"{worst_text}."]
+    return Verdict(keep, tuple(report) if n_out else (), _costly_maps(survey, n_missing, keep, labels))
+
+
+def _costly_maps(
+    survey: Survey, n_missing: NDArray[np.int32], keep: NDArray[np.bool_], labels: Sequence[str]
+) -> tuple[str, ...]:
+    """Warn of each map without which the mask would be much larger."""
+    alone = np.bincount(survey.absent[n_missing == 1], minlength=len(labels))
+    n_kept = int(np.count_nonzero(keep))
+    return tuple(
+        f"{label} alone costs {cost:,} voxels ({cost / (n_kept + cost):.0%} of those that the other maps "
+        "share): check it, or leave it out."
+        for label, cost in zip(labels, alone, strict=True)
+        if cost > _COSTLY * (n_kept + cost)
+    )

@@ -1,0 +1,277 @@
+"""Permuted statistics of a voxel block: one product, one pass over it while it is in the cache.
+
+Every statistic here is a small quadratic form of ``W_i E`` (Winkler et al. 2014): the rows of W_i are the few
+rows of an orthonormal basis of the design, shuffled; the columns of E are the voxels, residualised and of unit
+length. Of them the *score* is made, a monotone function of the statistic that costs less:
+
+- t: the (partial) correlation, ``r_x / sqrt(1 - |r_z|^2)``, signed;
+- F: the share of variance, ``|r_x|^2 / (1 - |r_z|^2)``,
+
+with r_x the products of the rows of interest and r_z those of the nuisance rows that shuffling moves.
+Voxels come in tiles of a fixed width and shufflings in batches of a fixed height, both counted from the start
+of the run, so that the products are the same numbers wherever a block or a task begins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.kernels._jit import kernel
+
+TILE = 1024
+"""Voxels a tile: with a batch of scores it stays in the second-level cache."""
+
+_SEGMENT = 64  # a stretch of a row whose maximum tells whether a voxel in it is above the threshold
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.signedinteger]
+
+
+@kernel
+def shuffle_rows(basis: Floats, index: NDArray[np.int32], sign: NDArray[np.int8], out: Floats) -> None:
+    """Rows of W_i = U' P_i for a batch of shufflings.
+
+    Parameters
+    ----------
+    basis
+        (n_rows, n_subjects) U', rows of interest first.
+    index, sign
+        (n_batch, n_subjects); shuffling b maps E to ``sign[b, r] * E[index[b, r]]``.
+    out
+        (n_rows * n_batch, n_subjects), filled: row ``k * n_batch + b`` is row k of shuffling b. Rows past
+        ``n_rows * n_batch`` of a larger array are left alone.
+    """
+    n_rows, n_subjects = basis.shape
+    n_batch = index.shape[0]
+    height = out.shape[0] // n_rows
+    for b in range(n_batch):
+        for k in range(n_rows):
+            row = out[k * height + b]
+            for r in range(n_subjects):
+                row[index[b, r]] = sign[b, r] * basis[k, r]
+
+
+@kernel
+def _combine(scores: Floats, n_batch: int, n_rows: int, n_interest: int, is_t: bool, width: int) -> None:
+    """Make scores of products, in place: they land in the first n_batch rows."""
+    height = scores.shape[0] // n_rows
+    tiny = np.finfo(scores.dtype).eps
+    for b in range(n_batch):
+        for v in range(width):
+            left = scores.dtype.type(1.0)
+            for k in range(n_interest, n_rows):
+                left -= scores[k * height + b, v] ** 2
+            left = max(left, tiny)
+            if is_t:
+                scores[b, v] = scores[b, v] / np.sqrt(left)
+            else:
+                total = scores[b, v] ** 2
+                for k in range(1, n_interest):
+                    total += scores[k * height + b, v] ** 2
+                scores[b, v] = total / left
+
+
+@kernel
+def tile_scores(
+    weights: Floats, tile: Floats, n_batch: int, n_rows: int, n_interest: int, is_t: bool, out: Floats
+) -> None:
+    """Scores of a batch of shufflings on a tile of voxels.
+
+    Parameters
+    ----------
+    weights
+        (n_rows * height, n_subjects) from `shuffle_rows`.
+    tile
+        (n_subjects, TILE) residuals of unit length, zero past the last voxel.
+    n_batch
+        Shufflings that are there, at most ``height``.
+    n_rows, n_interest, is_t
+        Rows a shuffling, how many of them are of interest, and whether the score is signed.
+    out
+        (n_rows * height, TILE) scratch; its first ``n_batch`` rows hold the scores.
+    """
+    np.dot(weights, tile, out)
+    if n_rows > 1 or not is_t:
+        _combine(out, n_batch, n_rows, n_interest, is_t, tile.shape[1])
+
+
+@kernel
+def order_keys(scores: Floats, two_sided: bool, keys: Integers) -> None:
+    """Integers ordered as the scores are (as their absolute values are, if two-sided).
+
+    The bits of a positive float, read as an integer of its width, are ordered as the floats are; those of a
+    negative one the other way round. Maxima of integers vectorise, where those of floats must mind NaN.
+
+    Parameters
+    ----------
+    scores
+        (n,) float32 or float64.
+    keys
+        (n,) int32 or int64, of the same width, filled.
+    """
+    bits = scores.view(keys.dtype)
+    top = bits.dtype.type(np.iinfo(keys.dtype).max)
+    for v in range(scores.shape[0]):
+        key = bits[v]
+        if two_sided:
+            key &= top
+        elif key < 0:
+            key ^= top
+        keys[v] = key
+
+
+@kernel
+def _scan_abs(
+    bits: Integers, reference: Integers, counts: NDArray[np.int32], threshold: int, found: NDArray[np.int32]
+) -> tuple[int, int]:
+    """One row, two-sided: its maximum, the counts of exceedance, and where it reaches the threshold."""
+    top = bits.dtype.type(np.iinfo(bits.dtype).max)
+    best = bits.dtype.type(0)
+    n_found = 0
+    for start in range(0, bits.shape[0], _SEGMENT):
+        stop = start + _SEGMENT
+        b, r, c = bits[start:stop], reference[start:stop], counts[start:stop]
+        highest = bits.dtype.type(0)
+        for j in range(_SEGMENT):
+            key = b[j] & top
+            highest = key if key > highest else highest
+            c[j] += np.int32(key >= r[j])
+        best = max(best, highest)
+        if highest >= threshold:
+            for j in range(_SEGMENT):
+                if (b[j] & top) >= threshold:
+                    found[n_found] = start + j
+                    n_found += 1
+    return best, n_found
+
+
+@kernel
+def _scan_signed(
+    bits: Integers, reference: Integers, counts: NDArray[np.int32], threshold: int, found: NDArray[np.int32]
+) -> tuple[int, int]:
+    """One row, one-sided; as `_scan_abs`, its twin because a branch in the loop would keep it scalar."""
+    top = bits.dtype.type(np.iinfo(bits.dtype).max)
+    last = bits.dtype.type(8 * bits.itemsize - 1)
+    best = bits.dtype.type(-top)
+    n_found = 0
+    for start in range(0, bits.shape[0], _SEGMENT):
+        stop = start + _SEGMENT
+        b, r, c = bits[start:stop], reference[start:stop], counts[start:stop]
+        highest = bits.dtype.type(-top)
+        for j in range(_SEGMENT):
+            key = b[j] ^ ((b[j] >> last) & top)
+            highest = key if key > highest else highest
+            c[j] += np.int32(key >= r[j])
+        best = max(best, highest)
+        if highest >= threshold:
+            for j in range(_SEGMENT):
+                if (b[j] ^ ((b[j] >> last) & top)) >= threshold:
+                    found[n_found] = start + j
+                    n_found += 1
+    return best, n_found
+
+
+@kernel
+def permute_batch(
+    weights: Floats,
+    tiles: Floats,
+    design: tuple[int, int, int, int, bool],
+    two_sided: bool,
+    reference: Integers,
+    threshold: int,
+    counts: NDArray[np.int32],
+    best: Integers,
+    picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
+    maps: Floats,
+    scratch: tuple[Floats, NDArray[np.int32]],
+) -> int:
+    """Take a batch of shufflings through a block of voxels.
+
+    Parameters
+    ----------
+    weights
+        (n_rows * height, n_subjects) from `shuffle_rows`.
+    tiles
+        (n_tiles, n_subjects, TILE) residuals of unit length. Past the last voxel the last tile repeats it.
+    design
+        (n_batch, n_rows, n_interest, n_voxels, is_t), see `tile_scores`.
+    two_sided
+        Whether absolute scores count.
+    reference
+        (n_tiles, TILE) keys (`order_keys`) that a score must reach to be counted.
+    threshold
+        Key that a score must reach to be picked; the largest integer picks none.
+    counts
+        (n_tiles, TILE), added to: shufflings that reached the reference.
+    best
+        (n_batch,) keys, raised to the maximum over the block.
+    picks
+        (shuffling in the batch, voxel in the block, score) of the scores that reach the threshold, by tile,
+        then by shuffling; each must have room for n_batch * n_voxels.
+    maps
+        (n_batch, n_voxels), filled with all scores; or of no columns, to keep none.
+    scratch
+        (n_rows * height, TILE) of the weights' dtype and (TILE,) int32.
+
+    Returns
+    -------
+    How many were picked.
+    """
+    n_batch, n_rows, n_interest, n_voxels, is_t = design
+    which, voxel, value = picks
+    scores, found = scratch
+    n_picks = 0
+    for t in range(tiles.shape[0]):
+        tile_scores(weights, tiles[t], n_batch, n_rows, n_interest, is_t, scores)
+        width = min(TILE, maps.shape[1] - t * TILE)
+        for b in range(n_batch):
+            for v in range(width):
+                maps[b, t * TILE + v] = scores[b, v]
+            bits = scores[b].view(reference.dtype)
+            if two_sided:
+                highest, n_found = _scan_abs(bits, reference[t], counts[t], threshold, found)
+            else:
+                highest, n_found = _scan_signed(bits, reference[t], counts[t], threshold, found)
+            best[b] = max(best[b], highest)
+            for f in range(n_found):
+                v = t * TILE + found[f]
+                if v < n_voxels:
+                    which[n_picks] = b
+                    voxel[n_picks] = v
+                    value[n_picks] = scores[b, found[f]]
+                    n_picks += 1
+    return n_picks
+
+
+@kernel
+def group_picks(
+    picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
+    n_picks: int,
+    bounds: NDArray[np.int64],
+    voxel: NDArray[np.int32],
+    value: Floats,
+) -> None:
+    """Sort picks by shuffling, voxels increasing within each (a counting sort).
+
+    Parameters
+    ----------
+    picks, n_picks
+        From `permute_batch`.
+    bounds
+        (n_batch + 1,), filled: picks of shuffling b end up in ``bounds[b]:bounds[b + 1]``.
+    voxel, value
+        (n_picks,), filled.
+    """
+    which, unsorted_voxel, unsorted_value = picks
+    bounds[:] = 0
+    for p in range(n_picks):
+        bounds[which[p] + 1] += 1
+    for b in range(1, bounds.shape[0]):
+        bounds[b] += bounds[b - 1]
+    place = bounds[:-1].copy()
+    for p in range(n_picks):
+        to = place[which[p]]
+        place[which[p]] += 1
+        voxel[to] = unsorted_voxel[p]
+        value[to] = unsorted_value[p]

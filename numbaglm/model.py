@@ -1,0 +1,258 @@
+"""The call that composes everything below: `permutation_test`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from numbaglm.assembly import assemble, provenance
+from numbaglm.cohort import Cohort
+from numbaglm.data.tables import read_table
+from numbaglm.engine import schedule
+from numbaglm.engine.plan import Size, make_plan
+from numbaglm.engine.run import Spec, run_test
+from numbaglm.errors import InputError, invalid
+from numbaglm.results import PermutationResult
+from numbaglm.stats import pvalues
+from numbaglm.stats.design import ContrastLike, Design, parse_contrasts, tested_regressors
+from numbaglm.stats.exchangeability import plan_shufflings
+from numbaglm.stats.inference import Conventions, Hypothesis
+
+log = logging.getLogger("numbaglm")
+
+ClusterThreshold = float | tuple[str, float]
+_SHARE_OF_MEMORY = 0.5  # of what is free, where no limit is given
+
+
+@overload
+def permutation_test(
+    maps: Any, design_matrix: Any = ..., contrast: ContrastLike | None = ..., mask: Any = ..., **options: Any
+) -> PermutationResult: ...
+
+
+@overload
+def permutation_test(
+    maps: Any, design_matrix: Any, contrast: Mapping[str, ContrastLike], mask: Any = ..., **options: Any
+) -> dict[str, PermutationResult]: ...
+
+
+def permutation_test(
+    maps: Any,
+    design_matrix: Any = None,
+    contrast: ContrastLike | Mapping[str, ContrastLike] | None = None,
+    mask: Any = None,
+    n_perm: int = 10_000,
+    two_sided: bool = True,
+    cluster_forming_threshold: ClusterThreshold | None = 0.001,
+    tfce: bool = False,
+    seed: int = 0,
+    *,
+    smoothing_fwhm: Any = None,
+    errors: str | None = None,
+    exchangeability_blocks: ArrayLike | None = None,
+    block_scheme: str = "within",
+    method: str = "freedman-lane",
+    conventions: str | Conventions = "numbaglm",
+    cluster_connectivity: int | None = None,
+    tfce_connectivity: int | None = None,
+    memory_limit: int | str | None = None,
+    client: Any = None,
+    n_workers: int | None = None,
+    progress: bool = False,
+) -> PermutationResult | dict[str, PermutationResult]:
+    """Test a contrast of a general linear model by shuffling, with family-wise error control.
+
+    Parameters
+    ----------
+    maps
+        A `Cohort`, or anything that `Cohort.from_maps` takes: paths, images, one 4D image, nilearn's DataFrame.
+    design_matrix
+        DataFrame, array (n_subjects, n_regressors), or the path of a .tsv or .csv file; by default a column of
+        ones named "intercept".
+    contrast
+        Name of a column, an expression over column names (``"patient - control"``), a vector (t), a matrix or
+        a list of expressions (F), or a mapping from names to any of these.
+    mask, smoothing_fwhm
+        As in `Cohort.from_maps`; a `Cohort` has its own.
+    n_perm
+        Random shufflings beside the observed one. Where the distinct shufflings are no more than that, all of
+        them are enumerated instead. 0 gives the parametric maps alone.
+    two_sided
+        Whether effects of both signs count (t contrasts). Clusters of each sign are formed apart; each null
+        holds the maximum over both.
+    cluster_forming_threshold
+        p of the statistic's own distribution (halved if two-sided), or ``("t", 3.1)``, ``("z", 3.1)``,
+        ``("f", 6.0)``; None for no cluster inference.
+    tfce
+        Whether to compute threshold-free cluster enhancement: the exact integral with E = 0.5 and H = 2.
+    seed
+        Shuffling i depends on the seed and i alone.
+    errors
+        "ee" (exchangeable: permutations), "ise" (independent and symmetric: sign flips) or "both". By default
+        sign flips where the tested regressors are the same for every subject, and permutations otherwise;
+        a constant among the nuisance changes nothing.
+    exchangeability_blocks, block_scheme
+        Labels (n_subjects,) of blocks within which ("within"), as wholes ("whole"), or both ("both") subjects
+        are shuffled; or a multi-level tree (n_subjects, n_levels).
+    method
+        How nuisance is dealt with: "freedman-lane".
+    conventions, cluster_connectivity, tfce_connectivity
+        "numbaglm": clusters of 26 neighbours, ``>=`` the threshold, mass = sum of the statistic, TFCE of 6;
+        "nilearn": 6, ``>``, sum above the threshold, stepped TFCE, and its way to count cluster p. Single options
+        override them.
+    memory_limit
+        Bytes, or a string like "8GB", that this call may take; by default half of the memory that is free.
+    client, n_workers
+        A `distributed` client (the active one by default), or threads (all cores by default).
+    progress
+        Whether to show progress bars.
+
+    Returns
+    -------
+    `PermutationResult`; a dict of them for a mapping of contrasts.
+
+    Raises
+    ------
+    DesignError, ContrastError, ShufflingError, InputError
+        The design, contrast, blocks or an option can't be used.
+    ImageError, GridError, MaskError, MissingFileError
+        The maps can't be used, see `Cohort.from_maps`.
+
+    Notes
+    -----
+    p = #{null >= observed} / n_shufflings, the observed among the shufflings, so that p is never 0. Statistics
+    closer than the arithmetic can tell apart count as equal (`numbaglm.stats.inference.TIE_TOLERANCE`).
+
+    It differs from nilearn's `non_parametric_inference` in that every contrast is tested as it is in the parametric
+    model; that sign flips follow from the tested regressors, never from a constant among the confounds; that
+    results don't depend on the number of workers; that voxels with missing data leave the mask; and in the
+    conventions above.
+
+    References
+    ----------
+    Winkler et al. (2014), NeuroImage 92:381-397. Freedman and Lane (1983), J. Bus. Econ. Stat. 1(4):292-298.
+    Nichols and Holmes (2002), Human Brain Mapping 15:1-25. Smith and Nichols (2009), NeuroImage 44:83-98.
+    Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39.
+    """
+    cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
+    design = Design.parse(read_design(design_matrix), cohort.n_subjects)
+    contrasts = parse_contrasts(contrast, design)
+    record = Conventions.parse(
+        conventions, cluster_connectivity=cluster_connectivity, tfce_connectivity=tfce_connectivity
+    )
+    running = _Running(memory_limit, schedule.active_client(client), n_workers, progress)
+    results = {}
+    for one in contrasts:
+        shufflings = plan_shufflings(
+            design.n_subjects,
+            n_perm,
+            seed,
+            design_rows=tested_regressors(design, one),
+            errors=errors,
+            blocks=exchangeability_blocks,
+            block_scheme=block_scheme,
+        )
+        log.info("%s: %s", one.name, shufflings.reason)
+        hypothesis = Hypothesis.build(design, one, shufflings.errors, shufflings.orbits(), method)
+        spec = Spec(
+            hypothesis=hypothesis,
+            shufflings=shufflings,
+            conventions=record,
+            two_sided=two_sided and one.is_t,
+            threshold=_threshold(cluster_forming_threshold, hypothesis, two_sided),
+            tfce=tfce,
+            precision="float64" if shufflings.exhaustive else "float32",
+        )
+        asked = {"n_perm": n_perm, "cluster_forming_threshold": cluster_forming_threshold}
+        results[one.name] = _test(cohort, spec, running, asked)
+    return results if isinstance(contrast, Mapping) else next(iter(results.values()))
+
+
+@dataclass(frozen=True)
+class _Running:
+    """How a call runs: its limits and its workers."""
+
+    memory_limit: int | str | None
+    client: Any
+    n_workers: int | None
+    progress: bool
+
+
+def as_cohort(maps: Any, **options: Any) -> Cohort:
+    """Return a cohort as it is, and make one in memory of anything else."""
+    if not isinstance(maps, Cohort):
+        return Cohort.from_maps(maps, **options)
+    for name in ("mask", "smoothing_fwhm"):
+        if options.get(name) is not None:
+            raise InputError(
+                f"A cohort has its own {name}: got {options[name]!r} beside {maps!r}. "
+                f"Convert the maps again with the {name} that you want."
+            )
+    return maps
+
+
+def read_design(design_matrix: Any) -> Any:
+    """Read a design matrix that is given as the path of a .tsv or .csv file; return others as they are."""
+    if not isinstance(design_matrix, str | os.PathLike):
+        return design_matrix
+    return read_table(design_matrix, "design_matrix")
+
+
+def _threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_sided: bool) -> float | None:
+    if threshold is None:
+        return None
+    allowed = 'a p between 0 and 1, or ("t", value), ("z", value), ("f", value) with a value above 0'
+    kind, value = threshold if isinstance(threshold, tuple) and len(threshold) == 2 else ("p", threshold)
+    own = ("t", "z") if hypothesis.is_t else ("f", "z")
+    try:
+        valid = 0 < float(value) < (1 if kind == "p" else np.inf) and kind in ("p", *own)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        hint = "A value such as 3.1 is a statistic: write it as ('t', 3.1)." if kind == "p" else ""
+        raise InputError(invalid("cluster_forming_threshold", threshold, allowed, hint))
+    return pvalues.statistic_threshold(
+        threshold, hypothesis.dof, hypothesis.n_f_rows, two_sided and hypothesis.is_t
+    )
+
+
+def _test(cohort: Cohort, spec: Spec, running: _Running, asked: dict[str, Any]) -> PermutationResult:
+    n_workers = running.n_workers or schedule.n_cores()
+    if running.client is not None:
+        n_workers = max(1, sum(running.client.nthreads().values()))
+    size = Size(
+        n_subjects=cohort.n_subjects,
+        n_voxels=cohort.n_voxels,
+        n_shufflings=spec.shufflings.n_shufflings,
+        n_rows=spec.n_rows,
+        itemsize=np.dtype(spec.precision).itemsize,
+        maps=spec.tfce,
+    )
+    plan = make_plan(size, schedule.memory_limit(running.memory_limit, _SHARE_OF_MEMORY), n_workers)
+    log.info("Plan: %s.", plan.describe())
+    raw = run_test(
+        cohort.store,
+        spec,
+        plan,
+        client=running.client,
+        n_workers=running.n_workers,
+        progress=running.progress,
+    )
+    n_degenerate = int(raw.degenerate.sum())
+    if n_degenerate:
+        log.warning("%s voxels vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}")
+    if 1 < spec.shufflings.n_shufflings < 20:
+        log.warning(
+            "With %d shufflings the smallest p that can be reached is %.3g.",
+            spec.shufflings.n_shufflings,
+            1 / spec.shufflings.n_shufflings,
+        )
+    return assemble(cohort, spec, raw, provenance(cohort, spec, asked))
+
+

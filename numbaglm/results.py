@@ -1,0 +1,260 @@
+"""What a permutation test returns: frozen, with its provenance, saved and loaded whole."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.data.geometry import Geometry
+from numbaglm.data.images import mask_image, save_image, to_image
+from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, StoreError, invalid
+from numbaglm.stats import pvalues
+
+Floats = NDArray[np.floating[Any]]
+
+CLUSTER_COLUMNS = (
+    "cluster",
+    "sign",
+    "peak_x",
+    "peak_y",
+    "peak_z",
+    "peak_stat",
+    "size_voxels",
+    "size_mm3",
+    "mass",
+    "p_fwe_size",
+    "p_fwe_mass",
+    "p_fwe_voxel",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PermutationResult:
+    """The outcome of a permutation test of one contrast.
+
+    Attributes
+    ----------
+    maps
+        Name -> (n_voxels,) values in C order of the mask: ``t`` or ``f``, ``z`` (of the same parametric p),
+        ``effect`` (contrast of the parameter estimates; (n_rows, n_voxels) for F), ``p_parametric``, ``p_unc``,
+        ``p_fdr``, ``p_fwe_voxel`` and, where asked for, ``p_fwe_size``, ``p_fwe_mass``, ``tfce``, ``p_fwe_tfce``.
+        ``maps["logp_x"]`` is -log10 of any ``p_x``.
+    h0
+        Name -> (n_shufflings,) null of the maximum over the map, the observed first: ``max_t`` (or ``max_f``),
+        ``max_size`` (voxels), ``max_mass``, ``max_tfce``.
+    clusters
+        A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p.
+    geometry
+        The voxels that were analysed.
+    provenance
+        What was asked, of what data, with which versions; JSON types only.
+    """
+
+    maps: Mapping[str, Floats]
+    h0: Mapping[str, Floats]
+    clusters: pd.DataFrame
+    geometry: Geometry
+    provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "maps", LogpMaps(_frozen(self.maps)))
+        object.__setattr__(self, "h0", MappingProxyType(_frozen(self.h0)))
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    @property
+    def statistic(self) -> str:
+        """Name of the statistic's map: "t" or "f"."""
+        return "t" if "t" in self.maps else "f"
+
+    def to_nifti(self, name: str) -> Any:
+        """One of the maps as a nibabel image (float32; 4D for the effect of an F contrast).
+
+        Outside the mask p maps are 1, all others 0.
+        """
+        return to_image(self.geometry, self.maps[name], fill=1.0 if name.startswith("p_") else 0.0)
+
+    def critical(self, name: str, alpha: float = 0.05) -> float:
+        """Least value of a null, such as "max_t", whose corrected p is at most alpha.
+
+        Returns infinity if no observed value could reach alpha (too few shufflings).
+        """
+        if not 0 < alpha < 1:
+            raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
+        null = np.sort(self.h0[name])
+        n_allowed = int(np.floor(alpha * null.size + 1e-9))
+        return float(null[null.size - n_allowed]) if n_allowed else float("inf")
+
+    def plot(self, save: str | os.PathLike[str] | None = None) -> Any:
+        """Draw the corrected -log10 p maps side by side as glass brains; a matplotlib figure.
+
+        Parameters
+        ----------
+        save
+            PNG to write as well.
+        """
+        # By name: a convenience that looks up a floor, which the import contract forbids this one to know.
+        plotting = importlib.import_module("numbaglm.faces.plotting")
+        names = {
+            "logp_fwe_voxel": "max-statistic",
+            "logp_fwe_size": "cluster size",
+            "logp_fwe_mass": "cluster mass",
+            "logp_fwe_tfce": "TFCE",
+        }
+        panels = {f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps}
+        return plotting.logp_panel(self.geometry, panels, save=save)
+
+    def summary(self) -> str:
+        """A few lines on what was found."""
+        null = self.h0[f"max_{self.statistic}"]
+        lines = [
+            f"{self.provenance['contrast']['name']}: {self.geometry.n_voxels:,} voxels, "
+            f"{self.provenance['n_subjects']} subjects, {null.size:,} shufflings",
+            self.provenance["shuffling"],
+            f"voxels with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= 0.05)):,} "
+            f"({self.statistic} >= {self.critical('max_' + self.statistic):.3f})",
+        ]
+        for kind in ("size", "mass"):
+            if f"max_{kind}" in self.h0:
+                n = int(np.sum(self.clusters[f"p_fwe_{kind}"] <= 0.05))
+                lines.append(f"clusters with FWE p <= 0.05 by {kind}: {n} of {len(self.clusters)}")
+        if "p_fwe_tfce" in self.maps:
+            lines.append(f"voxels with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= 0.05)):,}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<PermutationResult {self.summary()}>"
+
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write everything into a folder: maps as NIfTI, tables as TSV, the whole as ``result.npz``.
+
+        Parameters
+        ----------
+        folder
+            Appears whole or not at all.
+        overwrite
+            Whether a result that is there is replaced. Nothing but a result is ever replaced.
+
+        Raises
+        ------
+        OutputExistsError, OutputError
+            The folder exists, or can't be written.
+        """
+        target = Path(folder).expanduser()
+        if target.exists() and not (overwrite and ((target / "result.npz").is_file() or not any(target.iterdir()))):
+            hint = (
+                "it does not hold a result, so overwrite=True does not replace it"
+                if overwrite
+                else "choose another, or overwrite=True to replace a result"
+            )
+            raise OutputExistsError(f"The output folder {target} exists: {hint}.")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        except OSError as error:
+            raise OutputError(f"Can't write the output folder {target}: {error}. Choose another place.") from error
+        try:
+            self._write(part)
+            part.chmod(0o777 & ~_umask())
+            if target.exists():
+                shutil.rmtree(target)
+            part.rename(target)
+        except OSError as error:
+            raise OutputError(f"Can't write the output folder {target}: {error}. Nothing was left there.") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return target
+
+    def _write(self, folder: Path) -> None:
+        for name in self.maps:
+            save_image(self.to_nifti(name), folder / f"{name}.nii.gz")
+        save_image(mask_image(self.geometry), folder / "mask.nii.gz")
+        self.clusters.to_csv(folder / "clusters.tsv", sep="\t", index=False)
+        pd.DataFrame(dict(self.h0)).to_csv(folder / "nulls.tsv", sep="\t", index=False)
+        (folder / "provenance.json").write_text(json.dumps(dict(self.provenance), indent=2) + "\n")
+        np.savez_compressed(
+            folder / "result.npz",
+            mask=self.geometry.mask,
+            affine=self.geometry.affine,
+            **{f"map_{name}": values for name, values in self.maps.stored.items()},
+            **{f"h0_{name}": values for name, values in self.h0.items()},
+        )
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> PermutationResult:
+        """Read back what `save` wrote, to the last bit.
+
+        Raises
+        ------
+        MissingFileError, StoreError
+            There is no result in the folder, or it is damaged.
+        """
+        source = Path(folder).expanduser()
+        if not (source / "result.npz").is_file():
+            raise MissingFileError(f"There is no result in {source}: result.npz is missing. Name a saved result.")
+        try:
+            with np.load(source / "result.npz") as arrays:
+                values = dict(arrays)
+            clusters = pd.read_csv(source / "clusters.tsv", sep="\t", float_precision="round_trip")
+            provenance = json.loads((source / "provenance.json").read_text())
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise StoreError(f"The result in {source} is damaged ({error}). Make it again.") from error
+        return cls(
+            maps={name[4:]: array for name, array in values.items() if name.startswith("map_")},
+            h0={name[3:]: array for name, array in values.items() if name.startswith("h0_")},
+            clusters=clusters,
+            geometry=Geometry(values["mask"], values["affine"]),
+            provenance=provenance,
+        )
+
+
+class LogpMaps(Mapping[str, Floats]):
+    """Maps by name; beside each ``p_x`` its ``logp_x`` = -log10 p, made when it is asked for."""
+
+    def __init__(self, stored: Mapping[str, Floats]) -> None:
+        self.stored = MappingProxyType(dict(stored))
+
+    def __getitem__(self, name: str) -> Floats:
+        if name in self.stored:
+            return self.stored[name]
+        if name.startswith("logp_") and f"p_{name[5:]}" in self.stored:
+            return pvalues.logp(np.asarray(self.stored[f"p_{name[5:]}"], dtype=np.float64))
+        raise KeyError(f"There is no map {name!r}. There are {list(self)}.")
+
+    def __iter__(self) -> Any:
+        yield from self.stored
+        yield from (f"log{name}" for name in self.stored if name.startswith("p_"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"maps {list(self)}"
+
+
+def _frozen(arrays: Mapping[str, Floats]) -> dict[str, Floats]:
+    if isinstance(arrays, LogpMaps):
+        return dict(arrays.stored)
+    frozen = {}
+    for name, values in arrays.items():
+        values = np.asarray(values).view()
+        values.flags.writeable = False
+        frozen[name] = values
+    return frozen
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,323 @@
+"""Design matrices and contrasts: parsed once, checked, partitioned into interest and nuisance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.errors import ContrastError, DesignError, invalid
+
+ContrastLike = str | Sequence[Any] | NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A design matrix that has been checked.
+
+    Attributes
+    ----------
+    matrix
+        (n_subjects, n_regressors) float64, of full column rank.
+    columns
+        A name for each regressor.
+    """
+
+    matrix: NDArray[np.float64]
+    columns: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, design_matrix: Any, n_subjects: int) -> Design:
+        """Check a design matrix.
+
+        Parameters
+        ----------
+        design_matrix
+            DataFrame or array (n_subjects, n_regressors); an array's columns are named x0, x1, ...; None is a
+            column of ones named "intercept" (the one-sample test).
+        n_subjects
+            Rows that it must have.
+
+        Raises
+        ------
+        DesignError
+            It has another number of rows, a column that isn't numeric, NaN, linearly dependent columns, two
+            columns of one name, or as many columns as rows (no degrees of freedom).
+        """
+        if design_matrix is None:
+            design_matrix = pd.DataFrame({"intercept": np.ones(n_subjects)})
+        frame = _as_frame(design_matrix)
+        columns = tuple(str(column) for column in frame.columns)
+        _check_table(frame, columns, n_subjects)
+        matrix = np.ascontiguousarray(frame.to_numpy(dtype=np.float64))
+        _check_numbers(matrix, columns)
+        matrix.flags.writeable = False
+        return cls(matrix, columns)
+
+    @property
+    def n_subjects(self) -> int:
+        """Rows of the design matrix."""
+        return self.matrix.shape[0]
+
+    @cached_property
+    def rank(self) -> int:
+        """Rank of the design matrix (its number of columns: dependent ones are refused)."""
+        return self.matrix.shape[1]
+
+    @property
+    def dof(self) -> int:
+        """Residual degrees of freedom."""
+        return self.n_subjects - self.rank
+
+    @cached_property
+    def pseudo_inverse(self) -> NDArray[np.float64]:
+        """(n_regressors, n_subjects) M^+."""
+        return np.linalg.pinv(self.matrix)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the design as a DataFrame."""
+        return pd.DataFrame(self.matrix, columns=pd.Index(self.columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """A contrast that has been checked against its design.
+
+    Attributes
+    ----------
+    name
+        What the user called it, or how it was written.
+    matrix
+        (n_rows, n_regressors) float64 of full row rank; one row is a t contrast, more an F contrast.
+    """
+
+    name: str
+    matrix: NDArray[np.float64]
+
+    @property
+    def is_t(self) -> bool:
+        """Whether this is a t contrast."""
+        return self.matrix.shape[0] == 1
+
+    @classmethod
+    def parse(cls, contrast: ContrastLike | None, design: Design, name: str | None = None) -> Contrast:
+        """Check a contrast.
+
+        Parameters
+        ----------
+        contrast
+            Name of a column, an expression over column names (``"patient - control"``), a vector
+            (n_regressors,), a matrix (n_rows, n_regressors) or a list of expressions for an F test; None
+            where the design has one column.
+        design
+            The design it is over.
+        name
+            Its name; by default as it is written.
+
+        Raises
+        ------
+        ContrastError
+            It names no column, has another length than the design has columns, is zero, holds NaN, or its
+            rows depend on each other.
+        """
+        matrix = np.atleast_2d(_weights(contrast, design))
+        if matrix.ndim != 2 or matrix.shape[1] != len(design.columns):
+            raise ContrastError(
+                invalid(
+                    "contrast",
+                    contrast,
+                    f"{len(design.columns)} weights a row, one for each column {list(design.columns)}",
+                )
+            )
+        if not np.isfinite(matrix).all():
+            raise ContrastError(invalid("contrast", contrast, "finite weights"))
+        if np.linalg.matrix_rank(matrix) < matrix.shape[0]:
+            what = "all its weights are zero" if not matrix.any() else "its rows depend on each other"
+            raise ContrastError(invalid("contrast", contrast, f"independent rows that are not zero ({what})"))
+        return cls(name or _describe(contrast, design), np.ascontiguousarray(matrix))
+
+
+def parse_contrasts(
+    contrast: ContrastLike | Mapping[str, ContrastLike] | None, design: Design
+) -> list[Contrast]:
+    """Check one contrast, or a mapping from names to contrasts."""
+    if isinstance(contrast, Mapping):
+        if not contrast:
+            raise ContrastError(invalid("contrast", {}, "at least one contrast"))
+        return [Contrast.parse(value, design, str(key)) for key, value in contrast.items()]
+    return [Contrast.parse(contrast, design)]
+
+
+def partition(design: Design, contrast: Contrast) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Split a design into the part that a contrast tests and the nuisance beside it.
+
+    Returns
+    -------
+    X (n_subjects, n_rows), with coefficients equal to the contrast of the full model, and orthonormal Z
+    (n_subjects, n_regressors - n_rows), orthogonal to X; together they span the design.
+
+    References
+    ----------
+    Winkler et al. (2014), NeuroImage 92, Appendix A (after Ridgway and Beckmann et al.).
+    """
+    M, C = design.matrix, contrast.matrix
+    D = np.linalg.pinv(M.T @ M)
+    X = M @ D @ C.T @ np.linalg.inv(C @ D @ C.T)
+    _, _, rows = np.linalg.svd(C)
+    Z = orthonormal(M @ rows[C.shape[0] :].T)
+    assert X.shape == (design.n_subjects, C.shape[0])
+    return X, Z
+
+
+def tested_regressors(design: Design, contrast: Contrast) -> NDArray[np.float64]:
+    """Columns that the contrast gives any weight (Guttman's partition): they tell shufflings apart."""
+    return design.matrix[:, np.any(contrast.matrix != 0, axis=0)]
+
+
+def orthonormal(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Orthonormal basis (n, rank) of the span of columns (n, k)."""
+    if columns.shape[1] == 0:
+        return columns
+    u, s, _ = np.linalg.svd(columns, full_matrices=False)
+    rank = int(np.sum(s > s[0] * max(columns.shape) * np.finfo(float).eps)) if s[0] > 0 else 0
+    return np.ascontiguousarray(u[:, :rank])
+
+
+def _as_frame(design_matrix: Any) -> pd.DataFrame:
+    if isinstance(design_matrix, pd.DataFrame):
+        return design_matrix
+    try:
+        values = np.asarray(design_matrix, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DesignError(
+            invalid("design_matrix", type(design_matrix).__name__, "a DataFrame or a numeric array")
+        ) from error
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2:
+        raise DesignError(invalid("design_matrix", values.shape, "two dimensions (n_subjects, n_regressors)"))
+    return pd.DataFrame(values, columns=pd.Index([f"x{k}" for k in range(values.shape[1])]))
+
+
+def _check_table(frame: pd.DataFrame, columns: tuple[str, ...], n_subjects: int) -> None:
+    if len(frame) != n_subjects:
+        raise DesignError(
+            f"The design matrix has {len(frame)} rows, but there are {n_subjects} subject maps. "
+            "It needs one row for each map, in their order."
+        )
+    if not columns:
+        raise DesignError("The design matrix has no columns. Give it at least one, such as an intercept.")
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise DesignError(
+            f"The design matrix has more than one column named {twice}. Give each its own name."
+        )
+    words = [str(c) for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c].dtype)]
+    if words:
+        raise DesignError(
+            f"Columns {words} of the design matrix are not numeric. "
+            "Code categories as numbers, for example with pandas.get_dummies."
+        )
+
+
+def _check_numbers(matrix: NDArray[np.float64], columns: tuple[str, ...]) -> None:
+    bad_rows, bad_columns = np.nonzero(~np.isfinite(matrix))
+    if bad_rows.size:
+        where = sorted({columns[c] for c in bad_columns})
+        raise DesignError(
+            f"The design matrix holds NaN or infinity in column(s) {where}, "
+            f"rows {sorted(set(bad_rows.tolist()))[:10]} (counted from 0). "
+            "Leave those subjects out, or fill the values in."
+        )
+    n, p = matrix.shape
+    scaled = matrix / np.maximum(np.linalg.norm(matrix, axis=0), np.finfo(float).tiny)
+    rank = int(np.linalg.matrix_rank(scaled))
+    if rank < p:
+        raise DesignError(
+            f"The design matrix is rank deficient: {p} columns {list(columns)} have rank {rank}. "
+            f"Column(s) {_dependent(scaled, columns)} can be written by the others. "
+            "Leave them out; contrasts that were estimable can be written with the columns that stay."
+        )
+    if n - rank < 1:
+        raise DesignError(
+            f"The design matrix has {n} rows and rank {rank}: no degrees of freedom are left to estimate the "
+            "variance. Use more subjects or fewer columns."
+        )
+
+
+def _dependent(scaled: NDArray[np.float64], columns: tuple[str, ...]) -> list[str]:
+    """Columns that add nothing to those before them."""
+    kept: list[int] = []
+    dependent = []
+    for c in range(scaled.shape[1]):
+        if np.linalg.matrix_rank(scaled[:, [*kept, c]]) == len(kept) + 1:
+            kept.append(c)
+        else:
+            dependent.append(columns[c])
+    return dependent
+
+
+def _weights(contrast: ContrastLike | None, design: Design) -> NDArray[np.float64]:
+    if contrast is None:
+        if len(design.columns) > 1:
+            raise ContrastError(
+                f"A contrast is needed: the design has {len(design.columns)} columns {list(design.columns)}. "
+                "Name a column, or write an expression over them."
+            )
+        return np.ones(1)
+    if isinstance(contrast, str):
+        return _expression(contrast, design)
+    rows = list(contrast)
+    if rows and all(isinstance(row, str) for row in rows):
+        return np.stack([_expression(row, design) for row in rows])
+    try:
+        return np.asarray(contrast, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ContrastError(
+            invalid("contrast", contrast, "a column name, an expression, a vector or a matrix of numbers")
+        ) from error
+
+
+def _expression(expression: str, design: Design) -> NDArray[np.float64]:
+    unit = pd.DataFrame(np.eye(len(design.columns)), columns=pd.Index(design.columns))
+    if expression in unit:
+        return unit[expression].to_numpy()
+    try:
+        weights = np.asarray(unit.eval(expression, engine="python", parser="pandas"), dtype=np.float64)
+        nothing = np.asarray((unit * 0.0).eval(expression, engine="python"), dtype=np.float64)
+    except Exception as error:  # pandas raises whatever its parser and the expression's parts raise
+        raise ContrastError(
+            invalid(
+                "contrast",
+                expression,
+                f"a column name or a linear expression over {list(design.columns)}",
+                "Put names that hold blanks or brackets into backticks.",
+            )
+        ) from error
+    if weights.shape != (len(design.columns),) or np.any(nothing != 0):
+        raise ContrastError(
+            invalid(
+                "contrast", expression, f"a linear expression over {list(design.columns)}, without constants"
+            )
+        )
+    return weights
+
+
+def _describe(contrast: ContrastLike | None, design: Design) -> str:
+    if contrast is None:
+        return design.columns[0]
+    if isinstance(contrast, str):
+        return contrast
+    return "; ".join(
+        row if isinstance(row, str) else np.array2string(np.asarray(row), separator=", ")
+        for row in (
+            [contrast]
+            if np.ndim(np.asarray(contrast, dtype=object)) == 1 and not isinstance(contrast[0], str)
+            else contrast
+        )
+    )

@@ -1,0 +1,113 @@
+"""p-values: from counts, from maxima, false discovery rate; and statistics turned into z."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+Floats = NDArray[np.float64]
+
+
+def from_counts(n_reached: NDArray[np.integer], n_shufflings: int) -> Floats:
+    """Permutation p of counts of shufflings that reach the observed statistic, itself among them.
+
+    p = #{null >= observed} / n_shufflings. With random shufflings beside the identity this is
+    (1 + b) / (1 + n_perm), never 0 (Phipson and Smyth, 2010).
+    """
+    return np.maximum(n_reached, 1) / n_shufflings
+
+
+def from_maxima(
+    observed: NDArray[np.number], maxima: NDArray[np.number], tolerance: float | Floats
+) -> Floats:
+    """Family-wise error corrected p: the share of maxima that reach an observed statistic.
+
+    Parameters
+    ----------
+    observed
+        Statistics, any shape.
+    maxima
+        (n_shufflings,) maximum over the map of each shuffling, the observed among them.
+    tolerance
+        Maxima that lie less than this below the observed statistic count as equal to it; one, or one for each.
+    """
+    ordered = np.sort(np.asarray(maxima, dtype=np.float64))
+    below = np.searchsorted(ordered, np.asarray(observed, dtype=np.float64) - tolerance, side="left")
+    return from_counts(ordered.size - below, ordered.size)
+
+
+def logp(p: Floats) -> Floats:
+    """-log10 p, finite because p is never 0."""
+    return -np.log10(np.maximum(p, np.finfo(np.float64).tiny))
+
+
+def bonferroni(p: Floats) -> Floats:
+    """Bonferroni-corrected p over all entries."""
+    return np.minimum(p * p.size, 1.0)
+
+
+def fdr(p: Floats) -> Floats:
+    """Adjusted p of Benjamini and Hochberg (1995): the least false discovery rate at which each is found."""
+    return np.asarray(stats.false_discovery_control(p, method="bh"), dtype=np.float64)
+
+
+def parametric(statistic: Floats, dof: float, n_rows: int | None = None) -> Floats:
+    """One-sided parametric p of t (n_rows None) or of F with n_rows and dof degrees of freedom."""
+    if n_rows is None:
+        return np.asarray(special.stdtr(dof, -statistic), dtype=np.float64)
+    return np.asarray(special.fdtrc(n_rows, dof, np.maximum(statistic, 0.0)), dtype=np.float64)
+
+
+def to_z(statistic: Floats, dof: float, n_rows: int | None = None) -> Floats:
+    """z of the same one-sided p as a t or F statistic.
+
+    The smaller tail is the one inverted, in logarithms where it underflows, so that no precision is lost at
+    either end. A small F gives a negative z.
+    """
+    statistic = np.asarray(statistic, dtype=np.float64)
+    if n_rows is None:
+        magnitude = np.abs(statistic)
+        z = -special.ndtri_exp(_log_tail_t(magnitude, dof))
+        return np.asarray(np.where(magnitude == 0, 0.0, np.copysign(z, statistic)), dtype=np.float64)
+    upper = special.fdtrc(n_rows, dof, np.maximum(statistic, 0.0))
+    lower = special.fdtr(n_rows, dof, np.maximum(statistic, 0.0))
+    with np.errstate(divide="ignore"):
+        z = np.where(upper < 0.5, -special.ndtri_exp(np.log(upper)), special.ndtri_exp(np.log(lower)))
+    beyond = np.sqrt(2 * _MAX_LOG)  # where even the tail's logarithm underflows
+    return np.asarray(np.clip(z, -beyond, beyond), dtype=np.float64)
+
+
+_MAX_LOG = -np.log(np.finfo(np.float64).tiny)
+
+
+def _log_tail_t(magnitude: Floats, dof: float) -> Floats:
+    """log P(T > magnitude); past the reach of doubles by the leading term of the tail's expansion."""
+    tail = special.stdtr(dof, -magnitude)
+    with np.errstate(divide="ignore"):
+        log_tail = np.log(tail)
+        # P(T > t) ~ c (t^2 / dof)^(-(dof + 1) / 2) * t / dof as t grows
+        constant = special.gammaln((dof + 1) / 2) - special.gammaln(dof / 2) - 0.5 * np.log(dof * np.pi)
+        asymptote = constant - (dof + 1) / 2 * np.log1p(magnitude**2 / dof) + np.log(magnitude / dof)
+    return np.where(tail > 0, log_tail, asymptote)
+
+
+def statistic_threshold(
+    threshold: float | tuple[str, float], dof: float, n_rows: int | None, two_sided: bool
+) -> float:
+    """Turn a cluster-forming threshold into the statistic's own scale.
+
+    Parameters
+    ----------
+    threshold
+        p (halved if two-sided), or ("t", value), ("f", value) or ("z", value).
+    dof, n_rows
+        Degrees of freedom; n_rows None is t.
+    """
+    kind, value = ("p", threshold) if not isinstance(threshold, tuple) else threshold
+    if kind in ("t", "f"):
+        return float(value)
+    log_p = special.log_ndtr(-value) if kind == "z" else np.log(value / 2 if two_sided else value)
+    if n_rows is None:
+        return float(stats.t.isf(np.exp(log_p), dof))
+    return float(stats.f.isf(np.exp(log_p), n_rows, dof))
