@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numbaglm.cohort import Cohort
     from numbaglm.datasets import fetch_localizer, simulate_button_press
+    from numbaglm.faces.nilearn_api import non_parametric_inference, permuted_ols
+    from numbaglm.faces.thresholds import get_clusters_table, threshold_stats_img
+    from numbaglm.inputs import make_second_level_design_matrix
     from numbaglm.model import permutation_test
     from numbaglm.results import PermutationResult
-    from numbaglm.second_level import SecondLevelModel, make_second_level_design_matrix
+    from numbaglm.second_level import SecondLevelModel
 
 __version__ = "0.1.0"
 
@@ -21,9 +24,13 @@ _HOMES = {
     "SecondLevelModel": "numbaglm.second_level",
     "errors": "numbaglm.errors",
     "fetch_localizer": "numbaglm.datasets",
-    "make_second_level_design_matrix": "numbaglm.second_level",
+    "get_clusters_table": "numbaglm.faces.thresholds",
+    "make_second_level_design_matrix": "numbaglm.inputs",
+    "non_parametric_inference": "numbaglm.faces.nilearn_api",
     "permutation_test": "numbaglm.model",
+    "permuted_ols": "numbaglm.faces.nilearn_api",
     "simulate_button_press": "numbaglm.datasets",
+    "threshold_stats_img": "numbaglm.faces.thresholds",
 }
 
 __all__ = [
@@ -32,9 +39,13 @@ __all__ = [
     "SecondLevelModel",
     "__version__",
     "fetch_localizer",
+    "get_clusters_table",
     "make_second_level_design_matrix",
+    "non_parametric_inference",
     "permutation_test",
+    "permuted_ols",
     "simulate_button_press",
+    "threshold_stats_img",
 ]
 
 

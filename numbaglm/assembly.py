@@ -12,7 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
-from numbaglm.engine.run import ClusterTask, RunResult, Spec
+from numbaglm.engine.maps import ClusterTask
+from numbaglm.engine.run import RunResult
+from numbaglm.engine.voxels import Spec
 from numbaglm.results import CLUSTER_COLUMNS, PermutationResult
 from numbaglm.stats import pvalues
 from numbaglm.stats.inference import TIE_TOLERANCE
@@ -25,12 +27,12 @@ _MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 
 def assemble(cohort: Cohort, spec: Spec, raw: RunResult, provenance: dict[str, Any]) -> PermutationResult:
     """Correct raw results for multiple testing, and name everything."""
-    hypothesis = spec.hypothesis
-    statistic = hypothesis.score_to_statistic(raw.score)
-    p = hypothesis.parametric_p(np.abs(statistic) if spec.two_sided else statistic) * (1 + spec.two_sided)
+    hypothesis, scale = spec.hypothesis, spec.hypothesis.scale
+    name = hypothesis.statistic_name
+    p = scale.parametric_p(np.abs(raw.score) if spec.two_sided else raw.score) * (1 + spec.two_sided)
     maps: Arrays = {
-        hypothesis.statistic_name: statistic,
-        "z": hypothesis.to_z(statistic),
+        name: raw.statistic,
+        "z": scale.to_z(raw.score),
         "effect": raw.effect[0] if hypothesis.is_t else raw.effect,
         "p_parametric": np.where(raw.degenerate, 1.0, np.clip(p, np.finfo(float).tiny, 1.0)),
     }
@@ -38,13 +40,15 @@ def assemble(cohort: Cohort, spec: Spec, raw: RunResult, provenance: dict[str, A
     clusters = pd.DataFrame({column: [] for column in CLUSTER_COLUMNS})
     if spec.shufflings.n_shufflings > 1:
         maps |= _voxel_maps(spec, raw)
-        h0[f"max_{hypothesis.statistic_name}"] = hypothesis.score_to_statistic(raw.max_score)
+        h0[f"max_{scale.name}"] = scale.to_statistic(raw.max_score)
+        if spec.conventions.statistic == "z":
+            h0["max_z"] = scale.to_z(raw.max_score)
         if raw.tfce is not None and raw.max_tfce is not None:
             maps |= {"tfce": raw.tfce, "p_fwe_tfce": _tfce_p(spec, raw.tfce, raw.max_tfce)}
             h0["max_tfce"] = raw.max_tfce
         if raw.observed_picks is not None and raw.max_size is not None and raw.max_mass is not None:
             h0 |= {"max_size": raw.max_size, "max_mass": raw.max_mass}
-            clusters, corrected = _clusters(cohort, spec, raw, statistic, maps["p_fwe_voxel"])
+            clusters, corrected = _clusters(cohort, spec, raw, raw.statistic, maps["p_fwe_voxel"])
             maps |= corrected
     return PermutationResult(maps, h0, clusters, cohort.geometry, provenance)
 
@@ -55,7 +59,7 @@ def _voxel_maps(spec: Spec, raw: RunResult) -> Arrays:
     p_unc[raw.degenerate] = 1.0
     p_fwe = pvalues.from_maxima(score, raw.max_score, TIE_TOLERANCE[spec.precision])
     p_fwe[raw.degenerate] = 1.0
-    return {"p_unc": p_unc, "p_fdr": pvalues.fdr(p_unc), "p_fwe_voxel": p_fwe}
+    return {"p_unc": p_unc, "p_fdr": pvalues.FDR[spec.conventions.fdr](p_unc), "p_fwe_voxel": p_fwe}
 
 
 def _tfce_p(spec: Spec, tfce: NDArray[np.float64], maxima: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -135,9 +139,11 @@ def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any]) -> dict[str, A
     return {
         "contrast": {"name": hypothesis.contrast.name, "weights": hypothesis.contrast.matrix.tolist()},
         "statistic": hypothesis.statistic_name,
-        "dof": hypothesis.dof,
+        "dof": hypothesis.design.dof,
         "two_sided": spec.two_sided,
-        "cluster_forming_statistic": spec.threshold,
+        "cluster_forming_statistic": None
+        if spec.threshold is None
+        else float(hypothesis.scale.to_statistic(np.array([spec.threshold]))[0]),
         **asked,
         "n_shufflings": shufflings.n_shufflings,
         "exhaustive": shufflings.exhaustive,

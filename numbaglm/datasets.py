@@ -36,15 +36,15 @@ MNI_BOX = ((-90.0, 90.0), (-126.0, 90.0), (-72.0, 108.0))
 
 # (centre mm, half axes mm, exponent) of the superellipsoids that make the brain, on both sides unless x is 0.
 _BRAIN = (
-    ((28.0, -15.0, 21.0), (37.0, 80.0, 51.0), 2.0),  # hemispheres
-    ((45.0, -14.0, -17.0), (18.0, 37.0, 20.0), 2.2),  # temporal lobes
-    ((17.0, 34.0, -3.0), (20.0, 27.0, 17.0), 2.2),  # orbitofrontal cortex
-    ((18.0, -76.0, 4.0), (22.0, 23.0, 22.0), 2.2),  # occipital poles
-    ((22.0, -62.0, -36.0), (27.0, 24.0, 18.0), 2.3),  # cerebellum
-    ((0.0, -60.0, -34.0), (15.0, 18.0, 16.0), 2.0),  # vermis
-    ((0.0, -15.0, 18.0), (12.0, 70.0, 46.0), 2.0),  # the walls of the fissure
-    ((0.0, -22.0, -12.0), (20.0, 30.0, 16.0), 2.0),  # midbrain
-    ((0.0, -30.0, -40.0), (11.0, 12.0, 30.0), 3.0),  # brainstem
+    ((27.0, -16.0, 21.0), (34.0, 75.0, 47.0), 2.0),  # hemispheres
+    ((42.0, -15.0, -15.0), (17.0, 35.0, 18.0), 2.2),  # temporal lobes
+    ((16.0, 31.0, -2.0), (19.0, 25.0, 16.0), 2.2),  # orbitofrontal cortex
+    ((17.0, -74.0, 4.0), (21.0, 21.0, 21.0), 2.2),  # occipital poles
+    ((21.0, -60.0, -34.0), (26.0, 23.0, 17.0), 2.3),  # cerebellum
+    ((0.0, -58.0, -32.0), (14.0, 17.0, 15.0), 2.0),  # vermis
+    ((0.0, -16.0, 18.0), (11.0, 65.0, 42.0), 2.0),  # the walls of the fissure
+    ((0.0, -23.0, -12.0), (19.0, 28.0, 15.0), 2.0),  # midbrain
+    ((0.0, -30.0, -38.0), (10.0, 11.0, 28.0), 3.0),  # brainstem
 )
 
 # Left minus right press: (peak mm, amplitude in noise standard deviations, FWHM mm).

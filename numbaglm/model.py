@@ -16,13 +16,14 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.tables import read_table
 from numbaglm.engine import schedule
 from numbaglm.engine.plan import Size, make_plan
-from numbaglm.engine.run import Spec, run_test
+from numbaglm.engine.run import run_test
+from numbaglm.engine.voxels import Spec
 from numbaglm.errors import InputError, invalid
 from numbaglm.results import PermutationResult
-from numbaglm.stats import pvalues
-from numbaglm.stats.design import ContrastLike, Design, parse_contrasts, tested_regressors
-from numbaglm.stats.exchangeability import plan_shufflings
-from numbaglm.stats.inference import Conventions, Hypothesis
+from numbaglm.stats.conventions import Conventions
+from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts, tested_regressors
+from numbaglm.stats.exchangeability import Shufflings, default_errors, plan_shufflings
+from numbaglm.stats.inference import Hypothesis, find_method, shuffled_design
 
 log = logging.getLogger("numbaglm")
 
@@ -57,6 +58,7 @@ def permutation_test(
     errors: str | None = None,
     exchangeability_blocks: ArrayLike | None = None,
     block_scheme: str = "within",
+    variance_groups: ArrayLike | None = None,
     method: str = "freedman-lane",
     conventions: str | Conventions = "numbaglm",
     cluster_connectivity: int | None = None,
@@ -100,12 +102,17 @@ def permutation_test(
     exchangeability_blocks, block_scheme
         Labels (n_subjects,) of blocks within which ("within"), as wholes ("whole"), or both ("both") subjects
         are shuffled; or a multi-level tree (n_subjects, n_levels).
+    variance_groups
+        Labels (n_subjects,) of groups with variances of their own: the statistic is then Aspin-Welch's v, or G
+        for F contrasts, and its null that of the z of the same p (degrees of freedom differ between voxels).
     method
-        How nuisance is dealt with: "freedman-lane".
+        How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
+        "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`).
     conventions, cluster_connectivity, tfce_connectivity
         "numbaglm": clusters of 26 neighbours, ``>=`` the threshold, mass = sum of the statistic, TFCE of 6;
-        "nilearn": 6, ``>``, sum above the threshold, stepped TFCE, and its way to count cluster p. Single options
-        override them.
+        "nilearn": 6, ``>``, sum above the threshold, stepped TFCE, and its way to count cluster p. "palm": all on
+        the scale of z, both signs merged if two-sided, TFCE in 100 steps, adaptive FDR. "randomise": TFCE in 100
+        steps. Single options override them.
     memory_limit
         Bytes, or a string like "8GB", that this call may take; by default half of the memory that is free.
     client, n_workers
@@ -147,27 +154,27 @@ def permutation_test(
         conventions, cluster_connectivity=cluster_connectivity, tfce_connectivity=tfce_connectivity
     )
     running = _Running(memory_limit, schedule.active_client(client), n_workers, progress)
+    shuffling = {
+        "n_perm": n_perm,
+        "seed": seed,
+        "errors": errors,
+        "blocks": exchangeability_blocks,
+        "block_scheme": block_scheme,
+    }
     results = {}
     for one in contrasts:
-        shufflings = plan_shufflings(
-            design.n_subjects,
-            n_perm,
-            seed,
-            design_rows=tested_regressors(design, one),
-            errors=errors,
-            blocks=exchangeability_blocks,
-            block_scheme=block_scheme,
+        shufflings, hypothesis = _hypothesis(
+            design, one, method, shuffling, {"variance_groups": variance_groups, "v_dof_factor": record.v_dof_factor}
         )
         log.info("%s: %s", one.name, shufflings.reason)
-        hypothesis = Hypothesis.build(design, one, shufflings.errors, shufflings.orbits(), method)
         spec = Spec(
             hypothesis=hypothesis,
             shufflings=shufflings,
             conventions=record,
             two_sided=two_sided and one.is_t,
-            threshold=_threshold(cluster_forming_threshold, hypothesis, two_sided),
+            threshold=_threshold(cluster_forming_threshold, hypothesis, two_sided and one.is_t),
             tfce=tfce,
-            precision="float64" if shufflings.exhaustive else "float32",
+            precision="float64" if shufflings.exhaustive or hypothesis.groups is not None else "float32",
         )
         asked = {"n_perm": n_perm, "cluster_forming_threshold": cluster_forming_threshold}
         results[one.name] = _test(cohort, spec, running, asked)
@@ -204,22 +211,40 @@ def read_design(design_matrix: Any) -> Any:
     return read_table(design_matrix, "design_matrix")
 
 
+def _hypothesis(
+    design: Design, contrast: Contrast, method: str, shuffling: dict[str, Any], variance: dict[str, Any]
+) -> tuple[Shufflings, Hypothesis]:
+    """Decide on the shufflings, and build what they act on."""
+    record = find_method(method)
+    rows = shuffled_design(design, contrast, record)
+    errors = shuffling["errors"] or default_errors(tested_regressors(design, contrast))
+    if record.data == "rotated" and shuffling["blocks"] is not None:
+        raise InputError(
+            f"The method {method!r} rotates subjects into each other, so that exchangeability blocks mean nothing "
+            "to it. Use 'freedman-lane' with blocks."
+        )
+    shufflings = plan_shufflings(len(rows), design_rows=rows, **{**shuffling, "errors": errors})
+    hypothesis = Hypothesis.build(design, contrast, shufflings.errors, shufflings.orbits(), method, **variance)
+    return shufflings, hypothesis
+
+
 def _threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_sided: bool) -> float | None:
+    """Score of a cluster-forming threshold."""
     if threshold is None:
         return None
-    allowed = 'a p between 0 and 1, or ("t", value), ("z", value), ("f", value) with a value above 0'
+    own = hypothesis.scale.name
+    kinds = ("p", "z") if own == "z" else ("p", own, "z")
+    pairs = " or ".join(f'("{kind}", value)' for kind in kinds[1:])
     kind, value = threshold if isinstance(threshold, tuple) and len(threshold) == 2 else ("p", threshold)
-    own = ("t", "z") if hypothesis.is_t else ("f", "z")
     try:
-        valid = 0 < float(value) < (1 if kind == "p" else np.inf) and kind in ("p", *own)
+        valid = kind in kinds and 0 < float(value) < (1 if kind == "p" else np.inf)
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        hint = "A value such as 3.1 is a statistic: write it as ('t', 3.1)." if kind == "p" else ""
+        hint = f"A value such as 3.1 is a statistic: write it as {pairs}." if kind == "p" else ""
+        allowed = f"a p between 0 and 1, or {pairs} with a value above 0"
         raise InputError(invalid("cluster_forming_threshold", threshold, allowed, hint))
-    return pvalues.statistic_threshold(
-        threshold, hypothesis.dof, hypothesis.n_f_rows, two_sided and hypothesis.is_t
-    )
+    return hypothesis.scale.to_score(kind, float(value), two_sided)
 
 
 def _test(cohort: Cohort, spec: Spec, running: _Running, asked: dict[str, Any]) -> PermutationResult:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from numbaglm.data import files
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import mask_image, save_image, to_image
-from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, StoreError, invalid
+from numbaglm.errors import InputError, MissingFileError, StoreError, invalid
 from numbaglm.stats import pvalues
 
 Floats = NDArray[np.floating[Any]]
+
+MARKER = "result.npz"
+"""The file by which a saved result is known."""
 
 CLUSTER_COLUMNS = (
     "cluster",
@@ -75,8 +77,13 @@ class PermutationResult:
 
     @property
     def statistic(self) -> str:
-        """Name of the statistic's map: "t" or "f"."""
-        return "t" if "t" in self.maps else "f"
+        """Name of the statistic's map: "t" or "f"; "v" or "g" with variance groups."""
+        return next(name for name in ("t", "f", "v", "g") if name in self.maps)
+
+    @property
+    def max_statistic(self) -> str:
+        """Name of the voxelwise null: "max_t", "max_f", or "max_z" with variance groups."""
+        return next(name for name in ("max_t", "max_f", "max_z") if name in self.h0)
 
     def to_nifti(self, name: str) -> Any:
         """One of the maps as a nibabel image (float32; 4D for the effect of an F contrast).
@@ -112,32 +119,36 @@ class PermutationResult:
             "logp_fwe_mass": "cluster mass",
             "logp_fwe_tfce": "TFCE",
         }
-        panels = {f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps}
+        panels = {
+            f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps
+        }
         return plotting.logp_panel(self.geometry, panels, save=save)
 
     def summary(self) -> str:
         """A few lines on what was found."""
-        null = self.h0[f"max_{self.statistic}"]
+        null = self.h0[self.max_statistic]
         lines = [
             f"{self.provenance['contrast']['name']}: {self.geometry.n_voxels:,} voxels, "
             f"{self.provenance['n_subjects']} subjects, {null.size:,} shufflings",
             self.provenance["shuffling"],
             f"voxels with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= 0.05)):,} "
-            f"({self.statistic} >= {self.critical('max_' + self.statistic):.3f})",
+            f"({self.max_statistic[4:]} >= {self.critical(self.max_statistic):.3f})",
         ]
         for kind in ("size", "mass"):
             if f"max_{kind}" in self.h0:
                 n = int(np.sum(self.clusters[f"p_fwe_{kind}"] <= 0.05))
                 lines.append(f"clusters with FWE p <= 0.05 by {kind}: {n} of {len(self.clusters)}")
         if "p_fwe_tfce" in self.maps:
-            lines.append(f"voxels with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= 0.05)):,}")
+            lines.append(
+                f"voxels with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= 0.05)):,}"
+            )
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"<PermutationResult {self.summary()}>"
 
     def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
-        """Write everything into a folder: maps as NIfTI, tables as TSV, the whole as ``result.npz``.
+        """Write everything into a folder: maps as NIfTI, tables as TSV, a README of what is what.
 
         Parameters
         ----------
@@ -151,40 +162,28 @@ class PermutationResult:
         OutputExistsError, OutputError
             The folder exists, or can't be written.
         """
-        target = Path(folder).expanduser()
-        if target.exists() and not (overwrite and ((target / "result.npz").is_file() or not any(target.iterdir()))):
-            hint = (
-                "it does not hold a result, so overwrite=True does not replace it"
-                if overwrite
-                else "choose another, or overwrite=True to replace a result"
-            )
-            raise OutputExistsError(f"The output folder {target} exists: {hint}.")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        except OSError as error:
-            raise OutputError(f"Can't write the output folder {target}: {error}. Choose another place.") from error
-        try:
-            self._write(part)
-            part.chmod(0o777 & ~_umask())
-            if target.exists():
-                shutil.rmtree(target)
-            part.rename(target)
-        except OSError as error:
-            raise OutputError(f"Can't write the output folder {target}: {error}. Nothing was left there.") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        return target
+        with files.whole_folder(folder, MARKER, overwrite) as part:
+            self.write(part)
+            files.write_readme(part, self.provenance["contrast"]["name"], self.markdown())
+        return Path(folder).expanduser()
 
-    def _write(self, folder: Path) -> None:
+    def markdown(self) -> str:
+        """Return the summary as a list."""
+        return "\n".join(f"- {line}" for line in self.summary().splitlines())
+
+    def write(self, folder: Path) -> None:
+        """Write maps, tables and the whole into a folder that is there: what `save` does, without its care."""
         for name in self.maps:
             save_image(self.to_nifti(name), folder / f"{name}.nii.gz")
         save_image(mask_image(self.geometry), folder / "mask.nii.gz")
         self.clusters.to_csv(folder / "clusters.tsv", sep="\t", index=False)
         pd.DataFrame(dict(self.h0)).to_csv(folder / "nulls.tsv", sep="\t", index=False)
+        design = self.provenance["design"]
+        table = pd.DataFrame(design["rows"], self.provenance["subjects"], pd.Index(design["columns"]))
+        table.to_csv(folder / "design.tsv", sep="\t", index_label="subject_label")
         (folder / "provenance.json").write_text(json.dumps(dict(self.provenance), indent=2) + "\n")
         np.savez_compressed(
-            folder / "result.npz",
+            folder / MARKER,
             mask=self.geometry.mask,
             affine=self.geometry.affine,
             **{f"map_{name}": values for name, values in self.maps.stored.items()},
@@ -201,10 +200,12 @@ class PermutationResult:
             There is no result in the folder, or it is damaged.
         """
         source = Path(folder).expanduser()
-        if not (source / "result.npz").is_file():
-            raise MissingFileError(f"There is no result in {source}: result.npz is missing. Name a saved result.")
+        if not (source / MARKER).is_file():
+            raise MissingFileError(
+                f"There is no result in {source}: result.npz is missing. Name a saved result."
+            )
         try:
-            with np.load(source / "result.npz") as arrays:
+            with np.load(source / MARKER) as arrays:
                 values = dict(arrays)
             clusters = pd.read_csv(source / "clusters.tsv", sep="\t", float_precision="round_trip")
             provenance = json.loads((source / "provenance.json").read_text())
@@ -252,9 +253,3 @@ def _frozen(arrays: Mapping[str, Floats]) -> dict[str, Floats]:
         values.flags.writeable = False
         frozen[name] = values
     return frozen
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -2,65 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import inspect
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
-from numbaglm.data.images import mask_image, to_image
-from numbaglm.engine.fit import fit_contrast
+from numbaglm.data.images import to_image
+from numbaglm.data.tables import sorted_frame
+from numbaglm.engine.fit import ContrastFit, fit_contrast
 from numbaglm.errors import ContrastError, DesignError, InputError, invalid
-from numbaglm.model import as_cohort, read_design
+from numbaglm.inputs import Masker, design_of, maps_of, n_workers_of, unwrap_mask
+from numbaglm.model import as_cohort
 from numbaglm.stats import pvalues
 from numbaglm.stats.design import Contrast, ContrastLike, Design
 
-log = logging.getLogger("numbaglm")
-
 OUTPUT_TYPES = ("z_score", "stat", "p_value", "effect_size", "effect_variance", "all")
-
-
-def make_second_level_design_matrix(
-    subjects_label: Sequence[str], confounds: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Design matrix of confounds and an intercept.
-
-    Parameters
-    ----------
-    subjects_label
-        (n_subjects,) labels; the rows follow them.
-    confounds
-        DataFrame with a column ``subject_label`` and at least one more.
-
-    Returns
-    -------
-    DataFrame (n_subjects, n_confounds + 1), indexed by label, "intercept" last.
-
-    Raises
-    ------
-    DesignError
-        Labels are missing from the confounds or stand there twice, or values are NaN.
-    """
-    labels = [str(label) for label in subjects_label]
-    if confounds is None:
-        return pd.DataFrame({"intercept": np.ones(len(labels))}, index=pd.Index(labels, name="subject_label"))
-    if not isinstance(confounds, pd.DataFrame) or "subject_label" not in confounds:
-        raise DesignError(
-            invalid("confounds", type(confounds).__name__, "a DataFrame with a column 'subject_label'")
-        )
-    table = confounds.assign(subject_label=confounds["subject_label"].astype(str)).set_index("subject_label")
-    missing = [label for label in labels if label not in table.index]
-    twice = sorted(set(table.index[table.index.duplicated()]))
-    if missing or twice:
-        what = f"has no rows for {missing}" if missing else f"has more than one row for {twice}"
-        raise DesignError(f"The table of confounds {what}. It needs one row for each subject.")
-    design = table.loc[labels].assign(intercept=1.0)
-    if design.isna().to_numpy().any():
-        columns = [str(c) for c in design.columns if design[c].isna().any()]
-        raise DesignError(f"The confounds hold NaN in {columns}. Fill them in, or leave those subjects out.")
-    return design
 
 
 class SecondLevelModel:
@@ -69,7 +28,8 @@ class SecondLevelModel:
     Parameters
     ----------
     mask_img
-        Image, or its path; None takes the voxels that are finite and not 0 in every map.
+        Image, its path, or a masker (its mask and smoothing are used); None takes the voxels that are finite
+        and not 0 in every map.
     smoothing_fwhm
         Width in mm of a Gaussian that the maps are smoothed with.
     verbose
@@ -86,17 +46,30 @@ class SecondLevelModel:
     design_matrix_
         DataFrame, after `fit`.
     second_level_input_
-        What `fit` was given.
+        What `fit` was given; a DataFrame sorted by subject_label.
+    confounds_
+        The confounds that `fit` was given.
     cohort_
-        The maps as a `Cohort`.
-    mask_img_
-        The voxels that are analysed, an image.
+        The maps as a `Cohort`. A table with several map names is read name by name, when `compute_contrast`
+        first asks for one; then this and the next two belong to the latest.
+    masker_
+        A `Masker`: ``mask_img_``, ``transform``, ``inverse_transform``; not a nilearn object.
+    n_elements_
+        Number of voxels.
 
     Notes
     -----
-    Effect, variance, t, F, z and p agree with nilearn 0.14.1. It differs where no mask is given: nilearn guesses a
-    mask from the background's intensity and takes NaN as 0; here the mask is the voxels that all subjects have.
-    Designs that are rank deficient are refused.
+    Effect, variance, t, F, z and p agree with nilearn 0.14.1. It differs in what follows.
+
+    - Without a mask nilearn guesses one from the background's intensity; here it is the voxels that all
+      subjects have. Voxels that are NaN or infinite in a map, or equal in all, leave the mask (nilearn takes
+      NaN as 0); ``cohort_.report`` tells how many.
+    - Designs that are rank deficient are refused, and so are contrasts shorter than the design, which nilearn
+      fills up with zeros.
+    - A first column without a name in a .csv or .tsv design is an index, and not a regressor.
+    - z comes from the smaller tail, in logarithms, so that it doesn't saturate at either end.
+    - First-level models and surfaces are not taken as input, and the attributes that hold residuals and
+      predictions are not there.
 
     Examples
     --------
@@ -132,17 +105,41 @@ class SecondLevelModel:
         self.minimize_memory = minimize_memory
         self.reports = reports
 
-    def fit(self, second_level_input: Any, confounds: Any = None, design_matrix: Any = None) -> SecondLevelModel:
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name (scikit-learn's protocol; ``deep`` changes nothing)."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> SecondLevelModel:
+        """Set parameters by name; they count from the next `fit` on."""
+        names = list(self.get_params())
+        for name, value in params.items():
+            if name not in names:
+                raise InputError(invalid("set_params", name, f"names among {names}"))
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self)).parameters
+        changed = [f"{k}={v!r}" for k, v in self.get_params().items() if v is not defaults[k].default]
+        return f"SecondLevelModel({', '.join(changed)})"
+
+    def fit(
+        self, second_level_input: Any, confounds: Any = None, design_matrix: Any = None
+    ) -> SecondLevelModel:
         """Take the maps and the design; the fitting itself happens contrast by contrast.
 
         Parameters
         ----------
         second_level_input
-            A `Cohort`, or anything that `Cohort.from_maps` takes.
+            A `Cohort`, or anything that `Cohort.from_maps` takes: a list or Series of two or more 3D images
+            or paths, one 4D image, or a DataFrame with columns ``subject_label``, ``map_name`` and
+            ``effects_map_path``, which is sorted by label.
         confounds
-            DataFrame with ``subject_label``, used where no design matrix is given.
+            DataFrame with ``subject_label``, used only where no design matrix is given.
         design_matrix
-            DataFrame, array, or path (.tsv, .csv) of (n_subjects, n_regressors).
+            DataFrame, array, or path (.tsv, .csv) of (n_subjects, n_regressors), its rows in the order of the
+            maps (of the sorted labels, for a DataFrame). May be None for a DataFrame or a `Cohort`: then it is
+            made of the confounds and an intercept.
 
         Raises
         ------
@@ -152,37 +149,42 @@ class SecondLevelModel:
         for name in ("target_affine", "target_shape"):
             if getattr(self, name) is not None:
                 raise InputError(
-                    invalid(name, getattr(self, name), "None", "Resample the maps first, for example to the mask.")
+                    invalid(
+                        name, getattr(self, name), "None", "Resample the maps first, for example to the mask."
+                    )
                 )
-        has_labels = isinstance(second_level_input, Cohort | pd.DataFrame)
-        if design_matrix is None and not has_labels:
-            raise DesignError(
-                "A design_matrix is needed with a list of maps. For the one-sample test give "
-                'pd.DataFrame({"intercept": np.ones(n_subjects)}).'
-            )
-        cohort = as_cohort(
-            second_level_input,
-            mask=self.mask_img,
-            smoothing_fwhm=self.smoothing_fwhm,
-            progress=self.verbose > 0,
-            n_workers=self._n_workers,
+        n_workers_of(self.n_jobs)
+        if isinstance(second_level_input, pd.DataFrame):
+            second_level_input = sorted_frame(second_level_input)
+        design_matrix = design_of(second_level_input, confounds, design_matrix)
+        self.second_level_input_ = second_level_input
+        self.confounds_ = confounds
+        self._cohorts: dict[Any, Cohort] = {}
+        several = isinstance(second_level_input, pd.DataFrame) and (
+            second_level_input.get("map_name", pd.Series(dtype=str)).nunique() > 1
         )
-        design_matrix = read_design(design_matrix)
-        if design_matrix is None:
-            design_matrix = make_second_level_design_matrix(cohort.subjects, confounds)
-        self._design = Design.parse(design_matrix, cohort.n_subjects)
+        n_subjects = len(design_matrix) if several else self._read(None).n_subjects
+        self._design = Design.parse(design_matrix, n_subjects)
         self.design_matrix_ = self._design.to_frame()
         if isinstance(design_matrix, pd.DataFrame):
             self.design_matrix_.index = design_matrix.index
-        self.second_level_input_ = second_level_input
-        self.confounds_ = confounds
-        self.cohort_ = cohort
-        self.mask_img_ = mask_image(cohort.geometry)
         return self
 
-    @property
-    def _n_workers(self) -> int | None:
-        return self.n_jobs if self.n_jobs and self.n_jobs > 0 else None
+    def _read(self, first_level_contrast: Any) -> Cohort:
+        """Read the maps of a first-level contrast, once."""
+        if first_level_contrast not in self._cohorts:
+            mask, smoothing_fwhm = unwrap_mask(self.mask_img, self.smoothing_fwhm)
+            self._cohorts[first_level_contrast] = as_cohort(
+                maps_of(self.second_level_input_, first_level_contrast),
+                mask=mask,
+                smoothing_fwhm=smoothing_fwhm,
+                progress=self.verbose > 0,
+                n_workers=n_workers_of(self.n_jobs),
+            )
+        self.cohort_ = self._cohorts[first_level_contrast]
+        self.masker_ = Masker(self.cohort_.geometry, self.cohort_.store.smoothing_fwhm)
+        self.n_elements_ = self.cohort_.n_voxels
+        return self.cohort_
 
     def compute_contrast(
         self,
@@ -198,28 +200,24 @@ class SecondLevelModel:
         second_level_contrast
             Column name, expression, vector (t) or matrix (F); None where the design has one column.
         first_level_contrast
-            Only for first-level models as input, which are not taken; anything but None is refused.
+            Which ``map_name`` of a DataFrame to analyse; may be None where there is just one.
         second_level_stat_type
-            "t" or "F"; by default t for a vector and F for a matrix of more rows.
+            "t" or "F"; by default t for one row and F for more.
         output_type
             "z_score", "stat", "p_value" (one-sided), "effect_size", "effect_variance", or "all".
 
         Returns
         -------
-        nibabel image, 0 outside the mask; a dict of the five for "all". The effect of an F contrast is 4D, whitened
-        by its covariance, and its variance that of the residuals.
+        nibabel image (float64), 0 outside the mask; a dict of the five for "all". The effect of an F contrast
+        is 4D, whitened by its covariance, and its variance that of the residuals.
 
         Raises
         ------
         ContrastError, InputError
             The contrast or an option can't be used, or `fit` was not called.
         """
-        if not hasattr(self, "cohort_"):
+        if not hasattr(self, "design_matrix_"):
             raise InputError("The model has no data yet. Call fit before compute_contrast.")
-        if first_level_contrast is not None:
-            raise InputError(
-                invalid("first_level_contrast", first_level_contrast, "None", "Give the contrast maps themselves.")
-            )
         if output_type not in OUTPUT_TYPES:
             raise InputError(invalid("output_type", output_type, f"one of {OUTPUT_TYPES}"))
         if second_level_stat_type not in (None, "t", "F"):
@@ -227,24 +225,36 @@ class SecondLevelModel:
         contrast = Contrast.parse(second_level_contrast, self._design)
         if second_level_stat_type == "t" and not contrast.is_t:
             raise ContrastError(f"A t contrast has one row, but {contrast.name} has {len(contrast.matrix)}.")
+        cohort = self._read(first_level_contrast)
+        if cohort.n_subjects != self._design.n_subjects:
+            raise DesignError(
+                f"The design matrix has {self._design.n_subjects} rows, but there are {cohort.n_subjects} "
+                f"maps named {first_level_contrast!r}. It needs one row for each map, in their order."
+            )
         is_t = contrast.is_t and second_level_stat_type != "F"
         fit = fit_contrast(
-            self.cohort_.store,
+            cohort.store,
             self._design,
             contrast,
             is_t,
-            n_workers=self._n_workers,
+            n_workers=n_workers_of(self.n_jobs),
             progress=self.verbose > 0,
         )
+        names = OUTPUT_TYPES[:-1] if output_type == "all" else (output_type,)
         rows = None if is_t else len(contrast.matrix)
-        dof, geometry = self._design.dof, self.cohort_.geometry
-        maps = {
-            "z_score": lambda: pvalues.to_z(fit.statistic, dof, rows),
-            "stat": lambda: fit.statistic,
-            "p_value": lambda: pvalues.parametric(fit.statistic, dof, rows),
-            "effect_size": lambda: fit.effect[0] if is_t else fit.effect,
-            "effect_variance": lambda: fit.variance,
+        images = {
+            name: to_image(cohort.geometry, _output(name, fit, self._design.dof, rows), dtype=np.float64)
+            for name in names
         }
-        if output_type == "all":
-            return {name: to_image(geometry, make()) for name, make in maps.items()}
-        return to_image(geometry, maps[output_type]())
+        return images if output_type == "all" else images[output_type]
+
+
+def _output(name: str, fit: ContrastFit, dof: int, n_rows: int | None) -> NDArray[np.float64]:
+    """One kind of map; n_rows is None for t."""
+    if name == "z_score":
+        return pvalues.to_z(fit.statistic, dof, n_rows)
+    if name == "p_value":
+        return pvalues.parametric(fit.statistic, dof, n_rows)
+    if name == "effect_size":
+        return fit.effect if n_rows else fit.effect[0]
+    return fit.statistic if name == "stat" else fit.variance

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
+from numbaglm.data.grid import Grid
 from numbaglm.data.images import (
-    Grid,
     MapSource,
     grid_of,
     list_maps,
@@ -99,7 +99,7 @@ def parse_inputs(
                     "None: the DataFrame has its labels already",
                 )
             )
-        labels = list(subjects)
+        labels = subjects
     labels = check_labels(labels, len(sources))
     known = subjects is not None or labels_are_known(labels)
     table, notes = _subject_table(sources, labels, covariates, labels_known=known, durable=durable)
@@ -117,7 +117,7 @@ def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: An
     """Check the arguments of an append, against the cohort that is there."""
     sources, labels, _ = list_maps(maps, minimum=1)
     if subjects is not None:
-        labels = list(subjects)
+        labels = subjects
     elif not labels_are_known(labels):
         labels = [f"subject-{store.n_subjects + number:03d}" for number in range(1, len(sources) + 1)]
     labels = check_labels(labels, len(sources))
@@ -194,11 +194,11 @@ def survey_block(
     first, n_subjects
         Number of the first of them, of how many in all.
     places
-        Flat indices on the grid to look at; None looks at all.
+        Flat indices on the grid to look at, in Fortran order as files have it; None looks at all.
     zero_is_missing
         As in `Survey.add`.
     hold
-        (k, nx * ny * nz) where to keep what was read, or None.
+        (k, nx * ny * nz) where to keep what was read, in Fortran order, or None.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def survey_block(
     n_places = int(np.prod(grid.shape)) if places is None else len(places)
     survey = Survey.empty(n_places, n_subjects)
     for row, volume in enumerate(read_maps(sources, grid)):
-        values = volume.ravel()
+        values = volume.ravel(order="F")  # not a copy: files are in this order
         if hold is not None:
             hold[row] = values
         survey.add(first + row, values if places is None else values[places], zero_is_missing)
@@ -240,27 +240,37 @@ def convert_block(
     sources, grid
         The maps of the block that are not in ``base``.
     hold
-        (k, nx * ny * nz) those maps, if they were kept; None reads them.
+        (k, nx * ny * nz) those maps in Fortran order, if they were kept; None reads them.
     base
         A cohort whose subjects come first, when one is extended.
     """
     if writer.is_stored(start, stop):
         return
     geometry, fwhm = writer.header.geometry, writer.header.smoothing_fwhm
+    index = fortran_index(geometry.mask)
     rows = np.empty((stop - start, geometry.n_voxels), np.float32)
     n_old = 0
     if base is not None and start < base.store.n_subjects:
         n_old = min(stop, base.store.n_subjects) - start
         rows[:n_old] = base.store.read_subjects(start, start + n_old)[:, base.columns]
-    volumes = read_maps(sources, grid) if hold is None else (kept.reshape(grid.shape) for kept in hold)
+    if hold is None:
+        volumes = read_maps(sources, grid)
+    else:
+        volumes = (kept.reshape(grid.shape, order="F") for kept in hold)
     for row, volume in zip(range(n_old, stop - start), volumes, strict=True):
-        rows[row] = smooth(volume, fwhm, geometry.affine)[geometry.mask]
+        smoothed = smooth(volume, fwhm, geometry.affine)
+        rows[row] = smoothed.ravel(order="F").take(index) if fwhm is None else smoothed[geometry.mask]
     if not np.isfinite(rows).all():
         raise InputError(
             f"Subjects {start + 1} to {stop} hold NaN or infinity inside the mask: the files changed while "
             "they were converted. Create the cohort again with overwrite=True."
         )
     writer.write(start, rows)
+
+
+def fortran_index(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Flat indices, in Fortran order, of the voxels of a mask, in C order."""
+    return np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
 
 
 def check_block(store: CohortStore, start: int, stop: int) -> list[int]:

@@ -23,7 +23,7 @@ class Survey:
     n_nonfinite, n_zero
         (k,) how many maps are NaN or infinite there, and exactly 0.
     absent
-        (k,) sum of the numbers of the maps that lack a value there: where just one lacks it, its number.
+        (k,) number of a map that lacks a value there: the only one, where just one lacks it.
     low, high
         (k,) least and greatest value.
     nonfinite_in, zero_in
@@ -32,7 +32,7 @@ class Survey:
 
     n_nonfinite: NDArray[np.int32]
     n_zero: NDArray[np.int32]
-    absent: NDArray[np.int64]
+    absent: NDArray[np.int32]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     nonfinite_in: NDArray[np.int64]
@@ -44,7 +44,7 @@ class Survey:
         return cls(
             np.zeros(n_places, np.int32),
             np.zeros(n_places, np.int32),
-            np.zeros(n_places, np.int64),
+            np.zeros(n_places, np.int32),
             np.full(n_places, np.inf, np.float32),
             np.full(n_places, -np.inf, np.float32),
             np.zeros(n_subjects, np.int64),
@@ -57,20 +57,22 @@ class Survey:
         zero = values == 0
         self.n_nonfinite += nonfinite
         self.n_zero += zero
-        self.absent += np.multiply(nonfinite | zero if zero_is_missing else nonfinite, number, dtype=np.int64)
-        np.fmin(self.low, values, out=self.low)
-        np.fmax(self.high, values, out=self.high)
+        np.copyto(self.absent, number, where=nonfinite | zero if zero_is_missing else nonfinite)
+        # NaN may win here: low and high matter only where no map has any.
+        np.minimum(self.low, values, out=self.low)
+        np.maximum(self.high, values, out=self.high)
         self.nonfinite_in[number] = np.count_nonzero(nonfinite)
         self.zero_in[number] = np.count_nonzero(zero)
 
     def merge(self, other: Survey) -> None:
         """Add the maps of another survey."""
         for field in fields(self):
-            if field.name not in ("low", "high"):
+            if field.name not in ("absent", "low", "high"):
                 mine = getattr(self, field.name)
                 mine += getattr(other, field.name)
-        np.fmin(self.low, other.low, out=self.low)
-        np.fmax(self.high, other.high, out=self.high)
+        np.maximum(self.absent, other.absent, out=self.absent)
+        np.minimum(self.low, other.low, out=self.low)
+        np.maximum(self.high, other.high, out=self.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,16 +139,16 @@ def judge(
     reasons = [
         (nowhere, f"{lacking} in every map"),
         (nonfinite, "NaN or infinite in at least one map, not in all"),
-        (zero, "0 in at least one map, not in all"),
-        (all_zero, "0 in every map"),
+        (zero, "exactly 0 in at least one map, not in all"),
+        (all_zero, "exactly 0 in every map"),
         (constant & ~all_zero, "the same value in every map"),
     ]
-    counts = [f"{np.count_nonzero(which):,} are {text}" for which, text in reasons if which.any()]
+    counts = [f"{np.count_nonzero(which):,} {text}" for which, text in reasons if which.any()]
     total = len(keep)
     n_out = total - int(np.count_nonzero(keep))
     if n_out == total:
         raise MaskError(
-            f"No voxel is left to analyse: of {total:,} {places} voxels "
+            f"No voxel is left to analyse: of {total:,} {places} voxels, "
             + ", ".join(counts)
             + f"{worst_text}. "
             "Check the maps, leave out those that cover too little, or pass a mask= that all maps cover."

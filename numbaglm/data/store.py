@@ -163,8 +163,8 @@ class CohortStore:
         group, attributes = open_group(location)
         if attributes["status"] != "complete":
             raise StoreError(_how_far(location, group, attributes))
-        header = read_header(location, group, attributes)
-        data, hashes = group["data"], np.asarray(group["sha256"][:])
+        header, data, sha256 = read_parts(location, group, attributes)
+        hashes = np.asarray(sha256[:])
         shape = (len(header.subjects), header.geometry.n_voxels)
         store = cls(str(location), header, data, hashes)
         if (
@@ -340,15 +340,15 @@ def open_group(location: str | Path, mode: str = "r") -> tuple[Any, Mapping[str,
     return group, attributes
 
 
-def read_header(location: str | Path, group: Any, attributes: Mapping[str, Any]) -> Header:
-    """Read what is known of a cohort, complete or not."""
+def read_parts(location: str | Path, group: Any, attributes: Mapping[str, Any]) -> tuple[Header, Any, Any]:
+    """Read the header of a cohort, complete or not, and open its arrays ``data`` and ``sha256``."""
     try:
         mask = np.asarray(group["mask"][...]).astype(bool)
         subjects = table_from_json(group["subjects"].attrs)
         if np.count_nonzero(mask) != attributes["n_voxels"] or len(subjects) != attributes["n_subjects"]:
             raise ValueError("mask or subject table have lost entries")
         fwhm = attributes["smoothing_fwhm"]
-        return Header(
+        header = Header(
             Geometry(mask, np.array(attributes["affine"])),
             subjects,
             tuple(fwhm) if isinstance(fwhm, list) else fwhm,
@@ -356,6 +356,7 @@ def read_header(location: str | Path, group: Any, attributes: Mapping[str, Any])
             attributes["given_mask"],
             tuple(attributes["report"]),
         )
+        return header, group["data"], group["sha256"]
     except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise StoreError(
             f"The cohort {location} is damaged ({type(error).__name__}: {error}). Create it again from the "

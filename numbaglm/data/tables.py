@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def check_labels(labels: Sequence[Any], n_subjects: int, parameter: str = "subje
     names = [str(label) for label in labels]
     if len(names) != n_subjects:
         raise InputError(invalid(parameter, f"{len(names)} labels", f"one for each of the {n_subjects} maps"))
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = _repeated(names)
     if twice:
         raise InputError(
             invalid(
@@ -109,7 +110,7 @@ def match_covariates(
         return frame, [
             f"Covariates are matched to the {len(labels)} maps by their order: no labels on both sides."
         ]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = _repeated(names)
     if twice:
         raise InputError(invalid("covariates", f"{_listed(twice)} in more than one row", "a row a subject"))
     row = {name: number for number, name in enumerate(names)}
@@ -185,9 +186,7 @@ def read_table(path: Any, parameter: str) -> pd.DataFrame:
     try:
         return pd.read_csv(file, sep=separators[file.suffix], dtype=texts, na_values=["n/a"])
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(
-            invalid(parameter, str(path), "a table with one header line", str(error))
-        ) from error
+        raise InputError(invalid(parameter, str(path), "a table with one header line", str(error))) from error
 
 
 def _split_labels(frame: pd.DataFrame) -> tuple[list[str] | None, pd.DataFrame]:
@@ -200,6 +199,10 @@ def _split_labels(frame: pd.DataFrame) -> tuple[list[str] | None, pd.DataFrame]:
     if not pd.api.types.is_numeric_dtype(frame.index.dtype):
         return [str(label) for label in frame.index], frame
     return None, frame
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

@@ -23,7 +23,7 @@ from numbaglm.data.store import (
     choose_chunks,
     hash_rows,
     open_group,
-    read_header,
+    read_parts,
     status,
 )
 from numbaglm.data.tables import table_to_json
@@ -98,8 +98,7 @@ class CohortWriter:
         group, attributes = open_group(location, mode="r+")
         if attributes["status"] == "preparing":
             return None
-        header = read_header(location, group, attributes)
-        return cls(str(location), header, group["data"], group["sha256"])
+        return cls(str(location), *read_parts(location, group, attributes))
 
     @property
     def blocks(self) -> list[tuple[int, int]]:

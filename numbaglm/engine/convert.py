@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.conversion import Base, Inputs, convert_block, survey_block
+from numbaglm.data.conversion import Base, Inputs, convert_block, fortran_index, survey_block
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.masking import Survey, Verdict, judge
 from numbaglm.data.store import CohortStore, Header, choose_chunks
@@ -48,16 +48,11 @@ class Conversion:
         )
 
     def look(
-        self,
-        inputs: Inputs,
-        zero_is_missing: bool,
-        drop_constant: bool,
-        first: int = 0,
-        n_all: int | None = None,
+        self, inputs: Inputs, zero_is_missing: bool, drop_constant: bool
     ) -> tuple[Verdict, NDArray[np.float32] | None]:
         """First pass: which voxels stay; and the maps themselves if they are few enough to be kept."""
         n, size = len(inputs.sources), int(np.prod(inputs.grid.shape))
-        places = None if inputs.mask is None else np.flatnonzero(inputs.mask.mask)
+        places = None if inputs.mask is None else fortran_index(inputs.mask.mask)
         fits = self.client is None and n * size * 4 <= _HOLD_BYTES
         hold = np.empty((n, size), np.float32) if fits else None
         total = Survey.empty(size if places is None else len(places), n)
@@ -91,8 +86,11 @@ class Conversion:
     def survey(self, inputs: Inputs) -> tuple[Header, NDArray[np.float32] | None]:
         """Judge the mask of a new cohort."""
         verdict, hold = self.look(inputs, zero_is_missing=inputs.mask is None, drop_constant=True)
-        mask = np.ones(inputs.grid.shape, dtype=bool) if inputs.mask is None else inputs.mask.mask.copy()
-        mask[mask] = verdict.keep
+        if inputs.mask is None:
+            mask = verdict.keep.reshape(inputs.grid.shape, order="F")
+        else:
+            mask = inputs.mask.mask.copy()
+            mask[mask] = verdict.keep
         rule = "intersection" if inputs.mask is None else "given"
         report = (*inputs.notes, *verdict.report, *verdict.warnings)
         geometry = Geometry(mask, inputs.grid.affine)

@@ -75,7 +75,7 @@ def fit_block(
     Y = store.read(start, stop)
     C, covariance = contrast.matrix, design.pseudo_inverse @ design.pseudo_inverse.T
     E = np.empty(Y.shape)
-    glm.residuals(Y, np.ascontiguousarray(orthonormal(design.matrix).T), E)
+    glm.residuals(Y, np.ascontiguousarray(orthonormal(design.matrix / design.lengths).T), E)
     dispersion = np.einsum("ij,ij->j", E, E) / design.dof
     effect = (C @ design.pseudo_inverse) @ Y.astype(np.float64)
     covariance = C @ covariance @ C.T

@@ -173,6 +173,74 @@ def _scan_signed(
 
 
 @kernel
+def scan_tile(
+    scores: Floats,
+    place: tuple[int, int, int],
+    two_sided: bool,
+    reference: Integers,
+    threshold: int,
+    counts: NDArray[np.int32],
+    best: Integers,
+    picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
+    n_picks: int,
+    maps: Floats,
+    found: NDArray[np.int32],
+) -> int:
+    """Reduce the scores of a tile while they are in the cache.
+
+    Parameters
+    ----------
+    scores
+        (at least n_batch, TILE) scores of a batch of shufflings.
+    place
+        (number of the tile, n_batch, n_voxels of the block).
+    two_sided
+        Whether absolute scores count.
+    reference
+        (TILE,) keys (`order_keys`) that a score must reach to be counted.
+    threshold
+        Key that a score must reach to be picked; the largest integer picks none.
+    counts
+        (TILE,), added to: shufflings that reached the reference.
+    best
+        (n_batch,) keys, raised to the maximum over the tile.
+    picks
+        (shuffling in the batch, voxel in the block, score) of the scores that reach the threshold, by tile,
+        then by shuffling; each must have room for n_batch * n_voxels.
+    n_picks
+        How many there are already.
+    maps
+        (n_batch, n_voxels), filled with all scores; or of no columns, to keep none.
+    found
+        (TILE,) scratch.
+
+    Returns
+    -------
+    How many picks there are now.
+    """
+    t, n_batch, n_voxels = place
+    which, voxel, value = picks
+    width = min(TILE, maps.shape[1] - t * TILE)
+    for b in range(n_batch):
+        for v in range(width):
+            maps[b, t * TILE + v] = scores[b, v]
+        bits = scores[b].view(reference.dtype)
+        if two_sided:
+            highest, n_found = _scan_abs(bits, reference, counts, threshold, found)
+        else:
+            highest, n_found = _scan_signed(bits, reference, counts, threshold, found)
+        best[b] = max(best[b], highest)
+        for f in range(n_found):
+            v = t * TILE + found[f]
+            if v < n_voxels:
+                which[n_picks] = b
+                voxel[n_picks] = v
+                value[n_picks] = scores[b, found[f]]
+                n_picks += 1
+    return n_picks
+
+
+@kernel
 def permute_batch(
     weights: Floats,
     tiles: Floats,
@@ -196,21 +264,10 @@ def permute_batch(
         (n_tiles, n_subjects, TILE) residuals of unit length. Past the last voxel the last tile repeats it.
     design
         (n_batch, n_rows, n_interest, n_voxels, is_t), see `tile_scores`.
-    two_sided
-        Whether absolute scores count.
-    reference
-        (n_tiles, TILE) keys (`order_keys`) that a score must reach to be counted.
-    threshold
-        Key that a score must reach to be picked; the largest integer picks none.
-    counts
-        (n_tiles, TILE), added to: shufflings that reached the reference.
-    best
-        (n_batch,) keys, raised to the maximum over the block.
-    picks
-        (shuffling in the batch, voxel in the block, score) of the scores that reach the threshold, by tile,
-        then by shuffling; each must have room for n_batch * n_voxels.
-    maps
-        (n_batch, n_voxels), filled with all scores; or of no columns, to keep none.
+    two_sided, threshold, best, picks, maps
+        See `scan_tile`.
+    reference, counts
+        (n_tiles, TILE), see `scan_tile`.
     scratch
         (n_rows * height, TILE) of the weights' dtype and (TILE,) int32.
 
@@ -219,28 +276,23 @@ def permute_batch(
     How many were picked.
     """
     n_batch, n_rows, n_interest, n_voxels, is_t = design
-    which, voxel, value = picks
     scores, found = scratch
     n_picks = 0
     for t in range(tiles.shape[0]):
         tile_scores(weights, tiles[t], n_batch, n_rows, n_interest, is_t, scores)
-        width = min(TILE, maps.shape[1] - t * TILE)
-        for b in range(n_batch):
-            for v in range(width):
-                maps[b, t * TILE + v] = scores[b, v]
-            bits = scores[b].view(reference.dtype)
-            if two_sided:
-                highest, n_found = _scan_abs(bits, reference[t], counts[t], threshold, found)
-            else:
-                highest, n_found = _scan_signed(bits, reference[t], counts[t], threshold, found)
-            best[b] = max(best[b], highest)
-            for f in range(n_found):
-                v = t * TILE + found[f]
-                if v < n_voxels:
-                    which[n_picks] = b
-                    voxel[n_picks] = v
-                    value[n_picks] = scores[b, found[f]]
-                    n_picks += 1
+        n_picks = scan_tile(
+            scores,
+            (t, n_batch, n_voxels),
+            two_sided,
+            reference[t],
+            threshold,
+            counts[t],
+            best,
+            picks,
+            n_picks,
+            maps,
+            found,
+        )
     return n_picks
 
 
@@ -275,3 +327,43 @@ def group_picks(
         place[which[p]] += 1
         voxel[to] = unsorted_voxel[p]
         value[to] = unsorted_value[p]
+
+
+@kernel
+def enumerate_arrangements(classes: NDArray[np.int32], items: NDArray[np.int32], out: NDArray[np.int32]) -> None:
+    """All distinct arrangements of items whose classes repeat, in lexicographic order of the classes.
+
+    Items move along with their classes, so that which of a class's items stands where follows from the steps.
+
+    Parameters
+    ----------
+    classes
+        (n,) class of each item, ascending; overwritten.
+    items
+        (n,) items; overwritten.
+    out
+        (n_arrangements, n), filled; the first row is the items as given.
+
+    References
+    ----------
+    Knuth, The Art of Computer Programming 4A, section 7.2.1.2, Algorithm L.
+    """
+    n = classes.shape[0]
+    for row in range(out.shape[0]):
+        out[row] = items
+        j = n - 2
+        while j >= 0 and classes[j] >= classes[j + 1]:
+            j -= 1
+        if j < 0:
+            return
+        last = n - 1
+        while classes[j] >= classes[last]:
+            last -= 1
+        classes[j], classes[last] = classes[last], classes[j]
+        items[j], items[last] = items[last], items[j]
+        left, right = j + 1, n - 1
+        while left < right:
+            classes[left], classes[right] = classes[right], classes[left]
+            items[left], items[right] = items[right], items[left]
+            left += 1
+            right -= 1

@@ -77,7 +77,12 @@ class Design:
     @cached_property
     def pseudo_inverse(self) -> NDArray[np.float64]:
         """(n_regressors, n_subjects) M^+."""
-        return np.linalg.pinv(self.matrix)
+        return np.linalg.pinv(self.matrix / self.lengths) / self.lengths[:, None]
+
+    @cached_property
+    def lengths(self) -> NDArray[np.float64]:
+        """(n_regressors,) length of each column: columns in years and in mm3 are brought to one before algebra."""
+        return np.linalg.norm(self.matrix, axis=0)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the design as a DataFrame."""
@@ -165,7 +170,8 @@ def partition(design: Design, contrast: Contrast) -> tuple[NDArray[np.float64], 
     ----------
     Winkler et al. (2014), NeuroImage 92, Appendix A (after Ridgway and Beckmann et al.).
     """
-    M, C = design.matrix, contrast.matrix
+    # X is the same whatever the columns' units, but M'M squares its condition: 1e8 beside 1 would drown.
+    M, C = design.matrix / design.lengths, contrast.matrix / design.lengths
     D = np.linalg.pinv(M.T @ M)
     X = M @ D @ C.T @ np.linalg.inv(C @ D @ C.T)
     _, _, rows = np.linalg.svd(C)
@@ -272,7 +278,7 @@ def _weights(contrast: ContrastLike | None, design: Design) -> NDArray[np.float6
         return np.ones(1)
     if isinstance(contrast, str):
         return _expression(contrast, design)
-    rows = list(contrast)
+    rows = list(contrast) if np.iterable(contrast) else []
     if rows and all(isinstance(row, str) for row in rows):
         return np.stack([_expression(row, design) for row in rows])
     try:
@@ -287,9 +293,12 @@ def _expression(expression: str, design: Design) -> NDArray[np.float64]:
     unit = pd.DataFrame(np.eye(len(design.columns)), columns=pd.Index(design.columns))
     if expression in unit:
         return unit[expression].to_numpy()
+    # What is linear takes at any rows the value that its weights give: "x ** 2", "x > 0" and "x - 1" don't.
+    probe = pd.DataFrame(np.random.default_rng(0).normal(size=(8, len(design.columns))), columns=unit.columns)
     try:
-        weights = np.asarray(unit.eval(expression, engine="python", parser="pandas"), dtype=np.float64)
-        nothing = np.asarray((unit * 0.0).eval(expression, engine="python"), dtype=np.float64)
+        with np.errstate(all="ignore"):
+            weights = np.asarray(unit.eval(expression, engine="python"), dtype=np.float64)
+            value = np.asarray(probe.eval(expression, engine="python"), dtype=np.float64)
     except Exception as error:  # pandas raises whatever its parser and the expression's parts raise
         raise ContrastError(
             invalid(
@@ -299,7 +308,7 @@ def _expression(expression: str, design: Design) -> NDArray[np.float64]:
                 "Put names that hold blanks or brackets into backticks.",
             )
         ) from error
-    if weights.shape != (len(design.columns),) or np.any(nothing != 0):
+    if weights.shape != (len(design.columns),) or not np.allclose(value, probe.to_numpy() @ weights):
         raise ContrastError(
             invalid(
                 "contrast", expression, f"a linear expression over {list(design.columns)}, without constants"
@@ -313,11 +322,9 @@ def _describe(contrast: ContrastLike | None, design: Design) -> str:
         return design.columns[0]
     if isinstance(contrast, str):
         return contrast
+    rows = list(contrast) if np.iterable(contrast) else [contrast]
+    if not isinstance(rows[0], str) and np.ndim(rows[0]) == 0:
+        rows = [rows]
     return "; ".join(
-        row if isinstance(row, str) else np.array2string(np.asarray(row), separator=", ")
-        for row in (
-            [contrast]
-            if np.ndim(np.asarray(contrast, dtype=object)) == 1 and not isinstance(contrast[0], str)
-            else contrast
-        )
+        row if isinstance(row, str) else np.array2string(np.asarray(row), separator=", ") for row in rows
     )

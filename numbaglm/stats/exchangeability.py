@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import log10, prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import InputError, ShufflingError, invalid
+from numbaglm.kernels import shuffle
 from numbaglm.stats.trees import (
     BlockTree,
     Choice,
@@ -87,6 +89,7 @@ class Shufflings:
     _tree: BlockTree = field(repr=False)
     _choices: tuple[Choice, ...] = field(repr=False)
     _flip_unit: NDArray[np.int32] | None = field(repr=False)
+    _row_class: tuple[int, ...] | None = field(repr=False, default=None)
 
     def draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
         """Make shufflings number `start` to `stop` - 1.
@@ -112,6 +115,9 @@ class Shufflings:
         if not 0 <= start <= stop <= self.n_shufflings:
             allowed = f"0 <= start <= stop <= {self.n_shufflings}"
             raise InputError(invalid("start, stop", (start, stop), allowed))
+        if self._row_class is not None:
+            index = _all_permutations(self._row_class, self.n_shufflings)[start:stop]
+            return index, np.ones(index.shape, np.int8)
         if self.n_distinct < _RANKABLE:
             ranks = np.arange(start, stop, dtype=np.int64)
             if not self.exhaustive:
@@ -238,7 +244,7 @@ def plan_shufflings(
     why = "as asked for"
     if errors is None:
         constant = not row_class.any()
-        errors = "ise" if constant else "ee"
+        errors = default_errors(design_rows)
         why = f"since the rows of the tested regressors {'are all equal' if constant else 'differ'}"
     elif errors not in ERRORS:
         raise ShufflingError(invalid("errors", errors, "None, " + ", ".join(map(repr, ERRORS))))
@@ -266,7 +272,31 @@ def plan_shufflings(
         tree,
         tuple(found) if n_distinct < _RANKABLE else (),
         flip_unit,
+        tuple(row_class.tolist()) if exhaustive and errors == "ee" and blocks is None else None,
     )
+
+
+@lru_cache(maxsize=4)
+def _all_permutations(row_class: tuple[int, ...], n_distinct: int) -> NDArray[np.int32]:
+    """Every distinct permutation (n_distinct, n_subjects) of free subjects, the identity first.
+
+    With nuisance it matters which of the subjects with equal rows of X goes where, and any choice is as good as another:
+    this is PALM's, so that its p are ours.
+    """
+    classes = np.array(row_class, np.int32)
+    order = np.argsort(classes, kind="stable").astype(np.int32)
+    arrangements = np.empty((n_distinct, classes.size), np.int32)
+    shuffle.enumerate_arrangements(classes[order], order.copy(), arrangements)
+    rows = np.empty_like(arrangements)
+    rows[:, order] = arrangements
+    index = np.argsort(rows, axis=1).astype(np.int32)  # these move X: the data move the other way
+    index.flags.writeable = False
+    return index
+
+
+def default_errors(design_rows: ArrayLike) -> str:
+    """The rule: "ise" where the tested regressors (n_subjects, n_tested) are the same for all subjects, else "ee"."""
+    return "ee" if _equal_rows(design_rows, np.shape(design_rows)[0]).any() else "ise"
 
 
 def _whole_number(name: str, value: object) -> int:

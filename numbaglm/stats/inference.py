@@ -1,21 +1,22 @@
-"""What is tested and how: statistics, regression methods and conventions as records.
+"""What is tested: a design and a contrast turned into what the kernels need.
 
-A *hypothesis* turns a design and a contrast into what the kernels need: a basis to residualise the data with,
-and the few rows whose products with the shuffled residuals make the statistic.
+A *hypothesis* holds a basis to residualise the data with, and the few rows whose products with the shuffled
+residuals make the statistic.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import DesignError, InputError, invalid
-from numbaglm.kernels import shuffle
-from numbaglm.stats import pvalues
-from numbaglm.stats.design import Contrast, Design, orthonormal, partition
+from numbaglm.kernels import glm, shuffle
+from numbaglm.stats.design import Contrast, Design, orthonormal, partition, tested_regressors
+from numbaglm.stats.methods import METHODS, Method
+from numbaglm.stats.scales import Correlation, Scale, Share, Standard
+from numbaglm.stats.welch import VarianceGroups
 
 Floats = NDArray[np.float64]
 
@@ -27,100 +28,31 @@ arithmetic and far below the resolution of any data. Sets of shufflings are full
 on paper, and a p-value must not depend on which way rounding tips them.
 """
 
-
-@dataclass(frozen=True)
-class Method:
-    """A regression method for permutation with nuisance, as a record.
-
-    Attributes
-    ----------
-    data
-        What is shuffled: residuals on the nuisance, on the whole design, or the data as they are.
-    rows
-        Whose products make the statistic: those of interest alone, or the nuisance rows beside them.
-    refit
-        Whether the shuffled rows are residualised on the nuisance again (the model is shuffled, not the data).
-    reference
-        Source.
-    """
-
-    name: str
-    data: Literal["nuisance residuals", "full residuals", "raw"]
-    rows: Literal["interest", "interest and nuisance"]
-    refit: bool
-    reference: str
+SMALLEST_VARIANCE = 1e-14
+"""Of a voxel's mean square: residuals below it are float32's rounding, and nothing is left to test."""
 
 
-METHODS = {
-    method.name: method
-    for method in (
-        Method(
-            "freedman-lane",
-            "nuisance residuals",
-            "interest and nuisance",
-            refit=False,
-            reference="Freedman and Lane (1983), J. Bus. Econ. Stat. 1(4)",
-        ),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Conventions:
-    """Choices in which packages differ.
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What the unshuffled data say of a tile of voxels.
 
     Attributes
     ----------
-    statistic
-        Scale on which clusters and TFCE see the map: "t" (or F), or "z" of the same p.
-    cluster_connectivity, tfce_connectivity
-        6, 18 or 26 neighbours.
-    mass
-        "sum" of the statistic over the cluster, or "excess" over the threshold.
-    strict
-        Whether a voxel must exceed the cluster-forming threshold, or may equal it.
-    clipped_cluster_p
-        Whether cluster p count the shuffled maxima alone and are kept within [1 / n_perm, 1 - 1 / n_perm].
-    tfce_steps, tfce_times_step
-        None for the exact integral; otherwise in how many steps of the map's own maximum it is summed, and
-        whether the sum is multiplied by the step.
+    E
+        (n_rows_of_E, n_voxels) what is shuffled, at a length at which its products are scores.
+    score, statistic
+        (n_voxels,) of the kernels, and t, F, v or G.
+    effect
+        (n_interest, n_voxels) contrast of the parameter estimates.
+    degenerate
+        (n_voxels,) whether the nuisance explains all of the data.
     """
 
-    name: str
-    statistic: Literal["t", "z"] = "t"
-    cluster_connectivity: int = 26
-    tfce_connectivity: int = 6
-    mass: Literal["sum", "excess"] = "sum"
-    strict: bool = False
-    clipped_cluster_p: bool = False
-    tfce_steps: int | None = None
-    tfce_times_step: bool = True
-
-    @classmethod
-    def parse(cls, conventions: str | Conventions, **overrides: Any) -> Conventions:
-        """Look a record up by name and override single options (those that aren't None)."""
-        if isinstance(conventions, str):
-            if conventions not in CONVENTIONS:
-                raise InputError(invalid("conventions", conventions, f"one of {sorted(CONVENTIONS)}"))
-            conventions = CONVENTIONS[conventions]
-        return replace(conventions, **{key: value for key, value in overrides.items() if value is not None})
-
-
-CONVENTIONS = {
-    record.name: record
-    for record in (
-        Conventions("numbaglm"),
-        Conventions(
-            "nilearn",
-            cluster_connectivity=6,
-            mass="excess",
-            strict=True,
-            clipped_cluster_p=True,
-            tfce_steps=100,
-            tfce_times_step=False,
-        ),
-    )
-}
+    E: Floats
+    score: Floats
+    statistic: Floats
+    effect: Floats
+    degenerate: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,39 +61,50 @@ class Hypothesis:
 
     Attributes
     ----------
+    interest
+        (n_interest, n_subjects) orthonormal rows that span what is tested.
+    nuisance
+        (n_columns, n_subjects) orthonormal rows that span the nuisance.
     residualiser
-        (n_columns, n_subjects) orthonormal rows; the data are residualised on them.
+        (n_columns, n_subjects) orthonormal rows; what is shuffled are the residuals on them.
+    rotation
+        (n - rank Z, n_subjects) or None: turns residuals into what is shuffled.
     basis
-        (n_rows, n_subjects) orthonormal rows, the first ``n_interest`` spanning the effect of interest.
-    dof
-        Residual degrees of freedom of the statistic.
+        (n_rows, n_shuffled) rows that are shuffled; those of interest come first.
+    scale
+        What the scores mean.
     effect
         (n_interest, n_subjects): its product with the data is the contrast of the parameter estimates.
+    groups
+        Variance groups, where there are any.
     """
 
     design: Design
     contrast: Contrast
     method: Method
+    interest: Floats
+    nuisance: Floats
     residualiser: Floats
+    rotation: Floats | None
     basis: Floats
-    n_interest: int
-    dof: int
+    scale: Scale
     effect: Floats
+    groups: VarianceGroups | None = None
 
     @property
     def is_t(self) -> bool:
-        """Whether the statistic is t (else F)."""
+        """Whether the contrast has one row, so that its statistic has a sign."""
         return self.contrast.is_t
 
     @property
-    def statistic_name(self) -> str:
-        """Name of the statistic: "t" or "f"."""
-        return "t" if self.is_t else "f"
+    def n_interest(self) -> int:
+        """Rows of interest."""
+        return int(self.interest.shape[0])
 
     @property
-    def n_f_rows(self) -> int | None:
-        """Numerator degrees of freedom of F; None for t."""
-        return None if self.is_t else self.n_interest
+    def statistic_name(self) -> str:
+        """Name of the statistic: "t" or "f"; with variance groups "v" or "g"."""
+        return ("t" if self.groups is None else "v") if self.is_t else ("f" if self.groups is None else "g")
 
     @classmethod
     def build(
@@ -171,6 +114,8 @@ class Hypothesis:
         errors: str,
         orbits: NDArray[np.intp],
         method: str = "freedman-lane",
+        variance_groups: ArrayLike | None = None,
+        v_dof_factor: float = 1.0,
     ) -> Hypothesis:
         """Partition a design, and drop what shuffling leaves as it is.
 
@@ -183,62 +128,169 @@ class Hypothesis:
             constant on them is left invariant by permutations; residuals have no product with it.
         method
             A name in `METHODS`.
+        variance_groups, v_dof_factor
+            (n_subjects,) labels, or None; see `VarianceGroups`.
+
+        Raises
+        ------
+        InputError, DesignError
         """
-        if method not in METHODS:
-            raise InputError(invalid("method", method, f"one of {sorted(METHODS)}"))
+        record = find_method(method)
         X, Z = partition(design, contrast)
         interest = X / np.linalg.norm(X) if contrast.is_t else orthonormal(X)
-        moved = Z if errors != "ee" else _not_invariant(Z, orbits)
+        rotation = complement(Z).T if record.data == "rotated" else None
+        if record.data == "rotated":
+            fixed, moved = Z, Z[:, :0]
+        else:
+            fixed, moved = _split_invariant(Z, orbits) if errors == "ee" else (Z[:, :0], Z)
+        rows = [interest, moved] if record.nuisance_rows else [interest]
+        residualiser = {
+            "nuisance residuals": Z,
+            "full residuals": np.hstack([Z, interest]),
+            "raw": fixed,
+            "rotated": Z,
+        }[record.data]
+        basis = np.hstack(rows).T if rotation is None else (rotation @ interest).T
+        groups = None
+        if variance_groups is not None:
+            number = _group_numbers(variance_groups, design, record)
+            if number.any():
+                full = np.hstack([interest, Z]).T
+                groups = VarianceGroups.build(number, full, interest.shape[1], v_dof_factor)
+                _require_residuals(groups)
         return cls(
             design=design,
             contrast=contrast,
-            method=METHODS[method],
-            residualiser=np.ascontiguousarray(Z.T),
-            basis=np.ascontiguousarray(np.hstack([interest, moved]).T),
-            n_interest=interest.shape[1],
-            dof=design.dof,
+            method=record,
+            interest=np.ascontiguousarray(interest.T),
+            nuisance=np.ascontiguousarray(Z.T),
+            residualiser=np.ascontiguousarray(residualiser.T),
+            rotation=None if rotation is None else np.ascontiguousarray(rotation),
+            basis=np.ascontiguousarray(basis),
+            scale=_scale(design, interest.shape[1], contrast.is_t, groups),
             effect=np.ascontiguousarray(contrast.matrix @ design.pseudo_inverse),
+            groups=groups,
         )
 
+    def observe(self, y: NDArray[np.float32]) -> Observed:
+        """Residualise a tile (n_subjects, n_voxels) of data, and score it as it is."""
+        E = np.empty(y.shape)
+        glm.residuals(y, self.nuisance, E)
+        length = np.sqrt(np.einsum("ij,ij->j", E, E))
+        total = np.sqrt(np.einsum("ij,ij->j", y, y, dtype=np.float64))
+        degenerate = length <= np.sqrt(SMALLEST_VARIANCE) * total
+        scale = np.where(degenerate, 0.0, 1.0 / np.where(degenerate, 1.0, length))
+        E *= scale
+        products = self.interest @ E
+        score = products[0] if self.is_t else (products**2).sum(axis=0)
+        statistic = self.scale.to_statistic(score)
+        if self.groups is not None:
+            identity = np.arange(y.shape[0], dtype=np.int32)[None], np.ones((1, y.shape[0]), np.int8)
+            (statistic,), (score,) = self.groups.statistics(E, *identity)
+            statistic, score = np.where(degenerate, 0.0, statistic), np.where(degenerate, 0.0, score)
+        return Observed(
+            E=self._to_shuffle(y, E, scale, degenerate),
+            score=score,
+            statistic=statistic,
+            effect=self.effect @ y.astype(np.float64),
+            degenerate=degenerate,
+        )
+
+    def _to_shuffle(self, y: NDArray[np.float32], E: Floats, scale: Floats, degenerate: NDArray[np.bool_]) -> Floats:
+        if self.method.data == "nuisance residuals":
+            return E
+        if self.method.data == "rotated":
+            assert self.rotation is not None
+            return self.rotation @ E
+        E = np.empty(y.shape)
+        glm.residuals(y, self.residualiser, E)
+        length = np.sqrt(np.einsum("ij,ij->j", E, E))
+        return E * np.where(degenerate | (length == 0), 0.0, 1.0 / np.where(length > 0, length, 1.0))
+
     def weights(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[np.floating]) -> None:
-        """Fill ``out`` (n_rows * height, n_subjects) with the rows of a batch of shufflings."""
-        shuffle.shuffle_rows(self.basis, index, sign, out)
-
-    def score_to_statistic(self, score: NDArray[np.floating]) -> Floats:
-        """Turn scores (correlation, or share of variance) into t or F."""
-        score = np.asarray(score, dtype=np.float64)
-        if self.is_t:
-            return np.asarray(score * np.sqrt(self.dof / _one_minus(score**2)), dtype=np.float64)
-        return np.asarray(score / _one_minus(score) * self.dof / self.n_interest, dtype=np.float64)
-
-    def statistic_to_score(self, statistic: float) -> float:
-        """Score of a value of t or F."""
-        if self.is_t:
-            return float(statistic / np.sqrt(statistic**2 + self.dof))
-        scaled = statistic * self.n_interest
-        return float(scaled / (scaled + self.dof))
-
-    def to_z(self, statistic: Floats) -> Floats:
-        """z of the same p as t or F."""
-        return pvalues.to_z(statistic, self.dof, self.n_f_rows)
-
-    def parametric_p(self, statistic: Floats) -> Floats:
-        """One-sided parametric p of t, or of F."""
-        return pvalues.parametric(statistic, self.dof, self.n_f_rows)
+        """Fill ``out`` (n_rows * height, n_shuffled) with the rows of a batch of shufflings."""
+        if not self.method.refit:
+            shuffle.shuffle_rows(self.basis, index, sign, out)
+            return
+        n_batch, n = index.shape
+        rows = np.empty((self.n_interest * n_batch, n))
+        shuffle.shuffle_rows(self.basis, index, sign, rows)
+        rows -= (rows @ self.nuisance.T) @ self.nuisance
+        stacked = rows.reshape(self.n_interest, n_batch, n).transpose(1, 2, 0)
+        refitted, triangle = np.linalg.qr(stacked)
+        # A row that the nuisance explains has no direction of its own: its score is 0. The sign is the row's own.
+        pivot = np.einsum("bkk->bk", triangle)
+        refitted = refitted * np.where(np.abs(pivot) < 1e-10, 0.0, np.sign(pivot))[:, None, :]
+        height = out.shape[0] // self.n_interest
+        for k in range(self.n_interest):
+            out[k * height : k * height + n_batch] = refitted[:, :, k]
 
 
-def _one_minus(share: Floats) -> Floats:
-    """1 - share, kept above rounding: a voxel that the model fits exactly gets a large statistic, not infinity."""
-    return np.maximum(1.0 - share, np.finfo(np.float64).eps)
+def find_method(method: str) -> Method:
+    """Look a regression method up by name."""
+    if method not in METHODS:
+        raise InputError(invalid("method", method, f"one of {sorted(METHODS)}"))
+    return METHODS[method]
 
 
-def _not_invariant(Z: Floats, orbits: NDArray[np.intp]) -> Floats:
-    """Orthonormal basis of the part of span(Z) orthogonal to its vectors that are constant on orbits."""
+def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Floats:
+    """Rows (n_shuffled, k) that tell shufflings apart: the tested regressors, rotated where the data are."""
+    if method.data != "rotated":
+        return tested_regressors(design, contrast)
+    X, Z = partition(design, contrast)
+    return complement(Z).T @ X
+
+
+def complement(Z: Floats) -> Floats:
+    """Orthonormal basis (n, n - k) of what orthonormal columns Z (n, k) leave."""
+    full = np.linalg.qr(Z, mode="complete")[0] if Z.shape[1] else np.eye(Z.shape[0])
+    return np.ascontiguousarray(full[:, Z.shape[1] :])
+
+
+def _scale(design: Design, n_interest: int, is_t: bool, groups: VarianceGroups | None) -> Scale:
+    if groups is not None:
+        return Standard()
+    return Correlation(design.dof) if is_t else Share(design.dof, n_interest)
+
+
+def _split_invariant(Z: Floats, orbits: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Split span(Z) into what is constant on orbits, and an orthonormal basis of the rest."""
     if Z.shape[1] == 0:
-        return Z
+        return Z, Z
     if orbits.shape != (Z.shape[0],):
         raise DesignError(invalid("orbits", orbits.shape, f"({Z.shape[0]},)"))
-    constant = orthonormal((orbits[:, None] == np.unique(orbits)).astype(np.float64))
-    _, cosines, rotation = np.linalg.svd(constant.T @ Z)
+    number, size = np.unique(orbits, return_inverse=True, return_counts=True)[1:]
+    # Products with the orthonormal indicators of the orbits, which need not be written out.
+    sums = np.stack([np.bincount(number, weights=column, minlength=size.size) for column in Z.T], axis=1)
+    _, cosines, rotation = np.linalg.svd(sums / np.sqrt(size)[:, None])
     n_invariant = int(np.sum(cosines > 1 - 1e-10))
-    return np.ascontiguousarray(Z @ rotation[n_invariant:].T)
+    rotated = Z @ rotation.T
+    return np.ascontiguousarray(rotated[:, :n_invariant]), np.ascontiguousarray(rotated[:, n_invariant:])
+
+
+def _group_numbers(labels: ArrayLike, design: Design, method: Method) -> NDArray[np.intp]:
+    """Number variance groups from 0, (n_subjects,)."""
+    values = np.asarray(labels)
+    if values.shape != (design.n_subjects,):
+        raise DesignError(
+            invalid("variance_groups", values.shape, f"one label for each of the {design.n_subjects} subjects")
+        )
+    names, number, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    alone = [str(name) for name, size in zip(names, sizes, strict=True) if size < 2]
+    if alone:
+        raise DesignError(
+            f"Variance groups {alone} hold one subject each: one value has no variance. Merge them into others."
+        )
+    if names.size > 1 and method.name != "freedman-lane":
+        raise InputError(invalid("method", method.name, "'freedman-lane' with variance_groups"))
+    return number
+
+
+def _require_residuals(groups: VarianceGroups) -> None:
+    saturated = np.flatnonzero(groups.residual_dof < 1e-8)
+    if saturated.size:
+        subjects = [np.flatnonzero(groups.groups[g]).tolist() for g in saturated]
+        raise DesignError(
+            f"The design explains all of the variance group(s) of subjects {subjects} (counted from 0): no residual is "
+            "left to estimate a variance from. Merge groups, or leave columns out."
+        )

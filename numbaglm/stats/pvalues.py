@@ -52,6 +52,27 @@ def fdr(p: Floats) -> Floats:
     return np.asarray(stats.false_discovery_control(p, method="bh"), dtype=np.float64)
 
 
+def fdr_bky(p: Floats) -> Floats:
+    """Adjusted p of the adaptive step-down procedure of Benjamini, Krieger and Yekutieli (2006), Biometrika 93.
+
+    At q, test number j in order of p passes where some l >= j has p_l <= q l / (n + 1 - j (1 - q)), and all before
+    it pass (their multiple-stage procedure). The adjusted p is the least such q: solved for q, the best l is that of
+    the largest l / p_l, whatever j is.
+    """
+    order = np.argsort(p, kind="stable")
+    ordered = np.maximum(np.asarray(p, dtype=np.float64)[order], np.finfo(np.float64).tiny)
+    rank = np.arange(1, ordered.size + 1)
+    best = np.maximum.accumulate((rank / ordered)[::-1])[::-1]
+    room = best - rank
+    least = np.divide(ordered.size + 1 - rank, room, out=np.full(ordered.size, np.inf), where=room > 0)
+    adjusted = np.empty(ordered.size)
+    adjusted[order] = np.minimum(np.maximum.accumulate(least), 1.0)
+    return adjusted
+
+
+FDR = {"bh": fdr, "bky": fdr_bky}
+
+
 def parametric(statistic: Floats, dof: float, n_rows: int | None = None) -> Floats:
     """One-sided parametric p of t (n_rows None) or of F with n_rows and dof degrees of freedom."""
     if n_rows is None:
@@ -92,22 +113,17 @@ def _log_tail_t(magnitude: Floats, dof: float) -> Floats:
     return np.where(tail > 0, log_tail, asymptote)
 
 
-def statistic_threshold(
-    threshold: float | tuple[str, float], dof: float, n_rows: int | None, two_sided: bool
-) -> float:
+def statistic_threshold(kind: str, value: float, dof: float, n_rows: int | None, two_sided: bool) -> float:
     """Turn a cluster-forming threshold into the statistic's own scale.
 
     Parameters
     ----------
-    threshold
-        p (halved if two-sided), or ("t", value), ("f", value) or ("z", value).
+    kind
+        "p" (halved if two-sided), "z" of the same one-sided p, or "t" or "f", the statistic's own.
     dof, n_rows
         Degrees of freedom; n_rows None is t.
     """
-    kind, value = ("p", threshold) if not isinstance(threshold, tuple) else threshold
     if kind in ("t", "f"):
         return float(value)
-    log_p = special.log_ndtr(-value) if kind == "z" else np.log(value / 2 if two_sided else value)
-    if n_rows is None:
-        return float(stats.t.isf(np.exp(log_p), dof))
-    return float(stats.f.isf(np.exp(log_p), n_rows, dof))
+    p = float(special.ndtr(-value)) if kind == "z" else (value / 2 if two_sided else value)
+    return float(stats.t.isf(p, dof) if n_rows is None else stats.f.isf(p, n_rows, dof))

@@ -12,13 +12,14 @@ from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore, Header, choose_chunks, status
 from numbaglm.data.writer import CohortWriter, remove
 from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, StoreError
-from reference.maps import AFFINE, SHAPE, volumes
+
+from reference.maps import AFFINE, volumes
 
 GEOMETRY = Geometry(volumes(1)[0] != 0, AFFINE)
 
 
 def array(n=9, seed=0):
-    return volumes(n, seed)[:, GEOMETRY.mask]
+    return np.ascontiguousarray(volumes(n, seed)[:, GEOMETRY.mask])
 
 
 def header(n=9, **options):
@@ -92,7 +93,13 @@ def test_fingerprint_tells_data_mask_and_affine_apart():
     moved = Geometry(GEOMETRY.mask, AFFINE + np.diag([1e-3, 0, 0], 1))
     shifted = np.zeros_like(GEOMETRY.mask)
     shifted[:-1] = GEOMETRY.mask[1:]
-    cohorts = [(Y, GEOMETRY), (changed, GEOMETRY), (Y[::-1], GEOMETRY), (Y, moved), (Y, Geometry(shifted, AFFINE))]
+    cohorts = [
+        (Y, GEOMETRY),
+        (changed, GEOMETRY),
+        (Y[::-1], GEOMETRY),
+        (Y, moved),
+        (Y, Geometry(shifted, AFFINE)),
+    ]
     assert len({CohortStore.from_array(*cohort).fingerprint for cohort in cohorts}) == len(cohorts)
     assert CohortStore.from_array(Y, mirrored).fingerprint == CohortStore.from_array(Y, GEOMETRY).fingerprint
 
@@ -150,7 +157,9 @@ def test_damaged_chunks_are_not_read(tmp_path, monkeypatch, damage):
     if damage == "gone":
         chunk.unlink()
     else:
-        chunk.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:] if damage == "flipped" else whole[:-9])
+        chunk.write_bytes(
+            whole[:40] + bytes([whole[40] ^ 1]) + whole[41:] if damage == "flipped" else whole[:-9]
+        )
     for start, stop in [(0, 60), (32, 48), (40, 41), (47, 50)]:
         with pytest.raises(StoreError, match=r"Damaged or missing data in the cohort .*c\.zarr"):
             store.read(start, stop)

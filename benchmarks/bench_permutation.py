@@ -1,0 +1,83 @@
+"""Permutation tests: the kernel beside the bare matrix product, the whole call beside nilearn's.
+
+Times are for reading; what is asserted is that both sides agree on what they compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cases import KERNEL_SUBJECTS, SIZES, TILES, KernelCase, WholeCase, nilearn, ours, peak_memory
+
+PACKAGES = ("numbaglm", "nilearn")
+Benchmark = Callable[..., object]
+
+
+@pytest.mark.parametrize("side", ["kernel", "sgemm"])
+@pytest.mark.parametrize("n_subjects", KERNEL_SUBJECTS)
+@pytest.mark.usefixtures("one_core")
+def bench_kernel(benchmark: Benchmark, size: str, n_subjects: int, side: str) -> None:
+    case = KernelCase(n_subjects, TILES[size])
+    benchmark.group = f"one batch of shufflings, {n_subjects} subjects"  # type: ignore[attr-defined]
+    best, counts = case.kernel()
+    expected_best, expected_counts = case.plainly()
+    np.testing.assert_allclose(best, expected_best, rtol=1e-5)
+    # Rounding may tip a score that lies within it of the observed one.
+    assert np.mean(counts != expected_counts) < 1e-3
+    benchmark(getattr(case, side))
+
+
+@pytest.fixture(scope="module")
+def whole_case() -> Callable[[int, float], WholeCase]:
+    made: dict[tuple[int, float], WholeCase] = {}
+    return lambda *key: made.setdefault(key, WholeCase(*key))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("kind", ["max-t", "clusters"])
+def bench_whole_call(
+    benchmark: Benchmark, size: str, whole_case: Callable[[int, float], WholeCase], kind: str, package: str
+) -> None:
+    if package == "nilearn":
+        pytest.importorskip("nilearn", reason="the peer, nilearn, is not installed")
+    subjects, voxel_size, n_perm = SIZES[size]
+    case = whole_case(subjects[0], voxel_size)
+    n_perm = n_perm if package == "numbaglm" or size == "small" else n_perm // 100
+    benchmark.group = f"{kind}, {subjects[0]} subjects, {case.cohort.n_voxels:,} voxels"  # type: ignore[attr-defined]
+    benchmark.extra_info["n_perm"] = n_perm  # type: ignore[attr-defined]
+    benchmark.pedantic(case.calls(kind)[package], args=(n_perm,), rounds=3)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["max-t", "clusters"])
+def bench_agreement(kind: str) -> None:
+    """The two calls, under nilearn's conventions, are the same test up to which shufflings were drawn."""
+    pytest.importorskip("nilearn", reason="the peer, nilearn, is not installed")
+    (n_subjects,), voxel_size, n_perm = SIZES["small"]
+    case = WholeCase(n_subjects, voxel_size)
+    mine, theirs = (
+        ours(case.cohort, kind, n_perm, "nilearn"),
+        nilearn(case.matrix, case.cohort.mask_img, kind, n_perm),
+    )
+    t = theirs["t"][0] if isinstance(theirs, dict) else theirs[0]
+    np.testing.assert_allclose(mine.maps["t"], t, rtol=1e-3, atol=1e-4)
+    pairs = {"logp_fwe_voxel": "logp_max_t"}
+    if kind == "clusters":
+        pairs |= {"logp_fwe_size": "logp_max_size", "logp_fwe_mass": "logp_max_mass"}
+    for name, nilearn_name in pairs.items():
+        p, q = 10.0 ** -mine.maps[name], 10.0 ** -theirs[nilearn_name][0]
+        spread = np.sqrt(2 * p * (1 - p) / n_perm) + 1 / n_perm
+        assert np.max(np.abs(p - q) / spread) < 5, name
+        assert p.min() < 0.05, "nothing was found, so that nothing was compared"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def bench_peak_memory(tmp_path: Path, package: str) -> None:
+    if package == "nilearn":
+        pytest.importorskip("nilearn", reason="the peer, nilearn, is not installed")
+    (n_subjects,), voxel_size, n_perm = SIZES["small"]
+    WholeCase(n_subjects, voxel_size).save(tmp_path)
+    assert 10 < peak_memory(package, tmp_path, "max-t", n_perm) < 10_000

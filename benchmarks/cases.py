@@ -1,0 +1,213 @@
+"""What the benchmarks run: the cases, and each case as our call and as the peer's.
+
+`bench_permutation.py` runs them under pytest-benchmark, `report.py` side by side.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm import Cohort, PermutationResult, permutation_test
+from numbaglm.data.images import mask_image, save_image, to_image
+from numbaglm.datasets import brain_geometry, simulate_maps
+from numbaglm.engine.plan import BATCH_ROWS
+from numbaglm.kernels import shuffle
+from numbaglm.kernels.shuffle import TILE
+from numbaglm.stats.inference import TIE_TOLERANCE
+
+KINDS = ("max-t", "clusters", "tfce")
+THRESHOLD = 0.001
+
+# Subjects, edge of a voxel in mm, and our shufflings. 1.86 mm makes 230,000 voxels.
+KERNEL_SUBJECTS = (20, 30, 100, 300, 1000)
+TILES = {"small": 2, "full": 64}
+SIZES = {"small": ((12,), 8.0, 999), "full": ((30, 100), 1.86, 10_000)}
+
+
+@dataclass(frozen=True, eq=False)
+class KernelCase:
+    """A batch of sign flips of a one-sample test through a block of random data."""
+
+    n_subjects: int
+    n_tiles: int
+
+    @cached_property
+    def tiles(self) -> NDArray[np.float32]:
+        """(n_tiles, n_subjects, TILE) columns of unit length."""
+        rng = np.random.default_rng(self.n_subjects)
+        tiles = rng.standard_normal((self.n_tiles, self.n_subjects, TILE), dtype=np.float32)
+        return tiles / np.linalg.norm(tiles, axis=1, keepdims=True)
+
+    @cached_property
+    def weights(self) -> NDArray[np.float32]:
+        """(BATCH_ROWS, n_subjects) flips of the constant regressor, the identity first."""
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (BATCH_ROWS, self.n_subjects))
+        signs[0] = 1.0
+        return (signs / np.sqrt(self.n_subjects)).astype(np.float32)
+
+    @cached_property
+    def reference(self) -> NDArray[np.int32]:
+        """(n_tiles, TILE) keys that count as the observed |r|."""
+        observed = np.abs(np.ravel(self.weights[:1] @ self.tiles)) - np.float32(TIE_TOLERANCE["float32"])
+        keys = np.empty(self.n_tiles * TILE, np.int32)
+        shuffle.order_keys(np.maximum(observed, 0.0), True, keys)
+        return keys.reshape(self.n_tiles, TILE)
+
+    @cached_property
+    def scratch(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """One batch of products, and where picks are noted."""
+        return np.empty((BATCH_ROWS, TILE), np.float32), np.empty(TILE, np.int32)
+
+    def kernel(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Max |r| of each shuffling (BATCH_ROWS,), and shufflings that reach the observed |r| (n_voxels,)."""
+        n_voxels = self.n_tiles * TILE
+        counts, best = np.zeros((self.n_tiles, TILE), np.int32), np.zeros(BATCH_ROWS, np.int32)
+        none = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
+        shuffle.permute_batch(
+            self.weights,
+            self.tiles,
+            (BATCH_ROWS, 1, 1, n_voxels, True),
+            True,
+            self.reference,
+            int(np.iinfo(np.int32).max),
+            counts,
+            best,
+            none,
+            np.empty((BATCH_ROWS, 0), np.float32),
+            self.scratch,
+        )
+        return best.view(np.float32), counts.ravel()
+
+    def sgemm(self) -> None:
+        """Do the same products and nothing else."""
+        for tile in self.tiles:
+            np.dot(self.weights, tile, out=self.scratch[0])
+
+    def plainly(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Do what the kernel does, with numpy alone."""
+        best, counts = np.zeros(BATCH_ROWS, np.float32), []
+        for tile in self.tiles:
+            score = np.abs(self.weights @ tile)
+            best = np.maximum(best, score.max(axis=1))
+            counts.append((score >= score[0] - TIE_TOLERANCE["float32"]).sum(axis=0))
+        return best, np.concatenate(counts)
+
+
+@dataclass(frozen=True, eq=False)
+class WholeCase:
+    """A one-sample test of simulated maps, whole."""
+
+    n_subjects: int
+    voxel_size: float
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """Noise in memory, with an effect in one corner of the brain."""
+        geometry = brain_geometry(self.voxel_size)
+        effect = 1.5 * (geometry.coordinates(np.arange(geometry.n_voxels)) > 20.0).all(axis=1)
+        maps = simulate_maps(geometry, self.n_subjects, seed=1, effect=effect)
+        return Cohort.from_maps([to_image(geometry, row) for row in maps], mask=mask_image(geometry))
+
+    @cached_property
+    def matrix(self) -> NDArray[np.float32]:
+        """(n_subjects, n_voxels) the same data."""
+        return np.ascontiguousarray(self.cohort.store.read(0, self.cohort.n_voxels))
+
+    def calls(self, kind: str) -> dict[str, Callable[[int], Any]]:
+        """Each package's call, as a function of n_perm; nilearn's where it is installed."""
+        calls: dict[str, Callable[[int], Any]] = {"numbaglm": partial(ours, self.cohort, kind)}
+        if find_spec("nilearn"):
+            calls["nilearn"] = partial(nilearn, self.matrix, self.cohort.mask_img, kind)
+        return calls
+
+    def save(self, folder: Path) -> None:
+        """Write the data as each side likes it."""
+        geometry = self.cohort.geometry
+        Cohort.create(
+            folder / "cohort.zarr",
+            [to_image(geometry, row) for row in self.matrix],
+            mask=mask_image(geometry),
+        )
+        np.save(folder / "matrix.npy", self.matrix)
+        save_image(mask_image(geometry), folder / "mask.nii.gz")
+
+
+def ours(cohort: Cohort, kind: str, n_perm: int, conventions: str = "numbaglm") -> PermutationResult:
+    """Run our call, with all its defaults but what the kind asks for."""
+    result = permutation_test(
+        cohort,
+        n_perm=n_perm,
+        cluster_forming_threshold=THRESHOLD if kind == "clusters" else None,
+        tfce=kind == "tfce",
+        conventions=conventions,
+    )
+    assert isinstance(result, PermutationResult)
+    return result
+
+
+def nilearn(matrix: NDArray[np.float32], mask: Any, kind: str, n_perm: int) -> dict[str, NDArray[np.float64]]:
+    """Run nilearn's call: one job, its default."""
+    from nilearn.maskers import NiftiMasker
+    from nilearn.mass_univariate import permuted_ols
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs: dict[str, NDArray[np.float64]] = permuted_ols(
+            np.ones((len(matrix), 1)),
+            matrix,
+            model_intercept=False,
+            n_perm=n_perm,
+            two_sided_test=True,
+            random_state=0,
+            masker=None if kind == "max-t" else NiftiMasker(mask).fit(),
+            threshold=THRESHOLD if kind == "clusters" else None,
+            tfce=kind == "tfce",
+        )
+    return outputs
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of a call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def peak_memory(package: str, folder: Path, kind: str, n_perm: int) -> float:
+    """Peak of a process, in MB, that runs one call on what `WholeCase.save` wrote."""
+    command = [sys.executable, __file__, package, str(folder), kind, str(n_perm)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _main(package: str, folder: str, kind: str, n_perm: str) -> None:
+    if package == "numbaglm":
+        ours(Cohort.open(Path(folder) / "cohort.zarr"), kind, int(n_perm))
+    else:
+        nilearn(np.load(Path(folder) / "matrix.npy"), str(Path(folder) / "mask.nii.gz"), kind, int(n_perm))
+    print(_peak_mb())
+
+
+def _peak_mb() -> float:
+    """Peak of this process. Linux counts the parent's in ru_maxrss, from before the program was loaded."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

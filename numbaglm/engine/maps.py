@@ -1,0 +1,141 @@
+"""Map scope: a task takes shufflings, gathers their voxels from all blocks, and returns maxima of whole maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.data.geometry import Geometry
+from numbaglm.engine.voxels import Picks, Spec
+from numbaglm.kernels import clusters, neighbours, tfce
+
+Floats = NDArray[np.floating[Any]]
+
+
+def slice_picks(picks: Picks, first: int, last: int) -> Picks:
+    """Picks of shufflings ``first`` to ``last``."""
+    bounds, voxel, value = picks
+    inside = slice(bounds[first], bounds[last])
+    return bounds[first : last + 1] - bounds[first], voxel[inside], value[inside]
+
+
+def merge_blocks(parts: Sequence[Picks]) -> Picks:
+    """Merge the picks of all blocks, which follow each other in space, shuffling by shuffling."""
+    sizes = np.stack([np.diff(bounds) for bounds, _, _ in parts])
+    bounds = np.concatenate([[0], np.cumsum(sizes.sum(axis=0))])
+    before = np.cumsum(sizes, axis=0) - sizes  # picks of earlier blocks in the same shuffling
+    voxel = np.empty(bounds[-1], np.int32)
+    value = np.empty(bounds[-1], parts[0][2].dtype)
+    for part, offset, size in zip(parts, before, sizes, strict=True):
+        start = np.repeat(bounds[:-1] + offset - part[0][:-1], size)
+        place = start + np.arange(part[1].size)
+        voxel[place], value[place] = part[1], part[2]
+    return bounds, voxel, value
+
+
+def on_scale(spec: Spec, score: Floats) -> NDArray[np.float64]:
+    """Scores on the scale that clusters and TFCE see: the statistic, or z."""
+    scale = spec.hypothesis.scale
+    return scale.to_z(score) if spec.conventions.statistic == "z" else scale.to_statistic(score)
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterTask:
+    """What tasks that form clusters share: the neighbourhood and the scale."""
+
+    spec: Spec
+    padded_index: NDArray[np.int32]
+    grid_size: int
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def build(cls, spec: Spec, geometry: Geometry) -> ClusterTask:
+        """Take from a geometry what clusters need."""
+        offsets = geometry.neighbour_offsets(spec.conventions.cluster_connectivity)
+        return cls(spec, geometry.padded_index, int(np.prod(geometry.padded_shape)), offsets[offsets < 0])
+
+    def contributions(self, score: Floats) -> NDArray[np.float64]:
+        """What each voxel adds to its cluster's mass."""
+        height = np.abs(on_scale(self.spec, score))
+        if self.spec.conventions.mass == "excess":
+            height -= on_scale(self.spec, np.array([self.spec.threshold]))[0]
+        return height
+
+    def signs(self, score: Floats) -> NDArray[np.int8]:
+        """Sign of each voxel; voxels of different signs are never in one cluster."""
+        if self.spec.conventions.merge_signs:
+            return np.ones(score.size, np.int8)
+        return np.sign(score).astype(np.int8)
+
+    def largest(self, parts: Sequence[Picks]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Largest extent and mass of each shuffling."""
+        bounds, voxel, score = merge_blocks(parts)
+        n_batch, most = bounds.size - 1, int(np.diff(bounds).max(initial=0))
+        size, mass = np.empty(n_batch, np.int32), np.empty(n_batch)
+        clusters.largest_clusters(
+            bounds,
+            self.padded_index[voxel],
+            self.contributions(score),
+            self.signs(score),
+            self.offsets,
+            (np.zeros(self.grid_size, np.int32), np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most)),
+            size,
+            mass,
+        )
+        return size, mass
+
+    def label(self, voxel: NDArray[np.int32], score: Floats) -> NDArray[np.int64]:
+        """Label (k,) the clusters of one map from 1, in the order of their first voxel."""
+        parent = np.empty(voxel.size, np.int32)
+        grid = np.zeros(self.grid_size, np.int32)
+        clusters.label_components(self.padded_index[voxel], self.signs(score), self.offsets, grid, parent)
+        return np.asarray(np.unique(parent, return_inverse=True)[1] + 1, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class TfceTask:
+    """What tasks that enhance maps share."""
+
+    spec: Spec
+    volume: neighbours.Volume
+    how: tfce.Enhancement
+
+    @classmethod
+    def build(cls, spec: Spec, geometry: Geometry) -> TfceTask:
+        """Take from a geometry and the conventions what TFCE needs."""
+        record = spec.conventions
+        volume = neighbours.new_volume(geometry.padded_index, geometry.padded_shape, record.tfce_connectivity)
+        how = tfce.Enhancement(
+            E=float(record.tfce_E),
+            H=float(record.tfce_H),
+            two_sided=spec.two_sided and not record.merge_signs,
+            n_steps=record.tfce_steps,
+            dh=float(record.tfce_dh),
+            times_step=record.tfce_times_step,
+        )
+        return cls(spec, volume, how)
+
+    def heights(self, score: Floats) -> Floats:
+        """Map that is enhanced, of its scores."""
+        height = on_scale(self.spec, score)
+        if self.spec.two_sided and self.spec.conventions.merge_signs:
+            height = np.abs(height)
+        return height.astype(self.spec.precision)
+
+    def largest(self, scores: Any, first: int, last: int) -> NDArray[np.float64]:
+        """Largest TFCE of rows ``first`` to ``last`` of ``scores`` (n_shufflings, n_voxels)."""
+        scratch = tfce.new_scratch(self.volume, self.spec.precision)
+        return np.array(
+            [tfce.tfce_max(self.heights(scores[i]), self.volume, scratch, self.how) for i in range(first, last)]
+        )
+
+    def enhance(self, score: Floats) -> NDArray[np.float64]:
+        """TFCE (n_voxels,) of one map of scores; negative where the score is, unless signs merge."""
+        out = np.empty(score.size)
+        scratch = tfce.new_scratch(self.volume, self.spec.precision)
+        tfce.tfce_map(self.heights(score), self.volume, scratch, self.how, out)
+        return out

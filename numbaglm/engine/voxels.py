@@ -1,0 +1,277 @@
+"""Voxel scope: a task takes a block of voxels through shufflings.
+
+It returns the maximum of each shuffling, the counts of exceedance of each voxel, and the few voxels above the
+cluster-forming threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.data.store import CohortStore
+from numbaglm.engine.plan import Plan
+from numbaglm.kernels import shuffle
+from numbaglm.kernels.shuffle import TILE
+from numbaglm.stats.conventions import Conventions
+from numbaglm.stats.exchangeability import Shufflings
+from numbaglm.stats.inference import TIE_TOLERANCE, Hypothesis
+
+Floats = NDArray[np.floating[Any]]
+Picks = tuple[NDArray[np.int64], NDArray[np.int32], Floats]
+"""(bounds, voxel, score): the picks of shuffling i are those in bounds[i]:bounds[i + 1], voxels increasing."""
+
+_KEYS = {"float32": np.int32, "float64": np.int64}
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """All that a task must know of a test; small, and the same on every worker.
+
+    Attributes
+    ----------
+    threshold
+        Cluster-forming threshold, as a score; None for no clusters.
+    tfce
+        Whether TFCE is computed.
+    precision
+        "float32" or "float64", of the products.
+    """
+
+    hypothesis: Hypothesis
+    shufflings: Shufflings
+    conventions: Conventions
+    two_sided: bool
+    threshold: float | None
+    tfce: bool
+    precision: str
+
+    @property
+    def n_rows(self) -> int:
+        """Rows a shuffling."""
+        return int(self.hypothesis.basis.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Voxels ``start`` to ``stop``, residualised and tiled, with what was observed there.
+
+    Attributes
+    ----------
+    tiles
+        (n_tiles, n_shuffled, TILE) residuals of unit length.
+    score, statistic
+        (n_voxels,) float64, observed; 0 where nothing varies.
+    effect
+        (n_interest, n_voxels) contrast of the parameter estimates.
+    degenerate
+        (n_voxels,) whether the nuisance explains all of the data, so that nothing is left to test.
+    """
+
+    start: int
+    stop: int
+    tiles: Floats
+    score: NDArray[np.float64]
+    statistic: NDArray[np.float64]
+    effect: NDArray[np.float64]
+    degenerate: NDArray[np.bool_]
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels in the block."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What a block returns of a range of shufflings.
+
+    Attributes
+    ----------
+    maxima
+        (n_shufflings,) largest score (absolute if two-sided).
+    counts
+        (n_voxels,) shufflings whose score reaches the observed one.
+    picks
+        Scores that reach the cluster-forming threshold; voxels are counted from the start of the cohort.
+    """
+
+    maxima: NDArray[np.float64]
+    counts: NDArray[np.int32]
+    picks: Picks
+
+
+def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Block:
+    """Read a block of voxels, residualise it, bring every voxel to unit length."""
+    hypothesis = spec.hypothesis
+    Y = store.read(start, stop)
+    n_voxels = stop - start
+    n_tiles = -(-n_voxels // TILE)
+    tiles = np.empty((n_tiles, hypothesis.basis.shape[1], TILE), dtype=spec.precision)
+    score, statistic, degenerate = np.empty(n_voxels), np.empty(n_voxels), np.empty(n_voxels, dtype=bool)
+    effect = np.empty((hypothesis.effect.shape[0], n_voxels))
+    for t in range(n_tiles):
+        columns = slice(t * TILE, min((t + 1) * TILE, n_voxels))
+        observed = hypothesis.observe(np.ascontiguousarray(Y[:, columns]))
+        width = observed.score.size
+        score[columns], statistic[columns] = observed.score, observed.statistic
+        effect[:, columns], degenerate[columns] = observed.effect, observed.degenerate
+        tiles[t, :, :width] = observed.E
+        tiles[t, :, width:] = observed.E[:, -1:]  # a copy of a voxel changes no maximum
+    return Block(start, stop, tiles, score, statistic, effect, degenerate)
+
+
+def permute_block(
+    source: Block | tuple[CohortStore, int, int],
+    spec: Spec,
+    plan: Plan,
+    first: int,
+    last: int,
+    scratch: Any = None,
+) -> tuple[Block, Round]:
+    """Take a block through shufflings ``first`` to ``last``.
+
+    Parameters
+    ----------
+    source
+        A block that is there already, or where to read it.
+    scratch
+        (n_shufflings, n_voxels) array that takes all scores, for whole maps; None keeps none.
+    """
+    block = source if isinstance(source, Block) else prepare_block(source[0], spec, source[1], source[2])
+    passage = _Passage(block, spec, plan, scratch is not None)
+    maxima, parts = [], []
+    for i in range(first, last, plan.batch):
+        index, sign = spec.shufflings.draw(i, min(i + plan.batch, last))
+        # Residuals of the whole model, left as they are, say nothing of what was observed.
+        apart = i == 0 and spec.hypothesis.method.data == "full residuals"
+        best, picks, maps = passage.batch(index[int(apart) :], sign[int(apart) :])
+        if apart:
+            best, picks, maps = passage.with_observed(best, picks, maps)
+        if scratch is not None:
+            scratch[i - first : i - first + len(best), block.start : block.stop] = maps
+        maxima.append(best)
+        parts.append(picks)
+    return block, Round(np.concatenate(maxima), passage.counts.reshape(-1)[: block.n_voxels], _chain(parts))
+
+
+class _Passage:
+    """Buffers of one block on its way through shufflings, and the steps of a batch."""
+
+    def __init__(self, block: Block, spec: Spec, plan: Plan, keep_maps: bool) -> None:
+        self.block, self.spec = block, spec
+        dtype, n_tiles = np.dtype(spec.precision), block.tiles.shape[0]
+        self.keys = _KEYS[spec.precision]
+        self.counts = np.zeros((n_tiles, TILE), dtype=np.int32)
+        self.reference = self._reference(n_tiles)
+        self.threshold = self._threshold()
+        # Room for all: pages that are never touched cost nothing.
+        room = plan.batch * block.n_voxels if spec.threshold is not None else 0
+        self.raw = (np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, dtype))
+        self.weights = np.zeros((plan.batch * spec.n_rows, block.tiles.shape[1]), dtype)
+        self.scores = np.empty((plan.batch * spec.n_rows, TILE), dtype)
+        self.found = np.empty(TILE, np.int32)
+        self.maps = np.empty((plan.batch, block.n_voxels if keep_maps else 0), dtype)
+
+    def _reference(self, n_tiles: int) -> NDArray[np.signedinteger[Any]]:
+        """Keys that a score must reach to be counted, (n_tiles, TILE); those that fill up are never reached."""
+        tolerance = TIE_TOLERANCE[self.spec.precision]
+        score = self.block.score
+        lowered = np.maximum(np.abs(score) - tolerance, 0.0) if self.spec.two_sided else score - tolerance
+        keys = np.full(n_tiles * TILE, np.iinfo(self.keys).max, dtype=self.keys)
+        shuffle.order_keys(lowered.astype(self.spec.precision), self.spec.two_sided, keys[: score.size])
+        return keys.reshape(-1, TILE)
+
+    def _threshold(self) -> int:
+        if self.spec.threshold is None:
+            return int(np.iinfo(self.keys).max)
+        score = np.array([self.spec.threshold], dtype=self.spec.precision)
+        return int(score.view(self.keys)[0]) + int(self.spec.conventions.strict)
+
+    def batch(self, index: NDArray[np.int32], sign: NDArray[np.int8]) -> tuple[NDArray[np.float64], Picks, Floats]:
+        """Maxima, picks and (where they are kept) all scores of a batch of shufflings."""
+        spec, block, n_batch = self.spec, self.block, index.shape[0]
+        best = np.full(n_batch, -np.iinfo(self.keys).max, dtype=self.keys)
+        if spec.hypothesis.groups is None:
+            spec.hypothesis.weights(index, sign, self.weights)
+            shape = (n_batch, spec.n_rows, spec.hypothesis.n_interest, block.n_voxels, spec.hypothesis.is_t)
+            n_picks = shuffle.permute_batch(
+                self.weights,
+                block.tiles,
+                shape,
+                spec.two_sided,
+                self.reference,
+                self.threshold,
+                self.counts,
+                best,
+                self.raw,
+                self.maps,
+                (self.scores, self.found),
+            )
+        else:
+            n_picks = self._group_batch(index, sign, best)
+        return self._floats(best), self._grouped(n_batch, n_picks), self.maps[:n_batch]
+
+    def _group_batch(self, index: NDArray[np.int32], sign: NDArray[np.int8], best: NDArray[Any]) -> int:
+        """As the kernel's batch, for the scores of variance groups."""
+        groups = self.spec.hypothesis.groups
+        assert groups is not None
+        n_picks = 0
+        for t, tile in enumerate(self.block.tiles):
+            _, z = groups.statistics(np.asarray(tile, dtype=np.float64), index, sign)
+            place = (t, index.shape[0], self.block.n_voxels)
+            n_picks = shuffle.scan_tile(
+                z.astype(self.spec.precision),
+                place,
+                self.spec.two_sided,
+                self.reference[t],
+                self.threshold,
+                self.counts[t],
+                best,
+                self.raw,
+                n_picks,
+                self.maps,
+                self.found,
+            )
+        return n_picks
+
+    def _floats(self, keys: NDArray[np.signedinteger[Any]]) -> NDArray[np.float64]:
+        """Scores of keys: the way back from `shuffle.order_keys`."""
+        bits = np.where(keys < 0, keys ^ np.iinfo(keys.dtype).max, keys)
+        return bits.view(self.spec.precision).astype(np.float64)
+
+    def _grouped(self, n_batch: int, n_picks: int) -> Picks:
+        bounds, voxel = np.empty(n_batch + 1, np.int64), np.empty(n_picks, np.int32)
+        value = np.empty(n_picks, self.spec.precision)
+        shuffle.group_picks(self.raw, n_picks, bounds, voxel, value)
+        voxel += self.block.start
+        return bounds, voxel, value
+
+    def with_observed(
+        self, best: NDArray[np.float64], picks: Picks, maps: Floats
+    ) -> tuple[NDArray[np.float64], Picks, Floats]:
+        """Put the observed scores before those of a batch that begins with shuffling 1."""
+        score = self.block.score.astype(self.spec.precision)
+        height = np.abs(score) if self.spec.two_sided else score
+        self.counts += 1
+        above = np.zeros(0, np.intp)
+        if self.spec.threshold is not None:
+            above = np.flatnonzero((height > 0) & (height.view(self.keys) >= self.threshold))
+        bounds, voxel, value = picks
+        joined = (
+            np.concatenate([[0], bounds + above.size]),
+            np.concatenate([(above + self.block.start).astype(np.int32), voxel]),
+            np.concatenate([score[above], value]),
+        )
+        return np.concatenate([[height.max()], best]), joined, np.vstack([score[None, : maps.shape[1]], maps])
+
+
+def _chain(parts: Sequence[Picks]) -> Picks:
+    """Join picks of batches that follow each other."""
+    sizes = np.concatenate([np.diff(bounds) for bounds, _, _ in parts])
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    return bounds, np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts])

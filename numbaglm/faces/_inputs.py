@@ -1,0 +1,222 @@
+"""From what is typed to what the calls take: maps, design, contrast, blocks, thresholds, a scheduler."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.cohort import Cohort
+from numbaglm.data.tables import labels_are_known, match_covariates, read_table
+from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
+from numbaglm.model import as_cohort
+
+log = logging.getLogger("numbaglm")
+
+
+def listed_maps(arguments: Sequence[str]) -> Any:
+    """Understand MAPS: files, one 4D file, or one table of paths (.txt, .tsv, .csv).
+
+    Paths in a table are relative to the table's folder.
+    """
+    for argument in arguments:
+        if any(sign in argument for sign in "*?[") and not Path(argument).exists():
+            raise MissingFileError(f"No file matches {argument}. Check the folder and the pattern.")
+    first = Path(arguments[0]).expanduser()
+    if len(arguments) > 1:
+        return list(arguments)
+    if first.suffix == ".txt":
+        return _lines_of(first)
+    if first.suffix in (".tsv", ".csv"):
+        table = read_table(first, "MAPS")
+        if "effects_map_path" in table:
+            table["effects_map_path"] = [str(first.parent / str(path)) for path in table["effects_map_path"]]
+        return table
+    return str(first)
+
+
+def _lines_of(table: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in table.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise MissingFileError(f"The list of maps {table} does not exist. Check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The list of maps {table} can't be read ({error}). It needs a path a line."
+        ) from error
+    return [str(table.parent / line) for line in lines if line and not line.startswith("#")]
+
+
+def is_cohort(path: str) -> bool:
+    """Whether a path names a Zarr group, complete or not."""
+    return (Path(path).expanduser() / "zarr.json").is_file()
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of which data: a cohort, a design matrix and a contrast."""
+
+    cohort: Cohort
+    design: pd.DataFrame
+    contrast: Any
+
+    @classmethod
+    def pop(cls, maps: Sequence[str], options: dict[str, Any], progress: bool) -> Question:
+        """Understand MAPS, and take the options on images, design and contrast out of ``options``.
+
+        Tables are read before the maps, which may take long.
+        """
+        design = read_optional(options.pop("design_matrix"), "design_matrix")
+        covariates = read_optional(options.pop("covariates"), "covariates")
+        model, intercept = options.pop("model"), options.pop("intercept")
+        if design is not None and (model or covariates is not None):
+            raise InputError(
+                "--design is the whole design matrix: leave --model and --covariates out, or it."
+            )
+        if covariates is not None:
+            _check_columns(model, covariates)
+        images = {name: options.pop(name) for name in ("mask", "smoothing_fwhm")}
+        one = len(maps) == 1 and is_cohort(maps[0])
+        cohort = as_cohort(
+            Cohort.open(maps[0]) if one else listed_maps(maps),
+            progress=progress,
+            n_workers=options["n_workers"],
+            **images,
+        )
+        if design is not None:
+            frame = _by_subject(design, cohort, "design_matrix")
+        else:
+            table = cohort.covariates if covariates is None else _by_subject(covariates, cohort, "covariates")
+            frame = _columns(table.set_axis(cohort.subjects), model, intercept)
+        return cls(
+            cohort, frame.set_axis(cohort.subjects), pick_contrast(options.pop("contrast"), frame, model)
+        )
+
+
+def read_optional(path: str | None, parameter: str) -> pd.DataFrame | None:
+    """Read a table, if one is named."""
+    return None if path is None else read_table(path, parameter)
+
+
+def _check_columns(model: Sequence[str], table: pd.DataFrame) -> None:
+    lacking = [name for name in model if name not in table]
+    if lacking or not model:
+        received = ", ".join(lacking) or "nothing"
+        raise InputError(invalid("model", received, f"columns of the covariates: {list(table.columns)}"))
+
+
+def _columns(table: pd.DataFrame, model: Sequence[str], intercept: bool) -> pd.DataFrame:
+    """Make a design of columns of the covariates; of none, a column of ones.
+
+    A column of text becomes an indicator for each of its values, which take the place of the intercept.
+    """
+    ones = pd.DataFrame({"intercept": np.ones(len(table))}, index=table.index)
+    if not model:
+        return ones
+    _check_columns(model, table)
+    texts = [name for name in model if not pd.api.types.is_numeric_dtype(table[name].dtype)]
+    if len(texts) > 1:
+        raise DesignError(
+            f"Columns {texts} hold text: one can be coded here, as an indicator for each of its values. "
+            "For more give the whole design matrix with --design."
+        )
+    parts = []
+    for name in model:
+        without = list(table.index[table[name].isna()])
+        if without:
+            raise DesignError(
+                f"The covariate {name!r} has no value for {', '.join(map(str, without[:10]))}. "
+                "Leave those subjects out, or fill the values in."
+            )
+        parts.append(
+            pd.get_dummies(table[name], dtype=float) if name in texts else table[[name]].astype(float)
+        )
+    return pd.concat([*parts, ones] if intercept and not texts else parts, axis=1)
+
+
+def _by_subject(table: pd.DataFrame, cohort: Cohort, parameter: str) -> pd.DataFrame:
+    """Bring a table into the order of the subjects: by label if it has labels."""
+    if parameter == "design_matrix" and len(table) != cohort.n_subjects:
+        raise DesignError(
+            f"The design matrix has {len(table)} rows, but there are {cohort.n_subjects} subject maps. "
+            "It needs one row for each map."
+        )
+    matched, notes = match_covariates(table, cohort.subjects, labels_known=labels_are_known(cohort.subjects))
+    assert matched is not None
+    for sentence in notes:
+        log.info(sentence)
+    return matched
+
+
+def pick_contrast(contrast: str | None, design: pd.DataFrame, model: Sequence[str]) -> Any:
+    """Take the contrast that was typed; by default the first of the columns, if it is a column of numbers.
+
+    Expressions apart by semicolons make an F test.
+    """
+    if contrast is None:
+        return model[0] if model and model[0] in design else None
+    rows = [row.strip() for row in contrast.split(";") if row.strip()]
+    return rows[0] if len(rows) == 1 else rows
+
+
+def match_blocks(table: pd.DataFrame | None, cohort: Cohort) -> NDArray[Any] | None:
+    """Exchangeability blocks of the subjects: a column of labels, or the columns of a multi-level tree."""
+    if table is None:
+        return None
+    if len(table.columns) > 1:
+        table = _by_subject(table, cohort, "exchangeability_blocks")
+    if len(table.columns) > 1:
+        return table.to_numpy()
+    labels = table.iloc[:, 0]
+    return (
+        labels.to_numpy()
+        if pd.api.types.is_integer_dtype(labels.dtype)
+        else np.asarray(pd.factorize(labels)[0])
+    )
+
+
+def parse_threshold(text: str) -> float | tuple[str, float] | None:
+    """Understand a cluster-forming threshold: a p, or "t:3.1", "z:3.1", "f:6", or "none"."""
+    if text.lower() == "none":
+        return None
+    kind, _, value = text.lower().rpartition(":")
+    try:
+        number = float(value)
+    except ValueError:
+        kind = "?"
+    if kind not in ("", "p", "t", "z", "f"):
+        raise InputError(
+            invalid("cluster_forming_threshold", text, "a p such as 0.001, or t:3.1, z:3.1, f:6, or none")
+        )
+    return (kind, number) if kind in ("t", "z", "f") else number
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Any]:
+    """Connect to a Dask scheduler; None for the threads of this process."""
+    if address is None:
+        yield None
+        return
+    # By name: the import contract keeps Dask in engine/schedule.py.
+    distributed = importlib.import_module("distributed")
+    try:
+        client = distributed.Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            invalid(
+                "scheduler",
+                address,
+                "the address of a Dask scheduler that runs",
+                "Start one: dask scheduler.",
+            )
+        ) from error
+    with client:
+        yield client

@@ -1,0 +1,139 @@
+"""The habits that all commands share: common options, what is printed where, how they fail.
+
+stdout carries the outcome, as text or JSON; stderr everything else. Exit codes: 0, 1 for what can't be done,
+2 for what was typed wrong, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+import click
+
+from numbaglm.errors import NumbaglmError
+
+log = logging.getLogger("numbaglm")
+
+Command = Callable[..., Any]
+
+# What Python's messages name and a shell has under another name.
+_TYPED = {"Cohort.create(path, maps)": "numbaglm convert", "Cohort.create": "numbaglm convert"}
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What a command may print.
+
+    Attributes
+    ----------
+    quiet, as_json
+        As asked for.
+    said
+        What the log has told so far.
+    """
+
+    quiet: bool
+    as_json: bool
+    said: set[str] = field(default_factory=set)
+
+    @property
+    def progress(self) -> bool:
+        """Whether to show progress bars: only to somebody who watches."""
+        return not self.quiet and sys.stderr.isatty()
+
+    def outcome(self, summary: dict[str, Any], text: str) -> None:
+        """Print what came out: the summary as JSON where asked, else the text."""
+        click.echo(json.dumps(summary, indent=2) if self.as_json else text)
+
+
+def habits(function: Command) -> Command:
+    """Give a command the common options, a `Terminal` as its first argument, and a clean end when it fails."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print the outcome, warnings and errors alone.")
+    @click.option("-v", "--verbose", is_flag=True, help="Print everything, tracebacks of errors included.")
+    @click.pass_context
+    @wraps(function)
+    def command(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: bool, **options: Any) -> None:
+        if quiet and verbose:
+            raise click.UsageError("--quiet and --verbose exclude each other.")
+        level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+        terminal = Terminal(quiet, as_json)
+        with _logging(level, terminal.said):
+            try:
+                function(terminal, **options)
+            except NumbaglmError as error:
+                if verbose:
+                    click.echo(traceback.format_exc(), err=True, nl=False)
+                click.echo(f"Error: {as_typed(error, ctx.command)}", err=True)
+                ctx.exit(1)
+            except KeyboardInterrupt:
+                click.echo("\nInterrupted.", err=True)
+                ctx.exit(130)
+
+    return command
+
+
+def grouped(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Make one decorator of several options, shown in this order."""
+
+    def decorate(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def examples(*lines: str) -> str:
+    """Lay out the examples of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def as_typed(error: NumbaglmError, command: click.Command) -> str:
+    """Word an error with the options that were typed, not with Python's parameters."""
+    # An OSError that knows its errno would print that number first.
+    message = str((isinstance(error, OSError) and error.strerror) or error)
+    for parameter in command.params:
+        name, option = str(parameter.name), parameter.opts[0]
+        if option.startswith("--"):
+            message = message.replace(f"'{name}'", f"'{option}'")
+            message = re.sub(rf"\b{name}=True\b", option, message)
+            message = re.sub(rf"\b{name}= ?", f"{option} ", message)
+    for python, typed in _TYPED.items():
+        message = message.replace(python, typed)
+    return message
+
+
+class _ToStderr(logging.Handler):
+    def __init__(self, said: set[str]) -> None:
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        self._said.add(message)
+        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.capitalize()}: "
+        click.echo(f"{prefix}{message}", err=True)
+
+
+@contextmanager
+def _logging(level: int, said: set[str]) -> Iterator[None]:
+    """Let the package's log go to stderr, and leave the logger as it was."""
+    before = log.level, log.propagate, log.handlers[:]
+    log.setLevel(level)
+    log.propagate, log.handlers[:] = False, [_ToStderr(said)]
+    try:
+        yield
+    finally:
+        log.propagate, log.handlers[:] = before[1:]
+        log.setLevel(before[0])

@@ -1,0 +1,289 @@
+"""The command line. What a command needs is imported when it runs, so that --help is there at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from numbaglm import __version__
+from numbaglm.faces._shell import Terminal, examples, grouped, habits
+
+_THREADS = click.option(
+    "--threads", "n_workers", type=click.IntRange(min=1), help="Threads to use; all cores by default."
+)
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what an earlier run wrote there.")
+_OUTPUT = click.option("-o", "--output", required=True, help="Folder to write; it appears when all is in it.")
+_MAPS = click.argument("maps", nargs=-1, required=True, metavar="MAPS...")
+_IMAGES = grouped(
+    click.option("--mask", help="Image of the voxels to analyse.  [default: those that all maps hold]"),
+    click.option("--smoothing-fwhm", type=float, metavar="MM", help="Smooth the maps with a Gaussian."),
+)
+_MODEL = grouped(
+    click.option("--design", "design_matrix", metavar="FILE", help="Whole design matrix (.tsv, .csv)."),
+    click.option("--covariates", metavar="FILE", help="Table of a row a subject (.tsv, .csv)."),
+    click.option(
+        "--model",
+        multiple=True,
+        metavar="COLUMN",
+        help="Column of the covariates to put into the model; repeat it for more. Text makes a column for each "
+        "of its values, in the intercept's place.",
+    ),
+    click.option("--intercept/--no-intercept", default=True, help="Add a column of ones to --model."),
+    click.option(
+        "--contrast",
+        metavar="EXPR",
+        help="A column, or an expression such as 'patient - control'; several with ';' between them make an "
+        "F test.  [default: the first --model column, or the intercept alone]",
+    ),
+)
+_MAPS_HELP = (
+    "MAPS are NIfTI files, one 4D file, a table of paths (.txt, or .tsv and .csv with columns subject_label and "
+    "effects_map_path), or a cohort made by 'numbaglm convert'."
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="'numbaglm COMMAND --help' shows examples.",
+)
+@click.version_option(__version__, prog_name="numbaglm")
+def commands() -> None:
+    """Group-level fMRI/VBM inference that is exact, fast and bigger than RAM."""
+
+
+@commands.command(
+    epilog=examples("numbaglm demo", "numbaglm demo --output tour --n-perm 2000", "numbaglm demo --localizer")
+)
+@click.option("-o", "--output", default="numbaglm-demo", show_default=True, help="Folder to write.")
+@click.option("--n-perm", type=click.IntRange(min=1), default=10_000, show_default=True, help="Sign flips.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."
+)
+@click.option("--localizer", is_flag=True, help="Analyse real maps, which nilearn downloads.")
+@_OVERWRITE
+@_THREADS
+@habits
+def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any) -> None:
+    """Run a whole group analysis, from maps to corrected p and figures.
+
+    Simulates a left versus right button press of 16 subjects as NIfTI files, converts them to a cohort, fits the
+    one-sample model, flips signs, and writes maps, tables, figures and a README into one folder.
+    """
+    from numbaglm.faces.demo import Running, run_demo
+
+    made = run_demo(output, running=Running(n_workers, terminal.progress), **options)
+    terminal.outcome(made.summary, f"{made.text}\n\nEverything is in {output}; start with README.md there.")
+
+
+@commands.command(
+    epilog=examples(
+        "numbaglm convert sub-*/con_0001.nii.gz --output cohort.zarr --smoothing-fwhm 8",
+        "numbaglm convert maps.tsv --mask brain.nii.gz --covariates participants.tsv --output cohort.zarr",
+    )
+)
+@_MAPS
+@click.option("-o", "--output", required=True, help="Cohort to write, such as cohort.zarr.")
+@_IMAGES
+@click.option(
+    "--covariates", metavar="FILE", help="Table of a row a subject (.tsv, .csv), stored with the maps."
+)
+@_OVERWRITE
+@_THREADS
+@habits
+def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: Any) -> None:
+    """Convert maps to a cohort: checked, smoothed and masked once, read many times.
+
+    MAPS are NIfTI files, one 4D file, or a table of paths: .txt with a path a line, .tsv or .csv with columns
+    subject_label and effects_map_path. Relative paths in a table start at its folder. If it is stopped, the same
+    command goes on where it was.
+    """
+    from numbaglm.cohort import Cohort
+    from numbaglm.faces._inputs import listed_maps
+
+    cohort = Cohort.create(output, listed_maps(maps), progress=terminal.progress, **options)
+    _show_cohort(terminal, cohort)
+
+
+@commands.command(epilog=examples("numbaglm info cohort.zarr", "numbaglm info results --json"))
+@click.argument("path")
+@habits
+def info(terminal: Terminal, path: str) -> None:
+    """Tell what is in a cohort, or in the folder of a result."""
+    from numbaglm.cohort import Cohort
+    from numbaglm.data.store import status
+    from numbaglm.errors import MissingFileError
+    from numbaglm.results import MARKER, PermutationResult
+
+    place = Path(path).expanduser()
+    if (place / MARKER).is_file():
+        from numbaglm.faces import output
+
+        result = PermutationResult.load(place)
+        terminal.outcome(output.summarise(result), output.describe(result))
+    elif status(place) in ("nothing", "other"):
+        raise MissingFileError(
+            f"{path} is neither a cohort nor a result. Name what 'numbaglm convert' or 'numbaglm permute' wrote."
+        )
+    else:
+        _show_cohort(terminal, Cohort.open(place))
+
+
+@commands.command(epilog=examples("numbaglm verify cohort.zarr"))
+@click.argument("path", metavar="COHORT")
+@_THREADS
+@habits
+def verify(terminal: Terminal, path: str, n_workers: int | None) -> None:
+    """Read a whole cohort again and compare it with its hashes."""
+    from numbaglm.cohort import Cohort
+
+    cohort = Cohort.open(path)
+    cohort.verify(progress=terminal.progress, n_workers=n_workers)
+    summary = {
+        "location": path,
+        "intact": True,
+        "n_subjects": cohort.n_subjects,
+        "fingerprint": cohort.fingerprint,
+    }
+    terminal.outcome(summary, f"{path} is intact: {cohort.n_subjects} subjects are what was stored.")
+
+
+@commands.command(
+    epilog=examples(
+        "numbaglm fit cohort.zarr --output fit",
+        "numbaglm fit sub-*.nii.gz --covariates participants.tsv --model age --contrast age --output age",
+        "numbaglm fit cohort.zarr --design design.tsv --contrast 'patient - control' --output groups",
+    )
+)
+@_MAPS
+@_MODEL
+@_IMAGES
+@_OUTPUT
+@_OVERWRITE
+@_THREADS
+@habits
+def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, **options: Any) -> None:
+    """Fit the parametric model, and write statistic, z, p, effect and variance of a contrast.
+
+    Without --design and --model it is the one-sample test.
+    """
+    from numbaglm.data.files import check_free
+    from numbaglm.faces import output as faces
+    from numbaglm.faces._inputs import Question
+
+    check_free(output, faces.FIT_MARKER, overwrite)
+    question = Question.pop(maps, options, terminal.progress)
+    summary, text = faces.save_fit(question, output, overwrite, terminal.progress, options["n_workers"])
+    terminal.outcome({"output": output, **summary}, f"{text}\n\nMaps, figures and a README are in {output}.")
+
+
+@commands.command(
+    epilog=examples(
+        "numbaglm permute cohort.zarr --output results",
+        "numbaglm permute sub-*.nii.gz --covariates participants.tsv --model age --tfce --output age",
+        "numbaglm permute cohort.zarr --model group --contrast 'patient - control' --output groups",
+        "numbaglm permute cohort.zarr --cluster-forming-threshold z:3.1 --one-sided --output z31",
+    )
+)
+@_MAPS
+@_MODEL
+@_IMAGES
+@click.option("--n-perm", type=click.IntRange(min=1), default=10_000, show_default=True, help="Shufflings.")
+@click.option(
+    "--two-sided/--one-sided", default=True, show_default=True, help="Signs of the effect that count."
+)
+@click.option(
+    "--cluster-forming-threshold",
+    default="0.001",
+    show_default=True,
+    metavar="P",
+    help="An uncorrected p; or t:3.1, z:3.1, f:6; or none.",
+)
+@click.option("--tfce", is_flag=True, help="Threshold-free cluster enhancement as well.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shufflings.")
+@click.option(
+    "--errors",
+    type=click.Choice(["ee", "ise", "both"]),
+    help="ee: permutations; ise: sign flips.  [default: what the contrast calls for]",
+)
+@click.option(
+    "--blocks",
+    "exchangeability_blocks",
+    metavar="FILE",
+    help="Exchangeability blocks: a table of one column of labels, or of the levels of a tree (.tsv, .csv).",
+)
+@click.option(
+    "--block-scheme",
+    type=click.Choice(["within", "whole", "both"]),
+    default="within",
+    show_default=True,
+    help="Shuffle within blocks, blocks as wholes, or both.",
+)
+@click.option("--memory-limit", metavar="SIZE", help="Such as 8GB.  [default: half of what is free]")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://node1:8786.")
+@_OUTPUT
+@_OVERWRITE
+@_THREADS
+@habits
+def permute(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, **options: Any) -> None:
+    """Test a contrast by shuffling, with p corrected for family-wise error.
+
+    Without --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a
+    README of what is what; prints the summary and the largest clusters.
+    """
+    from numbaglm.data.files import check_free
+    from numbaglm.faces import output as faces
+    from numbaglm.faces._inputs import Question, connected, match_blocks, parse_threshold, read_optional
+    from numbaglm.model import permutation_test
+    from numbaglm.results import MARKER
+
+    check_free(output, MARKER, overwrite)
+    options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
+    blocks = read_optional(options.pop("exchangeability_blocks"), "exchangeability_blocks")
+    scheduler = options.pop("scheduler")
+    question = Question.pop(maps, options, terminal.progress)
+    with connected(scheduler) as client:
+        result = permutation_test(
+            question.cohort,
+            question.design,
+            question.contrast,
+            exchangeability_blocks=match_blocks(blocks, question.cohort),
+            client=client,
+            progress=terminal.progress,
+            **options,
+        )
+    faces.save_result(result, output, overwrite)
+    summary = {"output": output, **faces.summarise(result)}
+    terminal.outcome(
+        summary, f"{faces.describe(result)}\n\nMaps, tables, figures and a README are in {output}."
+    )
+
+
+def _show_cohort(terminal: Terminal, cohort: Any) -> None:
+    facts = cohort.info()
+    grid = " x ".join(str(length) for length in facts["grid"])
+    voxel = " x ".join(f"{size:g}" for size in facts["voxel_sizes_mm"])
+    fwhm = facts["smoothing_fwhm"]
+    lines = {
+        "subjects": f"{facts['n_subjects']:,}",
+        "voxels": f"{facts['n_voxels']:,} of a grid of {grid}, each {voxel} mm",
+        "smoothing": "none" if fwhm is None else f"{fwhm} mm",
+        "mask": "as given" if facts["mask_rule"] == "given" else "the voxels that all maps hold",
+        "covariates": ", ".join(facts["covariates"]) or "none",
+        "on disk": f"{facts['bytes_on_disk'] / 1e6:,.1f} MB",
+        "fingerprint": facts["fingerprint"],
+    }
+    # What the conversion has just told need not be told twice.
+    news = [sentence for sentence in facts["report"] if sentence not in terminal.said]
+    text = [facts["location"], *(f"  {name:12s}{value}" for name, value in lines.items()), *news]
+    terminal.outcome(facts, "\n".join(text))
+
+
+def main() -> None:
+    """Run the command line."""
+    # As Ctrl-C: what is half-done is cleared away, and the exit code is what a shell expects.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    commands(prog_name="numbaglm")

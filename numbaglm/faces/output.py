@@ -1,0 +1,240 @@
+"""What commands print and save of a result: summary, cluster table, figures, parametric maps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from numbaglm.assembly import versions
+from numbaglm.data.files import whole_folder, write_readme
+from numbaglm.data.images import save_image, to_image
+from numbaglm.faces import plotting
+from numbaglm.faces._inputs import Question
+from numbaglm.results import MARKER, Floats, PermutationResult
+from numbaglm.second_level import SecondLevelModel
+from numbaglm.stats import pvalues
+
+FIT_MARKER = "fit.json"
+ALPHA = 0.05
+Z_UNCORRECTED = 3.09
+"""z of an uncorrected one-sided p of 0.001."""
+
+_P_FLOOR = float(np.finfo(np.float32).tiny)  # images hold float32, and p is never 0
+
+
+def summarise(result: PermutationResult) -> dict[str, Any]:
+    """Return what was found, as JSON types."""
+    provenance, maximum = result.provenance, result.max_statistic
+    n_reached = {
+        name.removeprefix("p_fwe_"): int(np.sum(p <= ALPHA))
+        for name, p in result.maps.items()
+        if name in ("p_fwe_voxel", "p_fwe_tfce")
+    }
+    for kind in ("size", "mass"):
+        if f"max_{kind}" in result.h0:
+            n_reached[f"clusters_by_{kind}"] = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
+    keys = (
+        "n_subjects",
+        "n_voxels",
+        "n_shufflings",
+        "exhaustive",
+        "shuffling",
+        "statistic",
+        "dof",
+        "two_sided",
+    )
+    critical = result.critical(maximum, ALPHA)
+    return {
+        "contrast": provenance["contrast"]["name"],
+        **{key: provenance[key] for key in keys},
+        "cluster_forming_statistic": provenance["cluster_forming_statistic"],
+        "seed": provenance["seed"],
+        "observed_maximum": float(result.h0[maximum][0]),
+        "critical_statistic": critical if np.isfinite(critical) else None,
+        "n_fwe_0.05": n_reached,
+        "clusters": result.clusters.to_dict("records"),
+        "cohort_fingerprint": provenance["cohort_fingerprint"],
+        "left_out": provenance["left_out"],
+    }
+
+
+def describe(result: PermutationResult, n_clusters: int = 10) -> str:
+    """Return the summary as text, and the first rows of the cluster table."""
+    text = result.summary()
+    if "max_size" in result.h0:
+        text += f"\n\n{cluster_table(result.clusters, result.statistic, n_clusters)}"
+    return text
+
+
+def cluster_table(clusters: pd.DataFrame, statistic: str, n_rows: int = 10) -> str:
+    """Lay the first rows of a table of clusters out to be read.
+
+    Parameters
+    ----------
+    clusters
+        As in `PermutationResult.clusters`.
+    statistic
+        "t" or "f".
+    n_rows
+        How many rows to show.
+    """
+    if clusters.empty:
+        return "No cluster at this threshold."
+    shown = clusters.head(n_rows)
+    peaks = shown[["peak_x", "peak_y", "peak_z"]].round().astype(int)
+    columns = {
+        "cluster": [str(number) for number in shown["cluster"]],
+        "peak (mm)": [f"{x:4d} {y:4d} {z:4d}" for x, y, z in peaks.itertuples(index=False)],
+        statistic: [f"{value:.2f}" for value in shown["peak_stat"]],
+        "p(peak)": [_short_p(p) for p in shown["p_fwe_voxel"]],
+        "voxels": [f"{n:,}" for n in shown["size_voxels"]],
+        "mm3": [f"{size:,.0f}" for size in shown["size_mm3"]],
+        "p(size)": [_short_p(p) for p in shown["p_fwe_size"]],
+        "mass": [f"{mass:,.1f}" for mass in shown["mass"]],
+        "p(mass)": [_short_p(p) for p in shown["p_fwe_mass"]],
+    }
+    lines = [[name, *cells] for name, cells in columns.items()]
+    widths = [max(map(len, cells)) for cells in lines]
+    rows = zip(*lines, strict=True)
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    more = len(clusters) - len(shown)
+    return "\n".join(
+        ["Clusters, p corrected for family-wise error:", *table, *([f"... {more} more"] if more else [])]
+    )
+
+
+def _short_p(p: float) -> str:
+    return f"{p:.4f}" if p >= 1e-4 else f"{p:.0e}"
+
+
+def draw(result: PermutationResult, folder: Path) -> None:
+    """Write the figures of a result: the statistic, the corrected p, the nulls, the design."""
+    provenance, name = result.provenance, result.statistic
+    threshold = provenance["cluster_forming_statistic"]
+    if threshold is None:
+        n_rows = None if name == "t" else len(provenance["contrast"]["weights"])
+        threshold = pvalues.statistic_threshold(0.001, provenance["dof"], n_rows, provenance["two_sided"])
+    label = name.upper() if name == "f" else name
+    title = f"{provenance['contrast']['name']}: {label} \u2265 {threshold:.2f}"
+    plotting.glass_brain(
+        result.geometry,
+        result.maps[name],
+        threshold=threshold,
+        two_sided=provenance["two_sided"],
+        title=title,
+        label=label,
+        save=folder / "statistic.png",
+    )
+    result.plot(save=folder / "corrected.png")
+    draw_nulls(result, folder / "nulls.png")
+    design = provenance["design"]
+    if len(design["columns"]) > 1:
+        draw_design(pd.DataFrame(design["rows"], provenance["subjects"], pd.Index(design["columns"])), folder)
+
+
+def draw_nulls(result: PermutationResult, save: Path) -> None:
+    """Write the histogram of each null with what was observed."""
+    observed = {name: float(null[0]) for name, null in result.h0.items()}
+    plotting.null_histograms(dict(result.h0), observed, save=save)
+
+
+def draw_design(design: pd.DataFrame, folder: Path) -> None:
+    """Write the picture of a design matrix, subjects as its index."""
+    columns, subjects = [str(name) for name in design.columns], [str(label) for label in design.index]
+    plotting.design_matrix(design.to_numpy(np.float64), columns, subjects, save=folder / "design.png")
+
+
+def parametric_maps(model: SecondLevelModel, contrast: Any, statistic: str) -> dict[str, Floats]:
+    """(n_voxels,) maps of a contrast by the names of their files; p is of one tail."""
+    images = model.compute_contrast(contrast, output_type="all")
+    mask = model.cohort_.geometry.mask
+
+    def inside(name: str) -> Floats:
+        values = images[name].get_fdata()[mask]
+        return np.ascontiguousarray(values.T)
+
+    p = np.maximum(inside("p_value"), _P_FLOOR)
+    bonferroni = pvalues.bonferroni(p)
+    return {
+        statistic: inside("stat"),
+        "z": inside("z_score"),
+        "effect": inside("effect_size"),
+        "variance": inside("effect_variance"),
+        "p_parametric": p,
+        "logp_parametric": pvalues.logp(p),
+        "p_bonferroni": bonferroni,
+        "logp_bonferroni": pvalues.logp(bonferroni),
+    }
+
+
+def save_fit(
+    question: Question, target: str, overwrite: bool, progress: bool, n_workers: int | None
+) -> tuple[dict[str, Any], str]:
+    """Fit the parametric model of a question and write its maps; return the summary and its text."""
+    design, cohort = question.design, question.cohort
+    statistic = "f" if isinstance(question.contrast, list) else "t"
+    model = SecondLevelModel(verbose=int(progress), n_jobs=n_workers or -1).fit(cohort, design_matrix=design)
+    maps = parametric_maps(model, question.contrast, statistic)
+    contrast = "; ".join(question.contrast) if statistic == "f" else question.contrast or design.columns[0]
+    top = int(np.argmax(maps[statistic]))
+    summary = {
+        "contrast": str(contrast),
+        "statistic": statistic,
+        "dof": len(design) - len(design.columns),
+        "n_subjects": cohort.n_subjects,
+        "n_voxels": cohort.n_voxels,
+        "maximum": float(maps[statistic][top]),
+        "maximum_mm": cohort.geometry.coordinates(np.array([top]))[0].tolist(),
+        "n_uncorrected_0.001": int(np.sum(maps["p_parametric"] < 0.001)),
+        "n_bonferroni_0.05": int(np.sum(maps["p_bonferroni"] <= ALPHA)),
+        "smoothing_fwhm": cohort.store.smoothing_fwhm,
+        "cohort_fingerprint": cohort.fingerprint,
+        "left_out": list(cohort.report),
+        "versions": versions(),
+    }
+    x, y, z = summary["maximum_mm"]
+    text = (
+        f"{contrast}: {cohort.n_voxels:,} voxels, {cohort.n_subjects} subjects, "
+        f"{summary['dof']} degrees of freedom\n"
+        f"largest {statistic}: {summary['maximum']:.2f} at ({x:.0f}, {y:.0f}, {z:.0f}) mm\n"
+        f"voxels with uncorrected p < 0.001 (one-sided): {summary['n_uncorrected_0.001']:,}\n"
+        f"voxels with Bonferroni p <= 0.05 (one-sided): {summary['n_bonferroni_0.05']:,}"
+    )
+    with whole_folder(target, FIT_MARKER, overwrite) as part:
+        save_parametric(model, maps, part)
+        design.to_csv(part / "design.tsv", sep="\t", index_label="subject_label")
+        draw_z(model, maps["z"], str(contrast), part / "figures" / "z.png")
+        if len(design.columns) > 1:
+            draw_design(design, part / "figures")
+        (part / FIT_MARKER).write_text(json.dumps(summary, indent=2) + "\n")
+        write_readme(part, str(contrast), f"```text\n{text}\n```")
+    return summary, text
+
+
+def save_result(result: PermutationResult, target: str, overwrite: bool) -> None:
+    """Write a result as `PermutationResult.save` does, with its figures."""
+    with whole_folder(target, MARKER, overwrite) as part:
+        result.write(part)
+        draw(result, part / "figures")
+        write_readme(part, result.provenance["contrast"]["name"], f"```text\n{describe(result)}\n```")
+
+
+def save_parametric(model: SecondLevelModel, maps: dict[str, Floats], folder: Path) -> None:
+    """Write parametric maps as NIfTI, and the mask; p is 1 outside it, all others 0."""
+    geometry = model.cohort_.geometry
+    for name, values in maps.items():
+        fill = 1.0 if name.startswith("p_") else 0.0
+        save_image(to_image(geometry, values, fill=fill), folder / f"{name}.nii.gz")
+    save_image(model.mask_img_, folder / "mask.nii.gz")
+
+
+def draw_z(model: SecondLevelModel, z: Floats, title: str, save: Path) -> None:
+    """Write the glass brain of z at an uncorrected p < 0.001."""
+    title = f"{title}: z \u2265 {Z_UNCORRECTED} (p < 0.001, uncorrected)"
+    plotting.glass_brain(
+        model.cohort_.geometry, z, threshold=Z_UNCORRECTED, title=title, label="z", save=save
+    )

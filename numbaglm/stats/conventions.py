@@ -1,0 +1,100 @@
+"""Choices in which packages differ, as records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from numbaglm.errors import InputError, invalid
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """Choices in which packages differ.
+
+    Attributes
+    ----------
+    statistic
+        Scale on which clusters and TFCE see the map: "t" (or F), or "z" of the same p.
+    cluster_connectivity, tfce_connectivity
+        6, 18 or 26 neighbours.
+    mass
+        "sum" of the statistic over the cluster, or "excess" over the threshold.
+    merge_signs
+        Two-sided: whether the absolute map is clustered and enhanced, so that neighbours of opposite sign merge;
+        otherwise each sign is taken apart.
+    strict
+        Whether a voxel must exceed the cluster-forming threshold, or may equal it.
+    clipped_cluster_p
+        Whether cluster p count the shuffled maxima alone and are kept within [1 / n_perm, 1 - 1 / n_perm].
+    tfce_E, tfce_H
+        Exponents of extent and height.
+    tfce_steps, tfce_times_step
+        0 for the exact integral; otherwise in how many steps of the map's own maximum it is summed, and
+        whether the sum is multiplied by the step.
+    tfce_dh
+        0, or a fixed step in the statistic's unit.
+    v_dof_factor
+        What the degrees of freedom of Aspin-Welch's v are multiplied by; 1 is Welch's.
+    fdr
+        "bh" (Benjamini and Hochberg, 1995) or "bky" (adaptive; Benjamini, Krieger and Yekutieli, 2006).
+    """
+
+    name: str
+    statistic: Literal["t", "z"] = "t"
+    cluster_connectivity: int = 26
+    tfce_connectivity: int = 6
+    mass: Literal["sum", "excess"] = "sum"
+    merge_signs: bool = False
+    strict: bool = False
+    clipped_cluster_p: bool = False
+    tfce_E: float = 0.5
+    tfce_H: float = 2.0
+    tfce_steps: int = 0
+    tfce_times_step: bool = True
+    tfce_dh: float = 0.0
+    v_dof_factor: float = 1.0
+    fdr: Literal["bh", "bky"] = "bh"
+
+    @classmethod
+    def parse(cls, conventions: str | Conventions, **overrides: Any) -> Conventions:
+        """Look a record up by name, and override single options (those that aren't None)."""
+        if isinstance(conventions, str):
+            if conventions not in CONVENTIONS:
+                raise InputError(invalid("conventions", conventions, f"one of {sorted(CONVENTIONS)}"))
+            conventions = CONVENTIONS[conventions]
+        record = replace(conventions, **{key: value for key, value in overrides.items() if value is not None})
+        record._check()
+        return record
+
+    def _check(self) -> None:
+        for name in ("cluster_connectivity", "tfce_connectivity"):
+            if getattr(self, name) not in (6, 18, 26):
+                raise InputError(invalid(name, getattr(self, name), "6, 18 or 26"))
+        for name, allowed in (("mass", ("sum", "excess")), ("statistic", ("t", "z")), ("fdr", ("bh", "bky"))):
+            if getattr(self, name) not in allowed:
+                raise InputError(invalid(name, getattr(self, name), f"one of {allowed}"))
+        for name in ("tfce_E", "tfce_H"):
+            if not getattr(self, name) >= 0:
+                raise InputError(invalid(name, getattr(self, name), "a number >= 0"))
+        if not self.tfce_dh >= 0:
+            raise InputError(invalid("tfce_dh", self.tfce_dh, "a step > 0, or 0 for none"))
+
+
+CONVENTIONS = {
+    record.name: record
+    for record in (
+        Conventions("numbaglm"),
+        Conventions(
+            "nilearn",
+            cluster_connectivity=6,
+            mass="excess",
+            strict=True,
+            clipped_cluster_p=True,
+            tfce_steps=100,
+            tfce_times_step=False,
+        ),
+        Conventions("palm", statistic="z", merge_signs=True, tfce_steps=100, v_dof_factor=1 / 3, fdr="bky"),
+        Conventions("randomise", tfce_steps=100),
+    )
+}

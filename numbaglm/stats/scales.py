@@ -1,0 +1,123 @@
+"""Scores that kernels compute, and the statistics and z that they stand for.
+
+A score is whatever is cheap and monotone in the statistic; maxima and counts need nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from numbaglm.stats import pvalues
+
+Floats = NDArray[np.float64]
+
+
+class Scale(Protocol):
+    """From scores to statistics, z and parametric p, and back."""
+
+    @property
+    def name(self) -> str:
+        """Of the statistic that scores turn into: "t", "f" or "z"."""
+        ...
+
+    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+        """Statistic of a score."""
+        ...
+
+    def to_score(self, kind: str, value: float, two_sided: bool) -> float:
+        """Score of a threshold: kind "p" (of the statistic's own distribution), "z", or the statistic's name."""
+        ...
+
+    def to_z(self, score: NDArray[np.floating]) -> Floats:
+        """z of the same parametric p."""
+        ...
+
+    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
+        """One-sided parametric p."""
+        ...
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """The score of t: a partial correlation, between -1 and 1."""
+
+    dof: int
+    name: str = "t"
+
+    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+        """T of a correlation."""
+        score = np.asarray(score, dtype=np.float64)
+        return np.asarray(score * np.sqrt(self.dof / _one_minus(score**2)), dtype=np.float64)
+
+    def to_score(self, kind: str, value: float, two_sided: bool) -> float:
+        """Correlation of a threshold on t, z or p."""
+        t = pvalues.statistic_threshold(kind, value, self.dof, None, two_sided)
+        return float(t / np.sqrt(t**2 + self.dof))
+
+    def to_z(self, score: NDArray[np.floating]) -> Floats:
+        """z of a correlation."""
+        return pvalues.to_z(self.to_statistic(score), self.dof)
+
+    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
+        """One-sided p of a correlation."""
+        return pvalues.parametric(self.to_statistic(score), self.dof)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The score of F: the share of variance that the effect takes of what the nuisance leaves."""
+
+    dof: int
+    n_rows: int
+    name: str = "f"
+
+    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+        """F of a share."""
+        score = np.asarray(score, dtype=np.float64)
+        return np.asarray(score / _one_minus(score) * self.dof / self.n_rows, dtype=np.float64)
+
+    def to_score(self, kind: str, value: float, two_sided: bool) -> float:
+        """Share of a threshold on F, z or p."""
+        f = self.n_rows * pvalues.statistic_threshold(kind, value, self.dof, self.n_rows, two_sided)
+        return float(f / (f + self.dof))
+
+    def to_z(self, score: NDArray[np.floating]) -> Floats:
+        """z of a share."""
+        return pvalues.to_z(self.to_statistic(score), self.dof, self.n_rows)
+
+    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
+        """p of a share."""
+        return pvalues.parametric(self.to_statistic(score), self.dof, self.n_rows)
+
+
+@dataclass(frozen=True)
+class Standard:
+    """The score of v and G, whose degrees of freedom differ between voxels: z itself."""
+
+    name: str = "z"
+
+    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+        """z as it is."""
+        return np.asarray(score, dtype=np.float64)
+
+    def to_score(self, kind: str, value: float, two_sided: bool) -> float:
+        """z of a threshold on z or p."""
+        return float(value) if kind == "z" else float(-special.ndtri(value / 2 if two_sided else value))
+
+    def to_z(self, score: NDArray[np.floating]) -> Floats:
+        """z as it is."""
+        return np.asarray(score, dtype=np.float64)
+
+    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
+        """Upper tail of the normal distribution."""
+        return np.asarray(special.ndtr(-np.asarray(score, dtype=np.float64)), dtype=np.float64)
+
+
+def _one_minus(share: Floats) -> Floats:
+    """1 - share, kept above rounding: a voxel that the model fits exactly gets a large statistic, not infinity."""
+    return np.maximum(1.0 - share, np.finfo(np.float64).eps)
