@@ -23,7 +23,7 @@ from numbaglm.kernels.tfce import Enhancement, Scratch, new_scratch, tfce_map, t
 
 Benchmark = Callable[..., object]
 
-VOXEL_SIZES = {"small": 6.0, "full": 1.86}
+VOXEL_SIZES = {"small": 6.0, "full": 1.735}
 CONNECTIVITIES = (6, 18, 26)
 
 

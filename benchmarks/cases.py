@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from numbaglm import Cohort, PermutationResult, permutation_test
 from numbaglm.data.images import mask_image, save_image, to_image
+from numbaglm.data.store import CohortStore
 from numbaglm.datasets import brain_geometry, simulate_maps
 from numbaglm.engine.plan import BATCH_ROWS
 from numbaglm.kernels import shuffle
@@ -119,7 +120,7 @@ class WholeCase:
         geometry = brain_geometry(self.voxel_size)
         effect = 1.5 * (geometry.coordinates(np.arange(geometry.n_voxels)) > 20.0).all(axis=1)
         maps = simulate_maps(geometry, self.n_subjects, seed=1, effect=effect)
-        return Cohort.from_maps([to_image(geometry, row) for row in maps], mask=mask_image(geometry))
+        return Cohort(CohortStore.from_array(maps, geometry))
 
     @cached_property
     def matrix(self) -> NDArray[np.float32]:

@@ -162,25 +162,23 @@ def table(kernels: dict[int, float], rows: list[Row], memory: list[tuple[str, fl
 
 def plot(rows: list[Row], path: Path) -> None:
     """Draw ms a shuffling, both sides of each row."""
-    figure = Figure(figsize=(8.0, 0.9 + 0.5 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(8.0, 1.1 + 0.4 * len(rows)), layout="constrained")
     ax = figure.add_subplot()
     place = np.arange(len(rows))[::-1]
-    ax.barh(place + 0.2, [r.peer for r in rows], 0.38, color="#a9b9cc", label="nilearn, one job")
-    ax.barh(place - 0.2, [r.ours for r in rows], 0.38, color="#c44e52", label="numbaglm")
-    for y, row in zip(place, rows, strict=True):
-        if np.isfinite(row.peer):
-            ax.annotate(
-                f"{row.peer / row.ours:.0f}x",
-                (row.ours, y - 0.2),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-            )
+    ours, peer = np.array([r.ours for r in rows]), np.array([r.peer for r in rows])
+    ax.hlines(place, ours, peer, color="#d0d0d0", linewidth=2, zorder=0)
+    ax.scatter(ours, place, color="#c44e52", label="numbaglm")
+    ax.scatter(peer, place, color="#4c72b0", label="nilearn, one job")
+    for y, ratio, middle in zip(place, peer / ours, np.sqrt(ours * peer), strict=True):
+        if np.isfinite(ratio):
+            ax.annotate(f"{ratio:.0f}x", (middle, y), (0, 3), textcoords="offset points", ha="center")
     ax.set_xscale("log")
     ax.set_xlabel("ms a shuffling")
     ax.set_yticks(place, [row.name for row in rows])
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="lower right")
+    ax.margins(y=0.5 / len(rows))
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(path, dpi=150)
 
 

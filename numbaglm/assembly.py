@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
@@ -12,32 +13,63 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
-from numbaglm.engine.maps import ClusterTask
 from numbaglm.engine.run import RunResult
 from numbaglm.engine.voxels import Spec
+from numbaglm.observed_clusters import MAP_TOLERANCE, ObservedClusters
 from numbaglm.results import CLUSTER_COLUMNS, PermutationResult
 from numbaglm.stats import pvalues
 from numbaglm.stats.inference import TIE_TOLERANCE
 
 Arrays = dict[str, NDArray[Any]]
 
-_MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
-"""Relative: masses and TFCE scores closer than this are equal. They are sums of statistics."""
+
+def assemble(
+    cohort: Cohort, outcomes: Sequence[tuple[Spec, RunResult]], asked: dict[str, Any], *, joint: bool
+) -> list[PermutationResult]:
+    """Correct raw results for multiple testing, and name everything.
+
+    Parameters
+    ----------
+    cohort
+        What was analysed.
+    outcomes
+        Specification and raw results of each contrast.
+    asked
+        Arguments to note in the provenance.
+    joint
+        Whether to correct over the contrasts as well.
+    """
+    corrected = [_correct(cohort, spec, raw) for spec, raw in outcomes]
+    if joint:
+        _correct_jointly(outcomes, corrected)
+    return [
+        PermutationResult(one.maps, one.h0, one.table, cohort.geometry, provenance(cohort, spec, asked))
+        for (spec, _), one in zip(outcomes, corrected, strict=True)
+    ]
 
 
-def assemble(cohort: Cohort, spec: Spec, raw: RunResult, provenance: dict[str, Any]) -> PermutationResult:
-    """Correct raw results for multiple testing, and name everything."""
+@dataclass(frozen=True, eq=False)
+class _Corrected:
+    """Maps, nulls and clusters of one contrast."""
+
+    maps: Arrays
+    h0: Arrays
+    table: pd.DataFrame
+    clusters: ObservedClusters | None
+
+
+def _correct(cohort: Cohort, spec: Spec, raw: RunResult) -> _Corrected:
+    """Correct one contrast over the map."""
     hypothesis, scale = spec.hypothesis, spec.hypothesis.scale
-    name = hypothesis.statistic_name
     p = scale.parametric_p(np.abs(raw.score) if spec.two_sided else raw.score) * (1 + spec.two_sided)
     maps: Arrays = {
-        name: raw.statistic,
+        hypothesis.statistic_name: raw.statistic,
         "z": scale.to_z(raw.score),
         "effect": raw.effect[0] if hypothesis.is_t else raw.effect,
         "p_parametric": np.where(raw.degenerate, 1.0, np.clip(p, np.finfo(float).tiny, 1.0)),
     }
     h0: Arrays = {}
-    clusters = pd.DataFrame({column: [] for column in CLUSTER_COLUMNS})
+    table, clusters = pd.DataFrame({column: [] for column in CLUSTER_COLUMNS}), None
     if spec.shufflings.n_shufflings > 1:
         maps |= _voxel_maps(spec, raw)
         h0[f"max_{scale.name}"] = scale.to_statistic(raw.max_score)
@@ -46,11 +78,40 @@ def assemble(cohort: Cohort, spec: Spec, raw: RunResult, provenance: dict[str, A
         if raw.tfce is not None and raw.max_tfce is not None:
             maps |= {"tfce": raw.tfce, "p_fwe_tfce": _tfce_p(spec, raw.tfce, raw.max_tfce)}
             h0["max_tfce"] = raw.max_tfce
-        if raw.observed_picks is not None and raw.max_size is not None and raw.max_mass is not None:
+        if raw.max_size is not None and raw.max_mass is not None:
             h0 |= {"max_size": raw.max_size, "max_mass": raw.max_mass}
-            clusters, corrected = _clusters(cohort, spec, raw, raw.statistic, maps["p_fwe_voxel"])
-            maps |= corrected
-    return PermutationResult(maps, h0, clusters, cohort.geometry, provenance)
+            clusters = ObservedClusters.find(spec, cohort.geometry, raw)
+            p_size = clusters.corrected_p("size", raw.max_size)
+            p_mass = clusters.corrected_p("mass", raw.max_mass)
+            table = clusters.table(raw.statistic, maps["p_fwe_voxel"], p_size, p_mass)
+            maps |= {
+                "size": clusters.as_map(clusters.size, 0.0),
+                "mass": clusters.as_map(clusters.mass, 0.0),
+                "p_fwe_size": clusters.p_map(p_size),
+                "p_fwe_mass": clusters.p_map(p_mass),
+            }
+    return _Corrected(maps, h0, table, clusters)
+
+
+def _correct_jointly(outcomes: Sequence[tuple[Spec, RunResult]], corrected: Sequence[_Corrected]) -> None:
+    """Add p corrected over contrasts: each null becomes the maximum over them.
+
+    Voxels are compared as z, which statistics of different kinds share.
+    """
+    kinds = [kind for kind in ("size", "mass", "tfce") if all(f"max_{kind}" in one.h0 for one in corrected)]
+    nulls = {kind: np.max([one.h0[f"max_{kind}"] for one in corrected], axis=0) for kind in kinds}
+    null_z = np.max([spec.hypothesis.scale.to_z(raw.max_score) for spec, raw in outcomes], axis=0)
+    for (spec, raw), one in zip(outcomes, corrected, strict=True):
+        z = np.abs(one.maps["z"]) if spec.two_sided else one.maps["z"]
+        p = pvalues.from_maxima(z, null_z, MAP_TOLERANCE[spec.precision] * np.maximum(1.0, np.abs(z)))
+        one.maps["p_fwe_voxel_contrasts"] = np.where(raw.degenerate, 1.0, p)
+        one.h0["max_z_contrasts"] = null_z
+        for kind, null in nulls.items():
+            if kind == "tfce":
+                one.maps["p_fwe_tfce_contrasts"] = _tfce_p(spec, one.maps["tfce"], null)
+            elif one.clusters is not None:
+                p = one.clusters.corrected_p(kind, null)
+                one.maps[f"p_fwe_{kind}_contrasts"] = one.clusters.p_map(p)
 
 
 def _voxel_maps(spec: Spec, raw: RunResult) -> Arrays:
@@ -64,73 +125,7 @@ def _voxel_maps(spec: Spec, raw: RunResult) -> Arrays:
 
 def _tfce_p(spec: Spec, tfce: NDArray[np.float64], maxima: NDArray[np.float64]) -> NDArray[np.float64]:
     height = np.abs(tfce)
-    return pvalues.from_maxima(height, maxima, height * _MAP_TOLERANCE[spec.precision])
-
-
-def _clusters(
-    cohort: Cohort,
-    spec: Spec,
-    raw: RunResult,
-    statistic: NDArray[np.float64],
-    p_fwe_voxel: NDArray[np.float64],
-) -> tuple[pd.DataFrame, Arrays]:
-    """Table of the observed clusters, and the maps of their corrected p."""
-    assert raw.observed_picks is not None
-    voxel, value = raw.observed_picks
-    task = ClusterTask.build(spec, cohort.geometry)
-    label = task.label(voxel, value) - 1
-    n_clusters = int(label.max(initial=-1)) + 1
-    size = np.bincount(label, minlength=n_clusters)
-    mass = np.bincount(label, weights=task.contributions(value), minlength=n_clusters)
-    p_size = _cluster_p(spec, size, raw.max_size, 0.5)
-    p_mass = _cluster_p(spec, mass, raw.max_mass, mass * _MAP_TOLERANCE[spec.precision])
-    order = np.lexsort((-mass, -size))
-    peaks = _peaks(label, np.abs(statistic[voxel]), n_clusters)
-    peak = voxel[peaks].astype(np.intp)
-    xyz = cohort.geometry.coordinates(peak)
-    table = pd.DataFrame(
-        {
-            "cluster": 0,
-            "sign": np.where(value[peaks] < 0, "-", "+"),
-            "peak_x": xyz[:, 0],
-            "peak_y": xyz[:, 1],
-            "peak_z": xyz[:, 2],
-            "peak_stat": statistic[peak],
-            "size_voxels": size,
-            "size_mm3": size * cohort.geometry.voxel_volume,
-            "mass": mass,
-            "p_fwe_size": p_size,
-            "p_fwe_mass": p_mass,
-            "p_fwe_voxel": p_fwe_voxel[peak],
-        },
-        columns=pd.Index(CLUSTER_COLUMNS),
-    ).iloc[order]
-    table["cluster"] = np.arange(1, n_clusters + 1)
-    maps = {}
-    for name, p in (("p_fwe_size", p_size), ("p_fwe_mass", p_mass)):
-        background = 1.0 - 1.0 / _n_random(spec) if spec.conventions.clipped_cluster_p else 1.0
-        maps[name] = np.full(cohort.n_voxels, background)
-        maps[name][voxel] = p[label]
-    return table.reset_index(drop=True), maps
-
-
-def _peaks(label: NDArray[np.int64], height: NDArray[np.float64], n_clusters: int) -> NDArray[np.intp]:
-    """Number of the highest voxel of each cluster, the first of equal ones."""
-    order = np.lexsort((-height, label))
-    return order[np.searchsorted(label[order], np.arange(n_clusters))]
-
-
-def _n_random(spec: Spec) -> int:
-    return spec.shufflings.n_shufflings - 1
-
-
-def _cluster_p(spec: Spec, observed: NDArray[Any], maxima: Any, tolerance: Any) -> NDArray[np.float64]:
-    if not spec.conventions.clipped_cluster_p:
-        return pvalues.from_maxima(observed, maxima, tolerance)
-    n_random = _n_random(spec)
-    reached = pvalues.from_maxima(observed, maxima[1:], tolerance)
-    below = np.asarray(observed) - tolerance > maxima[1:].max(initial=0)
-    return np.clip(np.where(below, 0.0, reached), 1 / n_random, 1 - 1 / n_random)
+    return pvalues.from_maxima(height, maxima, height * MAP_TOLERANCE[spec.precision])
 
 
 def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from numbaglm.data.grid import Grid
 from numbaglm.data.images import list_maps, mask_image, read_maps, to_image
 from numbaglm.data.smoothing import Fwhm, smooth
 from numbaglm.engine.schedule import n_cores
-from numbaglm.errors import ContrastError, DesignError, InputError, invalid
+from numbaglm.errors import ContrastError, DesignError, InputError, NumbaglmWarning, invalid
 from numbaglm.model import read_design
 
 log = logging.getLogger("numbaglm")
@@ -110,7 +111,8 @@ def unwrap_mask(mask: Any, smoothing_fwhm: Any) -> tuple[Any, Any]:
     image = getattr(mask, "mask_img", None) if image is None else image
     own = getattr(mask, "smoothing_fwhm", None)
     if smoothing_fwhm is not None and own is not None and smoothing_fwhm != own:
-        log.warning("smoothing_fwhm=%s goes before the masker's %s.", smoothing_fwhm, own)
+        message = f"smoothing_fwhm={smoothing_fwhm} goes before the masker's {own}: its own is overridden."
+        warnings.warn(message, NumbaglmWarning, stacklevel=3)
     return image, own if smoothing_fwhm is None else smoothing_fwhm
 
 
@@ -205,6 +207,7 @@ def design_of(second_level_input: Any, confounds: Any, design_matrix: Any) -> An
     if isinstance(second_level_input, Cohort):
         return make_second_level_design_matrix(second_level_input.subjects, confounds)
     raise DesignError(
-        "A design_matrix is needed with a list of maps. For the one-sample test give "
+        f"A design_matrix is needed beside second_level_input of type {type(second_level_input).__name__}: only "
+        "a DataFrame of maps and a Cohort have labels to make it of. For the one-sample test give "
         'pd.DataFrame({"intercept": np.ones(n_subjects)}).'
     )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numbaglm.assembly import assemble, provenance
+from numbaglm.assembly import assemble
 from numbaglm.cohort import Cohort
 from numbaglm.data.tables import read_table
 from numbaglm.engine import schedule
 from numbaglm.engine.plan import Size, make_plan
-from numbaglm.engine.run import run_test
+from numbaglm.engine.run import RunResult, run_test
 from numbaglm.engine.voxels import Spec
 from numbaglm.errors import InputError, invalid
 from numbaglm.results import PermutationResult
@@ -60,13 +60,13 @@ def permutation_test(
     block_scheme: str = "within",
     variance_groups: ArrayLike | None = None,
     method: str = "freedman-lane",
+    fwe_across_contrasts: bool = False,
     conventions: str | Conventions = "numbaglm",
-    cluster_connectivity: int | None = None,
-    tfce_connectivity: int | None = None,
     memory_limit: int | str | None = None,
     client: Any = None,
     n_workers: int | None = None,
     progress: bool = False,
+    **overrides: Any,
 ) -> PermutationResult | dict[str, PermutationResult]:
     """Test a contrast of a general linear model by shuffling, with family-wise error control.
 
@@ -108,17 +108,23 @@ def permutation_test(
     method
         How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
         "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`).
-    conventions, cluster_connectivity, tfce_connectivity
+    fwe_across_contrasts
+        Whether p are corrected over all contrasts as well (``p_fwe_voxel_contrasts`` and so on): contrasts then share
+        their shufflings, and each null is the maximum over them, voxels on the scale of z.
+    conventions
         "numbaglm": clusters of 26 neighbours, ``>=`` the threshold, mass = sum of the statistic, TFCE of 6;
         "nilearn": 6, ``>``, sum above the threshold, stepped TFCE, and its way to count cluster p. "palm": all on
         the scale of z, both signs merged if two-sided, TFCE in 100 steps, adaptive FDR. "randomise": TFCE in 100
-        steps. Single options override them.
+        steps. See `numbaglm.stats.conventions.Conventions`.
     memory_limit
         Bytes, or a string like "8GB", that this call may take; by default half of the memory that is free.
     client, n_workers
         A `distributed` client (the active one by default), or threads (all cores by default).
     progress
         Whether to show progress bars.
+    overrides
+        Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
+        ("sum", "excess"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the other fields of `Conventions`.
 
     Returns
     -------
@@ -150,9 +156,7 @@ def permutation_test(
     cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
     design = Design.parse(read_design(design_matrix), cohort.n_subjects)
     contrasts = parse_contrasts(contrast, design)
-    record = Conventions.parse(
-        conventions, cluster_connectivity=cluster_connectivity, tfce_connectivity=tfce_connectivity
-    )
+    record = Conventions.parse(conventions, **overrides)
     running = _Running(memory_limit, schedule.active_client(client), n_workers, progress)
     shuffling = {
         "n_perm": n_perm,
@@ -161,11 +165,13 @@ def permutation_test(
         "blocks": exchangeability_blocks,
         "block_scheme": block_scheme,
     }
-    results = {}
+    variance = {"variance_groups": variance_groups, "v_dof_factor": record.v_dof_factor}
+    if fwe_across_contrasts and find_method(method).data == "rotated":
+        raise InputError(f"The method {method!r} shuffles each contrast in its own way: no null spans several.")
+    outcomes = []
     for one in contrasts:
-        shufflings, hypothesis = _hypothesis(
-            design, one, method, shuffling, {"variance_groups": variance_groups, "v_dof_factor": record.v_dof_factor}
-        )
+        tested = contrasts if fwe_across_contrasts else [one]
+        shufflings, hypothesis = _hypothesis(design, one, tested, method, shuffling, variance)
         log.info("%s: %s", one.name, shufflings.reason)
         spec = Spec(
             hypothesis=hypothesis,
@@ -176,9 +182,11 @@ def permutation_test(
             tfce=tfce,
             precision="float64" if shufflings.exhaustive or hypothesis.groups is not None else "float32",
         )
-        asked = {"n_perm": n_perm, "cluster_forming_threshold": cluster_forming_threshold}
-        results[one.name] = _test(cohort, spec, running, asked)
-    return results if isinstance(contrast, Mapping) else next(iter(results.values()))
+        outcomes.append((spec, _run(cohort, spec, running)))
+    asked = {"n_perm": n_perm, "cluster_forming_threshold": cluster_forming_threshold}
+    results = assemble(cohort, outcomes, asked, joint=fwe_across_contrasts)
+    names = [one.name for one in contrasts]
+    return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
 
 
 @dataclass(frozen=True)
@@ -212,12 +220,17 @@ def read_design(design_matrix: Any) -> Any:
 
 
 def _hypothesis(
-    design: Design, contrast: Contrast, method: str, shuffling: dict[str, Any], variance: dict[str, Any]
+    design: Design,
+    contrast: Contrast,
+    tested: Sequence[Contrast],
+    method: str,
+    shuffling: dict[str, Any],
+    variance: dict[str, Any],
 ) -> tuple[Shufflings, Hypothesis]:
-    """Decide on the shufflings, and build what they act on."""
+    """Decide on the shufflings, which tell all ``tested`` contrasts apart, and build what they act on."""
     record = find_method(method)
-    rows = shuffled_design(design, contrast, record)
-    errors = shuffling["errors"] or default_errors(tested_regressors(design, contrast))
+    rows = np.hstack([shuffled_design(design, one, record) for one in tested])
+    errors = shuffling["errors"] or default_errors(np.hstack([tested_regressors(design, one) for one in tested]))
     if record.data == "rotated" and shuffling["blocks"] is not None:
         raise InputError(
             f"The method {method!r} rotates subjects into each other, so that exchangeability blocks mean nothing "
@@ -247,7 +260,7 @@ def _threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_s
     return hypothesis.scale.to_score(kind, float(value), two_sided)
 
 
-def _test(cohort: Cohort, spec: Spec, running: _Running, asked: dict[str, Any]) -> PermutationResult:
+def _run(cohort: Cohort, spec: Spec, running: _Running) -> RunResult:
     n_workers = running.n_workers or schedule.n_cores()
     if running.client is not None:
         n_workers = max(1, sum(running.client.nthreads().values()))
@@ -278,6 +291,6 @@ def _test(cohort: Cohort, spec: Spec, running: _Running, asked: dict[str, Any]) 
             spec.shufflings.n_shufflings,
             1 / spec.shufflings.n_shufflings,
         )
-    return assemble(cohort, spec, raw, provenance(cohort, spec, asked))
+    return raw
 
 

@@ -172,7 +172,7 @@ class PermutationResult:
         return "\n".join(f"- {line}" for line in self.summary().splitlines())
 
     def write(self, folder: Path) -> None:
-        """Write maps, tables and the whole into a folder that is there: what `save` does, without its care."""
+        """Write maps and tables into a folder that is there: `save` without its care."""
         for name in self.maps:
             save_image(self.to_nifti(name), folder / f"{name}.nii.gz")
         save_image(mask_image(self.geometry), folder / "mask.nii.gz")
@@ -182,13 +182,9 @@ class PermutationResult:
         table = pd.DataFrame(design["rows"], self.provenance["subjects"], pd.Index(design["columns"]))
         table.to_csv(folder / "design.tsv", sep="\t", index_label="subject_label")
         (folder / "provenance.json").write_text(json.dumps(dict(self.provenance), indent=2) + "\n")
-        np.savez_compressed(
-            folder / MARKER,
-            mask=self.geometry.mask,
-            affine=self.geometry.affine,
-            **{f"map_{name}": values for name, values in self.maps.stored.items()},
-            **{f"h0_{name}": values for name, values in self.h0.items()},
-        )
+        arrays: dict[str, Any] = {f"h0_{name}": values for name, values in self.h0.items()}
+        arrays |= {f"map_{name}": self.maps[name] for name in self.maps if not name.startswith("logp_")}
+        np.savez_compressed(folder / MARKER, mask=self.geometry.mask, affine=self.geometry.affine, **arrays)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> PermutationResult:

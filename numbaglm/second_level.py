@@ -138,8 +138,8 @@ class SecondLevelModel:
             DataFrame with ``subject_label``, used only where no design matrix is given.
         design_matrix
             DataFrame, array, or path (.tsv, .csv) of (n_subjects, n_regressors), its rows in the order of the
-            maps (of the sorted labels, for a DataFrame). May be None for a DataFrame or a `Cohort`: then it is
-            made of the confounds and an intercept.
+            maps (of the sorted labels, for a DataFrame). May be None for a DataFrame or a `Cohort`: then it
+            is made of the confounds and an intercept.
 
         Raises
         ------

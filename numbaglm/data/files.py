@@ -15,13 +15,13 @@ from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError
 README = "README.md"
 
 _P = {
-    "p_parametric": "parametric p of the statistic, uncorrected: of one tail, or of both if the test has two sides",
+    "p_parametric": "uncorrected parametric p: of one tail, or of both if the test has two sides",
     "p_unc": "p of each voxel by shuffling, uncorrected",
     "p_fdr": "p_unc adjusted to control the false discovery rate (Benjamini and Hochberg)",
     "p_bonferroni": "parametric p, Bonferroni-corrected for the number of voxels",
     "p_fwe_voxel": "p corrected for family-wise error by the maximum statistic",
-    "p_fwe_size": "p of the voxel's cluster by its extent, corrected for family-wise error; 1 outside clusters",
-    "p_fwe_mass": "p of the voxel's cluster by its mass, corrected for family-wise error; 1 outside clusters",
+    "p_fwe_size": "p of the voxel's cluster by extent, corrected for family-wise error; 1 outside clusters",
+    "p_fwe_mass": "p of the voxel's cluster by mass, corrected for family-wise error; 1 outside clusters",
     "p_fwe_tfce": "p of threshold-free cluster enhancement, corrected for family-wise error",
 }
 
@@ -86,8 +86,8 @@ def check_free(target: str | os.PathLike[str], marker: str, overwrite: bool = Fa
     if place.exists() and any(place.iterdir()):
         if not (place / marker).is_file():
             raise OutputExistsError(
-                f"The output folder {target} exists and holds something else (no {marker}): it is left alone. "
-                "Choose another."
+                f"The output folder {target} exists and holds something else (no {marker} is in it): it is "
+                "left alone. Choose another."
             )
         if not overwrite:
             raise OutputExistsError(

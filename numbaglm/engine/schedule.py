@@ -30,7 +30,7 @@ def memory_limit(limit: int | str | None, share: float) -> int:
     allowed = 'a number of bytes above 0, or a string such as "8GB"'
     try:
         n_bytes = int(parse_bytes(limit))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(invalid("memory_limit", limit, allowed)) from error
     if n_bytes <= 0:
         raise InputError(invalid("memory_limit", limit, allowed))

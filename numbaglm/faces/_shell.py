@@ -56,14 +56,14 @@ class Terminal:
 
 
 def habits(function: Command) -> Command:
-    """Give a command the common options, a `Terminal` as its first argument, and a clean end when it fails."""
+    """Give a command the common options, a `Terminal` as its first argument, and a clean end."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
     @click.option("-q", "--quiet", is_flag=True, help="Print the outcome, warnings and errors alone.")
     @click.option("-v", "--verbose", is_flag=True, help="Print everything, tracebacks of errors included.")
-    @click.pass_context
     @wraps(function)
-    def command(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: bool, **options: Any) -> None:
+    def command(as_json: bool, quiet: bool, verbose: bool, **options: Any) -> None:
+        ctx = click.get_current_context()
         if quiet and verbose:
             raise click.UsageError("--quiet and --verbose exclude each other.")
         level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO

@@ -29,8 +29,8 @@ _MODEL = grouped(
         "--model",
         multiple=True,
         metavar="COLUMN",
-        help="Column of the covariates to put into the model; repeat it for more. Text makes a column for each "
-        "of its values, in the intercept's place.",
+        help="Column of the covariates to put into the model; repeat it for more. Text makes a column "
+        "for each of its values, in the intercept's place.",
     ),
     click.option("--intercept/--no-intercept", default=True, help="Add a column of ones to --model."),
     click.option(
@@ -39,10 +39,6 @@ _MODEL = grouped(
         help="A column, or an expression such as 'patient - control'; several with ';' between them make an "
         "F test.  [default: the first --model column, or the intercept alone]",
     ),
-)
-_MAPS_HELP = (
-    "MAPS are NIfTI files, one 4D file, a table of paths (.txt, or .tsv and .csv with columns subject_label and "
-    "effects_map_path), or a cohort made by 'numbaglm convert'."
 )
 
 
@@ -70,8 +66,8 @@ def commands() -> None:
 def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any) -> None:
     """Run a whole group analysis, from maps to corrected p and figures.
 
-    Simulates a left versus right button press of 16 subjects as NIfTI files, converts them to a cohort, fits the
-    one-sample model, flips signs, and writes maps, tables, figures and a README into one folder.
+    Simulates a left versus right button press of 16 subjects as NIfTI files, converts them to a cohort, fits
+    the one-sample model, flips signs, and writes maps, tables, figures and a README into one folder.
     """
     from numbaglm.faces.demo import Running, run_demo
 
@@ -98,8 +94,8 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     """Convert maps to a cohort: checked, smoothed and masked once, read many times.
 
     MAPS are NIfTI files, one 4D file, or a table of paths: .txt with a path a line, .tsv or .csv with columns
-    subject_label and effects_map_path. Relative paths in a table start at its folder. If it is stopped, the same
-    command goes on where it was.
+    subject_label and effects_map_path. Relative paths in a table start at its folder. If it is stopped, the
+    same command goes on where it was.
     """
     from numbaglm.cohort import Cohort
     from numbaglm.faces._inputs import listed_maps
@@ -126,7 +122,7 @@ def info(terminal: Terminal, path: str) -> None:
         terminal.outcome(output.summarise(result), output.describe(result))
     elif status(place) in ("nothing", "other"):
         raise MissingFileError(
-            f"{path} is neither a cohort nor a result. Name what 'numbaglm convert' or 'numbaglm permute' wrote."
+            f"{path} is neither a cohort nor a result. Name what numbaglm convert or numbaglm permute wrote."
         )
     else:
         _show_cohort(terminal, Cohort.open(place))
@@ -168,7 +164,8 @@ def verify(terminal: Terminal, path: str, n_workers: int | None) -> None:
 def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, **options: Any) -> None:
     """Fit the parametric model, and write statistic, z, p, effect and variance of a contrast.
 
-    Without --design and --model it is the one-sample test.
+    MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'. Without
+    --design and --model it is the one-sample test.
     """
     from numbaglm.data.files import check_free
     from numbaglm.faces import output as faces
@@ -231,8 +228,9 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 def permute(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, **options: Any) -> None:
     """Test a contrast by shuffling, with p corrected for family-wise error.
 
-    Without --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a
-    README of what is what; prints the summary and the largest clusters.
+    MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'. Without
+    --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a README of
+    what is what; prints the summary and the largest clusters.
     """
     from numbaglm.data.files import check_free
     from numbaglm.faces import output as faces

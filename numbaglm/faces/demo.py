@@ -108,14 +108,14 @@ def run_demo(
             maps, mask = list(simulated.maps), simulated.mask
             source = f"Simulated maps (seed {seed}): `maps/truth.nii.gz` is the effect that was planted."
         log.info("2/5 Converting them to Zarr, smoothed by %g mm", SMOOTHING_FWHM)
-        workers = {"progress": running.progress, "n_workers": running.n_workers}
+        workers: dict[str, Any] = {"progress": running.progress, "n_workers": running.n_workers}
         cohort = Cohort.create(part / "cohort.zarr", maps, mask, SMOOTHING_FWHM, **workers)
         _draw_subjects(cohort, maps, part / "figures" / "subjects.png")
         log.info("3/5 Fitting the one-sample model")
         logp_bonferroni = _parametric(cohort, part, running)["logp_bonferroni"]
         n_bonferroni = int(np.sum(logp_bonferroni >= -np.log10(output.ALPHA)))
         log.info("4/5 Flipping signs")
-        test = {"n_perm": n_perm, "two_sided": False, "seed": seed}
+        test: dict[str, Any] = {"n_perm": n_perm, "two_sided": False, "seed": seed}
         result = permutation_test(cohort, contrast="intercept", **test, **workers)
         log.info("5/5 Writing maps, tables and figures")
         (part / "permutation").mkdir()
@@ -180,7 +180,7 @@ def _write_readme(part: Path, source: str, text: str) -> None:
         part,
         "Left versus right button press, 16 subjects",
         f"Made by `numbaglm demo`. {source}\n\n"
-        f"The maps were smoothed ({SMOOTHING_FWHM:g} mm) into a cohort on Zarr, and tested by a one-sample model "
-        "and by sign flips, clusters being formed at p < 0.001, one-sided.\n\n"
+        f"The maps were smoothed ({SMOOTHING_FWHM:g} mm) into a cohort on Zarr, and tested by a one-sample "
+        "model and by sign flips, clusters being formed at p < 0.001, one-sided.\n\n"
         f"```text\n{text}\n```\n\n{pictures}",
     )

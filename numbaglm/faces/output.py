@@ -11,7 +11,7 @@ import pandas as pd
 
 from numbaglm.assembly import versions
 from numbaglm.data.files import whole_folder, write_readme
-from numbaglm.data.images import save_image, to_image
+from numbaglm.data.images import mask_image, save_image, to_image
 from numbaglm.faces import plotting
 from numbaglm.faces._inputs import Question
 from numbaglm.results import MARKER, Floats, PermutationResult
@@ -108,7 +108,7 @@ def cluster_table(clusters: pd.DataFrame, statistic: str, n_rows: int = 10) -> s
 
 
 def _short_p(p: float) -> str:
-    return f"{p:.4f}" if p >= 1e-4 else f"{p:.0e}"
+    return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}"
 
 
 def draw(result: PermutationResult, folder: Path) -> None:
@@ -116,8 +116,7 @@ def draw(result: PermutationResult, folder: Path) -> None:
     provenance, name = result.provenance, result.statistic
     threshold = provenance["cluster_forming_statistic"]
     if threshold is None:
-        n_rows = None if name == "t" else len(provenance["contrast"]["weights"])
-        threshold = pvalues.statistic_threshold(0.001, provenance["dof"], n_rows, provenance["two_sided"])
+        threshold = _uncorrected(result)
     label = name.upper() if name == "f" else name
     title = f"{provenance['contrast']['name']}: {label} \u2265 {threshold:.2f}"
     plotting.glass_brain(
@@ -134,6 +133,13 @@ def draw(result: PermutationResult, folder: Path) -> None:
     design = provenance["design"]
     if len(design["columns"]) > 1:
         draw_design(pd.DataFrame(design["rows"], provenance["subjects"], pd.Index(design["columns"])), folder)
+
+
+def _uncorrected(result: PermutationResult) -> float:
+    """Least magnitude of the statistic with an uncorrected p < 0.001; its largest if none has."""
+    size = np.abs(result.maps[result.statistic])
+    below = size[result.maps["p_parametric"] < 0.001]
+    return float(below.min() if below.size else size.max())
 
 
 def draw_nulls(result: PermutationResult, save: Path) -> None:
@@ -229,7 +235,7 @@ def save_parametric(model: SecondLevelModel, maps: dict[str, Floats], folder: Pa
     for name, values in maps.items():
         fill = 1.0 if name.startswith("p_") else 0.0
         save_image(to_image(geometry, values, fill=fill), folder / f"{name}.nii.gz")
-    save_image(model.mask_img_, folder / "mask.nii.gz")
+    save_image(mask_image(geometry), folder / "mask.nii.gz")
 
 
 def draw_z(model: SecondLevelModel, z: Floats, title: str, save: Path) -> None:

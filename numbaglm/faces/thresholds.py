@@ -49,12 +49,13 @@ def threshold_stats_img(
     cluster_threshold
         Clusters (6 neighbours, signs apart) of fewer voxels become 0.
     two_sided
-        Whether both signs count. One-sided keeps what is at least the threshold (at most, where that is negative).
+        Whether both signs count. One-sided keeps what is at least the threshold (at most, where that is
+        negative).
 
     Returns
     -------
-    The map, with 0 for what doesn't reach the threshold (None without a map), and the threshold, infinity where
-    no voxel reaches the false discovery rate.
+    The map, with 0 for what doesn't reach the threshold (None without a map), and the threshold, infinity
+    where no voxel reaches the false discovery rate.
 
     Raises
     ------
@@ -63,9 +64,9 @@ def threshold_stats_img(
 
     Notes
     -----
-    It differs from nilearn 0.14.1 in that voxels are counted in the map itself where no mask is given (nilearn
-    guesses a mask from its intensities), that a mask on another grid is refused (nilearn resamples it), and that
-    the default threshold of 3 comes without a warning. NaN counts as 0.
+    It differs from nilearn 0.14.1 in that voxels are counted in the map itself where no mask is given
+    (nilearn guesses a mask from its intensities), that a mask on another grid is refused (nilearn resamples
+    it), and that the default threshold of 3 comes without a warning. NaN counts as 0.
 
     Examples
     --------
@@ -121,8 +122,8 @@ def get_clusters_table(
     stat_img
         Image or path, 3D; larger values mean more (z, t, -log10 p).
     stat_threshold
-        Voxels strictly above it form clusters by their faces (6 neighbours); where it is negative (one-sided),
-        those below it.
+        Voxels strictly above it form clusters by their faces (6 neighbours); where it is negative
+        (one-sided), those below it.
     cluster_threshold
         Clusters of fewer voxels are left out.
     two_sided
@@ -134,9 +135,9 @@ def get_clusters_table(
 
     Returns
     -------
-    DataFrame with columns Cluster ID (a number; sub-peaks have a letter after it), X, Y, Z (mm), Peak Stat and
-    Cluster Size (mm3) (whole; empty for sub-peaks). Clusters of a sign come by falling peak, each with its peak
-    and up to three sub-peaks. A flat peak is at the voxel of it nearest to its centre of mass.
+    DataFrame with columns Cluster ID (a number; sub-peaks have a letter after it), X, Y, Z (mm), Peak Stat
+    and Cluster Size (mm3) (whole; empty for sub-peaks). Clusters of a sign come by falling peak, each with
+    its peak and up to three sub-peaks. A flat peak is at the voxel of it nearest to its centre of mass.
 
     Raises
     ------
@@ -147,8 +148,8 @@ def get_clusters_table(
     -----
     Label maps number each sign's clusters from 1. NaN counts as 0. It differs from nilearn 0.14.1 in that
 
-    - sub-peaks are apart from all stronger ones; nilearn lets in those that are close to the peak but far from a
-      weaker one;
+    - sub-peaks are apart from all stronger ones; nilearn lets in those that are close to the peak but far
+      from a weaker one;
     - below a negative threshold peaks keep their sign, and the lowest comes first.
 
     Examples

@@ -70,8 +70,8 @@ class Scratch(NamedTuple):
     height
         (n_positions,) the values' bits as integers in the order of the values; 0 outside the mask for good.
     link
-        (n_positions,) what to follow (see `link_neighbours`) before a voxel enters, then its branch, at last its
-        rank.
+        (n_positions,) what to follow (see `link_neighbours`) before a voxel enters, then its branch, at last
+        its rank.
     order, order2
         (n_voxels,) keys of the sort, each with its position.
     counts
@@ -168,7 +168,10 @@ def tfce_max(values: Floats, volume: Volume, scratch: Scratch, how: Enhancement)
 
 @kernel
 def _enhance(values: Floats, volume: Volume, scratch: Scratch, how: Enhancement) -> int:
-    """Leave the absolute TFCE by rank in `integral`, ranks in `link`, branches' largest in `total`; count them."""
+    """Leave the absolute TFCE by rank in `integral`, ranks in `link`, the largest of each branch in `total`.
+
+    Returns the number of branches.
+    """
     order, n_nodes = _sort(values, volume, scratch, how.two_sided)
     _integrate(order, n_nodes, scratch.height, how, scratch.integral)
     link_neighbours(scratch.height, volume, scratch.link, scratch.higher, scratch.floor, scratch.tie)
@@ -339,14 +342,7 @@ def _descend(order: Keys, n_nodes: int, volume: Volume, scratch: Scratch) -> tup
 
 
 @kernel
-def _ascend(
-    order: Keys,
-    n_nodes: int,
-    n_branches: int,
-    n_merges: int,
-    E: float,
-    scratch: Scratch,
-) -> None:
+def _ascend(order: Keys, n_nodes: int, n_branches: int, n_merges: int, E: float, scratch: Scratch) -> None:
     """Add up the integral from the lowest voxel to the highest, along every branch.
 
     The TFCE of a voxel is that of the voxel that entered its component next, plus

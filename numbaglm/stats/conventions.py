@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from numbaglm.errors import InputError, invalid
@@ -58,11 +58,21 @@ class Conventions:
 
     @classmethod
     def parse(cls, conventions: str | Conventions, **overrides: Any) -> Conventions:
-        """Look a record up by name, and override single options (those that aren't None)."""
+        """Look a record up by name, and override single options (those that aren't None).
+
+        Raises
+        ------
+        InputError
+            There is no such record or option, or a value is not allowed.
+        """
         if isinstance(conventions, str):
             if conventions not in CONVENTIONS:
                 raise InputError(invalid("conventions", conventions, f"one of {sorted(CONVENTIONS)}"))
             conventions = CONVENTIONS[conventions]
+        allowed = [one.name for one in fields(cls) if one.name != "name"]
+        unknown = sorted(set(overrides) - set(allowed))
+        if unknown:
+            raise InputError(f"Unknown option(s) {unknown}. Conventions can be overridden by {allowed}.")
         record = replace(conventions, **{key: value for key, value in overrides.items() if value is not None})
         record._check()
         return record

@@ -107,9 +107,9 @@ def _log_tail_t(magnitude: Floats, dof: float) -> Floats:
     tail = special.stdtr(dof, -magnitude)
     with np.errstate(divide="ignore"):
         log_tail = np.log(tail)
-        # P(T > t) ~ c (t^2 / dof)^(-(dof + 1) / 2) * t / dof as t grows
+        # P(T > t) ~ c (1 + t^2 / dof)^(-(dof + 1) / 2) (t / dof + 1 / t) as t grows, at any dof
         constant = special.gammaln((dof + 1) / 2) - special.gammaln(dof / 2) - 0.5 * np.log(dof * np.pi)
-        asymptote = constant - (dof + 1) / 2 * np.log1p(magnitude**2 / dof) + np.log(magnitude / dof)
+        asymptote = constant - (dof + 1) / 2 * np.log1p(magnitude**2 / dof) + np.log(magnitude / dof + 1 / magnitude)
     return np.where(tail > 0, log_tail, asymptote)
 
 

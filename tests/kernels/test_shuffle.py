@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -120,8 +122,6 @@ def test_reductions_of_a_batch(seed, two_sided, dtype):
 def test_tile_boundaries(n_voxels, two_sided):
     basis, E, index, sign = case(n_voxels=n_voxels, n_batch=2, seed=n_voxels)
     # The largest score of the last shuffling is the very last voxel's.
-    E[:, -1] = sign[-1] * basis[0, np.argsort(index[-1])]
-    E[:, -1] = 0
     E[index[-1], -1] = sign[-1] * basis[0]
     reference = np.full(n_voxels, 0.7)
     counts, best, (n_picks, picks), maps = permute(
@@ -216,3 +216,14 @@ def test_picks_are_grouped_by_shuffling():
     assert out_value.tolist() == [3.0, 0.0, 1.0, 5.0, 2.0, 4.0]
     shuffle.group_picks((which, voxel, value), 0, bounds, out_voxel[:0], out_value[:0])
     assert bounds.tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("classes", [(0, 1, 2, 3), (0, 0, 1, 1), (0, 0, 0, 0), (0, 1, 1, 2), (0,)])
+def test_arrangements_are_the_distinct_ones_in_order(classes):
+    expected = sorted(set(permutations(classes)))
+    out = np.full((len(expected), len(classes)), -1, np.int32)
+    items = np.arange(10, 10 + len(classes), dtype=np.int32)
+    shuffle.enumerate_arrangements(np.array(classes, np.int32), items.copy(), out)
+    assert out[0].tolist() == items.tolist()
+    assert [tuple(classes[item - 10] for item in row) for row in out.tolist()] == expected
+    assert all(sorted(row) == items.tolist() for row in out.tolist())

@@ -1,0 +1,210 @@
+"""What nilearn's permutation tests take and return, turned into ours and back."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage, stats
+
+from numbaglm.data.geometry import Geometry
+from numbaglm.data.images import load_mask
+from numbaglm.errors import ContrastError, DesignError, InputError, NumbaglmWarning, invalid
+from numbaglm.results import PermutationResult
+from numbaglm.stats.design import Contrast, Design, orthonormal
+
+Floats = NDArray[np.float64]
+
+_NOTHING_LEFT = 1e-12  # of a column's length: what confounds leave of it by rounding alone
+_VOXELS_AT_ONCE = 8192
+
+
+def seed_of(random_state: Any) -> int:
+    """Turn what nilearn takes as random_state into a seed.
+
+    Raises
+    ------
+    InputError
+        It is neither a whole number >= 0, nor a NumPy generator, nor None.
+    """
+    if random_state is None or random_state is np.random:
+        return int(np.random.randint(2**31 - 1))  # noqa: NPY002 - scikit-learn's meaning of None
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31 - 1))
+    if (
+        isinstance(random_state, int | np.integer)
+        and not isinstance(random_state, bool)
+        and random_state >= 0
+    ):
+        return int(random_state)
+    raise InputError(invalid("random_state", random_state, "a whole number >= 0, a NumPy generator, or None"))
+
+
+def with_intercept(design: Design, contrast: Contrast) -> tuple[pd.DataFrame, Floats]:
+    """Add a constant to a design, unless its columns span one, and a weight of 0 to the contrast."""
+    frame, M = design.to_frame(), orthonormal(design.matrix)
+    ones = np.ones(design.n_subjects)
+    if np.allclose(M @ (M.T @ ones), ones):
+        return frame, contrast.matrix
+    name = "intercept" if "intercept" not in frame else "constant intercept"
+    return frame.assign(**{name: 1.0}), np.pad(contrast.matrix, ((0, 0), (0, 1)))
+
+
+def as_nilearn_models(
+    design: Design, contrast: Contrast, model_intercept: bool
+) -> tuple[pd.DataFrame, str | None]:
+    """nilearn's model of a contrast, the tested column first, and the errors that it assumes (None: as we do)."""
+    if not contrast.is_t:
+        raise ContrastError(
+            invalid("compatibility", "nilearn", "None for an F contrast", "nilearn has none.")
+        )
+    weights = contrast.matrix[0]
+    frame = design.to_frame().loc[:, weights == 0]
+    tested = design.matrix @ weights
+    constant = np.ptp(frame.to_numpy(), axis=0) == 0
+    errors = None
+    if np.ptp(tested) == 0:
+        frame = frame.loc[:, ~constant]
+    elif constant.any():
+        errors = "ise"
+    elif model_intercept:
+        frame = frame.assign(**{"added intercept": 1.0})
+    frame.insert(0, "tested", tested)
+    return frame, errors
+
+
+def check_arrays(tested: Any, targets: Any, confounds: Any) -> tuple[Floats, NDArray[Any], Floats | None]:
+    """Check the arrays of `permuted_ols` and give them two dimensions."""
+    targets = np.asarray(targets)
+    if targets.ndim != 2 or targets.dtype.kind not in "biuf" or targets.shape[1] == 0:
+        allowed = "a 2D array of numbers (n_samples, n_voxels)"
+        raise InputError(invalid("target_vars", f"{targets.dtype} of shape {targets.shape}", allowed))
+    tables: list[Floats | None] = []
+    for name, given in (("tested_vars", tested), ("confounding_vars", confounds)):
+        values = None if given is None else np.asarray(given)
+        if values is not None and values.ndim == 1:
+            values = values[:, None]
+        if values is not None and (
+            values.ndim != 2 or values.dtype.kind not in "biuf" or len(values) != len(targets)
+        ):
+            allowed = f"numerical or boolean values, {len(targets)} rows as target_vars has"
+            raise InputError(invalid(name, f"{values.dtype} of shape {values.shape}", allowed))
+        if values is not None and not np.isfinite(values).all():
+            raise InputError(invalid(name, "NaN or infinity", "finite values", "Leave those samples out."))
+        tables.append(None if values is None else values.astype(np.float64))
+    X, Z = tables
+    if X is None or X.shape[1] == 0:
+        raise InputError(invalid("tested_vars", tested, "at least one regressor"))
+    return X, targets, Z
+
+
+def voxels_of(masker: Any, n_voxels: int) -> Geometry:
+    """Where voxels lie; without a masker they are a line, and nobody asks about neighbours."""
+    if masker is None:
+        return Geometry(np.ones((n_voxels, 1, 1), dtype=bool), np.eye(4))
+    geometry = load_mask(getattr(masker, "mask_img_", None))
+    if geometry is None:
+        raise InputError(
+            invalid("masker", type(masker).__name__, "a fitted masker with mask_img_", "Call its fit first.")
+        )
+    if geometry.n_voxels != n_voxels:
+        allowed = f"{geometry.n_voxels} columns, one for each voxel of the masker"
+        raise InputError(invalid("target_vars", f"{n_voxels} columns", allowed))
+    return geometry
+
+
+def nuisance_of(x: Floats, confounds: Floats | None, model_intercept: bool) -> Floats:
+    """Orthonormal confounds (n_samples, rank) of a tested regressor."""
+    Z = np.empty((x.size, 0)) if confounds is None else confounds
+    constant = np.ptp(Z, axis=0) == 0
+    if np.ptp(x) == 0:
+        Z = Z[:, ~constant]
+    elif model_intercept and not (constant & (Z[0] != 0)).any():
+        Z = np.column_stack([Z, np.ones(x.size)])
+    lengths = np.linalg.norm(Z, axis=0)
+    return orthonormal(Z[:, lengths > 0] / lengths[lengths > 0])
+
+
+def unit_residuals(targets: NDArray[Any], Z: Floats) -> NDArray[np.float32]:
+    """Residuals on orthonormal Z, of unit length; 0 where nothing is left.
+
+    They have the t and the null of the data (Freedman-Lane sees nothing else). Taken in double precision they
+    keep what rounding the data itself to float32 would lose where their mean is large.
+    """
+    residuals = np.empty(targets.shape, dtype=np.float32)
+    n_empty = 0
+    for start in range(0, targets.shape[1], _VOXELS_AT_ONCE):
+        Y = targets[:, start : start + _VOXELS_AT_ONCE].astype(np.float64)
+        if not np.isfinite(Y).all():
+            raise InputError(
+                invalid("target_vars", "NaN or infinity", "finite values", "Leave those voxels out.")
+            )
+        E = Y - Z @ (Z.T @ Y)
+        length, total = np.linalg.norm(E, axis=0), np.linalg.norm(Y, axis=0)
+        empty = length <= _NOTHING_LEFT * total
+        n_empty += int(empty.sum())
+        residuals[:, start : start + _VOXELS_AT_ONCE] = E * np.where(
+            empty, 0.0, 1 / np.where(empty, 1.0, length)
+        )
+    if n_empty:
+        message = (
+            f"{n_empty:,} columns of target_vars have zeros across all samples, or are explained by the confounds "
+            "alone: t is 0 and p is 1 there."
+        )
+        warnings.warn(message, NumbaglmWarning, stacklevel=3)
+    return residuals
+
+
+def t_threshold(threshold: Any, two_sided: bool, dof: int) -> Any:
+    """Turn a cluster-forming p into ("t", value); leave None and what has its own kind as they are."""
+    if threshold is None or isinstance(threshold, tuple):
+        return threshold
+    if not isinstance(threshold, float | int | np.floating) or not 0 < threshold < 1:
+        hint = "A value such as 3.1 is a statistic: write it as ('t', 3.1)."
+        raise InputError(invalid("threshold", threshold, "a p between 0 and 1, or ('t', value)", hint))
+    if dof < 1:
+        raise DesignError(f"n_samples - n_regressors - n_confounds is {dof}: a threshold needs at least 1.")
+    return "t", float(stats.t.isf(threshold / 2 if two_sided else threshold, dof))
+
+
+def named_maps(result: PermutationResult, two_sided: bool) -> dict[str, NDArray[Any]]:
+    """nilearn's maps, by its names, of a result."""
+    name, maps = result.statistic, result.maps
+    found: dict[str, NDArray[Any]] = {name: maps[name]}
+    if "p_fwe_voxel" in maps:
+        found[f"logp_max_{name}"] = maps["logp_fwe_voxel"]
+    if "tfce" in maps:
+        found["tfce"] = maps["tfce"]
+    if "p_fwe_tfce" in maps:
+        found["logp_max_tfce"] = maps["logp_fwe_tfce"]
+    if "p_fwe_size" in maps:
+        size, mass = _clusternamed_maps(result, two_sided)
+        found |= {"size": size, "logp_max_size": maps["logp_fwe_size"]}
+        found |= {"mass": mass, "logp_max_mass": maps["logp_fwe_mass"]}
+    return found
+
+
+def _clusternamed_maps(result: PermutationResult, two_sided: bool) -> tuple[NDArray[np.int64], Floats]:
+    """Extent and mass of each voxel's cluster, 0 outside clusters."""
+    geometry, threshold = result.geometry, result.provenance["cluster_forming_statistic"]
+    statistic = np.asarray(geometry.unmask(result.maps[result.statistic]), dtype=np.float64)
+    size, mass = np.zeros(geometry.shape, dtype=np.int64), np.zeros(geometry.shape)
+    for sign in (1, -1) if two_sided and result.statistic == "t" else (1,):
+        label, n_clusters = ndimage.label(sign * statistic > threshold)
+        excess = np.where(label > 0, sign * statistic - threshold, 0.0)
+        size += (np.bincount(label.ravel()) * (np.arange(n_clusters + 1) > 0))[label]
+        mass += np.bincount(label.ravel(), weights=excess.ravel())[label]
+    return size[geometry.mask], mass[geometry.mask]
+
+
+def stack_rows(values: list[NDArray[Any]]) -> NDArray[Any]:
+    """Stack a row a regressor; shorter ones (nulls of fewer distinct shufflings) are filled up with NaN."""
+    most = max(row.size for row in values)
+    if all(row.size == most for row in values):
+        return np.stack(values)
+    return np.stack([np.pad(row, (0, most - row.size), constant_values=np.nan) for row in values])

@@ -1,0 +1,119 @@
+"""The clusters of the observed map: extent, mass, peaks, and their corrected p as a table and as maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.data.geometry import Geometry
+from numbaglm.engine.maps import ClusterTask
+from numbaglm.engine.run import RunResult
+from numbaglm.engine.voxels import Spec
+from numbaglm.results import CLUSTER_COLUMNS
+from numbaglm.stats import pvalues
+
+MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+"""Relative: masses and TFCE scores closer than this are equal. They are sums of statistics."""
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedClusters:
+    """Clusters of the observed map.
+
+    Attributes
+    ----------
+    voxel
+        (k,) voxels above the cluster-forming threshold.
+    label
+        (k,) their clusters, from 0.
+    positive
+        (n_clusters,) sign.
+    size, mass
+        (n_clusters,).
+    peak
+        (n_clusters,) voxel of the largest statistic.
+    """
+
+    spec: Spec
+    geometry: Geometry
+    voxel: NDArray[np.int32]
+    label: NDArray[np.int64]
+    positive: NDArray[np.bool_]
+    size: NDArray[np.int64]
+    mass: NDArray[np.float64]
+    peak: NDArray[np.intp]
+
+    @classmethod
+    def find(cls, spec: Spec, geometry: Geometry, raw: RunResult) -> ObservedClusters:
+        """Form the clusters of the observed map."""
+        assert raw.observed_picks is not None
+        voxel, score = raw.observed_picks
+        task = ClusterTask.build(spec, geometry)
+        label = task.label(voxel, score) - 1
+        n_clusters = int(label.max(initial=-1)) + 1
+        order = np.lexsort((-np.abs(raw.score[voxel]), label))
+        highest = order[np.searchsorted(label[order], np.arange(n_clusters))]
+        return cls(
+            spec=spec,
+            geometry=geometry,
+            voxel=voxel,
+            label=label,
+            positive=score[highest] > 0,
+            size=np.bincount(label, minlength=n_clusters),
+            mass=np.bincount(label, weights=task.contributions(score), minlength=n_clusters),
+            peak=voxel[highest].astype(np.intp),
+        )
+
+    def corrected_p(self, kind: str, maxima: NDArray[Any]) -> NDArray[np.float64]:
+        """Corrected p (n_clusters,) of "size" or "mass" against a null (n_shufflings,)."""
+        observed = getattr(self, kind)
+        tolerance = 0.5 if kind == "size" else self.mass * MAP_TOLERANCE[self.spec.precision]
+        if not self.spec.conventions.clipped_cluster_p:
+            return pvalues.from_maxima(observed, maxima, tolerance)
+        random = np.sort(maxima[1:])
+        reached = random.size - np.searchsorted(random, observed - tolerance)
+        return np.clip(reached / random.size, 1 / random.size, 1 - 1 / random.size)
+
+    def as_map(self, values: NDArray[Any], background: float) -> NDArray[np.float64]:
+        """Give each voxel the value (n_clusters,) of its cluster, and ``background`` to all others."""
+        full = np.full(self.geometry.n_voxels, background)
+        full[self.voxel] = values[self.label]
+        return full
+
+    def p_map(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map of corrected p; where there is no cluster it is as large as it gets."""
+        n_random = self.spec.shufflings.n_shufflings - 1
+        return self.as_map(p, 1.0 - 1.0 / n_random if self.spec.conventions.clipped_cluster_p else 1.0)
+
+    def table(
+        self,
+        statistic: NDArray[np.float64],
+        p_voxel: NDArray[np.float64],
+        p_size: NDArray[np.float64],
+        p_mass: NDArray[np.float64],
+    ) -> pd.DataFrame:
+        """Table of the clusters, the largest first, with the columns `numbaglm.results.CLUSTER_COLUMNS`."""
+        xyz = self.geometry.coordinates(self.peak)
+        table = pd.DataFrame(
+            {
+                "cluster": 0,
+                "sign": np.where(self.positive, "+", "-"),
+                "peak_x": xyz[:, 0],
+                "peak_y": xyz[:, 1],
+                "peak_z": xyz[:, 2],
+                "peak_stat": statistic[self.peak],
+                "size_voxels": self.size,
+                "size_mm3": self.size * self.geometry.voxel_volume,
+                "mass": self.mass,
+                "p_fwe_size": p_size,
+                "p_fwe_mass": p_mass,
+                "p_fwe_voxel": p_voxel[self.peak],
+            },
+            columns=pd.Index(CLUSTER_COLUMNS),
+        ).iloc[np.lexsort((-self.mass, -self.size))]
+        table["cluster"] = np.arange(1, len(table) + 1)
+        return table.reset_index(drop=True)

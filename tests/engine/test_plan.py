@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from numbaglm.engine.plan import BATCH_ROWS, Size, make_plan
+from numbaglm.errors import InputError
+from numbaglm.kernels.shuffle import TILE
+
+SIZES = st.builds(
+    Size,
+    n_subjects=st.integers(2, 50_000),
+    n_voxels=st.integers(1, 300_000),
+    n_shufflings=st.integers(1, 20_000),
+    n_rows=st.integers(1, 20),
+    itemsize=st.sampled_from([4, 8]),
+    maps=st.just(False),
+)
+
+
+def plan_or_none(size, limit, n_workers):
+    try:
+        return make_plan(size, limit, n_workers)
+    except InputError:
+        return None
+
+
+@given(size=SIZES, limit=st.integers(10**6, 10**11), n_workers=st.integers(1, 64))
+def test_blocks_and_rounds_cover_everything_once(size, limit, n_workers):
+    plan = plan_or_none(size, limit, n_workers)
+    assume(plan is not None)
+    for spans, total, unit in (
+        (plan.blocks, size.n_voxels, TILE),
+        (plan.ranges, size.n_shufflings, plan.batch),
+    ):
+        assert spans[0][0] == 0
+        assert spans[-1][1] == total
+        assert all(stop == start for (_, stop), (start, _) in zip(spans[:-1], spans[1:], strict=True))
+        assert all(start < stop and start % unit == 0 for start, stop in spans)
+
+
+@given(size=SIZES, limit=st.integers(10**6, 10**11), n_workers=st.integers(1, 64))
+def test_what_is_predicted_fits_the_limit(size, limit, n_workers):
+    plan = plan_or_none(size, limit, n_workers)
+    assume(plan is not None)
+    assert 0 < plan.memory <= limit
+    residuals = size.n_subjects * size.n_voxels * size.itemsize
+    assert not plan.resident or plan.memory >= residuals
+    assert plan.resident or residuals > 0.3 * limit - 10**6 * n_workers or size.n_subjects > 1000
+
+
+@given(size=SIZES, limits=st.lists(st.integers(10**6, 10**11), min_size=2, max_size=4), n_workers=st.integers(1, 8))
+def test_the_batch_depends_on_the_design_alone(size, limits, n_workers):
+    plans = [plan for limit in limits if (plan := plan_or_none(size, limit, n_workers)) is not None]
+    assert {plan.batch for plan in plans} <= {max(1, BATCH_ROWS // size.n_rows)}
+
+
+def test_a_larger_limit_never_reads_more_often():
+    size = Size(1000, 200_000, 10_000, 1, 4, maps=False)
+    plans = [make_plan(size, limit * 10**8, 2) for limit in (1, 2, 5, 10, 100)]
+    assert [plan.resident for plan in plans] == [False, False, False, False, True]
+    n_blocks = [len(plan.blocks) for plan in plans[:-1]]
+    assert n_blocks == sorted(n_blocks, reverse=True)
+
+
+def test_too_small_a_limit_is_refused_with_what_is_needed():
+    size = Size(10_000, 200_000, 1000, 2, 4, maps=False)
+    with pytest.raises(InputError, match="memory limit of 100 MB is too small: 10,000 subjects need at least") as caught:
+        make_plan(size, 10**8, 2)
+    need = int(str(caught.value).split("at least ")[1].split(" MB")[0].replace(",", ""))
+    assert make_plan(size, (need + 1) * 10**6, 2).memory <= (need + 1) * 10**6
+    with pytest.raises(InputError):
+        make_plan(size, (need - 1) * 10**6, 2)
+
+
+def test_a_plan_says_what_it_is():
+    plan = make_plan(Size(20, 5000, 1001, 3, 4, maps=False), 10**9, 2)
+    text = plan.describe()
+    assert "1,001 shufflings in batches of 42" in text
+    assert "residuals stay in memory" in text
+    assert "read in its turn" in make_plan(Size(5000, 50_000, 10, 1, 4, maps=False), 4 * 10**8, 1).describe()

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from numbaglm.engine import schedule
+from numbaglm.engine.schedule import active_client, memory_limit, n_cores, run_tasks
+from numbaglm.errors import InputError
+from threadpoolctl import threadpool_info
+
+
+def square(number):
+    return number**2
+
+
+def slow_when_small(number):
+    time.sleep(0.02 / (1 + number))
+    return number
+
+
+def blas_threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("n_workers", [1, 2, 5, None])
+def test_results_come_in_the_order_of_the_arguments(n_workers):
+    arguments = [(number,) for number in range(8)]
+    assert run_tasks(slow_when_small, arguments, label="", n_workers=n_workers) == list(range(8))
+
+
+def test_nothing_to_do():
+    assert run_tasks(square, [], label="") == []
+
+
+def test_each_result_is_told_as_it_comes():
+    told = {}
+    run_tasks(square, [(n,) for n in range(5)], label="", on_result=told.__setitem__)
+    assert told == {n: n**2 for n in range(5)}
+
+
+def test_the_caller_hears_in_its_own_thread():
+    threads = []
+    run_tasks(square, [(1,), (2,)], label="", on_result=lambda *_: threads.append(threading.current_thread()))
+    assert threads == [threading.current_thread()] * 2
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt("stop")])
+def test_the_first_error_is_raised_when_the_tasks_beside_it_have_ended(error):
+    running, both = [], threading.Barrier(2, timeout=10)
+
+    def task(number):
+        if number < 2:
+            both.wait()
+        if number == 0:
+            raise error
+        running.append(number)
+        time.sleep(0.05)
+        running.remove(number)
+
+    with pytest.raises(type(error)) as caught:
+        run_tasks(task, [(number,) for number in range(50)], label="", n_workers=2)
+    assert caught.value is error
+    assert running == []
+
+
+def test_tasks_that_have_not_begun_are_not_run_after_an_error():
+    begun = []
+
+    def task(number):
+        begun.append(number)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        run_tasks(task, [(number,) for number in range(50)], label="", n_workers=1)
+    assert len(begun) == 1
+
+
+def test_an_error_of_the_listener_stops_everything():
+    begun, ended = [], []
+
+    def task(number):
+        begun.append(number)
+        time.sleep(0.01)
+        ended.append(number)
+
+    def listen(index, result):
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run_tasks(task, [(number,) for number in range(100)], label="", n_workers=2, on_result=listen)
+    assert begun == ended or sorted(begun) == sorted(ended)
+    assert len(begun) < 100
+
+
+def test_blas_is_held_to_one_thread_while_tasks_run_and_released_after():
+    before = blas_threads()
+    assert run_tasks(blas_threads, [()], label="") == [{1}]
+    assert blas_threads() == before
+
+
+def test_progress_counts_the_weights(monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, **options):
+            self.options, self.n = options, 0
+            bars.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, n):
+            self.n += n
+
+    monkeypatch.setattr(schedule, "tqdm", Bar)
+    run_tasks(square, [(1,), (2,), (3,)], label="work", unit="voxel", weights=[5, 1, 4], progress=True)
+    run_tasks(square, [(1,)], label="work")
+    assert [(bar.options["total"], bar.n, bar.options["disable"]) for bar in bars] == [(10, 10, False), (1, 1, True)]
+
+
+@pytest.mark.parametrize(("limit", "n_bytes"), [("8GB", 8 * 10**9), ("1 MiB", 2**20), (123, 123), (5e6, 5_000_000)])
+def test_memory_limits(limit, n_bytes):
+    assert memory_limit(limit, 0.5) == n_bytes
+
+
+def test_the_default_memory_limit_is_a_share_of_what_is_free():
+    assert 0 < memory_limit(None, 0.25) < memory_limit(None, 0.9)
+
+
+@pytest.mark.parametrize("limit", ["lots", "0", 0, -5, "-1GB", [], "8 gallons"])
+def test_bad_memory_limits(limit):
+    with pytest.raises(InputError, match="'memory_limit'.*8GB"):
+        memory_limit(limit, 0.5)
+
+
+def test_there_is_no_client_unless_one_is_given():
+    assert active_client(None) is None
+    client = object()
+    assert active_client(client) is client
+    assert n_cores() >= 1
