@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cases import KERNEL_SUBJECTS, SIZES, TILES, KernelCase, WholeCase, nilearn, ours, peak_memory
+from cases import KERNEL_SUBJECTS, KINDS, SIZES, TILES, KernelCase, WholeCase, nilearn, ours, peak_memory
 
 PACKAGES = ("numbaglm", "nilearn")
 Benchmark = Callable[..., object]
@@ -38,7 +38,7 @@ def whole_case() -> Callable[[int, float], WholeCase]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("kind", ["max-t", "clusters"])
+@pytest.mark.parametrize("kind", KINDS)
 def bench_whole_call(
     benchmark: Benchmark, size: str, whole_case: Callable[[int, float], WholeCase], kind: str, package: str
 ) -> None:
@@ -46,27 +46,31 @@ def bench_whole_call(
         pytest.importorskip("nilearn", reason="the peer, nilearn, is not installed")
     subjects, voxel_size, n_perm = SIZES[size]
     case = whole_case(subjects[0], voxel_size)
-    n_perm = n_perm if package == "numbaglm" or size == "small" else n_perm // 100
+    if package == "nilearn":
+        n_perm = 20 if kind == "tfce" else 100
     benchmark.group = f"{kind}, {subjects[0]} subjects, {case.cohort.n_voxels:,} voxels"  # type: ignore[attr-defined]
     benchmark.extra_info["n_perm"] = n_perm  # type: ignore[attr-defined]
     benchmark.pedantic(case.calls(kind)[package], args=(n_perm,), rounds=3)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("kind", ["max-t", "clusters"])
+@pytest.mark.parametrize("kind", KINDS)
 def bench_agreement(kind: str) -> None:
     """The two calls, under nilearn's conventions, are the same test up to which shufflings were drawn."""
     pytest.importorskip("nilearn", reason="the peer, nilearn, is not installed")
     (n_subjects,), voxel_size, n_perm = SIZES["small"]
+    n_perm = 60 if kind == "tfce" else n_perm  # nilearn's takes its time
     case = WholeCase(n_subjects, voxel_size)
     mine, theirs = (
         ours(case.cohort, kind, n_perm, "nilearn"),
         nilearn(case.matrix, case.cohort.mask_img, kind, n_perm),
     )
-    t = theirs["t"][0] if isinstance(theirs, dict) else theirs[0]
-    np.testing.assert_allclose(mine.maps["t"], t, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(mine.maps["t"], theirs["t"][0], rtol=1e-3, atol=1e-4)
     pairs = {"logp_fwe_voxel": "logp_max_t"}
     if kind == "clusters":
         pairs |= {"logp_fwe_size": "logp_max_size", "logp_fwe_mass": "logp_max_mass"}
+    if kind == "tfce":
+        pairs |= {"logp_fwe_tfce": "logp_max_tfce"}
+        np.testing.assert_allclose(mine.maps["tfce"], theirs["tfce"][0], rtol=1e-2, atol=1e-2)
     for name, nilearn_name in pairs.items():
         p, q = 10.0 ** -mine.maps[name], 10.0 ** -theirs[nilearn_name][0]
         spread = np.sqrt(2 * p * (1 - p) / n_perm) + 1 / n_perm

@@ -21,7 +21,7 @@ from numbaglm.datasets import brain_geometry, simulate_maps
 from numbaglm.kernels.neighbours import Volume, new_volume
 from numbaglm.kernels.tfce import Enhancement, Scratch, new_scratch, tfce_map, tfce_max
 
-Benchmark = Callable[..., object]
+Benchmark = Callable[..., Any]
 
 VOXEL_SIZES = {"small": 6.0, "full": 1.735}
 CONNECTIVITIES = (6, 18, 26)
@@ -43,10 +43,11 @@ class MapCase:
     @cached_property
     def values(self) -> NDArray[np.float32]:
         """(n_voxels,) the map."""
-        return simulate_maps(self.geometry, 1, seed=1)[0]
+        values: NDArray[np.float32] = simulate_maps(self.geometry, 1, seed=1)[0]
+        return values
 
     @cached_property
-    def image(self) -> NDArray[np.float32]:
+    def image(self) -> NDArray[Any]:
         """(nx, ny, nz) the same, without its negative part if only the positive part counts."""
         image = self.geometry.unmask(self.values)
         return image if self.two_sided else np.maximum(image, 0)
@@ -67,7 +68,7 @@ class MapCase:
         """Each side's call; the C library's where it is installed."""
         sides: dict[str, Callable[[], Any]] = {"map": self.map, "max": lambda: tfce_max(*self.arguments)}
         if find_spec("tfce"):
-            from tfce import tfce
+            from tfce import tfce  # type: ignore[import-untyped]
 
             sides["tfce"] = lambda: tfce(self.image, connectivity=self.connectivity)
         return sides

@@ -28,7 +28,7 @@ from numbaglm import __version__
 
 PACKAGES = ("nilearn", "numba", "numpy", "scipy", "dask")
 # Shufflings between the two nilearn runs whose difference is timed.
-PEER_SHUFFLINGS = {"small": 50, "full": 30}
+PEER_SHUFFLINGS = {"max-t": 50, "clusters": 30, "tfce": 5}
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ def kernel_ratios(size: str) -> dict[int, float]:
 def whole_rows(size: str, kinds: tuple[str, ...], rounds: int) -> list[Row]:
     """Time whole calls; without nilearn there is no peer to divide by, and its columns are NaN."""
     subjects, voxel_size, n_perm = SIZES[size]
-    step = PEER_SHUFFLINGS[size]
     rows = []
     for n_subjects in subjects:
         case = WholeCase(n_subjects, voxel_size)
         for kind in kinds:
+            step = PEER_SHUFFLINGS[kind]
             mine = case.calls(kind)["numbaglm"]
             peer = case.calls(kind).get("nilearn")
             timed: dict[str, Callable[[], object]] = {"ours": partial(mine, n_perm)}

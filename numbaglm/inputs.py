@@ -207,7 +207,7 @@ def design_of(second_level_input: Any, confounds: Any, design_matrix: Any) -> An
     if isinstance(second_level_input, Cohort):
         return make_second_level_design_matrix(second_level_input.subjects, confounds)
     raise DesignError(
-        f"A design_matrix is needed beside second_level_input of type {type(second_level_input).__name__}: only "
-        "a DataFrame of maps and a Cohort have labels to make it of. For the one-sample test give "
+        f"A design_matrix is needed beside second_level_input of type {type(second_level_input).__name__}: "
+        "only a DataFrame of maps and a Cohort have labels to make it of. For the one-sample test give "
         'pd.DataFrame({"intercept": np.ones(n_subjects)}).'
     )

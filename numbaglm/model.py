@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from numbaglm.assembly import assemble
@@ -23,6 +24,7 @@ from numbaglm.results import PermutationResult
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts, tested_regressors
 from numbaglm.stats.exchangeability import Shufflings, default_errors, plan_shufflings
+from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.inference import Hypothesis, find_method, shuffled_design
 
 log = logging.getLogger("numbaglm")
@@ -58,7 +60,7 @@ def permutation_test(
     errors: str | None = None,
     exchangeability_blocks: ArrayLike | None = None,
     block_scheme: str = "within",
-    variance_groups: ArrayLike | None = None,
+    variance_groups: ArrayLike | str | None = None,
     method: str = "freedman-lane",
     fwe_across_contrasts: bool = False,
     conventions: str | Conventions = "numbaglm",
@@ -75,8 +77,8 @@ def permutation_test(
     maps
         A `Cohort`, or anything that `Cohort.from_maps` takes: paths, images, one 4D image, nilearn's DataFrame.
     design_matrix
-        DataFrame, array (n_subjects, n_regressors), or the path of a .tsv or .csv file; by default a column of
-        ones named "intercept".
+        DataFrame, array (n_subjects, n_regressors), the path of a .tsv or .csv file, or a formula over the cohort's
+        covariates (``"~ age + group"``); by default a column of ones named "intercept".
     contrast
         Name of a column, an expression over column names (``"patient - control"``), a vector (t), a matrix or
         a list of expressions (F), or a mapping from names to any of these.
@@ -103,7 +105,7 @@ def permutation_test(
         Labels (n_subjects,) of blocks within which ("within"), as wholes ("whole"), or both ("both") subjects
         are shuffled; or a multi-level tree (n_subjects, n_levels).
     variance_groups
-        Labels (n_subjects,) of groups with variances of their own: the statistic is then Aspin-Welch's v, or G
+        Labels (n_subjects,) of groups with variances of their own, or "auto" for the exchangeability blocks: the statistic is then Aspin-Welch's v, or G
         for F contrasts, and its null that of the z of the same p (degrees of freedom differ between voxels).
     method
         How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
@@ -154,7 +156,7 @@ def permutation_test(
     Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39.
     """
     cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
-    design = Design.parse(read_design(design_matrix), cohort.n_subjects)
+    design = Design.parse(read_design(design_matrix, cohort.covariates), cohort.n_subjects)
     contrasts = parse_contrasts(contrast, design)
     record = Conventions.parse(conventions, **overrides)
     running = _Running(memory_limit, schedule.active_client(client), n_workers, progress)
@@ -165,7 +167,8 @@ def permutation_test(
         "blocks": exchangeability_blocks,
         "block_scheme": block_scheme,
     }
-    variance = {"variance_groups": variance_groups, "v_dof_factor": record.v_dof_factor}
+    groups = _variance_groups(variance_groups, exchangeability_blocks)
+    variance = {"variance_groups": groups, "v_dof_factor": record.v_dof_factor}
     if fwe_across_contrasts and find_method(method).data == "rotated":
         raise InputError(f"The method {method!r} shuffles each contrast in its own way: no null spans several.")
     outcomes = []
@@ -198,6 +201,11 @@ class _Running:
     n_workers: int | None
     progress: bool
 
+    def __post_init__(self) -> None:
+        n = self.n_workers
+        if n is not None and (not isinstance(n, int | np.integer) or n < 1):
+            raise InputError(invalid("n_workers", n, "a number of threads above 0, or None for all cores"))
+
 
 def as_cohort(maps: Any, **options: Any) -> Cohort:
     """Return a cohort as it is, and make one in memory of anything else."""
@@ -212,11 +220,14 @@ def as_cohort(maps: Any, **options: Any) -> Cohort:
     return maps
 
 
-def read_design(design_matrix: Any) -> Any:
-    """Read a design matrix that is given as the path of a .tsv or .csv file; return others as they are."""
-    if not isinstance(design_matrix, str | os.PathLike):
-        return design_matrix
-    return read_table(design_matrix, "design_matrix")
+def read_design(design_matrix: Any, covariates: pd.DataFrame | None = None) -> Any:
+    """Read a design matrix given as the path of a table, or as a formula over covariates; return others as they are."""
+    is_file = not isinstance(design_matrix, str) or design_matrix.endswith((".tsv", ".csv"))
+    if covariates is not None and not is_file and "~" in design_matrix:
+        return design_from_formula(design_matrix, covariates)
+    if isinstance(design_matrix, str | os.PathLike):
+        return read_table(design_matrix, "design_matrix")
+    return design_matrix
 
 
 def _hypothesis(
@@ -230,15 +241,29 @@ def _hypothesis(
     """Decide on the shufflings, which tell all ``tested`` contrasts apart, and build what they act on."""
     record = find_method(method)
     rows = np.hstack([shuffled_design(design, one, record) for one in tested])
-    errors = shuffling["errors"] or default_errors(np.hstack([tested_regressors(design, one) for one in tested]))
-    if record.data == "rotated" and shuffling["blocks"] is not None:
-        raise InputError(
-            f"The method {method!r} rotates subjects into each other, so that exchangeability blocks mean nothing "
-            "to it. Use 'freedman-lane' with blocks."
-        )
-    shufflings = plan_shufflings(len(rows), design_rows=rows, **{**shuffling, "errors": errors})
+    if record.data == "rotated":
+        if shuffling["blocks"] is not None:
+            raise InputError(
+                f"The method {method!r} rotates subjects into each other, so that exchangeability blocks mean nothing "
+                "to it. Use 'freedman-lane' with blocks."
+            )
+        errors = shuffling["errors"] or default_errors(tested_regressors(design, contrast))
+        shuffling = {**shuffling, "errors": errors}
+    shufflings = plan_shufflings(len(rows), design_rows=rows, **shuffling)
     hypothesis = Hypothesis.build(design, contrast, shufflings.errors, shufflings.orbits(), method, **variance)
     return shufflings, hypothesis
+
+
+def _variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:
+    """Variance groups as they are; "auto" takes the exchangeability blocks, at the level below the root of a tree."""
+    if not isinstance(labels, str):
+        return labels
+    if labels != "auto" or blocks is None:
+        raise InputError(
+            invalid("variance_groups", labels, "labels (n_subjects,), or 'auto' with exchangeability_blocks")
+        )
+    values = np.asarray(blocks)
+    return values if values.ndim == 1 else values[:, min(1, values.shape[1] - 1)]
 
 
 def _threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_sided: bool) -> float | None:
@@ -248,20 +273,21 @@ def _threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_s
     own = hypothesis.scale.name
     kinds = ("p", "z") if own == "z" else ("p", own, "z")
     pairs = " or ".join(f'("{kind}", value)' for kind in kinds[1:])
+    highest = 1 if two_sided or not hypothesis.is_t else 0.5  # beyond it t is below 0
     kind, value = threshold if isinstance(threshold, tuple) and len(threshold) == 2 else ("p", threshold)
     try:
-        valid = kind in kinds and 0 < float(value) < (1 if kind == "p" else np.inf)
+        valid = kind in kinds and 0 < float(value) < (highest if kind == "p" else np.inf)
     except (TypeError, ValueError):
         valid = False
     if not valid:
         hint = f"A value such as 3.1 is a statistic: write it as {pairs}." if kind == "p" else ""
-        allowed = f"a p between 0 and 1, or {pairs} with a value above 0"
+        allowed = f"a p between 0 and {highest}, or {pairs} with a value above 0"
         raise InputError(invalid("cluster_forming_threshold", threshold, allowed, hint))
     return hypothesis.scale.to_score(kind, float(value), two_sided)
 
 
 def _run(cohort: Cohort, spec: Spec, running: _Running) -> RunResult:
-    n_workers = running.n_workers or schedule.n_cores()
+    n_workers = schedule.n_cores() if running.n_workers is None else running.n_workers
     if running.client is not None:
         n_workers = max(1, sum(running.client.nthreads().values()))
     size = Size(

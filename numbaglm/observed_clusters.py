@@ -64,7 +64,7 @@ class ObservedClusters:
             label=label,
             positive=score[highest] > 0,
             size=np.bincount(label, minlength=n_clusters),
-            mass=np.bincount(label, weights=task.contributions(score), minlength=n_clusters),
+            mass=np.bincount(label, weights=task.contributions(score), minlength=n_clusters).astype(np.float64),
             peak=voxel[highest].astype(np.intp),
         )
 
@@ -76,7 +76,7 @@ class ObservedClusters:
             return pvalues.from_maxima(observed, maxima, tolerance)
         random = np.sort(maxima[1:])
         reached = random.size - np.searchsorted(random, observed - tolerance)
-        return np.clip(reached / random.size, 1 / random.size, 1 - 1 / random.size)
+        return np.asarray(np.clip(reached / random.size, 1 / random.size, 1 - 1 / random.size))
 
     def as_map(self, values: NDArray[Any], background: float) -> NDArray[np.float64]:
         """Give each voxel the value (n_clusters,) of its cluster, and ``background`` to all others."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -73,7 +75,12 @@ class PermutationResult:
     def __post_init__(self) -> None:
         object.__setattr__(self, "maps", LogpMaps(_frozen(self.maps)))
         object.__setattr__(self, "h0", MappingProxyType(_frozen(self.h0)))
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        plain = json.loads(json.dumps(dict(self.provenance), default=_plain))
+        object.__setattr__(self, "provenance", MappingProxyType(plain))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        maps = {name: self.maps[name] for name in self.maps if not name.startswith("logp_")}
+        return type(self), (maps, dict(self.h0), self.clusters, self.geometry, dict(self.provenance))
 
     @property
     def statistic(self) -> str:
@@ -99,9 +106,9 @@ class PermutationResult:
         """
         if not 0 < alpha < 1:
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
-        null = np.sort(self.h0[name])
-        n_allowed = int(np.floor(alpha * null.size + 1e-9))
-        return float(null[null.size - n_allowed]) if n_allowed else float("inf")
+        null = self.h0[name]
+        p = pvalues.from_maxima(null, null, 1e-9 * np.abs(null))
+        return float(np.min(null[p <= alpha * (1 + 1e-9)], initial=np.inf))
 
     def plot(self, save: str | os.PathLike[str] | None = None) -> Any:
         """Draw the corrected -log10 p maps side by side as glass brains; a matplotlib figure.
@@ -126,11 +133,14 @@ class PermutationResult:
 
     def summary(self) -> str:
         """A few lines on what was found."""
-        null = self.h0[self.max_statistic]
         lines = [
             f"{self.provenance['contrast']['name']}: {self.geometry.n_voxels:,} voxels, "
-            f"{self.provenance['n_subjects']} subjects, {null.size:,} shufflings",
+            f"{self.provenance['n_subjects']} subjects, {self.provenance['n_shufflings']:,} shufflings",
             self.provenance["shuffling"],
+        ]
+        if not self.h0:
+            return "\n".join([*lines, "parametric maps alone"])
+        lines += [
             f"voxels with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= 0.05)):,} "
             f"({self.max_statistic[4:]} >= {self.critical(self.max_statistic):.3f})",
         ]
@@ -203,15 +213,16 @@ class PermutationResult:
         try:
             with np.load(source / MARKER) as arrays:
                 values = dict(arrays)
+            geometry = Geometry(values["mask"], values["affine"])
             clusters = pd.read_csv(source / "clusters.tsv", sep="\t", float_precision="round_trip")
             provenance = json.loads((source / "provenance.json").read_text())
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise StoreError(f"The result in {source} is damaged ({error}). Make it again.") from error
         return cls(
             maps={name[4:]: array for name, array in values.items() if name.startswith("map_")},
             h0={name[3:]: array for name, array in values.items() if name.startswith("h0_")},
             clusters=clusters,
-            geometry=Geometry(values["mask"], values["affine"]),
+            geometry=geometry,
             provenance=provenance,
         )
 
@@ -238,6 +249,13 @@ class LogpMaps(Mapping[str, Floats]):
 
     def __repr__(self) -> str:
         return f"maps {list(self)}"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for a NumPy number or array."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no place in a provenance")
 
 
 def _frozen(arrays: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,15 @@ def run_test(
         As in `schedule.run_tasks`.
     """
     running = {"client": client, "n_workers": n_workers, "progress": progress}
+    plan = replace(plan, resident=plan.resident and client is None)  # residuals never leave a cluster's workers
     sources: list[Any] = [(store, start, stop) for start, stop in plan.blocks]
     nulls = _Nulls(np.zeros(store.n_voxels, np.int64))
-    observed_picks, blocks = None, []
+    observed_picks = None
+    blocks: list[Block] = []
     with _scratch(spec, plan, store.n_voxels, shared=client is not None) as scratch:
         for first, last in plan.ranges:
             blocks, rounds = _voxel_scope(sources, spec, plan, (first, last), scratch, running)
-            if plan.resident and client is None:
+            if plan.resident:
                 sources = list(blocks)
             nulls.score.append(np.max([r.maxima for r in rounds], axis=0))
             for (start, stop), result in zip(plan.blocks, rounds, strict=True):
@@ -99,13 +101,16 @@ def run_test(
                 observed_picks = voxel, value
             _map_scope(store, spec, picks, scratch, last - first, nulls, running)
     score = np.concatenate([block.score for block in blocks])
+    max_score = np.concatenate(nulls.score)
+    # The kernels' correlations of single precision round to 1, an infinite t, where the observed one does not.
+    max_score[0] = (np.abs(score) if spec.two_sided else score).max()
     return RunResult(
         score=score,
         statistic=np.concatenate([block.statistic for block in blocks]),
         effect=np.concatenate([block.effect for block in blocks], axis=1),
         degenerate=np.concatenate([block.degenerate for block in blocks]),
         counts=nulls.counts,
-        max_score=np.concatenate(nulls.score),
+        max_score=max_score,
         max_size=np.concatenate(nulls.size).astype(np.int64) if nulls.size else None,
         max_mass=np.concatenate(nulls.mass) if nulls.mass else None,
         observed_picks=observed_picks,

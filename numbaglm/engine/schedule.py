@@ -114,8 +114,9 @@ def _on_threads(n_workers: int | None) -> Runner:
         import queue
         import threading
 
-        import dask
+        from dask.base import compute
         from dask.callbacks import Callback
+        from dask.delayed import delayed
 
         done: queue.SimpleQueue[tuple[int, Any] | BaseException | None] = queue.SimpleQueue()
         stop = threading.Event()
@@ -131,9 +132,9 @@ def _on_threads(n_workers: int | None) -> Runner:
 
         def drive() -> None:
             try:
-                tasks = [dask.delayed(one, pure=False)(index) for index in range(len(arguments))]
+                tasks = [delayed(one, pure=False)(index) for index in range(len(arguments))]
                 with Callback():
-                    dask.compute(*tasks, scheduler="threads", num_workers=n_workers or n_cores())
+                    compute(*tasks, scheduler="threads", num_workers=n_workers or n_cores())
             except BaseException as error:
                 done.put(error)
             else:

@@ -7,7 +7,7 @@ cluster-forming threshold.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ Floats = NDArray[np.floating[Any]]
 Picks = tuple[NDArray[np.int64], NDArray[np.int32], Floats]
 """(bounds, voxel, score): the picks of shuffling i are those in bounds[i]:bounds[i + 1], voxels increasing."""
 
-_KEYS = {"float32": np.int32, "float64": np.int64}
+_KEYS: dict[str, type[np.signedinteger[Any]]] = {"float32": np.int32, "float64": np.int64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +141,10 @@ def permute_block(
         A block that is there already, or where to read it.
     scratch
         (n_shufflings, n_voxels) array that takes all scores, for whole maps; None keeps none.
+
+    Returns
+    -------
+    The block, without its tiles unless the plan keeps them in memory; and what came of the shufflings.
     """
     block = source if isinstance(source, Block) else prepare_block(source[0], spec, source[1], source[2])
     passage = _Passage(block, spec, plan, scratch is not None)
@@ -156,6 +160,8 @@ def permute_block(
             scratch[i - first : i - first + len(best), block.start : block.stop] = maps
         maxima.append(best)
         parts.append(picks)
+    if not plan.resident:
+        block = replace(block, tiles=np.empty((0, *block.tiles.shape[1:]), block.tiles.dtype))
     return block, Round(np.concatenate(maxima), passage.counts.reshape(-1)[: block.n_voxels], _chain(parts))
 
 

@@ -190,9 +190,10 @@ def parse_threshold(text: str) -> float | tuple[str, float] | None:
     kind, _, value = text.lower().rpartition(":")
     try:
         number = float(value)
+        valid = 0 < number < (float("inf") if kind in ("t", "z", "f") else 1)
     except ValueError:
-        kind = "?"
-    if kind not in ("", "p", "t", "z", "f"):
+        valid = False
+    if not valid or kind not in ("", "p", "t", "z", "f"):
         raise InputError(
             invalid("cluster_forming_threshold", text, "a p such as 0.001, or t:3.1, z:3.1, f:6, or none")
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import stats
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import load_mask
@@ -58,7 +58,7 @@ def with_intercept(design: Design, contrast: Contrast) -> tuple[pd.DataFrame, Fl
 def as_nilearn_models(
     design: Design, contrast: Contrast, model_intercept: bool
 ) -> tuple[pd.DataFrame, str | None]:
-    """nilearn's model of a contrast, the tested column first, and the errors that it assumes (None: as we do)."""
+    """nilearn's model of a contrast, the tested column first, and the errors it assumes (None: as we do)."""
     if not contrast.is_t:
         raise ContrastError(
             invalid("compatibility", "nilearn", "None for an F contrast", "nilearn has none.")
@@ -153,8 +153,8 @@ def unit_residuals(targets: NDArray[Any], Z: Floats) -> NDArray[np.float32]:
         )
     if n_empty:
         message = (
-            f"{n_empty:,} columns of target_vars have zeros across all samples, or are explained by the confounds "
-            "alone: t is 0 and p is 1 there."
+            f"{n_empty:,} columns of target_vars have zeros across all samples, or are explained by the "
+            "confounds alone: t is 0 and p is 1 there."
         )
         warnings.warn(message, NumbaglmWarning, stacklevel=3)
     return residuals
@@ -172,34 +172,23 @@ def t_threshold(threshold: Any, two_sided: bool, dof: int) -> Any:
     return "t", float(stats.t.isf(threshold / 2 if two_sided else threshold, dof))
 
 
-def named_maps(result: PermutationResult, two_sided: bool) -> dict[str, NDArray[Any]]:
-    """nilearn's maps, by its names, of a result."""
-    name, maps = result.statistic, result.maps
-    found: dict[str, NDArray[Any]] = {name: maps[name]}
-    if "p_fwe_voxel" in maps:
-        found[f"logp_max_{name}"] = maps["logp_fwe_voxel"]
-    if "tfce" in maps:
-        found["tfce"] = maps["tfce"]
-    if "p_fwe_tfce" in maps:
-        found["logp_max_tfce"] = maps["logp_fwe_tfce"]
-    if "p_fwe_size" in maps:
-        size, mass = _clusternamed_maps(result, two_sided)
-        found |= {"size": size, "logp_max_size": maps["logp_fwe_size"]}
-        found |= {"mass": mass, "logp_max_mass": maps["logp_fwe_mass"]}
+def named_maps(result: PermutationResult) -> dict[str, NDArray[Any]]:
+    """nilearn's maps of a result, by its names."""
+    statistic, maps = result.statistic, result.maps
+    names = {
+        statistic: statistic,
+        f"logp_max_{statistic}": "logp_fwe_voxel",
+        "tfce": "tfce",
+        "logp_max_tfce": "logp_fwe_tfce",
+        "size": "size",
+        "logp_max_size": "logp_fwe_size",
+        "mass": "mass",
+        "logp_max_mass": "logp_fwe_mass",
+    }
+    found = {theirs: np.asarray(maps[ours]) for theirs, ours in names.items() if ours in set(maps)}
+    if "size" in found:
+        found["size"] = found["size"].astype(np.int64)
     return found
-
-
-def _clusternamed_maps(result: PermutationResult, two_sided: bool) -> tuple[NDArray[np.int64], Floats]:
-    """Extent and mass of each voxel's cluster, 0 outside clusters."""
-    geometry, threshold = result.geometry, result.provenance["cluster_forming_statistic"]
-    statistic = np.asarray(geometry.unmask(result.maps[result.statistic]), dtype=np.float64)
-    size, mass = np.zeros(geometry.shape, dtype=np.int64), np.zeros(geometry.shape)
-    for sign in (1, -1) if two_sided and result.statistic == "t" else (1,):
-        label, n_clusters = ndimage.label(sign * statistic > threshold)
-        excess = np.where(label > 0, sign * statistic - threshold, 0.0)
-        size += (np.bincount(label.ravel()) * (np.arange(n_clusters + 1) > 0))[label]
-        mass += np.bincount(label.ravel(), weights=excess.ravel())[label]
-    return size[geometry.mask], mass[geometry.mask]
 
 
 def stack_rows(values: list[NDArray[Any]]) -> NDArray[Any]:

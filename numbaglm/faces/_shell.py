@@ -26,7 +26,12 @@ log = logging.getLogger("numbaglm")
 Command = Callable[..., Any]
 
 # What Python's messages name and a shell has under another name.
-_TYPED = {"Cohort.create(path, maps)": "numbaglm convert", "Cohort.create": "numbaglm convert"}
+_TYPED = {
+    "Cohort.create(path, maps)": "numbaglm convert",
+    "Cohort.create": "numbaglm convert",
+    "subjects=": "a table of maps (subject_label, effects_map_path)",
+    "a DataFrame or the path of a": "the path of a",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def as_typed(error: NumbaglmError, command: click.Command) -> str:
     for parameter in command.params:
         name, option = str(parameter.name), parameter.opts[0]
         if option.startswith("--"):
-            message = message.replace(f"'{name}'", f"'{option}'")
+            message = message.replace(f"Invalid value for '{name}'", f"Invalid value for '{option}'")
             message = re.sub(rf"\b{name}=True\b", option, message)
             message = re.sub(rf"\b{name}= ?", f"{option} ", message)
     for python, typed in _TYPED.items():

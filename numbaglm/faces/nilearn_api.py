@@ -148,7 +148,7 @@ def non_parametric_inference(
         conventions="nilearn",
         **running,
     )
-    maps = named_maps(result, two_sided_test)
+    maps = named_maps(result)
     images = {name: to_image(result.geometry, values, dtype=np.float64) for name, values in maps.items()}
     one_map = n_perm > 0 and threshold is None and not tfce
     return images[f"logp_max_{result.statistic}"] if one_map else images
@@ -283,7 +283,7 @@ def permuted_ols(
             progress=verbose > 0,
         )
         nulls = {f"h0_{name}": np.asarray(null[1:], dtype=np.float64) for name, null in result.h0.items()}
-        outputs.append(named_maps(result, two_sided_test) | nulls)
+        outputs.append(named_maps(result) | nulls)
     rows = {name: stack_rows([output[name] for output in outputs]) for name in outputs[0]}
     if output_type == "legacy" and (tfce or threshold is not None):
         message = "output_type='legacy' has no place for clusters and TFCE: a dict is returned."

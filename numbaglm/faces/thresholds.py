@@ -235,7 +235,7 @@ def _thresholded(volume: Volume, threshold: float, cluster_threshold: float, two
 
 
 def _peaks(
-    heights: Volume, label: NDArray[np.int32], number: int, box: tuple[slice, ...]
+    heights: Volume, label: NDArray[np.signedinteger[Any]], number: int, box: tuple[slice, ...]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Local maxima of a cluster among 26 neighbours: voxel indices and heights, the highest first.
 

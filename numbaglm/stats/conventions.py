@@ -69,10 +69,12 @@ class Conventions:
             if conventions not in CONVENTIONS:
                 raise InputError(invalid("conventions", conventions, f"one of {sorted(CONVENTIONS)}"))
             conventions = CONVENTIONS[conventions]
+        elif not isinstance(conventions, Conventions):
+            raise InputError(invalid("conventions", conventions, f"one of {sorted(CONVENTIONS)}, or a record"))
         allowed = [one.name for one in fields(cls) if one.name != "name"]
         unknown = sorted(set(overrides) - set(allowed))
         if unknown:
-            raise InputError(f"Unknown option(s) {unknown}. Conventions can be overridden by {allowed}.")
+            raise InputError(f"Unknown option(s) {unknown}. Beside its own parameters the call takes those of conventions: {allowed}.")
         record = replace(conventions, **{key: value for key, value in overrides.items() if value is not None})
         record._check()
         return record

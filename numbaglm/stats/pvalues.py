@@ -80,7 +80,7 @@ def parametric(statistic: Floats, dof: float, n_rows: int | None = None) -> Floa
     return np.asarray(special.fdtrc(n_rows, dof, np.maximum(statistic, 0.0)), dtype=np.float64)
 
 
-def to_z(statistic: Floats, dof: float, n_rows: int | None = None) -> Floats:
+def to_z(statistic: Floats, dof: float | Floats, n_rows: int | None = None) -> Floats:
     """z of the same one-sided p as a t or F statistic.
 
     The smaller tail is the one inverted, in logarithms where it underflows, so that no precision is lost at
@@ -102,7 +102,7 @@ def to_z(statistic: Floats, dof: float, n_rows: int | None = None) -> Floats:
 _MAX_LOG = -np.log(np.finfo(np.float64).tiny)
 
 
-def _log_tail_t(magnitude: Floats, dof: float) -> Floats:
+def _log_tail_t(magnitude: Floats, dof: float | Floats) -> Floats:
     """log P(T > magnitude); past the reach of doubles by the leading term of the tail's expansion."""
     tail = special.stdtr(dof, -magnitude)
     with np.errstate(divide="ignore"):

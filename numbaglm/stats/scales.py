@@ -51,8 +51,8 @@ class Correlation:
 
     def to_statistic(self, score: NDArray[np.floating]) -> Floats:
         """T of a correlation."""
-        score = np.asarray(score, dtype=np.float64)
-        return np.asarray(score * np.sqrt(self.dof / _one_minus(score**2)), dtype=np.float64)
+        rho = np.asarray(score, dtype=np.float64)
+        return np.asarray(rho * np.sqrt(self.dof / _one_minus(rho**2)), dtype=np.float64)
 
     def to_score(self, kind: str, value: float, two_sided: bool) -> float:
         """Correlation of a threshold on t, z or p."""
@@ -78,8 +78,8 @@ class Share:
 
     def to_statistic(self, score: NDArray[np.floating]) -> Floats:
         """F of a share."""
-        score = np.asarray(score, dtype=np.float64)
-        return np.asarray(score / _one_minus(score) * self.dof / self.n_rows, dtype=np.float64)
+        share = np.asarray(score, dtype=np.float64)
+        return np.asarray(share / _one_minus(share) * self.dof / self.n_rows, dtype=np.float64)
 
     def to_score(self, kind: str, value: float, two_sided: bool) -> float:
         """Share of a threshold on F, z or p."""
