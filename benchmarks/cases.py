@@ -32,10 +32,10 @@ from numbaglm.stats.inference import TIE_TOLERANCE
 KINDS = ("max-t", "clusters", "tfce")
 THRESHOLD = 0.001
 
-# Subjects, edge of a voxel in mm, and our shufflings. 1.86 mm makes 230,000 voxels.
+# Subjects, edge of a voxel in mm, and our shufflings. 1.74 mm makes 230,000 voxels.
 KERNEL_SUBJECTS = (20, 30, 100, 300, 1000)
 TILES = {"small": 2, "full": 64}
-SIZES = {"small": ((12,), 8.0, 999), "full": ((30, 100), 1.86, 10_000)}
+SIZES = {"small": ((12,), 8.0, 999), "full": ((30, 100), 1.74, 10_000)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,6 +146,7 @@ def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any]) -> dict[str, A
         "shuffling": shufflings.reason,
         "seed": shufflings.seed,
         "method": hypothesis.method.name,
+        "variance_smoothing_fwhm": spec.variance_fwhm,
         "conventions": asdict(spec.conventions),
         "precision": spec.precision,
         "n_subjects": cohort.n_subjects,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -26,6 +26,7 @@ from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrast
 from numbaglm.stats.exchangeability import Shufflings, default_errors, plan_shufflings
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.inference import Hypothesis, find_method, shuffled_design
+from numbaglm.stats.scales import Pseudo
 
 log = logging.getLogger("numbaglm")
 
@@ -61,6 +62,7 @@ def permutation_test(
     exchangeability_blocks: ArrayLike | None = None,
     block_scheme: str = "within",
     variance_groups: ArrayLike | str | None = None,
+    variance_smoothing_fwhm: float | None = None,
     method: str = "freedman-lane",
     fwe_across_contrasts: bool = False,
     conventions: str | Conventions = "numbaglm",
@@ -107,6 +109,9 @@ def permutation_test(
     variance_groups
         Labels (n_subjects,) of groups with variances of their own, or "auto" for the exchangeability blocks: the statistic is then Aspin-Welch's v, or G
         for F contrasts, and its null that of the z of the same p (degrees of freedom differ between voxels).
+    variance_smoothing_fwhm
+        Width in mm of a Gaussian that smooths the variances of each shuffling, inside the mask: the statistic is then
+        pseudo-t (in ``maps["t"]``), for small samples. z, parametric p and a threshold given as p take it for t.
     method
         How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
         "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`).
@@ -176,6 +181,9 @@ def permutation_test(
         tested = contrasts if fwe_across_contrasts else [one]
         shufflings, hypothesis = _hypothesis(design, one, tested, method, shuffling, variance)
         log.info("%s: %s", one.name, shufflings.reason)
+        if variance_smoothing_fwhm is not None:
+            hypothesis = _pseudo(hypothesis, variance_smoothing_fwhm)
+        exact = shufflings.exhaustive or hypothesis.groups is not None or variance_smoothing_fwhm is not None
         spec = Spec(
             hypothesis=hypothesis,
             shufflings=shufflings,
@@ -183,7 +191,8 @@ def permutation_test(
             two_sided=two_sided and one.is_t,
             threshold=_threshold(cluster_forming_threshold, hypothesis, two_sided and one.is_t),
             tfce=tfce,
-            precision="float64" if shufflings.exhaustive or hypothesis.groups is not None else "float32",
+            precision="float64" if exact else "float32",
+            variance_fwhm=variance_smoothing_fwhm,
         )
         outcomes.append((spec, _run(cohort, spec, running)))
     asked = {"n_perm": n_perm, "cluster_forming_threshold": cluster_forming_threshold}
@@ -254,6 +263,18 @@ def _hypothesis(
     return shufflings, hypothesis
 
 
+def _pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
+    """Make pseudo-t of a t hypothesis."""
+    if not (isinstance(fwhm, int | float) and 0 < fwhm < np.inf):
+        raise InputError(invalid("variance_smoothing_fwhm", fwhm, "a width in mm above 0, or None"))
+    if not hypothesis.is_t or hypothesis.groups is not None or hypothesis.method.name != "freedman-lane":
+        raise InputError(
+            f"variance_smoothing_fwhm={fwhm} makes a pseudo-t: it goes with t contrasts, the method 'freedman-lane' and "
+            "no variance groups."
+        )
+    return replace(hypothesis, scale=Pseudo(hypothesis.design.dof))
+
+
 def _variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:
     """Variance groups as they are; "auto" takes the exchangeability blocks, at the level below the root of a tree."""
     if not isinstance(labels, str):
@@ -296,7 +317,7 @@ def _run(cohort: Cohort, spec: Spec, running: _Running) -> RunResult:
         n_shufflings=spec.shufflings.n_shufflings,
         n_rows=spec.n_rows,
         itemsize=np.dtype(spec.precision).itemsize,
-        maps=spec.tfce,
+        n_maps=2 if spec.variance_fwhm is not None else int(spec.tfce),
     )
     plan = make_plan(size, schedule.memory_limit(running.memory_limit, _SHARE_OF_MEMORY), n_workers)
     log.info("Plan: %s.", plan.describe())

@@ -106,7 +106,7 @@ class PermutationResult:
         """
         if not 0 < alpha < 1:
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
-        null = self.h0[name]
+        null = np.asarray(self.h0[name], dtype=np.float64)
         p = pvalues.from_maxima(null, null, 1e-9 * np.abs(null))
         return float(np.min(null[p <= alpha * (1 + 1e-9)], initial=np.inf))
 
@@ -126,9 +126,7 @@ class PermutationResult:
             "logp_fwe_mass": "cluster mass",
             "logp_fwe_tfce": "TFCE",
         }
-        panels = {
-            f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps
-        }
+        panels = {f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps}
         return plotting.logp_panel(self.geometry, panels, save=save)
 
     def summary(self) -> str:
@@ -149,9 +147,7 @@ class PermutationResult:
                 n = int(np.sum(self.clusters[f"p_fwe_{kind}"] <= 0.05))
                 lines.append(f"clusters with FWE p <= 0.05 by {kind}: {n} of {len(self.clusters)}")
         if "p_fwe_tfce" in self.maps:
-            lines.append(
-                f"voxels with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= 0.05)):,}"
-            )
+            lines.append(f"voxels with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= 0.05)):,}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -207,14 +203,15 @@ class PermutationResult:
         """
         source = Path(folder).expanduser()
         if not (source / MARKER).is_file():
-            raise MissingFileError(
-                f"There is no result in {source}: result.npz is missing. Name a saved result."
-            )
+            raise MissingFileError(f"There is no result in {source}: result.npz is missing. Name a saved result.")
         try:
-            with np.load(source / MARKER) as arrays:
+            # Opened here: np.load leaves the file of a damaged archive open.
+            with (source / MARKER).open("rb") as file, np.load(file) as arrays:
                 values = dict(arrays)
             geometry = Geometry(values["mask"], values["affine"])
-            clusters = pd.read_csv(source / "clusters.tsv", sep="\t", float_precision="round_trip")
+            # Python's float reads to the last bit, which pandas' own parser does not.
+            exact: Any = dict.fromkeys(set(CLUSTER_COLUMNS) - {"cluster", "sign", "size_voxels"}, float)
+            clusters = pd.read_csv(source / "clusters.tsv", sep="\t", converters=exact)
             provenance = json.loads((source / "provenance.json").read_text())
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise StoreError(f"The result in {source} is damaged ({error}). Make it again.") from error

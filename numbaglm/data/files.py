@@ -13,6 +13,7 @@ from pathlib import Path
 from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError
 
 README = "README.md"
+UNKNOWN = "not described"
 
 _P = {
     "p_parametric": "uncorrected parametric p: of one tail, or of both if the test has two sides",
@@ -24,6 +25,7 @@ _P = {
     "p_fwe_mass": "p of the voxel's cluster by mass, corrected for family-wise error; 1 outside clusters",
     "p_fwe_tfce": "p of threshold-free cluster enhancement, corrected for family-wise error",
 }
+_P |= {f"{name}_contrasts": f"{text}, over all contrasts too" for name, text in _P.items() if "_fwe_" in name}
 
 CONTENTS = {
     README: "this page",
@@ -47,6 +49,8 @@ CONTENTS = {
     "effect.nii.gz": "contrast of the parameter estimates; for F one volume a row",
     "variance.nii.gz": "variance of the contrast; for F that of the residuals",
     "tfce.nii.gz": "threshold-free cluster enhancement of the statistic",
+    "size.nii.gz": "extent of the voxel's cluster in voxels; 0 outside clusters",
+    "mass.nii.gz": "mass of the voxel's cluster; 0 outside clusters",
     **{f"{name}.nii.gz": text for name, text in _P.items()},
     **{f"log{name}.nii.gz": f"-log10 of {name}: {text}" for name, text in _P.items()},
     "subjects.png": "each subject's map from above, as it came, at a threshold of 2",
@@ -128,9 +132,7 @@ def whole_folder(target: str | os.PathLike[str], marker: str, overwrite: bool = 
     except NumbaglmError:
         raise
     except OSError as error:
-        raise OutputError(
-            f"Can't write the output folder {target}: {error}. Nothing was left there."
-        ) from error
+        raise OutputError(f"Can't write the output folder {target}: {error}. Nothing was left there.") from error
     finally:
         if not done:
             if part is not None:
@@ -168,9 +170,8 @@ def write_readme(folder: Path, title: str, text: str) -> None:
     lines = [f"# {title}", "", text, "", "## What is what", ""]
     listed: dict[str, str] = {}
     for path in sorted(_leaves(folder), key=lambda path: (len(path.parts), path)):
-        pattern = next((pattern for pattern in CONTENTS if fnmatch(path.name, pattern)), None)
-        assert pattern is not None, f"CONTENTS does not say what {path.name} is"
-        listed[str(path.relative_to(folder).with_name(pattern).as_posix())] = CONTENTS[pattern]
+        pattern = next((pattern for pattern in CONTENTS if fnmatch(path.name, pattern)), path.name)
+        listed[path.relative_to(folder).with_name(pattern).as_posix()] = CONTENTS.get(pattern, UNKNOWN)
     lines += [f"- `{name}`: {what}" for name, what in listed.items()]
     (folder / README).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

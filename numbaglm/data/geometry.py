@@ -64,7 +64,7 @@ class Geometry:
     @cached_property
     def voxel_sizes(self) -> NDArray[np.float64]:
         """(3,) edge lengths of a voxel in mm."""
-        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
 
     @cached_property
     def ijk(self) -> NDArray[np.intp]:
@@ -85,7 +85,7 @@ class Geometry:
         """
         _, ny, nz = self.padded_shape
         i, j, k = self.ijk.T + 1
-        return ((i * ny + j) * nz + k).astype(np.int32)
+        return np.asarray((i * ny + j) * nz + k, dtype=np.int32)
 
     def neighbour_offsets(self, connectivity: int) -> NDArray[np.int64]:
         """All neighbours of a voxel as offsets in the padded grid, increasing.

@@ -13,7 +13,7 @@ from numbaglm.errors import InputError, invalid
 Fwhm = float | tuple[float, float, float] | None
 Volume = NDArray[np.float32]
 
-_FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
+FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
 
 
 def parse_fwhm(fwhm: Any) -> Fwhm:
@@ -59,7 +59,7 @@ def smooth(volume: Volume, fwhm: Fwhm, affine: NDArray[np.float64]) -> Volume:
         return volume
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     smoothed = np.nan_to_num(np.ascontiguousarray(volume, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    for axis, sigma in enumerate(np.broadcast_to(width, 3) / (_FWHM_PER_SIGMA * sizes)):
+    for axis, sigma in enumerate(np.broadcast_to(width, 3) / (FWHM_PER_SIGMA * sizes)):
         if sigma > 0:
             gaussian_filter1d(smoothed, sigma, axis=axis, output=smoothed)
     return smoothed

@@ -55,7 +55,7 @@ class Size:
     n_shufflings: int
     n_rows: int
     itemsize: int
-    maps: bool
+    n_maps: int
 
 
 def make_plan(size: Size, memory_limit: int, n_workers: int) -> Plan:
@@ -64,7 +64,8 @@ def make_plan(size: Size, memory_limit: int, n_workers: int) -> Plan:
     Parameters
     ----------
     size
-        Of the data, the shufflings and the statistic; ``maps`` says that whole shuffled maps are needed (TFCE).
+        Of the data, the shufflings and the statistic; ``n_maps`` whole maps of each shuffling are kept for a while (1 for
+        TFCE, 2 for pseudo-t).
     memory_limit
         Bytes that this run may take.
     n_workers
@@ -99,11 +100,11 @@ def make_plan(size: Size, memory_limit: int, n_workers: int) -> Plan:
     step = int(tiles) * TILE
     blocks = tuple((v, min(v + step, size.n_voxels)) for v in range(0, size.n_voxels, step))
     in_round = size.n_shufflings
-    if size.maps and resident:
-        fit = int((room - all_residuals) // 2 // (size.n_voxels * size.itemsize))
+    if size.n_maps and resident:
+        fit = int((room - all_residuals) // 2 // (size.n_maps * size.n_voxels * size.itemsize))
         in_round = max(batch, fit // batch * batch)
     ranges = tuple((i, min(i + in_round, size.n_shufflings)) for i in range(0, size.n_shufflings, in_round))
     memory = fixed + n_workers * int(tiles) * per_tile + (all_residuals if resident else 0)
-    if size.maps and resident:
-        memory += min(in_round, size.n_shufflings) * size.n_voxels * size.itemsize
+    if size.n_maps and resident:
+        memory += min(in_round, size.n_shufflings) * size.n_maps * size.n_voxels * size.itemsize
     return Plan(batch, blocks, ranges, resident, int(memory))

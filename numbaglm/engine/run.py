@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,41 +12,10 @@ from numpy.typing import NDArray
 from numbaglm.data.store import CohortStore
 from numbaglm.engine import schedule
 from numbaglm.engine.maps import ClusterTask, TfceTask, merge_blocks, slice_picks
+from numbaglm.engine.outcome import RunResult, map_scratch
 from numbaglm.engine.plan import BATCH_ROWS, Plan
-from numbaglm.engine.voxels import Block, Floats, Picks, Round, Spec, permute_block
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """Raw results: scores, counts and nulls; nothing is corrected yet.
-
-    Attributes
-    ----------
-    score, statistic, effect, degenerate
-        As in `numbaglm.engine.voxels.Block`, over all voxels.
-    counts
-        (n_voxels,) shufflings whose score reaches the observed one, the observed among them.
-    max_score
-        (n_shufflings,) largest score of each shuffling (absolute if two-sided).
-    max_size, max_mass
-        (n_shufflings,) of the largest cluster, where clusters were asked for.
-    observed_picks
-        Voxels above the cluster-forming threshold in the observed map, and their scores.
-    tfce, max_tfce
-        (n_voxels,) observed TFCE, and (n_shufflings,) its maximum, where it was asked for.
-    """
-
-    score: NDArray[np.float64]
-    statistic: NDArray[np.float64]
-    effect: NDArray[np.float64]
-    degenerate: NDArray[np.bool_]
-    counts: NDArray[np.int64]
-    max_score: NDArray[np.float64]
-    max_size: NDArray[np.int64] | None
-    max_mass: NDArray[np.float64] | None
-    observed_picks: tuple[NDArray[np.int32], Floats] | None
-    tfce: NDArray[np.float64] | None
-    max_tfce: NDArray[np.float64] | None
+from numbaglm.engine.pseudo import PseudoRound, PseudoTask, fill_block
+from numbaglm.engine.voxels import Block, Picks, Spec, permute_block
 
 
 @dataclass
@@ -61,6 +27,14 @@ class _Nulls:
     size: list[NDArray[np.int32]] = field(default_factory=list)
     mass: list[NDArray[np.float64]] = field(default_factory=list)
     tfce: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def add(self, one: PseudoRound) -> None:
+        """Take in what map scope returned of a span."""
+        self.counts += one.counts
+        self.score.append(one.maxima)
+        for mine, new in ((self.size, one.size), (self.mass, one.mass), (self.tfce, one.tfce)):
+            if new is not None:
+                mine.append(new)
 
 
 def run_test(
@@ -83,13 +57,17 @@ def run_test(
     """
     running = {"client": client, "n_workers": n_workers, "progress": progress}
     plan = replace(plan, resident=plan.resident and client is None)  # residuals never leave a cluster's workers
+    if spec.variance_fwhm is not None:
+        return _run_pseudo(store, spec, plan, running)
     sources: list[Any] = [(store, start, stop) for start, stop in plan.blocks]
     nulls = _Nulls(np.zeros(store.n_voxels, np.int64))
     observed_picks = None
     blocks: list[Block] = []
-    with _scratch(spec, plan, store.n_voxels, shared=client is not None) as scratch:
+    with map_scratch(spec, plan, store.n_voxels, client is not None, int(spec.tfce)) as scratch:
+        scores = scratch[0] if spec.tfce else None
         for first, last in plan.ranges:
-            blocks, rounds = _voxel_scope(sources, spec, plan, (first, last), scratch, running)
+            results = _voxel_scope(permute_block, sources, spec, plan, (first, last), scores, running)
+            blocks, rounds = [block for block, _ in results], [result for _, result in results]
             if plan.resident:
                 sources = list(blocks)
             nulls.score.append(np.max([r.maxima for r in rounds], axis=0))
@@ -99,14 +77,49 @@ def run_test(
             if spec.threshold is not None and first == 0:
                 _, voxel, value = merge_blocks([slice_picks(p, 0, 1) for p in picks])
                 observed_picks = voxel, value
-            _map_scope(store, spec, picks, scratch, last - first, nulls, running)
+            _map_scope(store, spec, picks, scores, last - first, nulls, running)
     score = np.concatenate([block.score for block in blocks])
+    statistic = np.concatenate([block.statistic for block in blocks])
+    return _outcome(store, spec, blocks, score, statistic, nulls, observed_picks)
+
+
+def _run_pseudo(store: CohortStore, spec: Spec, plan: Plan, running: dict[str, Any]) -> RunResult:
+    """As `run_test`, for pseudo-t: whole maps first, scores after."""
+    sources: list[Any] = [(store, start, stop) for start, stop in plan.blocks]
+    nulls = _Nulls(np.zeros(store.n_voxels, np.int64))
+    task = PseudoTask.build(spec, store.geometry)
+    blocks: list[Block] = []
+    with map_scratch(spec, plan, store.n_voxels, running["client"] is not None, 2) as scratch:
+        for first, last in plan.ranges:
+            results = _voxel_scope(fill_block, sources, spec, plan, (first, last), scratch, running)
+            blocks = [block for block, _ in results]
+            if plan.resident:
+                sources = list(blocks)
+            if first == 0:
+                task = replace(task, observed=task.score(scratch[0][0], scratch[1][0]))
+            spans = _spans(last - first, BATCH_ROWS // 8)
+            arguments: list[Any] = [(scratch, *span) for span in spans]
+            for one in _run(task.reduce, arguments, "Smoothing variances", spans, running):
+                nulls.add(one)
+    assert task.observed is not None
+    return _outcome(store, spec, blocks, task.observed, task.observed, nulls, task.observed_picks())
+
+
+def _outcome(
+    store: CohortStore,
+    spec: Spec,
+    blocks: Sequence[Block],
+    score: NDArray[np.float64],
+    statistic: NDArray[np.float64],
+    nulls: _Nulls,
+    observed_picks: tuple[NDArray[np.int32], Any] | None,
+) -> RunResult:
     max_score = np.concatenate(nulls.score)
     # The kernels' correlations of single precision round to 1, an infinite t, where the observed one does not.
     max_score[0] = (np.abs(score) if spec.two_sided else score).max()
     return RunResult(
         score=score,
-        statistic=np.concatenate([block.statistic for block in blocks]),
+        statistic=statistic,
         effect=np.concatenate([block.effect for block in blocks], axis=1),
         degenerate=np.concatenate([block.degenerate for block in blocks]),
         counts=nulls.counts,
@@ -120,22 +133,22 @@ def run_test(
 
 
 def _voxel_scope(
+    function: Any,
     sources: Sequence[Any],
     spec: Spec,
     plan: Plan,
     span: tuple[int, int],
     scratch: Any,
     running: dict[str, Any],
-) -> tuple[list[Block], list[Round]]:
-    results = schedule.run_tasks(
-        permute_block,
+) -> list[tuple[Block, Any]]:
+    return schedule.run_tasks(
+        function,
         [(source, spec, plan, *span, scratch) for source in sources],
         label="Shuffling",
         unit="voxel",
         weights=[(span[1] - span[0]) * (stop - start) for start, stop in plan.blocks],
         **running,
     )
-    return [block for block, _ in results], [result for _, result in results]
 
 
 def _map_scope(
@@ -170,35 +183,3 @@ def _run(
 ) -> list[Any]:
     weights = [last - first for first, last in spans]
     return schedule.run_tasks(function, arguments, label=label, unit="map", weights=weights, **running)
-
-
-@contextmanager
-def _scratch(spec: Spec, plan: Plan, n_voxels: int, shared: bool) -> Iterator[Any]:
-    """Room for the scores of one round of shufflings, where whole maps are needed.
-
-    In memory where a plan keeps the residuals there too; otherwise, and for a cluster's workers, on disk.
-    """
-    if not spec.tfce:
-        yield None
-        return
-    shape = (max(last - first for first, last in plan.ranges), n_voxels)
-    if plan.resident and not shared:
-        yield np.empty(shape, dtype=spec.precision)
-        return
-    with tempfile.TemporaryDirectory(prefix="numbaglm-") as folder:
-        file = Path(folder) / "scores.npy"
-        np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(spec.precision), shape=shape)
-        yield DiskScores(str(file))
-
-
-@dataclass(frozen=True)
-class DiskScores:
-    """Scores in a file that all workers see: an array in rows, opened where it is used."""
-
-    path: str
-
-    def __setitem__(self, where: Any, values: Floats) -> None:
-        np.load(self.path, mmap_mode="r+")[where] = values
-
-    def __getitem__(self, row: int) -> Floats:
-        return np.asarray(np.load(self.path, mmap_mode="r")[row])

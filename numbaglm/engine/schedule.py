@@ -169,7 +169,7 @@ def _on_cluster(client: Any) -> Runner:
         ]
         number = {future.key: index for index, future in enumerate(futures)}
         try:
-            for future, result in as_completed(futures, with_results=True):
+            for future, result in as_completed(futures, loop=client.loop, with_results=True):
                 yield number[future.key], result
         finally:
             client.cancel(futures)

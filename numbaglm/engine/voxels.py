@@ -40,6 +40,8 @@ class Spec:
         Whether TFCE is computed.
     precision
         "float32" or "float64", of the products.
+    variance_fwhm
+        Width in mm of the Gaussian that smooths variances (pseudo-t); None for t.
     """
 
     hypothesis: Hypothesis
@@ -49,6 +51,7 @@ class Spec:
     threshold: float | None
     tfce: bool
     precision: str
+    variance_fwhm: float | None = None
 
     @property
     def n_rows(self) -> int:
@@ -70,6 +73,8 @@ class Block:
         (n_interest, n_voxels) contrast of the parameter estimates.
     degenerate
         (n_voxels,) whether the nuisance explains all of the data, so that nothing is left to test.
+    length
+        (n_voxels,) of the residuals on the nuisance, before they were brought to unit length.
     """
 
     start: int
@@ -79,6 +84,7 @@ class Block:
     statistic: NDArray[np.float64]
     effect: NDArray[np.float64]
     degenerate: NDArray[np.bool_]
+    length: NDArray[np.float64]
 
     @property
     def n_voxels(self) -> int:
@@ -113,16 +119,17 @@ def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Bloc
     n_tiles = -(-n_voxels // TILE)
     tiles = np.empty((n_tiles, hypothesis.basis.shape[1], TILE), dtype=spec.precision)
     score, statistic, degenerate = np.empty(n_voxels), np.empty(n_voxels), np.empty(n_voxels, dtype=bool)
-    effect = np.empty((hypothesis.effect.shape[0], n_voxels))
+    effect, length = np.empty((hypothesis.effect.shape[0], n_voxels)), np.empty(n_voxels)
     for t in range(n_tiles):
         columns = slice(t * TILE, min((t + 1) * TILE, n_voxels))
         observed = hypothesis.observe(np.ascontiguousarray(Y[:, columns]))
         width = observed.score.size
         score[columns], statistic[columns] = observed.score, observed.statistic
         effect[:, columns], degenerate[columns] = observed.effect, observed.degenerate
+        length[columns] = observed.length
         tiles[t, :, :width] = observed.E
         tiles[t, :, width:] = observed.E[:, -1:]  # a copy of a voxel changes no maximum
-    return Block(start, stop, tiles, score, statistic, effect, degenerate)
+    return Block(start, stop, tiles, score, statistic, effect, degenerate, length)
 
 
 def permute_block(

@@ -18,6 +18,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.tables import labels_are_known, match_covariates, read_table
 from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
 from numbaglm.model import as_cohort
+from numbaglm.stats.formula import design_from_formula
 
 log = logging.getLogger("numbaglm")
 
@@ -49,9 +50,7 @@ def _lines_of(table: Path) -> list[str]:
     except FileNotFoundError:
         raise MissingFileError(f"The list of maps {table} does not exist. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"The list of maps {table} can't be read ({error}). It needs a path a line."
-        ) from error
+        raise InputError(f"The list of maps {table} can't be read ({error}). It needs a path a line.") from error
     return [str(table.parent / line) for line in lines if line and not line.startswith("#")]
 
 
@@ -74,14 +73,16 @@ class Question:
 
         Tables are read before the maps, which may take long.
         """
-        design = read_optional(options.pop("design_matrix"), "design_matrix")
+        design = options.pop("design_matrix")
+        formula = design if design is not None and "~" in design else None
+        design = None if formula else read_optional(design, "design_matrix")
         covariates = read_optional(options.pop("covariates"), "covariates")
         model, intercept = options.pop("model"), options.pop("intercept")
-        if design is not None and (model or covariates is not None):
-            raise InputError(
-                "--design is the whole design matrix: leave --model and --covariates out, or it."
-            )
-        if covariates is not None:
+        if (formula or design is not None) and model:
+            raise InputError("--design is the whole design matrix: leave --model out, or --design.")
+        if covariates is not None and design is not None:
+            raise InputError("A --design from a file needs no --covariates: leave them out, or write a formula.")
+        if covariates is not None and not formula:
             _check_columns(model, covariates)
         images = {name: options.pop(name) for name in ("mask", "smoothing_fwhm")}
         one = len(maps) == 1 and is_cohort(maps[0])
@@ -95,10 +96,10 @@ class Question:
             frame = _by_subject(design, cohort, "design_matrix")
         else:
             table = cohort.covariates if covariates is None else _by_subject(covariates, cohort, "covariates")
-            frame = _columns(table.set_axis(cohort.subjects), model, intercept)
-        return cls(
-            cohort, frame.set_axis(cohort.subjects), pick_contrast(options.pop("contrast"), frame, model)
-        )
+            table = table.set_axis(cohort.subjects)
+            frame = design_from_formula(formula, table) if formula else _columns(table, model, intercept)
+        frame = frame.set_axis(cohort.subjects)
+        return cls(cohort, frame, pick_contrast(options.pop("contrast"), frame, model))
 
 
 def read_optional(path: str | None, parameter: str) -> pd.DataFrame | None:
@@ -126,7 +127,7 @@ def _columns(table: pd.DataFrame, model: Sequence[str], intercept: bool) -> pd.D
     if len(texts) > 1:
         raise DesignError(
             f"Columns {texts} hold text: one can be coded here, as an indicator for each of its values. "
-            "For more give the whole design matrix with --design."
+            "For more write a formula, such as --design '~ 0 + group + sex'."
         )
     parts = []
     for name in model:
@@ -136,9 +137,7 @@ def _columns(table: pd.DataFrame, model: Sequence[str], intercept: bool) -> pd.D
                 f"The covariate {name!r} has no value for {', '.join(map(str, without[:10]))}. "
                 "Leave those subjects out, or fill the values in."
             )
-        parts.append(
-            pd.get_dummies(table[name], dtype=float) if name in texts else table[[name]].astype(float)
-        )
+        parts.append(pd.get_dummies(table[name], dtype=float) if name in texts else table[[name]].astype(float))
     return pd.concat([*parts, ones] if intercept and not texts else parts, axis=1)
 
 
@@ -176,11 +175,7 @@ def match_blocks(table: pd.DataFrame | None, cohort: Cohort) -> NDArray[Any] | N
     if len(table.columns) > 1:
         return table.to_numpy()
     labels = table.iloc[:, 0]
-    return (
-        labels.to_numpy()
-        if pd.api.types.is_integer_dtype(labels.dtype)
-        else np.asarray(pd.factorize(labels)[0])
-    )
+    return labels.to_numpy() if pd.api.types.is_integer_dtype(labels.dtype) else np.asarray(pd.factorize(labels)[0])
 
 
 def parse_threshold(text: str) -> float | tuple[str, float] | None:
@@ -194,9 +189,7 @@ def parse_threshold(text: str) -> float | tuple[str, float] | None:
     except ValueError:
         valid = False
     if not valid or kind not in ("", "p", "t", "z", "f"):
-        raise InputError(
-            invalid("cluster_forming_threshold", text, "a p such as 0.001, or t:3.1, z:3.1, f:6, or none")
-        )
+        raise InputError(invalid("cluster_forming_threshold", text, "a p such as 0.001, or t:3.1, z:3.1, f:6, or none"))
     return (kind, number) if kind in ("t", "z", "f") else number
 
 
@@ -209,7 +202,7 @@ def connected(address: str | None) -> Iterator[Any]:
     # By name: the import contract keeps Dask in engine/schedule.py.
     distributed = importlib.import_module("distributed")
     try:
-        client = distributed.Client(address, timeout="10s", set_as_default=False)
+        client = distributed.Client(address, timeout="10s")
     except (OSError, ValueError) as error:
         raise InputError(
             invalid(

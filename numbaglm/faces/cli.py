@@ -23,7 +23,12 @@ _IMAGES = grouped(
     click.option("--smoothing-fwhm", type=float, metavar="MM", help="Smooth the maps with a Gaussian."),
 )
 _MODEL = grouped(
-    click.option("--design", "design_matrix", metavar="FILE", help="Whole design matrix (.tsv, .csv)."),
+    click.option(
+        "--design",
+        "design_matrix",
+        metavar="FILE",
+        help="Whole design matrix (.tsv, .csv), or a formula over the covariates: '~ age + group'.",
+    ),
     click.option("--covariates", metavar="FILE", help="Table of a row a subject (.tsv, .csv)."),
     click.option(
         "--model",
@@ -56,9 +61,7 @@ def commands() -> None:
 )
 @click.option("-o", "--output", default="numbaglm-demo", show_default=True, help="Folder to write.")
 @click.option("--n-perm", type=click.IntRange(min=1), default=10_000, show_default=True, help="Sign flips.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @click.option("--localizer", is_flag=True, help="Analyse real maps, which nilearn downloads.")
 @_OVERWRITE
 @_THREADS
@@ -84,9 +87,7 @@ def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any)
 @_MAPS
 @click.option("-o", "--output", required=True, help="Cohort to write, such as cohort.zarr.")
 @_IMAGES
-@click.option(
-    "--covariates", metavar="FILE", help="Table of a row a subject (.tsv, .csv), stored with the maps."
-)
+@click.option("--covariates", metavar="FILE", help="Table of a row a subject (.tsv, .csv), stored with the maps.")
 @_OVERWRITE
 @_THREADS
 @habits
@@ -189,9 +190,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 @_MODEL
 @_IMAGES
 @click.option("--n-perm", type=click.IntRange(min=1), default=10_000, show_default=True, help="Shufflings.")
-@click.option(
-    "--two-sided/--one-sided", default=True, show_default=True, help="Signs of the effect that count."
-)
+@click.option("--two-sided/--one-sided", default=True, show_default=True, help="Signs of the effect that count.")
 @click.option(
     "--cluster-forming-threshold",
     default="0.001",
@@ -255,9 +254,7 @@ def permute(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: b
         )
     faces.save_result(result, output, overwrite)
     summary = {"output": output, **faces.summarise(result)}
-    terminal.outcome(
-        summary, f"{faces.describe(result)}\n\nMaps, tables, figures and a README are in {output}."
-    )
+    terminal.outcome(summary, f"{faces.describe(result)}\n\nMaps, tables, figures and a README are in {output}.")
 
 
 def _show_cohort(terminal: Terminal, cohort: Any) -> None:

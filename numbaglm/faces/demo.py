@@ -102,9 +102,7 @@ def run_demo(
             source = "Real maps of the Brainomics localizer (Pinel et al. 2007, BMC Neuroscience 8:91)."
         else:
             log.info("1/5 Simulating %d subjects as NIfTI files", N_SUBJECTS)
-            simulated = simulate_button_press(
-                part / "maps", N_SUBJECTS, seed, voxel_size, progress=running.progress
-            )
+            simulated = simulate_button_press(part / "maps", N_SUBJECTS, seed, voxel_size, progress=running.progress)
             maps, mask = list(simulated.maps), simulated.mask
             source = f"Simulated maps (seed {seed}): `maps/truth.nii.gz` is the effect that was planted."
         log.info("2/5 Converting them to Zarr, smoothed by %g mm", SMOOTHING_FWHM)
@@ -134,9 +132,7 @@ def _draw_subjects(cohort: Cohort, maps: list[Path], save: Path) -> None:
     """Draw the maps as they came, before smoothing."""
     inside = [volume[cohort.geometry.mask] for volume in read_maps(list_maps(maps)[0])]
     title = "Left \u2212 right button press, each subject, threshold 2"
-    plotting.subject_grid(
-        cohort.geometry, np.stack(inside), cohort.subjects, threshold=2.0, title=title, save=save
-    )
+    plotting.subject_grid(cohort.geometry, np.stack(inside), cohort.subjects, threshold=2.0, title=title, save=save)
 
 
 def _parametric(cohort: Cohort, part: Path, running: Running) -> dict[str, Floats]:

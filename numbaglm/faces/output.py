@@ -102,9 +102,7 @@ def cluster_table(clusters: pd.DataFrame, statistic: str, n_rows: int = 10) -> s
     rows = zip(*lines, strict=True)
     table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     more = len(clusters) - len(shown)
-    return "\n".join(
-        ["Clusters, p corrected for family-wise error:", *table, *([f"... {more} more"] if more else [])]
-    )
+    return "\n".join(["Clusters, p corrected for family-wise error:", *table, *([f"... {more} more"] if more else [])])
 
 
 def _short_p(p: float) -> str:
@@ -241,6 +239,4 @@ def save_parametric(model: SecondLevelModel, maps: dict[str, Floats], folder: Pa
 def draw_z(model: SecondLevelModel, z: Floats, title: str, save: Path) -> None:
     """Write the glass brain of z at an uncorrected p < 0.001."""
     title = f"{title}: z \u2265 {Z_UNCORRECTED} (p < 0.001, uncorrected)"
-    plotting.glass_brain(
-        model.cohort_.geometry, z, threshold=Z_UNCORRECTED, title=title, label="z", save=save
-    )
+    plotting.glass_brain(model.cohort_.geometry, z, threshold=Z_UNCORRECTED, title=title, label="z", save=save)

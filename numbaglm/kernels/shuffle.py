@@ -18,9 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
+from numbaglm.kernels.fused import combine, permute_panels
 
 TILE = 1024
 """Voxels a tile: with a batch of scores it stays in the second-level cache."""
+
+FUSED_SUBJECTS = 2048
+"""..."""
 
 _SEGMENT = 64  # a stretch of a row whose maximum tells whether a voxel in it is above the threshold
 
@@ -53,26 +57,6 @@ def shuffle_rows(basis: Floats, index: NDArray[np.int32], sign: NDArray[np.int8]
 
 
 @kernel
-def _combine(scores: Floats, n_batch: int, n_rows: int, n_interest: int, is_t: bool, width: int) -> None:
-    """Make scores of products, in place: they land in the first n_batch rows."""
-    height = scores.shape[0] // n_rows
-    tiny = np.finfo(scores.dtype).eps
-    for b in range(n_batch):
-        for v in range(width):
-            left = scores.dtype.type(1.0)
-            for k in range(n_interest, n_rows):
-                left -= scores[k * height + b, v] ** 2
-            left = max(left, tiny)
-            if is_t:
-                scores[b, v] = scores[b, v] / np.sqrt(left)
-            else:
-                total = scores[b, v] ** 2
-                for k in range(1, n_interest):
-                    total += scores[k * height + b, v] ** 2
-                scores[b, v] = total / left
-
-
-@kernel
 def tile_scores(
     weights: Floats, tile: Floats, n_batch: int, n_rows: int, n_interest: int, is_t: bool, out: Floats
 ) -> None:
@@ -93,7 +77,7 @@ def tile_scores(
     """
     np.dot(weights, tile, out)
     if n_rows > 1 or not is_t:
-        _combine(out, n_batch, n_rows, n_interest, is_t, tile.shape[1])
+        combine(out.reshape(n_rows, out.size // n_rows), n_interest, is_t)
 
 
 @kernel
@@ -276,6 +260,17 @@ def permute_batch(
     How many were picked.
     """
     n_batch, n_rows, n_interest, n_voxels, is_t = design
+    if tiles.shape[1] <= FUSED_SUBJECTS:
+        limit, peaks = np.empty(1, tiles.dtype), np.empty(n_batch, tiles.dtype)
+        limit.view(reference.dtype)[0] = threshold
+        n_picks = permute_panels(
+            weights, tiles, design, two_sided, reference, limit, counts, peaks, picks, maps
+        )
+        keys = np.empty(n_batch, best.dtype)
+        order_keys(peaks, two_sided, keys)
+        for b in range(n_batch):
+            best[b] = max(best[b], keys[b])
+        return n_picks
     scores, found = scratch
     n_picks = 0
     for t in range(tiles.shape[0]):

@@ -125,15 +125,17 @@ def finish_largest(kept: Floats, n_kept: NDArray[np.int32], largest: Floats) -> 
 
 
 @kernel
-def _mean_log(excess: Doubles, n: int, theta: float) -> float:
-    """Mean of -log(1 - theta x)."""
-    total = 0.0
-    for start in range(0, n, _PRODUCTS):
-        product = 1.0
-        for i in range(start, min(start + _PRODUCTS, n)):
-            product *= 1.0 - theta * excess[i]
-        total -= np.log(product)
-    return total / n
+def _mean_logs(excess: Doubles, n: int, theta: Doubles, product: Doubles, mean: Doubles) -> None:
+    """Mean over the excesses x of -log(1 - theta x), for every theta at once."""
+    mean[:] = 0.0
+    product[:] = 1.0
+    for i in range(n):
+        for j in range(theta.shape[0]):
+            product[j] *= 1.0 - theta[j] * excess[i]
+        if (i + 1) % _PRODUCTS == 0 or i + 1 == n:
+            for j in range(theta.shape[0]):
+                mean[j] -= np.log(product[j]) / n
+                product[j] = 1.0
 
 
 @kernel
@@ -156,13 +158,14 @@ def fit_excesses(excess: Doubles, n: int, theta: Doubles, mean: Doubles, weight:
     The weighted mean of theta, and the shape xi that goes with it (negative: the tail ends at 1 / theta).
     """
     m = theta.shape[0]
-    quartile = excess[n - 1 - int(n / 4 + 0.5) + 1]
+    quartile = excess[n - int(n / 4 + 0.5)]
     tiny = 1e-8 / excess[0]
     best = -np.inf
     for j in range(m):
         at = 1.0 / excess[0] + (1.0 - np.sqrt(m / (j + 0.5))) / (3.0 * quartile)
         theta[j] = at if abs(at) > tiny else tiny  # exponential: the limit, without dividing 0 by 0
-        mean[j] = _mean_log(excess, n, theta[j])
+    _mean_logs(excess, n, theta, weight, mean)
+    for j in range(m):
         weight[j] = n * (np.log(theta[j] / mean[j]) + mean[j])
         best = max(best, weight[j])
     total = 0.0
@@ -175,7 +178,10 @@ def fit_excesses(excess: Doubles, n: int, theta: Doubles, mean: Doubles, weight:
         centre += weight[j] * theta[j]
     if abs(centre) < tiny:
         centre = tiny
-    return centre, -_mean_log(excess, n, centre)
+    shape = 0.0
+    for i in range(n):
+        shape += np.log(1.0 - centre * excess[i]) / n
+    return centre, shape
 
 
 @kernel

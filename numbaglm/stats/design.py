@@ -62,12 +62,12 @@ class Design:
     @property
     def n_subjects(self) -> int:
         """Rows of the design matrix."""
-        return self.matrix.shape[0]
+        return int(self.matrix.shape[0])
 
     @cached_property
     def rank(self) -> int:
         """Rank of the design matrix (its number of columns: dependent ones are refused)."""
-        return self.matrix.shape[1]
+        return int(self.matrix.shape[1])
 
     @property
     def dof(self) -> int:
@@ -107,7 +107,7 @@ class Contrast:
     @property
     def is_t(self) -> bool:
         """Whether this is a t contrast."""
-        return self.matrix.shape[0] == 1
+        return bool(self.matrix.shape[0] == 1)
 
     @classmethod
     def parse(cls, contrast: ContrastLike | None, design: Design, name: str | None = None) -> Contrast:

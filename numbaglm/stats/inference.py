@@ -46,6 +46,8 @@ class Observed:
         (n_interest, n_voxels) contrast of the parameter estimates.
     degenerate
         (n_voxels,) whether the nuisance explains all of the data.
+    length
+        (n_voxels,) of the residuals on the nuisance; 0 where degenerate.
     """
 
     E: Floats
@@ -53,6 +55,7 @@ class Observed:
     statistic: Floats
     effect: Floats
     degenerate: NDArray[np.bool_]
+    length: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +197,7 @@ class Hypothesis:
             statistic=statistic,
             effect=self.effect @ y.astype(np.float64),
             degenerate=degenerate,
+            length=np.where(degenerate, 0.0, length),
         )
 
     def _to_shuffle(self, y: NDArray[np.float32], E: Floats, scale: Floats, degenerate: NDArray[np.bool_]) -> Floats:

@@ -15,7 +15,7 @@ def from_counts(n_reached: NDArray[np.integer], n_shufflings: int) -> Floats:
     p = #{null >= observed} / n_shufflings. With random shufflings beside the identity this is
     (1 + b) / (1 + n_perm), never 0 (Phipson and Smyth, 2010).
     """
-    return np.maximum(n_reached, 1) / n_shufflings
+    return np.asarray(np.maximum(n_reached, 1) / n_shufflings)
 
 
 def from_maxima(

@@ -22,7 +22,7 @@ class Scale(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the statistic that scores turn into: "t", "f" or "z"."""
+        """Of the statistic that scores turn into: "t", "f" or "z"; pseudo-t goes as "t"."""
         ...
 
     def to_statistic(self, score: NDArray[np.floating]) -> Floats:
@@ -116,6 +116,30 @@ class Standard:
     def parametric_p(self, score: NDArray[np.floating]) -> Floats:
         """Upper tail of the normal distribution."""
         return np.asarray(special.ndtr(-np.asarray(score, dtype=np.float64)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Pseudo:
+    """Pseudo-t is its own score. It has no parametric distribution: t of the same degrees of freedom stands in."""
+
+    dof: int
+    name: str = "t"
+
+    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+        """Pseudo-t as it is."""
+        return np.asarray(score, dtype=np.float64)
+
+    def to_score(self, kind: str, value: float, two_sided: bool) -> float:
+        """Pseudo-t of a threshold on t, or on z or p as if it were t."""
+        return pvalues.statistic_threshold(kind, value, self.dof, None, two_sided)
+
+    def to_z(self, score: NDArray[np.floating]) -> Floats:
+        """z as if it were t."""
+        return pvalues.to_z(np.asarray(score, dtype=np.float64), self.dof)
+
+    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
+        """p as if it were t."""
+        return pvalues.parametric(np.asarray(score, dtype=np.float64), self.dof)
 
 
 def _one_minus(share: Floats) -> Floats:

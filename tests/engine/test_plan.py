@@ -14,7 +14,7 @@ SIZES = st.builds(
     n_shufflings=st.integers(1, 20_000),
     n_rows=st.integers(1, 20),
     itemsize=st.sampled_from([4, 8]),
-    maps=st.just(False),
+    n_maps=st.just(0),
 )
 
 
@@ -56,7 +56,7 @@ def test_the_batch_depends_on_the_design_alone(size, limits, n_workers):
 
 
 def test_a_larger_limit_never_reads_more_often():
-    size = Size(1000, 200_000, 10_000, 1, 4, maps=False)
+    size = Size(1000, 200_000, 10_000, 1, 4, n_maps=0)
     plans = [make_plan(size, limit * 10**8, 2) for limit in (1, 2, 5, 10, 100)]
     assert [plan.resident for plan in plans] == [False, False, False, False, True]
     n_blocks = [len(plan.blocks) for plan in plans[:-1]]
@@ -64,7 +64,7 @@ def test_a_larger_limit_never_reads_more_often():
 
 
 def test_too_small_a_limit_is_refused_with_what_is_needed():
-    size = Size(10_000, 200_000, 1000, 2, 4, maps=False)
+    size = Size(10_000, 200_000, 1000, 2, 4, n_maps=0)
     with pytest.raises(InputError, match="memory limit of 100 MB is too small: 10,000 subjects need at least") as caught:
         make_plan(size, 10**8, 2)
     need = int(str(caught.value).split("at least ")[1].split(" MB")[0].replace(",", ""))
@@ -74,8 +74,8 @@ def test_too_small_a_limit_is_refused_with_what_is_needed():
 
 
 def test_a_plan_says_what_it_is():
-    plan = make_plan(Size(20, 5000, 1001, 3, 4, maps=False), 10**9, 2)
+    plan = make_plan(Size(20, 5000, 1001, 3, 4, n_maps=0), 10**9, 2)
     text = plan.describe()
     assert "1,001 shufflings in batches of 42" in text
     assert "residuals stay in memory" in text
-    assert "read in its turn" in make_plan(Size(5000, 50_000, 10, 1, 4, maps=False), 4 * 10**8, 1).describe()
+    assert "read in its turn" in make_plan(Size(5000, 50_000, 10, 1, 4, n_maps=0), 4 * 10**8, 1).describe()

@@ -18,6 +18,22 @@ def shuffled_statistics(Y, M, C, index, sign):
     return np.array([glm.statistic(one, M, C) for one in shuffled])
 
 
+def p_between(seen, dof, power):
+    """Bounds of (p_unc, p_fwe_voxel) in single precision, where scores within 1e-5 may count as equal.
+
+    A score is the correlation (power 1/2, of t squared) or the share of variance (power 1, of F).
+    """
+    share = seen**2 / (seen**2 + dof) if power == 0.5 else seen * dof[0] / (seen * dof[0] + dof[1])
+    score = np.sign(seen) * share**power
+    bounds = []
+    for shift in (1e-6, -1e-5):
+        floor = score[0] + shift
+        reached = score[1:] >= floor, score[1:].max(axis=1)[:, None] >= floor
+        first = True, score[0].max() >= score[0]
+        bounds.append([(r.sum(axis=0) + f) / len(seen) for r, f in zip(reached, first, strict=True)])
+    return bounds
+
+
 def correct(statistics, mask, *, two_sided, threshold, connectivity=26, tie=1e-9):
     """Nulls, corrected and uncorrected p of the statistics of all shufflings, the observed first.
 
@@ -46,6 +62,7 @@ def correct(statistics, mask, *, two_sided, threshold, connectivity=26, tie=1e-9
     p_mass = np.array([np.mean(masses >= value * (1 - tie)) for value in mass])
     order = np.lexsort((-mass, -size))
     return SimpleNamespace(
+        statistics=seen,
         statistic=statistics[0],
         p_unc=(seen >= floor).sum(axis=0) / n,
         p_fwe_voxel=(maxima[:, None] >= floor).mean(axis=0),

@@ -1,0 +1,332 @@
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from numbaglm.data.files import UNKNOWN
+from numbaglm.errors import InputError
+from numbaglm.faces.cli import commands
+from numbaglm.results import PermutationResult
+from reference.maps import volumes, write_maps
+
+N = 10
+LABELS = [f"sub-{number:02d}" for number in range(1, N + 1)]
+
+
+def run(*arguments, code=0):
+    """Run a command in this process, and return what it printed on stdout and on stderr."""
+    outcome = CliRunner().invoke(commands, [str(argument) for argument in arguments])
+    if outcome.exception and not isinstance(outcome.exception, SystemExit):
+        raise outcome.exception
+    assert outcome.exit_code == code, outcome.stderr
+    return outcome.stdout, outcome.stderr
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with ten maps, an effect of age and of group in them, and a table of covariates."""
+    monkeypatch.chdir(tmp_path)
+    values = volumes(N)
+    age = np.arange(20.0, 20.0 + N)
+    values[:, 2, 3, 2] += 0.5 * (age - age.mean())
+    values[: N // 2, 3, 3, 2] += 4.0
+    write_maps(tmp_path / "maps", values)
+    table = pd.DataFrame({"participant_id": LABELS, "age": age, "group": ["patient"] * 5 + ["control"] * 5})
+    # In another order than the maps: rows are matched by label.
+    table.iloc[::-1].to_csv("participants.tsv", sep="\t", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def maps(place):
+    return sorted((place / "maps").glob("*.nii.gz"))
+
+
+@pytest.fixture
+def cohort(place, maps):
+    run("convert", *maps, "--covariates", "participants.tsv", "--output", "cohort.zarr")
+    return "cohort.zarr"
+
+
+def visible(folder):
+    """Everything in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def explained(folder):
+    """The README of an output folder, once every file is found to be in it."""
+    text = (folder / "README.md").read_text()
+    listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("- `")}
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == listed
+    assert UNKNOWN not in text
+    return text
+
+
+@pytest.mark.parametrize("name", [None, *commands.commands])
+def test_help_is_there_for_every_command(name):
+    out, _ = run(*([name] if name else []), "--help")
+    assert "Usage:" in out
+    if name:
+        assert f"numbaglm {name}" in out.split("Examples:")[1]
+
+
+def test_convert_tells_what_is_kept_and_what_is_left_out(place, maps):
+    hole = nib.load(maps[3])
+    values = hole.get_fdata(dtype=np.float32)
+    values[1:3, 1, 1] = np.nan
+    nib.save(nib.Nifti1Image(values, hole.affine), maps[3])
+    arguments = ["convert", *maps, "--smoothing-fwhm", "4", "--covariates", "participants.tsv", "--output"]
+    out, err = run(*arguments, "c.zarr")
+    assert "58 of a grid of 6 x 7 x 5" in out
+    assert "age, group" in out
+    assert "152 of 210 grid voxels are left out" in err
+    assert "2 are NaN or infinite in at least one map" in err or "2 NaN or infinite in at least one map" in err
+    # Once is enough; but somebody who wants no log still sees it.
+    assert "left out" not in out
+    out, err = run(*arguments, "again.zarr", "--quiet")
+    assert "152 of 210 grid voxels are left out" in out
+    assert err == ""
+
+
+def test_info_and_verify_of_a_cohort(place, cohort):
+    facts = json.loads(run("info", cohort, "--json")[0])
+    assert (facts["n_subjects"], facts["n_voxels"]) == (N, 60)
+    assert facts["covariates"] == ["age", "group"]
+    assert facts["fingerprint"] in run("info", cohort)[0]
+    assert json.loads(run("verify", cohort, "--json")[0])["intact"] is True
+    chunk = next((place / cohort / "data" / "c").rglob("0"))
+    chunk = chunk if chunk.is_file() else next(path for path in chunk.rglob("*") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-9] + b"scrambled")
+    assert "is damaged" in run("verify", cohort, code=1)[1]
+
+
+@pytest.mark.parametrize("kind", ["files", "4D", "txt", "tsv"])
+def test_maps_in_every_form_are_the_same_cohort(place, maps, kind):
+    (place / "lists").mkdir()
+    if kind == "files":
+        arguments = maps
+    elif kind == "4D":
+        nib.save(nib.concat_images([str(path) for path in maps]), "all.nii.gz")
+        arguments = ["all.nii.gz"]
+    else:
+        # Relative to the list's folder, not to the folder the command is called from.
+        paths = [f"../maps/{path.name}" for path in maps]
+        table = pd.DataFrame({"subject_label": LABELS, "effects_map_path": paths})
+        table.to_csv("lists/maps.tsv", sep="\t", index=False)
+        (place / "lists" / "maps.txt").write_text("# ours\n" + "\n".join(paths) + "\n")
+        arguments = [f"lists/maps.{kind}"]
+    out, _ = run("convert", *arguments, "--output", "c.zarr", "--json")
+    run("convert", *maps, "--output", "reference.zarr")
+    assert json.loads(out)["fingerprint"] == json.loads(run("info", "reference.zarr", "--json")[0])["fingerprint"]
+
+
+def test_fit_writes_the_maps_of_the_model(place, cohort):
+    out, _ = run("fit", cohort, "--model", "age", "--output", "fit", "--json")
+    summary = json.loads(out)
+    assert (summary["contrast"], summary["statistic"], summary["dof"]) == ("age", "t", N - 2)
+    t, p = (nib.load(f"fit/{name}.nii.gz").get_fdata() for name in ("t", "p_parametric"))
+    assert np.unravel_index(np.argmax(t), t.shape) == (2, 3, 2)
+    assert summary["maximum"] == pytest.approx(t.max(), rel=1e-6)
+    assert p.min() > 0
+    assert p[0, 0, 0] == 1
+    # The straight way: a regression at the peak.
+    maps = [nib.load(path).get_fdata()[2, 3, 2] for path in sorted((place / "maps").iterdir())]
+    slope, residual = np.polyfit(np.arange(N), maps, 1, full=True)[:2]
+    error = np.sqrt(residual[0] / (N - 2) / np.sum((np.arange(N) - 4.5) ** 2))
+    assert t.max() == pytest.approx(slope[0] / error, rel=1e-4)
+    assert "largest t" in explained(place / "fit")
+    assert (place / "fit" / "figures" / "design.png").is_file()
+
+
+def test_permute_writes_a_result_that_loads(place, cohort):
+    arguments = ["--model", "age", "--n-perm", "200", "--cluster-forming-threshold", "t:3"]
+    out, err = run("permute", cohort, *arguments, "--output", "out", "--json")
+    summary = json.loads(out)
+    result = PermutationResult.load("out")
+    assert summary["n_shufflings"] == len(result.h0["max_t"]) == 201
+    assert summary["cluster_forming_statistic"] == pytest.approx(3.0)
+    assert summary["n_fwe_0.05"]["voxel"] == np.sum(result.maps["p_fwe_voxel"] <= 0.05) > 0
+    assert summary["clusters"][0]["peak_stat"] == pytest.approx(result.maps["t"].max())
+    assert "permutations" in err
+    assert "age: 60 voxels, 10 subjects" in explained(place / "out")
+    assert {path.name for path in (place / "out" / "figures").iterdir()} == {
+        "statistic.png",
+        "corrected.png",
+        "nulls.png",
+        "design.png",
+    }
+    told, _ = run("info", "out")
+    assert "Clusters, p corrected" in told
+    assert json.loads(run("info", "out", "--json")[0])["seed"] == 0
+
+
+def test_maps_and_their_cohort_give_the_same_result(place, maps, cohort):
+    options = ["--model", "age", "--n-perm", "50", "--cluster-forming-threshold", "none"]
+    run("permute", cohort, *options, "--output", "stored")
+    run("permute", *maps, "--covariates", "participants.tsv", *options, "--output", "read")
+    stored, read = PermutationResult.load("stored"), PermutationResult.load("read")
+    np.testing.assert_array_equal(stored.h0["max_t"], read.h0["max_t"])
+    assert "max_size" not in stored.h0
+
+
+def test_groups_are_compared_by_the_values_of_a_column(place, cohort):
+    options = ["--n-perm", "100", "--one-sided"]
+    contrast = ["--contrast", "patient - control"]
+    run("permute", cohort, "--model", "group", *contrast, *options, "--output", "by-name")
+    result = PermutationResult.load("by-name")
+    assert result.provenance["design"]["columns"] == ["control", "patient"]
+    peak = result.geometry.ijk[np.argmax(result.maps["t"])]
+    assert tuple(peak) == (3, 3, 2)
+    design = pd.DataFrame({"patient": [1] * 5 + [0] * 5, "control": [0] * 5 + [1] * 5})
+    design.to_csv("design.csv", index=False)
+    run("permute", cohort, "--design", "design.csv", *contrast, *options, "--output", "by-file")
+    run("permute", cohort, "--design", "~ group", "--contrast", "`group[patient]`", *options, "--output", "by-formula")
+    for other in ("by-file", "by-formula"):
+        np.testing.assert_allclose(PermutationResult.load(other).h0["max_t"], result.h0["max_t"], rtol=1e-5)
+
+
+def test_semicolons_make_an_f_test(place, cohort):
+    run("permute", cohort, "--model", "age", "--contrast", "age; intercept", "--n-perm", "50", "--output", "f")
+    result = PermutationResult.load("f")
+    assert result.statistic == "f"
+    assert np.shape(result.provenance["contrast"]["weights"]) == (2, 2)
+    run("fit", cohort, "--model", "age", "--contrast", "age; intercept", "--output", "fit")
+    f = nib.load("fit/f.nii.gz").get_fdata()[result.geometry.mask]
+    np.testing.assert_allclose(f, result.maps["f"], rtol=1e-5)
+
+
+def test_blocks_restrict_the_shufflings(place, cohort):
+    site = pd.DataFrame({"site": ["a", "a", "b", "b", "c", "c", "d", "d", "e", "e"]})
+    site.to_csv("blocks.csv", index=False)
+    out, _ = run("permute", cohort, "--model", "age", "--blocks", "blocks.csv", "--n-perm", "20", "--output", "o", "--json")
+    assert "20 random ones of 32 distinct" in json.loads(out)["shuffling"]
+    assert "within the exchangeability blocks" in json.loads(out)["shuffling"]
+
+
+def test_an_output_that_exists_is_refused_before_anything_is_computed(place, cohort, monkeypatch):
+    run("fit", cohort, "--output", "fit")
+    (place / "mine").mkdir()
+    (place / "mine" / "thesis.tex").write_text("years of work")
+    monkeypatch.setattr("numbaglm.cohort.Cohort.open", lambda *_: pytest.fail("it went on to the computation"))
+    for command in ("fit", "permute"):
+        _, err = run(command, cohort, "--output", "mine", "--overwrite", code=1)
+        assert err.startswith("Error: The output folder mine exists and holds something else")
+    _, err = run("fit", cohort, "--output", "fit", code=1)
+    assert "--overwrite" in err
+    monkeypatch.undo()
+    os.chdir(place)
+    run("fit", cohort, "--model", "age", "--output", "fit", "--overwrite")
+    assert json.loads((place / "fit" / "fit.json").read_text())["contrast"] == "age"
+    assert visible(place / "mine") == ["thesis.tex"]
+
+
+BAD = {
+    "a file that is missing": (["permute", "maps/sub-99.nii.gz", "maps/sub-98.nii.gz"], "does not exist"),
+    "a pattern without a match": (["permute", "maps/*.img"], "No file matches maps/*.img"),
+    "not an image": (["permute", "participants.tsv.gz", "maps/sub-01_con.nii.gz"], "participants.tsv.gz"),
+    "a single map": (["fit", "maps/sub-01_con.nii.gz"], "at least 2 maps"),
+    "a column that is not there": (["permute", "COHORT", "--model", "height"], "Invalid value for '--model'"),
+    "an unknown contrast": (["permute", "COHORT", "--contrast", "height"], "over ['intercept']"),
+    "a contrast that is missing": (["permute", "COHORT", "--model", "group"], "A contrast is needed"),
+    "too short a design": (["fit", "COHORT", "--design", "short.csv"], "has 3 rows, but there are 10"),
+    "two designs": (["fit", "COHORT", "--design", "short.csv", "--model", "age"], "leave --model out"),
+    "a threshold without a scale": (
+        ["permute", "COHORT", "--cluster-forming-threshold", "3.1"],
+        "Invalid value for '--cluster-forming-threshold': got '3.1'",
+    ),
+    "a mask beside a cohort": (["fit", "COHORT", "--mask", "mask.nii.gz"], "A cohort has its own mask"),
+    "a scheduler that is not there": (
+        ["permute", "COHORT", "--memory-limit", "much"],
+        "Invalid value for '--memory-limit': got 'much'",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_ends_in_one_paragraph_and_leaves_nothing(place, cohort, what):
+    arguments, message = BAD[what]
+    (place / "participants.tsv.gz").write_bytes(b"not an image")
+    (place / "short.csv").write_text("intercept\n1\n1\n1\n")
+    before = visible(place)
+    command, *rest = (cohort if argument == "COHORT" else argument for argument in arguments)
+    out, err = run(command, *rest, "--output", "new/out", "--quiet", code=1)
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert visible(place) == before
+
+
+def test_what_is_typed_wrong_is_2(place, cohort):
+    assert "Missing option" in run("permute", cohort, code=2)[1]
+    assert "exclude each other" in run("info", cohort, "-q", "-v", code=2)[1]
+
+
+def test_tracebacks_are_for_those_who_ask(place):
+    assert "Traceback" not in run("info", "nothing", code=1)[1]
+    assert "Traceback" in run("info", "nothing", "--verbose", code=1)[1]
+
+
+def test_the_log_is_left_as_it_was(place, cohort):
+    log = logging.getLogger("numbaglm")
+    before = log.level, log.propagate, list(log.handlers)
+    run("info", cohort, "--verbose")
+    assert (log.level, log.propagate, log.handlers) == before
+
+
+def test_a_failure_while_writing_leaves_what_was_there(place, cohort, monkeypatch):
+    run("permute", cohort, "--n-perm", "20", "--output", "out")
+    was = (place / "out" / "nulls.tsv").read_text()
+
+    def disk_is_full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numbaglm.faces.output.draw", disk_is_full)
+    before = visible(place)
+    _, err = run("permute", cohort, "--n-perm", "30", "--output", "out", "--overwrite", "-q", code=1)
+    assert "No space left on device" in err
+    assert visible(place) == before
+    assert (place / "out" / "nulls.tsv").read_text() == was
+
+
+def test_ctrl_c_is_130_and_one_line(place, cohort, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("numbaglm.model.permutation_test", interrupted)
+    before = visible(place)
+    _, err = run("permute", cohort, "--output", "out", "-q", code=130)
+    assert err.strip() == "Interrupted."
+    assert visible(place) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_termination_leaves_nothing_behind(tmp_path):
+    command = [sys.executable, "-c", "from numbaglm.faces.cli import main; main()"]
+    process = subprocess.Popen([*command, "demo", "-o", tmp_path / "demo"], stderr=subprocess.PIPE, text=True)
+    assert "1/5" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in err
+    time.sleep(0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_messages_name_what_was_typed():
+    from numbaglm.faces._shell import as_typed
+
+    command = commands.commands["permute"]
+    assert isinstance(command, click.Command)
+    error = InputError("Invalid value for 'n_perm': got -1. Pass mask=, or overwrite=True, over ['contrast'].")
+    expected = "Invalid value for '--n-perm': got -1. Pass --mask , or --overwrite, over ['contrast']."
+    assert as_typed(error, command) == expected

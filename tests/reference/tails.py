@@ -1,0 +1,84 @@
+"""Largest scores by sorting all of them; Pareto fits in numpy; and the simulation behind the table of critical values."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+
+def largest(scores, k, two_sided):
+    """(n_voxels, k) largest scores of each voxel, descending, of (n_shufflings, n_voxels)."""
+    seen = np.abs(scores) if two_sided else scores
+    return np.sort(seen, axis=0)[::-1][:k].T
+
+
+def fit(excess):
+    """Grid of theta, mean of -log(1 - theta x) at each, weights, weighted theta and shape, of each row of excesses."""
+    x = np.sort(np.atleast_2d(excess), axis=1)
+    n = x.shape[1]
+    m = 20 + int(np.sqrt(n))
+    quartile = x[:, int(n / 4 + 0.5) - 1]
+    steps = 1 - np.sqrt(m / (np.arange(m) + 0.5))
+    theta = 1 / x[:, -1:] + steps / (3 * quartile[:, None])
+    mean = np.stack([-np.log1p(-theta[:, [j]] * x).mean(axis=1) for j in range(m)], axis=1)
+    log_likelihood = n * (np.log(theta / mean) + mean - 1)
+    weight = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+    centre = (weight * theta).sum(axis=1)
+    return theta, mean, weight, centre, np.log1p(-centre[:, None] * x).mean(axis=1)
+
+
+def anderson_darling(excess, theta, shape):
+    """A^2 of each row of excesses and its distribution."""
+    x = np.sort(np.atleast_2d(excess), axis=1)
+    n = x.shape[1]
+    below = stats.genpareto.cdf(x, shape[:, None], scale=(-shape / theta)[:, None])
+    i = np.arange(1, n + 1)
+    return -n - ((2 * i - 1) * (np.log(below) + np.log1p(-below[:, ::-1]))).mean(axis=1)
+
+
+def beyond(x, excess):
+    """Probability that one more excess is above x, for one row of excesses."""
+    theta, mean, weight, _, _ = (part[0] for part in fit(excess))
+    n = len(excess)
+    inside = theta * x < 1
+    y = -np.log1p(-np.where(inside, theta, 0) * x)
+    return float(np.sum(np.where(inside, weight * (1 + y / (n * mean)) ** -float(n), 0)))
+
+
+def critical_values(shapes, sizes, n_samples, seed=0, alpha=0.05):
+    """(shapes, sizes): A^2 that a share alpha of samples from a generalised Pareto distribution exceeds, once fitted."""
+    rng = np.random.default_rng(seed)
+    table = np.empty((len(shapes), len(sizes)))
+    for i, shape in enumerate(shapes):
+        for j, size in enumerate(sizes):
+            found = []
+            for _ in range(n_samples // 1000):
+                x = stats.genpareto.rvs(shape, size=(1000, size), random_state=rng)
+                *_, theta, fitted = fit(x)
+                found.append(anderson_darling(x, theta, fitted))
+            table[i, j] = np.quantile(np.concatenate(found), 1 - alpha)
+    return table
+
+
+def gamma_critical_values(skewness, sizes, n_samples, seed=0, alpha=0.05):
+    """(skewness, sizes): as `critical_values`, for gamma distributions fitted by three moments."""
+    rng = np.random.default_rng(seed)
+    table = np.empty((len(skewness), len(sizes)))
+    for i, skew in enumerate(skewness):
+        for j, size in enumerate(sizes):
+            x = np.sort(stats.pearson3.rvs(skew, size=(n_samples, size), random_state=rng), axis=1)
+            centred = x - x.mean(axis=1, keepdims=True)
+            variance = (centred**2).mean(axis=1)
+            fitted = np.maximum((centred**3).mean(axis=1) / variance**1.5, 0)
+            z = centred / np.sqrt(variance)[:, None]
+            below = np.stack([pearson3_cdf(row, s) for row, s in zip(z, fitted, strict=True)])
+            number = np.arange(1, size + 1)
+            terms = (2 * number - 1) * (np.log(below) + np.log1p(-below[:, ::-1]))
+            table[i, j] = np.quantile(-size - terms.mean(axis=1), 1 - alpha)
+    return table
+
+
+def pearson3_cdf(z, skew):
+    """Distribution of a standardised gamma, kept off 0 and 1."""
+    return np.clip(stats.pearson3.cdf(z, skew), 1e-12, 1 - 1e-12)
