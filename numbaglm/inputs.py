@@ -17,6 +17,7 @@ from numbaglm.data.geometry import Geometry
 from numbaglm.data.grid import Grid
 from numbaglm.data.images import list_maps, mask_image, read_maps, to_image
 from numbaglm.data.smoothing import Fwhm, smooth
+from numbaglm.data.tables import sorted_frame
 from numbaglm.engine.schedule import n_cores
 from numbaglm.errors import ContrastError, DesignError, InputError, NumbaglmWarning, invalid
 from numbaglm.model import read_design
@@ -49,9 +50,7 @@ def make_second_level_design_matrix(
     if confounds is None:
         return pd.DataFrame({"intercept": np.ones(len(labels))}, index=pd.Index(labels, name="subject_label"))
     if not isinstance(confounds, pd.DataFrame) or "subject_label" not in confounds or confounds.shape[1] < 2:
-        received = (
-            list(confounds.columns) if isinstance(confounds, pd.DataFrame) else type(confounds).__name__
-        )
+        received = list(confounds.columns) if isinstance(confounds, pd.DataFrame) else type(confounds).__name__
         allowed = "a DataFrame with a column 'subject_label' and at least one more"
         raise DesignError(invalid("confounds", received, allowed))
     table = confounds.assign(subject_label=confounds["subject_label"].astype(str)).set_index("subject_label")
@@ -104,9 +103,7 @@ def unwrap_mask(mask: Any, smoothing_fwhm: Any) -> tuple[Any, Any]:
         value = getattr(mask, name, None)
         if value is not None and value is not False:
             fix = "Use a masker without it, and prepare the maps beforehand."
-            raise InputError(
-                invalid(f"mask.{name}", value, "None: of a masker its mask and smoothing are used", fix)
-            )
+            raise InputError(invalid(f"mask.{name}", value, "None: of a masker its mask and smoothing are used", fix))
     image = getattr(mask, "mask_img_", None)
     image = getattr(mask, "mask_img", None) if image is None else image
     own = getattr(mask, "smoothing_fwhm", None)
@@ -133,17 +130,13 @@ def maps_of(second_level_input: Any, first_level_contrast: Any) -> Any:
     """
     if not isinstance(second_level_input, pd.DataFrame) or "map_name" not in second_level_input:
         if first_level_contrast is not None:
-            log.warning(
-                "first_level_contrast=%r is not used: no table of maps is given.", first_level_contrast
-            )
+            log.warning("first_level_contrast=%r is not used: no table of maps is given.", first_level_contrast)
         return second_level_input
     names = list(dict.fromkeys(second_level_input["map_name"]))
     if first_level_contrast is None and len(names) == 1:
         first_level_contrast = names[0]
     if first_level_contrast not in names:
-        raise ContrastError(
-            invalid("first_level_contrast", first_level_contrast, f"one of the map names {names}")
-        )
+        raise ContrastError(invalid("first_level_contrast", first_level_contrast, f"one of the map names {names}"))
     return second_level_input[second_level_input["map_name"] == first_level_contrast]
 
 
@@ -185,9 +178,7 @@ class Masker:
         sources, _, _ = list_maps(imgs, minimum=1)
         grid = Grid(self.geometry.shape, self.geometry.affine, "the mask")
         volumes = read_maps(sources, grid)
-        return np.stack(
-            [smooth(volume, self.smoothing_fwhm, grid.affine)[self.geometry.mask] for volume in volumes]
-        )
+        return np.stack([smooth(volume, self.smoothing_fwhm, grid.affine)[self.geometry.mask] for volume in volumes])
 
     def inverse_transform(self, values: NDArray[Any]) -> Any:
         """Make an image of (n_voxels,) values, 4D of (k, n_voxels); 0 outside the mask."""
@@ -201,9 +192,8 @@ def design_of(second_level_input: Any, confounds: Any, design_matrix: Any) -> An
             log.warning("The confounds are not used, as a design_matrix is given: its columns count.")
         return design_table(design_matrix)
     if isinstance(second_level_input, pd.DataFrame):
-        return make_second_level_design_matrix(
-            list(dict.fromkeys(second_level_input["subject_label"])), confounds
-        )
+        labels = dict.fromkeys(sorted_frame(second_level_input)["subject_label"])  # the order of the maps
+        return make_second_level_design_matrix(list(labels), confounds)
     if isinstance(second_level_input, Cohort):
         return make_second_level_design_matrix(second_level_input.subjects, confounds)
     raise DesignError(

@@ -123,9 +123,7 @@ class SecondLevelModel:
         changed = [f"{k}={v!r}" for k, v in self.get_params().items() if v is not defaults[k].default]
         return f"SecondLevelModel({', '.join(changed)})"
 
-    def fit(
-        self, second_level_input: Any, confounds: Any = None, design_matrix: Any = None
-    ) -> SecondLevelModel:
+    def fit(self, second_level_input: Any, confounds: Any = None, design_matrix: Any = None) -> SecondLevelModel:
         """Take the maps and the design; the fitting itself happens contrast by contrast.
 
         Parameters
@@ -149,9 +147,7 @@ class SecondLevelModel:
         for name in ("target_affine", "target_shape"):
             if getattr(self, name) is not None:
                 raise InputError(
-                    invalid(
-                        name, getattr(self, name), "None", "Resample the maps first, for example to the mask."
-                    )
+                    invalid(name, getattr(self, name), "None", "Resample the maps first, for example to the mask.")
                 )
         n_workers_of(self.n_jobs)
         if isinstance(second_level_input, pd.DataFrame):

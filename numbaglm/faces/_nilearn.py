@@ -36,11 +36,7 @@ def seed_of(random_state: Any) -> int:
         return int(random_state.randint(2**31 - 1))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31 - 1))
-    if (
-        isinstance(random_state, int | np.integer)
-        and not isinstance(random_state, bool)
-        and random_state >= 0
-    ):
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool) and random_state >= 0:
         return int(random_state)
     raise InputError(invalid("random_state", random_state, "a whole number >= 0, a NumPy generator, or None"))
 
@@ -55,14 +51,10 @@ def with_intercept(design: Design, contrast: Contrast) -> tuple[pd.DataFrame, Fl
     return frame.assign(**{name: 1.0}), np.pad(contrast.matrix, ((0, 0), (0, 1)))
 
 
-def as_nilearn_models(
-    design: Design, contrast: Contrast, model_intercept: bool
-) -> tuple[pd.DataFrame, str | None]:
+def as_nilearn_models(design: Design, contrast: Contrast, model_intercept: bool) -> tuple[pd.DataFrame, str | None]:
     """nilearn's model of a contrast, the tested column first, and the errors it assumes (None: as we do)."""
     if not contrast.is_t:
-        raise ContrastError(
-            invalid("compatibility", "nilearn", "None for an F contrast", "nilearn has none.")
-        )
+        raise ContrastError(invalid("compatibility", "nilearn", "None for an F contrast", "nilearn has none."))
     weights = contrast.matrix[0]
     frame = design.to_frame().loc[:, weights == 0]
     tested = design.matrix @ weights
@@ -89,9 +81,7 @@ def check_arrays(tested: Any, targets: Any, confounds: Any) -> tuple[Floats, NDA
         values = None if given is None else np.asarray(given)
         if values is not None and values.ndim == 1:
             values = values[:, None]
-        if values is not None and (
-            values.ndim != 2 or values.dtype.kind not in "biuf" or len(values) != len(targets)
-        ):
+        if values is not None and (values.ndim != 2 or values.dtype.kind not in "biuf" or len(values) != len(targets)):
             allowed = f"numerical or boolean values, {len(targets)} rows as target_vars has"
             raise InputError(invalid(name, f"{values.dtype} of shape {values.shape}", allowed))
         if values is not None and not np.isfinite(values).all():
@@ -141,16 +131,12 @@ def unit_residuals(targets: NDArray[Any], Z: Floats) -> NDArray[np.float32]:
     for start in range(0, targets.shape[1], _VOXELS_AT_ONCE):
         Y = targets[:, start : start + _VOXELS_AT_ONCE].astype(np.float64)
         if not np.isfinite(Y).all():
-            raise InputError(
-                invalid("target_vars", "NaN or infinity", "finite values", "Leave those voxels out.")
-            )
+            raise InputError(invalid("target_vars", "NaN or infinity", "finite values", "Leave those voxels out."))
         E = Y - Z @ (Z.T @ Y)
         length, total = np.linalg.norm(E, axis=0), np.linalg.norm(Y, axis=0)
         empty = length <= _NOTHING_LEFT * total
         n_empty += int(empty.sum())
-        residuals[:, start : start + _VOXELS_AT_ONCE] = E * np.where(
-            empty, 0.0, 1 / np.where(empty, 1.0, length)
-        )
+        residuals[:, start : start + _VOXELS_AT_ONCE] = E * np.where(empty, 0.0, 1 / np.where(empty, 1.0, length))
     if n_empty:
         message = (
             f"{n_empty:,} columns of target_vars have zeros across all samples, or are explained by the "

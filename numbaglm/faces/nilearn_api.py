@@ -256,9 +256,7 @@ def permuted_ols(
     if output_type not in ("dict", "legacy"):
         raise InputError(invalid("output_type", output_type, "'dict' or 'legacy'"))
     if masker is None and (tfce or threshold is not None):
-        raise InputError(
-            "A masker must be provided for tfce and for a threshold: it tells where the voxels lie."
-        )
+        raise InputError("A masker must be provided for tfce and for a threshold: it tells where the voxels lie.")
     tested, targets, confounds = check_arrays(tested_vars, target_vars, confounding_vars)
     geometry = voxels_of(masker, targets.shape[1])
     n_workers, seed = n_workers_of(n_jobs), seed_of(random_state)
@@ -272,9 +270,7 @@ def permuted_ols(
             np.eye(1, 1 + Z.shape[1]),
             n_perm=n_perm,
             two_sided=two_sided_test,
-            cluster_forming_threshold=t_threshold(
-                threshold, two_sided_test, len(x) - tested.shape[1] - Z.shape[1]
-            ),
+            cluster_forming_threshold=t_threshold(threshold, two_sided_test, len(x) - tested.shape[1] - Z.shape[1]),
             tfce=tfce,
             seed=seed,
             errors="ise" if one_constant and compatibility == "nilearn" else None,

@@ -79,9 +79,7 @@ def threshold_stats_img(
     if not 0 < alpha < 1:
         raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
     if height_control is not None and threshold is not None:
-        message = (
-            f"threshold={threshold} is not used with height_control={height_control!r}, but only with None."
-        )
+        message = f"threshold={threshold} is not used with height_control={height_control!r}, but only with None."
         warnings.warn(message, NumbaglmWarning, stacklevel=2)
     level = alpha / 2 if two_sided else alpha
     height = 3.0 if threshold is None else float(threshold)
@@ -95,9 +93,7 @@ def threshold_stats_img(
     if mask_img is not None:
         mask = load_mask(mask_img)
         if mask is None or not grid.same_grid(mask.shape, mask.affine):
-            raise GridError(
-                "mask_img and stat_img lie on different grids. Resample the mask to the map first."
-            )
+            raise GridError("mask_img and stat_img lie on different grids. Resample the mask to the map first.")
         volume[~mask.mask] = 0.0
         z = volume[mask.mask]
     else:
@@ -218,9 +214,7 @@ def _thresholded(volume: Volume, threshold: float, cluster_threshold: float, two
             "Allowed: 0 or above. Give its absolute value."
         )
     if cluster_threshold < 0:
-        raise InputError(
-            f"'cluster_threshold' must be > 0: got {cluster_threshold}. Allowed: a number of voxels."
-        )
+        raise InputError(f"'cluster_threshold' must be > 0: got {cluster_threshold}. Allowed: a number of voxels.")
     reached = np.abs(volume) >= threshold if two_sided else volume >= threshold
     if threshold < 0:
         reached = volume <= threshold
@@ -250,14 +244,16 @@ def _peaks(
     if not np.isclose(values[inside].min(), values[inside].max()):
         maxima &= ndimage.minimum_filter(values, 3) < highest
     plateau, n_peaks = ndimage.label(maxima)
-    centres = np.rint(ndimage.center_of_mass(maxima, plateau, np.arange(1, n_peaks + 1))).astype(np.intp)
+    start = np.array([side.start for side in around])
+    middle = np.array(ndimage.center_of_mass(maxima, plateau, np.arange(1, n_peaks + 1)))
+    centres = np.rint(middle + start).astype(np.intp) - start  # halves go to even numbers of the whole grid
     for k, centre in enumerate(centres):
         if plateau[tuple(centre)] != k + 1:
             voxels = np.argwhere(plateau == k + 1)
             centres[k] = voxels[np.argmin(((voxels - centre) ** 2).sum(axis=1))]
     peaks = values[tuple(centres.T)]
     order = np.argsort(-peaks, kind="stable")
-    return centres[order] + np.array([side.start for side in around]), peaks[order]
+    return centres[order] + start, peaks[order]
 
 
 def _apart(xyz: NDArray[np.float64], distance: float) -> list[int]:

@@ -249,6 +249,15 @@ def _floats(keys: Integers, out: Floats) -> None:
 
 
 @kernel
+def _aligned(n: int, like: Floats) -> Floats:
+    """(n,) floats that begin where a vector may: one that straddles cache lines costs two loads."""
+    room = np.empty(n + BYTES // like.itemsize, like.dtype)
+    past = room.ctypes.data % BYTES
+    first = (BYTES - past) % BYTES // like.itemsize
+    return room[first : first + n]
+
+
+@kernel
 def _grouped(weights: Floats, n_batch: int, n_rows: int) -> Floats:
     """Weights as `multiply` reads them, (n_groups, n_rows, n_subjects, ROWS); NaN for shufflings not there."""
     height, n_subjects = weights.shape[0] // n_rows, weights.shape[1]
@@ -317,8 +326,8 @@ def permute_panels(
     n_tiles, n_subjects, n_columns = tiles.shape
     width = VECTORS * BYTES // tiles.itemsize
     packed = _grouped(weights, n_batch, n_rows)
-    panel = np.empty((n_subjects, width), tiles.dtype)
-    products = np.empty((n_rows, ROWS, width), tiles.dtype)
+    panel = _aligned(n_subjects * width, tiles).reshape(n_subjects, width)
+    products = _aligned(n_rows * ROWS * width, tiles).reshape(n_rows, ROWS, width)
     flat = products.reshape(n_rows, ROWS * width)
     limits = np.empty(width, tiles.dtype)
     best = np.full((packed.shape[0], ROWS, width // VECTORS), -np.inf, tiles.dtype)

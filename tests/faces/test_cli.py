@@ -207,7 +207,9 @@ def test_semicolons_make_an_f_test(place, cohort):
 def test_blocks_restrict_the_shufflings(place, cohort):
     site = pd.DataFrame({"site": ["a", "a", "b", "b", "c", "c", "d", "d", "e", "e"]})
     site.to_csv("blocks.csv", index=False)
-    out, _ = run("permute", cohort, "--model", "age", "--blocks", "blocks.csv", "--n-perm", "20", "--output", "o", "--json")
+    out, _ = run(
+        "permute", cohort, "--model", "age", "--blocks", "blocks.csv", "--n-perm", "20", "--output", "o", "--json"
+    )
     assert "20 random ones of 32 distinct" in json.loads(out)["shuffling"]
     assert "within the exchangeability blocks" in json.loads(out)["shuffling"]
 

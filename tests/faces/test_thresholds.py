@@ -1,0 +1,141 @@
+"""Thresholded maps and tables of clusters."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from scipy import stats
+
+import numbaglm as ng
+from numbaglm.errors import GridError, InputError, NumbaglmWarning
+
+SHAPE = (9, 10, 11)
+
+
+def image(values, size=1.0):
+    return nib.Nifti1Image(np.asarray(values, np.float32), np.diag([size, size, size, 1]))
+
+
+def two_clusters():
+    """A cube of 8 voxels at 5 and another at -5, without contact."""
+    values = np.zeros(SHAPE)
+    values[1:3, 1:3, 1:3] = 5
+    values[6:8, 6:8, 6:8] = -5
+    return values
+
+
+@pytest.mark.parametrize(
+    ("options", "n_positive", "n_negative"),
+    [
+        ({"threshold": 4}, 8, 8),
+        ({"threshold": 5}, 8, 8),
+        ({"threshold": 5.1}, 0, 0),
+        ({"threshold": 4, "cluster_threshold": 8}, 8, 8),
+        ({"threshold": 4, "cluster_threshold": 9}, 0, 0),
+        ({"threshold": 4, "two_sided": False}, 8, 0),
+        ({"threshold": -4, "two_sided": False}, 0, 8),
+    ],
+)
+def test_threshold(options, n_positive, n_negative):
+    values = two_clusters()
+    values[0, 0, 0], values[0, 0, 5] = 1.0, np.nan
+    got = ng.threshold_stats_img(image(values), height_control=None, **options)[0].get_fdata()
+    assert (np.sum(got > 0), np.sum(got < 0)) == (n_positive, n_negative)
+    assert_array_equal(got[got != 0], values[got != 0])
+
+
+def test_height_controls():
+    """Of 1000 z of noise and 20 large ones."""
+    rng = np.random.default_rng(0)
+    z = np.concatenate([rng.normal(size=1000), np.full(20, 4.5)]).reshape(10, 6, 17)
+    assert ng.threshold_stats_img(alpha=0.05)[1] == pytest.approx(stats.norm.isf(0.025))
+    assert ng.threshold_stats_img(alpha=0.05, two_sided=False)[1] == pytest.approx(stats.norm.isf(0.05))
+    _, bonferroni = ng.threshold_stats_img(image(z), alpha=0.05, height_control="bonferroni")
+    assert bonferroni == pytest.approx(stats.norm.isf(0.025 / 1020))
+    _, fdr = ng.threshold_stats_img(image(z), alpha=0.05, height_control="fdr")
+    p = np.sort(2 * stats.norm.sf(np.abs(z.astype(np.float32).ravel())))
+    least = p[p <= 0.05 * np.arange(1, p.size + 1) / p.size].max()
+    assert fdr == pytest.approx(stats.norm.isf(least / 2), abs=1e-6)
+    nothing, height = ng.threshold_stats_img(image(rng.normal(size=SHAPE)), alpha=1e-6, height_control="fdr")
+    assert height == np.inf
+    assert not nothing.get_fdata().any()
+
+
+def test_mask():
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:5] = 1
+    got, height = ng.threshold_stats_img(image(two_clusters()), image(mask), alpha=0.05, height_control="bonferroni")
+    assert height == pytest.approx(stats.norm.isf(0.025 / mask.sum()))
+    assert (got.get_fdata() > 0).sum() == 8
+    assert not (got.get_fdata() < 0).any()
+    with pytest.raises(GridError, match="grids"):
+        ng.threshold_stats_img(image(two_clusters()), image(mask, size=2.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"height_control": "fwe"}, "height_control"),
+        ({"height_control": "fdr"}, "stat_img"),
+        ({"alpha": 5}, "alpha"),
+        ({"height_control": None, "threshold": -1, "stat_img": image(two_clusters())}, "negative"),
+        ({"cluster_threshold": -1, "stat_img": image(two_clusters())}, "cluster_threshold"),
+    ],
+)
+def test_refusals(options, message):
+    with pytest.raises(InputError, match=message):
+        ng.threshold_stats_img(**options)
+
+
+def test_unused_threshold():
+    with pytest.warns(NumbaglmWarning, match="not used"):
+        ng.threshold_stats_img(threshold=2)
+
+
+def test_table():
+    values = two_clusters()
+    values[1, 1, 1] = 6.0
+    table, labels = ng.get_clusters_table(image(values, 2.0), 4, two_sided=True, return_label_maps=True)
+    assert table.to_numpy().tolist() == [[1, 2.0, 2.0, 2.0, 6.0, 64], [2, 12.0, 12.0, 12.0, -5.0, 64]]
+    assert [int(one.get_fdata().sum()) for one in labels] == [8, 8]
+    assert len(ng.get_clusters_table(image(values), 4)) == 1
+
+
+def test_negative_threshold():
+    values = two_clusters()
+    values[6, 6, 6], values[0, 9, 10] = -7.0, -8.0
+    table = ng.get_clusters_table(image(values), -4)
+    assert table["Peak Stat"].tolist() == [-8.0, -7.0]
+
+
+def test_sub_peaks():
+    """Kept if far enough from all stronger ones: the third is near the first, though far from the second."""
+    values = np.zeros((30, 3, 3))
+    values[1:29, 1, 1] = 1.0
+    values[[5, 20, 9, 14], 1, 1] = [9, 8, 7, 6]
+    table = ng.get_clusters_table(image(values), 0.5, min_distance=5)
+    assert table["Cluster ID"].tolist() == [1, "1a", "1b"]
+    assert table["X"].tolist() == [5.0, 20.0, 14.0]
+    assert table["Cluster Size (mm3)"].tolist() == [28, "", ""]
+    assert len(ng.get_clusters_table(image(values), 0.5, min_distance=1)) == 4
+    with pytest.raises(InputError, match="min_distance"):
+        ng.get_clusters_table(image(values), 0.5, min_distance=0)
+
+
+def test_flat_ring():
+    """The centre of a ring lies outside: the nearest voxel of it is the peak."""
+    values = np.zeros((9, 9, 3))
+    values[2:7, 2:7, 1] = 3.0
+    values[3:6, 3:6, 1] = 0.0
+    x, y, _ = ng.get_clusters_table(image(values), 1).loc[0, ["X", "Y", "Z"]]
+    assert values[int(x), int(y), 1] == 3.0
+    assert (x - 4) ** 2 + (y - 4) ** 2 == 4
+
+
+def test_nothing_found(tmp_path):
+    path = tmp_path / "z.nii.gz"
+    nib.save(image(two_clusters()), path)
+    with pytest.warns(NumbaglmWarning, match="No clusters found with stat higher than 6"):
+        table = ng.get_clusters_table(path, 6)
+    assert len(table) == 0
+    assert list(table.columns) == ["Cluster ID", "X", "Y", "Z", "Peak Stat", "Cluster Size (mm3)"]

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from numbaglm import permutation_test
+from numbaglm.assembly import versions
+from numbaglm.stats import pvalues
+from scipy import stats
+
+
+def cohort_of(as_cohort, n=10, n_voxels=40, seed=0):
+    return as_cohort(np.random.default_rng(seed).normal(0.4, 1, size=(n, n_voxels)))
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+def test_corrected_p_follow_from_the_nulls(as_cohort, two_sided):
+    result = permutation_test(
+        cohort_of(as_cohort), n_perm=200, two_sided=two_sided, cluster_forming_threshold=0.1, tfce=True
+    )
+    maps, h0, n = result.maps, result.h0, 201
+    seen = np.abs(maps["t"]) if two_sided else maps["t"]
+    # Nulls are stored in the kernels' precision: nothing lies that close to a statistic but what equals it.
+    for p, observed, null in (
+        (maps["p_fwe_voxel"], seen, h0["max_t"]),
+        (maps["p_fwe_tfce"], np.abs(maps["tfce"]), h0["max_tfce"]),
+        (result.clusters["p_fwe_size"], result.clusters["size_voxels"], h0["max_size"]),
+        (result.clusters["p_fwe_mass"], result.clusters["mass"], h0["max_mass"]),
+    ):
+        expected = [(null >= value - 1e-5 * abs(value)).sum() / n for value in observed]
+        np.testing.assert_allclose(p, expected, rtol=1e-12)
+    np.testing.assert_allclose(maps["p_fdr"], pvalues.fdr(maps["p_unc"]))
+    parametric = stats.t.sf(seen, 9) * (2 if two_sided else 1)
+    np.testing.assert_allclose(maps["p_parametric"], parametric, rtol=1e-9)
+    np.testing.assert_allclose(stats.norm.sf(np.abs(maps["z"])), stats.t.sf(np.abs(maps["t"]), 9), rtol=1e-8)
+    np.testing.assert_allclose(maps["effect"].mean(), 0.4, atol=0.2)
+
+
+def test_voxels_without_a_cluster_have_p_1(as_cohort):
+    result = permutation_test(cohort_of(as_cohort), n_perm=50, cluster_forming_threshold=("t", 2.0))
+    below = np.abs(result.maps["t"]) < 2
+    assert below.any()
+    for kind in ("size", "mass"):
+        assert (result.maps[f"p_fwe_{kind}"][below] == 1).all()
+        assert result.maps[kind][below].tolist() == [0] * below.sum()
+        assert (result.maps[kind][~below] > 0).all()
+
+
+def test_clusters_of_each_sign_apart(as_cohort):
+    Y = np.random.default_rng(0).normal(0, 0.1, size=(8, 7)) + [3, 3, -3, -3, -3, 0, 3]
+    table = permutation_test(as_cohort(Y), n_perm=500, cluster_forming_threshold=("t", 10.0)).clusters
+    assert table[["sign", "size_voxels"]].values.tolist() == [["-", 3], ["+", 2], ["+", 1]]
+    assert table["size_mm3"].tolist() == [81.0, 54.0, 27.0]
+    assert (table["peak_stat"] > 0).tolist() == [False, True, True]
+    assert table["peak_y"].tolist() == [0.0] * 3
+    assert table["peak_x"].iloc[2] == 18.0
+
+
+def test_correction_over_contrasts(as_cohort):
+    rng = np.random.default_rng(0)
+    design = pd.DataFrame({"x": rng.normal(size=10), "age": rng.normal(size=10), "intercept": 1.0})
+    cohort = cohort_of(as_cohort)
+    options = {"n_perm": 100, "cluster_forming_threshold": ("t", 1.5), "tfce": True}
+    both = permutation_test(cohort, design, {"x": "x", "age": "age"}, fwe_across_contrasts=True, **options)
+    for name, result in both.items():
+        for kind in ("voxel", "size", "mass", "tfce"):
+            joint, alone = result.maps[f"p_fwe_{kind}_contrasts"], result.maps[f"p_fwe_{kind}"]
+            assert (joint >= alone - 1e-12).all(), (name, kind)
+        z = [one.maps["z"] for one in both.values()]
+        assert result.h0["max_z_contrasts"][0] == pytest.approx(np.abs(z).max(), rel=1e-5)
+    # One null for all: the smallest p is that of the largest z of any contrast.
+    least = min((one.maps["p_fwe_voxel_contrasts"].min(), name) for name, one in both.items())
+    assert least[1] == max((np.abs(one.maps["z"]).max(), name) for name, one in both.items())[1]
+
+
+def test_the_provenance_determines_the_result(as_cohort):
+    design = pd.DataFrame({"x": np.arange(10.0), "intercept": 1.0})
+    cohort = cohort_of(as_cohort)
+    found = permutation_test(cohort, design, "x", n_perm=30, seed=7, cluster_forming_threshold=("t", 2.5)).provenance
+    assert json.loads(json.dumps(dict(found))) == dict(found)
+    expected = {
+        "contrast": {"name": "x", "weights": [[1.0, 0.0]]},
+        "statistic": "t",
+        "dof": 8,
+        "two_sided": True,
+        "cluster_forming_threshold": ["t", 2.5],
+        "n_perm": 30,
+        "n_shufflings": 31,
+        "exhaustive": False,
+        "errors": "ee",
+        "seed": 7,
+        "method": "freedman-lane",
+        "precision": "float32",
+        "n_subjects": 10,
+        "n_voxels": 40,
+        "subjects": cohort.subjects,
+        "cohort_fingerprint": cohort.fingerprint,
+        "design": {"columns": ["x", "intercept"], "rows": design.to_numpy().tolist()},
+    }
+    assert {name: found[name] for name in expected} == expected
+    assert found["cluster_forming_statistic"] == pytest.approx(2.5)
+    assert found["conventions"]["name"] == "numbaglm"
+
+
+def test_versions():
+    found = versions()
+    assert found["numpy"] == np.__version__
+    assert {"python", "numbaglm", "numba", "scipy", "dask", "zarr", "nibabel"} <= set(found)
+
+
+def test_nilearn_s_way_to_count_cluster_p_stays_off_0_and_1(as_cohort):
+    result = permutation_test(cohort_of(as_cohort), n_perm=50, cluster_forming_threshold=0.2, conventions="nilearn")
+    for kind in ("size", "mass"):
+        p = result.maps[f"p_fwe_{kind}"]
+        assert p.min() >= 1 / 50
+        assert p.max() <= 1 - 1 / 50
+        observed, null = result.clusters["size_voxels" if kind == "size" else kind], result.h0[f"max_{kind}"][1:]
+        expected = [np.clip(np.mean(null >= value * (1 - 1e-5)), 0.02, 0.98) for value in observed]
+        np.testing.assert_allclose(result.clusters[f"p_fwe_{kind}"], expected)
