@@ -169,9 +169,7 @@ def simulate_button_press(
         (part / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
         part.replace(target)
     except OSError as error:
-        raise OutputError(
-            f"Can't write the simulated cohort to {target}: {error.strerror or error}."
-        ) from error
+        raise OutputError(f"Can't write the simulated cohort to {target}: {error.strerror or error}.") from error
     finally:
         _remove(part)
     return cohort
@@ -257,9 +255,7 @@ def fetch_localizer(n_subjects: int = 16) -> LocalizerCohort:
             'The localizer comes through nilearn, which is missing. Run: pip install "numbaglm[nilearn]"'
         ) from error
     try:
-        bunch = fetchers.fetch_localizer_contrasts(
-            ["left vs right button press"], n_subjects=n_subjects, verbose=0
-        )
+        bunch = fetchers.fetch_localizer_contrasts(["left vs right button press"], n_subjects=n_subjects, verbose=0)
     except (OSError, ValueError) as error:  # requests' and urllib's errors, or a page that is not the index
         reason = type(error).__name__
     else:
@@ -267,8 +263,7 @@ def fetch_localizer(n_subjects: int = 16) -> LocalizerCohort:
         return LocalizerCohort(maps, tuple(f"sub-{path.parent.name}" for path in maps))
     # Raised out here so that no chain of urllib tracebacks hangs on it.
     raise NumbaglmError(
-        f"The localizer maps could not be downloaded ({reason}). Check the network, "
-        "or use simulate_button_press()."
+        f"The localizer maps could not be downloaded ({reason}). Check the network, or use simulate_button_press()."
     )
 
 

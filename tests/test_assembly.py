@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from numbaglm import permutation_test
 from numbaglm.assembly import versions
 from numbaglm.stats import pvalues
-from scipy import stats
 
 
 def cohort_of(as_cohort, n=10, n_voxels=40, seed=0):

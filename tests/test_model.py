@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
@@ -215,7 +216,12 @@ def test_exhaustive_p_are_those_over_the_whole_group(as_cohort, design, contrast
     two_sided = two_sided and len(C) == 1
     kind, threshold = ("t", 1.2345) if len(C) == 1 else ("f", 1.2345)
     result = permutation_test(
-        as_cohort(Y, mask), design, contrast, n_perm=1000, two_sided=two_sided, cluster_forming_threshold=(kind, threshold)
+        as_cohort(Y, mask),
+        design,
+        contrast,
+        n_perm=1000,
+        two_sided=two_sided,
+        cluster_forming_threshold=(kind, threshold),
     )
     statistics = shuffled_statistics(Y, design, C, *everything(n, errors))
     expected = correct(statistics, mask, two_sided=two_sided, threshold=threshold, tie=1e-8)
@@ -259,7 +265,8 @@ def test_thresholds_on_p_and_z_are_those_on_t(as_cohort, two_sided, threshold, e
     mask = holes(4)
     cohort = as_cohort(data(8, mask.sum(), 4), mask)
     one, other = (
-        permutation_test(cohort, n_perm=300, two_sided=two_sided, cluster_forming_threshold=t) for t in (threshold, expected)
+        permutation_test(cohort, n_perm=300, two_sided=two_sided, cluster_forming_threshold=t)
+        for t in (threshold, expected)
     )
     assert one.provenance["cluster_forming_statistic"] == pytest.approx(expected[1], rel=1e-6)
     np.testing.assert_array_equal(one.h0["max_size"], other.h0["max_size"])
@@ -393,7 +400,11 @@ BAD = {
         DesignError,
         r"rank deficient.*\['other'\]",
     ),
-    "no dof": ({"design_matrix": np.random.default_rng(0).normal(size=(8, 8)), "contrast": "x0"}, DesignError, "no degrees"),
+    "no dof": (
+        {"design_matrix": np.random.default_rng(0).normal(size=(8, 8)), "contrast": "x0"},
+        DesignError,
+        "no degrees",
+    ),
     "no such column": ({"design_matrix": table(8, 0), "contrast": "sex"}, ContrastError, "'sex'.*'group'"),
     "length": ({"design_matrix": table(8, 0), "contrast": [1, 0]}, ContrastError, "3 weights a row"),
     "zero": ({"design_matrix": table(8, 0), "contrast": [0, 0, 0]}, ContrastError, "all its weights are zero"),

@@ -1,8 +1,9 @@
 import subprocess
 import sys
 
-import numbaglm
 import pytest
+
+import numbaglm
 
 HEAVY = ("numba", "dask", "distributed", "zarr", "matplotlib", "nibabel", "pandas", "scipy", "numpy", "nilearn")
 

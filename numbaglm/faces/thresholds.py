@@ -153,8 +153,8 @@ def get_clusters_table(
     >>> import numpy as np, nibabel as nib, numbaglm as ng
     >>> z = np.zeros((9, 9, 9)); z[2:4, 2:4, 2:4] = 4; z[2, 2, 2] = 5
     >>> table = ng.get_clusters_table(nib.Nifti1Image(z, np.diag([2, 2, 2, 1])), 3.0)
-    >>> table.iloc[0].tolist()
-    [1, 4.0, 4.0, 4.0, 5.0, 64]
+    >>> table.astype(float).iloc[0].tolist()
+    [1.0, 4.0, 4.0, 4.0, 5.0, 64.0]
     """
     if not min_distance > 0:
         raise InputError(f"'min_distance' must be positive: got {min_distance!r}. Allowed: a distance in mm.")

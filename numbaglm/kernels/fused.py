@@ -270,6 +270,17 @@ def _grouped(weights: Floats, n_batch: int, n_rows: int) -> Floats:
 
 
 @kernel
+def _in_panels(tile: Floats, panels: Floats) -> None:
+    """A tile as (n_panels, n_subjects, width): read in order, since lines a page apart come one by one."""
+    width = panels.shape[2]
+    for s in range(tile.shape[0]):
+        for p in range(panels.shape[0]):
+            there, here = tile[s, p * width : (p + 1) * width], panels[p, s]
+            for j in range(width):
+                here[j] = there[j]
+
+
+@kernel
 def _pick(
     scores: Floats,
     two_sided: bool,
@@ -326,21 +337,20 @@ def permute_panels(
     n_tiles, n_subjects, n_columns = tiles.shape
     width = VECTORS * BYTES // tiles.itemsize
     packed = _grouped(weights, n_batch, n_rows)
-    panel = _aligned(n_subjects * width, tiles).reshape(n_subjects, width)
+    panels = _aligned(n_columns * n_subjects, tiles).reshape(n_columns // width, n_subjects, width)
     products = _aligned(n_rows * ROWS * width, tiles).reshape(n_rows, ROWS, width)
     flat = products.reshape(n_rows, ROWS * width)
     limits = np.empty(width, tiles.dtype)
     best = np.full((packed.shape[0], ROWS, width // VECTORS), -np.inf, tiles.dtype)
     n_picks = 0
     for t in range(n_tiles):
+        _in_panels(tiles[t], panels)
         for column in range(0, n_columns, width):
             start = t * n_columns + column
             n_there = min(width, n_voxels - start)
             if n_there <= 0:
                 break
-            for s in range(n_subjects):
-                for j in range(width):
-                    panel[s, j] = tiles[t, s, column + j]
+            panel = panels[column // width]
             _floats(reference[t, column : column + width], limits)
             tally = counts[t, column : column + width]
             for g in range(packed.shape[0]):

@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
 
-SHRINK = 0.8
-"""How many of the exceedances are left at the next threshold, where a fit fails."""
+COUNTED, REFINED, REJECTED = 0, 1, 2
+"""Where a p comes from: the counts, which say enough; the tail; the counts, because no fit of the tail passed."""
 
-FEWEST = 30
-"""Exceedances below which no fit is tried: the test of its goodness would pass anything."""
-
+_SHRINK = 0.8  # of the exceedances are left at the next threshold, where a fit fails
 _PRODUCTS = 16  # factors multiplied before a logarithm is taken: far from overflow, and a sixteenth of the logarithms
 
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
+Critical = tuple[Doubles, Doubles, Doubles]
 
 
 @kernel
@@ -191,7 +190,7 @@ def anderson_darling(excess: Doubles, n: int, theta: float, shape: float) -> flo
     for i in range(n):
         log_above = -np.log(1.0 - theta * excess[i]) / shape
         log_below = np.log(-np.expm1(min(log_above, -1e-15)))
-        # excess[i] is number n - i in ascending order
+        # excess[i] is number n - i of the ascending order that A^2 is defined on
         total += (2 * (n - i) - 1) * log_below + (2 * i + 1) * log_above
     return -n - total / n
 
@@ -205,3 +204,134 @@ def tail_beyond(x: float, n: int, theta: Doubles, mean: Doubles, weight: Doubles
         if left > 0.0:
             total += weight[j] * np.exp(-n * np.log1p(-np.log(left) / (n * mean[j])))
     return total
+
+
+@kernel
+def critical_value(shape: float, n: int, table: Critical) -> float:
+    """Critical value of A^2 for a fitted shape and n excesses; -1, which nothing passes, outside the table.
+
+    Parameters
+    ----------
+    table
+        Shapes (ascending), numbers of excesses (ascending), and critical values (shapes, numbers); linear in the
+        shape and in the logarithm of the number between them.
+    """
+    shapes, numbers, values = table
+    if not (shapes[0] <= shape <= shapes[-1] and numbers[0] <= n <= numbers[-1]):
+        return -1.0
+    i = min(np.searchsorted(shapes, shape, side="right"), shapes.shape[0] - 1) - 1
+    j = min(np.searchsorted(numbers, n, side="right"), numbers.shape[0] - 1) - 1
+    right = (shape - shapes[i]) / (shapes[i + 1] - shapes[i])
+    up = np.log(n / numbers[j]) / np.log(numbers[j + 1] / numbers[j])
+    low = (1.0 - right) * values[i, j] + right * values[i + 1, j]
+    high = (1.0 - right) * values[i, j + 1] + right * values[i + 1, j + 1]
+    return (1.0 - up) * low + up * high
+
+
+@kernel
+def fit_tail(
+    tail: Floats, table: Critical, excess: Doubles, theta: Doubles, mean: Doubles, weight: Doubles
+) -> tuple[int, float, float, float, float]:
+    """Fit the tail beyond the first threshold that leaves a good fit.
+
+    The threshold lies halfway between two values that differ: equal values are never parted.
+
+    Parameters
+    ----------
+    tail
+        (k,) largest values, descending; k - 1 of them exceed the first threshold.
+    table
+        See `critical_value`; its least number of excesses is the least that is tried.
+    excess
+        (k,) scratch.
+    theta, mean, weight
+        (m,), filled, see `fit_excesses`.
+
+    Returns
+    -------
+    Number of exceedances (0: no fit passed), threshold, weighted mean of theta, shape, A^2; of the last fit tried.
+    """
+    n = tail.shape[0] - 1
+    threshold, centre, shape, distance = np.nan, np.nan, np.nan, np.nan
+    while n >= table[1][0]:
+        while n > 0 and tail[n - 1] == tail[n]:
+            n -= 1
+        if n < table[1][0]:
+            break
+        threshold = 0.5 * (np.float64(tail[n - 1]) + np.float64(tail[n]))
+        for i in range(n):
+            excess[i] = tail[i] - threshold
+        centre, shape = fit_excesses(excess, n, theta, mean, weight)
+        distance = anderson_darling(excess, n, centre, shape)
+        if distance <= critical_value(shape, n, table):
+            return n, threshold, centre, shape, distance
+        n = int(n * _SHRINK)
+    return 0, threshold, centre, shape, distance
+
+
+@kernel
+def tail_p(
+    x: float, fit: tuple[int, float, float], n_random: int, theta: Doubles, mean: Doubles, weight: Doubles
+) -> float:
+    """Probability that a random shuffling reaches x, by the fitted tail; never 0.
+
+    Parameters
+    ----------
+    x
+        Above the threshold. Past the end of a tail that ends, x counts as the end.
+    fit
+        Number of exceedances, threshold, weighted mean of theta (`fit_tail`).
+    n_random
+        Shufflings that the tail is the top of.
+    """
+    n, threshold, centre = fit
+    excess = x - threshold
+    if centre > 0.0:
+        excess = min(excess, 1.0 / centre)
+    return (n + 1) / (n_random + 1) * tail_beyond(excess, n, theta, mean, weight)
+
+
+@kernel
+def refine_voxels(
+    observed: Doubles,
+    tails: Floats,
+    wanted: NDArray[np.bool_],
+    n_random: int,
+    table: Critical,
+    p: Doubles,
+    source: NDArray[np.uint8],
+) -> None:
+    """Refine the p of voxels by the tail of each.
+
+    Parameters
+    ----------
+    observed
+        (m,) observed values.
+    tails
+        (m, k) largest values of the random shufflings, descending.
+    wanted
+        (m,) which voxels to refine.
+    n_random, table
+        See `tail_p`, `critical_value`.
+    p, source
+        (m,), overwritten where refined; source (COUNTED at first) with REFINED or REJECTED.
+    """
+    k = tails.shape[1]
+    excess = np.empty(k)
+    m = grid_size(k - 1)
+    theta, mean, weight = np.empty(m), np.empty(m), np.empty(m)
+    for v in range(observed.shape[0]):
+        if not wanted[v]:
+            continue
+        n, threshold, centre, _, _ = fit_tail(tails[v], table, excess, theta, mean, weight)
+        if n == 0:
+            source[v] = REJECTED
+        elif observed[v] > threshold:
+            p[v] = tail_p(observed[v], (n, threshold, centre), n_random, theta, mean, weight)
+            source[v] = REFINED
+
+
+@kernel
+def grid_size(n: int) -> int:
+    """Values of theta for n excesses."""
+    return 20 + int(np.sqrt(n))

@@ -266,7 +266,8 @@ def _split_invariant(Z: Floats, orbits: NDArray[np.intp]) -> tuple[Floats, Float
     number, size = np.unique(orbits, return_inverse=True, return_counts=True)[1:]
     # Products with the orthonormal indicators of the orbits, which need not be written out.
     sums = np.stack([np.bincount(number, weights=column, minlength=size.size) for column in Z.T], axis=1)
-    _, cosines, rotation = np.linalg.svd(sums / np.sqrt(size)[:, None])
+    # Of the triangle alone: the full left basis would be (n_orbits, n_orbits).
+    _, cosines, rotation = np.linalg.svd(np.linalg.qr(sums / np.sqrt(size)[:, None], mode="r"))
     n_invariant = int(np.sum(cosines > 1 - 1e-10))
     rotated = Z @ rotation.T
     return np.ascontiguousarray(rotated[:, :n_invariant]), np.ascontiguousarray(rotated[:, n_invariant:])

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+
 from numbaglm.data.files import CONTENTS, UNKNOWN, check_free, whole_folder, write_readme
 from numbaglm.errors import InputError, OutputError, OutputExistsError
 
@@ -26,11 +27,15 @@ def test_a_folder_appears_when_everything_is_in_it(tmp_path):
 
 @pytest.mark.parametrize("error", [InputError, KeyboardInterrupt])
 def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path, error):
-    write(tmp_path / "old", "old")
-    for target in ("old", "new/deep/out"):
-        with pytest.raises(error), whole_folder(tmp_path / target, MARKER, overwrite=True) as part:
+    def fail(target):
+        with whole_folder(target, MARKER, overwrite=True) as part:
             (part / "half").write_text("half")
             raise error
+
+    write(tmp_path / "old", "old")
+    for target in ("old", "new/deep/out"):
+        with pytest.raises(error):
+            fail(tmp_path / target)
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert [path.name for path in (tmp_path / "old").iterdir()] == [MARKER]
 

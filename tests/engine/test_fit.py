@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+
 from numbaglm.engine import fit
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats.design import Contrast, Design

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from numbaglm.engine.plan import BATCH_ROWS, Size, make_plan
 from numbaglm.errors import InputError
 from numbaglm.kernels.shuffle import TILE
@@ -65,7 +66,9 @@ def test_a_larger_limit_never_reads_more_often():
 
 def test_too_small_a_limit_is_refused_with_what_is_needed():
     size = Size(10_000, 200_000, 1000, 2, 4, n_maps=0)
-    with pytest.raises(InputError, match="memory limit of 100 MB is too small: 10,000 subjects need at least") as caught:
+    with pytest.raises(
+        InputError, match="memory limit of 100 MB is too small: 10,000 subjects need at least"
+    ) as caught:
         make_plan(size, 10**8, 2)
     need = int(str(caught.value).split("at least ")[1].split(" MB")[0].replace(",", ""))
     assert make_plan(size, (need + 1) * 10**6, 2).memory <= (need + 1) * 10**6

@@ -4,10 +4,11 @@ import threading
 import time
 
 import pytest
+from threadpoolctl import threadpool_info
+
 from numbaglm.engine import schedule
 from numbaglm.engine.schedule import active_client, memory_limit, n_cores, run_tasks
 from numbaglm.errors import InputError
-from threadpoolctl import threadpool_info
 
 
 def square(number):

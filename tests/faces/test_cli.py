@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+
 from numbaglm.data.files import UNKNOWN
 from numbaglm.errors import InputError
 from numbaglm.faces.cli import commands
@@ -246,7 +247,7 @@ BAD = {
         "Invalid value for '--cluster-forming-threshold': got '3.1'",
     ),
     "a mask beside a cohort": (["fit", "COHORT", "--mask", "mask.nii.gz"], "A cohort has its own mask"),
-    "a scheduler that is not there": (
+    "a limit that is no size": (
         ["permute", "COHORT", "--memory-limit", "much"],
         "Invalid value for '--memory-limit': got 'much'",
     ),

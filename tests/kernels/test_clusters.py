@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from numbaglm.data.geometry import Geometry
 from numbaglm.kernels import clusters
 from reference.clusters import label, largest

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.shuffle import TILE
 from reference.shuffle import reduce, scores
@@ -165,7 +166,9 @@ def test_equal_voxels_and_voxels_without_variance():
     basis, E, index, sign = case(n_voxels=4)
     E[:] = E[:, :1]
     E[:, 3] = 0.0
-    counts, best, _, maps = permute(basis, E, index, sign, reference=np.abs(scores(basis, E, index[:1], sign[:1], 1, True)[0]))
+    counts, best, _, maps = permute(
+        basis, E, index, sign, reference=np.abs(scores(basis, E, index[:1], sign[:1], 1, True)[0])
+    )
     assert counts[0] == counts[1] == counts[2]
     assert counts[3] == 3  # 0 is reached by every shuffling
     np.testing.assert_array_equal(best, np.abs(maps[:, 0]))

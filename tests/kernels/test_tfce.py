@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+
 from numbaglm.data.geometry import Geometry
 from numbaglm.kernels.neighbours import new_volume
 from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_map, tfce_max
-
 from reference.tfce import tfce
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "c1_onesample_n8"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-from reference import clusters, glm
 from scipy import linalg
+
+from reference import clusters, glm
 
 
 def shuffled_statistics(Y, M, C, index, sign):

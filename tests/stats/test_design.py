@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from numbaglm.errors import ContrastError, DesignError
 from numbaglm.stats.design import Contrast, Design, orthonormal, parse_contrasts, partition, tested_regressors
 from reference.glm import statistic

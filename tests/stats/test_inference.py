@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from numbaglm.errors import DesignError, InputError
 from numbaglm.stats.conventions import CONVENTIONS, Conventions
 from numbaglm.stats.design import Contrast, Design
@@ -12,7 +14,6 @@ from numbaglm.stats.methods import METHODS
 from numbaglm.stats.scales import Correlation, Share
 from reference.glm import statistic
 from reference.shuffle import scores
-from scipy import stats
 
 BLOCKS = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
 
@@ -57,7 +58,12 @@ def test_nuisance_that_shuffling_leaves_as_it_is_costs_nothing(columns, errors, 
     assert hypothesis.nuisance.shape == (len(columns) - 1, 9)
     # What is left out has no product with shuffled residuals.
     plan = plan_shufflings(
-        9, 50, 0, design_rows=hypothesis.design.matrix[:, :1], errors=errors, blocks=None if orbits is not BLOCKS else BLOCKS + 1
+        9,
+        50,
+        0,
+        design_rows=hypothesis.design.matrix[:, :1],
+        errors=errors,
+        blocks=None if orbits is not BLOCKS else BLOCKS + 1,
     )
     index, sign = plan.draw(0, 51)
     E = np.random.default_rng(1).normal(size=(9, 4))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numbaglm.stats import pvalues
 from scipy import integrate, special, stats
+
+from numbaglm.stats import pvalues
 
 SMALL_NUMBERS = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
 
