@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
-from numbaglm.engine.run import RunResult
+from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.voxels import Spec
 from numbaglm.observed_clusters import MAP_TOLERANCE, ObservedClusters
 from numbaglm.results import CLUSTER_COLUMNS, PermutationResult

@@ -16,8 +16,9 @@ from numbaglm.assembly import assemble
 from numbaglm.cohort import Cohort
 from numbaglm.data.tables import read_table
 from numbaglm.engine import schedule
+from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.plan import Size, make_plan
-from numbaglm.engine.run import RunResult, run_test
+from numbaglm.engine.run import run_test
 from numbaglm.engine.voxels import Spec
 from numbaglm.errors import InputError, invalid
 from numbaglm.results import PermutationResult
@@ -107,8 +108,9 @@ def permutation_test(
         Labels (n_subjects,) of blocks within which ("within"), as wholes ("whole"), or both ("both") subjects
         are shuffled; or a multi-level tree (n_subjects, n_levels).
     variance_groups
-        Labels (n_subjects,) of groups with variances of their own, or "auto" for the exchangeability blocks: the statistic is then Aspin-Welch's v, or G
-        for F contrasts, and its null that of the z of the same p (degrees of freedom differ between voxels).
+        Labels (n_subjects,) of groups with variances of their own, or "auto" for the exchangeability blocks: the
+        statistic is then Aspin-Welch's v, or G for F contrasts, and its null that of the z of the same p (degrees of
+        freedom differ between voxels).
     variance_smoothing_fwhm
         Width in mm of a Gaussian that smooths the variances of each shuffling, inside the mask: the statistic is then
         pseudo-t (in ``maps["t"]``), for small samples. z, parametric p and a threshold given as p take it for t.
@@ -269,8 +271,8 @@ def _pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
         raise InputError(invalid("variance_smoothing_fwhm", fwhm, "a width in mm above 0, or None"))
     if not hypothesis.is_t or hypothesis.groups is not None or hypothesis.method.name != "freedman-lane":
         raise InputError(
-            f"variance_smoothing_fwhm={fwhm} makes a pseudo-t: it goes with t contrasts, the method 'freedman-lane' and "
-            "no variance groups."
+            f"variance_smoothing_fwhm={fwhm} makes a pseudo-t: it goes with t contrasts, the method "
+            "'freedman-lane' and no variance groups."
         )
     return replace(hypothesis, scale=Pseudo(hypothesis.design.dof))
 

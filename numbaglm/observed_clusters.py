@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.engine.maps import ClusterTask
-from numbaglm.engine.run import RunResult
+from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.voxels import Spec
 from numbaglm.results import CLUSTER_COLUMNS
 from numbaglm.stats import pvalues

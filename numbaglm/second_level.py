@@ -51,11 +51,11 @@ class SecondLevelModel:
         The confounds that `fit` was given.
     cohort_
         The maps as a `Cohort`. A table with several map names is read name by name, when `compute_contrast`
-        first asks for one; then this and the next two belong to the latest.
+        first asks for one; then this and what follows belong to the latest.
     masker_
         A `Masker`: ``mask_img_``, ``transform``, ``inverse_transform``; not a nilearn object.
-    n_elements_
-        Number of voxels.
+    mask_img_, n_elements_
+        The voxels that are analysed, as an image, and their number.
 
     Notes
     -----
@@ -179,6 +179,7 @@ class SecondLevelModel:
             )
         self.cohort_ = self._cohorts[first_level_contrast]
         self.masker_ = Masker(self.cohort_.geometry, self.cohort_.store.smoothing_fwhm)
+        self.mask_img_ = self.masker_.mask_img_
         self.n_elements_ = self.cohort_.n_voxels
         return self.cohort_
 

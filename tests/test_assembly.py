@@ -50,7 +50,7 @@ def test_voxels_without_a_cluster_have_p_1(as_cohort):
 
 
 def test_clusters_of_each_sign_apart(as_cohort):
-    Y = np.random.default_rng(0).normal(0, 0.1, size=(8, 7)) + [3, 3, -3, -3, -3, 0, 3]
+    Y = np.random.default_rng(0).normal([3, 3, -3, -3, -3, 0, 3], 0.1, size=(8, 7))
     table = permutation_test(as_cohort(Y), n_perm=500, cluster_forming_threshold=("t", 10.0)).clusters
     assert table[["sign", "size_voxels"]].values.tolist() == [["-", 3], ["+", 2], ["+", 1]]
     assert table["size_mm3"].tolist() == [81.0, 54.0, 27.0]

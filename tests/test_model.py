@@ -388,7 +388,7 @@ def test_designs_may_be_files(tmp_path, as_cohort):
     cohort = as_cohort(data(8, 12, 0))
     from_file = permutation_test(cohort, tmp_path / "design.tsv", "group", n_perm=30)
     np.testing.assert_allclose(from_file.h0["max_t"], permutation_test(cohort, design, "group", n_perm=30).h0["max_t"])
-    with pytest.raises(MissingFileError, match="nowhere.tsv"):
+    with pytest.raises(MissingFileError, match=r"nowhere\.tsv"):
         permutation_test(cohort, tmp_path / "nowhere.tsv", "group")
 
 
@@ -470,7 +470,7 @@ def test_masks_that_leave_nothing():
     values = volumes(4)
     with pytest.raises(MaskError):
         permutation_test([image(v) for v in values], mask=image(np.zeros(values.shape[1:], np.uint8)))
-    with pytest.raises(MaskError, match="No voxel is left.*NaN"):
+    with pytest.raises(MaskError, match=r"No voxel is left.*NaN"):
         permutation_test([image(np.full_like(v, np.nan)) for v in values])
     with pytest.raises(MaskError, match="same value in every map"):
         permutation_test([image(np.full_like(v, 3.0)) for v in values])

@@ -116,7 +116,8 @@ def test_logp_maps(result):
 def test_the_parts_fit_together(result):
     n = result.provenance["n_shufflings"]
     assert (n, result.provenance["n_perm"], result.provenance["seed"]) == (100, 99, 3)
-    assert {name: null.shape for name, null in result.h0.items()} == dict.fromkeys(("max_t", "max_size", "max_mass", "max_tfce"), (n,))
+    nulls = ("max_t", "max_size", "max_mass", "max_tfce")
+    assert {name: null.shape for name, null in result.h0.items()} == dict.fromkeys(nulls, (n,))
     maps, clusters = result.maps, result.clusters
     assert result.h0["max_t"][0] == np.abs(maps["t"]).max()
     assert result.h0["max_tfce"][0] == pytest.approx(np.abs(maps["tfce"]).max(), rel=1e-5)
@@ -226,7 +227,7 @@ def test_a_disk_that_fills_leaves_what_was_there(tmp_path, monkeypatch, result, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full)
-    with pytest.raises(OutputError, match="(?s)out.*No space left"):
+    with pytest.raises(OutputError, match=r"(?s)out.*No space left"):
         result.save(tmp_path / "out", overwrite=overwrite)
     assert [p.name for p in tmp_path.iterdir()] == (["out"] if overwrite else [])
     if overwrite:

@@ -121,6 +121,7 @@ def test_attributes():
     model = ng.SecondLevelModel(smoothing_fwhm=4.0).fit(images(), design_matrix=design())
     mask = model.masker_.mask_img_.get_fdata() > 0
     assert model.n_elements_ == mask.sum() == model.cohort_.n_voxels
+    assert_array_equal(model.mask_img_.get_fdata(), mask)
     assert list(model.design_matrix_["age"]) == list(AGE - AGE.mean())
     vector = np.arange(model.n_elements_, dtype=float)
     assert_array_equal(model.masker_.inverse_transform(vector).get_fdata()[mask], vector)

@@ -64,8 +64,8 @@ def make_plan(size: Size, memory_limit: int, n_workers: int) -> Plan:
     Parameters
     ----------
     size
-        Of the data, the shufflings and the statistic; ``n_maps`` whole maps of each shuffling are kept for a while (1 for
-        TFCE, 2 for pseudo-t).
+        Of the data, the shufflings and the statistic; ``n_maps`` whole maps of each shuffling are kept for a
+        while (1 for TFCE, 2 for pseudo-t).
     memory_limit
         Bytes that this run may take.
     n_workers

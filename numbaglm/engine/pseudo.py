@@ -21,6 +21,7 @@ from numbaglm.data.smoothing import FWHM_PER_SIGMA
 from numbaglm.data.store import CohortStore
 from numbaglm.engine.maps import ClusterTask, TfceTask
 from numbaglm.engine.plan import Plan
+from numbaglm.engine.schedule import checkpoint
 from numbaglm.engine.voxels import Block, Picks, Spec, prepare_block
 from numbaglm.kernels.shuffle import TILE
 
@@ -44,6 +45,7 @@ def fill_block(
     n_rows, dof = spec.n_rows, spec.hypothesis.design.dof
     weights = np.zeros((plan.batch * n_rows, block.tiles.shape[1]))
     for i in range(first, last, plan.batch):
+        checkpoint()
         index, sign = spec.shufflings.draw(i, min(i + plan.batch, last))
         spec.hypothesis.weights(index, sign, weights)
         rows = slice(i - first, i - first + len(index))
@@ -108,10 +110,10 @@ class PseudoTask:
 
     def score(self, effect: Floats, variance: Floats) -> NDArray[np.float64]:
         """Pseudo-t (n_voxels,) of an effect and its residual variance."""
-        volume = self.geometry.unmask(np.asarray(variance, dtype=np.float64))
-        smoothed = gaussian_filter(volume, self.sigma, mode="constant")[self.geometry.mask] / self.weight
-        error = np.sqrt(smoothed)
-        return np.divide(effect, error, out=np.zeros(effect.shape), where=error > 0)
+        volume = np.asarray(self.geometry.unmask(variance), dtype=np.float64)
+        smoothed = gaussian_filter(volume, self.sigma, mode="constant")[self.geometry.mask]
+        error = np.sqrt(smoothed / self.weight)
+        return np.asarray(np.divide(effect, error, out=np.zeros(effect.shape), where=error > 0))
 
     def picks(self, score: NDArray[np.float64]) -> Picks:
         """Voxels of one map that reach the cluster-forming threshold."""

@@ -32,9 +32,11 @@ class _Nulls:
         """Take in what map scope returned of a span."""
         self.counts += one.counts
         self.score.append(one.maxima)
-        for mine, new in ((self.size, one.size), (self.mass, one.mass), (self.tfce, one.tfce)):
-            if new is not None:
-                mine.append(new)
+        if one.size is not None and one.mass is not None:
+            self.size.append(one.size)
+            self.mass.append(one.mass)
+        if one.tfce is not None:
+            self.tfce.append(one.tfce)
 
 
 def run_test(

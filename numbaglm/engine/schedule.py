@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import queue
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -39,18 +42,52 @@ def memory_limit(limit: int | str | None, share: float) -> int:
 
 def active_client(client: Any | None) -> Any | None:
     """The client given, or the `distributed` client that is active, or None for threads."""
-    if client is not None:
+    if client is not None or "distributed" not in sys.modules:  # who has a client has loaded it
         return client
-    from dask.base import get_scheduler
+    from distributed import default_client
 
     try:
-        from distributed import default_client
-    except ImportError:  # pragma: no cover - distributed comes with our dependencies
-        return None
-    try:
-        return default_client() if get_scheduler() is not None else None
+        return default_client()
     except ValueError:
         return None
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Any]:
+    """Connect to a running Dask scheduler, for the length of a with block.
+
+    Raises
+    ------
+    InputError
+        Nothing answers at the address within 10 seconds, or it is no address.
+    """
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        fix = "Start one with 'dask scheduler', and workers with 'dask worker ADDRESS'."
+        raise InputError(
+            invalid("scheduler", address, f"the address of a running Dask scheduler ({error})", fix)
+        ) from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def checkpoint() -> None:
+    """Give up this task if its run has ended: long tasks call it between steps."""
+    stop = getattr(_task, "stop", None)
+    if stop is not None and stop.is_set():
+        raise _Stopped
+
+
+class _Stopped(BaseException):
+    """The run that a task belongs to has ended, by an error or by the user."""
+
+
+_task = threading.local()
 
 
 def run_tasks(
@@ -111,11 +148,7 @@ Runner = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[tupl
 
 def _on_threads(n_workers: int | None) -> Runner:
     def run(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-        import queue
-        import threading
-
         from dask.base import compute
-        from dask.callbacks import Callback
         from dask.delayed import delayed
 
         done: queue.SimpleQueue[tuple[int, Any] | BaseException | None] = queue.SimpleQueue()
@@ -124,8 +157,11 @@ def _on_threads(n_workers: int | None) -> Runner:
         def one(index: int) -> None:
             if stop.is_set():
                 return
+            _task.stop = stop
             try:
                 done.put((index, function(*arguments[index])))
+            except _Stopped:
+                return
             except BaseException as error:  # told to the caller, once the tasks beside it have ended
                 stop.set()
                 done.put(error)
@@ -133,8 +169,7 @@ def _on_threads(n_workers: int | None) -> Runner:
         def drive() -> None:
             try:
                 tasks = [delayed(one, pure=False)(index) for index in range(len(arguments))]
-                with Callback():
-                    compute(*tasks, scheduler="threads", num_workers=n_workers or n_cores())
+                compute(*tasks, scheduler="threads", num_workers=n_workers or n_cores())
             except BaseException as error:
                 done.put(error)
             else:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.store import CohortStore
 from numbaglm.engine.plan import Plan
+from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats.conventions import Conventions
@@ -157,6 +158,7 @@ def permute_block(
     passage = _Passage(block, spec, plan, scratch is not None)
     maxima, parts = [], []
     for i in range(first, last, plan.batch):
+        checkpoint()
         index, sign = spec.shufflings.draw(i, min(i + plan.batch, last))
         # Residuals of the whole model, left as they are, say nothing of what was observed.
         apart = i == 0 and spec.hypothesis.method.data == "full residuals"

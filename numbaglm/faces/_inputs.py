@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.tables import labels_are_known, match_covariates, read_table
+from numbaglm.engine.schedule import connect
 from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
 from numbaglm.model import as_cohort
 from numbaglm.stats.formula import design_from_formula
@@ -193,24 +193,6 @@ def parse_threshold(text: str) -> float | tuple[str, float] | None:
     return (kind, number) if kind in ("t", "z", "f") else number
 
 
-@contextmanager
-def connected(address: str | None) -> Iterator[Any]:
-    """Connect to a Dask scheduler; None for the threads of this process."""
-    if address is None:
-        yield None
-        return
-    # By name: the import contract keeps Dask in engine/schedule.py.
-    distributed = importlib.import_module("distributed")
-    try:
-        client = distributed.Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            invalid(
-                "scheduler",
-                address,
-                "the address of a Dask scheduler that runs",
-                "Start one: dask scheduler.",
-            )
-        ) from error
-    with client:
-        yield client
+def connected(address: str | None) -> AbstractContextManager[Any]:
+    """Connection to a Dask scheduler; None for the threads of this process."""
+    return nullcontext() if address is None else connect(address)

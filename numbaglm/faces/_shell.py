@@ -29,6 +29,7 @@ Command = Callable[..., Any]
 _TYPED = {
     "Cohort.create(path, maps)": "numbaglm convert",
     "Cohort.create": "numbaglm convert",
+    "use simulate_button_press()": "leave --localizer out",
     "subjects=": "a table of maps (subject_label, effects_map_path)",
     "a DataFrame or the path of a": "the path of a",
 }

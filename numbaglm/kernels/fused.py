@@ -364,8 +364,11 @@ def permute_panels(
                     n_picks = _pick(products[0], two_sided, threshold, rows, place, picks, n_picks)
                 if maps.shape[1]:
                     for r in range(min(ROWS, n_batch - g * ROWS)):
+                        kept, score = maps[g * ROWS + r, start : start + n_there], products[0, r]
                         for j in range(n_there):
-                            maps[g * ROWS + r, start + j] = products[0, r, j]
+                            kept[j] = score[j]
     for b in range(n_batch):
-        peaks[b] = best[b // ROWS, b % ROWS].max()
+        peaks[b] = -np.inf
+        for lane in range(best.shape[2]):
+            peaks[b] = max(peaks[b], best[b // ROWS, b % ROWS, lane])
     return n_picks

@@ -224,7 +224,6 @@ def scan_tile(
     return n_picks
 
 
-@kernel
 def permute_batch(
     weights: Floats,
     tiles: Floats,
@@ -248,29 +247,50 @@ def permute_batch(
         (n_tiles, n_subjects, TILE) residuals of unit length. Past the last voxel the last tile repeats it.
     design
         (n_batch, n_rows, n_interest, n_voxels, is_t), see `tile_scores`.
-    two_sided, threshold, best, picks, maps
+    two_sided, threshold, best, maps
         See `scan_tile`.
+    picks
+        See `scan_tile`; voxels increase within a shuffling, and nothing more is said of their order.
     reference, counts
         (n_tiles, TILE), see `scan_tile`.
     scratch
-        (n_rows * height, TILE) of the weights' dtype and (TILE,) int32.
+        (n_rows * height, TILE) of the weights' dtype and (TILE,) int32; only touched past `FUSED_SUBJECTS`.
 
     Returns
     -------
     How many were picked.
     """
-    n_batch, n_rows, n_interest, n_voxels, is_t = design
-    if tiles.shape[1] <= FUSED_SUBJECTS:
-        limit, peaks = np.empty(1, tiles.dtype), np.empty(n_batch, tiles.dtype)
-        limit.view(reference.dtype)[0] = threshold
-        n_picks = permute_panels(
-            weights, tiles, design, two_sided, reference, limit, counts, peaks, picks, maps
+    if tiles.shape[1] > FUSED_SUBJECTS:
+        return permute_tiles(
+            weights, tiles, design, two_sided, reference, threshold, counts, best, picks, maps, scratch
         )
-        keys = np.empty(n_batch, best.dtype)
-        order_keys(peaks, two_sided, keys)
-        for b in range(n_batch):
-            best[b] = max(best[b], keys[b])
-        return n_picks
+    limit = np.array([threshold], reference.dtype).view(tiles.dtype)
+    peaks = np.empty(design[0], tiles.dtype)
+    n_picks = permute_panels(
+        weights, tiles, design, two_sided, reference, limit, counts, peaks, picks, maps
+    )
+    keys = np.empty(design[0], best.dtype)
+    order_keys(peaks, two_sided, keys)
+    np.maximum(best, keys, out=best)
+    return n_picks
+
+
+@kernel
+def permute_tiles(
+    weights: Floats,
+    tiles: Floats,
+    design: tuple[int, int, int, int, bool],
+    two_sided: bool,
+    reference: Integers,
+    threshold: int,
+    counts: NDArray[np.int32],
+    best: Integers,
+    picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
+    maps: Floats,
+    scratch: tuple[Floats, NDArray[np.int32]],
+) -> int:
+    """As `permute_batch`, a tile at a time: BLAS multiplies, a pass over the scores follows."""
+    n_batch, n_rows, n_interest, n_voxels, is_t = design
     scores, found = scratch
     n_picks = 0
     for t in range(tiles.shape[0]):

@@ -56,7 +56,8 @@ def select_largest(values: Floats, n: int, k: int) -> float:
             left = i
         else:
             break
-    return values[k - 1]
+    least: float = values[k - 1]
+    return least
 
 
 @kernel
@@ -225,7 +226,8 @@ def critical_value(shape: float, n: int, table: Critical) -> float:
     up = np.log(n / numbers[j]) / np.log(numbers[j + 1] / numbers[j])
     low = (1.0 - right) * values[i, j] + right * values[i + 1, j]
     high = (1.0 - right) * values[i, j + 1] + right * values[i + 1, j + 1]
-    return (1.0 - up) * low + up * high
+    value: float = (1.0 - up) * low + up * high
+    return value
 
 
 @kernel

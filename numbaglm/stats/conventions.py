@@ -74,7 +74,9 @@ class Conventions:
         allowed = [one.name for one in fields(cls) if one.name != "name"]
         unknown = sorted(set(overrides) - set(allowed))
         if unknown:
-            raise InputError(f"Unknown option(s) {unknown}. Beside its own parameters the call takes those of conventions: {allowed}.")
+            raise InputError(
+                f"Unknown option(s) {unknown}. Beside its own parameters the call takes those of conventions: {allowed}."
+            )
         record = replace(conventions, **{key: value for key, value in overrides.items() if value is not None})
         record._check()
         return record

@@ -18,7 +18,8 @@ Floats = NDArray[np.float64]
 def residual_sd(length: Floats, share: Floats, dof: float) -> Floats:
     """Residual standard deviation sigma of the full model, from what a permutation test holds already.
 
-    sigma^2 = |R_Z y|^2 (1 - share) / dof, share being what the tested effect takes of the residuals R_Z y on the nuisance.
+    sigma^2 = |R_Z y|^2 (1 - share) / dof, share being what the tested effect takes of R_Z y, the residuals on the
+    nuisance.
 
     Parameters
     ----------
@@ -72,8 +73,8 @@ def swing(M: NDArray[np.floating], c: NDArray[np.floating]) -> float:
     What a contrast stands for depends on how the design is coded: with groups coded 1 and -1 it is half their
     difference, with 1 and 0 all of it. Contrast times swing is the difference itself in either case.
 
-    PALM takes the extremes of M Q c / (c' Q c), Q = (M' M)^+, which is the same without nuisance; with a covariate beside
-    two groups it mixes the covariate in, and the d of two groups is no longer their difference.
+    PALM takes the extremes of M Q c / (c' Q c), Q = (M' M)^+, which is the same without nuisance; with a covariate
+    beside two groups it mixes the covariate in, and the d of two groups is no longer their difference.
 
     Parameters
     ----------
@@ -94,8 +95,8 @@ def swing(M: NDArray[np.floating], c: NDArray[np.floating]) -> float:
 def cohens_d(effect: Floats, sigma: Floats, swing: float = 1.0) -> Floats:
     """Cohen's d of a contrast: what it stands for in units of the residual standard deviation, swing c' beta / sigma.
 
-    One sample: mean / SD. Two samples: difference of means / pooled SD. With covariates: the same, adjusted. Paired (with
-    subject means as nuisance): mean difference / SD within subjects. A continuous regressor: between its lowest
+    One sample: mean / SD. Two samples: difference of means / pooled SD. With covariates: the same, adjusted. Paired
+    (with subject means as nuisance): mean difference / SD within subjects. A continuous regressor: between its lowest
     and highest value. 0 where sigma is 0.
 
     With variance groups sigma is pooled over them, as in PALM.
@@ -139,8 +140,8 @@ def hedges_g(d: Floats, dof: float) -> Floats:
 def partial_r2(statistic: Floats, dof: float, n_rows: int | None = None) -> Floats:
     """Partial R^2: the share of variance that the tested effect takes of what the nuisance leaves.
 
-    t: t^2 / (t^2 + dof). F with s rows: s F / (s F + dof). It equals the square of a permutation test's score for t, and
-    its score for F.
+    t: t^2 / (t^2 + dof). F with s rows: s F / (s F + dof). It equals the square of a permutation test's score for t,
+    and its score for F.
 
     Parameters
     ----------

@@ -280,8 +280,8 @@ def plan_shufflings(
 def _all_permutations(row_class: tuple[int, ...], n_distinct: int) -> NDArray[np.int32]:
     """Every distinct permutation (n_distinct, n_subjects) of free subjects, the identity first.
 
-    With nuisance it matters which of the subjects with equal rows of X goes where, and any choice is as good as another:
-    this is PALM's, so that its p are ours.
+    With nuisance it matters which of the subjects with equal rows of X goes where, and any choice is as good as
+    another: this is PALM's, so that its p are ours.
     """
     classes = np.array(row_class, np.int32)
     order = np.argsort(classes, kind="stable").astype(np.int32)

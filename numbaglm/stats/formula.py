@@ -40,7 +40,7 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
 
     allowed = f"The table has the columns {[str(column) for column in table.columns]}."
     if "~" in formula and formula.split("~")[0].strip():
-        raise DesignError(f"The formula {formula!r} has a left side, but the maps are what is modelled: begin with '~'.")
+        raise DesignError(f"The formula {formula!r} has a left side, but the maps are modelled: begin with '~'.")
     try:
         matrix = formulaic.model_matrix(formula, table.reset_index(drop=True), na_action="raise")
     except Exception as error:  # formulaic raises what its parser, the columns and pandas raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +49,11 @@ def bonferroni(p: Floats) -> Floats:
 
 def fdr(p: Floats) -> Floats:
     """Adjusted p of Benjamini and Hochberg (1995): the least false discovery rate at which each is found."""
-    return np.asarray(stats.false_discovery_control(p, method="bh"), dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    scaled = np.asarray(p, dtype=np.float64)[order] * p.size / np.arange(1, p.size + 1)
+    adjusted = np.empty(p.size)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return adjusted
 
 
 def fdr_bky(p: Floats) -> Floats:
@@ -126,4 +130,7 @@ def statistic_threshold(kind: str, value: float, dof: float, n_rows: int | None,
     if kind in ("t", "f"):
         return float(value)
     p = float(special.ndtr(-value)) if kind == "z" else (value / 2 if two_sided else value)
-    return float(stats.t.isf(p, dof) if n_rows is None else stats.f.isf(p, n_rows, dof))
+    if n_rows is None:
+        return float(-special.stdtrit(dof, p))
+    share = special.betaincinv(dof / 2, n_rows / 2, p)  # 1 / (1 + n_rows F / dof) has this distribution
+    return float((1 / share - 1) * dof / n_rows)

@@ -36,8 +36,8 @@ REFINE_BELOW = 0.1
 WATCH_BELOW = 0.25
 """Parametric p of the voxels whose tails are worth keeping: far above where refinement begins."""
 
-TAIL_SHARE, MOST_EXCEEDANCES = 0.1, 250
-"""The first threshold: the top tenth, but no more exceedances than this.
+TAIL_SHARE, FEW_EXCEEDANCES, MOST_EXCEEDANCES = 0.1, 50, 250
+"""The first threshold: the top tenth, or the top 50 if that is more (up to a quarter); at most the top 250.
 
 Winkler et al. begin with the top quarter. With symmetric nulls that reaches into the body of the distribution, where no
 test on some hundred exceedances notices, and p of 1e-5 come out two to ten times too small on average.
@@ -58,15 +58,15 @@ _CRITICAL = np.array(
         [0.762, 0.773, 0.785, 0.782],
     ]
 )
-# A^2 that 5 % of samples from a generalised Pareto distribution exceed once it is fitted as we fit it, by shape and number
-# of excesses. Choulakian and Stephens (2001), Technometrics 43, tabulate it for maximum likelihood; these are from
-# 50,000 samples a cell (`critical_values` in tests/reference/tails.py). Never extrapolated: outside, a fit fails.
+# A^2 that 5 % of samples from a generalised Pareto distribution exceed once it is fitted as we fit it, by shape and
+# number of excesses. Choulakian and Stephens (2001), Technometrics 43, tabulate it for maximum likelihood; these are
+# from 50,000 samples a cell (`critical_values` in tests/reference/tails.py). Never extrapolated: outside, a fit fails.
 TABLE = (_SHAPES, _NUMBERS, _CRITICAL)
 
-_SKEWNESS = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.25])
-_GAMMA_CRITICAL = np.array([0.115, 0.105, 0.112, 0.125, 0.141, 0.178])
-# W^2 (Cramer and von Mises) that 5 % of samples of 100 from a gamma distribution exceed, fitted by moments, by skewness.
-# Larger samples have equal values up to a skewness of 0.75, larger ones above (0.17 and 0.23 for 1000).
+_SKEWNESS = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5])
+_GAMMA_CRITICAL = np.array([0.12, 0.10, 0.11, 0.139, 0.172, 0.182, 0.188])
+# W^2 (Cramer and von Mises) that 5 % of samples from a gamma distribution exceed, fitted by moments, by the skewness
+# that was fitted: from samples of all skewnesses up to 2, of 100 values; of 300 and 1000 they are larger above 1.
 _FEWEST_FOR_GAMMA = 100
 
 
@@ -119,7 +119,7 @@ class GammaFit:
 def tail_length(n_random: int) -> int:
     """How many of the largest values of n_random shufflings a Pareto fit needs; 0 if there are too few for any."""
     fewest = int(_NUMBERS[0])
-    n_exceedances = min(max(int(TAIL_SHARE * n_random), fewest), n_random // 4, MOST_EXCEEDANCES)
+    n_exceedances = min(max(int(TAIL_SHARE * n_random), FEW_EXCEEDANCES), n_random // 4, MOST_EXCEEDANCES)
     return n_exceedances + 1 if n_exceedances >= fewest else 0
 
 
@@ -223,9 +223,9 @@ def gamma_p(
 ) -> tuple[Floats, NDArray[np.uint8], GammaFit]:
     """p of observed values from one null, refined by a gamma distribution of its mean, variance and skewness.
 
-    It suits maxima of a statistic over a map with some hundred shufflings. With thousands the test notices
-    that a gamma is not what maxima follow, and p stay counted: there `pareto_p` is the better choice. Nulls with many ties
-    or with a skewness above 1.25 (extents, masses) don't pass either.
+    It suits maxima of a statistic over a map with some hundred shufflings. With thousands the test notices that a gamma
+    is not what maxima follow, and p stay counted: there `pareto_p` is the better choice. Nulls with many ties or with
+    a skewness above 1.5 (extents, masses) don't pass either.
 
     Parameters
     ----------
@@ -252,9 +252,9 @@ def gamma_p_voxels(
 ) -> Floats:
     """Upper tail of gamma (Pearson type III) distributions with given moments; never 0.
 
-    Nothing is known here but moments, so nothing tests the fit: with a normal tail (skewness 0) p is good to a factor of
-    2 or so down to 1e-3, and heavier or lighter tails are missed beyond. A negative skewness would put an end to
-    the upper tail, and counts as 0: p is then larger than it need be.
+    Nothing is known here but moments, so nothing tests the fit: a null of skewness 0 is taken for normal, however heavy
+    its tail. A negative skewness would put an end to the upper tail, and counts as 0: p is then larger than it
+    need be.
 
     Parameters
     ----------
@@ -271,9 +271,7 @@ def gamma_p_voxels(
     return np.maximum(_pearson3_sf(z, np.asarray(skewness, dtype=np.float64)), LEAST)
 
 
-def clopper_pearson(
-    n_reached: NDArray[np.integer], n_shufflings: int, level: float = 0.95
-) -> tuple[Floats, Floats]:
+def clopper_pearson(n_reached: NDArray[np.integer], n_shufflings: int, level: float = 0.95) -> tuple[Floats, Floats]:
     """Interval of the p that endless shuffling would give, from the b of N random shufflings that reach the observed.
 
     b and N leave the observed shuffling out, which reaches itself by construction: b = n_reached - 1,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_blocks_and_rounds_cover_everything_once(size, limit, n_workers):
     ):
         assert spans[0][0] == 0
         assert spans[-1][1] == total
-        assert all(stop == start for (_, stop), (start, _) in zip(spans[:-1], spans[1:], strict=True))
+        assert all(stop == start for (_, stop), (start, _) in pairwise(spans))
         assert all(start < stop and start % unit == 0 for start, stop in spans)
 
 

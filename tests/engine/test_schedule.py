@@ -134,7 +134,7 @@ def test_the_default_memory_limit_is_a_share_of_what_is_free():
 
 @pytest.mark.parametrize("limit", ["lots", "0", 0, -5, "-1GB", [], "8 gallons"])
 def test_bad_memory_limits(limit):
-    with pytest.raises(InputError, match="'memory_limit'.*8GB"):
+    with pytest.raises(InputError, match=r"'memory_limit'.*8GB"):
         memory_limit(limit, 0.5)
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+
 from numbaglm.kernels import tails
 from numbaglm.stats.tails import TABLE
 from reference import tails as reference
-from scipy import stats
 
 
 def stream(scores, columns, k, batches, two_sided, room=None):
@@ -92,7 +93,7 @@ def test_an_exponential_theta_divides_nothing_by_zero():
     n, m = 30, 25
     excess = np.sort(np.random.default_rng(0).exponential(size=n))[::-1].copy()
     quartile = excess[n - 8]
-    j = 2
+    j = 16
     excess[0] = 3 * quartile / (np.sqrt(m / (j + 0.5)) - 1)
     assert excess[0] > excess[1]
     _, (theta, mean, weight), _, _ = fitted(excess)
@@ -115,14 +116,17 @@ def test_critical_values_between_the_table_and_never_outside():
 @pytest.mark.parametrize("shape", [-0.4, 0.0, 0.4])
 @pytest.mark.parametrize("n", [30, 90, 250])
 def test_the_gate_turns_away_one_good_fit_in_twenty(shape, n):
-    samples = stats.genpareto.rvs(shape, size=(1500, n), random_state=5)
-    failed = 0
+    samples = stats.genpareto.rvs(shape, size=(1000, n), random_state=5)
+    excess = []
     for sample in samples:
         descending, _, centre, xi = fitted(sample)
-        failed += tails.anderson_darling(descending, n, centre, xi) > tails.critical_value(xi, n, TABLE)
-    assert 0.03 < failed / 1500 < 0.08  # the fitted shape, not the true one, picks the value; a few lie outside
+        critical = tails.critical_value(xi, n, TABLE)
+        if critical > 0:  # the shape fitted to few values may lie outside the table
+            excess.append(tails.anderson_darling(descending, n, centre, xi) - critical)
+    assert len(excess) > 0.9 * len(samples)
+    assert 0.03 < np.mean(np.array(excess) > 0) < 0.07  # the fitted shape, not the true one, picks the value
 
 
 def test_the_table_is_what_the_simulation_gives():
-    table = reference.critical_values((-0.5, 0.25), (30, 120), 4000, seed=11)
-    np.testing.assert_allclose(table, TABLE[2][np.ix_([1, 4], [0, 2])], rtol=0.08)
+    table = reference.critical_values((-0.5, 0.25), (30, 120), 2000, seed=11)
+    np.testing.assert_allclose(table, TABLE[2][np.ix_([1, 4], [0, 2])], rtol=0.1)

@@ -1,4 +1,4 @@
-"""Largest scores by sorting all of them; Pareto fits in numpy; and the simulation behind the table of critical values."""
+"""Largest scores by sorting all of them, Pareto fits in numpy, the simulation behind the table of critical values."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def beyond(x, excess):
 
 
 def critical_values(shapes, sizes, n_samples, seed=0, alpha=0.05):
-    """(shapes, sizes): A^2 that a share alpha of samples from a generalised Pareto distribution exceeds, once fitted."""
+    """(shapes, sizes): A^2 that a share alpha of generalised Pareto samples exceeds, once fitted."""
     rng = np.random.default_rng(seed)
     table = np.empty((len(shapes), len(sizes)))
     for i, shape in enumerate(shapes):
@@ -59,26 +59,3 @@ def critical_values(shapes, sizes, n_samples, seed=0, alpha=0.05):
                 found.append(anderson_darling(x, theta, fitted))
             table[i, j] = np.quantile(np.concatenate(found), 1 - alpha)
     return table
-
-
-def gamma_critical_values(skewness, sizes, n_samples, seed=0, alpha=0.05):
-    """(skewness, sizes): as `critical_values`, for gamma distributions fitted by three moments."""
-    rng = np.random.default_rng(seed)
-    table = np.empty((len(skewness), len(sizes)))
-    for i, skew in enumerate(skewness):
-        for j, size in enumerate(sizes):
-            x = np.sort(stats.pearson3.rvs(skew, size=(n_samples, size), random_state=rng), axis=1)
-            centred = x - x.mean(axis=1, keepdims=True)
-            variance = (centred**2).mean(axis=1)
-            fitted = np.maximum((centred**3).mean(axis=1) / variance**1.5, 0)
-            z = centred / np.sqrt(variance)[:, None]
-            below = np.stack([pearson3_cdf(row, s) for row, s in zip(z, fitted, strict=True)])
-            number = np.arange(1, size + 1)
-            terms = (2 * number - 1) * (np.log(below) + np.log1p(-below[:, ::-1]))
-            table[i, j] = np.quantile(-size - terms.mean(axis=1), 1 - alpha)
-    return table
-
-
-def pearson3_cdf(z, skew):
-    """Distribution of a standardised gamma, kept off 0 and 1."""
-    return np.clip(stats.pearson3.cdf(z, skew), 1e-12, 1 - 1e-12)

@@ -5,9 +5,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import stats
+
 from numbaglm.errors import InputError
 from numbaglm.stats import effects
-from scipy import stats
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PALM = "A_extent_tfce/vox_"

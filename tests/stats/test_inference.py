@@ -146,7 +146,7 @@ def test_the_tolerance_lies_between_rounding_and_data():
 
 
 def test_unknown_methods():
-    with pytest.raises(InputError, match="'method'.*'bootstrap'.*'freedman-lane'"):
+    with pytest.raises(InputError, match=r"'method'.*'bootstrap'.*'freedman-lane'"):
         build(method="bootstrap")
 
 
