@@ -9,9 +9,7 @@ from threadpoolctl import threadpool_limits
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--size", choices=["small", "full"], default="small", help="how large the benchmarks are"
-    )
+    parser.addoption("--size", choices=["small", "full"], default="small", help="how large the benchmarks are")
 
 
 @pytest.fixture

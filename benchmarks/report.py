@@ -98,9 +98,7 @@ def memory_rows(size: str) -> list[tuple[str, float, float, float]]:
             case.save(Path(folder))
             ours = peak_memory("numbaglm", Path(folder), "max-t", 1000)
             peer = peak_memory("nilearn", Path(folder), "max-t", 20) if find_spec("nilearn") else np.nan
-        rows.append(
-            (f"{n_subjects} subjects, {case.cohort.n_voxels:,} voxels", case.matrix.nbytes / 1e6, ours, peer)
-        )
+        rows.append((f"{n_subjects} subjects, {case.cohort.n_voxels:,} voxels", case.matrix.nbytes / 1e6, ours, peer))
         print(rows[-1], flush=True)
     return rows
 
@@ -144,9 +142,7 @@ def table(kernels: dict[int, float], rows: list[Row], memory: list[tuple[str, fl
     ]
     for r in rows:
         ratio = f"{r.peer / r.ours:.0f}x" if np.isfinite(r.peer) else "nilearn is not installed"
-        lines.append(
-            f"| {r.name} | {r.ours:.3f} | {r.peer:.2f} | {ratio} | {r.whole:.1f} s | {r.spread:.2f} |"
-        )
+        lines.append(f"| {r.name} | {r.ours:.3f} | {r.peer:.2f} | {ratio} | {r.whole:.1f} s | {r.spread:.2f} |")
     lines += [
         "",
         "Peak memory of the process, max-t:",
@@ -154,9 +150,7 @@ def table(kernels: dict[int, float], rows: list[Row], memory: list[tuple[str, fl
         "| data | float32 size | numbaglm | nilearn |",
         "|---|---|---|---|",
     ]
-    lines += [
-        f"| {name} | {data:.0f} MB | {ours:.0f} MB | {peer:.0f} MB |" for name, data, ours, peer in memory
-    ]
+    lines += [f"| {name} | {data:.0f} MB | {ours:.0f} MB | {peer:.0f} MB |" for name, data, ours, peer in memory]
     return "\n".join(lines) + "\n"
 
 
@@ -184,9 +178,7 @@ def plot(rows: list[Row], path: Path) -> None:
 
 def main() -> None:
     """Measure, print, and write both files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(SIZES), default="full")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=3)

@@ -68,6 +68,8 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult) -> _Corrected:
         "effect": raw.effect[0] if hypothesis.is_t else raw.effect,
         "p_parametric": np.where(raw.degenerate, 1.0, np.clip(p, np.finfo(float).tiny, 1.0)),
     }
+    if raw.tfce is not None:
+        maps["tfce"] = raw.tfce
     h0: Arrays = {}
     table, clusters = pd.DataFrame({column: [] for column in CLUSTER_COLUMNS}), None
     if spec.shufflings.n_shufflings > 1:
@@ -76,7 +78,7 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult) -> _Corrected:
         if spec.conventions.statistic == "z":
             h0["max_z"] = scale.to_z(raw.max_score)
         if raw.tfce is not None and raw.max_tfce is not None:
-            maps |= {"tfce": raw.tfce, "p_fwe_tfce": _tfce_p(spec, raw.tfce, raw.max_tfce)}
+            maps["p_fwe_tfce"] = _tfce_p(spec, raw.tfce, raw.max_tfce)
             h0["max_tfce"] = raw.max_tfce
         if raw.max_size is not None and raw.max_mass is not None:
             h0 |= {"max_size": raw.max_size, "max_mass": raw.max_mass}

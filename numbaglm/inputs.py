@@ -140,14 +140,6 @@ def maps_of(second_level_input: Any, first_level_contrast: Any) -> Any:
     return second_level_input[second_level_input["map_name"] == first_level_contrast]
 
 
-def design_table(design_matrix: Any) -> Any:
-    """Read a design given as a path, without the index that pandas writes as a nameless first column."""
-    table = read_design(design_matrix)
-    if table is not design_matrix and len(table.columns) and str(table.columns[0]) == "Unnamed: 0":
-        return table.drop(columns=table.columns[0])
-    return table
-
-
 @dataclass(frozen=True, eq=False)
 class Masker:
     """The voxels of a fitted model, and the way between them and images, as nilearn's NiftiMasker offers it.
@@ -190,7 +182,7 @@ def design_of(second_level_input: Any, confounds: Any, design_matrix: Any) -> An
     if design_matrix is not None:
         if confounds is not None:
             log.warning("The confounds are not used, as a design_matrix is given: its columns count.")
-        return design_table(design_matrix)
+        return read_design(design_matrix)
     if isinstance(second_level_input, pd.DataFrame):
         labels = dict.fromkeys(sorted_frame(second_level_input)["subject_label"])  # the order of the maps
         return make_second_level_design_matrix(list(labels), confounds)

@@ -232,12 +232,16 @@ def as_cohort(maps: Any, **options: Any) -> Cohort:
 
 
 def read_design(design_matrix: Any, covariates: pd.DataFrame | None = None) -> Any:
-    """Read a design matrix given as the path of a table, or as a formula over covariates; return others as they are."""
+    """Read a design matrix given as the path of a table, or as a formula over covariates; return others as they are.
+
+    The index that pandas writes as a nameless first column is no regressor.
+    """
     is_file = not isinstance(design_matrix, str) or design_matrix.endswith((".tsv", ".csv"))
     if covariates is not None and not is_file and "~" in design_matrix:
         return design_from_formula(design_matrix, covariates)
     if isinstance(design_matrix, str | os.PathLike):
-        return read_table(design_matrix, "design_matrix")
+        table = read_table(design_matrix, "design_matrix")
+        return table.drop(columns=[column for column in table.columns[:1] if str(column) == "Unnamed: 0"])
     return design_matrix
 
 

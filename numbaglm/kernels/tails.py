@@ -102,9 +102,9 @@ def keep_largest(
             score = row[columns[j]]
             if two_sided:
                 score = abs(score)
-            # Written whether it stays or not: a branch would be mispredicted, one time in eight.
-            kept[j, n_kept[j]] = score
-            n_kept[j] += score > floor[j]
+            if score > floor[j]:
+                kept[j, n_kept[j]] = score
+                n_kept[j] += 1
 
 
 @kernel

@@ -33,14 +33,14 @@ Floats = NDArray[np.float64]
 REFINE_BELOW = 0.1
 """p that is refined, at most. Above it the counts of even a few hundred shufflings say enough."""
 
-WATCH_BELOW = 0.25
+WATCH_BELOW = 0.2
 """Parametric p of the voxels whose tails are worth keeping: far above where refinement begins."""
 
 TAIL_SHARE, FEW_EXCEEDANCES, MOST_EXCEEDANCES = 0.1, 50, 250
 """The first threshold: the top tenth, or the top 50 if that is more (up to a quarter); at most the top 250.
 
 Winkler et al. begin with the top quarter. With symmetric nulls that reaches into the body of the distribution, where no
-test on some hundred exceedances notices, and p of 1e-5 come out two to ten times too small on average.
+test on some hundred exceedances notices, and p of 1e-5 come out two to three times too small on average.
 """
 
 LEAST = float(np.finfo(np.float64).tiny)
@@ -224,7 +224,8 @@ def gamma_p(
     """p of observed values from one null, refined by a gamma distribution of its mean, variance and skewness.
 
     It suits maxima of a statistic over a map with some hundred shufflings. With thousands the test notices that a gamma
-    is not what maxima follow, and p stay counted: there `pareto_p` is the better choice. Nulls with many ties or with
+    is not what maxima follow, and p stay counted: there `pareto_p` is the better choice. p of maxima come out too small
+    by a factor of 1.5 at 1e-4, and the null of a single heavy-tailed statistic must not be given to it at all. Nulls with many ties or with
     a skewness above 1.5 (extents, masses) don't pass either.
 
     Parameters
@@ -253,7 +254,8 @@ def gamma_p_voxels(
     """Upper tail of gamma (Pearson type III) distributions with given moments; never 0.
 
     Nothing is known here but moments, so nothing tests the fit: a null of skewness 0 is taken for normal, however heavy
-    its tail. A negative skewness would put an end to the upper tail, and counts as 0: p is then larger than it
+    its tail. Give it correlations, whose tails are lighter; p of t with few degrees of freedom come out too small by
+    orders of magnitude. A negative skewness would put an end to the upper tail, and counts as 0: p is then larger than it
     need be.
 
     Parameters

@@ -114,11 +114,20 @@ def test_orbits_against_brute_force(tree):
     assert len(set(flips.orbits())) == len(eb)
 
 
-def test_subjects_with_equal_rows_keep_their_order():
-    plan = plan_shufflings(6, 1000, 0, design_rows=X_of(0, 1, 0, 1, 0, 1))
-    index, _ = plan.draw(0, 20)
+def test_sampled_subjects_with_equal_rows_keep_their_order():
+    plan = plan_shufflings(6, 10, 0, design_rows=X_of(0, 1, 0, 1, 0, 1))
+    index, _ = plan.draw(0, 11)
     assert (np.diff(index[:, ::2], axis=1) > 0).all()
     assert (np.diff(index[:, 1::2], axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("case", ["c2_twosample_4v4", "c5_F_3groups", "c6b_twosample_nuisance_4v4"])
+def test_enumerated_permutations_are_palms_in_its_order(case):
+    """Which of the subjects with equal rows goes where changes p where there is nuisance."""
+    rows = np.loadtxt(GOLDEN / case / "design.csv", delimiter=",")[:, : 3 if "c5" in case else 2]
+    theirs = np.abs(np.loadtxt(GOLDEN / case / "shufflings.csv", delimiter=",").astype(int)) - 1
+    plan = plan_shufflings(len(rows), 2000, 0, design_rows=rows)
+    np.testing.assert_array_equal(plan.draw(0, len(theirs))[0], np.argsort(theirs, axis=1))
 
 
 @pytest.mark.parametrize(
@@ -241,11 +250,15 @@ def test_unranked_permutations_are_uniform(blocks):
 @pytest.mark.parametrize("values", [(0, 0, 1), (0, 0, 1, 1), (0, 1, 2, 3)])
 def test_sampled_ranks_are_uniform_over_seeds(values):
     every = plan_shufflings(len(values), 100, 0, design_rows=X_of(*values))
-    number = {tuple(i): k for k, i in enumerate(every.draw(0, every.n_distinct)[0].tolist())}
+
+    def arranged(indices):
+        return [tuple(np.array(values)[np.argsort(index)]) for index in indices]
+
+    number = {arrangement: k for k, arrangement in enumerate(arranged(every.draw(0, every.n_distinct)[0]))}
     pairs = np.zeros((every.n_distinct, every.n_distinct))
     for seed in range(600):
         plan = plan_shufflings(len(values), min(2, every.n_distinct - 2), seed, design_rows=X_of(*values))
-        first, *second = (number[tuple(i)] for i in plan.draw(1, plan.n_shufflings)[0].tolist())
+        first, *second = (number[one] for one in arranged(plan.draw(1, plan.n_shufflings)[0]))
         pairs[first, second[0] if second else 0] += 1
     possible = ~np.eye(len(pairs), dtype=bool)
     possible[0] = possible[:, 0] = False

@@ -158,7 +158,7 @@ def test_voxels_are_refined_as_one_null_each_is():
 def test_tail_length_and_what_is_watched():
     lengths = [tails.tail_length(n) for n in (0, 119, 120, 200, 499, 1000, 10_000, 10**6)]
     assert lengths == [0, 0, 31, 51, 51, 101, 251, 251]
-    assert tails.watched(np.array([0.3, 0.01, 0.25])).tolist() == [1, 2]
+    assert tails.watched(np.array([0.3, 0.01, 0.2])).tolist() == [1, 2]
     p, source = tails.pareto_p_voxels(np.ones(2), np.empty((2, 0)), np.array([1, 50]), 60)
     assert p.tolist() == [1 / 60, 50 / 60]
     assert source.tolist() == [REJECTED, COUNTED]
