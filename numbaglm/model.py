@@ -23,10 +23,10 @@ from numbaglm.engine.voxels import Spec
 from numbaglm.errors import InputError, invalid
 from numbaglm.results import PermutationResult
 from numbaglm.stats.conventions import Conventions
-from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts, tested_regressors
-from numbaglm.stats.exchangeability import Shufflings, default_errors, plan_shufflings
+from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts
+from numbaglm.stats.exchangeability import Shufflings, plan_shufflings
 from numbaglm.stats.formula import design_from_formula
-from numbaglm.stats.inference import Hypothesis, find_method, shuffled_design
+from numbaglm.stats.inference import Hypothesis, default_errors, find_method, shuffled_design
 from numbaglm.stats.scales import Pseudo
 
 log = logging.getLogger("numbaglm")
@@ -101,9 +101,9 @@ def permutation_test(
     seed
         Shuffling i depends on the seed and i alone.
     errors
-        "ee" (exchangeable: permutations), "ise" (independent and symmetric: sign flips) or "both". By default
-        sign flips where the tested regressors are the same for every subject, and permutations otherwise;
-        a constant among the nuisance changes nothing.
+        "ee" (exchangeable: permutations), "ise" (independent and symmetric: sign flips) or "both". By default sign
+        flips where the contrast tests a mean, that is where the design holds a constant that its nuisance does not,
+        and permutations otherwise; a constant among the nuisance never brings flips on.
     exchangeability_blocks, block_scheme
         Labels (n_subjects,) of blocks within which ("within"), as wholes ("whole"), or both ("both") subjects
         are shuffled; or a multi-level tree (n_subjects, n_levels).
@@ -255,16 +255,20 @@ def _hypothesis(
 ) -> tuple[Shufflings, Hypothesis]:
     """Decide on the shufflings, which tell all ``tested`` contrasts apart, and build what they act on."""
     record = find_method(method)
+    if record.data == "rotated" and shuffling["blocks"] is not None:
+        raise InputError(
+            f"The method {method!r} rotates subjects into each other, so that exchangeability blocks mean nothing "
+            "to it. Use 'freedman-lane' with blocks."
+        )
     rows = np.hstack([shuffled_design(design, one, record) for one in tested])
-    if record.data == "rotated":
-        if shuffling["blocks"] is not None:
-            raise InputError(
-                f"The method {method!r} rotates subjects into each other, so that exchangeability blocks mean nothing "
-                "to it. Use 'freedman-lane' with blocks."
-            )
-        errors = shuffling["errors"] or default_errors(tested_regressors(design, contrast))
-        shuffling = {**shuffling, "errors": errors}
-    shufflings = plan_shufflings(len(rows), design_rows=rows, **shuffling)
+    rules = {default_errors(design, one) for one in tested}
+    if shuffling["errors"] is None and len(rules) > 1:
+        raise InputError(
+            "Some of the contrasts test means, by sign flips, and others differences, by permutations: no null spans "
+            "both. Test them apart, or name the errors."
+        )
+    rule = next(iter(rules)) if shuffling["errors"] is None else None
+    shufflings = plan_shufflings(len(rows), design_rows=rows, rule=rule, **shuffling)
     hypothesis = Hypothesis.build(design, contrast, shufflings.errors, shufflings.orbits(), method, **variance)
     return shufflings, hypothesis
 
@@ -293,6 +297,14 @@ def _variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -
     return values if values.ndim == 1 else values[:, min(1, values.shape[1] - 1)]
 
 
+def _pick_share(spec: Spec) -> float:
+    """Share of voxels above the cluster-forming threshold, were there no effect; twice that for rough data."""
+    if spec.threshold is None:
+        return 0.0
+    tail = float(spec.hypothesis.scale.parametric_p(np.array([spec.threshold]))[0])
+    return min(1.0, 2 * tail * (1 + spec.two_sided))
+
+
 def _threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_sided: bool) -> float | None:
     """Score of a cluster-forming threshold."""
     if threshold is None:
@@ -310,7 +322,10 @@ def _threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_s
         hint = f"A value such as 3.1 is a statistic: write it as {pairs}." if kind == "p" else ""
         allowed = f"a p between 0 and {highest}, or {pairs} with a value above 0"
         raise InputError(invalid("cluster_forming_threshold", threshold, allowed, hint))
-    return hypothesis.scale.to_score(kind, float(value), two_sided)
+    score = hypothesis.scale.to_score(kind, float(value), two_sided)
+    if not np.isfinite(score):
+        raise InputError(invalid("cluster_forming_threshold", threshold, "a value that this statistic can reach"))
+    return score
 
 
 def _run(cohort: Cohort, spec: Spec, running: _Running) -> RunResult:
@@ -324,6 +339,7 @@ def _run(cohort: Cohort, spec: Spec, running: _Running) -> RunResult:
         n_rows=spec.n_rows,
         itemsize=np.dtype(spec.precision).itemsize,
         n_maps=2 if spec.variance_fwhm is not None else int(spec.tfce),
+        pick_share=_pick_share(spec),
     )
     plan = make_plan(size, schedule.memory_limit(running.memory_limit, _SHARE_OF_MEMORY), n_workers)
     log.info("Plan: %s.", plan.describe())

@@ -253,10 +253,7 @@ def convert_block(
     if base is not None and start < base.store.n_subjects:
         n_old = min(stop, base.store.n_subjects) - start
         rows[:n_old] = base.store.read_subjects(start, start + n_old)[:, base.columns]
-    if hold is None:
-        volumes = read_maps(sources, grid)
-    else:
-        volumes = (kept.reshape(grid.shape, order="F") for kept in hold)
+    volumes = read_maps(sources, grid) if hold is None else (kept.reshape(grid.shape, order="F") for kept in hold)
     for row, volume in zip(range(n_old, stop - start), volumes, strict=True):
         smoothed = smooth(volume, fwhm, geometry.affine)
         rows[row] = smoothed.ravel(order="F").take(index) if fwhm is None else smoothed[geometry.mask]

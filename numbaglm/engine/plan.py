@@ -11,6 +11,8 @@ from numbaglm.kernels.shuffle import TILE
 BATCH_ROWS = 128
 """Rows of one product: shufflings a batch times rows a shuffling. Fixed, so that products never depend on a plan."""
 
+_MAPS_BYTES = 512 * 2**20
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -48,7 +50,21 @@ class Plan:
 
 @dataclass(frozen=True)
 class Size:
-    """What is to be planned: counts, and bytes a number."""
+    """What is to be planned.
+
+    Attributes
+    ----------
+    n_subjects, n_voxels, n_shufflings
+        Of the data and the test.
+    n_rows
+        Rows of a product for each shuffling.
+    itemsize
+        Bytes a number.
+    n_maps
+        Whole maps of each shuffling that are kept for a while: 1 for TFCE, 2 for pseudo-t.
+    pick_share
+        Share of voxels that are expected above the cluster-forming threshold.
+    """
 
     n_subjects: int
     n_voxels: int
@@ -56,16 +72,53 @@ class Size:
     n_rows: int
     itemsize: int
     n_maps: int
+    pick_share: float = 0.0
+
+    @property
+    def batch(self) -> int:
+        """Shufflings a product."""
+        return max(1, BATCH_ROWS // self.n_rows)
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of all voxels."""
+        return math.ceil(self.n_voxels / TILE)
+
+    @property
+    def per_worker(self) -> int:
+        """Bytes that a worker needs, whatever the block."""
+        return (
+            BATCH_ROWS * (self.n_subjects + TILE) * self.itemsize  # weights, scores
+            + self.batch * self.n_subjects * 5  # drawn indices and signs
+            + self.n_subjects * TILE * 20  # a tile on its way from data to residuals
+        )
+
+    @property
+    def per_tile(self) -> int:
+        """Bytes that a tile of a block needs: data and residuals, and the picks of a batch."""
+        return self.n_subjects * TILE * (self.itemsize + 4) + TILE * self.batch * 12 // 4
+
+    @property
+    def residuals(self) -> int:
+        """Bytes of all residuals."""
+        return self.n_tiles * TILE * self.n_subjects * self.itemsize
+
+    def per_shuffling(self, maps_in_memory: bool) -> int:
+        """Bytes that a shuffling leaves until its round ends: picks, held twice while merged, and whole maps."""
+        picks = 2 * self.pick_share * self.n_voxels * (4 + self.itemsize)
+        return int(picks) + (self.n_maps * self.n_voxels * self.itemsize if maps_in_memory else 0)
 
 
 def make_plan(size: Size, memory_limit: int, n_workers: int) -> Plan:
     """Cut a test up so that it fits.
 
+    Residuals stay in memory where they take little of it, together with a round of whole maps; otherwise each block
+    is read when its turn comes, and whole maps go to disk.
+
     Parameters
     ----------
     size
-        Of the data, the shufflings and the statistic; ``n_maps`` whole maps of each shuffling are kept for a
-        while (1 for TFCE, 2 for pseudo-t).
+        What is to be planned.
     memory_limit
         Bytes that this run may take.
     n_workers
@@ -76,35 +129,39 @@ def make_plan(size: Size, memory_limit: int, n_workers: int) -> Plan:
     InputError
         Not even the smallest block fits the limit.
     """
-    batch = max(1, BATCH_ROWS // size.n_rows)
-    n_tiles = math.ceil(size.n_voxels / TILE)
-    fixed = n_workers * (
-        BATCH_ROWS * (size.n_subjects * size.itemsize + TILE * size.itemsize)  # weights, scores
-        + batch * size.n_subjects * 5  # drawn indices and signs
-        + size.n_subjects * TILE * 20  # a tile on its way from data to residuals
-    )
-    per_tile = size.n_subjects * TILE * (size.itemsize + 4) + TILE * batch * 12 // 4
-    all_residuals = n_tiles * TILE * size.n_subjects * size.itemsize
+    fixed = n_workers * size.per_worker
     room = memory_limit - fixed
-    resident = all_residuals + n_workers * per_tile <= 0.6 * room
-    share = (room - all_residuals if resident else room) // (2 * n_workers)
-    tiles = min(share // per_tile, max(1, math.ceil(n_tiles / (4 * n_workers))))
-    if not resident:
-        tiles = min(share // per_tile, max(1, math.ceil(n_tiles / n_workers)))
-    if tiles < 1:
-        need = fixed + 2 * n_workers * per_tile
+    smallest = n_workers * size.per_tile
+    for resident in (True, False):
+        kept = size.residuals if resident else 0
+        one = size.per_shuffling(maps_in_memory=resident)
+        in_round = _round(size, (room - kept - smallest) // 3, one)
+        left = room - kept - in_round * one
+        if (not resident or kept <= 0.6 * room) and in_round and left >= 2 * smallest:
+            break
+    else:
+        need = fixed + 2 * smallest + 3 * size.batch * size.per_shuffling(maps_in_memory=False)
         raise InputError(
             f"A memory limit of {memory_limit / 1e6:,.0f} MB is too small: {size.n_subjects:,} subjects need at least "
             f"{need / 1e6:,.0f} MB with {n_workers} workers. Raise memory_limit, or use fewer workers."
         )
-    step = int(tiles) * TILE
-    blocks = tuple((v, min(v + step, size.n_voxels)) for v in range(0, size.n_voxels, step))
-    in_round = size.n_shufflings
-    if size.n_maps and resident:
-        fit = int((room - all_residuals) // 2 // (size.n_maps * size.n_voxels * size.itemsize))
-        in_round = max(batch, fit // batch * batch)
-    ranges = tuple((i, min(i + in_round, size.n_shufflings)) for i in range(0, size.n_shufflings, in_round))
-    memory = fixed + n_workers * int(tiles) * per_tile + (all_residuals if resident else 0)
-    if size.n_maps and resident:
-        memory += min(in_round, size.n_shufflings) * size.n_maps * size.n_voxels * size.itemsize
-    return Plan(batch, blocks, ranges, resident, int(memory))
+    wanted = math.ceil(size.n_tiles / ((4 if resident else 1) * n_workers))
+    tiles = int(max(1, min(left // (2 * smallest), wanted)))
+    step = tiles * TILE
+    return Plan(
+        batch=size.batch,
+        blocks=tuple((v, min(v + step, size.n_voxels)) for v in range(0, size.n_voxels, step)),
+        ranges=tuple((i, min(i + in_round, size.n_shufflings)) for i in range(0, size.n_shufflings, in_round)),
+        resident=resident,
+        memory=int(fixed + kept + tiles * smallest + min(in_round, size.n_shufflings) * one),
+    )
+
+
+def _round(size: Size, room: int, per_shuffling: int) -> int:
+    """Shufflings a round, a multiple of the batch; 0 where not even one batch fits."""
+    everything = math.ceil(size.n_shufflings / size.batch) * size.batch
+    if per_shuffling == 0:
+        return everything
+    # Whole maps are used soon after they are made: more of them would only pass through slower memory.
+    room = min(room, _MAPS_BYTES) if size.n_maps else room
+    return min(everything, room // per_shuffling // size.batch * size.batch)

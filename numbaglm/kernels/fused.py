@@ -1,207 +1,25 @@
-"""Vector code of the permuted statistics: a few shufflings by a few voxels, multiplied and reduced at once.
+"""A batch of shufflings through a block of voxels, in panels as wide as the vector code.
 
-A thin product (30 subjects, say) costs little more than a look at its result: a general matrix product and a
-pass over what it wrote both stay far below the machine's rate. Here ROWS shufflings meet VECTORS vectors of
-voxels; their sums stay in registers over all subjects and go straight into counts and maxima.
-
-The two functions are written as LLVM's vectors, by code that runs while numba compiles; LLVM turns them into
-what the processor has. Every sum runs over the subjects in order, so that it is the same number wherever its
-voxel lies. Without numba's compiler (NUMBA_DISABLE_JIT) their plain forms run, to which tests hold them.
+A tile is cut into panels of a few voxels; a panel meets all shufflings, a few at a time, whose scores are reduced
+while they are in the first-level cache. Subjects come in chunks. A sum runs over a chunk's subjects in order, and
+chunks are added up in order: nothing else decides a score, so that it is the same number wherever a block or a
+batch begins.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import binding, ir
-from numba import config
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
+from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS, multiply, reduce
+
+CHUNK = 512
+"""Subjects a chunk: a panel of as many (64 KiB) stays in the second-level cache, whatever the size of the cohort."""
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.signedinteger]
-
-_FEATURES = binding.get_host_cpu_features()
-
-BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
-"""Of a vector."""
-
-VECTORS = 2
-"""Vectors of voxels side by side."""
-
-ROWS = 4 if BYTES == 32 else 8
-"""Shufflings at once: with VECTORS sums each, no more than stay in registers (AVX has 16, others 32)."""
-
-
-def multiply_plain(weights: Floats, panel: Floats, scores: Floats) -> None:
-    """Products of ROWS shufflings with as many voxels as VECTORS vectors hold.
-
-    Parameters
-    ----------
-    weights
-        (n_subjects, ROWS).
-    panel
-        (n_subjects, width) residuals.
-    scores
-        (ROWS, width), filled.
-    """
-    np.dot(weights.T, panel, out=scores)
-
-
-def reduce_plain(
-    scores: Floats,
-    two_sided: bool,
-    reference: Floats,
-    threshold: Floats,
-    counts: NDArray[np.int32],
-    best: Floats,
-) -> int:
-    """Take scores into counts and maxima. A score or a limit that is NaN counts for nothing.
-
-    Parameters
-    ----------
-    scores
-        (ROWS, width).
-    two_sided
-        Whether absolute scores count.
-    reference
-        (width,) what a score must reach to be counted.
-    threshold
-        (1,) what a score must reach to be told of.
-    counts
-        (width,), added to.
-    best
-        (ROWS, width / VECTORS), raised to the largest of the VECTORS scores of a lane.
-
-    Returns
-    -------
-    Bits: the r-th tells whether a score of shuffling r reaches the threshold.
-    """
-    height = np.abs(scores) if two_sided else scores
-    counts += (height >= reference).sum(axis=0, dtype=np.int32)
-    np.fmax(best, np.fmax.reduce(height.reshape(ROWS, VECTORS, -1), axis=1), out=best)
-    return sum(1 << r for r in range(ROWS) if (height[r] >= threshold).any())
-
-
-def _vectors(kind: Any) -> tuple[ir.VectorType, ir.VectorType]:
-    """Vector of an array's items, and of integers as wide."""
-    bits = kind.dtype.bitwidth
-    lanes = 8 * BYTES // bits
-    item = ir.FloatType() if bits == 32 else ir.DoubleType()
-    return ir.VectorType(item, lanes), ir.VectorType(ir.IntType(bits), lanes)
-
-
-def _opened(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
-    """Arguments as generated code sees them: an array has ``data`` and ``shape``."""
-    return [
-        context.make_array(kind)(context, builder, value) if isinstance(kind, types.Array) else value
-        for kind, value in zip(signature.args, arguments, strict=True)
-    ]
-
-
-def _place(builder: Any, array: Any, item: Any, vector: ir.VectorType) -> Any:
-    """Pointer to the vector that begins at an item, a number now or when the code runs."""
-    item = ir.IntType(64)(item) if isinstance(item, int) else item
-    return builder.bitcast(builder.gep(array.data, [item]), vector.as_pointer())
-
-
-def _load(builder: Any, array: Any, item: Any, vector: ir.VectorType) -> Any:
-    return builder.load(_place(builder, array, item, vector), align=4)
-
-
-def _store(builder: Any, value: Any, array: Any, item: Any) -> None:
-    builder.store(value, _place(builder, array, item, value.type), align=4)
-
-
-def _splat(builder: Any, value: Any, lanes: int) -> Any:
-    """Vector that repeats a number."""
-    empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    first = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
-    return builder.shuffle_vector(builder.insert_element(empty, value, ir.IntType(32)(0)), empty, first)
-
-
-@intrinsic
-def _multiply(typing: Any, weights: Any, panel: Any, scores: Any) -> Any:
-    """Vector code of `multiply_plain`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        W, E, scores = _opened(context, builder, signature, arguments)
-        vector, _ = _vectors(signature.args[0])
-        lanes = vector.count
-        sums = [
-            cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(ROWS * VECTORS)
-        ]
-        with cgutils.for_range(builder, builder.extract_value(W.shape, 0)) as subject:
-
-            def at(item: int, step: int) -> Any:
-                i = builder.mul(subject.index, subject.index.type(step))
-                return builder.add(i, i.type(item))
-
-            residuals = [_load(builder, E, at(c * lanes, VECTORS * lanes), vector) for c in range(VECTORS)]
-            for r in range(ROWS):
-                weight = builder.load(builder.gep(W.data, [at(r, ROWS)]))
-                repeated = _splat(builder, weight, lanes)
-                for place, residual in zip(sums[r * VECTORS :], residuals, strict=False):
-                    # Fused into one instruction where there is one.
-                    product = builder.fmul(repeated, residual, flags=["contract"])
-                    total = builder.fadd(builder.load(place), product, flags=["contract"])
-                    builder.store(total, place)
-        for i, place in enumerate(sums):
-            _store(builder, builder.load(place), scores, i * lanes)
-        return context.get_dummy_value()
-
-    return types.void(weights, panel, scores), generate
-
-
-@intrinsic
-def _reduce(
-    typing: Any, scores: Any, two_sided: Any, reference: Any, threshold: Any, counts: Any, best: Any
-) -> Any:
-    """Vector code of `reduce_plain`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        scores, two_sided, reference, threshold, counts, best = _opened(
-            context, builder, signature, arguments
-        )
-        vector, integers = _vectors(signature.args[0])
-        lanes = vector.count
-        tally = ir.VectorType(ir.IntType(32), lanes)
-
-        def raised(lowest: Any, value: Any) -> Any:
-            return builder.select(builder.fcmp_ordered(">", value, lowest), value, lowest)
-
-        every_bit = integers.element(-1)
-        but_the_sign = builder.lshr(every_bit, integers.element(1))
-        kept = _splat(builder, builder.select(two_sided, but_the_sign, every_bit), lanes)
-        limits = [_load(builder, reference, c * lanes, vector) for c in range(VECTORS)]
-        totals = [_load(builder, counts, c * lanes, tally) for c in range(VECTORS)]
-        limit = _splat(builder, builder.load(threshold.data), lanes)
-        lowest = ir.Constant(vector, [float("-inf")] * lanes)
-        rows = ir.IntType(64)(0)
-        for r in range(ROWS):
-            peak = lowest
-            for c in range(VECTORS):
-                score = _load(builder, scores, (r * VECTORS + c) * lanes, vector)
-                score = builder.bitcast(builder.and_(builder.bitcast(score, integers), kept), vector)
-                reached = builder.fcmp_ordered(">=", score, limits[c])
-                totals[c] = builder.sub(totals[c], builder.sext(reached, tally))
-                peak = raised(peak, score)
-            above = builder.bitcast(builder.fcmp_ordered(">=", peak, limit), ir.IntType(lanes))
-            bit = builder.select(builder.icmp_unsigned("!=", above, above.type(0)), rows.type(1 << r), rows.type(0))
-            rows = builder.or_(rows, bit)
-            _store(builder, raised(_load(builder, best, r * lanes, vector), peak), best, r * lanes)
-        for c in range(VECTORS):
-            _store(builder, totals[c], counts, c * lanes)
-        return rows
-
-    return types.int64(scores, two_sided, reference, threshold, counts, best), generate
-
-
-multiply, reduce = (multiply_plain, reduce_plain) if config.DISABLE_JIT else (_multiply, _reduce)
+Picks = tuple[NDArray[np.int32], NDArray[np.int32], Floats]
 
 
 @kernel
@@ -285,24 +103,43 @@ def _pick(
     scores: Floats,
     two_sided: bool,
     threshold: Floats,
-    rows: int,
+    reached: int,
     place: tuple[int, int, int],
-    picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
+    picks: Picks,
     n_picks: int,
 ) -> int:
-    """Note the scores that reach the threshold; ``place`` is (first shuffling, first voxel, voxels there)."""
+    """Note the scores that reach the threshold.
+
+    Parameters
+    ----------
+    scores, threshold, reached
+        (ROWS, width), what they must reach, and the bits of the rows that do, from `reduce`.
+    place
+        (first shuffling, first voxel, voxels there).
+    """
     which, voxel, value = picks
-    first, start, stop = place
+    first, start, n_there = place
     for r in range(ROWS):
-        if rows >> r & 1:
-            for j in range(stop):
-                height = abs(scores[r, j]) if two_sided else scores[r, j]
+        if (reached >> r) & 1:
+            row = scores[r]
+            for j in range(n_there):
+                height = abs(row[j]) if two_sided else row[j]
                 if height >= threshold[0]:
                     which[n_picks] = first + r
                     voxel[n_picks] = start + j
-                    value[n_picks] = scores[r, j]
+                    value[n_picks] = row[j]
                     n_picks += 1
     return n_picks
+
+
+@kernel
+def _keep(scores: Floats, place: tuple[int, int, int], maps: Floats) -> None:
+    """Copy scores to where they belong in the maps of a batch; ``place`` as in `_pick`."""
+    first, start, n_there = place
+    for r in range(min(ROWS, maps.shape[0] - first)):
+        row, kept = scores[r], maps[first + r, start : start + n_there]
+        for j in range(n_there):
+            kept[j] = row[j]
 
 
 @kernel
@@ -315,10 +152,10 @@ def permute_panels(
     threshold: Floats,
     counts: NDArray[np.int32],
     peaks: Floats,
-    picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
+    picks: Picks,
     maps: Floats,
 ) -> int:
-    """Take a batch of shufflings through a block of voxels, a panel at a time.
+    """Take a batch of shufflings through a block of voxels.
 
     Parameters
     ----------
@@ -336,37 +173,43 @@ def permute_panels(
     n_batch, n_rows, n_interest, n_voxels, is_t = design
     n_tiles, n_subjects, n_columns = tiles.shape
     width = VECTORS * BYTES // tiles.itemsize
-    packed = _grouped(weights, n_batch, n_rows)
-    panels = _aligned(n_columns * n_subjects, tiles).reshape(n_columns // width, n_subjects, width)
-    products = _aligned(n_rows * ROWS * width, tiles).reshape(n_rows, ROWS, width)
-    flat = products.reshape(n_rows, ROWS * width)
+    grouped = _grouped(weights, n_batch, n_rows)
+    n_groups, n_panels = grouped.shape[0], n_columns // width
+    # Sums of several chunks wait for the last one; those of a single chunk are done with at once.
+    n_waiting = n_panels * n_groups if n_subjects > CHUNK else 1
+    sums = _aligned(n_waiting * n_rows * ROWS * width, tiles).reshape(n_waiting, n_rows, ROWS, width)
+    flat = sums.reshape(n_waiting, n_rows, ROWS * width)
+    panels = _aligned(n_columns * min(n_subjects, CHUNK), tiles).reshape(n_panels, min(n_subjects, CHUNK), width)
     limits = np.empty(width, tiles.dtype)
-    best = np.full((packed.shape[0], ROWS, width // VECTORS), -np.inf, tiles.dtype)
-    n_picks = 0
+    best = np.full((n_groups, ROWS, width // VECTORS), -np.inf, tiles.dtype)
+    n_picks = np.int64(0)  # a literal would have `_pick` compiled twice
     for t in range(n_tiles):
-        _in_panels(tiles[t], panels)
-        for column in range(0, n_columns, width):
-            start = t * n_columns + column
-            n_there = min(width, n_voxels - start)
-            if n_there <= 0:
-                break
-            panel = panels[column // width]
-            _floats(reference[t, column : column + width], limits)
-            tally = counts[t, column : column + width]
-            for g in range(packed.shape[0]):
-                for k in range(n_rows):
-                    multiply(packed[g, k], panel, products[k])
-                if n_rows > 1 or not is_t:
-                    combine(flat, n_interest, is_t)
-                rows = reduce(products[0], two_sided, limits, threshold, tally, best[g])
-                if rows:
+        for first in range(0, n_subjects, CHUNK):
+            last = min(first + CHUNK, n_subjects)
+            _in_panels(tiles[t, first:last], panels)
+            for p in range(n_panels):
+                column = p * width
+                start = t * n_columns + column
+                n_there = min(width, n_voxels - start)
+                if n_there <= 0:
+                    break
+                _floats(reference[t, column : column + width], limits)
+                panel, tally = panels[p, : last - first], counts[t, column : column + width]
+                for g in range(n_groups):
+                    i = min(p * n_groups + g, n_waiting - 1)
+                    for k in range(n_rows):
+                        multiply(grouped[g, k, first:last], panel, sums[i, k], first > 0)
+                    if last < n_subjects:
+                        continue
+                    if n_rows > 1 or not is_t:
+                        combine(flat[i], n_interest, is_t)
+                    scores = sums[i, 0]
+                    reached = reduce(scores, two_sided, limits, threshold, tally, best[g])
                     place = (g * ROWS, start, n_there)
-                    n_picks = _pick(products[0], two_sided, threshold, rows, place, picks, n_picks)
-                if maps.shape[1]:
-                    for r in range(min(ROWS, n_batch - g * ROWS)):
-                        kept, score = maps[g * ROWS + r, start : start + n_there], products[0, r]
-                        for j in range(n_there):
-                            kept[j] = score[j]
+                    if reached:
+                        n_picks = _pick(scores, two_sided, threshold, reached, place, picks, n_picks)
+                    if maps.shape[1]:
+                        _keep(scores, place, maps)
     for b in range(n_batch):
         peaks[b] = -np.inf
         for lane in range(best.shape[2]):

@@ -35,12 +35,3 @@ def residuals(
             weight = basis[c, j]
             for v in range(n_voxels):
                 out[j, v] -= weight * product[c, v]
-
-
-@kernel
-def sums_of_squares(E: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    """Sum of squares of each column of E (n_subjects, n_voxels) into out (n_voxels,)."""
-    out[:] = 0.0
-    for j in range(E.shape[0]):
-        for v in range(E.shape[1]):
-            out[v] += E[j, v] * E[j, v]

@@ -1,4 +1,4 @@
-"""Permuted statistics of a voxel block: one product, one pass over it while it is in the cache.
+"""Permuted statistics of a voxel block: shuffled rows, products, scores, and what is reduced from them.
 
 Every statistic here is a small quadratic form of ``W_i E`` (Winkler et al. 2014): the rows of W_i are the few
 rows of an orthonormal basis of the design, shuffled; the columns of E are the voxels, residualised and of unit
@@ -8,8 +8,7 @@ length. Of them the *score* is made, a monotone function of the statistic that c
 - F: the share of variance, ``|r_x|^2 / (1 - |r_z|^2)``,
 
 with r_x the products of the rows of interest and r_z those of the nuisance rows that shuffling moves.
-Voxels come in tiles of a fixed width and shufflings in batches of a fixed height, both counted from the start
-of the run, so that the products are the same numbers wherever a block or a task begins.
+Voxels come in tiles of a fixed width, so that rounds and blocks begin where a tile does.
 """
 
 from __future__ import annotations
@@ -18,13 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.fused import combine, permute_panels
+from numbaglm.kernels.fused import permute_panels
 
 TILE = 1024
-"""Voxels a tile: with a batch of scores it stays in the second-level cache."""
-
-FUSED_SUBJECTS = 2048
-"""..."""
+"""Voxels a tile: residuals are made and stored so many at a time."""
 
 _SEGMENT = 64  # a stretch of a row whose maximum tells whether a voxel in it is above the threshold
 
@@ -54,30 +50,6 @@ def shuffle_rows(basis: Floats, index: NDArray[np.int32], sign: NDArray[np.int8]
             row = out[k * height + b]
             for r in range(n_subjects):
                 row[index[b, r]] = sign[b, r] * basis[k, r]
-
-
-@kernel
-def tile_scores(
-    weights: Floats, tile: Floats, n_batch: int, n_rows: int, n_interest: int, is_t: bool, out: Floats
-) -> None:
-    """Scores of a batch of shufflings on a tile of voxels.
-
-    Parameters
-    ----------
-    weights
-        (n_rows * height, n_subjects) from `shuffle_rows`.
-    tile
-        (n_subjects, TILE) residuals of unit length, zero past the last voxel.
-    n_batch
-        Shufflings that are there, at most ``height``.
-    n_rows, n_interest, is_t
-        Rows a shuffling, how many of them are of interest, and whether the score is signed.
-    out
-        (n_rows * height, TILE) scratch; its first ``n_batch`` rows hold the scores.
-    """
-    np.dot(weights, tile, out)
-    if n_rows > 1 or not is_t:
-        combine(out.reshape(n_rows, out.size // n_rows), n_interest, is_t)
 
 
 @kernel
@@ -246,7 +218,8 @@ def permute_batch(
     tiles
         (n_tiles, n_subjects, TILE) residuals of unit length. Past the last voxel the last tile repeats it.
     design
-        (n_batch, n_rows, n_interest, n_voxels, is_t), see `tile_scores`.
+        (n_batch, n_rows, n_interest, n_voxels, is_t): shufflings, of at most ``height``; rows a shuffling, and how
+        many of them are of interest; voxels of the block; whether the score is signed.
     two_sided, threshold, best, maps
         See `scan_tile`.
     picks
@@ -254,60 +227,18 @@ def permute_batch(
     reference, counts
         (n_tiles, TILE), see `scan_tile`.
     scratch
-        (n_rows * height, TILE) of the weights' dtype and (TILE,) int32; only touched past `FUSED_SUBJECTS`.
+        Not used.
 
     Returns
     -------
     How many were picked.
     """
-    if tiles.shape[1] > FUSED_SUBJECTS:
-        return permute_tiles(
-            weights, tiles, design, two_sided, reference, threshold, counts, best, picks, maps, scratch
-        )
     limit = np.array([threshold], reference.dtype).view(tiles.dtype)
     peaks = np.empty(design[0], tiles.dtype)
-    n_picks = permute_panels(
-        weights, tiles, design, two_sided, reference, limit, counts, peaks, picks, maps
-    )
+    n_picks = permute_panels(weights, tiles, design, two_sided, reference, limit, counts, peaks, picks, maps)
     keys = np.empty(design[0], best.dtype)
     order_keys(peaks, two_sided, keys)
     np.maximum(best, keys, out=best)
-    return n_picks
-
-
-@kernel
-def permute_tiles(
-    weights: Floats,
-    tiles: Floats,
-    design: tuple[int, int, int, int, bool],
-    two_sided: bool,
-    reference: Integers,
-    threshold: int,
-    counts: NDArray[np.int32],
-    best: Integers,
-    picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
-    maps: Floats,
-    scratch: tuple[Floats, NDArray[np.int32]],
-) -> int:
-    """As `permute_batch`, a tile at a time: BLAS multiplies, a pass over the scores follows."""
-    n_batch, n_rows, n_interest, n_voxels, is_t = design
-    scores, found = scratch
-    n_picks = 0
-    for t in range(tiles.shape[0]):
-        tile_scores(weights, tiles[t], n_batch, n_rows, n_interest, is_t, scores)
-        n_picks = scan_tile(
-            scores,
-            (t, n_batch, n_voxels),
-            two_sided,
-            reference[t],
-            threshold,
-            counts[t],
-            best,
-            picks,
-            n_picks,
-            maps,
-            found,
-        )
     return n_picks
 
 

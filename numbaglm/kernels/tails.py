@@ -18,6 +18,8 @@ COUNTED, REFINED, REJECTED = 0, 1, 2
 _SHRINK = 0.8  # of the exceedances are left at the next threshold, where a fit fails
 _PRODUCTS = 16  # factors multiplied before a logarithm is taken: far from overflow, and a sixteenth of the logarithms
 
+_STRETCH = 256  # voxels taken through a batch together: the rows they append to stay in the cache
+
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
 Critical = tuple[Doubles, Doubles, Doubles]
@@ -79,9 +81,9 @@ def keep_largest(
     Parameters
     ----------
     scores
-        (n_batch, TILE) of the random shufflings; leave the observed out.
+        (n_batch, n_voxels) of random shufflings; leave the observed out.
     columns
-        (m,) voxels of the tile that are watched.
+        (m,) voxels that are watched.
     two_sided
         Whether absolute scores count.
     kept
@@ -96,15 +98,16 @@ def keep_largest(
         if n_kept[j] + n_batch > room:
             floor[j] = select_largest(kept[j], n_kept[j], k)
             n_kept[j] = k
-    for b in range(n_batch):
-        row = scores[b]
-        for j in range(columns.shape[0]):
-            score = row[columns[j]]
-            if two_sided:
-                score = abs(score)
-            if score > floor[j]:
-                kept[j, n_kept[j]] = score
-                n_kept[j] += 1
+    for start in range(0, columns.shape[0], _STRETCH):
+        for b in range(n_batch):
+            row = scores[b]
+            for j in range(start, min(start + _STRETCH, columns.shape[0])):
+                score = row[columns[j]]
+                if two_sided:
+                    score = abs(score)
+                if score > floor[j]:
+                    kept[j, n_kept[j]] = score
+                    n_kept[j] += 1
 
 
 @kernel

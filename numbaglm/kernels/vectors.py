@@ -1,12 +1,12 @@
-"""Vector code of the permuted statistics: a few shufflings by a few voxels, multiplied and reduced at once.
+"""Vector code of the permuted statistics: a few shufflings by a few voxels, multiplied, then reduced.
 
-A thin product (30 subjects, say) costs little more than a look at its result: a general matrix product and a
-pass over what it wrote both stay far below the machine's rate. Here ROWS shufflings meet VECTORS vectors of
-voxels; their sums stay in registers over all subjects and go straight into counts and maxima.
+A thin product (30 subjects, say) costs little more than a look at its result: a general matrix product, and a
+pass over what it wrote, stay far below the machine's rate. Here ROWS shufflings meet VECTORS vectors of voxels,
+whose sums stay in registers over all subjects, in order.
 
-The two functions are written as LLVM's vectors, by code that runs while numba compiles; LLVM turns them into
-what the processor has. Every sum runs over the subjects in order, so that it is the same number wherever its
-voxel lies. Without numba's compiler (NUMBA_DISABLE_JIT) their plain forms run, to which tests hold them.
+The two functions are written in LLVM's vectors, by code that runs while numba compiles; LLVM turns them into what
+the processor has. Where numba's compiler is switched off (NUMBA_DISABLE_JIT), their plain forms run instead, to
+which tests hold them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ ROWS = 4 if BYTES == 32 else 8
 """Shufflings at once: with VECTORS sums each, no more than stay in registers (AVX has 16, others 32)."""
 
 
-def multiply_plain(weights: Floats, panel: Floats, scores: Floats) -> None:
-    """Products of ROWS shufflings with as many voxels as VECTORS vectors hold.
+def multiply_plain(weights: Floats, panel: Floats, scores: Floats, add: bool) -> None:
+    """Products of ROWS shufflings with as many voxels as VECTORS vectors hold (width).
 
     Parameters
     ----------
@@ -44,9 +44,12 @@ def multiply_plain(weights: Floats, panel: Floats, scores: Floats) -> None:
     panel
         (n_subjects, width) residuals.
     scores
-        (ROWS, width), filled.
+        (ROWS, width), filled or added to.
+    add
+        Whether what was there stays: products of other subjects.
     """
-    np.dot(weights.T, panel, out=scores)
+    products = np.dot(weights.T, panel)
+    scores[:] = scores + products if add else products
 
 
 def reduce_plain(
@@ -122,16 +125,14 @@ def _splat(builder: Any, value: Any, lanes: int) -> Any:
 
 
 @intrinsic
-def _multiply(typing: Any, weights: Any, panel: Any, scores: Any) -> Any:
+def _multiply(typing: Any, weights: Any, panel: Any, scores: Any, add: Any) -> Any:
     """Vector code of `multiply_plain`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        W, E, scores = _opened(context, builder, signature, arguments)
+        W, E, scores, add = _opened(context, builder, signature, arguments)
         vector, _ = _vectors(signature.args[0])
         lanes = vector.count
-        sums = [
-            cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(ROWS * VECTORS)
-        ]
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(ROWS * VECTORS)]
         with cgutils.for_range(builder, builder.extract_value(W.shape, 0)) as subject:
 
             def at(item: int, step: int) -> Any:
@@ -147,23 +148,23 @@ def _multiply(typing: Any, weights: Any, panel: Any, scores: Any) -> Any:
                     product = builder.fmul(repeated, residual, flags=["contract"])
                     total = builder.fadd(builder.load(place), product, flags=["contract"])
                     builder.store(total, place)
+        with builder.if_then(add):
+            for i, place in enumerate(sums):
+                there = _load(builder, scores, i * lanes, vector)
+                builder.store(builder.fadd(there, builder.load(place)), place)
         for i, place in enumerate(sums):
             _store(builder, builder.load(place), scores, i * lanes)
         return context.get_dummy_value()
 
-    return types.void(weights, panel, scores), generate
+    return types.void(weights, panel, scores, add), generate
 
 
 @intrinsic
-def _reduce(
-    typing: Any, scores: Any, two_sided: Any, reference: Any, threshold: Any, counts: Any, best: Any
-) -> Any:
+def _reduce(typing: Any, scores: Any, two_sided: Any, reference: Any, threshold: Any, counts: Any, best: Any) -> Any:
     """Vector code of `reduce_plain`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        scores, two_sided, reference, threshold, counts, best = _opened(
-            context, builder, signature, arguments
-        )
+        scores, two_sided, reference, threshold, counts, best = _opened(context, builder, signature, arguments)
         vector, integers = _vectors(signature.args[0])
         lanes = vector.count
         tally = ir.VectorType(ir.IntType(32), lanes)

@@ -75,7 +75,7 @@ class Conventions:
         unknown = sorted(set(overrides) - set(allowed))
         if unknown:
             raise InputError(
-                f"Unknown option(s) {unknown}. Beside its own parameters the call takes those of conventions: {allowed}."
+                f"Unknown option(s) {unknown}. Beside its own parameters a call takes those of conventions: {allowed}."
             )
         record = replace(conventions, **{key: value for key, value in overrides.items() if value is not None})
         record._check()

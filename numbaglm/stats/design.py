@@ -77,7 +77,7 @@ class Design:
     @cached_property
     def pseudo_inverse(self) -> NDArray[np.float64]:
         """(n_regressors, n_subjects) M^+."""
-        return np.linalg.pinv(self.matrix / self.lengths) / self.lengths[:, None]
+        return np.asarray(np.linalg.pinv(self.matrix / self.lengths) / self.lengths[:, None])
 
     @cached_property
     def lengths(self) -> NDArray[np.float64]:

@@ -203,6 +203,7 @@ def plan_shufflings(
     *,
     design_rows: ArrayLike,
     errors: str | None = None,
+    rule: str | None = None,
     blocks: ArrayLike | None = None,
     block_scheme: str = "within",
 ) -> Shufflings:
@@ -220,8 +221,10 @@ def plan_shufflings(
     design_rows
         The tested regressors X (n_subjects, n_tested): the columns with contrast weight.
     errors
-        "ee" for permutations, "ise" for sign flips, "both". By default "ise" where all rows of `design_rows`
-        are equal, as no permutation could change the statistic then, else "ee".
+        "ee" for permutations, "ise" for sign flips, "both"; None leaves it to the rule.
+    rule
+        What the rule for errors says ("ise" tests a mean). By default "ise" where all rows of `design_rows` are equal,
+        as no permutation could change the statistic then, else "ee".
     blocks, block_scheme
         Exchangeability blocks, see `numbaglm.stats.trees.parse_blocks`.
 
@@ -243,9 +246,8 @@ def plan_shufflings(
     row_class = _equal_rows(design_rows, n_subjects)
     why = "as asked for"
     if errors is None:
-        constant = not row_class.any()
-        errors = default_errors(design_rows)
-        why = f"since the rows of the tested regressors {'are all equal' if constant else 'differ'}"
+        errors = rule or ("ee" if row_class.any() else "ise")
+        why = f"since the contrast tests {'a mean' if errors == 'ise' else 'differences between subjects'}"
     elif errors not in ERRORS:
         raise ShufflingError(invalid("errors", errors, "None, " + ", ".join(map(repr, ERRORS))))
     tree = free_tree(n_subjects) if blocks is None else parse_blocks(blocks, block_scheme, n_subjects)
@@ -292,11 +294,6 @@ def _all_permutations(row_class: tuple[int, ...], n_distinct: int) -> NDArray[np
     index = np.argsort(rows, axis=1).astype(np.int32)  # these move X: the data move the other way
     index.flags.writeable = False
     return index
-
-
-def default_errors(design_rows: ArrayLike) -> str:
-    """The rule: "ise" where the tested regressors (n_subjects, n_tested) are the same for all subjects, else "ee"."""
-    return "ee" if _equal_rows(design_rows, np.shape(design_rows)[0]).any() else "ise"
 
 
 def _whole_number(name: str, value: object) -> int:

@@ -245,6 +245,19 @@ def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Float
     return complement(Z).T @ X
 
 
+def default_errors(design: Design, contrast: Contrast) -> str:
+    """The rule for errors: "ise" where the contrast tests a mean, else "ee".
+
+    It does where the design holds a constant that the nuisance does not: permutations leave a mean as it is, so that
+    they could say nothing of it.
+    """
+    _, Z = partition(design, contrast)
+    one = np.full(design.n_subjects, 1.0 / np.sqrt(design.n_subjects))
+    M = orthonormal(design.matrix / design.lengths)
+    held, nuisance = np.linalg.norm(M.T @ one), np.linalg.norm(Z.T @ one)
+    return "ise" if held > 1 - 1e-10 and nuisance < 1 - 1e-10 else "ee"
+
+
 def complement(Z: Floats) -> Floats:
     """Orthonormal basis (n, n - k) of what orthonormal columns Z (n, k) leave."""
     full = np.linalg.qr(Z, mode="complete")[0] if Z.shape[1] else np.eye(Z.shape[0])

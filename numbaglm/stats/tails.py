@@ -225,8 +225,8 @@ def gamma_p(
 
     It suits maxima of a statistic over a map with some hundred shufflings. With thousands the test notices that a gamma
     is not what maxima follow, and p stay counted: there `pareto_p` is the better choice. p of maxima come out too small
-    by a factor of 1.5 at 1e-4, and the null of a single heavy-tailed statistic must not be given to it at all. Nulls with many ties or with
-    a skewness above 1.5 (extents, masses) don't pass either.
+    by a factor of 1.5 at 1e-4, and the null of a single heavy-tailed statistic must not be given to it at all. Nulls
+    with many ties or with a skewness above 1.5 (extents, masses) don't pass.
 
     Parameters
     ----------
@@ -255,8 +255,8 @@ def gamma_p_voxels(
 
     Nothing is known here but moments, so nothing tests the fit: a null of skewness 0 is taken for normal, however heavy
     its tail. Give it correlations, whose tails are lighter; p of t with few degrees of freedom come out too small by
-    orders of magnitude. A negative skewness would put an end to the upper tail, and counts as 0: p is then larger than it
-    need be.
+    orders of magnitude. A negative skewness would put an end to the upper tail, and counts as 0: p is then larger than
+    it need be.
 
     Parameters
     ----------

@@ -46,11 +46,11 @@ def test_select_largest_is_a_partial_sort(values, share):
 @pytest.mark.parametrize("two_sided", [False, True])
 def test_what_is_kept_is_the_top_wherever_batches_begin(dtype, two_sided):
     rng = np.random.default_rng(3)
-    scores = rng.normal(size=(300, 16)).astype(dtype)
+    scores = rng.normal(size=(300, 600)).astype(dtype)
     scores[:, 3] = np.round(scores[:, 3])  # ties
     scores[:, 4] = 0
     scores[:, 5] = -np.abs(scores[:, 5])
-    columns = np.array([0, 3, 4, 5, 11, 15], np.int32)
+    columns = np.concatenate([[0, 3, 4, 5, 11], np.arange(300, 600)]).astype(np.int32)
     expected = reference.largest(scores, 20, two_sided)[columns]
     for batches in ([300], [128, 128, 44], [1] * 299 + [1], [7] * 42 + [6]):
         np.testing.assert_array_equal(stream(scores, columns, 20, batches, two_sided), expected)
