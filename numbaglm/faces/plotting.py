@@ -31,6 +31,7 @@ from numbaglm.faces._canvas import (
     paint,
 )
 from numbaglm.faces.projection import upright
+from numbaglm.stats.pvalues import critical_value
 
 # What the nulls are called in the field; a name that is not here stands for itself.
 _NULL_LABELS = {
@@ -223,7 +224,7 @@ def null_histograms(
     title: str | None = None,
     save: SavePath = None,
 ) -> Figure:
-    """Draw the distribution of each maximum statistic, the observed one, and the value it must exceed.
+    """Draw the distribution of each maximum statistic, the observed one, and the value it must reach.
 
     Parameters
     ----------
@@ -344,13 +345,14 @@ def _glass_panels(
 
 def _histogram(ax: Axes, name: str, null: NDArray[np.float64], observed: float, alpha: float) -> None:
     # Bins fit the bulk of the null: the few shufflings near the observed one would stretch them.
-    step = (np.quantile(null, 0.99) - null.min()) / 40 or 1.0
-    n_bins = int(min(400, np.ceil((null.max() - null.min()) / step) + 1))
-    ax.hist(null, bins=n_bins, histtype="stepfilled", color="#a9b9cc")
-    # p <= alpha needs at most alpha * n values as large: the observed must exceed the next one.
-    rank = int(np.floor(alpha * len(null) * (1 + 1e-12)))
-    if rank:
-        critical = np.sort(null)[::-1][rank]
+    low, high = null.min(), null.max()
+    step = max((np.quantile(null, 0.99) - low) / 40, (high - low) / 400) or 1.0
+    if np.array_equal(null, np.rint(null)):  # extents: the same number of whole numbers in each bin
+        low, step = low - 0.5, np.ceil(step)
+    bins = np.arange(low, high + 2 * step, step)
+    ax.hist(null, bins=bins, histtype="stepfilled", color="#a9b9cc")
+    critical = critical_value(null, alpha)
+    if np.isfinite(critical):
         text = f"critical value {critical:.4g} (FWE {alpha:g})"
         ax.axvline(critical, color=INK, linewidth=1.2, linestyle="--", label=text)
     ax.axvline(observed, color=HIGHLIGHT, linewidth=2.0, label=f"observed {observed:.4g}")

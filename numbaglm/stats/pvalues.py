@@ -37,6 +37,13 @@ def from_maxima(
     return from_counts(ordered.size - below, ordered.size)
 
 
+def critical_value(maxima: NDArray[np.number], alpha: float) -> float:
+    """Least of the maxima (n_shufflings,) whose corrected p is at most alpha; infinity if none is (too few of them)."""
+    null = np.asarray(maxima, dtype=np.float64)
+    p = from_maxima(null, null, 1e-9 * np.abs(null))
+    return float(np.min(null[p <= alpha * (1 + 1e-9)], initial=np.inf))
+
+
 def logp(p: Floats) -> Floats:
     """-log10 p, finite because p is never 0."""
     return -np.log10(np.maximum(p, np.finfo(np.float64).tiny))
