@@ -106,9 +106,7 @@ class PermutationResult:
         """
         if not 0 < alpha < 1:
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
-        null = np.asarray(self.h0[name], dtype=np.float64)
-        p = pvalues.from_maxima(null, null, 1e-9 * np.abs(null))
-        return float(np.min(null[p <= alpha * (1 + 1e-9)], initial=np.inf))
+        return pvalues.critical_value(self.h0[name], alpha)
 
     def plot(self, save: str | os.PathLike[str] | None = None) -> Any:
         """Draw the corrected -log10 p maps side by side as glass brains; a matplotlib figure.

@@ -7,12 +7,11 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from numbaglm.errors import InputError, invalid
 
@@ -126,14 +125,21 @@ def run_tasks(
     """
     weights = [1] * len(arguments) if weights is None else list(weights)
     results: list[Any] = [None] * len(arguments)
-    with tqdm(total=sum(weights), desc=label, unit=unit, unit_scale=sum(weights) > 9999, disable=not progress) as bar:
+    with _progress_bar(label, unit, sum(weights)) if progress else nullcontext() as bar:
         runner = _on_threads(n_workers) if client is None else _on_cluster(client)
         for index, result in runner(function, arguments):
             results[index] = result
             if on_result is not None:
                 on_result(index, result)
-            bar.update(weights[index])
+            if bar is not None:
+                bar.update(weights[index])
     return results
+
+
+def _progress_bar(label: str, unit: str, total: int) -> Any:
+    from tqdm.auto import tqdm  # in a notebook it asks for widgets: only who wants a bar should need them
+
+    return tqdm(total=total, desc=label, unit=unit, unit_scale=total > 9999)
 
 
 @contextmanager

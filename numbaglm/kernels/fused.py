@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS, multiply, reduce
 
-CHUNK = 512
-"""Subjects a chunk: a panel of as many (64 KiB) stays in the second-level cache, whatever the size of the cohort."""
+CHUNK = 256
+"""Subjects a chunk. A panel of as many (32 KiB) stays in the second-level cache, whatever the size of the cohort. And
+the rounding of a sum grows with its length: terms that are all equal, the worst, leave an error of up to 3.4e-6 in a
+correlation of 1 (n = 100 to 1100, single precision), where sums of 512 leave 7e-6 and a BLAS left 15e-6."""
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.signedinteger]
@@ -182,7 +184,7 @@ def permute_panels(
     panels = _aligned(n_columns * min(n_subjects, CHUNK), tiles).reshape(n_panels, min(n_subjects, CHUNK), width)
     limits = np.empty(width, tiles.dtype)
     best = np.full((n_groups, ROWS, width // VECTORS), -np.inf, tiles.dtype)
-    n_picks = np.int64(0)  # a literal would have `_pick` compiled twice
+    n_picks = int(np.int64(0))  # a literal would have `_pick` compiled twice
     for t in range(n_tiles):
         for first in range(0, n_subjects, CHUNK):
             last = min(first + CHUNK, n_subjects)
@@ -211,7 +213,8 @@ def permute_panels(
                     if maps.shape[1]:
                         _keep(scores, place, maps)
     for b in range(n_batch):
-        peaks[b] = -np.inf
-        for lane in range(best.shape[2]):
-            peaks[b] = max(peaks[b], best[b // ROWS, b % ROWS, lane])
+        lanes = best[b // ROWS, b % ROWS]
+        peaks[b] = lanes[0]
+        for lane in range(1, lanes.shape[0]):
+            peaks[b] = max(peaks[b], lanes[lane])
     return n_picks

@@ -99,7 +99,7 @@ def _scan_abs(
                 if (b[j] & top) >= threshold:
                     found[n_found] = start + j
                     n_found += 1
-    return best, n_found
+    return int(best), n_found
 
 
 @kernel
@@ -125,7 +125,7 @@ def _scan_signed(
                 if (b[j] ^ ((b[j] >> last) & top)) >= threshold:
                     found[n_found] = start + j
                     n_found += 1
-    return best, n_found
+    return int(best), n_found
 
 
 @kernel

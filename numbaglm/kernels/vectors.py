@@ -11,6 +11,7 @@ which tests hold them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,8 @@ def _multiply(typing: Any, weights: Any, panel: Any, scores: Any, add: Any) -> A
         W, E, scores, add = _opened(context, builder, signature, arguments)
         vector, _ = _vectors(signature.args[0])
         lanes = vector.count
-        sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(ROWS * VECTORS)]
+        zero = ir.Constant(vector, None)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(ROWS * VECTORS)]  # type: ignore[no-untyped-call]
         with cgutils.for_range(builder, builder.extract_value(W.shape, 0)) as subject:
 
             def at(item: int, step: int) -> Any:
@@ -169,8 +171,8 @@ def _reduce(typing: Any, scores: Any, two_sided: Any, reference: Any, threshold:
         lanes = vector.count
         tally = ir.VectorType(ir.IntType(32), lanes)
 
-        def raised(lowest: Any, value: Any) -> Any:
-            return builder.select(builder.fcmp_ordered(">", value, lowest), value, lowest)
+        def raised(old: Any, new: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", new, old), new, old)
 
         every_bit = integers.element(-1)
         but_the_sign = builder.lshr(every_bit, integers.element(1))
@@ -199,4 +201,8 @@ def _reduce(typing: Any, scores: Any, two_sided: Any, reference: Any, threshold:
     return types.int64(scores, two_sided, reference, threshold, counts, best), generate
 
 
-multiply, reduce = (multiply_plain, reduce_plain) if config.DISABLE_JIT else (_multiply, _reduce)
+multiply: Callable[[Floats, Floats, Floats, bool], None]
+reduce: Callable[[Floats, bool, Floats, Floats, NDArray[np.int32], Floats], int]
+_compiled: tuple[Any, Any] = (_multiply, _reduce)
+_plainly = config.DISABLE_JIT  # type: ignore[attr-defined]
+multiply, reduce = (multiply_plain, reduce_plain) if _plainly else _compiled

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numbaglm.kernels import shuffle
+from numbaglm.kernels.fused import CHUNK
 from numbaglm.kernels.shuffle import TILE
 from reference.shuffle import reduce, scores
 
@@ -15,9 +16,8 @@ KEYS = {"float32": np.int32, "float64": np.int64}
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
 
 
-# Few subjects are multiplied and reduced at once, many by a general product. Subjects whose data are all 0 change
-# no score, but the path.
-PATHS = pytest.mark.parametrize("more", [0, shuffle.FUSED_SUBJECTS], ids=["fused", "tiled"])
+# Subjects are multiplied in chunks. Subjects whose data are all 0 change no score, but the path.
+PATHS = pytest.mark.parametrize("more", [0, CHUNK], ids=["one chunk", "two chunks"])
 
 
 def case(n_subjects=5, n_voxels=7, n_batch=3, n_rows=1, seed=0, more=0):

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from numbaglm.kernels.fused import CHUNK, combine, permute_panels
+from numbaglm.kernels.shuffle import TILE
+from numbaglm.stats.inference import TIE_TOLERANCE
+
+KEYS = {"float32": np.int32, "float64": np.int64}
+
+
+def case(n_subjects, n_voxels, n_batch, n_rows=1, dtype="float32", seed=0):
+    """Unit rows with signs flipped, (n_rows * n_batch, n_subjects), and residuals of unit length."""
+    rng = np.random.default_rng(seed)
+    weights = rng.choice([-1.0, 1.0], (n_rows * n_batch, n_subjects)) / np.sqrt(n_rows * n_subjects)
+    E = rng.normal(size=(n_subjects, n_voxels))
+    E /= np.linalg.norm(E, axis=0)
+    return weights.astype(dtype), E.astype(dtype)
+
+
+def permute(weights, E, n_rows=1, n_interest=1, is_t=True, two_sided=True, n_batch=None, **limits):
+    """Counts, maxima, the picks sorted by shuffling, and the maps."""
+    dtype, n_voxels = weights.dtype, E.shape[1]
+    n_batch = len(weights) // n_rows if n_batch is None else n_batch
+    n_tiles = -(-n_voxels // TILE)
+    filled = np.pad(E, ((0, 0), (0, n_tiles * TILE - n_voxels)), mode="edge")
+    tiles = np.ascontiguousarray(filled.reshape(len(E), n_tiles, TILE).transpose(1, 0, 2))
+    nothing = np.iinfo(KEYS[dtype.name]).max
+    reference = np.full(n_tiles * TILE, nothing, KEYS[dtype.name])
+    if "reference" in limits:
+        bits = limits["reference"].astype(dtype).view(reference.dtype)
+        reference[:n_voxels] = np.where(bits < 0, bits ^ nothing, bits)
+    counts, peaks = np.zeros((n_tiles, TILE), np.int32), np.empty(n_batch, dtype)
+    room = n_batch * n_voxels
+    which, voxel, value = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, dtype)
+    maps = np.empty((n_batch, n_voxels if limits.get("maps", True) else 0), dtype)
+    n_picks = permute_panels(
+        weights,
+        tiles,
+        (n_batch, n_rows, n_interest, n_voxels, is_t),
+        two_sided,
+        reference.reshape(-1, TILE),
+        np.array([limits.get("threshold", np.nan)], dtype),
+        counts,
+        peaks,
+        (which, voxel, value),
+        maps,
+    )
+    assert not counts.ravel()[n_voxels:].any(), "voxels that fill a tile are not counted"
+    order = np.argsort(which[:n_picks], kind="stable")  # voxels increase within a shuffling already
+    picks = np.stack([which[order], voxel[order]], axis=1), value[order]
+    return counts.ravel()[:n_voxels], peaks, picks, maps
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_subjects", [2, 3, 20, CHUNK - 1, CHUNK, CHUNK + 1, 1100])
+def test_scores_are_as_good_as_those_of_a_matrix_product(n_subjects, dtype):
+    weights, E = case(n_subjects, 40, 11, dtype=dtype)
+    E[:, 7] = weights[3]  # a correlation of 1, of terms that are all equal: rounding adds up
+    maps = permute(weights, E)[3]
+    error = np.abs(maps - weights.astype(np.longdouble) @ E.astype(np.longdouble)).astype(float)
+    assert error[3, 7] <= TIE_TOLERANCE[dtype]
+    error[3, 7] = 0.0
+    assert error.max() < TIE_TOLERANCE[dtype] / 10
+
+
+@settings(max_examples=25)
+@given(
+    n_subjects=st.sampled_from([2, 5, 30, CHUNK + 5]),
+    n_voxels=st.integers(1, 80),
+    n_batch=st.integers(1, 20),
+    rows=st.sampled_from([(1, 1, True), (1, 1, False), (2, 1, True), (3, 2, False), (4, 1, True)]),
+    two_sided=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64"]),
+    seed=st.integers(0, 99),
+)
+def test_what_is_reduced_is_what_the_maps_say(n_subjects, n_voxels, n_batch, rows, two_sided, dtype, seed):
+    weights, E = case(n_subjects, n_voxels, n_batch, rows[0], dtype, seed)
+    maps = permute(weights, E, *rows, two_sided)[3]
+    seen = np.abs(maps) if two_sided else maps
+    reference, threshold = seen[0], np.quantile(seen, 0.8)
+    counts, peaks, (places, values), none = permute(
+        weights, E, *rows, two_sided, reference=reference, threshold=threshold, maps=False
+    )
+    assert none.size == 0
+    np.testing.assert_array_equal(counts, (seen >= reference).sum(axis=0))
+    np.testing.assert_array_equal(peaks, seen.max(axis=1))
+    np.testing.assert_array_equal(places, np.argwhere(seen >= threshold.astype(dtype)))
+    np.testing.assert_array_equal(values, maps[tuple(places.T)])
+
+
+@pytest.mark.parametrize("rows", [(1, 1, True), (3, 1, True), (2, 2, False)])
+@pytest.mark.parametrize("n_subjects", [6, CHUNK + 3])
+def test_a_score_is_the_same_number_in_any_batch_and_any_place(n_subjects, rows):
+    n_rows, n_batch = rows[0], 21
+    weights, E = case(n_subjects, TILE + 50, n_batch, n_rows)
+    whole = permute(weights, E, *rows)[3]
+    later = permute(weights, E[:, 37:], *rows)[3]
+    np.testing.assert_array_equal(later, whole[:, 37:])
+    for some in ([20], list(range(5, 16)), list(range(0, 21, 3))):
+        chosen = np.concatenate([weights[k * n_batch + np.array(some)] for k in range(n_rows)])
+        np.testing.assert_array_equal(permute(chosen, E[:, :9], *rows)[3], whole[some, :9])
+    # The last batch of a run: rows past its shufflings are there, and say nothing.
+    fewer = permute(weights, E, *rows, n_batch=10, reference=np.full(TILE + 50, -2.0), threshold=-2.0)
+    np.testing.assert_array_equal(fewer[3], whole[:10])
+    np.testing.assert_array_equal(fewer[1], np.abs(whole[:10]).max(axis=1))
+    assert (fewer[0] == 10).all()
+    assert len(fewer[2][0]) == 10 * (TILE + 50)
+
+
+def test_a_one_sided_maximum_may_be_negative():
+    weights, E = np.full((1, 4), 0.5, np.float32), np.full((4, 3), -0.5, np.float32)
+    E *= np.array([1.0, 0.25, 0.5], np.float32)
+    reference = np.full(3, -0.5)
+    counts, peaks, (places, _), _ = permute(weights, E, two_sided=False, reference=reference, threshold=-0.25)
+    assert peaks.tolist() == [-0.25]
+    assert counts.tolist() == [0, 1, 1]
+    assert places.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("n_interest", "is_t", "expected"),
+    [(1, True, 0.5 / np.sqrt(1 - 0.25)), (1, False, 0.25 / (1 - 0.25)), (2, False, 0.25 + 0.25)],
+)
+def test_scores_of_products(n_interest, is_t, expected):
+    products = np.full((2, 3), 0.5)
+    combine(products, n_interest, is_t)
+    np.testing.assert_allclose(products[0], expected)
+
+
+def test_no_more_is_left_than_rounding_leaves():
+    products = np.array([[0.0], [1.0]])
+    combine(products, 1, True)
+    assert products[0, 0] == 0.0
