@@ -82,7 +82,7 @@ class Design:
     @cached_property
     def lengths(self) -> NDArray[np.float64]:
         """(n_regressors,) length of each column: columns in years and in mm3 are brought to one before algebra."""
-        return np.linalg.norm(self.matrix, axis=0)
+        return np.asarray(np.linalg.norm(self.matrix, axis=0))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the design as a DataFrame."""

@@ -1,4 +1,4 @@
-from __future__ import annotations
+from __future__ import io
 
 import threading
 import time
@@ -6,7 +6,6 @@ import time
 import pytest
 from threadpoolctl import threadpool_info
 
-from numbaglm.engine import schedule
 from numbaglm.engine.schedule import active_client, memory_limit, n_cores, run_tasks
 from numbaglm.errors import InputError
 
@@ -101,26 +100,19 @@ def test_blas_is_held_to_one_thread_while_tasks_run_and_released_after():
 
 
 def test_progress_counts_the_weights(monkeypatch):
+    from tqdm import auto
+
     bars = []
 
-    class Bar:
+    class Bar(auto.tqdm):
         def __init__(self, **options):
-            self.options, self.n = options, 0
+            super().__init__(**options, file=io.StringIO())
             bars.append(self)
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def update(self, n):
-            self.n += n
-
-    monkeypatch.setattr(schedule, "tqdm", Bar)
+    monkeypatch.setattr(auto, "tqdm", Bar)
     run_tasks(square, [(1,), (2,), (3,)], label="work", unit="voxel", weights=[5, 1, 4], progress=True)
     run_tasks(square, [(1,)], label="work")
-    assert [(bar.options["total"], bar.n, bar.options["disable"]) for bar in bars] == [(10, 10, False), (1, 1, True)]
+    assert [(bar.total, bar.n, bar.desc) for bar in bars] == [(10, 10, "work")]
 
 
 @pytest.mark.parametrize(("limit", "n_bytes"), [("8GB", 8 * 10**9), ("1 MiB", 2**20), (123, 123), (5e6, 5_000_000)])
