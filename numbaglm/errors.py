@@ -15,6 +15,13 @@ class InputError(NumbaglmError, ValueError):
     """A parameter has a value that is not allowed."""
 
 
+class UnknownNameError(NumbaglmError, KeyError):
+    """There is no map, or no null, of that name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would quote it
+
+
 class MissingFileError(NumbaglmError, FileNotFoundError):
     """A file that was named does not exist."""
 

@@ -22,7 +22,7 @@ class RunResult:
 
     Attributes
     ----------
-    score, statistic, effect, degenerate
+    score, statistic, effect, degenerate, length
         As in `numbaglm.engine.voxels.Block`, over all voxels.
     counts
         (n_voxels,) shufflings whose score reaches the observed one, the observed among them.
@@ -34,12 +34,15 @@ class RunResult:
         Voxels above the cluster-forming threshold in the observed map, and their scores.
     tfce, max_tfce
         (n_voxels,) observed TFCE, and (n_shufflings,) its maximum, where it was asked for.
+    refined
+        Where tails were kept: uncorrected p (n_voxels,), and where each comes from.
     """
 
     score: NDArray[np.float64]
     statistic: NDArray[np.float64]
     effect: NDArray[np.float64]
     degenerate: NDArray[np.bool_]
+    length: NDArray[np.float64]
     counts: NDArray[np.int64]
     max_score: NDArray[np.float64]
     max_size: NDArray[np.int64] | None
@@ -47,6 +50,7 @@ class RunResult:
     observed_picks: tuple[NDArray[np.int32], Floats] | None
     tfce: NDArray[np.float64] | None
     max_tfce: NDArray[np.float64] | None
+    refined: tuple[NDArray[np.float64], NDArray[np.uint8]] | None
 
 
 @contextmanager

@@ -11,6 +11,9 @@ from numbaglm.kernels.shuffle import TILE
 BATCH_ROWS = 128
 """Rows of one product: shufflings a batch times rows a shuffling. Fixed, so that products never depend on a plan."""
 
+_WATCHED = 0.4
+"""Share of voxels whose tails are kept: twice that of a map without effects (`numbaglm.stats.tails.WATCH_BELOW`)."""
+
 _MAPS_BYTES = 512 * 2**20
 
 
@@ -64,6 +67,8 @@ class Size:
         Whole maps of each shuffling that are kept for a while: 1 for TFCE, 2 for pseudo-t.
     pick_share
         Share of voxels that are expected above the cluster-forming threshold.
+    tail_length
+        Largest scores of a voxel that are kept; 0 for none.
     """
 
     n_subjects: int
@@ -73,6 +78,7 @@ class Size:
     itemsize: int
     n_maps: int
     pick_share: float = 0.0
+    tail_length: int = 0
 
     @property
     def batch(self) -> int:
@@ -95,13 +101,19 @@ class Size:
 
     @property
     def per_tile(self) -> int:
-        """Bytes that a tile of a block needs: data and residuals, and the picks of a batch."""
-        return self.n_subjects * TILE * (self.itemsize + 4) + TILE * self.batch * 12 // 4
+        """Bytes that a tile of a block needs: data and residuals, picks and scores of a batch, tails as they grow."""
+        room = _WATCHED * (2 * self.tail_length + self.batch) + self.batch if self.tail_length else 0
+        return self.n_subjects * TILE * (self.itemsize + 4) + TILE * (self.batch * 3 + int(room * self.itemsize))
 
     @property
     def residuals(self) -> int:
         """Bytes of all residuals."""
         return self.n_tiles * TILE * self.n_subjects * self.itemsize
+
+    @property
+    def tails(self) -> int:
+        """Bytes of all tails: those of earlier rounds, of one round, and both merged."""
+        return int(3 * _WATCHED * self.tail_length * self.n_voxels * self.itemsize)
 
     def per_shuffling(self, maps_in_memory: bool) -> int:
         """Bytes that a shuffling leaves until its round ends: picks, held twice while merged, and whole maps."""
@@ -129,7 +141,7 @@ def make_plan(size: Size, memory_limit: int, n_workers: int) -> Plan:
     InputError
         Not even the smallest block fits the limit.
     """
-    fixed = n_workers * size.per_worker
+    fixed = n_workers * size.per_worker + size.tails
     room = memory_limit - fixed
     smallest = n_workers * size.per_tile
     for resident in (True, False):

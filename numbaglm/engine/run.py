@@ -15,7 +15,8 @@ from numbaglm.engine.maps import ClusterTask, TfceTask, merge_blocks, slice_pick
 from numbaglm.engine.outcome import RunResult, map_scratch
 from numbaglm.engine.plan import BATCH_ROWS, Plan
 from numbaglm.engine.pseudo import PseudoRound, PseudoTask, fill_block
-from numbaglm.engine.voxels import Block, Picks, Spec, permute_block
+from numbaglm.engine.voxels import Block, Floats, Picks, Round, Spec, permute_block, refine_block
+from numbaglm.stats.tails import merge_largest
 
 
 @dataclass
@@ -27,6 +28,15 @@ class _Nulls:
     size: list[NDArray[np.int32]] = field(default_factory=list)
     mass: list[NDArray[np.float64]] = field(default_factory=list)
     tfce: list[NDArray[np.float64]] = field(default_factory=list)
+    tails: list[tuple[NDArray[np.int32], Floats]] = field(default_factory=list)
+
+    def keep_tails(self, rounds: Sequence[Round]) -> None:
+        """Take in the largest scores of the voxels of each block, where they are kept."""
+        found = [one.tails for one in rounds if one.tails is not None]
+        if self.tails:
+            pairs = zip(self.tails, found, strict=True)
+            found = [(voxels, merge_largest(before, now)) for (voxels, before), (_, now) in pairs]
+        self.tails = found
 
     def add(self, one: PseudoRound) -> None:
         """Take in what map scope returned of a span."""
@@ -75,6 +85,7 @@ def run_test(
             nulls.score.append(np.max([r.maxima for r in rounds], axis=0))
             for (start, stop), result in zip(plan.blocks, rounds, strict=True):
                 nulls.counts[start:stop] += result.counts
+            nulls.keep_tails(rounds)
             picks = [r.picks for r in rounds]
             if spec.threshold is not None and first == 0:
                 _, voxel, value = merge_blocks([slice_picks(p, 0, 1) for p in picks])
@@ -82,7 +93,27 @@ def run_test(
             _map_scope(store, spec, picks, scores, last - first, nulls, running)
     score = np.concatenate([block.score for block in blocks])
     statistic = np.concatenate([block.statistic for block in blocks])
-    return _outcome(store, spec, blocks, score, statistic, nulls, observed_picks)
+    raw = _outcome(store, spec, blocks, score, statistic, nulls, observed_picks)
+    return replace(raw, refined=_refine(spec, plan, raw, nulls, running)) if nulls.tails else raw
+
+
+def _refine(
+    spec: Spec, plan: Plan, raw: RunResult, nulls: _Nulls, running: dict[str, Any]
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Uncorrected p by the tails of the voxels, and where each comes from."""
+    arguments = [
+        (spec, raw.score[start:stop], raw.counts[start:stop], *tail)
+        for (start, stop), tail in zip(plan.blocks, nulls.tails, strict=True)
+    ]
+    found = schedule.run_tasks(
+        refine_block,
+        arguments,
+        label="Refining p",
+        unit="voxel",
+        weights=[stop - start for start, stop in plan.blocks],
+        **running,
+    )
+    return np.concatenate([p for p, _ in found]), np.concatenate([source for _, source in found])
 
 
 def _run_pseudo(store: CohortStore, spec: Spec, plan: Plan, running: dict[str, Any]) -> RunResult:
@@ -124,6 +155,7 @@ def _outcome(
         statistic=statistic,
         effect=np.concatenate([block.effect for block in blocks], axis=1),
         degenerate=np.concatenate([block.degenerate for block in blocks]),
+        length=np.concatenate([block.length for block in blocks]),
         counts=nulls.counts,
         max_score=max_score,
         max_size=np.concatenate(nulls.size).astype(np.int64) if nulls.size else None,
@@ -131,6 +163,7 @@ def _outcome(
         observed_picks=observed_picks,
         tfce=TfceTask.build(spec, store.geometry).enhance(score) if spec.tfce else None,
         max_tfce=np.concatenate(nulls.tfce) if nulls.tfce else None,
+        refined=None,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from numbaglm.data.store import CohortStore
 from numbaglm.engine.plan import Plan
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import shuffle
+from numbaglm.kernels import tails as tail_kernels
 from numbaglm.kernels.shuffle import TILE
+from numbaglm.stats import pvalues, tails
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.exchangeability import Shufflings
 from numbaglm.stats.inference import TIE_TOLERANCE, Hypothesis
@@ -43,6 +46,8 @@ class Spec:
         "float32" or "float64", of the products.
     variance_fwhm
         Width in mm of the Gaussian that smooths variances (pseudo-t); None for t.
+    tail
+        What refines p: "counts" (nothing), "pareto" or "gamma".
     """
 
     hypothesis: Hypothesis
@@ -53,11 +58,26 @@ class Spec:
     tfce: bool
     precision: str
     variance_fwhm: float | None = None
+    tail: str = "counts"
 
     @property
     def n_rows(self) -> int:
         """Rows a shuffling."""
         return int(self.hypothesis.basis.shape[0])
+
+    @property
+    def tail_length(self) -> int:
+        """How many of the largest scores of a voxel are kept, to refine its uncorrected p; 0 where none are."""
+        refines = self.tail == "pareto" and self.variance_fwhm is None
+        return tails.tail_length(self.shufflings.n_shufflings - 1) if refines else 0
+
+    def height(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What counts of a score: its absolute value if two-sided."""
+        return np.abs(score) if self.two_sided else score
+
+    def parametric_p(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """p of scores by the statistic's own distribution, of both tails if two-sided."""
+        return self.hypothesis.scale.parametric_p(self.height(score)) * (1 + self.two_sided)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +125,15 @@ class Round:
         (n_voxels,) shufflings whose score reaches the observed one.
     picks
         Scores that reach the cluster-forming threshold; voxels are counted from the start of the cohort.
+    tails
+        Where they are kept: the voxels (m,) that are watched, counted from the start of the block; and their largest
+        scores (m, k), descending, filled up with -inf where the shufflings are fewer.
     """
 
     maxima: NDArray[np.float64]
     counts: NDArray[np.int32]
     picks: Picks
+    tails: tuple[NDArray[np.int32], Floats] | None
 
 
 def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Block:
@@ -155,7 +179,8 @@ def permute_block(
     The block, without its tiles unless the plan keeps them in memory; and what came of the shufflings.
     """
     block = source if isinstance(source, Block) else prepare_block(source[0], spec, source[1], source[2])
-    passage = _Passage(block, spec, plan, scratch is not None)
+    watch = _Watch(block, spec, plan) if spec.tail_length else None
+    passage = _Passage(block, spec, plan, scratch is not None or watch is not None)
     maxima, parts = [], []
     for i in range(first, last, plan.batch):
         checkpoint()
@@ -167,11 +192,67 @@ def permute_block(
             best, picks, maps = passage.with_observed(best, picks, maps)
         if scratch is not None:
             scratch[i - first : i - first + len(best), block.start : block.stop] = maps
+        if watch is not None:
+            watch.see(maps[int(i == 0) :])
         maxima.append(best)
         parts.append(picks)
     if not plan.resident:
         block = replace(block, tiles=np.empty((0, *block.tiles.shape[1:]), block.tiles.dtype))
-    return block, Round(np.concatenate(maxima), passage.counts.reshape(-1)[: block.n_voxels], _chain(parts))
+    counts = passage.counts.reshape(-1)[: block.n_voxels]
+    found = None if watch is None else (watch.voxels, watch.largest())
+    return block, Round(np.concatenate(maxima), counts, _chain(parts), found)
+
+
+def refine_block(
+    spec: Spec, score: NDArray[np.float64], counts: NDArray[np.int64], voxels: NDArray[np.int32], largest: Floats
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Refine the uncorrected p of the voxels of a block that were watched.
+
+    Parameters
+    ----------
+    score, counts
+        (n_voxels,) of the block, over all shufflings.
+    voxels, largest
+        As `Round.tails`, over all shufflings.
+
+    Returns
+    -------
+    p (n_voxels,), counted where nothing refines it; and where each comes from, see `numbaglm.stats.tails`.
+    """
+    scale, n_shufflings = spec.hypothesis.scale, spec.shufflings.n_shufflings
+    least = float(Fraction(1, spec.shufflings.n_distinct))
+    p = pvalues.from_counts(counts, n_shufflings)
+    source = np.full(p.shape, tails.COUNTED, np.uint8)
+    for i in range(0, voxels.size, TILE):  # a tail in double precision takes room
+        some = voxels[i : i + TILE]
+        observed = scale.to_statistic(spec.height(score[some]))
+        tail = scale.to_statistic(largest[i : i + TILE])
+        p[some], source[some] = tails.pareto_p_voxels(observed, tail, counts[some], n_shufflings, least)
+    return p, source
+
+
+class _Watch:
+    """Voxels that may be worth refining, and their largest scores as batches pass."""
+
+    def __init__(self, block: Block, spec: Spec, plan: Plan) -> None:
+        self.two_sided, self.k = spec.two_sided, spec.tail_length
+        self.voxels = tails.watched(np.where(block.degenerate, 1.0, spec.parametric_p(block.score)))
+        n = self.voxels.size
+        self.kept = np.empty((n, 2 * self.k + plan.batch), spec.precision)
+        self.n_kept = np.zeros(n, np.int32)
+        self.floor = np.full(n, -np.inf, spec.precision)
+
+    def see(self, maps: Floats) -> None:
+        """Take in the scores of random shufflings."""
+        tail_kernels.keep_largest(maps, self.voxels, self.two_sided, self.k, self.kept, self.n_kept, self.floor)
+
+    def largest(self) -> Floats:
+        """Largest scores of each voxel; see `Round.tails`."""
+        start = self.kept[:, : self.k]
+        start[np.arange(self.k) >= self.n_kept[:, None]] = -np.inf
+        largest = np.empty(start.shape, self.kept.dtype)
+        tail_kernels.finish_largest(self.kept, np.maximum(self.n_kept, self.k), largest)
+        return largest
 
 
 class _Passage:

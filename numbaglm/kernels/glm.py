@@ -9,9 +9,7 @@ from numbaglm.kernels._jit import kernel
 
 
 @kernel
-def residuals(
-    Y: NDArray[np.float32], basis: NDArray[np.float64], out: NDArray[np.float64]
-) -> None:
+def residuals(Y: NDArray[np.float32], basis: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Residuals of each voxel on an orthonormal basis, in double precision.
 
     Parameters

@@ -114,9 +114,7 @@ _i = np.int32
 
 
 @kernel
-def link_neighbours(
-    height: Bits, volume: Volume, link: Ints, higher_: Ints, floor_: Bits, tie_: Bits
-) -> None:
+def link_neighbours(height: Bits, volume: Volume, link: Ints, higher_: Ints, floor_: Bits, tie_: Bits) -> None:
     """Find, for every position, which of its neighbours to follow when it enters.
 
     A neighbour is higher if it enters before: larger, or equal and later in position. Below 0 everything is

@@ -243,14 +243,10 @@ def _count_digits(order: Keys, n_nodes: int, counts: Ints) -> None:
 
 
 @kernel
-def _integrate(
-    order: Keys, n_nodes: int, height: Bits, how: Enhancement, integral: NDArray[np.float64]
-) -> None:
+def _integrate(order: Keys, n_nodes: int, height: Bits, how: Enhancement, integral: NDArray[np.float64]) -> None:
     """Integrate h^H from 0 to each height (by rank), or sum it over the steps up to that height."""
     if height.itemsize == 4:
-        halves = order.view(
-            np.float32
-        )  # the key is a value's bits: (low, high) as all of numpy's wheels have it
+        halves = order.view(np.float32)  # the key is a value's bits: (low, high) as all of numpy's wheels have it
         for r in range(n_nodes):
             integral[r] = halves[2 * r + 1]
     else:

@@ -1,5 +1,4 @@
-from __future__ import io
-
+import io
 import threading
 import time
 
