@@ -231,10 +231,16 @@ class Hypothesis:
 
 
 def find_method(method: str) -> Method:
-    """Look a regression method up by name."""
-    if method not in METHODS:
+    """Look a regression method up by name, however it is hyphenated; "Dekker/Smith" and "smith" are dekker's too."""
+    letters = {_letters(name): record for name, record in METHODS.items()}
+    record = letters.get(_letters(str(method)).replace("dekkersmith", "dekker").replace("smith", "dekker"))
+    if record is None:
         raise InputError(invalid("method", method, f"one of {sorted(METHODS)}"))
-    return METHODS[method]
+    return record
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalpha())
 
 
 def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Floats:

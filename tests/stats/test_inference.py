@@ -9,7 +9,7 @@ from numbaglm.errors import DesignError, InputError
 from numbaglm.stats.conventions import CONVENTIONS, Conventions
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.exchangeability import plan_shufflings
-from numbaglm.stats.inference import TIE_TOLERANCE, Hypothesis
+from numbaglm.stats.inference import TIE_TOLERANCE, Hypothesis, find_method
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.scales import Correlation, Share
 from reference.glm import statistic
@@ -187,3 +187,11 @@ def test_conventions_are_records():
 def test_bad_conventions(conventions, options, message):
     with pytest.raises(InputError, match=message):
         Conventions.parse(conventions, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("Freedman-Lane", "freedman-lane"), ("terBraak", "ter-braak"), ("Dekker/Smith", "dekker"), ("smith", "dekker")],
+)
+def test_methods_are_found_however_they_are_written(name, method):
+    assert find_method(name).name == method
