@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cases import KERNEL_SUBJECTS, KINDS, SIZES, TILES, KernelCase, WholeCase, nilearn, ours, peak_memory
+from cases import KERNEL_SUBJECTS, KINDS, SIZES, KernelCase, nilearn, ours, peak_memory, whole_case
 
 PACKAGES = ("numbaglm", "nilearn")
 Benchmark = Callable[..., object]
@@ -21,7 +21,7 @@ Benchmark = Callable[..., object]
 @pytest.mark.parametrize("n_subjects", KERNEL_SUBJECTS)
 @pytest.mark.usefixtures("one_core")
 def bench_kernel(benchmark: Benchmark, size: str, n_subjects: int, side: str) -> None:
-    case = KernelCase(n_subjects, TILES[size])
+    case = KernelCase(n_subjects, SIZES[size].n_tiles)
     benchmark.group = f"one batch of shufflings, {n_subjects} subjects"  # type: ignore[attr-defined]
     best, counts = case.kernel()
     expected_best, expected_counts = case.plainly()
@@ -31,24 +31,15 @@ def bench_kernel(benchmark: Benchmark, size: str, n_subjects: int, side: str) ->
     benchmark(getattr(case, side))
 
 
-@pytest.fixture(scope="module")
-def whole_case() -> Callable[[int, float], WholeCase]:
-    made: dict[tuple[int, float], WholeCase] = {}
-    return lambda *key: made.setdefault(key, WholeCase(*key))
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("kind", KINDS)
-def bench_whole_call(
-    benchmark: Benchmark, size: str, whole_case: Callable[[int, float], WholeCase], kind: str, package: str
-) -> None:
+def bench_whole_call(benchmark: Benchmark, size: str, kind: str, package: str) -> None:
     if package == "nilearn":
         pytest.importorskip("nilearn", reason="the peer, nilearn, is not installed")
-    subjects, voxel_size, n_perm = SIZES[size]
-    case = whole_case(subjects[0], voxel_size)
-    if package == "nilearn":
-        n_perm = 20 if kind == "tfce" else 100
-    benchmark.group = f"{kind}, {subjects[0]} subjects, {case.cohort.n_voxels:,} voxels"  # type: ignore[attr-defined]
+    how = SIZES[size]
+    case = whole_case(how.subjects[0], how.voxel_size)
+    n_perm = how.n_perm if package == "numbaglm" else how.peer_steps[kind]
+    benchmark.group = f"{kind}, {case.n_subjects} subjects, {case.cohort.n_voxels:,} voxels"  # type: ignore[attr-defined]
     benchmark.extra_info["n_perm"] = n_perm  # type: ignore[attr-defined]
     benchmark.pedantic(case.calls(kind)[package], args=(n_perm,), rounds=3)  # type: ignore[attr-defined]
 
@@ -57,9 +48,9 @@ def bench_whole_call(
 def bench_agreement(kind: str) -> None:
     """The two calls, under nilearn's conventions, are the same test up to which shufflings were drawn."""
     pytest.importorskip("nilearn", reason="the peer, nilearn, is not installed")
-    (n_subjects,), voxel_size, n_perm = SIZES["small"]
-    n_perm = 60 if kind == "tfce" else n_perm  # nilearn's takes its time
-    case = WholeCase(n_subjects, voxel_size)
+    small = SIZES["small"]
+    n_perm = 60 if kind == "tfce" else small.n_perm  # nilearn's takes its time
+    case = whole_case(small.subjects[0], small.voxel_size)
     mine, theirs = (
         ours(case.cohort, kind, n_perm, "nilearn"),
         nilearn(case.matrix, case.cohort.mask_img, kind, n_perm),
@@ -82,6 +73,6 @@ def bench_agreement(kind: str) -> None:
 def bench_peak_memory(tmp_path: Path, package: str) -> None:
     if package == "nilearn":
         pytest.importorskip("nilearn", reason="the peer, nilearn, is not installed")
-    (n_subjects,), voxel_size, n_perm = SIZES["small"]
-    WholeCase(n_subjects, voxel_size).save(tmp_path)
-    assert 10 < peak_memory(package, tmp_path, "max-t", n_perm) < 10_000
+    small = SIZES["small"]
+    whole_case(small.subjects[0], small.voxel_size).save(tmp_path)
+    assert 10 < peak_memory(package, tmp_path, "max-t", small.n_perm) < 10_000

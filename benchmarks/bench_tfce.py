@@ -1,11 +1,7 @@
-"""Exact TFCE of one map beside the C library `tfce`, on one core each.
-
-`python benchmarks/bench_tfce.py` prints both and their ratio. The two alternate, to share its moods.
-"""
+"""Exact TFCE of one map beside the C library `tfce`: both find the same."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cases import SIZES
 from numbaglm.data.geometry import Geometry
 from numbaglm.datasets import brain_geometry, simulate_maps
 from numbaglm.kernels.neighbours import Volume, new_volume
@@ -23,7 +20,6 @@ from numbaglm.kernels.tfce import Enhancement, Scratch, new_scratch, tfce_map, t
 
 Benchmark = Callable[..., Any]
 
-VOXEL_SIZES = {"small": 6.0, "full": 1.735}
 CONNECTIVITIES = (6, 18, 26)
 
 
@@ -83,7 +79,7 @@ class MapCase:
 @pytest.mark.parametrize("two_sided", [False, True])
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 def bench_tfce(benchmark: Benchmark, size: str, connectivity: int, two_sided: bool, side: str) -> None:
-    case = MapCase(VOXEL_SIZES[size], connectivity, two_sided)
+    case = MapCase(SIZES[size].map_voxel_size, connectivity, two_sided)
     if side not in case.sides:
         pytest.skip("the peer, tfce, is not installed")
     part = "both sides" if two_sided else "above 0"
@@ -94,24 +90,3 @@ def bench_tfce(benchmark: Benchmark, size: str, connectivity: int, two_sided: bo
         np.testing.assert_allclose(found[case.geometry.mask], expected, atol=1e-5 * np.abs(expected).max())
     if side == "max":
         assert found == pytest.approx(np.abs(expected).max(), rel=1e-12)
-
-
-def main(rounds: int = 30) -> None:
-    """Print the best of several rounds, each of which runs all sides."""
-    for two_sided in (False, True):
-        for connectivity in CONNECTIVITIES:
-            case = MapCase(VOXEL_SIZES["full"], connectivity, two_sided)
-            best = dict.fromkeys(case.sides, np.inf)
-            for _ in range(rounds):
-                for side, call in case.sides.items():
-                    start = time.perf_counter()
-                    call()
-                    best[side] = min(best[side], time.perf_counter() - start)
-            n = np.count_nonzero(case.image)
-            row = "  ".join(f"{side} {1e3 * seconds:6.2f} ms" for side, seconds in best.items())
-            ratio = f"  tfce / map {best['tfce'] / best['map']:.1f}" if "tfce" in best else ""
-            print(f"{connectivity:2d} neighbours, {n:,} voxels:  {row}{ratio}")
-
-
-if __name__ == "__main__":
-    main()

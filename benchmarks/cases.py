@@ -1,18 +1,17 @@
 """What the benchmarks run: the cases, and each case as our call and as the peer's.
 
-`bench_permutation.py` runs them under pytest-benchmark, `report.py` side by side.
+`bench_permutation.py` runs them under pytest-benchmark, `sections.py` side by side.
 """
 
 from __future__ import annotations
 
-import resource
+import os
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,74 @@ from numbaglm.stats.inference import TIE_TOLERANCE
 KINDS = ("max-t", "clusters", "tfce")
 THRESHOLD = 0.001
 
-# Subjects, edge of a voxel in mm, and our shufflings. 1.74 mm makes 230,000 voxels.
 KERNEL_SUBJECTS = (20, 30, 100, 300, 1000)
-TILES = {"small": 2, "full": 64}
-SIZES = {"small": ((12,), 8.0, 999), "full": ((30, 100), 1.74, 10_000)}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large everything is.
+
+    Attributes
+    ----------
+    subjects, voxel_size, n_perm
+        Of whole calls; the edge of a voxel is in mm.
+    n_perm_tfce
+        Our shufflings where TFCE is set beside a peer, which takes its time.
+    peer_steps, mrtrix_step
+        Shufflings between the two runs of nilearn and of MRtrix whose difference is timed.
+    n_tiles, map_voxel_size
+        Tiles of the kernel; edge of a voxel of the single maps.
+    scaled_subjects, scaled_voxels, scaled_perm
+        Where cost is measured against one of them: the others stay at their middle.
+    rounds
+        Of whole calls.
+    """
+
+    subjects: tuple[int, ...]
+    voxel_size: float
+    n_perm: int
+    n_perm_tfce: int
+    peer_steps: dict[str, int]
+    mrtrix_step: int
+    n_tiles: int
+    map_voxel_size: float
+    scaled_subjects: tuple[int, ...]
+    scaled_voxels: tuple[float, ...]
+    scaled_perm: tuple[int, ...]
+    rounds: int
+
+
+# 1.74 mm makes 230,000 voxels.
+SIZES = {
+    "small": Size(
+        subjects=(12,),
+        voxel_size=8.0,
+        n_perm=999,
+        n_perm_tfce=99,
+        peer_steps={"max-t": 400, "clusters": 50, "tfce": 3},
+        mrtrix_step=100,
+        n_tiles=2,
+        map_voxel_size=6.0,
+        scaled_subjects=(16, 24, 32),
+        scaled_voxels=(12.0, 10.0, 8.0),
+        scaled_perm=(200, 400, 800),
+        rounds=2,
+    ),
+    "full": Size(
+        subjects=(30, 100),
+        voxel_size=1.74,
+        n_perm=10_000,
+        n_perm_tfce=1000,
+        peer_steps={"max-t": 50, "clusters": 30, "tfce": 3},
+        mrtrix_step=30,
+        n_tiles=64,
+        map_voxel_size=1.735,
+        scaled_subjects=(25, 50, 100, 200, 400),
+        scaled_voxels=(6.0, 4.4, 3.2, 2.35, 1.74),
+        scaled_perm=(1000, 2000, 4000, 8000, 16_000),
+        rounds=3,
+    ),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +209,21 @@ class WholeCase:
         save_image(mask_image(geometry), folder / "mask.nii.gz")
 
 
-def ours(cohort: Cohort, kind: str, n_perm: int, conventions: str = "numbaglm") -> PermutationResult:
+@cache
+def whole_case(n_subjects: int, voxel_size: float) -> WholeCase:
+    """A case, made once for all that run it."""
+    return WholeCase(n_subjects, voxel_size)
+
+
+def ours(cohort: Cohort, kind: str, n_perm: int, conventions: str = "numbaglm", **options: Any) -> PermutationResult:
     """Run our call, with all its defaults but what the kind asks for."""
     result = permutation_test(
         cohort,
         n_perm=n_perm,
-        cluster_forming_threshold=THRESHOLD if kind == "clusters" else None,
-        tfce=kind == "tfce",
+        cluster_forming_threshold=THRESHOLD if "clusters" in kind else None,
+        tfce="tfce" in kind,
         conventions=conventions,
+        **options,
     )
     assert isinstance(result, PermutationResult)
     return result
@@ -180,35 +250,13 @@ def nilearn(matrix: NDArray[np.float32], mask: Any, kind: str, n_perm: int) -> d
     return outputs
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def peak_memory(package: str, folder: Path, kind: str, n_perm: int) -> float:
     """Peak of a process, in MB, that runs one call on what `WholeCase.save` wrote."""
-    command = [sys.executable, __file__, package, str(folder), kind, str(n_perm)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return float(run_child("memory", package, str(folder), kind, str(n_perm)))
 
 
-def _main(package: str, folder: str, kind: str, n_perm: str) -> None:
-    if package == "numbaglm":
-        ours(Cohort.open(Path(folder) / "cohort.zarr"), kind, int(n_perm))
-    else:
-        nilearn(np.load(Path(folder) / "matrix.npy"), str(Path(folder) / "mask.nii.gz"), kind, int(n_perm))
-    print(_peak_mb())
-
-
-def _peak_mb() -> float:
-    """Peak of this process. Linux counts the parent's in ru_maxrss, from before the program was loaded."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
+def run_child(*arguments: str, **environment: str) -> str:
+    """What `child.py` prints, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name("child.py")), *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    return done.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -15,16 +15,23 @@ from numpy.typing import NDArray
 from numbaglm.cohort import Cohort
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.voxels import Spec
+from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.observed_clusters import MAP_TOLERANCE, ObservedClusters
-from numbaglm.results import CLUSTER_COLUMNS, PermutationResult
-from numbaglm.stats import pvalues
-from numbaglm.stats.inference import TIE_TOLERANCE
+from numbaglm.refine import Corrected, from_null, interval
+from numbaglm.results import PermutationResult, no_clusters
+from numbaglm.stats import effects, pvalues
+from numbaglm.stats.inference import TIE_TOLERANCE, Hypothesis
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def assemble(
-    cohort: Cohort, outcomes: Sequence[tuple[Spec, RunResult]], asked: dict[str, Any], *, joint: bool
+    cohort: Cohort,
+    outcomes: Sequence[tuple[Spec, RunResult]],
+    asked: dict[str, Any],
+    *,
+    joint: bool,
+    p_interval: float | None,
 ) -> list[PermutationResult]:
     """Correct raw results for multiple testing, and name everything.
 
@@ -38,64 +45,115 @@ def assemble(
         Arguments to note in the provenance.
     joint
         Whether to correct over the contrasts as well.
+    p_interval
+        Coverage of the intervals of p; None for none.
     """
-    corrected = [_correct(cohort, spec, raw) for spec, raw in outcomes]
+    corrected = [_correct(cohort, spec, raw, p_interval) for spec, raw in outcomes]
     if joint:
         _correct_jointly(outcomes, corrected)
     return [
-        PermutationResult(one.maps, one.h0, one.table, cohort.geometry, provenance(cohort, spec, asked))
+        PermutationResult(one.maps, one.h0, one.table, cohort.geometry, provenance(cohort, spec, asked, one.fits))
         for (spec, _), one in zip(outcomes, corrected, strict=True)
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class _Corrected:
-    """Maps, nulls and clusters of one contrast."""
+@dataclass(eq=False)
+class _Contrast:
+    """Maps, nulls and clusters of one contrast, and the fits to the tails of its nulls, as they are made."""
 
+    spec: Spec
     maps: Arrays
-    h0: Arrays
-    table: pd.DataFrame
-    clusters: ObservedClusters | None
+    h0: Arrays = field(default_factory=dict)
+    table: pd.DataFrame = field(default_factory=no_clusters)
+    clusters: ObservedClusters | None = None
+    fits: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, null: str, found: Corrected, level: float | None = None) -> None:
+        """Add p_<name> of each voxel, where it comes from, its interval, and the fit to the null."""
+        self.maps[f"p_{name}"] = found.p
+        if found.source is not None:
+            self.maps[f"source_{name}"] = found.source
+            self.fits[null] = found.fit
+        if level is not None:
+            bounds = interval(self.spec, found.counted, level)
+            self.maps[f"p_{name}_lower"], self.maps[f"p_{name}_upper"] = bounds
+
+    def add_clusters(self, name: str, null: str, found: Corrected) -> None:
+        """Add p_<name> of each voxel's cluster."""
+        assert self.clusters is not None
+        source = None if found.source is None else self.clusters.as_map(found.source, 0).astype(np.uint8)
+        self.add(name, null, Corrected(self.clusters.p_map(found.p), found.counted, source, found.fit))
 
 
-def _correct(cohort: Cohort, spec: Spec, raw: RunResult) -> _Corrected:
+def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) -> _Contrast:
     """Correct one contrast over the map."""
     hypothesis, scale = spec.hypothesis, spec.hypothesis.scale
-    p = scale.parametric_p(np.abs(raw.score) if spec.two_sided else raw.score) * (1 + spec.two_sided)
+    p = np.where(raw.degenerate, 1.0, np.clip(spec.parametric_p(raw.score), np.finfo(float).tiny, 1.0))
     maps: Arrays = {
         hypothesis.statistic_name: raw.statistic,
         "z": scale.to_z(raw.score),
         "effect": raw.effect[0] if hypothesis.is_t else raw.effect,
-        "p_parametric": np.where(raw.degenerate, 1.0, np.clip(p, np.finfo(float).tiny, 1.0)),
+        **_effect_sizes(hypothesis, raw),
+        "p_parametric": p,
+        "p_fdr_parametric": pvalues.FDR[spec.conventions.fdr](p),
+        "p_bonferroni": pvalues.bonferroni(p),
     }
     if raw.tfce is not None:
         maps["tfce"] = raw.tfce
-    h0: Arrays = {}
-    table, clusters = pd.DataFrame({column: [] for column in CLUSTER_COLUMNS}), None
-    if spec.shufflings.n_shufflings > 1:
-        maps |= _voxel_maps(spec, raw)
-        h0[f"max_{scale.name}"] = scale.to_statistic(raw.max_score)
-        if spec.conventions.statistic == "z":
-            h0["max_z"] = scale.to_z(raw.max_score)
-        if raw.tfce is not None and raw.max_tfce is not None:
-            maps["p_fwe_tfce"] = _tfce_p(spec, raw.tfce, raw.max_tfce)
-            h0["max_tfce"] = raw.max_tfce
-        if raw.max_size is not None and raw.max_mass is not None:
-            h0 |= {"max_size": raw.max_size, "max_mass": raw.max_mass}
-            clusters = ObservedClusters.find(spec, cohort.geometry, raw)
-            p_size = clusters.corrected_p("size", raw.max_size)
-            p_mass = clusters.corrected_p("mass", raw.max_mass)
-            table = clusters.table(raw.statistic, maps["p_fwe_voxel"], p_size, p_mass)
-            maps |= {
-                "size": clusters.as_map(clusters.size, 0.0),
-                "mass": clusters.as_map(clusters.mass, 0.0),
-                "p_fwe_size": clusters.p_map(p_size),
-                "p_fwe_mass": clusters.p_map(p_mass),
-            }
-    return _Corrected(maps, h0, table, clusters)
+    one = _Contrast(spec, maps)
+    if spec.shufflings.n_shufflings == 1:
+        return one
+    _add_voxels(one, raw, level)
+    if raw.tfce is not None and raw.max_tfce is not None:
+        one.h0["max_tfce"] = raw.max_tfce
+        one.add("fwe_tfce", "max_tfce", _tfce(spec, raw.tfce, raw.max_tfce), level)
+    if raw.max_size is not None and raw.max_mass is not None:
+        one.h0 |= {"max_size": raw.max_size, "max_mass": raw.max_mass}
+        one.clusters = ObservedClusters.find(spec, cohort.geometry, raw)
+        _add_clusters(one, level)
+    return one
 
 
-def _correct_jointly(outcomes: Sequence[tuple[Spec, RunResult]], corrected: Sequence[_Corrected]) -> None:
+def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
+    """Add p of the voxels, uncorrected and corrected."""
+    spec, scale = one.spec, one.spec.hypothesis.scale
+    one.h0[f"max_{scale.name}"] = scale.to_statistic(raw.max_score)
+    if spec.conventions.statistic == "z":
+        one.h0["max_z"] = scale.to_z(raw.max_score)
+    counted = np.where(raw.degenerate, 1.0, pvalues.from_counts(raw.counts, spec.shufflings.n_shufflings))
+    uncorrected = Corrected(counted, counted)
+    if raw.refined is not None:
+        p, source = raw.refined
+        note = {"n_refined": int((source == REFINED).sum()), "n_rejected": int((source == REJECTED).sum())}
+        uncorrected = Corrected(np.where(source == REFINED, p, counted), counted, source, note)
+        one.maps["p_unc_counted"] = counted
+    one.add("unc", "unc", uncorrected, level)
+    one.maps["p_fdr"] = pvalues.FDR[spec.conventions.fdr](uncorrected.p)
+    # Ties are told apart by the score; tails are those of the statistic.
+    height = spec.height(raw.score)
+    counted = pvalues.from_maxima(height, raw.max_score, TIE_TOLERANCE[spec.precision])
+    null = one.h0[f"max_{scale.name}"]
+    found = from_null(spec, scale.to_statistic(height), null, 0.0, np.where(raw.degenerate, 1.0, counted))
+    one.add("fwe_voxel", f"max_{scale.name}", found, level)
+
+
+def _add_clusters(one: _Contrast, level: float | None) -> None:
+    """Add what is known of the clusters, as maps and as a table."""
+    clusters = one.clusters
+    assert clusters is not None
+    found = {kind: clusters.corrected(kind, one.h0[f"max_{kind}"]) for kind in ("size", "mass")}
+    bounds: Arrays = {}
+    for kind, corrected in found.items():
+        one.maps[kind] = clusters.as_map(getattr(clusters, kind), 0.0)
+        one.add_clusters(f"fwe_{kind}", f"max_{kind}", corrected)
+        if level is not None:
+            lower, upper = interval(one.spec, corrected.counted, level)
+            bounds |= {f"p_fwe_{kind}_lower": lower, f"p_fwe_{kind}_upper": upper}
+    statistic = one.maps[one.spec.hypothesis.statistic_name]
+    one.table = clusters.table(statistic, one.maps["p_fwe_voxel"], found["size"].p, found["mass"].p, bounds)
+
+
+def _correct_jointly(outcomes: Sequence[tuple[Spec, RunResult]], corrected: Sequence[_Contrast]) -> None:
     """Add p corrected over contrasts: each null becomes the maximum over them.
 
     Voxels are compared as z, which statistics of different kinds share.
@@ -104,34 +162,46 @@ def _correct_jointly(outcomes: Sequence[tuple[Spec, RunResult]], corrected: Sequ
     nulls = {kind: np.max([one.h0[f"max_{kind}"] for one in corrected], axis=0) for kind in kinds}
     null_z = np.max([spec.hypothesis.scale.to_z(raw.max_score) for spec, raw in outcomes], axis=0)
     for (spec, raw), one in zip(outcomes, corrected, strict=True):
-        z = np.abs(one.maps["z"]) if spec.two_sided else one.maps["z"]
-        p = pvalues.from_maxima(z, null_z, MAP_TOLERANCE[spec.precision] * np.maximum(1.0, np.abs(z)))
-        one.maps["p_fwe_voxel_contrasts"] = np.where(raw.degenerate, 1.0, p)
+        z = spec.height(one.maps["z"])
+        tolerance = MAP_TOLERANCE[spec.precision] * np.maximum(1.0, np.abs(z))
+        counted = np.where(raw.degenerate, 1.0, pvalues.from_maxima(z, null_z, tolerance))
+        one.add("fwe_voxel_contrasts", "max_z_contrasts", from_null(spec, z, null_z, tolerance, counted))
         one.h0["max_z_contrasts"] = null_z
         for kind, null in nulls.items():
+            names = f"fwe_{kind}_contrasts", f"max_{kind}_contrasts"
             if kind == "tfce":
-                one.maps["p_fwe_tfce_contrasts"] = _tfce_p(spec, one.maps["tfce"], null)
+                one.add(*names, _tfce(spec, one.maps["tfce"], null))
             elif one.clusters is not None:
-                p = one.clusters.corrected_p(kind, null)
-                one.maps[f"p_fwe_{kind}_contrasts"] = one.clusters.p_map(p)
+                one.add_clusters(*names, one.clusters.corrected(kind, null))
 
 
-def _voxel_maps(spec: Spec, raw: RunResult) -> Arrays:
-    score = np.abs(raw.score) if spec.two_sided else raw.score
-    p_unc = pvalues.from_counts(raw.counts, spec.shufflings.n_shufflings)
-    p_unc[raw.degenerate] = 1.0
-    p_fwe = pvalues.from_maxima(score, raw.max_score, TIE_TOLERANCE[spec.precision])
-    p_fwe[raw.degenerate] = 1.0
-    return {"p_unc": p_unc, "p_fdr": pvalues.FDR[spec.conventions.fdr](p_unc), "p_fwe_voxel": p_fwe}
-
-
-def _tfce_p(spec: Spec, tfce: NDArray[np.float64], maxima: NDArray[np.float64]) -> NDArray[np.float64]:
+def _tfce(spec: Spec, tfce: NDArray[np.float64], maxima: NDArray[np.float64]) -> Corrected:
     height = np.abs(tfce)
-    return pvalues.from_maxima(height, maxima, height * MAP_TOLERANCE[spec.precision])
+    return from_null(spec, height, maxima, height * MAP_TOLERANCE[spec.precision])
 
 
-def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any]) -> dict[str, Any]:
-    """Everything that determines the result, as JSON types."""
+def _effect_sizes(hypothesis: Hypothesis, raw: RunResult) -> Arrays:
+    """How large the effect is, of the data as they are."""
+    dof, square = hypothesis.design.dof, raw.length**2
+    unit = hypothesis.effect @ hypothesis.effect.T  # C (M' M)^+ C'
+    gain = np.einsum("iv,ij,jv->v", raw.effect, np.linalg.pinv(unit, hermitian=True), raw.effect)
+    share = np.minimum(np.divide(gain, square, out=np.zeros(gain.shape), where=square > 0), 1.0)
+    if not hypothesis.is_t:
+        return {"partial_r2": share}
+    effect, sigma = raw.effect[0], effects.residual_sd(raw.length, share, dof)
+    swing = effects.swing(hypothesis.design.matrix, hypothesis.contrast.matrix[0])
+    maps = effects.effect_maps(effect, sigma, dof, float(unit[0, 0]), swing) | {"partial_r2": share}
+    if hypothesis.groups is None:
+        return dict(maps)
+    # The error of v, each group with its variance. Its degrees of freedom, which an interval needs, are not kept.
+    error = np.divide(np.abs(effect), np.abs(raw.statistic), out=np.zeros(effect.shape), where=raw.statistic != 0)
+    return {name: values for name, values in maps.items() if name not in ("effect_lower", "effect_upper")} | {
+        "effect_se": error
+    }
+
+
+def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any], fits: dict[str, Any]) -> dict[str, Any]:
+    """Everything that determines the result, and the fits to its nulls, as JSON types."""
     hypothesis, shufflings = spec.hypothesis, spec.shufflings
     return {
         "contrast": {"name": hypothesis.contrast.name, "weights": hypothesis.contrast.matrix.tolist()},
@@ -148,6 +218,7 @@ def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any]) -> dict[str, A
         "shuffling": shufflings.reason,
         "seed": shufflings.seed,
         "method": hypothesis.method.name,
+        "tail_fits": fits,
         "variance_smoothing_fwhm": spec.variance_fwhm,
         "conventions": asdict(spec.conventions),
         "precision": spec.precision,

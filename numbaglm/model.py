@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
@@ -21,13 +21,14 @@ from numbaglm.engine.plan import Size, make_plan
 from numbaglm.engine.run import run_test
 from numbaglm.engine.voxels import Spec
 from numbaglm.errors import InputError, invalid
+from numbaglm.hypotheses import build_hypothesis, make_pseudo, read_variance_groups
+from numbaglm.refine import TAILS
 from numbaglm.results import PermutationResult
 from numbaglm.stats.conventions import Conventions
-from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts
-from numbaglm.stats.exchangeability import Shufflings, plan_shufflings
+from numbaglm.stats.design import ContrastLike, Design, parse_contrasts
+from numbaglm.stats.exchangeability import Shufflings
 from numbaglm.stats.formula import design_from_formula
-from numbaglm.stats.inference import Hypothesis, default_errors, find_method, shuffled_design
-from numbaglm.stats.scales import Pseudo
+from numbaglm.stats.inference import Hypothesis, find_method
 
 log = logging.getLogger("numbaglm")
 
@@ -66,6 +67,8 @@ def permutation_test(
     variance_smoothing_fwhm: float | None = None,
     method: str = "freedman-lane",
     fwe_across_contrasts: bool = False,
+    tail: str = "counts",
+    p_interval: float | None = None,
     conventions: str | Conventions = "numbaglm",
     memory_limit: int | str | None = None,
     client: Any = None,
@@ -120,6 +123,16 @@ def permutation_test(
     fwe_across_contrasts
         Whether p are corrected over all contrasts as well (``p_fwe_voxel_contrasts`` and so on): contrasts then share
         their shufflings, and each null is the maximum over them, voxels on the scale of z.
+    tail
+        How p below 0.1 are refined beyond what counts can tell, with some hundred shufflings in place of many
+        thousand: "counts" (not at all); "pareto", a generalised Pareto distribution fitted to the tail of each null
+        of a maximum, and of each voxel's own for p_unc; "gamma", a gamma distribution of the moments of each null of
+        a maximum (not for p_unc, where heavy tails make it wrong by orders of magnitude). Where a fit fails the test
+        of its goodness, p stay counted (``source_*`` among the maps); where all shufflings are enumerated they are
+        exact, and are left alone. p_unc of pseudo-t and cluster p of ``conventions="nilearn"`` stay counted.
+    p_interval
+        Coverage, such as 0.95, of Clopper-Pearson intervals of counted p (``p_unc_lower``, ``p_unc_upper`` and so on;
+        for clusters in the table): how far random shufflings leave p open. None for none.
     conventions
         "numbaglm": clusters of 26 neighbours, ``>=`` the threshold, mass = sum of the statistic, TFCE of 6;
         "nilearn": 6, ``>``, sum above the threshold, stepped TFCE, and its way to count cluster p. "palm": all on
@@ -160,8 +173,10 @@ def permutation_test(
     ----------
     Winkler et al. (2014), NeuroImage 92:381-397. Freedman and Lane (1983), J. Bus. Econ. Stat. 1(4):292-298.
     Nichols and Holmes (2002), Human Brain Mapping 15:1-25. Smith and Nichols (2009), NeuroImage 44:83-98.
-    Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39.
+    Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39. Knijnenburg et al. (2009), Bioinformatics
+    25:i161-i168 and Winkler et al. (2016), NeuroImage 141:502-516, for tails.
     """
+    _check(tail, p_interval, two_sided=two_sided, tfce=tfce, fwe_across_contrasts=fwe_across_contrasts)
     cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
     design = Design.parse(read_design(design_matrix, cohort.covariates), cohort.n_subjects)
     contrasts = parse_contrasts(contrast, design)
@@ -174,17 +189,17 @@ def permutation_test(
         "blocks": exchangeability_blocks,
         "block_scheme": block_scheme,
     }
-    groups = _variance_groups(variance_groups, exchangeability_blocks)
+    groups = read_variance_groups(variance_groups, exchangeability_blocks)
     variance = {"variance_groups": groups, "v_dof_factor": record.v_dof_factor}
     if fwe_across_contrasts and find_method(method).data == "rotated":
         raise InputError(f"The method {method!r} shuffles each contrast in its own way: no null spans several.")
     outcomes = []
     for one in contrasts:
         tested = contrasts if fwe_across_contrasts else [one]
-        shufflings, hypothesis = _hypothesis(design, one, tested, method, shuffling, variance)
+        shufflings, hypothesis = build_hypothesis(design, one, tested, method, shuffling, variance)
         log.info("%s: %s", one.name, shufflings.reason)
         if variance_smoothing_fwhm is not None:
-            hypothesis = _pseudo(hypothesis, variance_smoothing_fwhm)
+            hypothesis = make_pseudo(hypothesis, variance_smoothing_fwhm)
         exact = shufflings.exhaustive or hypothesis.groups is not None or variance_smoothing_fwhm is not None
         spec = Spec(
             hypothesis=hypothesis,
@@ -195,10 +210,16 @@ def permutation_test(
             tfce=tfce,
             precision="float64" if exact else "float32",
             variance_fwhm=variance_smoothing_fwhm,
+            tail=_tail(tail, shufflings),
         )
         outcomes.append((spec, _run(cohort, spec, running)))
-    asked = {"n_perm": n_perm, "cluster_forming_threshold": cluster_forming_threshold}
-    results = assemble(cohort, outcomes, asked, joint=fwe_across_contrasts)
+    asked = {
+        "n_perm": n_perm,
+        "cluster_forming_threshold": cluster_forming_threshold,
+        "tail": tail,
+        "p_interval": p_interval,
+    }
+    results = assemble(cohort, outcomes, asked, joint=fwe_across_contrasts, p_interval=p_interval)
     names = [one.name for one in contrasts]
     return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
 
@@ -245,56 +266,23 @@ def read_design(design_matrix: Any, covariates: pd.DataFrame | None = None) -> A
     return design_matrix
 
 
-def _hypothesis(
-    design: Design,
-    contrast: Contrast,
-    tested: Sequence[Contrast],
-    method: str,
-    shuffling: dict[str, Any],
-    variance: dict[str, Any],
-) -> tuple[Shufflings, Hypothesis]:
-    """Decide on the shufflings, which tell all ``tested`` contrasts apart, and build what they act on."""
-    record = find_method(method)
-    if record.data == "rotated" and shuffling["blocks"] is not None:
-        raise InputError(
-            f"The method {method!r} rotates subjects into each other, so that exchangeability blocks mean nothing "
-            "to it. Use 'freedman-lane' with blocks."
-        )
-    rows = np.hstack([shuffled_design(design, one, record) for one in tested])
-    rules = {default_errors(design, one) for one in tested}
-    if shuffling["errors"] is None and len(rules) > 1:
-        raise InputError(
-            "Some of the contrasts test means, by sign flips, and others differences, by permutations: no null spans "
-            "both. Test them apart, or name the errors."
-        )
-    rule = next(iter(rules)) if shuffling["errors"] is None else None
-    shufflings = plan_shufflings(len(rows), design_rows=rows, rule=rule, **shuffling)
-    hypothesis = Hypothesis.build(design, contrast, shufflings.errors, shufflings.orbits(), method, **variance)
-    return shufflings, hypothesis
+def _check(tail: str, p_interval: float | None, **switches: bool) -> None:
+    """Refuse what is neither here nor there before any work is done."""
+    for name, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise InputError(invalid(name, value, "True or False"))
+    if tail not in TAILS:
+        raise InputError(invalid("tail", tail, f"one of {sorted(TAILS)}"))
+    if p_interval is not None and not (isinstance(p_interval, float | np.floating) and 0 < p_interval < 1):
+        raise InputError(invalid("p_interval", p_interval, "a coverage between 0 and 1, such as 0.95, or None"))
 
 
-def _pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
-    """Make pseudo-t of a t hypothesis."""
-    if not (isinstance(fwhm, int | float) and 0 < fwhm < np.inf):
-        raise InputError(invalid("variance_smoothing_fwhm", fwhm, "a width in mm above 0, or None"))
-    if not hypothesis.is_t or hypothesis.groups is not None or hypothesis.method.name != "freedman-lane":
-        raise InputError(
-            f"variance_smoothing_fwhm={fwhm} makes a pseudo-t: it goes with t contrasts, the method "
-            "'freedman-lane' and no variance groups."
-        )
-    return replace(hypothesis, scale=Pseudo(hypothesis.design.dof))
-
-
-def _variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:
-    """Variance groups as they are; "auto" takes the exchangeability blocks, at the level below the root of a tree."""
-    if not isinstance(labels, str):
-        return labels
-    if labels != "auto" or blocks is None:
-        raise InputError(
-            invalid("variance_groups", labels, "labels (n_subjects,), or 'auto' with exchangeability_blocks")
-        )
-    values = np.asarray(blocks)
-    return values if values.ndim == 1 else values[:, min(1, values.shape[1] - 1)]
+def _tail(tail: str, shufflings: Shufflings) -> str:
+    """The tail that there is any use for."""
+    if tail != "counts" and shufflings.exhaustive:
+        log.info("All shufflings are enumerated: p are exact, and no tail is fitted (tail=%r).", tail)
+        return "counts"
+    return tail
 
 
 def _pick_share(spec: Spec) -> float:
@@ -340,6 +328,7 @@ def _run(cohort: Cohort, spec: Spec, running: _Running) -> RunResult:
         itemsize=np.dtype(spec.precision).itemsize,
         n_maps=2 if spec.variance_fwhm is not None else int(spec.tfce),
         pick_share=_pick_share(spec),
+        tail_length=spec.tail_length,
     )
     plan = make_plan(size, schedule.memory_limit(running.memory_limit, _SHARE_OF_MEMORY), n_workers)
     log.info("Plan: %s.", plan.describe())
@@ -360,6 +349,6 @@ def _run(cohort: Cohort, spec: Spec, running: _Running) -> RunResult:
             spec.shufflings.n_shufflings,
             1 / spec.shufflings.n_shufflings,
         )
+    if 1 < spec.shufflings.n_shufflings <= TAILS[spec.tail]:
+        log.warning("A %s tail takes %d shufflings or more: p stay counted.", spec.tail, TAILS[spec.tail])
     return raw
-
-

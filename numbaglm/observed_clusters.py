@@ -13,6 +13,7 @@ from numbaglm.data.geometry import Geometry
 from numbaglm.engine.maps import ClusterTask
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.voxels import Spec
+from numbaglm.refine import Corrected, from_null
 from numbaglm.results import CLUSTER_COLUMNS
 from numbaglm.stats import pvalues
 
@@ -68,15 +69,16 @@ class ObservedClusters:
             peak=voxel[highest].astype(np.intp),
         )
 
-    def corrected_p(self, kind: str, maxima: NDArray[Any]) -> NDArray[np.float64]:
+    def corrected(self, kind: str, maxima: NDArray[Any]) -> Corrected:
         """Corrected p (n_clusters,) of "size" or "mass" against a null (n_shufflings,)."""
         observed = getattr(self, kind)
         tolerance = 0.5 if kind == "size" else self.mass * MAP_TOLERANCE[self.spec.precision]
         if not self.spec.conventions.clipped_cluster_p:
-            return pvalues.from_maxima(observed, maxima, tolerance)
+            return from_null(self.spec, observed, maxima, tolerance)
         random = np.sort(maxima[1:])
         reached = random.size - np.searchsorted(random, observed - tolerance)
-        return np.asarray(np.clip(reached / random.size, 1 / random.size, 1 - 1 / random.size))
+        clipped = np.asarray(np.clip(reached / random.size, 1 / random.size, 1 - 1 / random.size))
+        return Corrected(clipped, pvalues.from_maxima(observed, maxima, tolerance))
 
     def as_map(self, values: NDArray[Any], background: float) -> NDArray[np.float64]:
         """Give each voxel the value (n_clusters,) of its cluster, and ``background`` to all others."""
@@ -95,8 +97,9 @@ class ObservedClusters:
         p_voxel: NDArray[np.float64],
         p_size: NDArray[np.float64],
         p_mass: NDArray[np.float64],
+        bounds: dict[str, NDArray[np.float64]],
     ) -> pd.DataFrame:
-        """Table of the clusters, the largest first, with the columns `numbaglm.results.CLUSTER_COLUMNS`."""
+        """Table of the clusters, the largest first, with the columns `numbaglm.results.CLUSTER_COLUMNS` and bounds."""
         xyz = self.geometry.coordinates(self.peak)
         table = pd.DataFrame(
             {
@@ -112,8 +115,9 @@ class ObservedClusters:
                 "p_fwe_size": p_size,
                 "p_fwe_mass": p_mass,
                 "p_fwe_voxel": p_voxel[self.peak],
+                **bounds,
             },
-            columns=pd.Index(CLUSTER_COLUMNS),
+            columns=pd.Index([*CLUSTER_COLUMNS, *bounds]),
         ).iloc[np.lexsort((-self.mass, -self.size))]
         table["cluster"] = np.arange(1, len(table) + 1)
         return table.reset_index(drop=True)

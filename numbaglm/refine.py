@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.engine.voxels import Spec
+from numbaglm.kernels.tails import REFINED
 from numbaglm.stats import pvalues, tails
-from numbaglm.stats.tails import REFINED
 
 Floats = NDArray[np.float64]
 
-TAILS = ("counts", "pareto", "gamma")
+TAILS = {"counts": 0, "pareto": 120, "gamma": 100}
+"""What can refine p, and the random shufflings that a fit takes at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Corrected:
     source
         Where each p comes from, as in `numbaglm.stats.tails`; None where nothing was refined.
     fit
-        Of the null's tail, as JSON types.
+        Of the null's tail, or of how many voxels' own tails, as JSON types.
     """
 
     p: Floats

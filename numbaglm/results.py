@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from numbaglm.data import files
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import mask_image, save_image, to_image
-from numbaglm.errors import InputError, MissingFileError, StoreError, invalid
+from numbaglm.errors import InputError, MissingFileError, StoreError, UnknownNameError, invalid
 from numbaglm.stats import pvalues
 
 Floats = NDArray[np.floating[Any]]
@@ -42,6 +42,7 @@ CLUSTER_COLUMNS = (
     "p_fwe_mass",
     "p_fwe_voxel",
 )
+_COLUMN_TYPES: dict[str, Any] = {"cluster": np.int64, "sign": str, "size_voxels": np.int64}  # others are numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +55,28 @@ class PermutationResult:
         Name -> (n_voxels,) values in C order of the mask: ``t`` or ``f``, ``z`` (of the same parametric p),
         ``effect`` (contrast of the parameter estimates; (n_rows, n_voxels) for F), ``p_parametric``, ``p_unc``,
         ``p_fdr``, ``p_fwe_voxel`` and, where asked for, ``p_fwe_size``, ``p_fwe_mass``, ``tfce``, ``p_fwe_tfce``.
-        ``maps["logp_x"]`` is -log10 of any ``p_x``.
+        ``p_fdr_parametric`` and ``p_bonferroni`` correct ``p_parametric``.
+
+        ``effect_se``, ``effect_lower``, ``effect_upper`` (95 %, parametric), ``cohens_d``, ``hedges_g`` and
+        ``partial_r2`` tell how large a t contrast is, ``partial_r2`` alone an F contrast; `numbaglm.stats.effects`
+        defines them. With variance groups ``effect_se`` is that of v, there is no interval, and d, g and R^2 take the
+        variance pooled over groups. With pseudo-t all are those of t.
+
+        With a ``tail``, ``source_x`` tells where ``p_x`` comes from: 0 from counts, 1 from the tail, 2 from counts as
+        no fit of the tail passed. Counted p stay in ``p_unc_counted``; those of corrected p follow from ``h0``. With
+        ``p_interval``, ``p_x_lower`` and ``p_x_upper`` are the interval of the counted p.
+
+        ``maps["logp_x"]`` is -log10 of any ``p_x`` but the bounds of intervals, which can be 0.
     h0
         Name -> (n_shufflings,) null of the maximum over the map, the observed first: ``max_t`` (or ``max_f``),
         ``max_size`` (voxels), ``max_mass``, ``max_tfce``.
     clusters
-        A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p.
+        A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p and, where asked for, their
+        intervals.
     geometry
         The voxels that were analysed.
     provenance
-        What was asked, of what data, with which versions; JSON types only.
+        What was asked, of what data, with which versions, and how tails were fitted; JSON types only.
     """
 
     maps: Mapping[str, Floats]
@@ -96,16 +109,28 @@ class PermutationResult:
         """One of the maps as a nibabel image (float32; 4D for the effect of an F contrast).
 
         Outside the mask p maps are 1, all others 0.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such map.
         """
         return to_image(self.geometry, self.maps[name], fill=1.0 if name.startswith("p_") else 0.0)
 
     def critical(self, name: str, alpha: float = 0.05) -> float:
         """Least value of a null, such as "max_t", whose corrected p is at most alpha.
 
-        Returns infinity if no observed value could reach alpha (too few shufflings).
+        p are counted. Returns infinity if no observed value could reach alpha (too few shufflings).
+
+        Raises
+        ------
+        InputError, UnknownNameError
+            Alpha is no probability, or there is no such null.
         """
         if not 0 < alpha < 1:
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
+        if name not in self.h0:
+            raise UnknownNameError(f"There is no null {name!r}. There are {list(self.h0)}.")
         return pvalues.critical_value(self.h0[name], alpha)
 
     def plot(self, save: str | os.PathLike[str] | None = None) -> Any:
@@ -126,6 +151,24 @@ class PermutationResult:
         }
         panels = {f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps}
         return plotting.logp_panel(self.geometry, panels, save=save)
+
+    def report(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write everything onto one HTML page that needs nothing else: maps to click through, tables, methods.
+
+        Parameters
+        ----------
+        path
+            File to write (.html); it appears whole or not at all.
+        overwrite
+            Whether a report that is there is replaced. Nothing but a report is ever replaced.
+
+        Raises
+        ------
+        InputError, OutputExistsError, OutputError
+            The file has another ending, exists, or can't be written.
+        """
+        written: Path = importlib.import_module("numbaglm.faces.report").write_report(self, path, overwrite)
+        return written
 
     def summary(self) -> str:
         """A few lines on what was found."""
@@ -207,9 +250,7 @@ class PermutationResult:
             with (source / MARKER).open("rb") as file, np.load(file) as arrays:
                 values = dict(arrays)
             geometry = Geometry(values["mask"], values["affine"])
-            # Python's float reads to the last bit, which pandas' own parser does not.
-            exact: Any = dict.fromkeys(set(CLUSTER_COLUMNS) - {"cluster", "sign", "size_voxels"}, float)
-            clusters = pd.read_csv(source / "clusters.tsv", sep="\t", converters=exact)
+            clusters = _typed(pd.read_csv(source / "clusters.tsv", sep="\t", dtype=str))
             provenance = json.loads((source / "provenance.json").read_text())
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise StoreError(f"The result in {source} is damaged ({error}). Make it again.") from error
@@ -231,19 +272,39 @@ class LogpMaps(Mapping[str, Floats]):
     def __getitem__(self, name: str) -> Floats:
         if name in self.stored:
             return self.stored[name]
-        if name.startswith("logp_") and f"p_{name[5:]}" in self.stored:
+        if name.startswith("logp_") and f"p_{name[5:]}" in self.stored and _has_log(name):
             return pvalues.logp(np.asarray(self.stored[f"p_{name[5:]}"], dtype=np.float64))
-        raise KeyError(f"There is no map {name!r}. There are {list(self)}.")
+        raise UnknownNameError(f"There is no map {name!r}. There are {list(self)}.")
 
     def __iter__(self) -> Any:
         yield from self.stored
-        yield from (f"log{name}" for name in self.stored if name.startswith("p_"))
+        yield from (f"log{name}" for name in self.stored if name.startswith("p_") and _has_log(name))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
         return f"maps {list(self)}"
+
+
+def no_clusters() -> pd.DataFrame:
+    """Table of clusters, empty."""
+    return _typed(pd.DataFrame({column: [] for column in CLUSTER_COLUMNS}))
+
+
+def _typed(clusters: pd.DataFrame) -> pd.DataFrame:
+    """Table of clusters with the types of its columns, from text or empty.
+
+    Python's float reads to the last bit, which pandas' own parser does not.
+    """
+    types = {str(column): _COLUMN_TYPES.get(str(column), float) for column in clusters}
+    return pd.DataFrame(
+        {column: pd.Series([one(value) for value in clusters[column]], dtype=one) for column, one in types.items()}
+    )
+
+
+def _has_log(name: str) -> bool:
+    return not name.endswith(("_lower", "_upper"))
 
 
 def _plain(value: Any) -> Any:

@@ -120,3 +120,63 @@ def test_nilearn_s_way_to_count_cluster_p_stays_off_0_and_1(as_cohort):
         observed, null = result.clusters["size_voxels" if kind == "size" else kind], result.h0[f"max_{kind}"][1:]
         expected = [np.clip(np.mean(null >= value * (1 - 1e-5)), 0.02, 0.98) for value in observed]
         np.testing.assert_allclose(result.clusters[f"p_fwe_{kind}"], expected)
+
+
+def test_effect_sizes(as_cohort):
+    rng = np.random.default_rng(0)
+    n, group = 16, np.arange(16) // 8
+    Y = rng.normal(size=(n, 30)).astype(np.float32).astype(np.float64) + group[:, None]
+    M = np.column_stack([group, 1 - group, rng.normal(size=n)])
+    design = pd.DataFrame(M, columns=["a", "b", "age"])
+    options = {"n_perm": 0, "cluster_forming_threshold": None}
+    found = permutation_test(as_cohort(Y), design, "a - b", **options).maps
+    Y = np.asarray(Y, np.float32).astype(np.float64)
+    beta = np.linalg.lstsq(M, Y, rcond=None)[0]
+    sigma = np.sqrt(((Y - M @ beta) ** 2).sum(axis=0) / 13)
+    effect, error = beta[0] - beta[1], sigma * np.sqrt(np.array([1, -1, 0]) @ np.linalg.inv(M.T @ M) @ [1, -1, 0])
+    reach = stats.t.ppf(0.975, 13) * error
+    expected = {
+        "effect": effect,
+        "effect_se": error,
+        "effect_lower": effect - reach,
+        "effect_upper": effect + reach,
+        "cohens_d": effect / sigma,
+        "partial_r2": (effect / error) ** 2 / ((effect / error) ** 2 + 13),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(found["hedges_g"], found["cohens_d"] * (1 - 3 / (4 * 13 - 1)), rtol=2e-3)
+
+    f = permutation_test(as_cohort(Y), design, ["a - b", "age"], **options).maps
+    rss = [((Y - X @ np.linalg.lstsq(X, Y, rcond=None)[0]) ** 2).sum(axis=0) for X in (np.ones((n, 1)), M)]
+    np.testing.assert_allclose(f["partial_r2"], 1 - rss[1] / rss[0], rtol=1e-6)
+    assert not {"effect_se", "cohens_d"} & set(f)
+
+    few = np.delete(np.arange(n), [0, 1, 2])  # groups of unlike size, where Welch's error is another than the pooled
+    Y, group, design = Y[few], group[few], design.iloc[few]
+    v = permutation_test(as_cohort(Y), design[["a", "b"]], "a - b", variance_groups=group, **options).maps
+    sizes = np.array([[8.0], [5.0]])
+    means = [Y[group == g].mean(axis=0) for g in (1, 0)]
+    variances = np.stack([Y[group == g].var(axis=0, ddof=1) for g in (1, 0)])
+    np.testing.assert_allclose(v["effect_se"], np.sqrt((variances / sizes).sum(axis=0)), rtol=1e-6)
+    pooled = np.sqrt(((sizes - 1) * variances).sum(axis=0) / 11)
+    np.testing.assert_allclose(v["cohens_d"], (means[0] - means[1]) / pooled, rtol=1e-6, atol=1e-9)
+    assert "effect_lower" not in v
+
+
+def test_effect_sizes_where_nothing_varies_are_0(as_cohort):
+    Y = np.random.default_rng(0).normal(size=(8, 3))
+    Y[:, 1] = 2.0
+    design = pd.DataFrame({"x": np.arange(8.0), "one": 1.0})
+    maps = permutation_test(as_cohort(Y), design, "x", n_perm=10, cluster_forming_threshold=None).maps
+    for name in ("effect_se", "cohens_d", "hedges_g", "partial_r2"):
+        assert maps[name][1] == 0
+        assert (maps[name][[0, 2]] != 0).all()
+
+
+def test_parametric_p_corrected(as_cohort):
+    maps = permutation_test(cohort_of(as_cohort), n_perm=0).maps
+    np.testing.assert_array_equal(maps["p_bonferroni"], np.minimum(40 * maps["p_parametric"], 1))
+    np.testing.assert_array_equal(maps["p_fdr_parametric"], pvalues.fdr(maps["p_parametric"]))
+    bky = permutation_test(cohort_of(as_cohort), n_perm=0, conventions="palm").maps
+    np.testing.assert_array_equal(bky["p_fdr_parametric"], pvalues.fdr_bky(bky["p_parametric"]))

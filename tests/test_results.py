@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from numbaglm import PermutationResult, permutation_test
-from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, StoreError
+from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, StoreError, UnknownNameError
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,7 @@ def assert_equal(one, other):
             assert mine[name].dtype == theirs[name].dtype
             np.testing.assert_array_equal(mine[name], theirs[name], strict=True)
     assert list(one.clusters.columns) == list(other.clusters.columns)
-    if len(other.clusters):
-        pd.testing.assert_frame_equal(one.clusters, other.clusters, check_exact=True)
+    pd.testing.assert_frame_equal(one.clusters, other.clusters, check_exact=True)
     np.testing.assert_array_equal(one.geometry.mask, other.geometry.mask)
     np.testing.assert_array_equal(one.geometry.affine, other.geometry.affine)
     assert one.provenance == other.provenance
@@ -65,7 +64,8 @@ def test_what_is_saved_is_loaded_to_the_last_bit(tmp_path, result):
 def test_an_f_test_without_clusters_is_loaded_too(tmp_path, f_result):
     assert len(f_result.clusters) == 0
     loaded = PermutationResult.load(f_result.save(tmp_path / "out"))
-    assert list(loaded.clusters.columns) == list(f_result.clusters.columns)
+    pd.testing.assert_frame_equal(loaded.clusters, f_result.clusters)
+    assert (loaded.clusters["size_voxels"].dtype, loaded.clusters["p_fwe_size"].dtype) == (np.int64, np.float64)
     assert loaded.maps["effect"].shape == (2, 8)
     np.testing.assert_array_equal(loaded.h0["max_f"], f_result.h0["max_f"])
     assert f_result.statistic == loaded.statistic == "f"
@@ -101,7 +101,8 @@ def test_maps_on_disk_are_those_in_memory(tmp_path, result):
 
 def test_logp_maps(result):
     names = [name for name in result.maps if name.startswith("p_")]
-    assert {"p_unc", "p_fdr", "p_fwe_voxel", "p_fwe_size", "p_fwe_mass", "p_fwe_tfce", "p_parametric"} == set(names)
+    by_shuffling = {"p_unc", "p_fdr", "p_fwe_voxel", "p_fwe_size", "p_fwe_mass", "p_fwe_tfce"}
+    assert by_shuffling | {"p_parametric", "p_fdr_parametric", "p_bonferroni"} == set(names)
     for name in names:
         p, logp = result.maps[name], result.maps[f"log{name}"]
         assert (p > 0).all()
@@ -109,8 +110,12 @@ def test_logp_maps(result):
         np.testing.assert_allclose(logp, -np.log10(p), atol=1e-15)
         assert np.isfinite(logp).all()
     assert len(result.maps) == len(list(result.maps))
-    with pytest.raises(KeyError, match=r"no map 'logp_x'.*'p_unc'"):
+    with pytest.raises(KeyError, match=r"^There is no map 'logp_x'.*'p_unc'"):
         result.maps["logp_x"]
+    with pytest.raises(UnknownNameError, match=r"^There is no map 'T'. There are \['t'"):
+        result.to_nifti("T")
+    with pytest.raises(UnknownNameError, match=r"^There is no null 'max_x'. There are \['max_t'"):
+        result.critical("max_x")
 
 
 def test_the_parts_fit_together(result):

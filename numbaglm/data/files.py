@@ -18,7 +18,9 @@ UNKNOWN = "not described"
 _P = {
     "p_parametric": "uncorrected parametric p: of one tail, or of both if the test has two sides",
     "p_unc": "p of each voxel by shuffling, uncorrected",
-    "p_fdr": "p_unc adjusted to control the false discovery rate (Benjamini and Hochberg)",
+    "p_unc_counted": "p_unc by counts alone, before tails refined it",
+    "p_fdr": "p_unc adjusted to control the false discovery rate",
+    "p_fdr_parametric": "parametric p adjusted to control the false discovery rate",
     "p_bonferroni": "parametric p, Bonferroni-corrected for the number of voxels",
     "p_fwe_voxel": "p corrected for family-wise error by the maximum statistic",
     "p_fwe_size": "p of the voxel's cluster by extent, corrected for family-wise error; 1 outside clusters",
@@ -26,6 +28,8 @@ _P = {
     "p_fwe_tfce": "p of threshold-free cluster enhancement, corrected for family-wise error",
 }
 _P |= {f"{name}_contrasts": f"{text}, over all contrasts too" for name, text in _P.items() if "_fwe_" in name}
+_SOURCE = "0 counts, 1 the tail of its null, 2 counts as no fit of the tail passed"
+_END = "end of the interval of {} by counts: what random shufflings leave open"
 
 CONTENTS = {
     README: "this page",
@@ -47,11 +51,22 @@ CONTENTS = {
     "g.nii.gz": "G statistic, F with a variance for each group",
     "z.nii.gz": "z of the same parametric p as the statistic",
     "effect.nii.gz": "contrast of the parameter estimates; for F one volume a row",
+    "effect_se.nii.gz": "standard error of the effect",
+    "effect_lower.nii.gz": "lower end of the effect's 95 % confidence interval (parametric, uncorrected)",
+    "effect_upper.nii.gz": "upper end of the effect's 95 % confidence interval (parametric, uncorrected)",
+    "cohens_d.nii.gz": "Cohen's d: the effect in residual standard deviations",
+    "hedges_g.nii.gz": "Hedges' g: Cohen's d without its bias in small samples",
+    "partial_r2.nii.gz": "partial R^2: the effect's share of the variance that the nuisance leaves",
     "variance.nii.gz": "variance of the contrast; for F that of the residuals",
     "tfce.nii.gz": "threshold-free cluster enhancement of the statistic",
     "size.nii.gz": "extent of the voxel's cluster in voxels; 0 outside clusters",
     "mass.nii.gz": "mass of the voxel's cluster; 0 outside clusters",
+    **{
+        f"source_{name[2:]}.nii.gz": f"where {name} comes from: {_SOURCE}" for name in _P if name[2:5] in ("unc", "fwe")
+    },
     **{f"{name}.nii.gz": text for name, text in _P.items()},
+    **{f"{name}_lower.nii.gz": f"lower {_END.format(name)}" for name in _P},
+    **{f"{name}_upper.nii.gz": f"upper {_END.format(name)}" for name in _P},
     **{f"log{name}.nii.gz": f"-log10 of {name}: {text}" for name, text in _P.items()},
     "subjects.png": "each subject's map from above, as it came, at a threshold of 2",
     "z.png": "z on a glass brain, uncorrected p < 0.001",

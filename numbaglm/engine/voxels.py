@@ -222,7 +222,7 @@ def refine_block(
     scale, n_shufflings = spec.hypothesis.scale, spec.shufflings.n_shufflings
     least = float(Fraction(1, spec.shufflings.n_distinct))
     p = pvalues.from_counts(counts, n_shufflings)
-    source = np.full(p.shape, tails.COUNTED, np.uint8)
+    source = np.full(p.shape, tail_kernels.COUNTED, np.uint8)
     for i in range(0, voxels.size, TILE):  # a tail in double precision takes room
         some = voxels[i : i + TILE]
         observed = scale.to_statistic(spec.height(score[some]))

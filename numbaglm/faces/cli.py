@@ -11,6 +11,7 @@ import click
 
 from numbaglm import __version__
 from numbaglm.faces._shell import Terminal, examples, grouped, habits
+from numbaglm.faces.randomise import randomise
 
 _THREADS = click.option(
     "--threads", "n_workers", type=click.IntRange(min=1), help="Threads to use; all cores by default."
@@ -218,6 +219,19 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
     show_default=True,
     help="Shuffle within blocks, blocks as wholes, or both.",
 )
+@click.option(
+    "--tail",
+    type=click.Choice(["counts", "pareto", "gamma"]),
+    default="counts",
+    show_default=True,
+    help="Refine small p by a fit to the tail of their null.",
+)
+@click.option(
+    "--p-interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="COVERAGE",
+    help="Intervals of p, such as 0.95: what random shufflings leave open.",
+)
 @click.option("--memory-limit", metavar="SIZE", help="Such as 8GB.  [default: half of what is free]")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://node1:8786.")
 @_OUTPUT
@@ -255,6 +269,25 @@ def permute(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: b
     faces.save_result(result, output, overwrite)
     summary = {"output": output, **faces.summarise(result)}
     terminal.outcome(summary, f"{faces.describe(result)}\n\nMaps, tables, figures and a README are in {output}.")
+
+
+commands.add_command(randomise)
+
+
+@commands.command(epilog=examples("numbaglm report results", "numbaglm report results --output group.html"))
+@click.argument("path", metavar="RESULT")
+@click.option("-o", "--output", metavar="FILE", help="Page to write.  [default: report.html among the results]")
+@_OVERWRITE
+@habits
+def report(terminal: Terminal, path: str, output: str | None, overwrite: bool) -> None:
+    """Write a saved result onto one HTML page: maps to click through, tables, a methods paragraph.
+
+    RESULT is the folder that numbaglm permute wrote. The page needs no network and no other file.
+    """
+    from numbaglm.results import PermutationResult
+
+    written = PermutationResult.load(path).report(output or Path(path) / "report.html", overwrite)
+    terminal.outcome({"output": str(written)}, f"The report is {written}; open it in a browser.")
 
 
 def _show_cohort(terminal: Terminal, cohort: Any) -> None:

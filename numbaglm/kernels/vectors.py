@@ -9,6 +9,9 @@ the processor has. Where numba's compiler is switched off (NUMBA_DISABLE_JIT), t
 which tests hold them.
 """
 
+# LLVM's builders have no types.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -134,7 +137,7 @@ def _multiply(typing: Any, weights: Any, panel: Any, scores: Any, add: Any) -> A
         vector, _ = _vectors(signature.args[0])
         lanes = vector.count
         zero = ir.Constant(vector, None)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(ROWS * VECTORS)]  # type: ignore[no-untyped-call]
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(ROWS * VECTORS)]
         with cgutils.for_range(builder, builder.extract_value(W.shape, 0)) as subject:
 
             def at(item: int, step: int) -> Any:

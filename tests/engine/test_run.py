@@ -38,6 +38,7 @@ CASES = {
     "nuisance": {"design_matrix": design(), "contrast": "intercept"},
     "F": {"design_matrix": design(), "contrast": ["x", "intercept"], "errors": "both"},
     "TFCE": {"contrast": None, "tfce": True},
+    "tails": {"design_matrix": design(), "contrast": "x", "tail": "pareto"},  # the last of three rounds is too short
 }
 
 
@@ -159,7 +160,7 @@ def client():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["on disk", "in memory"])
-@pytest.mark.parametrize("name", ["nuisance", "TFCE"])
+@pytest.mark.parametrize("name", ["nuisance", "TFCE", "tails"])
 def test_a_cluster_gives_the_same_bits(monkeypatch, tmp_path, client, cohort, expected, where, name):
     source = stored(tmp_path / "c.zarr", cohort, monkeypatch) if where == "on disk" else cohort
     plan_of(monkeypatch, 2, 1)

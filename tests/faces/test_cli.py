@@ -170,6 +170,15 @@ def test_permute_writes_a_result_that_loads(place, cohort):
     assert json.loads(run("info", "out", "--json")[0])["seed"] == 0
 
 
+def test_tails_and_intervals_are_explained(place, cohort):
+    run("permute", cohort, "--n-perm", "150", "--tail", "pareto", "--p-interval", "0.9", "--tfce", "--output", "out")
+    assert "`source_fwe_voxel.nii.gz`: where p_fwe_voxel comes from" in explained(place / "out")
+    result = PermutationResult.load("out")
+    assert (result.provenance["tail"], result.provenance["p_interval"]) == ("pareto", 0.9)
+    assert {"p_unc_counted", "p_unc_lower", "p_fwe_tfce_upper"} < set(result.maps)
+    assert "p_fwe_mass_upper" in result.clusters
+
+
 def test_maps_and_their_cohort_give_the_same_result(place, maps, cohort):
     options = ["--model", "age", "--n-perm", "50", "--cluster-forming-threshold", "none"]
     run("permute", cohort, *options, "--output", "stored")

@@ -1,0 +1,354 @@
+"""Sections of the report: each measures one thing and returns its table."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import mrtrix
+from bench_tfce import MapCase
+from cases import KERNEL_SUBJECTS, KINDS, KernelCase, Size, ours, peak_memory, run_child, whole_case
+from measure import Budget, Curve, Row, Section, Times, in_turn, n_cores, seconds, widest
+from numbaglm import Cohort, model, simulate_button_press
+from numbaglm.data.geometry import Geometry
+from numbaglm.data.store import CohortStore
+from numbaglm.datasets import brain_geometry
+from numbaglm.engine import schedule
+from numbaglm.engine.plan import BATCH_ROWS
+from numbaglm.engine.voxels import permute_block, prepare_block
+from numbaglm.kernels.shuffle import TILE
+
+WORDS = {"max-t": "max-t", "clusters": "max-t, extent and mass", "tfce": "max-t and TFCE"}
+_WARM = 30  # shufflings of a call that only warms up
+
+
+def kernel(size: Size) -> Section:
+    """Rate of the permuted-statistic kernel beside the bare product, on one core."""
+    rows, rates = [], []
+    with threadpool_limits(limits=1):
+        for n_subjects in KERNEL_SUBJECTS:
+            case = KernelCase(n_subjects, size.n_tiles)
+            taken = in_turn({"kernel": case.kernel, "sgemm": case.sgemm}, 11)
+            work = 2e-9 * BATCH_ROWS * n_subjects * size.n_tiles * TILE
+            mine, bare = work / taken["kernel"].median, work / taken["sgemm"].median
+            rates.append((n_subjects, mine, bare))
+            name, budgets = f"{n_subjects} subjects", (Budget("ratio", "≥", 0.7),)
+            row = Row(name, "GFLOP/s", mine, bare, mine / bare, widest(*taken.values()), budgets)
+            shown = f"permuted t, maxima and counts, {name}, one core" if n_subjects in (30, 300) else None
+            rows.append(replace(row, headline=shown))
+        copy, product = machine_rates(size)
+    note = (
+        f"Batches of {BATCH_ROWS} sign flips through tiles of {TILE} voxels: products, maximum of each flip and count "
+        "of each voxel, beside `np.dot` of the same tiles and nothing else. The machine: a streaming copy moves "
+        f"{copy:.1f} GB/s (read and written), sgemm of 2,048 x 2,048 matrices makes {product:.0f} GFLOP/s, on one core."
+    )
+    curves = (
+        Curve(tuple(r[0] for r in rates), tuple(r[1] for r in rates), "kernel"),
+        Curve(tuple(r[0] for r in rates), tuple(r[2] for r in rates), "sgemm, same tiles"),
+        Curve((rates[0][0], rates[-1][0]), (product, product), "sgemm, 2,048 x 2,048"),
+    )
+    return Section("The kernel", note, tuple(rows), "sgemm", "numbaglm / sgemm", curves)
+
+
+def machine_rates(size: Size) -> tuple[float, float]:
+    """GB/s of a streaming copy, and GFLOP/s of a thick product, of one core."""
+    source = np.ones(size.n_tiles * 2**20, np.float32)  # 256 MiB, past any cache
+    target = np.empty_like(source)
+    a = np.ones((2048, 2048), np.float32)
+    out = np.empty_like(a)
+    taken = in_turn({"copy": lambda: np.copyto(target, source), "sgemm": lambda: np.dot(a, a, out=out)}, 7)
+    return 2e-9 * source.nbytes / taken["copy"].median, 2e-9 * 2048**3 / taken["sgemm"].median
+
+
+def whole(size: Size) -> Section:
+    """Whole calls: what each kind of inference adds, and what surrounds the kernels."""
+    n_subjects, n_perm = size.subjects[0], size.n_perm
+    case = whole_case(n_subjects, size.voxel_size)
+    alone = voxel_tasks(case.cohort, n_perm)
+    calls: dict[str, Callable[[], object]] = {
+        "max-t": partial(ours, case.cohort, "max-t", n_perm),
+        "clusters": partial(ours, case.cohort, "clusters", n_perm),
+        "alone": alone,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        case.save(Path(folder))
+        calls["command"] = partial(permute_command, Path(folder), n_perm)
+        taken = in_turn(calls, size.rounds)
+    everything = partial(ours, case.cohort, "clusters, tfce", two_sided=False)
+    everything(_WARM)
+    taken |= in_turn({"tfce": partial(everything, n_perm)}, min(size.rounds, 2), warm=False)
+    max_t = taken["max-t"]
+
+    def row(name: str, key: str, other: Times | None, budgets: tuple[Budget, ...], headline: bool = True) -> Row:
+        time = taken[key].median
+        beside = None if other is None else other.median
+        spread = widest(taken[key]) if other is None else widest(taken[key], other)
+        shown = f"{n_perm:,} shufflings, {n_subjects} subjects: {name}" if headline else None
+        return Row(name, "s", time, beside, None if beside is None else time / beside, spread, budgets, shown)
+
+    rows = (
+        row("max-t", "max-t", None, ()),
+        row("max-t, extent and mass", "clusters", max_t, (Budget("ours", "≤", 3.0), Budget("ratio", "≤", 1.5))),
+        row("max-t, extent, mass and TFCE, one-sided", "tfce", max_t, (Budget("ours", "≤", 45.0),)),
+        row("max-t, beside its voxel tasks alone", "max-t", taken["alone"], (Budget("ratio", "≤", 1.1),), False),
+        row("`numbaglm permute`, files and figures written", "command", taken["clusters"],
+            (Budget("ours", "≤", 6.0),)),
+    )  # fmt: skip
+    note = (
+        f"{n_perm:,} shufflings, {n_subjects} subjects, {case.cohort.n_voxels:,} voxels, {n_cores()} threads, from a "
+        "cohort in memory, two-sided where nothing else is said. Beside it: "
+        "the call with max-t alone; beside that, its voxel tasks alone, which draw shufflings and run kernels on "
+        "residuals made before; beside the command, the call with max-t, extent and mass."
+    )
+    return Section("Whole calls", note, rows, "beside it", "numbaglm / beside it")
+
+
+def voxel_tasks(cohort: Cohort, n_perm: int) -> Callable[[], object]:
+    """The tasks of a call with max-t that run kernels, their residuals ready."""
+    with mock.patch.object(model, "run_test", wraps=model.run_test) as seen:
+        ours(cohort, "max-t", n_perm)
+    store, spec, plan = seen.call_args.args
+    blocks = [prepare_block(store, spec, *span) for span in plan.blocks]
+
+    def run() -> None:
+        for span in plan.ranges:
+            schedule.run_tasks(permute_block, [(block, spec, plan, *span) for block in blocks], label="")
+
+    return run
+
+
+def permute_command(folder: Path, n_perm: int) -> None:
+    """The whole command, in a process of its own."""
+    command = [sys.executable, "-c", "from numbaglm.faces.cli import main; main()", "permute"]
+    command += [
+        str(folder / "cohort.zarr"),
+        "--output",
+        str(folder / "results"),
+        "--overwrite",
+        "--n-perm",
+        str(n_perm),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def beside_nilearn(size: Size) -> Section:
+    """A shuffling of whole calls, beside nilearn's default."""
+    title = "Beside nilearn"
+    if not find_spec("nilearn"):
+        return Section(title, "nilearn is not installed.", ())
+    for kind in KINDS:  # imports
+        whole_case(12, 10.0).calls(kind)["nilearn"](2)
+    rows = []
+    for n_subjects in size.subjects:
+        case = whole_case(n_subjects, size.voxel_size)
+        for kind in KINDS:
+            step = size.peer_steps[kind]
+            mine, peer = case.calls(kind)["numbaglm"], case.calls(kind)["nilearn"]
+            n_perm = size.n_perm_tfce if kind == "tfce" else size.n_perm
+            mine(_WARM)
+            calls = {"ours": partial(mine, n_perm), "short": partial(peer, step), "long": partial(peer, 2 * step)}
+            taken = in_turn(calls, min(size.rounds, 2) if kind == "tfce" else size.rounds, warm=False)
+            least = 60.0 if n_subjects < 100 and kind != "tfce" else 100.0
+            name = f"{WORDS[kind]}, {n_subjects} subjects"
+            rows.append(_a_shuffling(name, taken, n_perm, step, least))
+    note = (
+        f"ms a shuffling, {case.cohort.n_voxels:,} voxels, sign flips, two-sided. numbaglm: the whole call over its "
+        f"shufflings, set-up included, at its defaults on {n_cores()} threads. nilearn: `permuted_ols` at its default "
+        "of one job, what each further shuffling adds, its set-up left out."
+    )
+    return Section(title, note, tuple(rows), f"nilearn {metadata.version('nilearn')}", "nilearn / numbaglm")
+
+
+def beside_mrtrix(size: Size) -> Section:
+    """A shuffling of whole calls, beside MRtrix3's."""
+    title = "Beside MRtrix3"
+    version = mrtrix.version()
+    if version is None:
+        return Section(title, "MRtrix3 (`mrclusterstats`) is not installed.", ())
+    n_subjects, step = size.subjects[0], size.mrtrix_step
+    case = whole_case(n_subjects, size.voxel_size)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        mrtrix.save(case, folder)
+        for kind in ("clusters", "tfce"):
+            n_perm = size.n_perm_tfce if kind == "tfce" else size.n_perm
+            mine = partial(ours, case.cohort, kind, two_sided=False)
+            peer = partial(mrtrix.run, folder, kind, n_subjects, n_cores())
+            mine(_WARM)
+            calls = {"ours": partial(mine, n_perm), "short": partial(peer, _WARM), "long": partial(peer, _WARM + step)}
+            taken = in_turn(calls, min(size.rounds, 2), warm=False)
+            rows.append(_a_shuffling(f"{WORDS[kind]}, one-sided, {n_subjects} subjects", taken, n_perm, step, None))
+    note = (
+        f"ms a shuffling, {case.cohort.n_voxels:,} voxels, {n_cores()} threads each, sign flips, one-sided. numbaglm: "
+        "the whole call over its shufflings. `mrclusterstats`: what each further shuffling adds, reading left out; it has "
+        "no max-t and no mass. TFCE: exact here, in steps of 0.1 there, 6 neighbours both; clusters: 26 neighbours both."
+    )
+    return Section(title, note, tuple(rows), f"MRtrix3 {version}", "MRtrix3 / numbaglm")
+
+
+def _a_shuffling(name: str, taken: dict[str, Times], n_perm: int, step: int, least: float | None) -> Row:
+    """Our whole call over its shufflings, beside what further ones add to the peer's."""
+    mine = taken["ours"].median / n_perm * 1e3
+    added = (taken["long"].median - taken["short"].median) / step * 1e3
+    if added <= 0:  # noise of a machine too busy for so few
+        return Row(name, "ms", mine, spread=widest(*taken.values()))
+    budgets = () if least is None else (Budget("ratio", "≥", least),)
+    return Row(name, "ms", mine, added, added / mine, widest(*taken.values()), budgets, f"a shuffling: {name}")
+
+
+def tfce(size: Size) -> Section:
+    """Exact TFCE of one map beside the C library."""
+    if not find_spec("tfce"):
+        return Section("TFCE of one map", "The C library `tfce` is not installed.", ())
+    limits = {6: (4.5, 3.0), 26: (6.0, 4.0)}
+    rows = []
+    with threadpool_limits(limits=1):
+        for two_sided in (False, True):
+            for connectivity, (most, least) in limits.items():
+                case = MapCase(size.map_voxel_size, connectivity, two_sided)
+                taken = in_turn({side: case.sides[side] for side in ("map", "tfce")}, 15)
+                mine, peer = taken["map"].median, taken["tfce"].median
+                name = f"{connectivity} neighbours, {'both sides' if two_sided else 'above 0'}"
+                budgets = (Budget("ours", "≤", most), Budget("ratio", "≥", least))
+                row = Row(name, "ms", mine * 1e3, peer * 1e3, peer / mine, widest(*taken.values()))
+                rows.append(
+                    row if two_sided else replace(row, budgets=budgets, headline=f"TFCE of a map: {name}, one core")
+                )
+    note = f"Exact integral of smooth noise in {case.geometry.n_voxels:,} voxels, one core each."
+    return Section("TFCE of one map", note, tuple(rows), f"tfce {metadata.version('tfce')}", "tfce / numbaglm")
+
+
+def scaling(size: Size) -> Section:
+    """Cost against subjects, voxels and shufflings, and two threads beside one."""
+    most = max(size.scaled_subjects)
+    geometry = brain_geometry(size.voxel_size)
+    noise = np.random.default_rng(0).standard_normal((most, geometry.n_voxels), dtype=np.float32)
+    n_subjects, n_perm = (sizes[len(sizes) // 2] for sizes in (size.scaled_subjects, size.scaled_perm))
+
+    def call(n: int, there: Geometry, shufflings: int) -> Callable[[], object]:
+        cohort = Cohort(CohortStore.from_array(np.ascontiguousarray(noise[:n, : there.n_voxels]), there))
+        return partial(ours, cohort, "max-t", shufflings)
+
+    brains = [brain_geometry(voxel_size) for voxel_size in size.scaled_voxels]
+    axes: dict[str, dict[int, Callable[[], object]]] = {
+        "subjects": {n: call(n, geometry, n_perm // 2) for n in size.scaled_subjects},
+        "voxels": {brain.n_voxels: call(n_subjects, brain, n_perm) for brain in brains},
+        "shufflings": {n: call(n_subjects, geometry, n) for n in size.scaled_perm},
+    }
+    rows, curves = [], []
+    for axis, calls in axes.items():
+        taken = in_turn({str(n): one for n, one in calls.items()}, size.rounds)
+        curves.append(Curve(tuple(calls), tuple(taken[str(n)].median for n in calls), axis))
+        steepest = f"{axis}, {min(calls):,} to {max(calls):,}: slope of log cost"
+        rows.append(
+            Row(steepest, "", curves[-1].slope, spread=widest(*taken.values()), budgets=(Budget("ours", "≤", 1.1),))
+        )
+    rows += _threads(size)
+    note = (
+        f"Whole calls with max-t on noise, the others held at {n_subjects} subjects, {geometry.n_voxels:,} voxels and "
+        f"{n_perm:,} shufflings ({n_perm // 2:,} against subjects); a slope of 1 is proportional, less leaves room for "
+        "what does not grow. Below, seconds with two threads beside one."
+    )
+    return Section("Scaling", note, tuple(rows), "one thread", "one / two threads", tuple(curves))
+
+
+def _threads(size: Size) -> list[Row]:
+    rows = []
+    n_subjects = size.subjects[-1]
+    cohort = whole_case(n_subjects, size.voxel_size).cohort
+    for kind, n_perm in (("clusters", size.n_perm // 2), ("tfce", size.n_perm_tfce // 4)):
+        one, two = (partial(ours, cohort, kind, n_perm, n_workers=n) for n in (1, 2))
+        taken = in_turn({"one": one, "two": two}, size.rounds)
+        ratio = taken["one"].median / taken["two"].median
+        name = f"two threads, {WORDS[kind]}, {n_subjects} subjects, {n_perm:,} shufflings"
+        beside = taken["one"].median
+        budgets = (Budget("ratio", "≥", 1.8),)
+        rows.append(Row(name, "s", taken["two"].median, beside, ratio, widest(*taken.values()), budgets))
+    return rows
+
+
+def latency(size: Size) -> Section:
+    """What one waits for before anything is computed, each in a new process."""
+    python = [sys.executable, "-c"]
+
+    def run(code: str, *arguments: str) -> Callable[[], object]:
+        return lambda: subprocess.run([*python, code, *arguments], check=True, capture_output=True)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        maps = str(folder / "maps")
+        simulate_button_press(maps, n_subjects=12, voxel_size=8.0)
+        cache = {"NUMBA_CACHE_DIR": str(folder / "first")}
+        cold_first = seconds(partial(run_child, "first", maps, **cache))
+        calls = {
+            "python": run("pass"),
+            "import": run("import numbaglm"),
+            "help": run("from numbaglm.faces.cli import main; main()", "--help"),
+            "first": partial(run_child, "first", maps, **cache),
+        }
+        taken = in_turn(calls, 2 * size.rounds + 1)
+        everything = {"NUMBA_CACHE_DIR": str(folder / "all")}
+        missed: list[str] = []
+        cold = seconds(lambda: missed.extend(run_child("kernels", **everything).split()))
+        warm = seconds(partial(run_child, "kernels", **everything))
+        shutil.rmtree(folder / "all")
+    bare = taken["python"].median
+
+    def row(what: str, key: str, limit: float, headline: str | None = None) -> Row:
+        return Row(what, "s", taken[key].median, spread=taken[key].spread, budgets=(Budget("ours", "≤", limit),),
+                   headline=headline)  # fmt: skip
+
+    rows = (
+        row("`import numbaglm`", "import", 0.2, "`import numbaglm`, process and all"),
+        row("`numbaglm --help`", "help", 0.3),
+        row("a first test: 12 NIfTI maps of 8 mm, 999 shufflings, clusters", "first", 1.5,
+            "a small test in a new process, kernels compiled before"),
+        Row("the same, no kernel compiled before", "s", cold_first,
+            headline="the same where kernels are yet to be compiled"),
+        Row("compiling every kernel, in all precisions", "s", cold - warm, budgets=(Budget("ours", "≤", 20.0),)),
+    )  # fmt: skip
+    left = f" Not compiled, so not counted: {', '.join(missed)}." if missed else ""
+    note = f"Seconds of whole processes, of which an empty one of Python takes {bare:.3f}.{left}"
+    return Section("Latency", note, rows)
+
+
+def memory(size: Size) -> Section:
+    """Peak memory of a process with one call, beside nilearn's."""
+    rows = []
+    for n_subjects in size.subjects:
+        case = whole_case(n_subjects, size.voxel_size)
+        with tempfile.TemporaryDirectory() as folder:
+            case.save(Path(folder))
+            mine = peak_memory("numbaglm", Path(folder), "max-t", 1000)
+            peer = peak_memory("nilearn", Path(folder), "max-t", 20) if find_spec("nilearn") else None
+        name = (
+            f"max-t, {n_subjects} subjects, {case.cohort.n_voxels:,} voxels ({case.matrix.nbytes / 1e6:.0f} MB of data)"
+        )
+        ratio = None if peer is None else peer / mine
+        rows.append(Row(name, "MB", mine, peer, ratio, headline=f"peak memory, {name}"))
+    return Section("Memory", "Peak of the process.", tuple(rows), "nilearn", "nilearn / numbaglm")
+
+
+SECTIONS: dict[str, Callable[[Size], Section]] = {
+    "kernel": kernel,
+    "whole": whole,
+    "nilearn": beside_nilearn,
+    "mrtrix": beside_mrtrix,
+    "tfce": tfce,
+    "scaling": scaling,
+    "latency": latency,
+    "memory": memory,
+}

@@ -1,0 +1,275 @@
+"""Sentences of a report: what was asked, of which data, what was found, and a methods paragraph with its sources.
+
+A part of `numbaglm.faces.report`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numbaglm.faces._report_tables import ALPHA, STATISTIC_LABELS, number
+from numbaglm.results import PermutationResult
+from numbaglm.stats.conventions import CONVENTIONS
+from numbaglm.stats.methods import METHODS
+
+Facts = list[tuple[str, str]]
+
+_SHUFFLES = {"ee": "permutations", "ise": "sign flips", "both": "permutations with sign flips"}
+_METHODS_IN_TEXT = {"freedman-lane": "freedman"}
+_SOURCES = {
+    "winkler": "Winkler, A. M., Ridgway, G. R., Webster, M. A., Smith, S. M., & Nichols, T. E. (2014). Permutation "
+    "inference for the general linear model. NeuroImage, 92, 381\u2013397. "
+    "https://doi.org/10.1016/j.neuroimage.2014.01.060",
+    "freedman": "Freedman, D., & Lane, D. (1983). A nonstochastic interpretation of reported significance levels. "
+    "Journal of Business & Economic Statistics, 1(4), 292\u2013298. https://doi.org/10.1080/07350015.1983.10509354",
+    "nichols": "Nichols, T. E., & Holmes, A. P. (2002). Nonparametric permutation tests for functional neuroimaging: "
+    "A primer with examples. Human Brain Mapping, 15(1), 1\u201325. https://doi.org/10.1002/hbm.1058",
+    "smith": "Smith, S. M., & Nichols, T. E. (2009). Threshold-free cluster enhancement: Addressing problems of "
+    "smoothing, threshold dependence and localisation in cluster inference. NeuroImage, 44(1), 83\u201398. "
+    "https://doi.org/10.1016/j.neuroimage.2008.03.061",
+    "phipson": "Phipson, B., & Smyth, G. K. (2010). Permutation p-values should never be zero: Calculating exact "
+    "p-values when permutations are randomly drawn. Statistical Applications in Genetics and Molecular Biology, "
+    "9(1), 39. https://doi.org/10.2202/1544-6115.1585",
+    "blocks": "Winkler, A. M., Webster, M. A., Vidaurre, D., Nichols, T. E., & Smith, S. M. (2015). Multi-level block "
+    "permutation. NeuroImage, 123, 253\u2013268. https://doi.org/10.1016/j.neuroimage.2015.05.092",
+    "tails": "Winkler, A. M., Ridgway, G. R., Douaud, G., Nichols, T. E., & Smith, S. M. (2016). Faster permutation "
+    "inference in brain imaging. NeuroImage, 141, 502\u2013516. https://doi.org/10.1016/j.neuroimage.2016.05.068",
+}
+
+
+def in_words(result: PermutationResult) -> list[str]:
+    """Say in a few sentences what was found."""
+    maps, geometry = result.maps, result.geometry
+    name, label = result.statistic, _symbol(result)
+    top = int(np.argmax(np.abs(maps[name]) if result.provenance["two_sided"] else maps[name]))
+    x, y, z = (number(round(mm) + 0.0, 0) for mm in geometry.coordinates(np.array([top]))[0])
+    sentences = [f"The largest {label} is {number(maps[name][top])}, at ({x}, {y}, {z}) mm."]
+    if not result.h0:
+        return [*sentences, "No shufflings were made: the maps are parametric."]
+    critical = result.critical(result.max_statistic)
+    n_voxels = int(np.sum(maps["p_fwe_voxel"] <= ALPHA))
+    if np.isfinite(critical):
+        reach = f"{_symbol(result, result.max_statistic[4:])} \u2265 {number(critical)}"
+        sentences.append(f"By the maximum statistic {_are(n_voxels, 'voxel')} significant ({reach}).")
+    else:
+        sentences.append(f"With so few shufflings no voxel can reach a corrected p of {ALPHA:g}.")
+    n_clusters = len(result.clusters)
+    for kind, noun in (("size", "extent"), ("mass", "mass")):
+        if f"max_{kind}" in result.h0:
+            n = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
+            sentences.append(f"By cluster {noun} {_are(n, 'cluster', n_clusters)} significant.")
+    if "p_fwe_tfce" in maps:
+        n = int(np.sum(maps["p_fwe_tfce"] <= ALPHA))
+        sentences.append(f"By threshold-free cluster enhancement {_are(n, 'voxel')} significant.")
+    return [*sentences, f"Significant means a p of {ALPHA:g} or less, corrected for family-wise error over the map."]
+
+
+def what_was_asked(result: PermutationResult) -> Facts:
+    """List the test and how it was made."""
+    asked = result.provenance
+    facts = [("Test", f"{_test(result)}, {asked['dof']} degrees of freedom")]
+    if result.h0:
+        kind = "all distinct ones" if asked["exhaustive"] else f"the data as they are, and {_n_random(result):,} random"
+        facts.append(("Shufflings", f"{asked['n_shufflings']:,} ({kind}), seed {asked['seed']}"))
+        facts.append(("Why these", str(asked["shuffling"])))
+        facts.append(("Nuisance", METHODS[asked["method"]].reference if _has_nuisance(result) else "none"))
+    if asked["cluster_forming_statistic"] is not None:
+        facts.append(("Cluster-forming threshold", _cluster_threshold(result)))
+    if "tfce" in result.maps:
+        facts.append(("TFCE", _tfce(asked["conventions"])))
+    if asked.get("variance_smoothing_fwhm") is not None:
+        facts.append(("Pseudo-t", f"variances smoothed by {asked['variance_smoothing_fwhm']:g} mm FWHM"))
+    if asked.get("tail", "counts") != "counts":
+        facts.append(("Small p", f"refined by a {asked['tail']} fit to the tail of their null"))
+    if asked.get("p_interval"):
+        facts.append(("Intervals of p", f"{asked['p_interval']:.0%}, of counted p"))
+    return [*facts, ("Conventions", _conventions(asked["conventions"]))]
+
+
+def about_data(result: PermutationResult) -> Facts:
+    """List what was analysed."""
+    asked, geometry = result.provenance, result.geometry
+    fwhm = asked["smoothing_fwhm"]
+    return [
+        ("Subjects", f"{asked['n_subjects']:,}"),
+        ("Voxels", f"{geometry.n_voxels:,} of {geometry.mask.size:,} on a grid of {_times(geometry.shape)}"),
+        ("Voxel size", f"{_times(geometry.voxel_sizes)} mm"),
+        ("Volume", f"{number(geometry.n_voxels * geometry.voxel_volume / 1000, 0)} cm\u00b3"),
+        ("Smoothing", "none by numbaglm" if fwhm is None else f"Gaussian, {fwhm:g} mm FWHM"),
+    ]
+
+
+def origins(result: PermutationResult) -> Facts:
+    """List what makes the result again."""
+    asked = result.provenance
+    versions = [(name, version) for name, version in asked["versions"].items()]
+    return [
+        ("seed", str(asked["seed"])),
+        ("precision", asked["precision"]),
+        ("cohort fingerprint", asked["cohort_fingerprint"]),
+        *versions,
+    ]
+
+
+def methods_paragraph(result: PermutationResult) -> tuple[str, list[str]]:
+    """Write the paragraph for a paper, and the sources that it cites, in the order of their authors."""
+    asked = result.provenance
+    columns = asked["design"]["columns"]
+    regressors = "one regressor" if len(columns) == 1 else f"{len(columns)} regressors"
+    cited: set[str] = set()
+    test = _test(result)
+    smoothing = (
+        "" if asked["smoothing_fwhm"] is None else f", smoothed with a Gaussian of {asked['smoothing_fwhm']:g} mm FWHM"
+    )
+    sentences = [
+        f"Group-level inference was made with numbaglm {asked['versions']['numbaglm']} on the maps of "
+        f"{asked['n_subjects']} subjects ({result.geometry.n_voxels:,} voxels of "
+        f"{_times(result.geometry.voxel_sizes)} mm{smoothing}).",
+        f"A general linear model with {regressors} ({', '.join(columns)}) was fitted at each voxel, and the contrast "
+        f"\u201c{asked['contrast']['name']}\u201d was tested with {_article(test)} ({asked['dof']} residual degrees "
+        "of freedom).",
+    ]
+    if asked.get("variance_smoothing_fwhm") is not None:
+        cited.add("nichols")
+        sentences.append(
+            f"Residual variances were smoothed with a Gaussian of {asked['variance_smoothing_fwhm']:g} mm FWHM, which "
+            "makes t a pseudo-t (Nichols & Holmes, 2002)."
+        )
+    if result.h0:
+        sentences += [*_on_shuffling(result, cited), *_on_correction(result, cited)]
+    else:
+        sentences.append("p-values are parametric.")
+    references = [_SOURCES[name] for name in cited if name in _SOURCES]
+    if result.h0 and _has_nuisance(result) and asked["method"] not in _METHODS_IN_TEXT:
+        references.append(METHODS[asked["method"]].reference)
+    return " ".join(sentences), sorted(references)
+
+
+def _on_shuffling(result: PermutationResult, cited: set[str]) -> list[str]:
+    asked = result.provenance
+    shuffles = _SHUFFLES[asked["errors"]]
+    cited.add("winkler")
+    n = f"all {asked['n_shufflings']:,} distinct" if asked["exhaustive"] else f"{_n_random(result):,} random"
+    text = f"Its significance was assessed by {n} {shuffles} (Winkler et al., 2014)"
+    # The provenance keeps the blocks in the words of its reason alone.
+    if "exchangeability blocks" in asked["shuffling"]:
+        cited.add("blocks")
+        text += ", restricted to exchangeability blocks (Winkler et al., 2015)"
+    if _has_nuisance(result):
+        if asked["method"] in _METHODS_IN_TEXT:
+            cited.add(_METHODS_IN_TEXT[asked["method"]])
+        text += f", with the method of {_method_source(asked['method'])} for nuisance regressors"
+    sentences = [f"{text}."]
+    if not asked["exhaustive"]:
+        cited.add("phipson")
+        sentences.append(
+            "The unshuffled data count among the shufflings, so that no p-value is zero (Phipson & Smyth, 2010)."
+        )
+    return sentences
+
+
+def _on_correction(result: PermutationResult, cited: set[str]) -> list[str]:
+    asked, conventions = result.provenance, result.provenance["conventions"]
+    cited.add("nichols")
+    sentences = [
+        "p-values were corrected for family-wise error over the map by the null distribution of the maximum statistic "
+        "(Nichols & Holmes, 2002)."
+    ]
+    if "max_size" in result.h0:
+        sentences.append(
+            f"Clusters ({conventions['cluster_connectivity']}-connected) were formed at {_cluster_threshold(result)}, "
+            "and their extent and mass were corrected by the null distributions of the maximum extent and mass."
+        )
+    if "max_tfce" in result.h0:
+        cited.add("smith")
+        sentences.append(
+            f"Threshold-free cluster enhancement (Smith & Nichols, 2009; {_tfce(conventions)}) was corrected in the "
+            "same way."
+        )
+    if any(name.endswith("_contrasts") for name in result.h0):
+        sentences.append("p-values were also corrected over contrasts, by the maximum over them.")
+    if asked.get("tail", "counts") != "counts":
+        cited.add("tails")
+        kind = {"pareto": "generalised Pareto", "gamma": "gamma"}[asked["tail"]]
+        sentences.append(
+            f"Small p-values were refined by fitting a {kind} distribution to the null (Winkler et al., 2016)."
+        )
+    return [*sentences, f"Results with a corrected p of {ALPHA:g} or less are called significant."]
+
+
+def _method_source(name: str) -> str:
+    """Authors and year as a sentence cites them."""
+    authors, _, rest = METHODS[name].reference.partition(" (")
+    return f"{authors} ({rest.partition(')')[0]})"
+
+
+def _test(result: PermutationResult) -> str:
+    label = STATISTIC_LABELS[result.statistic]
+    name = {"v": "Aspin-Welch v", "g": "G"}.get(result.statistic, label)
+    if result.provenance.get("variance_smoothing_fwhm") is not None:
+        name = "pseudo-t"
+    if result.statistic in ("f", "g"):
+        return f"{name} test"
+    return f"{'two' if result.provenance['two_sided'] else 'one'}-sided {name} test"
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AF' else 'a'} {noun}"
+
+
+def _symbol(result: PermutationResult, name: str | None = None) -> str:
+    name = name or result.statistic
+    symbol = STATISTIC_LABELS.get(name, name)
+    return f"|{symbol}|" if result.provenance["two_sided"] else symbol
+
+
+def _cluster_threshold(result: PermutationResult) -> str:
+    asked = result.provenance
+    relation = ">" if asked["conventions"]["strict"] else "\u2265"
+    text = f"{_symbol(result)} {relation} {number(asked['cluster_forming_statistic'])}"
+    given = asked["cluster_forming_threshold"]
+    if isinstance(given, float | int):
+        return f"{text} (uncorrected p {given:g}{', both tails' if asked['two_sided'] else ''})"
+    return text if given[0] == result.statistic else f"{text} ({given[0]} = {given[1]:g})"
+
+
+def _tfce(conventions: dict[str, Any]) -> str:
+    steps = "exact integral"
+    if conventions["tfce_dh"]:
+        steps = f"steps of {conventions['tfce_dh']:g}"
+    elif conventions["tfce_steps"]:
+        steps = f"{conventions['tfce_steps']} steps"
+    return (
+        f"E = {conventions['tfce_E']:g}, H = {conventions['tfce_H']:g}, {conventions['tfce_connectivity']}-connected, "
+        f"{steps}"
+    )
+
+
+def _conventions(used: dict[str, Any]) -> str:
+    """Name of the conventions, and where they were overridden."""
+    record = CONVENTIONS.get(used["name"])
+    changed = [f"{key} = {value}" for key, value in used.items() if record and getattr(record, key) != value]
+    return "; ".join([used["name"], *changed])
+
+
+def _has_nuisance(result: PermutationResult) -> bool:
+    weights = np.asarray(result.provenance["contrast"]["weights"], dtype=float)
+    return int(np.linalg.matrix_rank(weights)) < len(result.provenance["design"]["columns"])
+
+
+def _n_random(result: PermutationResult) -> int:
+    return int(result.provenance["n_shufflings"]) - 1
+
+
+def _are(n: int, noun: str, of: int | None = None) -> str:
+    count = "no" if n == 0 else f"{n:,}"
+    share = "" if of is None else f" of {of:,}"
+    if n == 0:
+        return f"no {noun}{share} is" if not share else f"none of {of:,} clusters is"
+    return f"{count}{share} {noun}{'s' if (of or n) != 1 else ''} {'is' if n == 1 else 'are'}"
+
+
+def _times(values: Any) -> str:
+    return " \u00d7 ".join(f"{float(value):.3g}" for value in values)

@@ -1,0 +1,285 @@
+"""The report of a result: one HTML file that needs nothing else, to be read, sent and kept.
+
+The page fetches nothing: pictures, tables and the maps of its slice viewer are inside, and its content policy
+forbids everything else.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
+from numbaglm.faces import _report_words as words
+from numbaglm.faces import plotting
+from numbaglm.faces._canvas import Scale, render
+from numbaglm.faces._report_tables import (
+    ALPHA,
+    NULL_LABELS,
+    STATISTIC_LABELS,
+    cluster_table,
+    null_table,
+    number,
+    peak_table,
+)
+from numbaglm.faces.projection import upright
+from numbaglm.results import Floats, PermutationResult
+
+MARKER = '<meta name="generator" content="numbaglm report">'
+"""What stands near the head of every report: a file without it is never replaced."""
+
+_LOGP = -float(np.log10(ALPHA))
+_STEPS = 32767  # of int16
+_N_COLOURS = 17
+_KINDS = {
+    "voxel": "maximum statistic",
+    "size": "cluster extent",
+    "mass": "cluster mass",
+    "tfce": "TFCE",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG in the page: its data URL, what it shows in words, and its caption."""
+
+    url: str
+    alt: str
+    caption: str
+
+
+def write_report(result: PermutationResult, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """Write the report of a result.
+
+    Parameters
+    ----------
+    result
+        What to report.
+    path
+        File to write (.html); it appears whole or not at all.
+    overwrite
+        Whether a report that is there is replaced. Nothing but a report is ever replaced.
+
+    Returns
+    -------
+    The file.
+
+    Raises
+    ------
+    InputError
+        The name of the file does not end in .html.
+    OutputExistsError, OutputError
+        The file exists, or can't be written.
+    """
+    target = _check_free(path, overwrite)
+    page = make_page(result).encode()
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(page)
+        part.replace(target)
+    except OSError as error:
+        raise OutputError(f"Can't write the report {target}: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+    return target
+
+
+def make_page(result: PermutationResult) -> str:
+    """Make the report of a result as HTML."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("numbaglm.faces", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    provenance = dict(result.provenance)
+    methods, references = words.methods_paragraph(result)
+    return templates.get_template("report.html").render(
+        provenance=provenance,
+        title=provenance["contrast"]["name"],
+        in_words=words.in_words(result),
+        asked=words.what_was_asked(result),
+        weights=_weights(provenance),
+        design=_design(result),
+        data=words.about_data(result),
+        viewer=viewer(result),
+        pictures=list(_brains(result)),
+        clusters=cluster_table(result) if "max_size" in result.h0 else None,
+        peaks=peak_table(result) if result.h0 else None,
+        nulls=_nulls(result),
+        null_table=null_table(result),
+        fits=[(name, fit) for name, fit in provenance.get("tail_fits", {}).items() if fit],
+        origins=words.origins(result),
+        everything=json.dumps(provenance, indent=1),
+        methods=methods,
+        references=references,
+        alpha=ALPHA,
+    )
+
+
+def viewer(result: PermutationResult) -> dict[str, Any]:
+    """Return what the slice viewer shows, as JSON types.
+
+    The mask is a bit a voxel of the upright grid that `numbaglm.faces.projection.upright` makes, in C order; a map is
+    an int16 (little-endian) a voxel of the mask, to be multiplied with its ``unit``. Both are deflated and in base64.
+    """
+    grid = upright(result.geometry)
+    inside = grid.index < grid.n_voxels
+    number_of = grid.index[inside]
+    ramp = np.asarray(Scale(0.0, 1.0, True).cmap(np.linspace(0.0, 1.0, 2 * _N_COLOURS - 1)))[:, :3]
+    colours = np.rint(255 * ramp).astype(int)
+    two_sided = bool(result.provenance["two_sided"])
+    maps = []
+    for name, label, threshold in _viewed(result):
+        values = np.nan_to_num(np.asarray(result.maps[name], dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        unit = float(np.abs(values).max()) / _STEPS or 1.0
+        steps = np.rint(values[number_of] / unit).astype("<i2")
+        signed = two_sided and not name.startswith("logp_")
+        maps.append(
+            {
+                "name": name,
+                "label": label,
+                "unit": unit,
+                "threshold": threshold,
+                "signed": signed,
+                "max": float(np.max(np.abs(values) if signed else values, initial=0.0)),
+                "logp": name.startswith("logp_"),
+                "data": _packed(steps.tobytes()),
+            }
+        )
+    start = int(np.argmax(np.abs(result.maps[result.statistic])))
+    return {
+        "shape": list(inside.shape),
+        "origin": grid.origin.tolist(),
+        "step": grid.step.tolist(),
+        "mask": _packed(np.packbits(inside).tobytes()),
+        "start": result.geometry.coordinates(np.array([start]))[0].tolist(),
+        "hot": colours[_N_COLOURS - 1 :].tolist(),
+        "cold": colours[_N_COLOURS - 1 :: -1].tolist(),
+        "maps": maps,
+    }
+
+
+def display_threshold(result: PermutationResult) -> tuple[float, str]:
+    """Threshold at which the statistic is shown, and where it comes from."""
+    given = result.provenance["cluster_forming_statistic"]
+    if given is not None:
+        return float(given), "the cluster-forming threshold"
+    size: Floats = np.abs(result.maps[result.statistic])
+    below = size[result.maps["p_parametric"] < 0.001]
+    return float(below.min() if below.size else size.max()), "uncorrected p < 0.001"
+
+
+def _check_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Refuse early what can't be written to; touches nothing."""
+    target = Path(path).expanduser()
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise InputError(invalid("path", str(path), "a file name that ends in .html"))
+    if not target.exists():
+        return target
+    if not target.is_file() or MARKER not in _head(target):
+        raise OutputExistsError(f"{target} exists and is no report of numbaglm: it is left alone. Choose another.")
+    if not overwrite:
+        raise OutputExistsError(f"The report {target} exists: choose another, or overwrite=True to replace it.")
+    return target
+
+
+def _head(target: Path) -> str:
+    try:
+        with target.open("rb") as file:
+            return file.read(1000).decode(errors="replace")
+    except OSError as error:
+        raise OutputError(f"Can't read {target}, which is in the way: {error.strerror or error}.") from error
+
+
+def _viewed(result: PermutationResult) -> Iterator[tuple[str, str, float]]:
+    """Name, label and first threshold of each map of the viewer."""
+    name = result.statistic
+    yield name, STATISTIC_LABELS[name], display_threshold(result)[0]
+    for kind, what in _KINDS.items():
+        for suffix, where in (("", ""), ("_contrasts", ", over contrasts")):
+            if f"p_fwe_{kind}{suffix}" in result.maps:
+                yield f"logp_fwe_{kind}{suffix}", f"\u2212log10 p, FWE: {what}{where}", _LOGP
+    if "tfce" in result.maps:
+        critical = result.critical("max_tfce") if "max_tfce" in result.h0 else np.inf
+        top = float(np.abs(result.maps["tfce"]).max())
+        yield "tfce", "TFCE", critical if np.isfinite(critical) else top / 2
+    if not result.h0 and "p_bonferroni" in result.maps:
+        yield "logp_bonferroni", "\u2212log10 p, Bonferroni", _LOGP
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
+
+
+def _picture(figure: Any, alt: str, caption: str) -> Picture:
+    return Picture("data:image/png;base64," + base64.b64encode(render(figure, "png")).decode("ascii"), alt, caption)
+
+
+def _brains(result: PermutationResult) -> Iterator[Picture]:
+    """Glass brains of the statistic and of the corrected p."""
+    name = result.statistic
+    label = STATISTIC_LABELS[name]
+    threshold, source = display_threshold(result)
+    two_sided = bool(result.provenance["two_sided"])
+    figure = plotting.glass_brain(
+        result.geometry, result.maps[name], threshold=threshold, two_sided=two_sided, label=label
+    )
+    reach = f"|{label}|" if two_sided else label
+    caption = (
+        f"{reach} \u2265 {number(threshold)} ({source}), seen through the brain from the right, the back and above."
+    )
+    n = int(np.sum((np.abs(result.maps[name]) if two_sided else result.maps[name]) >= threshold))
+    yield _picture(figure, f"Glass brain of the {label} map: {n:,} voxels reach {number(threshold)}.", caption)
+    if not result.h0:
+        return
+    reached = [
+        f"{what} {int(np.sum(result.maps[f'p_fwe_{kind}'] <= ALPHA)):,}"
+        for kind, what in _KINDS.items()
+        if f"p_fwe_{kind}" in result.maps
+    ]
+    alt = f"Glass brains of the corrected p. Voxels at {ALPHA:g} or less: {', '.join(reached)}."
+    yield _picture(result.plot(), alt, f"\u2212log10 of p corrected for family-wise error, where p \u2264 {ALPHA:g}.")
+
+
+def _nulls(result: PermutationResult) -> Picture | None:
+    if not result.h0:
+        return None
+    nulls = {NULL_LABELS.get(name, name): null for name, null in result.h0.items()}
+    figure = plotting.null_histograms(nulls, {name: float(null[0]) for name, null in nulls.items()}, alpha=ALPHA)
+    alt = "Histograms of the nulls, with the observed maximum and the critical value of each, which the table lists."
+    return _picture(figure, alt, "The largest value over the map, of each shuffling.")
+
+
+def _design(result: PermutationResult) -> Picture | None:
+    """Picture of the design matrix, unless all of its rows are the same."""
+    design = result.provenance["design"]
+    rows: NDArray[np.float64] = np.asarray(design["rows"], dtype=np.float64)
+    if np.all(rows == rows[0]):
+        return None
+    columns = [str(column) for column in design["columns"]]
+    figure = plotting.design_matrix(rows, columns, [str(label) for label in result.provenance["subjects"]])
+    alt = f"Design matrix: {len(rows)} subjects by {len(columns)} regressors: {', '.join(columns)}."
+    return _picture(figure, alt, "Design matrix, each column from its smallest value (black) to its largest (white).")
+
+
+def _weights(provenance: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Each regressor with its weight in every row of the contrast."""
+    rows = provenance["contrast"]["weights"]
+    columns = provenance["design"]["columns"]
+    return [(name, [f"{row[k]:g}".replace("-", "\u2212") for row in rows]) for k, name in enumerate(columns)]

@@ -1,0 +1,68 @@
+"""From the arguments of a call to hypotheses and the shufflings that test them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from numbaglm.errors import InputError, invalid
+from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.exchangeability import Shufflings, plan_shufflings
+from numbaglm.stats.inference import Hypothesis, default_errors, find_method, shuffled_design
+from numbaglm.stats.scales import Pseudo
+
+
+def build_hypothesis(
+    design: Design,
+    contrast: Contrast,
+    tested: Sequence[Contrast],
+    method: str,
+    shuffling: dict[str, Any],
+    variance: dict[str, Any],
+) -> tuple[Shufflings, Hypothesis]:
+    """Decide on the shufflings, which tell all ``tested`` contrasts apart, and build what they act on."""
+    record = find_method(method)
+    if record.data == "rotated" and shuffling["blocks"] is not None:
+        raise InputError(
+            f"The method {method!r} rotates subjects into each other, so that exchangeability blocks mean nothing "
+            "to it. Use 'freedman-lane' with blocks."
+        )
+    rows = np.hstack([shuffled_design(design, one, record) for one in tested])
+    rules = {default_errors(design, one) for one in tested}
+    if shuffling["errors"] is None and len(rules) > 1:
+        raise InputError(
+            "Some of the contrasts test means, by sign flips, and others differences, by permutations: no null spans "
+            "both. Test them apart, or name the errors."
+        )
+    rule = next(iter(rules)) if shuffling["errors"] is None else None
+    shufflings = plan_shufflings(len(rows), design_rows=rows, rule=rule, **shuffling)
+    hypothesis = Hypothesis.build(design, contrast, shufflings.errors, shufflings.orbits(), method, **variance)
+    return shufflings, hypothesis
+
+
+def make_pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
+    """Make pseudo-t of a t hypothesis."""
+    if not (isinstance(fwhm, int | float) and 0 < fwhm < np.inf):
+        raise InputError(invalid("variance_smoothing_fwhm", fwhm, "a width in mm above 0, or None"))
+    if not hypothesis.is_t or hypothesis.groups is not None or hypothesis.method.name != "freedman-lane":
+        raise InputError(
+            f"variance_smoothing_fwhm={fwhm} makes a pseudo-t: it goes with t contrasts, the method "
+            "'freedman-lane' and no variance groups."
+        )
+    return replace(hypothesis, scale=Pseudo(hypothesis.design.dof))
+
+
+def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:
+    """Variance groups as they are; "auto" takes the exchangeability blocks, at the level below the root of a tree."""
+    if not isinstance(labels, str):
+        return labels
+    if labels != "auto" or blocks is None:
+        raise InputError(
+            invalid("variance_groups", labels, "labels (n_subjects,), or 'auto' with exchangeability_blocks")
+        )
+    values = np.asarray(blocks)
+    return values if values.ndim == 1 else values[:, min(1, values.shape[1] - 1)]
