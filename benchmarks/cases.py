@@ -101,6 +101,9 @@ SIZES = {
 }
 
 
+TILES = {name: size.n_tiles for name, size in SIZES.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class KernelCase:
     """A batch of sign flips of a one-sample test through a block of random data."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from measure import Curve, Row, Section, times
 
@@ -84,17 +84,17 @@ def _cost(ax: Axes, curve: Curve) -> None:
     ax.plot(x, y, color=OURS, marker="o", label=f"numbaglm, slope {curve.slope:.2f}")
     ax.set_yscale("log")
     _plain_ticks(ax, curve.x)
-    for axis in (ax.yaxis,):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(curve.label)
     ax.set_ylabel("seconds of a whole call")
     ax.legend(frameon=False, fontsize=8)
 
 
 def _rates(ax: Axes, curves: tuple[Curve, ...]) -> None:
-    for curve, color, line in zip(curves, (OURS, PEER, GREY), ("-", "-", "--"), strict=True):
-        ax.plot(curve.x, curve.y, color=color, linestyle=line, marker="o" if line == "-" else "", label=curve.label)
+    for curve, color, style in zip(curves, (OURS, PEER, GREY), ("o-", "o-", "--"), strict=True):
+        ax.plot(curve.x, curve.y, style, color=color, label=curve.label)
     _plain_ticks(ax, curves[0].x)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("subjects")

@@ -107,9 +107,8 @@ def main() -> None:
         figures.beside(sections, folder / "results.png")
         figures.growth(sections, folder / "scaling.png")
     if complete:
-        README.write_text(
-            into_readme(README.read_text(), speed_table(sections, brain_geometry(SIZES["full"].voxel_size).n_voxels))
-        )
+        table = speed_table(sections, brain_geometry(SIZES["full"].voxel_size).n_voxels)
+        README.write_text(into_readme(README.read_text(), table))
 
 
 if __name__ == "__main__":

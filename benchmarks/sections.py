@@ -193,8 +193,8 @@ def beside_mrtrix(size: Size) -> Section:
             rows.append(_a_shuffling(f"{WORDS[kind]}, one-sided, {n_subjects} subjects", taken, n_perm, step, None))
     note = (
         f"ms a shuffling, {case.cohort.n_voxels:,} voxels, {n_cores()} threads each, sign flips, one-sided. numbaglm: "
-        "the whole call over its shufflings. `mrclusterstats`: what each further shuffling adds, reading left out; it has "
-        "no max-t and no mass. TFCE: exact here, in steps of 0.1 there, 6 neighbours both; clusters: 26 neighbours both."
+        "the whole call over its shufflings. `mrclusterstats`: what each further shuffling adds, reading left out; it "
+        "has no max-t and no mass. TFCE: exact here, in steps of 0.1 there, 6 neighbours; clusters: 26 neighbours."
     )
     return Section(title, note, tuple(rows), f"MRtrix3 {version}", "MRtrix3 / numbaglm")
 
@@ -224,9 +224,8 @@ def tfce(size: Size) -> Section:
                 name = f"{connectivity} neighbours, {'both sides' if two_sided else 'above 0'}"
                 budgets = (Budget("ours", "≤", most), Budget("ratio", "≥", least))
                 row = Row(name, "ms", mine * 1e3, peer * 1e3, peer / mine, widest(*taken.values()))
-                rows.append(
-                    row if two_sided else replace(row, budgets=budgets, headline=f"TFCE of a map: {name}, one core")
-                )
+                headline = f"TFCE of a map: {name}, one core"
+                rows.append(row if two_sided else replace(row, budgets=budgets, headline=headline))
     note = f"Exact integral of smooth noise in {case.geometry.n_voxels:,} voxels, one core each."
     return Section("TFCE of one map", note, tuple(rows), f"tfce {metadata.version('tfce')}", "tfce / numbaglm")
 

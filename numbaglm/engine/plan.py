@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from numbaglm.errors import InputError
 from numbaglm.kernels.shuffle import TILE
 
-BATCH_ROWS = 128
-"""Rows of one product: shufflings a batch times rows a shuffling. Fixed, so that products never depend on a plan."""
+BATCH_ROWS = 256
+"""Shufflings of one product: enough to fill the kernel's registers, few enough that weights and picks stay small."""
 
 _WATCHED = 0.4
 """Share of voxels whose tails are kept: twice that of a map without effects (`numbaglm.stats.tails.WATCH_BELOW`)."""
@@ -83,7 +83,7 @@ class Size:
     @property
     def batch(self) -> int:
         """Shufflings a product."""
-        return max(1, BATCH_ROWS // self.n_rows)
+        return BATCH_ROWS
 
     @property
     def n_tiles(self) -> int:
@@ -94,7 +94,7 @@ class Size:
     def per_worker(self) -> int:
         """Bytes that a worker needs, whatever the block."""
         return (
-            BATCH_ROWS * (self.n_subjects + TILE) * self.itemsize  # weights, scores
+            self.batch * self.n_rows * (self.n_subjects + TILE) * self.itemsize  # weights, scores
             + self.batch * self.n_subjects * 5  # drawn indices and signs
             + self.n_subjects * TILE * 20  # a tile on its way from data to residuals
         )

@@ -13,10 +13,13 @@ from numbaglm.data.store import CohortStore
 from numbaglm.engine import schedule
 from numbaglm.engine.maps import ClusterTask, TfceTask, merge_blocks, slice_picks
 from numbaglm.engine.outcome import RunResult, map_scratch
-from numbaglm.engine.plan import BATCH_ROWS, Plan
+from numbaglm.engine.plan import Plan
 from numbaglm.engine.pseudo import PseudoRound, PseudoTask, fill_block
 from numbaglm.engine.voxels import Block, Floats, Picks, Round, Spec, permute_block, refine_block
 from numbaglm.stats.tails import merge_largest
+
+_MAPS_A_TASK = 16  # whole maps: some tenths of a second
+_CLUSTERINGS_A_TASK = 512  # sparse ones
 
 
 @dataclass
@@ -130,7 +133,7 @@ def _run_pseudo(store: CohortStore, spec: Spec, plan: Plan, running: dict[str, A
                 sources = list(blocks)
             if first == 0:
                 task = replace(task, observed=task.score(scratch[0][0], scratch[1][0]))
-            spans = _spans(last - first, BATCH_ROWS // 8)
+            spans = _spans(last - first, _MAPS_A_TASK)
             arguments: list[Any] = [(scratch, *span) for span in spans]
             for one in _run(task.reduce, arguments, "Smoothing variances", spans, running):
                 nulls.add(one)
@@ -197,14 +200,14 @@ def _map_scope(
 ) -> None:
     if spec.threshold is not None:
         task = ClusterTask.build(spec, store.geometry)
-        spans = _spans(n_shufflings, 4 * BATCH_ROWS)
+        spans = _spans(n_shufflings, _CLUSTERINGS_A_TASK)
         arguments: list[Any] = [([slice_picks(p, *span) for p in picks],) for span in spans]
         for size, mass in _run(task.largest, arguments, "Merging clusters", spans, running):
             nulls.size.append(size)
             nulls.mass.append(mass)
     if spec.tfce:
         enhance = TfceTask.build(spec, store.geometry)
-        spans = _spans(n_shufflings, BATCH_ROWS // 8)
+        spans = _spans(n_shufflings, _MAPS_A_TASK)
         arguments = [(scratch, *span) for span in spans]
         nulls.tfce += _run(enhance.largest, arguments, "Enhancing (TFCE)", spans, running)
 

@@ -350,7 +350,7 @@ def _histogram(ax: Axes, name: str, null: NDArray[np.float64], observed: float, 
     if np.array_equal(null, np.rint(null)):  # extents: the same number of whole numbers in each bin
         low, step = low - 0.5, np.ceil(step)
     bins = np.arange(low, high + 2 * step, step)
-    ax.hist(null, bins=bins, histtype="stepfilled", color="#a9b9cc")
+    ax.hist(null, bins=bins.tolist(), histtype="stepfilled", color="#a9b9cc")
     critical = critical_value(null, alpha)
     if np.isfinite(critical):
         text = f"critical value {critical:.4g} (FWE {alpha:g})"

@@ -57,7 +57,7 @@ def test_what_is_predicted_fits_the_limit(size, limit, n_workers):
 @given(size=SIZES, limits=st.lists(st.integers(10**6, 10**11), min_size=2, max_size=4), n_workers=st.integers(1, 8))
 def test_the_batch_depends_on_the_design_alone(size, limits, n_workers):
     plans = [plan for limit in limits if (plan := plan_or_none(size, limit, n_workers)) is not None]
-    assert {plan.batch for plan in plans} <= {max(1, BATCH_ROWS // size.n_rows)}
+    assert {plan.batch for plan in plans} <= {BATCH_ROWS}
 
 
 def test_a_larger_limit_never_reads_more_often():
@@ -83,6 +83,6 @@ def test_too_small_a_limit_is_refused_with_what_is_needed():
 def test_a_plan_says_what_it_is():
     plan = make_plan(Size(20, 5000, 1001, 3, 4, n_maps=0), 10**9, 2)
     text = plan.describe()
-    assert "1,001 shufflings in batches of 42" in text
+    assert "1,001 shufflings in batches of 256" in text
     assert "residuals stay in memory" in text
     assert "read in its turn" in make_plan(Size(5000, 50_000, 10, 1, 4, n_maps=0), 4 * 10**8, 1).describe()

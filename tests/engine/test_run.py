@@ -50,7 +50,7 @@ def plan_of(monkeypatch, tiles, batches=None, resident=True):
     """Make every call use blocks of so many tiles and rounds of so many batches."""
 
     def make_plan(size, memory_limit, n_workers):
-        batch = max(1, BATCH_ROWS // size.n_rows)
+        batch = BATCH_ROWS
         blocks = [(v, min(v + tiles * TILE, size.n_voxels)) for v in range(0, size.n_voxels, tiles * TILE)]
         step = size.n_shufflings if batches is None else batches * batch
         ranges = [(i, min(i + step, size.n_shufflings)) for i in range(0, size.n_shufflings, step)]

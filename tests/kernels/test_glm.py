@@ -26,10 +26,3 @@ def test_residuals_of_what_the_basis_explains_are_zero():
     glm.residuals(np.full((4, 2), [3.0, -1e30], np.float32), basis, out)
     np.testing.assert_allclose(out[:, 0], 0, atol=1e-15)
     np.testing.assert_allclose(out[:, 1], 0, atol=1e15)
-
-
-def test_sums_of_squares():
-    E = np.random.default_rng(0).normal(size=(6, 4))
-    out = np.full(4, np.nan)
-    glm.sums_of_squares(E, out)
-    np.testing.assert_allclose(out, (E**2).sum(axis=0), rtol=1e-14)
