@@ -106,7 +106,8 @@ def permutation_test(
     errors
         "ee" (exchangeable: permutations), "ise" (independent and symmetric: sign flips) or "both". By default sign
         flips where the contrast tests a mean, that is where the design holds a constant that its nuisance does not,
-        and permutations otherwise; a constant among the nuisance never brings flips on.
+        and permutations otherwise; a constant among the nuisance never brings flips on. Flips do not hold their level
+        on skewed data (8.5 % measured at 5 %, n = 16).
     exchangeability_blocks, block_scheme
         Labels (n_subjects,) of blocks within which ("within"), as wholes ("whole"), or both ("both") subjects
         are shuffled; or a multi-level tree (n_subjects, n_levels).
@@ -119,7 +120,8 @@ def permutation_test(
         pseudo-t (in ``maps["t"]``), for small samples. z, parametric p and a threshold given as p take it for t.
     method
         How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
-        "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`).
+        "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`). "still-white" and "kennedy" do not hold their level
+        (14 % measured at 5 %, with 12 confounds and 30 subjects).
     fwe_across_contrasts
         Whether p are corrected over all contrasts as well (``p_fwe_voxel_contrasts`` and so on): contrasts then share
         their shufflings, and each null is the maximum over them, voxels on the scale of z.

@@ -176,4 +176,4 @@ def _round(size: Size, room: int, per_shuffling: int) -> int:
         return everything
     # Whole maps are used soon after they are made: more of them would only pass through slower memory.
     room = min(room, _MAPS_BYTES) if size.n_maps else room
-    return min(everything, room // per_shuffling // size.batch * size.batch)
+    return min(everything, max(0, room) // per_shuffling // size.batch * size.batch)

@@ -69,7 +69,7 @@ def number(value: float, digits: int = 2) -> str:
 
 def short_p(p: float) -> str:
     """Write a p with four digits after the point, or as a power of ten where that would be 0."""
-    return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}".replace("-", "\u2212")
+    return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}".replace("-", "\u2212") if p > 0 else "0"
 
 
 def p_cell(p: float, bounds: tuple[float, float] | None = None) -> Cell:

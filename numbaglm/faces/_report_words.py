@@ -42,10 +42,10 @@ _SOURCES = {
 def in_words(result: PermutationResult) -> list[str]:
     """Say in a few sentences what was found."""
     maps, geometry = result.maps, result.geometry
-    name, label = result.statistic, _symbol(result)
+    name, label = result.statistic, STATISTIC_LABELS[result.statistic]
     top = int(np.argmax(np.abs(maps[name]) if result.provenance["two_sided"] else maps[name]))
     x, y, z = (number(round(mm) + 0.0, 0) for mm in geometry.coordinates(np.array([top]))[0])
-    sentences = [f"The largest {label} is {number(maps[name][top])}, at ({x}, {y}, {z}) mm."]
+    sentences = [f"{_symbol(result)} is largest at ({x}, {y}, {z}) mm, where {label} is {number(maps[name][top])}."]
     if not result.h0:
         return [*sentences, "No shufflings were made: the maps are parametric."]
     critical = result.critical(result.max_statistic)
@@ -75,7 +75,7 @@ def what_was_asked(result: PermutationResult) -> Facts:
         facts.append(("Shufflings", f"{asked['n_shufflings']:,} ({kind}), seed {asked['seed']}"))
         facts.append(("Why these", str(asked["shuffling"])))
         facts.append(("Nuisance", METHODS[asked["method"]].reference if _has_nuisance(result) else "none"))
-    if asked["cluster_forming_statistic"] is not None:
+    if "max_size" in result.h0:
         facts.append(("Cluster-forming threshold", _cluster_threshold(result)))
     if "tfce" in result.maps:
         facts.append(("TFCE", _tfce(asked["conventions"])))

@@ -141,8 +141,6 @@ def viewer(result: PermutationResult) -> dict[str, Any]:
     grid = upright(result.geometry)
     inside = grid.index < grid.n_voxels
     number_of = grid.index[inside]
-    ramp = np.asarray(Scale(0.0, 1.0, True).cmap(np.linspace(0.0, 1.0, 2 * _N_COLOURS - 1)))[:, :3]
-    colours = np.rint(255 * ramp).astype(int)
     two_sided = bool(result.provenance["two_sided"])
     maps = []
     for name, label, threshold in _viewed(result):
@@ -169,16 +167,24 @@ def viewer(result: PermutationResult) -> dict[str, Any]:
         "step": grid.step.tolist(),
         "mask": _packed(np.packbits(inside).tobytes()),
         "start": result.geometry.coordinates(np.array([start]))[0].tolist(),
-        "hot": colours[_N_COLOURS - 1 :].tolist(),
-        "cold": colours[_N_COLOURS - 1 :: -1].tolist(),
+        "hot": _colours(1.0),
+        "cold": _colours(0.0),
         "maps": maps,
     }
+
+
+def _colours(end: float) -> list[list[int]]:
+    """Colours of the figures from the middle of their scale to one end, evenly spaced, as RGB up to 255."""
+    middle = np.nextafter(0.5, end)  # on the side of the end: both signs meet at 0.5
+    ramp = np.asarray(Scale(0.0, 1.0, True).cmap(np.linspace(middle, end, _N_COLOURS)))
+    colours: list[list[int]] = np.rint(255 * ramp[:, :3]).astype(int).tolist()
+    return colours
 
 
 def display_threshold(result: PermutationResult) -> tuple[float, str]:
     """Threshold at which the statistic is shown, and where it comes from."""
     given = result.provenance["cluster_forming_statistic"]
-    if given is not None:
+    if given is not None and "max_size" in result.h0:
         return float(given), "the cluster-forming threshold"
     size: Floats = np.abs(result.maps[result.statistic])
     below = size[result.maps["p_parametric"] < 0.001]

@@ -86,14 +86,14 @@ def test_no_plan_changes_a_bit(monkeypatch, cohort, expected, name, tiles, batch
 
 
 def test_neither_does_the_memory_limit(cohort, expected):
-    for limit, n_workers in (("3MB", 1), ("5MB", 1), ("10MB", 2), ("200MB", 4)):
+    for limit, n_workers in (("12MB", 1), ("16MB", 1), ("30MB", 2), ("200MB", 4)):
         assert_same(run(cohort, "nuisance", memory_limit=limit, n_workers=n_workers), expected["nuisance"])
 
 
 def test_a_cohort_on_disk_is_the_same_as_in_memory(tmp_path, monkeypatch, cohort, expected):
     for number, chunks in enumerate([(3, 1000), (10, 97)]):
         on_disk = stored(tmp_path / f"{number}.zarr", cohort, monkeypatch, chunks)
-        assert_same(run(on_disk, "nuisance", memory_limit="3MB", n_workers=1), expected["nuisance"])
+        assert_same(run(on_disk, "nuisance", memory_limit="12MB", n_workers=1), expected["nuisance"])
 
 
 def stored(path, cohort, monkeypatch, chunks=(4, 1024)):

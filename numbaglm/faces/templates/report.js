@@ -141,7 +141,10 @@
       pixels.data.set([...(colour(value) || GREY), 255], 4 * k);
     }
     context.putImageData(pixels, 0, 0);
-    const marks = map.signed ? [-end(), -threshold, threshold, end()] : [0, threshold, end()];
+    // Marks that would overlap leave the ends.
+    const clear = (mark) => end() - mark > 0.12 * (end() - low) && mark > 0.06 * (end() - low);
+    const inner = [threshold].filter(clear);
+    const marks = [low, ...(map.signed ? inner.map((mark) => -mark) : []), ...inner, end()];
     $("ticks").replaceChildren(
       ...marks.map((mark) => {
         const tick = document.createElement("span");

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import zlib
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from numbaglm import PermutationResult, permutation_test
+from numbaglm.cohort import Cohort
+from numbaglm.data.geometry import Geometry
+from numbaglm.data.store import CohortStore
+from numbaglm.errors import InputError, OutputError, OutputExistsError
+from numbaglm.faces import _report_words as words
+from numbaglm.faces import report
+from numbaglm.faces._report_tables import cluster_table, find_peaks
+from numbaglm.faces.cli import commands
+
+NASTY = '</script><b>&"patients"'
+HIGH, LOW = np.array([12.0, 8.0, 4.0]), np.array([-12.0, -8.0, -8.0])
+
+
+def ball(tilt=0.0):
+    """A ball of 4 mm voxels, right to left as scanners store it, or tilted."""
+    affine = np.diag([-4.0, 4.0, 4.0, 1.0])
+    cos, sin = np.cos(tilt), np.sin(tilt)
+    affine[:2, :2] = np.array([[cos, -sin], [sin, cos]]) @ affine[:2, :2]
+    affine[:3, 3] = -affine[:3, :3] @ np.full(3, 7.0)
+    xyz = np.indices((15, 15, 15)).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+    return Geometry((np.linalg.norm(xyz, axis=1) < 26).reshape(15, 15, 15), affine)
+
+
+def analysed(tilt=0.0, **options):
+    geometry = ball(tilt)
+    rng = np.random.default_rng(0)
+    xyz = geometry.coordinates(np.arange(geometry.n_voxels))
+    Y = rng.normal(size=(14, geometry.n_voxels))
+    for place, sign in ((HIGH, 1), (LOW, -1)):
+        Y += 4 * sign * np.exp(-((xyz - place) ** 2).sum(axis=1) / 72)
+    store = CohortStore.from_array(Y.astype(np.float32), geometry, report=[f"3 voxels of {NASTY} are left out."])
+    design = pd.DataFrame({"intercept": 1.0, NASTY: rng.normal(size=14)})
+    options = {"contrast": "intercept", "n_perm": 60, "tfce": True} | options
+    return permutation_test(Cohort(store), design, **options)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return analysed()
+
+
+@pytest.fixture(scope="module")
+def page(result):
+    return report.make_page(result)
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and the text outside scripts and styles."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self.open, self.silent = [], "", [], 0
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, "tags are closed in their order"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def named(self, name):
+        return [attrs for tag, attrs in self.tags if tag == name]
+
+
+def volumes(viewer):
+    """The viewer's maps on its grid, as its script unpacks them; NaN outside the mask."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(viewer["mask"])), np.uint8)
+    inside = np.unpackbits(bits, count=int(np.prod(viewer["shape"]))).astype(bool).reshape(viewer["shape"])
+    found = {}
+    for one in viewer["maps"]:
+        found[one["name"]] = np.full(viewer["shape"], np.nan)
+        steps = np.frombuffer(zlib.decompress(base64.b64decode(one["data"])), "<i2")
+        found[one["name"]][inside] = steps * one["unit"]
+    return found
+
+
+def embedded(page):
+    return json.loads(re.search(r'id="volumes">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_page_holds_everything_and_fetches_nothing(page):
+    tags = Tags(page)
+    assert not tags.open
+    urls = [attrs[key] for _, attrs in tags.tags for key in ("src", "href") if key in attrs]
+    assert urls
+    assert all(url.startswith(("data:", "#")) for url in urls)
+    targets = {attrs["id"] for _, attrs in tags.tags if "id" in attrs}
+    assert {url[1:] for url in urls if url.startswith("#")} <= targets
+    assert len(tags.named("img")) == 4
+    for image in tags.named("img"):
+        assert image["alt"]
+        assert base64.b64decode(image["src"].partition(",")[2]).startswith(b"\x89PNG")
+    assert all(attrs["scope"] in ("col", "row") for attrs in tags.named("th"))
+
+
+def test_names_are_text_and_never_markup(page):
+    tags = Tags(page)
+    assert NASTY in tags.text
+    assert f"3 voxels of {NASTY} are left out." in tags.text
+    assert [tag for tag, _ in tags.tags].count("script") == 2
+    assert "patients" not in page.split("<body>")[0]
+
+
+def test_the_viewer_shows_the_maps_where_they_are(page, result):
+    viewer = embedded(page)
+    maps = volumes(viewer)
+    assert list(maps) == ["t", *(f"logp_fwe_{kind}" for kind in ("voxel", "size", "mass", "tfce")), "tfce"]
+    ijk = np.indices(viewer["shape"]).reshape(3, -1).T
+    xyz = ijk * viewer["step"] + viewer["origin"]
+    at = np.rint((xyz - result.geometry.affine[:3, 3]) @ np.linalg.inv(result.geometry.affine[:3, :3]).T).astype(int)
+    on_grid = np.all((at >= 0) & (at < 15), axis=1)
+    for one in viewer["maps"]:
+        truth = np.full(len(at), np.nan)
+        truth[on_grid] = np.where(
+            result.geometry.mask, result.geometry.unmask(result.maps[one["name"]].astype(float)), np.nan
+        )[tuple(at[on_grid].T)]
+        np.testing.assert_allclose(maps[one["name"]].ravel(), truth, rtol=0, atol=0.51 * one["unit"])
+        assert one["max"] == pytest.approx(np.nanmax(np.abs(truth)))
+    assert viewer["start"] == pytest.approx(
+        result.geometry.coordinates(np.array([np.argmax(np.abs(result.maps["t"]))]))[0]
+    )
+
+
+def test_a_tilted_grid_is_turned_upright():
+    viewer = report.viewer(analysed(tilt=0.4, n_perm=5))
+    t = volumes(viewer)["t"]
+    for place, peak in ((HIGH, np.nanargmax(t)), (LOW, np.nanargmin(t))):
+        mm = np.array(np.unravel_index(peak, t.shape)) * viewer["step"] + viewer["origin"]
+        assert np.linalg.norm(mm - place) < 7
+
+
+def test_colours_of_both_signs_are_those_of_the_figures(page):
+    viewer = embedded(page)
+    for (red, _, blue), warm in [(viewer[side][k], side == "hot") for side in ("hot", "cold") for k in (0, 4, 8, 12)]:
+        assert (red > blue) == warm
+    assert all(sum(viewer[side][0]) > sum(viewer[side][-1]) for side in ("hot", "cold"))
+
+
+def test_tables_hold_every_cluster_and_peaks_in_them(page, result):
+    rows = [attrs["data-mm"] for attrs in Tags(page).named("tr") if "data-mm" in attrs]
+    clusters = [f"{row.peak_x} {row.peak_y} {row.peak_z}" for row in result.clusters.itertuples()]
+    assert rows[: len(clusters)] == clusters
+    t, size = result.maps["t"], result.maps["size"]
+    peaks = find_peaks(result)
+    assert {cluster for cluster, _ in peaks} == set(result.clusters["cluster"])
+    xyz = result.geometry.coordinates(np.arange(result.geometry.n_voxels))
+    for row in result.clusters.itertuples():
+        voxels = [voxel for cluster, voxel in peaks if cluster == row.cluster]
+        assert 1 <= len(voxels) <= 3
+        assert t[voxels[0]] == row.peak_stat
+        assert all(size[voxel] == row.size_voxels for voxel in voxels)
+        gaps = [np.linalg.norm(xyz[a] - xyz[b]) for a in voxels for b in voxels if a < b]
+        assert min(gaps, default=8.0) >= 8.0
+        for voxel in voxels:
+            near = np.abs(xyz - xyz[voxel]).max(axis=1) < 4.5
+            assert abs(t[voxel]) == np.abs(t[near & (size == row.size_voxels) & (t * t[voxel] > 0)]).max()
+
+
+def test_significant_p_are_marked_and_no_other(page, result):
+    marked = []
+    for row, one in zip(cluster_table(result).rows, result.clusters.itertuples(), strict=True):
+        small = {6: one.p_fwe_voxel <= 0.05, 9: one.p_fwe_size <= 0.05, 11: one.p_fwe_mass <= 0.05}
+        assert [cell.significant for cell in row.cells] == [small.get(k, False) for k in range(12)]
+        marked += list(small.values())
+    assert 0 < sum(marked) < len(marked)
+    assert page.count('class="significant"') >= sum(marked)
+
+
+def test_words_say_what_was_found_and_asked(result):
+    found = " ".join(words.in_words(result))
+    n = int((result.maps["p_fwe_voxel"] <= 0.05).sum())
+    assert f"{n} voxels are significant (|t| \u2265 {result.critical('max_t'):.2f})" in found
+    asked = dict(words.what_was_asked(result))
+    assert asked["Test"] == "two-sided t test, 12 degrees of freedom"
+    assert asked["Conventions"] == "numbaglm"
+    assert asked["Cluster-forming threshold"].endswith("(uncorrected p 0.001, both tails)")
+
+
+@pytest.mark.parametrize(
+    ("options", "cited", "not_cited", "text"),
+    [
+        ({}, ("Freedman", "Nichols", "Phipson", "Smith", "Winkler"), (), "60 random sign flips"),
+        ({"tfce": False, "method": "kennedy"}, ("Kennedy",), ("Freedman", "Threshold-free"), "Kennedy (1995)"),
+        (
+            {"contrast": np.eye(2), "cluster_forming_threshold": None},
+            ("Winkler",),
+            ("Freedman",),
+            "tested with an F test (12",
+        ),
+        ({"two_sided": False, "tail": "gamma", "n_perm": 150}, ("Faster permutation",), (), "one-sided t test"),
+        ({"n_perm": 0}, (), ("Winkler", "Nichols"), "p-values are parametric."),
+        ({"conventions": "palm", "exchangeability_blocks": np.repeat([0, 1], 7)}, ("block",), (), "exchangeability"),
+    ],
+)
+def test_the_methods_cite_what_was_used(options, cited, not_cited, text):
+    one = analysed(**({"n_perm": 20} | options if options else {}))
+    paragraph, references = words.methods_paragraph(one)
+    assert text in paragraph
+    for name in cited:
+        assert any(name in reference for reference in references)
+    for name in not_cited:
+        assert not any(name in reference for reference in references)
+    for year in re.findall(r"\((?:19|20)\d\d\)", " ".join(references)):
+        assert year[1:5] in paragraph, "every source is cited"
+    Tags(report.make_page(one))
+
+
+def test_a_page_of_a_loaded_result_is_the_same_page(tmp_path, result, page):
+    assert report.make_page(PermutationResult.load(result.save(tmp_path / "out"))) == page
+
+
+def test_a_report_is_written_whole_and_replaces_reports_alone(tmp_path, result, page, monkeypatch):
+    target = result.report(tmp_path / "deep" / "report.html")
+    assert target.read_text(encoding="utf-8") == page
+    assert list(target.parent.iterdir()) == [target]
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
+        result.report(target)
+    result.report(target, overwrite=True)
+    other = tmp_path / "thesis.html"
+    other.write_text("<p>mine</p>")
+    with pytest.raises(OutputExistsError, match="left alone"):
+        result.report(other, overwrite=True)
+    assert other.read_text() == "<p>mine</p>"
+    with pytest.raises(InputError, match=r"\.html"):
+        result.report(tmp_path / "report.pdf")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        result.report(tmp_path / "file" / "report.html")
+
+
+def test_the_command_writes_the_page_beside_the_result(tmp_path, result):
+    folder = result.save(tmp_path / "out")
+    run = CliRunner().invoke(commands, ["report", str(folder), "--json"])
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout) == {"output": str(folder / "report.html")}
+    again = CliRunner().invoke(commands, ["report", str(folder)])
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+    elsewhere = tmp_path / "page.html"
+    assert CliRunner().invoke(commands, ["report", str(folder), "-o", str(elsewhere)]).exit_code == 0
+    assert elsewhere.is_file()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_shows_the_viewer_without_complaint(tmp_path, result):
+    target = result.report(tmp_path / "report.html")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=5000"]
+    run = subprocess.run(
+        ["chromium", *flags, "--dump-dom", target.as_uri()], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "CONSOLE" not in run.stderr
+    dom = Tags(run.stdout)
+    (shown,) = [attrs for attrs in dom.named("div") if attrs.get("id") == "viewer"]
+    assert "hidden" not in shown
+    assert len(dom.named("option")) == 6
+    assert "p, FWE: maximum statistic" in dom.text, "the readout of the viewer"
