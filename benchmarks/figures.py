@@ -18,15 +18,19 @@ PEERS = {
     "mrtrix": ("MRtrix3", "#dd8452"),
     "tfce": ("tfce (C library)", "#55a868"),
 }
-GROUPS = {"nilearn": "ms a shuffling", "mrtrix": "ms a shuffling", "tfce": "ms a map, one core"}
+GROUPS = {
+    "nilearn": "ms a shuffling, two-sided",
+    "mrtrix": "ms a shuffling, one-sided",
+    "tfce": "ms for the TFCE of a map, one core",
+}
 
 
-def beside(sections: Mapping[str, Section], path: Path) -> None:
-    """Draw both sides of each row that has a peer, on one axis of time."""
+def beside(sections: Mapping[str, Section], path: Path) -> bool:
+    """Draw both sides of each row that has a peer, on one axis of time; tell whether there were any."""
     shown = {key: [row for row in sections[key].rows if row.other] for key in PEERS if key in sections}
     shown = {key: rows for key, rows in shown.items() if rows}
     if not shown:
-        return
+        return False
     heights = [len(rows) + 0.4 for rows in shown.values()]
     figure = Figure(figsize=(9.0, 1.2 + 0.42 * sum(heights)), layout="constrained")
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -37,6 +41,7 @@ def beside(sections: Mapping[str, Section], path: Path) -> None:
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), frameon=False)
     figure.savefig(path, dpi=150)
+    return True
 
 
 def _dumbbells(ax: Axes, rows: list[Row], label: str, color: str) -> None:
@@ -54,13 +59,13 @@ def _dumbbells(ax: Axes, rows: list[Row], label: str, color: str) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def growth(sections: Mapping[str, Section], path: Path) -> None:
-    """Draw cost against each size with its slope, and the kernel's rate."""
+def growth(sections: Mapping[str, Section], path: Path) -> bool:
+    """Draw cost against each size with its slope, and the kernel's rate; tell whether there were any."""
     panels = [[curve] for curve in sections["scaling"].curves] if "scaling" in sections else []
     rates = sections["kernel"].curves if "kernel" in sections else ()
     n = len(panels) + bool(rates)
     if not n:
-        return
+        return False
     columns = min(n, 2)
     figure = Figure(figsize=(4.4 * columns, 3.3 * -(-n // columns)), layout="constrained")
     axes = figure.subplots(-(-n // columns), columns, squeeze=False).ravel()
@@ -76,6 +81,7 @@ def growth(sections: Mapping[str, Section], path: Path) -> None:
         ax.grid(color="#eeeeee")
         ax.set_axisbelow(True)
     figure.savefig(path, dpi=150)
+    return True
 
 
 def _cost(ax: Axes, curve: Curve) -> None:
@@ -105,5 +111,5 @@ def _rates(ax: Axes, curves: tuple[Curve, ...]) -> None:
 def _plain_ticks(ax: Axes, x: tuple[float, ...]) -> None:
     """Name the sizes that were measured."""
     ax.set_xscale("log")
-    ax.set_xticks(x, [f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}" for value in x], fontsize=8)
+    ax.set_xticks(x, [f"{value / 1000:.0f}k" if value >= 10_000 else f"{value:,.0f}" for value in x], fontsize=8)
     ax.set_xticks([], minor=True)

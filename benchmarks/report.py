@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import figures
@@ -49,14 +49,15 @@ def setting() -> str:
     return f"{machine()}; {versions(*([f'MRtrix3 {found}'] if found else []))}"
 
 
-def results(sections: Mapping[str, Section], size: str, before: str) -> str:
+def results(sections: Mapping[str, Section], size: str, before: str, drawn: Sequence[str]) -> str:
     """All sections as Markdown."""
     command = COMMAND if size == "full" else f"{COMMAND} --size {size}"
     head = (
         f"# Results\n\nWritten by `{command}`. {setting()}; {before} when it began. Medians of rounds in which both "
         "sides take turns."
     )
-    return "\n\n".join([head, *(section.markdown() for section in sections.values())]) + "\n"
+    pictures = [f"![{name}]({name})" for name in drawn]
+    return "\n\n".join([head, *(section.markdown() for section in sections.values()), *pictures]) + "\n"
 
 
 def speed_table(sections: Mapping[str, Section], n_voxels: int) -> str:
@@ -103,9 +104,9 @@ def main() -> None:
     folder = asked.out or (HERE if complete else None)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.md").write_text(results(sections, asked.size, before))
-        figures.beside(sections, folder / "results.png")
-        figures.growth(sections, folder / "scaling.png")
+        draw = {"results.png": figures.beside, "scaling.png": figures.growth}
+        drawn = [name for name, one in draw.items() if one(sections, folder / name)]
+        (folder / "results.md").write_text(results(sections, asked.size, before, drawn))
     if complete:
         table = speed_table(sections, brain_geometry(SIZES["full"].voxel_size).n_voxels)
         README.write_text(into_readme(README.read_text(), table))

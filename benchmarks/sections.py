@@ -21,15 +21,17 @@ import mrtrix
 from bench_tfce import MapCase
 from cases import KERNEL_SUBJECTS, KINDS, KernelCase, Size, ours, peak_memory, run_child, whole_case
 from measure import Budget, Curve, Row, Section, Times, in_turn, n_cores, seconds, widest
-from numbaglm import Cohort, model, simulate_button_press
+from numbaglm import Cohort, simulate_button_press
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
 from numbaglm.datasets import brain_geometry
 from numbaglm.engine import schedule
 from numbaglm.engine.plan import BATCH_ROWS
+from numbaglm.engine.run import run_test
 from numbaglm.engine.voxels import permute_block, prepare_block
 from numbaglm.kernels.shuffle import TILE
 
+Calls = dict[str, Callable[[], object]]
 WORDS = {"max-t": "max-t", "clusters": "max-t, extent and mass", "tfce": "max-t and TFCE"}
 _WARM = 30  # shufflings of a call that only warms up
 
@@ -77,7 +79,7 @@ def whole(size: Size) -> Section:
     n_subjects, n_perm = size.subjects[0], size.n_perm
     case = whole_case(n_subjects, size.voxel_size)
     alone = voxel_tasks(case.cohort, n_perm)
-    calls: dict[str, Callable[[], object]] = {
+    calls: Calls = {
         "max-t": partial(ours, case.cohort, "max-t", n_perm),
         "clusters": partial(ours, case.cohort, "clusters", n_perm),
         "alone": alone,
@@ -117,7 +119,7 @@ def whole(size: Size) -> Section:
 
 def voxel_tasks(cohort: Cohort, n_perm: int) -> Callable[[], object]:
     """The tasks of a call with max-t that run kernels, their residuals ready."""
-    with mock.patch.object(model, "run_test", wraps=model.run_test) as seen:
+    with mock.patch("numbaglm.model.run_test", wraps=run_test) as seen:
         ours(cohort, "max-t", n_perm)
     store, spec, plan = seen.call_args.args
     blocks = [prepare_block(store, spec, *span) for span in plan.blocks]
@@ -188,9 +190,14 @@ def beside_mrtrix(size: Size) -> Section:
             mine = partial(ours, case.cohort, kind, two_sided=False)
             peer = partial(mrtrix.run, folder, kind, n_subjects, n_cores())
             mine(_WARM)
-            calls = {"ours": partial(mine, n_perm), "short": partial(peer, _WARM), "long": partial(peer, _WARM + step)}
+            calls: Calls = {
+                "ours": partial(mine, n_perm),
+                "short": partial(peer, _WARM),
+                "long": partial(peer, _WARM + step),
+            }
             taken = in_turn(calls, min(size.rounds, 2), warm=False)
-            rows.append(_a_shuffling(f"{WORDS[kind]}, one-sided, {n_subjects} subjects", taken, n_perm, step, None))
+            row = _a_shuffling(f"{WORDS[kind]}, {n_subjects} subjects", taken, n_perm, step, None)
+            rows.append(replace(row, headline=f"a shuffling, one-sided: {row.name}") if row.other else row)
     note = (
         f"ms a shuffling, {case.cohort.n_voxels:,} voxels, {n_cores()} threads each, sign flips, one-sided. numbaglm: "
         "the whole call over its shufflings. `mrclusterstats`: what each further shuffling adds, reading left out; it "
@@ -292,7 +299,7 @@ def latency(size: Size) -> Section:
         simulate_button_press(maps, n_subjects=12, voxel_size=8.0)
         cache = {"NUMBA_CACHE_DIR": str(folder / "first")}
         cold_first = seconds(partial(run_child, "first", maps, **cache))
-        calls = {
+        calls: Calls = {
             "python": run("pass"),
             "import": run("import numbaglm"),
             "help": run("from numbaglm.faces.cli import main; main()", "--help"),

@@ -160,14 +160,16 @@ def null_table(result: PermutationResult) -> Table:
     columns = (
         ("null", "the largest value over the map, of each shuffling"),
         ("observed", "of the data as they are"),
-        ("critical value", f"the least value whose corrected p is {ALPHA:g} or less"),
+        ("critical value", f"the least value of the null whose corrected p, by counts, is {ALPHA:g} or less"),
         ("p", "corrected for family-wise error, of the observed maximum"),
     )
     rows = []
     for name, null in result.h0.items():
         critical = result.critical(name, ALPHA)
         label = NULL_LABELS.get(name, name)
-        p = float(np.mean(null >= null[0]))
+        kind = name.removeprefix("max_")
+        kind = kind.replace(kind[0], "voxel", 1) if kind.split("_")[0] in ("t", "f", "z") else kind
+        p = float(result.maps[f"p_fwe_{kind}"].min())  # as it was counted, ties and all, or refined
         out_of_reach = "none: too few shufflings"
         cells = (
             Cell(label, label),

@@ -17,6 +17,7 @@ from numbaglm.stats.methods import METHODS
 Facts = list[tuple[str, str]]
 
 _SHUFFLES = {"ee": "permutations", "ise": "sign flips", "both": "permutations with sign flips"}
+_TAILS = {"pareto": "generalised Pareto", "gamma": "gamma"}
 _METHODS_IN_TEXT = {"freedman-lane": "freedman"}
 _SOURCES = {
     "winkler": "Winkler, A. M., Ridgway, G. R., Webster, M. A., Smith, S. M., & Nichols, T. E. (2014). Permutation "
@@ -48,16 +49,12 @@ def in_words(result: PermutationResult) -> list[str]:
     sentences = [f"{_symbol(result)} is largest at ({x}, {y}, {z}) mm, where {label} is {number(maps[name][top])}."]
     if not result.h0:
         return [*sentences, "No shufflings were made: the maps are parametric."]
-    critical = result.critical(result.max_statistic)
-    n_voxels = int(np.sum(maps["p_fwe_voxel"] <= ALPHA))
-    if np.isfinite(critical):
-        reach = f"{_symbol(result, result.max_statistic[4:])} \u2265 {number(critical)}"
-        sentences.append(f"By the maximum statistic {_are(n_voxels, 'voxel')} significant ({reach}).")
-    else:
-        sentences.append(f"With so few shufflings no voxel can reach a corrected p of {ALPHA:g}.")
+    sentences.append(_on_voxels(result))
+    if "max_size" in result.h0 and result.clusters.empty:
+        sentences.append("No voxel reaches the cluster-forming threshold.")
     n_clusters = len(result.clusters)
     for kind, noun in (("size", "extent"), ("mass", "mass")):
-        if f"max_{kind}" in result.h0:
+        if n_clusters:
             n = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
             sentences.append(f"By cluster {noun} {_are(n, 'cluster', n_clusters)} significant.")
     if "p_fwe_tfce" in maps:
@@ -82,7 +79,7 @@ def what_was_asked(result: PermutationResult) -> Facts:
     if asked.get("variance_smoothing_fwhm") is not None:
         facts.append(("Pseudo-t", f"variances smoothed by {asked['variance_smoothing_fwhm']:g} mm FWHM"))
     if asked.get("tail", "counts") != "counts":
-        facts.append(("Small p", f"refined by a {asked['tail']} fit to the tail of their null"))
+        facts.append(("Small p", f"refined by a {_TAILS[asked['tail']]} fit to the tail of their null"))
     if asked.get("p_interval"):
         facts.append(("Intervals of p", f"{asked['p_interval']:.0%}, of counted p"))
     return [*facts, ("Conventions", _conventions(asked["conventions"]))]
@@ -192,9 +189,9 @@ def _on_correction(result: PermutationResult, cited: set[str]) -> list[str]:
         sentences.append("p-values were also corrected over contrasts, by the maximum over them.")
     if asked.get("tail", "counts") != "counts":
         cited.add("tails")
-        kind = {"pareto": "generalised Pareto", "gamma": "gamma"}[asked["tail"]]
         sentences.append(
-            f"Small p-values were refined by fitting a {kind} distribution to the null (Winkler et al., 2016)."
+            f"Small p-values were refined by fitting a {_TAILS[asked['tail']]} distribution to the null (Winkler et "
+            "al., 2016)."
         )
     return [*sentences, f"Results with a corrected p of {ALPHA:g} or less are called significant."]
 
@@ -213,6 +210,22 @@ def _test(result: PermutationResult) -> str:
     if result.statistic in ("f", "g"):
         return f"{name} test"
     return f"{'two' if result.provenance['two_sided'] else 'one'}-sided {name} test"
+
+
+def _on_voxels(result: PermutationResult) -> str:
+    """Count the significant voxels, and say how high they are.
+
+    The least of them is told: a critical value is one of the null's own, and can lie far above it where shufflings
+    are few or p are refined.
+    """
+    found = result.maps["p_fwe_voxel"] <= ALPHA
+    text = f"By the maximum statistic {_are(int(found.sum()), 'voxel')} significant"
+    if not found.any():
+        return f"{text}."
+    name = result.max_statistic.removeprefix("max_")
+    height = result.maps[name][found]
+    least = float((np.abs(height) if result.provenance["two_sided"] else height).min())
+    return f"{text} ({_symbol(result, name)} \u2265 {number(least, 3)})."
 
 
 def _article(noun: str) -> str:

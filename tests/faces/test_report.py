@@ -20,21 +20,21 @@ from numbaglm.data.store import CohortStore
 from numbaglm.errors import InputError, OutputError, OutputExistsError
 from numbaglm.faces import _report_words as words
 from numbaglm.faces import report
-from numbaglm.faces._report_tables import cluster_table, find_peaks
+from numbaglm.faces._report_tables import cluster_table, find_peaks, null_table
 from numbaglm.faces.cli import commands
 
 NASTY = '</script><b>&"patients"'
-HIGH, LOW = np.array([12.0, 8.0, 4.0]), np.array([-12.0, -8.0, -8.0])
+HIGH, LOW = np.array([9.0, 6.0, 3.0]), np.array([-9.0, -6.0, -6.0])
 
 
 def ball(tilt=0.0):
-    """A ball of 4 mm voxels, right to left as scanners store it, or tilted."""
-    affine = np.diag([-4.0, 4.0, 4.0, 1.0])
+    """A ball of 3 mm voxels, right to left as scanners store it, or tilted."""
+    affine = np.diag([-3.0, 3.0, 3.0, 1.0])
     cos, sin = np.cos(tilt), np.sin(tilt)
     affine[:2, :2] = np.array([[cos, -sin], [sin, cos]]) @ affine[:2, :2]
     affine[:3, 3] = -affine[:3, :3] @ np.full(3, 7.0)
     xyz = np.indices((15, 15, 15)).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
-    return Geometry((np.linalg.norm(xyz, axis=1) < 26).reshape(15, 15, 15), affine)
+    return Geometry((np.linalg.norm(xyz, axis=1) < 19.5).reshape(15, 15, 15), affine)
 
 
 def analysed(tilt=0.0, **options):
@@ -174,7 +174,7 @@ def test_tables_hold_every_cluster_and_peaks_in_them(page, result):
         gaps = [np.linalg.norm(xyz[a] - xyz[b]) for a in voxels for b in voxels if a < b]
         assert min(gaps, default=8.0) >= 8.0
         for voxel in voxels:
-            near = np.abs(xyz - xyz[voxel]).max(axis=1) < 4.5
+            near = np.abs(xyz - xyz[voxel]).max(axis=1) < 3.5
             assert abs(t[voxel]) == np.abs(t[near & (size == row.size_voxels) & (t * t[voxel] > 0)]).max()
 
 
@@ -190,12 +190,22 @@ def test_significant_p_are_marked_and_no_other(page, result):
 
 def test_words_say_what_was_found_and_asked(result):
     found = " ".join(words.in_words(result))
-    n = int((result.maps["p_fwe_voxel"] <= 0.05).sum())
-    assert f"{n} voxels are significant (|t| \u2265 {result.critical('max_t'):.2f})" in found
+    small = result.maps["p_fwe_voxel"] <= 0.05
+    least = np.abs(result.maps["t"][small]).min()
+    assert f"{small.sum()} voxels are significant (|t| \u2265 {least:.3f})" in found
     asked = dict(words.what_was_asked(result))
     assert asked["Test"] == "two-sided t test, 12 degrees of freedom"
     assert asked["Conventions"] == "numbaglm"
     assert asked["Cluster-forming threshold"].endswith("(uncorrected p 0.001, both tails)")
+
+
+@pytest.mark.parametrize("options", [{"variance_groups": np.repeat([0, 1], 7)}, {"tail": "gamma", "n_perm": 150}])
+def test_the_table_of_nulls_tells_the_p_of_the_maps(options):
+    one = analysed(**({"n_perm": 30} | options))
+    found = {row.cells[0].text: row.cells[3].value for row in null_table(one).rows}
+    top = one.clusters.loc[one.clusters["mass"].idxmax()]
+    assert found["maximum cluster mass"] == top.p_fwe_mass
+    assert found[f"maximum {one.max_statistic[4:]}"] == one.maps["p_fwe_voxel"].min()
 
 
 @pytest.mark.parametrize(
