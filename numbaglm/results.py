@@ -118,9 +118,9 @@ class PermutationResult:
         return to_image(self.geometry, self.maps[name], fill=1.0 if name.startswith("p_") else 0.0)
 
     def critical(self, name: str, alpha: float = 0.05) -> float:
-        """Least value of a null, such as "max_t", whose corrected p is at most alpha.
+        """Value that a statistic must exceed, by a null such as "max_t", for a corrected p of at most alpha.
 
-        p are counted. Returns infinity if no observed value could reach alpha (too few shufflings).
+        p are counted. Infinity if no value could reach alpha (too few shufflings).
 
         Raises
         ------
@@ -181,7 +181,7 @@ class PermutationResult:
             return "\n".join([*lines, "parametric maps alone"])
         lines += [
             f"voxels with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= 0.05)):,} "
-            f"({self.max_statistic[4:]} >= {self.critical(self.max_statistic):.3f})",
+            f"({self.max_statistic[4:]} > {self.critical(self.max_statistic):.3f})",
         ]
         for kind in ("size", "mass"):
             if f"max_{kind}" in self.h0:

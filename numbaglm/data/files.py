@@ -36,6 +36,7 @@ CONTENTS = {
     "demo.json": "what was found, in a form for programs",
     "fit.json": "what was asked, and the extremes of the maps",
     "provenance.json": "what was asked, of which data, with which seed and versions",
+    "report.html": "everything on one page, with a viewer of the maps; it needs no network",
     "result.npz": "the whole result at full precision: `numbaglm.PermutationResult.load(folder)`",
     "cohort.zarr": "the maps as they are analysed, smoothed and masked: `numbaglm.Cohort.open(folder)`",
     "clusters.tsv": "a row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p",

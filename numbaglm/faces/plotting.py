@@ -224,7 +224,7 @@ def null_histograms(
     title: str | None = None,
     save: SavePath = None,
 ) -> Figure:
-    """Draw the distribution of each maximum statistic, the observed one, and the value it must reach.
+    """Draw the distribution of each maximum statistic, the observed one, and the value it must exceed.
 
     Parameters
     ----------

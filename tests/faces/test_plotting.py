@@ -87,10 +87,10 @@ def test_panels_share_one_scale_and_an_empty_one_says_so():
     assert "nothing reaches 1.3" in texts
 
 
-def test_the_critical_value_is_the_one_to_reach():
+def test_the_critical_value_is_the_one_to_exceed():
     figure = plotting.null_histograms({"max_t": np.arange(1.0, 101.0)}, {"max_t": 100.0}, alpha=0.05)
     # 96 is reached by 5 of 100 shufflings: p = 0.05. 95 by 6 of them.
-    assert [line.get_xdata()[0] for line in figure.axes[0].lines] == [96.0, 100.0]
+    assert [line.get_xdata()[0] for line in figure.axes[0].lines] == [95.0, 100.0]
     assert figure.axes[0].get_xlabel() == "maximum t"
     # Ten shufflings can't reach 0.05.
     few = plotting.null_histograms({"mine": np.arange(10.0)}, {"mine": 9.0}, alpha=0.05)
