@@ -57,6 +57,7 @@ def bench_texts() -> None:
     assert [figure(x, "s") for x in (1234.5, 0.5, 0.0)] == ["1,234 s", "0.500 s", "0 s"]
     assert [times(x) for x in (0.914, 12.34, 370.7)] == ["0.91x", "12.3x", "371x"]
     assert Curve((1, 2, 4), (3, 6, 12), "").slope == pytest.approx(1)
+    assert Curve((1, 2, 4), (5, 8, 14), "").line == pytest.approx((2, 3, 0))
     assert Times((3.0, 1.0, 2.0)).median == 2.0
     calls: list[str] = []
     in_turn({"x": lambda: calls.append("x"), "y": lambda: calls.append("y")}, 2)

@@ -86,8 +86,10 @@ def growth(sections: Mapping[str, Section], path: Path) -> bool:
 
 def _cost(ax: Axes, curve: Curve) -> None:
     x, y = np.array(curve.x), np.array(curve.y)
-    ax.plot(x, y[-1] * x / x[-1], color=GREY, linestyle="--", linewidth=1, label="proportional")
-    ax.plot(x, y, color=OURS, marker="o", label=f"numbaglm, slope {curve.slope:.2f}")
+    fixed, slope, off = curve.line
+    along = np.geomspace(x[0], x[-1], 50)
+    ax.plot(along, fixed + slope * along, "--", color=GREY, label=f"{fixed:.2f} s and a line, within {off:.0%}")
+    ax.plot(x, y, "o", color=OURS, label=f"numbaglm, slope of logarithms {curve.slope:.2f}")
     ax.set_yscale("log")
     _plain_ticks(ax, curve.x)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

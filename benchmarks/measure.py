@@ -78,7 +78,7 @@ class Budget:
         if value is None:
             return ""
         kept = value <= self.limit if self.sign == "≤" else value >= self.limit
-        unit = f" {row.unit}" if self.measure == "ours" else "x"
+        unit = f" {row.unit}".rstrip() if self.measure == "ours" else "x"
         return f"{self.sign} {self.limit:g}{unit}{'' if kept else ' **missed**'}"
 
 
@@ -133,6 +133,13 @@ class Curve:
     def slope(self) -> float:
         """Of the logarithms: 1 where y is proportional to x."""
         return float(np.polyfit(np.log(self.x), np.log(self.y), 1)[0])
+
+    @property
+    def line(self) -> tuple[float, float, float]:
+        """Fixed part and slope of the line that fits y best, relatively; and how far off it is at most, as a share."""
+        x, y = np.array(self.x), np.array(self.y)
+        slope, fixed = np.polyfit(x, y, 1, w=1 / y)
+        return float(fixed), float(slope), float(np.abs((fixed + slope * x) / y - 1).max())
 
 
 @dataclass(frozen=True)

@@ -79,15 +79,12 @@ def whole(size: Size) -> Section:
     n_subjects, n_perm = size.subjects[0], size.n_perm
     case = whole_case(n_subjects, size.voxel_size)
     alone = voxel_tasks(case.cohort, n_perm)
-    calls: Calls = {
-        "max-t": partial(ours, case.cohort, "max-t", n_perm),
-        "clusters": partial(ours, case.cohort, "clusters", n_perm),
-        "alone": alone,
-    }
+    clusters = partial(ours, case.cohort, "clusters", n_perm)
+    calls: Calls = {"max-t": partial(ours, case.cohort, "max-t", n_perm), "clusters": clusters, "alone": alone}
+    taken = in_turn(calls, 2 * size.rounds + 1)
     with tempfile.TemporaryDirectory() as folder:
         case.save(Path(folder))
-        calls["command"] = partial(permute_command, Path(folder), n_perm)
-        taken = in_turn(calls, size.rounds)
+        taken |= in_turn({"command": partial(permute_command, Path(folder), n_perm)}, size.rounds)
     everything = partial(ours, case.cohort, "clusters, tfce", two_sided=False)
     everything(_WARM)
     taken |= in_turn({"tfce": partial(everything, n_perm)}, min(size.rounds, 2), warm=False)
@@ -257,16 +254,18 @@ def scaling(size: Size) -> Section:
     rows, curves = [], []
     for axis, calls in axes.items():
         taken = in_turn({str(n): one for n, one in calls.items()}, size.rounds)
-        curves.append(Curve(tuple(calls), tuple(taken[str(n)].median for n in calls), axis))
-        steepest = f"{axis}, {min(calls):,} to {max(calls):,}: slope of log cost"
-        rows.append(
-            Row(steepest, "", curves[-1].slope, spread=widest(*taken.values()), budgets=(Budget("ours", "≤", 1.1),))
+        curve = Curve(tuple(calls), tuple(taken[str(n)].median for n in calls), axis)
+        fixed, _, off = curve.line
+        name = (
+            f"{axis}, {min(calls):,} to {max(calls):,}: slope of logarithms; {fixed:.2f} s and a line, within {off:.0%}"
         )
+        rows.append(Row(name, "", curve.slope, spread=widest(*taken.values()), budgets=(Budget("ours", "≤", 1.1),)))
+        curves.append(curve)
     rows += _threads(size)
     note = (
         f"Whole calls with max-t on noise, the others held at {n_subjects} subjects, {geometry.n_voxels:,} voxels and "
         f"{n_perm:,} shufflings ({n_perm // 2:,} against subjects); a slope of 1 is proportional, less leaves room for "
-        "what does not grow. Below, seconds with two threads beside one."
+        "what does not grow: the part of a straight line that is fixed. Below, seconds with two threads beside one."
     )
     return Section("Scaling", note, tuple(rows), "one thread", "one / two threads", tuple(curves))
 
@@ -275,9 +274,9 @@ def _threads(size: Size) -> list[Row]:
     rows = []
     n_subjects = size.subjects[-1]
     cohort = whole_case(n_subjects, size.voxel_size).cohort
-    for kind, n_perm in (("clusters", size.n_perm // 2), ("tfce", size.n_perm_tfce // 4)):
+    for kind, n_perm in (("clusters", size.n_perm), ("tfce", size.n_perm_tfce // 2)):
         one, two = (partial(ours, cohort, kind, n_perm, n_workers=n) for n in (1, 2))
-        taken = in_turn({"one": one, "two": two}, size.rounds)
+        taken = in_turn({"one": one, "two": two}, size.rounds, warm=False)
         ratio = taken["one"].median / taken["two"].median
         name = f"two threads, {WORDS[kind]}, {n_subjects} subjects, {n_perm:,} shufflings"
         beside = taken["one"].median

@@ -280,9 +280,7 @@ class Cohort:
         return to_image(self.geometry, self.store.read_subjects(number, number + 1)[0])
 
     def __repr__(self) -> str:
-        smoothing = (
-            f", smoothed {self.store.smoothing_fwhm} mm" if self.store.smoothing_fwhm is not None else ""
-        )
+        smoothing = f", smoothed {self.store.smoothing_fwhm} mm" if self.store.smoothing_fwhm is not None else ""
         grid = " x ".join(str(length) for length in self.geometry.shape)
         return (
             f"<Cohort: {self.n_subjects} subjects x {self.n_voxels:,} voxels of a {grid} grid{smoothing}, "
@@ -294,9 +292,7 @@ def _place(path: str | os.PathLike[str]) -> str:
     if not isinstance(path, str | os.PathLike):
         raise InputError(invalid("path", path, "the path of a folder"))
     if "://" in str(path):
-        raise InputError(
-            invalid("path", str(path), "a folder on disk", "Object stores are not supported yet.")
-        )
+        raise InputError(invalid("path", str(path), "a folder on disk", "Object stores are not supported yet."))
     return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() follows links
 
 
@@ -315,9 +311,7 @@ def _check_free(location: str, state: str, overwrite: bool) -> None:
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"The cohort {location} can't be written: {parent} is not a folder that may be written to."
-        )
+        raise OutputError(f"The cohort {location} can't be written: {parent} is not a folder that may be written to.")
 
 
 def _resumed(location: str, inputs: Inputs) -> CohortWriter | None:

@@ -120,8 +120,8 @@ def permutation_test(
         pseudo-t (in ``maps["t"]``), for small samples. z, parametric p and a threshold given as p take it for t.
     method
         How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
-        "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`). "still-white" and "kennedy" do not hold their level
-        (14 % measured at 5 %, with 12 confounds and 30 subjects).
+        "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`). "still-white" and "kennedy" do not hold their
+        level (14 % measured at 5 %, with 12 confounds and 30 subjects).
     fwe_across_contrasts
         Whether p are corrected over all contrasts as well (``p_fwe_voxel_contrasts`` and so on): contrasts then share
         their shufflings, and each null is the maximum over them, voxels on the scale of z.

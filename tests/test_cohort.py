@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+
 from numbaglm import cohort as cohorts
 from numbaglm.cohort import Cohort
 from numbaglm.data import conversion, writer
@@ -26,7 +27,6 @@ from numbaglm.errors import (
     OutputExistsError,
     StoreError,
 )
-
 from reference.maps import AFFINE, SHAPE, volumes, write_maps
 
 
@@ -108,9 +108,7 @@ def test_the_mask_rule_with_a_mask():
     expected = inside.copy()
     expected[0, 0, 0] = expected[1, 1, 1] = expected[3, 3, 3] = False
     np.testing.assert_array_equal(cohort.geometry.mask, expected)
-    assert cohort.report[0].startswith(
-        "3 of 61 mask voxels are left out: 1 NaN or infinite in at least one map"
-    )
+    assert cohort.report[0].startswith("3 of 61 mask voxels are left out: 1 NaN or infinite in at least one map")
     assert "1 exactly 0 in every map, 1 the same value in every map" in cohort.report[0]
     np.testing.assert_array_equal(cohort.store.read(0, cohort.n_voxels), values[:, expected])
 
@@ -165,9 +163,7 @@ def spoil(paths, kind):
     return MaskError, "60 the same value in every map"
 
 
-@pytest.mark.parametrize(
-    "kind", ["missing", "truncated", "not NIfTI", "4D", "shape", "affine", "all NaN", "constant"]
-)
+@pytest.mark.parametrize("kind", ["missing", "truncated", "not NIfTI", "4D", "shape", "affine", "all NaN", "constant"])
 def test_bad_maps_leave_nothing_behind(tmp_path, kind):
     paths = write_maps(tmp_path / "maps", volumes(6))
     error, words = spoil(paths, kind)
@@ -224,18 +220,14 @@ def failing_write(after, error):
 def test_a_full_disk_stops_and_the_same_call_goes_on(tmp_path, monkeypatch):
     paths = write_maps(tmp_path / "maps", volumes(10))
     with monkeypatch.context() as patch:
-        patch.setattr(
-            writer.CohortWriter, "write", failing_write(3, OSError(errno.ENOSPC, "No space left on device"))
-        )
+        patch.setattr(writer.CohortWriter, "write", failing_write(3, OSError(errno.ENOSPC, "No space left on device")))
         with pytest.raises(OutputError, match=r"c\.zarr could not be written.*No space left"):
             Cohort.create(tmp_path / "c.zarr", paths, n_workers=1)
     with pytest.raises(StoreError, match="6 of 10 subjects"):
         Cohort.open(tmp_path / "c.zarr")
     read = []
     original = conversion.read_maps
-    monkeypatch.setattr(
-        conversion, "read_maps", lambda sources, grid: read.extend(sources) or original(sources, grid)
-    )
+    monkeypatch.setattr(conversion, "read_maps", lambda sources, grid: read.extend(sources) or original(sources, grid))
     cohort = Cohort.create(tmp_path / "c.zarr", paths, n_workers=1)
     assert len(read) == 4  # the other six are not read again
     assert cohort.fingerprint == Cohort.from_maps(paths).fingerprint
@@ -298,10 +290,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
     assert resumed.fingerprint == straight.fingerprint
     for file in (tmp_path / "d.zarr" / "data").rglob("*"):
         if file.is_file():
-            assert (
-                file.read_bytes()
-                == (tmp_path / "c.zarr" / file.relative_to(tmp_path / "d.zarr")).read_bytes()
-            )
+            assert file.read_bytes() == (tmp_path / "c.zarr" / file.relative_to(tmp_path / "d.zarr")).read_bytes()
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -325,9 +314,7 @@ def test_append_equals_creating_all_at_once(tmp_path, on_disk):
     whole = Cohort.from_maps(paths, smoothing_fwhm=4, covariates=table)
     options = {"smoothing_fwhm": 4, "covariates": table}
     cohort = (
-        Cohort.create(tmp_path / "c.zarr", paths[:5], **options)
-        if on_disk
-        else Cohort.from_maps(paths[:5], **options)
+        Cohort.create(tmp_path / "c.zarr", paths[:5], **options) if on_disk else Cohort.from_maps(paths[:5], **options)
     )
     assert cohort.append(paths[5:], covariates=table) is cohort
     if on_disk:
@@ -347,9 +334,7 @@ def test_an_append_that_fails_leaves_the_cohort_as_it_was(tmp_path, monkeypatch)
     cohort = Cohort.create(tmp_path / "c.zarr", paths[:4])
     before = cohort.fingerprint
     with monkeypatch.context() as patch:
-        patch.setattr(
-            writer.CohortWriter, "write", failing_write(0, OSError(errno.ENOSPC, "No space left on device"))
-        )
+        patch.setattr(writer.CohortWriter, "write", failing_write(0, OSError(errno.ENOSPC, "No space left on device")))
         with pytest.raises(OutputError, match="No space"):
             cohort.append(paths[4:])
     assert Cohort.open(tmp_path / "c.zarr").fingerprint == before == cohort.fingerprint
@@ -426,9 +411,7 @@ def test_a_frame_of_maps_is_sorted(tmp_path):
     frame = pd.DataFrame(
         {"subject_label": ["c", "a", "b"], "map_name": "m", "effects_map_path": [str(p) for p in paths]}
     )
-    cohort = Cohort.from_maps(
-        frame, covariates=pd.DataFrame({"subject_label": list("abc"), "age": [1, 2, 3]})
-    )
+    cohort = Cohort.from_maps(frame, covariates=pd.DataFrame({"subject_label": list("abc"), "age": [1, 2, 3]}))
     assert cohort.subjects == ["a", "b", "c"]
     assert cohort.covariates["age"].tolist() == [1, 2, 3]
     np.testing.assert_array_equal(cohort.to_nifti("c").get_fdata(), volumes(3)[0])
@@ -444,9 +427,7 @@ def test_real_maps_with_nan(tmp_path):
     if not folder:
         pytest.skip("NUMBAGLM_DATA names no folder")
     paths = sorted((Path(folder) / "wager2008").glob("*.nii.gz"))
-    cohort = Cohort.create(
-        tmp_path / "c.zarr", paths, covariates=Path(folder) / "wager2008" / "covariates.tsv"
-    )
+    cohort = Cohort.create(tmp_path / "c.zarr", paths, covariates=Path(folder) / "wager2008" / "covariates.tsv")
     assert (cohort.n_subjects, cohort.n_voxels) == (30, 75_919)
     assert "5,673 of 81,592 grid voxels are left out" in cohort.report[0]
     assert list(cohort.covariates.columns) == ["rvlpfc", "reappraisal_success"]

@@ -15,9 +15,7 @@ CEREBELLUM_RIGHT, CEREBELLUM_LEFT = [20, -52, -24], [-20, -52, -24]
 
 
 def read(cohort):
-    return np.stack(
-        [nib.load(path).get_fdata(dtype=np.float32)[cohort.geometry.mask] for path in cohort.maps]
-    )
+    return np.stack([nib.load(path).get_fdata(dtype=np.float32)[cohort.geometry.mask] for path in cohort.maps])
 
 
 def test_the_mask_is_a_brain_around_its_commissure():
@@ -111,9 +109,7 @@ def test_an_effect_is_added_to_the_noise():
     geometry = Geometry(np.ones((4, 4, 4), bool), np.eye(4))
     effect = np.arange(64.0)
     noise = datasets.simulate_maps(geometry, 2, seed=5)
-    np.testing.assert_allclose(
-        datasets.simulate_maps(geometry, 2, seed=5, effect=effect), noise + effect, rtol=1e-5
-    )
+    np.testing.assert_allclose(datasets.simulate_maps(geometry, 2, seed=5, effect=effect), noise + effect, rtol=1e-5)
 
 
 def test_the_localizer_is_what_nilearn_fetched(monkeypatch):

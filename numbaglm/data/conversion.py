@@ -72,9 +72,7 @@ class Inputs:
         return any(source.path is None for source in self.sources)
 
 
-def parse_inputs(
-    maps: Any, mask: Any, smoothing_fwhm: Any, subjects: Any, covariates: Any, *, durable: bool
-) -> Inputs:
+def parse_inputs(maps: Any, mask: Any, smoothing_fwhm: Any, subjects: Any, covariates: Any, *, durable: bool) -> Inputs:
     """Check the arguments of a new cohort; opens every file, reads no data.
 
     Parameters
@@ -293,9 +291,7 @@ def _subject_table(
     sources: Sequence[MapSource], labels: Sequence[str], covariates: Any, *, labels_known: bool, durable: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     matched, notes = match_covariates(covariates, labels, labels_known=labels_known)
-    table = pd.DataFrame(
-        {"subject_label": list(labels), "source": [_where(source) for source in sources]}, dtype="str"
-    )
+    table = pd.DataFrame({"subject_label": list(labels), "source": [_where(source) for source in sources]}, dtype="str")
     if durable:
         states = [_state(source) for source in sources]
         table["source_bytes"] = np.array([size for size, _ in states], np.int64)

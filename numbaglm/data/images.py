@@ -108,9 +108,7 @@ def list_maps(maps: Any, minimum: int = 2) -> tuple[list[MapSource], list[str], 
         sources = [_source(item, number) for number, item in enumerate(frame["effects_map_path"], 1)]
     elif isinstance(maps, str | os.PathLike | SpatialImage):
         sources = _volumes(_source(maps, 1))
-    elif isinstance(maps, list | tuple | pd.Series) or (
-        isinstance(maps, np.ndarray) and maps.dtype.kind in "OU"
-    ):
+    elif isinstance(maps, list | tuple | pd.Series) or (isinstance(maps, np.ndarray) and maps.dtype.kind in "OU"):
         sources = [_source(item, number) for number, item in enumerate(maps, 1)]
     else:
         raise InputError(invalid("maps", type(maps).__name__, _ALLOWED_MAPS))
@@ -164,9 +162,7 @@ def _volumes(source: MapSource) -> list[MapSource]:
     if len(image.shape) < 4:
         return [source]
     if len(image.shape) > 4 and any(length > 1 for length in image.shape[4:]):
-        raise ImageError(
-            f"{source.name} has shape {image.shape}. Allowed: 3 dimensions, or 4 with a map a volume."
-        )
+        raise ImageError(f"{source.name} has shape {image.shape}. Allowed: 3 dimensions, or 4 with a map a volume.")
     return [
         MapSource(f"{source.name} (volume {volume})", source.path, volume, source.image)
         for volume in range(image.shape[3])
@@ -196,17 +192,11 @@ def _grid_of(source: MapSource, image: Any) -> tuple[tuple[int, int, int], NDArr
         raise ImageError(f"{source.name} has shape {image.shape}. Allowed: 3 dimensions.")
     dtype = image.get_data_dtype()
     if dtype.kind not in "fiub":
-        kind = (
-            "complex" if dtype.kind == "c" else "RGB or another compound type" if dtype.fields else str(dtype)
-        )
-        raise ImageError(
-            f"{source.name} holds {kind} values. Allowed: real numbers. Convert it to one real map."
-        )
+        kind = "complex" if dtype.kind == "c" else "RGB or another compound type" if dtype.fields else str(dtype)
+        raise ImageError(f"{source.name} holds {kind} values. Allowed: real numbers. Convert it to one real map.")
     affine = np.asarray(image.affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
-        raise ImageError(
-            f"{source.name} has an affine that maps to no space: {affine.tolist()}. Repair its header."
-        )
+        raise ImageError(f"{source.name} has an affine that maps to no space: {affine.tolist()}. Repair its header.")
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
 
 
@@ -305,19 +295,11 @@ def _foreign(name: str, path: Path, error: BaseException) -> str:
 
 def _damaged(name: str, error: BaseException) -> str:
     truncated = isinstance(error, EOFError) or "Expected" in str(error) or "end-of-stream" in str(error)
-    what = (
-        "is truncated"
-        if truncated
-        else "is not gzip"
-        if isinstance(error, gzip.BadGzipFile)
-        else "is damaged"
-    )
+    what = "is truncated" if truncated else "is not gzip" if isinstance(error, gzip.BadGzipFile) else "is damaged"
     return f"{name} {what} and can't be read ({type(error).__name__}: {error}). Get it again."
 
 
-def to_image(
-    geometry: Geometry, vector: NDArray[Any], fill: float = 0.0, dtype: type[np.generic] = np.float32
-) -> Any:
+def to_image(geometry: Geometry, vector: NDArray[Any], fill: float = 0.0, dtype: type[np.generic] = np.float32) -> Any:
     """Put in-mask values back on the grid as an image.
 
     Parameters
@@ -383,9 +365,7 @@ def load_mask(mask: Any) -> Geometry | None:
     if mask is None or isinstance(mask, Geometry):
         return mask
     if not isinstance(mask, str | os.PathLike | SpatialImage):
-        raise InputError(
-            invalid("mask", type(mask).__name__, "the path of an image, a nibabel image, or None")
-        )
+        raise InputError(invalid("mask", type(mask).__name__, "the path of an image, a nibabel image, or None"))
     source = _source(mask, 1)
     if source.image is not None:
         source = MapSource(name="the mask (in memory)", image=source.image)

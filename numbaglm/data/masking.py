@@ -148,9 +148,7 @@ def judge(
     n_out = total - int(np.count_nonzero(keep))
     if n_out == total:
         raise MaskError(
-            f"No voxel is left to analyse: of {total:,} {places} voxels, "
-            + ", ".join(counts)
-            + f"{worst_text}. "
+            f"No voxel is left to analyse: of {total:,} {places} voxels, " + ", ".join(counts) + f"{worst_text}. "
             "Check the maps, leave out those that cover too little, or pass a mask= that all maps cover."
         )
     report = [f"{n_out:,} of {total:,} {places} voxels are left out: " + ", ".join(counts) + f"{worst_text}."]

@@ -129,14 +129,10 @@ class CohortStore:
         data = np.ascontiguousarray(Y, dtype=np.float32)
         if data.ndim != 2 or data.shape[1] != geometry.n_voxels:
             raise InputError(
-                invalid(
-                    "Y", data.shape, f"(n_subjects, {geometry.n_voxels}), a column for each voxel of the mask"
-                )
+                invalid("Y", data.shape, f"(n_subjects, {geometry.n_voxels}), a column for each voxel of the mask")
             )
         if not np.isfinite(data).all():
-            raise InputError(
-                invalid("Y", "NaN or infinity", "finite values", "Leave such voxels out of the mask.")
-            )
+            raise InputError(invalid("Y", "NaN or infinity", "finite values", "Leave such voxels out of the mask."))
         data = data.view()
         data.flags.writeable = False
         if subjects is None:
@@ -144,9 +140,7 @@ class CohortStore:
         if not isinstance(subjects, pd.DataFrame):
             subjects = pd.DataFrame({"subject_label": list(subjects)})
         if len(subjects) != len(data):
-            raise InputError(
-                invalid("subjects", f"{len(subjects)} labels", f"one for each of {len(data)} rows of Y")
-            )
+            raise InputError(invalid("subjects", f"{len(subjects)} labels", f"one for each of {len(data)} rows of Y"))
         return cls(None, Header(geometry, subjects, smoothing_fwhm, report=tuple(report)), data)
 
     @classmethod
@@ -167,11 +161,7 @@ class CohortStore:
         hashes = np.asarray(sha256[:])
         shape = (len(header.subjects), header.geometry.n_voxels)
         store = cls(str(location), header, data, hashes)
-        if (
-            data.shape != shape
-            or hashes.shape != (shape[0], 32)
-            or attributes["fingerprint"] != store.fingerprint
-        ):
+        if data.shape != shape or hashes.shape != (shape[0], 32) or attributes["fingerprint"] != store.fingerprint:
             raise StoreError(
                 f"The cohort {location} is damaged: its data {data.shape}, mask and subject table {shape} or "
                 "hashes do not belong together. Create it again from the maps."
@@ -276,9 +266,7 @@ def _reopen(location: str, fingerprint: str) -> CohortStore:
     try:
         made = (Path(location) / "zarr.json").stat()
     except OSError as error:
-        raise MissingFileError(
-            f"The cohort {location} is gone, or this machine does not see it ({error})."
-        ) from error
+        raise MissingFileError(f"The cohort {location} is gone, or this machine does not see it ({error}).") from error
     return _opened(location, fingerprint, made.st_mtime_ns, made.st_ino)
 
 
@@ -295,9 +283,7 @@ def _opened(location: str, fingerprint: str, modified: int, inode: int) -> Cohor
 def hash_rows(rows: Float32) -> NDArray[np.uint8]:
     """(k, 32) SHA-256 of each row of (k, n_voxels), as little-endian float32."""
     contiguous = np.ascontiguousarray(rows, dtype="<f4")
-    return np.frombuffer(b"".join(hashlib.sha256(row).digest() for row in contiguous), np.uint8).reshape(
-        -1, 32
-    )
+    return np.frombuffer(b"".join(hashlib.sha256(row).digest() for row in contiguous), np.uint8).reshape(-1, 32)
 
 
 def status(location: str | Path) -> str:
@@ -328,9 +314,7 @@ def open_group(location: str | Path, mode: str = "r") -> tuple[Any, Mapping[str,
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise StoreError(f"{location} is not a numbaglm cohort ({type(error).__name__}: {error}).") from error
     if attributes.get("schema") != SCHEMA:
-        raise StoreError(
-            f"{location} is a Zarr group, but not a numbaglm cohort. Create one with Cohort.create."
-        )
+        raise StoreError(f"{location} is a Zarr group, but not a numbaglm cohort. Create one with Cohort.create.")
     version = attributes.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise StoreError(

@@ -104,12 +104,8 @@ def match_covariates(
     frame = frame.rename(columns=str).reset_index(drop=True)
     if names is None or not labels_known:
         if len(frame) != len(labels):
-            raise InputError(
-                invalid("covariates", f"{len(frame)} rows", f"one for each of the {len(labels)} maps")
-            )
-        return frame, [
-            f"Covariates are matched to the {len(labels)} maps by their order: no labels on both sides."
-        ]
+            raise InputError(invalid("covariates", f"{len(frame)} rows", f"one for each of the {len(labels)} maps"))
+        return frame, [f"Covariates are matched to the {len(labels)} maps by their order: no labels on both sides."]
     twice = _repeated(names)
     if twice:
         raise InputError(invalid("covariates", f"{_listed(twice)} in more than one row", "a row a subject"))
@@ -125,11 +121,7 @@ def match_covariates(
             )
         )
     unused = sorted(set(names) - set(labels))
-    notes = (
-        [f"Covariates of {len(unused)} subject(s) without a map are not used: {_listed(unused)}."]
-        if unused
-        else []
-    )
+    notes = [f"Covariates of {len(unused)} subject(s) without a map are not used: {_listed(unused)}."] if unused else []
     return frame.iloc[[row[label] for label in labels]].reset_index(drop=True), notes
 
 
@@ -147,8 +139,7 @@ def table_to_json(table: pd.DataFrame) -> dict[str, Any]:
             values = series.tolist()
         elif kind == "f":
             values = [
-                float(value) if np.isfinite(value) else None if np.isnan(value) else str(value)
-                for value in series
+                float(value) if np.isfinite(value) else None if np.isnan(value) else str(value) for value in series
             ]
         else:
             kind = "O"
@@ -161,19 +152,14 @@ def table_from_json(attributes: Mapping[str, Any]) -> pd.DataFrame:
     """Read the table that `table_to_json` wrote."""
     types: dict[str, Any] = {"i": np.int64, "u": np.uint64, "b": np.bool_, "f": np.float64, "O": "str"}
     return pd.DataFrame(
-        {
-            column["name"]: pd.Series(column["values"], dtype=types[column["kind"]])
-            for column in attributes["columns"]
-        }
+        {column["name"]: pd.Series(column["values"], dtype=types[column["kind"]]) for column in attributes["columns"]}
     )
 
 
 def read_table(path: Any, parameter: str) -> pd.DataFrame:
     """Read a .tsv or .csv file with a header line; ``parameter`` is what errors call it."""
     if not isinstance(path, str | os.PathLike):
-        raise InputError(
-            invalid(parameter, type(path).__name__, "a DataFrame or the path of a .tsv or .csv file")
-        )
+        raise InputError(invalid(parameter, type(path).__name__, "a DataFrame or the path of a .tsv or .csv file"))
     file = Path(path).expanduser()
     if not file.exists():
         raise MissingFileError(f"The table {path} given as {parameter} does not exist. Check the path.")

@@ -118,9 +118,7 @@ class CohortWriter:
         """Whether a block is stored whole: read again, and equal to its hashes."""
         try:
             stored = np.asarray(self.sha256[start:stop])
-            return bool(
-                stored.any(axis=1).all() and (hash_rows(np.asarray(self.data[start:stop])) == stored).all()
-            )
+            return bool(stored.any(axis=1).all() and (hash_rows(np.asarray(self.data[start:stop])) == stored).all())
         except (ValueError, RuntimeError, OSError):
             return False
 
@@ -165,9 +163,7 @@ def remove(location: str | Path) -> None:
     if not Path(location).exists():
         return
     if status(location) == "other":
-        raise OutputExistsError(
-            f"{location} is not a numbaglm cohort: it is left alone. Move it away if you can."
-        )
+        raise OutputExistsError(f"{location} is not a numbaglm cohort: it is left alone. Move it away if you can.")
     with writing(location):
         shutil.rmtree(location)
 

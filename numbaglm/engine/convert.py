@@ -96,9 +96,7 @@ class Conversion:
         geometry = Geometry(mask, inputs.grid.affine)
         return Header(geometry, inputs.subjects, inputs.smoothing_fwhm, rule, inputs.given_mask, report), hold
 
-    def survey_additions(
-        self, store: CohortStore, inputs: Inputs
-    ) -> tuple[Header, NDArray[np.float32] | None, Base]:
+    def survey_additions(self, store: CohortStore, inputs: Inputs) -> tuple[Header, NDArray[np.float32] | None, Base]:
         """Judge the mask of an extended cohort: the old one, without what the new maps lack."""
         verdict, hold = self.look(inputs, store.header.mask_rule == "intersection", drop_constant=False)
         mask = store.geometry.mask.copy()

@@ -37,9 +37,7 @@ class ContrastFit:
     statistic: NDArray[np.float64]
 
 
-def fit_contrast(
-    store: CohortStore, design: Design, contrast: Contrast, is_t: bool, **running: Any
-) -> ContrastFit:
+def fit_contrast(store: CohortStore, design: Design, contrast: Contrast, is_t: bool, **running: Any) -> ContrastFit:
     """Fit a contrast at every voxel.
 
     Parameters
@@ -68,9 +66,7 @@ def fit_contrast(
     )
 
 
-def fit_block(
-    store: CohortStore, design: Design, contrast: Contrast, is_t: bool, start: int, stop: int
-) -> ContrastFit:
+def fit_block(store: CohortStore, design: Design, contrast: Contrast, is_t: bool, start: int, stop: int) -> ContrastFit:
     """Fit a contrast to voxels ``start`` to ``stop``."""
     Y = store.read(start, stop)
     C, covariance = contrast.matrix, design.pseudo_inverse @ design.pseudo_inverse.T

@@ -205,9 +205,7 @@ def _on_cluster(client: Any) -> Runner:
     def run(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
         from distributed import as_completed
 
-        futures = [
-            client.submit(partial(_call_on_worker, function), args, pure=False) for args in arguments
-        ]
+        futures = [client.submit(partial(_call_on_worker, function), args, pure=False) for args in arguments]
         number = {future.key: index for index, future in enumerate(futures)}
         try:
             for future, result in as_completed(futures, loop=client.loop, with_results=True):

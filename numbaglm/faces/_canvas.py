@@ -240,9 +240,7 @@ def paint(
     """Lay the map's pixels over a view: its positive and negative ``extremes``, both (n_right, n_up)."""
     # The signs are interpolated apart: together they would cancel where a peak lies before a trough.
     image = (
-        larger(*(_finer(grid, part, view) for part in extremes))
-        if scale.two_sided
-        else _finer(grid, extremes[0], view)
+        larger(*(_finer(grid, part, view) for part in extremes)) if scale.two_sided else _finer(grid, extremes[0], view)
     )
     visible = np.ma.masked_where(~scale.shown(image), image)
     extent = grid.extent(view)

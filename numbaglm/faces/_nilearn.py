@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import load_mask
 from numbaglm.errors import ContrastError, DesignError, InputError, NumbaglmWarning, invalid
 from numbaglm.results import PermutationResult
 from numbaglm.stats.design import Contrast, Design, orthonormal
+from numbaglm.stats.pvalues import statistic_threshold
 
 Floats = NDArray[np.float64]
 
@@ -155,7 +155,7 @@ def t_threshold(threshold: Any, two_sided: bool, dof: int) -> Any:
         raise InputError(invalid("threshold", threshold, "a p between 0 and 1, or ('t', value)", hint))
     if dof < 1:
         raise DesignError(f"n_samples - n_regressors - n_confounds is {dof}: a threshold needs at least 1.")
-    return "t", float(stats.t.isf(threshold / 2 if two_sided else threshold, dof))
+    return "t", statistic_threshold("p", float(threshold), dof, None, two_sided)
 
 
 def named_maps(result: PermutationResult) -> dict[str, NDArray[Any]]:

@@ -337,9 +337,7 @@ def _glass_panels(
         if not scale.shown(volume).any():
             empty = f"nothing reaches {scale.threshold:.3g}"
             middle = row[len(row) // 2]
-            middle.text(
-                0.5, 0.0, empty, transform=middle.transAxes, ha="center", va="top", size=8, color=FAINT
-            )
+            middle.text(0.5, 0.0, empty, transform=middle.transAxes, ha="center", va="top", size=8, color=FAINT)
     return figure
 
 
@@ -361,6 +359,4 @@ def _histogram(ax: Axes, name: str, null: NDArray[np.float64], observed: float, 
     ax.tick_params(labelsize=8, colors=INK)
     ax.spines[["top", "right"]].set_visible(False)
     ax.margins(x=0.03)
-    ax.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8, frameon=False, borderaxespad=0.2
-    )
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8, frameon=False, borderaxespad=0.2)

@@ -45,14 +45,10 @@ class UprightGrid:
         padded[:-1] = np.nan_to_num(vector.astype(np.float32), nan=0.0)
         return padded[self.index]
 
-    def extremes(
-        self, volume: NDArray[np.float32], view: str
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def extremes(self, volume: NDArray[np.float32], view: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n_right, n_up) largest positive and largest negative value along a view's lines of sight, or 0."""
         axis = VIEWS[view][0]
-        return np.maximum(volume.max(axis=axis), np.float32(0)), np.minimum(
-            volume.min(axis=axis), np.float32(0)
-        )
+        return np.maximum(volume.max(axis=axis), np.float32(0)), np.minimum(volume.min(axis=axis), np.float32(0))
 
     def project(self, vector: NDArray[np.generic], view: str) -> NDArray[np.float32]:
         """Maximum-intensity projection of an in-mask vector: of each sign's largest value, the larger.

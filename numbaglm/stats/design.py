@@ -147,9 +147,7 @@ class Contrast:
         return cls(name or _describe(contrast, design), np.ascontiguousarray(matrix))
 
 
-def parse_contrasts(
-    contrast: ContrastLike | Mapping[str, ContrastLike] | None, design: Design
-) -> list[Contrast]:
+def parse_contrasts(contrast: ContrastLike | Mapping[str, ContrastLike] | None, design: Design) -> list[Contrast]:
     """Check one contrast, or a mapping from names to contrasts."""
     if isinstance(contrast, Mapping):
         if not contrast:
@@ -220,9 +218,7 @@ def _check_table(frame: pd.DataFrame, columns: tuple[str, ...], n_subjects: int)
         raise DesignError("The design matrix has no columns. Give it at least one, such as an intercept.")
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
-        raise DesignError(
-            f"The design matrix has more than one column named {twice}. Give each its own name."
-        )
+        raise DesignError(f"The design matrix has more than one column named {twice}. Give each its own name.")
     words = [str(c) for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c].dtype)]
     if words:
         raise DesignError(
@@ -310,9 +306,7 @@ def _expression(expression: str, design: Design) -> NDArray[np.float64]:
         ) from error
     if weights.shape != (len(design.columns),) or not np.allclose(value, probe.to_numpy() @ weights):
         raise ContrastError(
-            invalid(
-                "contrast", expression, f"a linear expression over {list(design.columns)}, without constants"
-            )
+            invalid("contrast", expression, f"a linear expression over {list(design.columns)}, without constants")
         )
     return weights
 
@@ -325,6 +319,4 @@ def _describe(contrast: ContrastLike | None, design: Design) -> str:
     rows = list(contrast) if np.iterable(contrast) else [contrast]
     if not isinstance(rows[0], str) and np.ndim(rows[0]) == 0:
         rows = [rows]
-    return "; ".join(
-        row if isinstance(row, str) else np.array2string(np.asarray(row), separator=", ") for row in rows
-    )
+    return "; ".join(row if isinstance(row, str) else np.array2string(np.asarray(row), separator=", ") for row in rows)

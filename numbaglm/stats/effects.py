@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from numbaglm.errors import InputError, invalid
 
@@ -63,7 +63,7 @@ def confidence_interval(
     """
     if not 0 < level < 1:
         raise InputError(invalid("level", level, "a coverage between 0 and 1"))
-    reach = np.asarray(stats.t.ppf((1 + level) / 2, dof)) * error
+    reach = np.asarray(special.stdtrit(dof, (1 + level) / 2)) * error
     return effect - reach, effect + reach
 
 

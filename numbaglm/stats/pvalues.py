@@ -18,9 +18,7 @@ def from_counts(n_reached: NDArray[np.integer], n_shufflings: int) -> Floats:
     return np.asarray(np.maximum(n_reached, 1) / n_shufflings)
 
 
-def from_maxima(
-    observed: NDArray[np.number], maxima: NDArray[np.number], tolerance: float | Floats
-) -> Floats:
+def from_maxima(observed: NDArray[np.number], maxima: NDArray[np.number], tolerance: float | Floats) -> Floats:
     """Family-wise error corrected p: the share of maxima that reach an observed statistic.
 
     Parameters

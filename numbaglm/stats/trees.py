@@ -218,9 +218,7 @@ def _require_alike(
             if shuffled and len(set(shapes)) > 1:
                 other = first + next(j for j, s in enumerate(shapes) if s != shapes[0])
                 rows = np.split(order, starts[depth][1:])
-                names = [
-                    f"{indices[starts[depth][j], depth]} ({_rows(sorted(rows[j]))})" for j in (first, other)
-                ]
+                names = [f"{indices[starts[depth][j], depth]} ({_rows(sorted(rows[j]))})" for j in (first, other)]
                 received = f"the unlike blocks {names[0]} and {names[1]} in column {depth}"
                 allowed = "blocks of the same sizes, levels and signs under one positive index"
                 fix = "Make the index above negative, or put blocks of one kind under an index of their own."

@@ -50,9 +50,7 @@ class VarianceGroups:
     dof_factor: float = 1.0
 
     @classmethod
-    def build(
-        cls, labels: NDArray[np.intp], basis: Floats, n_interest: int, dof_factor: float
-    ) -> VarianceGroups:
+    def build(cls, labels: NDArray[np.intp], basis: Floats, n_interest: int, dof_factor: float) -> VarianceGroups:
         """Split subjects by label (n_subjects,)."""
         groups = np.unique(labels)[:, None] == labels
         free = 1.0 - (basis**2).sum(axis=0)

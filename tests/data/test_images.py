@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.grid import Grid
 from numbaglm.data.images import (
@@ -22,7 +23,6 @@ from numbaglm.data.images import (
 )
 from numbaglm.data.smoothing import parse_fwhm, smooth
 from numbaglm.errors import GridError, ImageError, InputError, MaskError, MissingFileError, OutputError
-
 from reference.maps import AFFINE, SHAPE, volumes, write_maps
 
 
@@ -35,9 +35,7 @@ def test_every_form_of_maps_reads_the_same(tmp_path):
     paths = write_maps(tmp_path, values)
     stacked = nib.Nifti1Image(np.moveaxis(values, 0, -1), AFFINE)
     nib.save(stacked, tmp_path / "all.nii.gz")
-    frame = pd.DataFrame(
-        {"subject_label": ["c", "a", "b"], "effects_map_path": [paths[2], paths[0], paths[1]]}
-    )
+    frame = pd.DataFrame({"subject_label": ["c", "a", "b"], "effects_map_path": [paths[2], paths[0], paths[1]]})
     forms = [
         paths,
         tuple(str(path) for path in paths),

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+
 from numbaglm.data import writer as writers
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore, Header, choose_chunks, status
 from numbaglm.data.writer import CohortWriter, remove
 from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, StoreError
-
 from reference.maps import AFFINE, volumes
 
 GEOMETRY = Geometry(volumes(1)[0] != 0, AFFINE)
@@ -157,9 +157,7 @@ def test_damaged_chunks_are_not_read(tmp_path, monkeypatch, damage):
     if damage == "gone":
         chunk.unlink()
     else:
-        chunk.write_bytes(
-            whole[:40] + bytes([whole[40] ^ 1]) + whole[41:] if damage == "flipped" else whole[:-9]
-        )
+        chunk.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:] if damage == "flipped" else whole[:-9])
     for start, stop in [(0, 60), (32, 48), (40, 41), (47, 50)]:
         with pytest.raises(StoreError, match=r"Damaged or missing data in the cohort .*c\.zarr"):
             store.read(start, stop)

@@ -34,9 +34,7 @@ def drawn(axes, sign=1):
     values = image.get_array()
     v, h = np.nonzero(~np.ma.getmaskarray(values) & (sign * values.filled(0.0) > 0))
     n_v, n_h = values.shape
-    return np.array(
-        [left + (h.mean() + 0.5) * (right - left) / n_h, bottom + (v.mean() + 0.5) * (top - bottom) / n_v]
-    )
+    return np.array([left + (h.mean() + 0.5) * (right - left) / n_h, bottom + (v.mean() + 0.5) * (top - bottom) / n_v])
 
 
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (-1, -1, -1)])
@@ -65,9 +63,7 @@ def test_a_peak_before_a_trough_leaves_no_gap():
 
 def test_slices_cut_the_map_at_their_height():
     geometry = ball_geometry((-1, 1, 1))
-    figure = plotting.slices(
-        geometry, blob(geometry, RIGHT_FRONT_TOP, 6.0), cuts=[16.0, -16.0], threshold=3.0
-    )
+    figure = plotting.slices(geometry, blob(geometry, RIGHT_FRONT_TOP, 6.0), cuts=[16.0, -16.0], threshold=3.0)
     at_blob, elsewhere = (axes.images[1] for axes in figure.axes[:2])
     assert np.ma.count(elsewhere.get_array()) == 0
     left, right, *_ = at_blob.get_extent()

@@ -165,9 +165,9 @@ def test_steps_as_nilearn(two_sided):
     from scipy.ndimage import generate_binary_structure
 
     volume = np.random.default_rng(10).normal(size=(6, 6, 6))
-    expected = utils.calculate_tfce(
-        volume[..., None], generate_binary_structure(3, 1), two_sided_test=two_sided
-    )[..., 0]
+    expected = utils.calculate_tfce(volume[..., None], generate_binary_structure(3, 1), two_sided_test=two_sided)[
+        ..., 0
+    ]
     how = Enhancement(two_sided=two_sided, n_steps=100, times_step=False)
     found = enhance(volume, np.ones(volume.shape, bool), 6, how)
     np.testing.assert_allclose(found, expected, rtol=1e-10)

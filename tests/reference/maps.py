@@ -18,9 +18,7 @@ def volumes(n: int, seed: int = 0) -> np.ndarray:
     return values
 
 
-def write_maps(
-    folder: Path, values: np.ndarray, affine: np.ndarray = AFFINE, suffix: str = ".nii.gz"
-) -> list[Path]:
+def write_maps(folder: Path, values: np.ndarray, affine: np.ndarray = AFFINE, suffix: str = ".nii.gz") -> list[Path]:
     """Write maps as sub-01 and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"sub-{number:02d}_con{suffix}" for number in range(1, len(values) + 1)]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numbaglm.errors import InputError, ShufflingError
-from numbaglm.stats.exchangeability import plan_shufflings
 from numpy.testing import assert_array_equal
 from scipy import stats
 
+from numbaglm.errors import InputError, ShufflingError
+from numbaglm.stats.exchangeability import plan_shufflings
 from reference.exchangeability import allowed, arrangement, blocks_of, distinct, group
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -299,9 +299,7 @@ def test_rows_that_differ_by_rounding_are_equal():
     assert plan_shufflings(3, 100, 0, design_rows=1.7e9 + X_of(0.0, 0.1, 0.2)).n_distinct == 6
 
 
-@pytest.mark.parametrize(
-    ("n_perm", "n_shufflings", "exhaustive"), [(0, 1, False), (4, 5, False), (5, 6, True)]
-)
+@pytest.mark.parametrize(("n_perm", "n_shufflings", "exhaustive"), [(0, 1, False), (4, 5, False), (5, 6, True)])
 def test_when_all_are_enumerated(n_perm, n_shufflings, exhaustive):
     plan = plan_shufflings(3, n_perm, 0, design_rows=X_of(1, 2, 3))
     assert (plan.n_distinct, plan.n_shufflings, plan.exhaustive) == (6, n_shufflings, exhaustive)
