@@ -229,7 +229,7 @@ def test_a_disk_that_fills_leaves_what_was_there(tmp_path, monkeypatch, result, 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OutputError, match=r"(?s)out.*No space left"):
         result.save(tmp_path / "out", overwrite=overwrite)
     assert [p.name for p in tmp_path.iterdir()] == (["out"] if overwrite else [])
