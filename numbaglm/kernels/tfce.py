@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.neighbours import SEGMENT, Bits, Ints, Volume, link_neighbours
+from numbaglm.kernels.graph import Graph, Space, link_space, next_higher, without_next
+from numbaglm.kernels.neighbours import SEGMENT, Bits, Ints
 
 Keys = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
@@ -70,8 +71,8 @@ class Scratch(NamedTuple):
     height
         (n_positions,) the values' bits as integers in the order of the values; 0 outside the mask for good.
     link
-        (n_positions,) what to follow (see `link_neighbours`) before a voxel enters, then its branch, at last
-        its rank.
+        (n_positions,) what to follow (see `link_neighbours`, `link_graph`) before a voxel enters, then its
+        branch, at last its rank.
     order, order2
         (n_voxels,) keys of the sort, each with its position.
     counts
@@ -83,7 +84,7 @@ class Scratch(NamedTuple):
     merges
         (n_voxels, 3) rank of the saddle, branch that ends, branch that goes on.
     higher, floor, tie
-        (SEGMENT,) see `link_neighbours`.
+        (SEGMENT,) see `link_neighbours`; of a graph (n_neighbours,), (0,) and (0,), see `link_graph`.
     """
 
     height: Bits
@@ -102,9 +103,10 @@ class Scratch(NamedTuple):
     tie: Bits
 
 
-def new_scratch(volume: Volume, dtype: DTypeLike) -> Scratch:
-    """Allocate the memory to enhance maps of `dtype` (float32 or float64) on `volume`."""
-    n_voxels, n_positions = volume.position.size, volume.n_positions
+def new_scratch(space: Space, dtype: DTypeLike) -> Scratch:
+    """Allocate the memory to enhance maps of `dtype` (float32 or float64) in `space`."""
+    n_voxels, n_positions = space.position.size, space.n_positions
+    n_higher, n_floors = (space.indices.size, 0) if isinstance(space, Graph) else (SEGMENT, SEGMENT)
     bits = np.dtype(f"i{np.dtype(dtype).itemsize}")
     return Scratch(
         height=np.zeros(n_positions, bits),
@@ -118,48 +120,48 @@ def new_scratch(volume: Volume, dtype: DTypeLike) -> Scratch:
         total=np.empty(n_voxels),
         reached=np.empty(n_voxels),
         merges=np.empty((n_voxels, 3), np.int32),
-        higher=np.empty(SEGMENT, np.int32),
-        floor=np.empty(SEGMENT, bits),
-        tie=np.empty(SEGMENT, bits),
+        higher=np.empty(n_higher, np.int32),
+        floor=np.empty(n_floors, bits),
+        tie=np.empty(n_floors, bits),
     )
 
 
 @kernel
-def tfce_map(values: Floats, volume: Volume, scratch: Scratch, how: Enhancement, out: Floats) -> None:
+def tfce_map(values: Floats, space: Space, scratch: Scratch, how: Enhancement, out: Floats) -> None:
     """Enhance a map.
 
     Parameters
     ----------
     values
         (n_voxels,) float32 or float64, finite, C-contiguous.
-    volume, scratch
-        From `new_volume` and, for the dtype of `values`, `new_scratch`.
+    space, scratch
+        From `new_volume` or `new_graph` and, for the dtype of `values`, `new_scratch`.
     how
         Exponents, sides, steps.
     out
         (n_voxels,) any float dtype, overwritten with the TFCE. Sums are float64 before they are stored.
     """
-    _enhance(values, volume, scratch, how)
+    _enhance(values, space, scratch, how)
     height, link, tfce = scratch.height, scratch.link, scratch.integral
     for n in range(out.size):
-        p = np.uint32(volume.position[n])
+        p = np.uint32(space.position[n])
         h = height[p]
         t = tfce[np.uint32(link[p]) if h != 0 else np.uint32(0)]
         out[n] = 0.0 if h == 0 else (t if h > 0 else -t)
 
 
 @kernel
-def tfce_max(values: Floats, volume: Volume, scratch: Scratch, how: Enhancement) -> float:
+def tfce_max(values: Floats, space: Space, scratch: Scratch, how: Enhancement) -> float:
     """Largest absolute TFCE of a map: exactly the maximum of what `tfce_map` gives in float64.
 
     TFCE grows along a branch, so that its maximum is at a branch's end; no map is written.
 
     Parameters
     ----------
-    values, volume, scratch, how
+    values, space, scratch, how
         As for `tfce_map`.
     """
-    n_branches = _enhance(values, volume, scratch, how)
+    n_branches = _enhance(values, space, scratch, how)
     largest = 0.0
     for branch in range(n_branches):
         largest = max(largest, scratch.total[branch])
@@ -167,21 +169,21 @@ def tfce_max(values: Floats, volume: Volume, scratch: Scratch, how: Enhancement)
 
 
 @kernel
-def _enhance(values: Floats, volume: Volume, scratch: Scratch, how: Enhancement) -> int:
+def _enhance(values: Floats, space: Space, scratch: Scratch, how: Enhancement) -> int:
     """Leave the absolute TFCE by rank in `integral`, ranks in `link`, the largest of each branch in `total`.
 
     Returns the number of branches.
     """
-    order, n_nodes = _sort(values, volume, scratch, how.two_sided)
+    order, n_nodes = _sort(values, space, scratch, how.two_sided)
     _integrate(order, n_nodes, scratch.height, how, scratch.integral)
-    link_neighbours(scratch.height, volume, scratch.link, scratch.higher, scratch.floor, scratch.tie)
-    n_branches, n_merges = _descend(order, n_nodes, volume, scratch)
+    link_space(scratch.height, space, space.strides, scratch.link, scratch.higher, scratch.floor, scratch.tie)
+    n_branches, n_merges = _descend(order, n_nodes, space, scratch)
     _ascend(order, n_nodes, n_branches, n_merges, how.E, scratch)
     return n_branches
 
 
 @kernel
-def _sort(values: Floats, volume: Volume, scratch: Scratch, two_sided: bool) -> tuple[Keys, int]:
+def _sort(values: Floats, space: Space, scratch: Scratch, two_sided: bool) -> tuple[Keys, int]:
     """Put heights on the grid, and sort their positions by absolute value, stably and increasing.
 
     Positive floats compare as their bits do: a radix sort, 32 bits at a time, the key in the high half of an
@@ -189,7 +191,7 @@ def _sort(values: Floats, volume: Volume, scratch: Scratch, two_sided: bool) -> 
     """
     a, b = scratch.order, scratch.order2
     height = scratch.height
-    n_nodes = _load(values.view(height.dtype), volume.position, two_sided, height, a)
+    n_nodes = _load(values.view(height.dtype), space.position, two_sided, height, a)
     for word in range(height.itemsize // 4):
         if word > 0:
             for r in range(n_nodes):
@@ -301,12 +303,13 @@ def _branch(parent: Ints, label: Any) -> Any:
 
 
 @kernel
-def _descend(order: Keys, n_nodes: int, volume: Volume, scratch: Scratch) -> tuple[int, int]:
+def _descend(order: Keys, n_nodes: int, space: Space, scratch: Scratch) -> tuple[int, int]:
     """Let the voxels in, highest first: label each with its branch, and record which branch ends in which.
 
     Where branches meet, the one with more voxels goes on. Returns the numbers of branches and of merges.
     """
     link, parent, extent, merges = scratch.link, scratch.parent, scratch.extent, scratch.merges
+    strides, higher = space.strides, scratch.higher
     n_branches, n_merges = 0, 0
     for r in range(n_nodes - 1, -1, -1):
         p = order[r] & _LOW
@@ -319,12 +322,12 @@ def _descend(order: Keys, n_nodes: int, volume: Volume, scratch: Scratch) -> tup
             extent[branch] = 0
             n_branches += 1
         else:
-            mask = ~code
-            branch = _branch(parent, link[p + volume.offset[(mask & -mask) % 37]])
-            mask &= mask - 1
-            while mask != 0:
-                other = _branch(parent, link[p + volume.offset[(mask & -mask) % 37]])
-                mask &= mask - 1
+            left = ~code
+            branch = _branch(parent, link[next_higher(space, strides, higher, p, left)])
+            left = without_next(strides, left)
+            while left != 0:
+                other = _branch(parent, link[next_higher(space, strides, higher, p, left)])
+                left = without_next(strides, left)
                 if other != branch:
                     if extent[other] > extent[branch]:
                         branch, other = other, branch

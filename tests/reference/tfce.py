@@ -2,21 +2,40 @@
 
 import numpy as np
 from scipy.ndimage import generate_binary_structure, label
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 
-def tfce(volume, connectivity, E=0.5, H=2.0, two_sided=True, n_steps=0, dh=0.0, times_step=True):
-    """Enhance a volume (0 outside the mask): exactly, in `n_steps` up to its peak, or in steps of `dh`."""
-    volume = np.asarray(volume, dtype=np.float64)
-    peak = np.abs(volume).max() if two_sided else volume.max()
-    out = _positive(volume, peak, connectivity, E, H, n_steps, dh, times_step)
+def tfce(volume, connectivity, **how):
+    """Enhance a volume (0 outside the mask)."""
+    structure = generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
+    return _enhance(volume, lambda inside: label(inside, structure)[0], **how)
+
+
+def tfce_graph(values, indptr, indices, **how):
+    """Enhance the values of a graph's nodes."""
+    graph = csr_array((np.ones(len(indices)), indices, indptr), shape=(len(values),) * 2)
+
+    def label_nodes(inside):
+        labels = np.zeros(len(values), int)
+        labels[inside] = 1 + connected_components(graph[inside][:, inside], directed=False)[1]
+        return labels
+
+    return _enhance(values, label_nodes, **how)
+
+
+def _enhance(values, label_inside, E=0.5, H=2.0, two_sided=True, n_steps=0, dh=0.0, times_step=True):
+    """Enhance exactly, in `n_steps` up to the peak, or in steps of `dh`."""
+    values = np.asarray(values, dtype=np.float64)
+    peak = np.abs(values).max() if two_sided else values.max()
+    out = _positive(values, peak, label_inside, E, H, n_steps, dh, times_step)
     if two_sided:
-        out -= _positive(-volume, peak, connectivity, E, H, n_steps, dh, times_step)
+        out -= _positive(-values, peak, label_inside, E, H, n_steps, dh, times_step)
     return out
 
 
-def _positive(volume, peak, connectivity, E, H, n_steps, dh, times_step):
-    structure = generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
-    out = np.zeros(volume.shape)
+def _positive(values, peak, label_inside, E, H, n_steps, dh, times_step):
+    out = np.zeros(values.shape)
     if peak <= 0:
         return out
     if n_steps or dh:
@@ -25,10 +44,10 @@ def _positive(volume, peak, connectivity, E, H, n_steps, dh, times_step):
         if times_step:
             weights = weights * (dh or peak / n_steps)
     else:
-        heights = np.unique(volume[volume > 0])
+        heights = np.unique(values[values > 0])
         weights = np.diff(np.r_[0, heights ** (H + 1)]) / (H + 1)
     for height, weight in zip(heights, weights, strict=True):
-        labels, _ = label(volume >= height, structure)
+        labels = label_inside(values >= height)
         extent = np.bincount(labels.ravel()).astype(np.float64)
         extent[0] = 0
         extent[1:] **= E
