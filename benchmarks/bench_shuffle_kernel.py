@@ -100,7 +100,6 @@ class Batch:
             best,
             self.room,
             np.empty((self.height, 0), np.float32),
-            (self.products, np.empty(TILE, np.int32)),
         )
 
     def sgemm(self) -> None:

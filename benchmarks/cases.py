@@ -134,9 +134,9 @@ class KernelCase:
         return keys.reshape(self.n_tiles, TILE)
 
     @cached_property
-    def scratch(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """One batch of products, and where picks are noted."""
-        return np.empty((BATCH_ROWS, TILE), np.float32), np.empty(TILE, np.int32)
+    def products(self) -> NDArray[np.float32]:
+        """One batch of the bare products."""
+        return np.empty((BATCH_ROWS, TILE), np.float32)
 
     def kernel(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Max |r| of each shuffling (BATCH_ROWS,), and shufflings that reach the observed |r| (n_voxels,)."""
@@ -154,14 +154,13 @@ class KernelCase:
             best,
             none,
             np.empty((BATCH_ROWS, 0), np.float32),
-            self.scratch,
         )
         return best.view(np.float32), counts.ravel()
 
     def sgemm(self) -> None:
         """Do the same products and nothing else."""
         for tile in self.tiles:
-            np.dot(self.weights, tile, out=self.scratch[0])
+            np.dot(self.weights, tile, out=self.products)
 
     def plainly(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Do what the kernel does, with numpy alone."""

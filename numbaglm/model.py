@@ -167,7 +167,7 @@ def permutation_test(
     closer than the arithmetic can tell apart count as equal (`numbaglm.stats.inference.TIE_TOLERANCE`).
 
     It differs from nilearn's `non_parametric_inference` in that every contrast is tested as it is in the parametric
-    model; that sign flips follow from the tested regressors, never from a constant among the confounds; that
+    model; that sign flips follow from what the contrast tests, never from a constant among the confounds; that
     results don't depend on the number of workers; that voxels with missing data leave the mask; and in the
     conventions above.
 

@@ -269,7 +269,6 @@ class _Passage:
         room = plan.batch * block.n_voxels if spec.threshold is not None else 0
         self.raw = (np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, dtype))
         self.weights = np.zeros((plan.batch * spec.n_rows, block.tiles.shape[1]), dtype)
-        self.scores = np.empty((plan.batch * spec.n_rows, TILE), dtype)
         self.found = np.empty(TILE, np.int32)
         self.maps = np.empty((plan.batch, block.n_voxels if keep_maps else 0), dtype)
 
@@ -306,7 +305,6 @@ class _Passage:
                 best,
                 self.raw,
                 self.maps,
-                (self.scores, self.found),
             )
         else:
             n_picks = self._group_batch(index, sign, best)

@@ -207,7 +207,6 @@ def permute_batch(
     best: Integers,
     picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
     maps: Floats,
-    scratch: tuple[Floats, NDArray[np.int32]],
 ) -> int:
     """Take a batch of shufflings through a block of voxels.
 
@@ -226,8 +225,6 @@ def permute_batch(
         See `scan_tile`; voxels increase within a shuffling, and nothing more is said of their order.
     reference, counts
         (n_tiles, TILE), see `scan_tile`.
-    scratch
-        Not used.
 
     Returns
     -------

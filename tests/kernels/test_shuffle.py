@@ -77,7 +77,6 @@ def permute(basis, E, index, sign, *, n_interest=1, is_t=True, two_sided=True, d
         best,
         picks,
         maps,
-        (np.empty((n_rows * height, TILE), dtype), np.empty(TILE, np.int32)),
     )
     assert not counts.ravel()[n_voxels:].any(), "voxels that fill a tile are not counted"
     bits = np.where(best < 0, best ^ np.iinfo(best.dtype).max, best)
