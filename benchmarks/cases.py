@@ -23,7 +23,7 @@ from numbaglm import Cohort, PermutationResult, permutation_test
 from numbaglm.data.images import mask_image, save_image, to_image
 from numbaglm.data.store import CohortStore
 from numbaglm.datasets import brain_geometry, simulate_maps
-from numbaglm.engine.plan import BATCH_ROWS
+from numbaglm.engine.plan import BATCH
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats.inference import TIE_TOLERANCE
@@ -120,8 +120,8 @@ class KernelCase:
 
     @cached_property
     def weights(self) -> NDArray[np.float32]:
-        """(BATCH_ROWS, n_subjects) flips of the constant regressor, the identity first."""
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], (BATCH_ROWS, self.n_subjects))
+        """(BATCH, n_subjects) flips of the constant regressor, the identity first."""
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (BATCH, self.n_subjects))
         signs[0] = 1.0
         return (signs / np.sqrt(self.n_subjects)).astype(np.float32)
 
@@ -136,24 +136,24 @@ class KernelCase:
     @cached_property
     def products(self) -> NDArray[np.float32]:
         """One batch of the bare products."""
-        return np.empty((BATCH_ROWS, TILE), np.float32)
+        return np.empty((BATCH, TILE), np.float32)
 
     def kernel(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Max |r| of each shuffling (BATCH_ROWS,), and shufflings that reach the observed |r| (n_voxels,)."""
+        """Max |r| of each shuffling (BATCH,), and shufflings that reach the observed |r| (n_voxels,)."""
         n_voxels = self.n_tiles * TILE
-        counts, best = np.zeros((self.n_tiles, TILE), np.int32), np.zeros(BATCH_ROWS, np.int32)
+        counts, best = np.zeros((self.n_tiles, TILE), np.int32), np.zeros(BATCH, np.int32)
         none = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
         shuffle.permute_batch(
             self.weights,
             self.tiles,
-            (BATCH_ROWS, 1, 1, n_voxels, True),
+            (BATCH, 1, 1, n_voxels, True),
             True,
             self.reference,
             int(np.iinfo(np.int32).max),
             counts,
             best,
             none,
-            np.empty((BATCH_ROWS, 0), np.float32),
+            np.empty((BATCH, 0), np.float32),
         )
         return best.view(np.float32), counts.ravel()
 
@@ -164,7 +164,7 @@ class KernelCase:
 
     def plainly(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Do what the kernel does, with numpy alone."""
-        best, counts = np.zeros(BATCH_ROWS, np.float32), []
+        best, counts = np.zeros(BATCH, np.float32), []
         for tile in self.tiles:
             score = np.abs(self.weights @ tile)
             best = np.maximum(best, score.max(axis=1))

@@ -26,9 +26,9 @@ from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
 from numbaglm.datasets import brain_geometry
 from numbaglm.engine import schedule
-from numbaglm.engine.plan import BATCH_ROWS
+from numbaglm.engine.plan import BATCH
 from numbaglm.engine.run import run_test
-from numbaglm.engine.voxels import permute_block, prepare_block
+from numbaglm.engine.voxels import Source, permute_block
 from numbaglm.kernels.shuffle import TILE
 
 Calls = dict[str, Callable[[], object]]
@@ -43,7 +43,7 @@ def kernel(size: Size) -> Section:
         for n_subjects in KERNEL_SUBJECTS:
             case = KernelCase(n_subjects, size.n_tiles)
             taken = in_turn({"kernel": case.kernel, "sgemm": case.sgemm}, 11)
-            work = 2e-9 * BATCH_ROWS * n_subjects * size.n_tiles * TILE
+            work = 2e-9 * BATCH * n_subjects * size.n_tiles * TILE
             mine, bare = work / taken["kernel"].median, work / taken["sgemm"].median
             rates.append((n_subjects, mine, bare))
             name, budgets = f"{n_subjects} subjects", (Budget("ratio", "≥", 0.7),)
@@ -52,7 +52,7 @@ def kernel(size: Size) -> Section:
             rows.append(replace(row, headline=shown))
         copy, product = machine_rates(size)
     note = (
-        f"Batches of {BATCH_ROWS} sign flips through tiles of {TILE} voxels: products, maximum of each flip and count "
+        f"Batches of {BATCH} sign flips through tiles of {TILE} voxels: products, maximum of each flip and count "
         "of each voxel, beside `np.dot` of the same tiles and nothing else. The machine: a streaming copy moves "
         f"{copy:.1f} GB/s (read and written), sgemm of 2,048 x 2,048 matrices makes {product:.0f} GFLOP/s, on one core."
     )
@@ -116,14 +116,17 @@ def whole(size: Size) -> Section:
 
 def voxel_tasks(cohort: Cohort, n_perm: int) -> Callable[[], object]:
     """The tasks of a call with max-t that run kernels, their residuals ready."""
-    with mock.patch("numbaglm.model.run_test", wraps=run_test) as seen:
+    with mock.patch("numbaglm.runs.run_test", wraps=run_test) as seen:
         ours(cohort, "max-t", n_perm)
-    store, spec, plan = seen.call_args.args
-    blocks = [prepare_block(store, spec, *span) for span in plan.blocks]
+    store, spec, plan, work, _ = seen.call_args.args
+    source = Source(store, work.share("", spec), plan, None, {})
+    for start, stop in plan.blocks:
+        source.block(start, stop)
 
     def run() -> None:
         for span in plan.ranges:
-            schedule.run_tasks(permute_block, [(block, spec, plan, *span) for block in blocks], label="")
+            tasks = [(source, *block, *span, work.ledger, None) for block in plan.blocks]
+            schedule.run_tasks(permute_block, tasks, label="")
 
     return run
 

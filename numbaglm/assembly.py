@@ -13,10 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
+from numbaglm.engine.maps import MAP_TOLERANCE
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.voxels import Spec
 from numbaglm.kernels.tails import REFINED, REJECTED
-from numbaglm.observed_clusters import MAP_TOLERANCE, ObservedClusters
+from numbaglm.observed_clusters import ObservedClusters
 from numbaglm.refine import Corrected, from_null, interval
 from numbaglm.results import PermutationResult, no_clusters
 from numbaglm.stats import effects, pvalues
@@ -107,6 +108,10 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) ->
     if raw.tfce is not None and raw.max_tfce is not None:
         one.h0["max_tfce"] = raw.max_tfce
         one.add("fwe_tfce", "max_tfce", _tfce(spec, raw.tfce, raw.max_tfce), level)
+        if raw.tfce_counts is not None:
+            counted = pvalues.from_counts(raw.tfce_counts, spec.shufflings.n_shufflings)
+            one.add("unc_tfce", "unc_tfce", Corrected(counted, counted), level)
+            one.maps["p_fdr_tfce"] = pvalues.FDR[spec.conventions.fdr](counted)
     if raw.max_size is not None and raw.max_mass is not None:
         one.h0 |= {"max_size": raw.max_size, "max_mass": raw.max_mass}
         one.clusters = ObservedClusters.find(spec, cohort.geometry, raw)

@@ -1,7 +1,7 @@
 """The cohort: subject maps, checked, smoothed, masked and stored once, read many times.
 
-`Cohort.create` streams the maps to disk, a block of subjects a task, and goes on where it stopped if it was
-killed; `Cohort.from_maps` does the same into memory.
+`Cohort.create` streams the maps to disk or to an object store, a block of subjects a task, and goes on where it stopped
+if it was killed; `Cohort.from_maps` does the same into memory.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,17 @@ from numbaglm.data.conversion import (
     parse_inputs,
 )
 from numbaglm.data.geometry import Geometry
+from numbaglm.data.groups import Header, status
 from numbaglm.data.images import mask_image, to_image
-from numbaglm.data.store import CohortStore, Header, bytes_on_disk, choose_chunks, status
+from numbaglm.data.locks import held
+from numbaglm.data.places import Place
+from numbaglm.data.store import CohortStore, choose_chunks
 from numbaglm.data.tables import OWN_COLUMNS
-from numbaglm.data.writer import CohortWriter, remove, writing
+from numbaglm.data.writer import CohortWriter, begin_successor, remove, take_over
 from numbaglm.engine.convert import Conversion
+from numbaglm.engine.quality import examine
 from numbaglm.engine.schedule import active_client
-from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError, invalid
+from numbaglm.errors import InputError, NumbaglmError, OutputError, OutputExistsError, StoreError, invalid
 
 log = logging.getLogger("numbaglm")
 
@@ -65,14 +69,15 @@ class Cohort:
         client: Any = None,
         n_workers: int | None = None,
     ) -> Cohort:
-        """Convert maps to a cohort on disk.
+        """Convert maps to a cohort on disk or in an object store.
 
         If it was stopped, the same call goes on where it was: what is stored is checked and kept.
 
         Parameters
         ----------
         path
-            Folder to create.
+            Folder to create, or a URL that fsspec knows, such as ``s3://bucket/cohort.zarr``. Keys and endpoints come
+            from the environment, and workers of a cluster need them too.
         maps
             A list, tuple or Series of paths or 3D nibabel images; one 4D image or the path of one; or a
             DataFrame with columns ``subject_label`` and ``effects_map_path``, which is sorted by label.
@@ -103,33 +108,32 @@ class Cohort:
             If something else, or a half-written cohort with other arguments, is at ``path``.
         OutputError
             If it can't be written. Once the disk has room again, the same call goes on.
+        StoreError
+            If another call is writing there.
         """
-        location = _place(path)
-        state = status(location)
-        _check_free(location, state, overwrite)
-        inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True)
-        run = Conversion(None if inputs.in_memory else active_client(client), n_workers, progress)
-        writer = _resumed(location, inputs) if state == "writing" and not overwrite else None
-        if writer is not None:
-            return cls(run.convert(writer, inputs))
-        header, hold = run.survey(inputs)
-        remove(location)
-        return cls(run.convert(CohortWriter.create(location, header), inputs, hold))
+        place = Place.parse(path)
+        _check_free(place, overwrite)
+        with held(place, "The cohort"):
+            state = _check_free(place, overwrite)
+            inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True)
+            run = Conversion(None if inputs.in_memory else active_client(client), n_workers, progress)
+            writer = _resumed(place, inputs) if state == "writing" and not overwrite else None
+            if writer is not None:
+                return cls(run.convert(writer, inputs))
+            header, hold = run.survey(inputs)
+            remove(place)
+            return cls(run.convert(CohortWriter.create(place, header), inputs, hold))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Cohort:
-        """Open a cohort on disk.
+        """Open a cohort on disk or in an object store, by path or URL.
 
         Raises
         ------
         MissingFileError, StoreError
             If there is none, or if it is half-written, damaged, or of a newer numbaglm.
         """
-        location = _place(path)
-        before = Path(f"{location}.before-append")
-        if before.exists() and not Path(location).exists():
-            before.rename(location)  # an append was killed between its last two steps
-        return cls(CohortStore.open(location))
+        return cls(CohortStore.open(path))
 
     @classmethod
     def from_maps(
@@ -159,7 +163,7 @@ class Cohort:
         client: Any = None,
         n_workers: int | None = None,
     ) -> Cohort:
-        """Add subjects. The cohort is rewritten beside the old one, which stays whole until the new one is.
+        """Add subjects. The cohort is written anew beside its old data, which counts until the new one is complete.
 
         Smoothing and the rule of the mask are the cohort's. Voxels that the new maps lack leave the mask;
         voxels that left it before do not come back (create a new cohort from all maps for that).
@@ -178,11 +182,16 @@ class Cohort:
         inputs = parse_additions(self.store, more_maps, subjects, covariates)
         client = None if inputs.in_memory or self.store.location is None else active_client(client)
         run = Conversion(client, n_workers, progress)
-        header, hold, base = run.survey_additions(self.store, inputs)
         if self.store.location is None:
+            header, hold, base = run.survey_additions(self.store, inputs)
             self.store = run.convert(CohortWriter.create(None, header), inputs, hold, base)
             return self
-        self.store = _append_beside(self.store.location, header, inputs, run, hold, base)
+        place = Place.parse(self.store.location)
+        with held(place, "The cohort"):
+            if CohortStore.open(place).fingerprint != self.store.fingerprint:
+                raise StoreError(f"The cohort {place} changed since it was opened. Open it again, then append.")
+            header, hold, base = run.survey_additions(self.store, inputs)
+            self.store = _succeed(place, header, inputs, run, hold, base)
         return self
 
     def verify(self, *, progress: bool = False, client: Any = None, n_workers: int | None = None) -> None:
@@ -205,10 +214,52 @@ class Cohort:
                 f"not what was stored ({names}). Create it again from the maps."
             )
 
+    def quality(
+        self,
+        *,
+        memory_limit: int | str | None = None,
+        client: Any = None,
+        n_workers: int | None = None,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """Look at every map: what it holds, how like the others it is, and whether it stands out.
+
+        One pass over the cohort, a block of voxels at a time; what it found is kept. `numbaglm.faces.plotting.quality`
+        draws it.
+
+        A map stands out by its mean, sd or correlation when its robust z is beyond 3.5, which in a clean cohort of 30
+        happens to one map in 250 in each of the three; by missing voxels when it lacks more than 5 % of them; and when
+        another map holds the same data. Look at such a map before you leave it out.
+
+        Parameters
+        ----------
+        memory_limit
+            Bytes, or a string such as "8GB"; a quarter of what is free by default.
+        client, n_workers, progress
+            As in `create`.
+
+        Returns
+        -------
+        A row a subject, by label:
+
+        - ``mean``, ``sd``, ``min``, ``max`` over the voxels of the mask;
+        - ``correlation`` with the median of all maps, over voxels;
+        - ``n_missing_voxels``: where the map was NaN or infinite (or 0, without a given mask) and not all maps were;
+          <NA> for a cohort that was not made of images;
+        - ``n_empty_voxels``: in the mask, where the map is less than a millionth of what the maps hold there;
+        - ``missing``: the share of the voxels that both make;
+        - ``z_mean``, ``z_sd``, ``z_correlation``: distance from the median over subjects in robust standard deviations
+          (1.4826 times the median absolute deviation) of the mean, the logarithm of the sd, and Fisher's z of the
+          correlation;
+        - ``outlier``, and ``reason``: by what the map stands out, "" if it does not.
+        """
+        running: dict[str, Any] = {"client": client, "n_workers": n_workers, "progress": progress}
+        return examine(self.store, memory_limit=memory_limit, **running).table.copy()
+
     def info(self) -> dict[str, Any]:
         """Return what there is to know about the cohort, as a dict."""
         store = self.store
-        on_disk = None if store.location is None else bytes_on_disk(store.location)
+        on_disk = None if store.location is None else Place.parse(store.location).size()
         return {
             "location": store.location,
             "n_subjects": store.n_subjects,
@@ -288,66 +339,51 @@ class Cohort:
         )
 
 
-def _place(path: str | os.PathLike[str]) -> str:
-    if not isinstance(path, str | os.PathLike):
-        raise InputError(invalid("path", path, "the path of a folder"))
-    if "://" in str(path):
-        raise InputError(invalid("path", str(path), "a folder on disk", "Object stores are not supported yet."))
-    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() follows links
-
-
-def _check_free(location: str, state: str, overwrite: bool) -> None:
-    """Refuse early what can't be written to; touches nothing."""
+def _check_free(place: Place, overwrite: bool) -> str:
+    """Tell what is at a place; refuse early what can't be written to. Touches nothing."""
+    state = status(place)
     if state == "other":
-        raise OutputExistsError(
-            f"{location} exists and is not a numbaglm cohort: it is left alone. Choose another path."
-        )
+        raise OutputExistsError(f"{place} exists and is not a numbaglm cohort: it is left alone. Choose another path.")
     if state == "complete" and not overwrite:
         raise OutputExistsError(
-            f"{location} holds a cohort already. Open it with Cohort.open, add to it with append, choose "
+            f"{place} holds a cohort already. Open it with Cohort.open, add to it with append, choose "
             "another path, or pass overwrite=True."
         )
-    parent = Path(location).parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"The cohort {location} can't be written: {parent} is not a folder that may be written to.")
+    if place.local:
+        parent = next(folder for folder in place.path.parents if folder.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise OutputError(f"The cohort {place} can't be written: {parent} is not a folder that may be written to.")
+    return state
 
 
-def _resumed(location: str, inputs: Inputs) -> CohortWriter | None:
-    writer = CohortWriter.resume(location)
+def _resumed(place: Place, inputs: Inputs) -> CohortWriter | None:
+    writer = CohortWriter.resume(place)
     if writer is None:
         return None
     differing = differences(writer.header, inputs)
     if differing:
         raise OutputExistsError(
-            f"{location} is half-written with other arguments: {'; '.join(differing)}. Repeat the call as it "
+            f"{place} is half-written with other arguments: {'; '.join(differing)}. Repeat the call as it "
             "was to go on, or pass overwrite=True to start anew."
         )
-    log.info("%s is half-written: going on where it stopped.", location)
+    log.info("%s is half-written: going on where it stopped.", place)
     return writer
 
 
-def _append_beside(
-    location: str,
+def _succeed(
+    place: Place,
     header: Header,
     inputs: Inputs,
     run: Conversion,
     hold: NDArray[np.float32] | None,
     base: Base,
 ) -> CohortStore:
-    """Write the extended cohort next to the old one, then let it take its place."""
-    beside, before = f"{location}.appending", Path(f"{location}.before-append")
-    remove(beside)
+    """Write the extended cohort beside the old one, then let it take its place."""
+    successor = begin_successor(place)
     try:
-        run.convert(CohortWriter.create(beside, header), inputs, hold, base)
-        with writing(location):
-            remove(before)
-            Path(location).rename(before)
-            Path(beside).rename(location)
+        run.convert(CohortWriter.create(successor, header), inputs, hold, base)
     except BaseException:
-        if Path(location).exists():
-            remove(beside)
+        with suppress(NumbaglmError):
+            remove(successor)
         raise
-    remove(before)
-    return CohortStore.open(location)
+    return take_over(place, successor)

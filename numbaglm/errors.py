@@ -6,6 +6,11 @@ working. Every message says what was wrong, where, what is allowed and what to d
 
 from __future__ import annotations
 
+import sys
+import warnings
+
+_HERE = __file__.removesuffix("errors.py")
+
 
 class NumbaglmError(Exception):
     """Everything that numbaglm raises on purpose."""
@@ -15,6 +20,14 @@ class InputError(NumbaglmError, ValueError):
     """A parameter has a value that is not allowed."""
 
 
+class InputTypeError(InputError, TypeError):
+    """A parameter is of a type that is not allowed."""
+
+
+class NotFittedError(InputError, AttributeError):
+    """A model is asked for what `fit` makes, before it was called."""
+
+
 class UnknownNameError(NumbaglmError, KeyError):
     """There is no map, or no null, of that name."""
 
@@ -22,8 +35,8 @@ class UnknownNameError(NumbaglmError, KeyError):
         return str(self.args[0])  # a KeyError would quote it
 
 
-class MissingFileError(NumbaglmError, FileNotFoundError):
-    """A file that was named does not exist."""
+class MissingFileError(NumbaglmError, FileNotFoundError, ValueError):
+    """A file that was named does not exist; a ValueError too, as nilearn has it."""
 
 
 class ImageError(NumbaglmError, ValueError):
@@ -68,6 +81,18 @@ class MissingExtraError(NumbaglmError, ImportError):
 
 class NumbaglmWarning(UserWarning):
     """Something worth knowing that stops nothing."""
+
+
+class NumbaglmFutureWarning(NumbaglmWarning, FutureWarning):
+    """Something that works today is on its way out."""
+
+
+def warn(message: str, category: type[Warning] = NumbaglmWarning) -> None:
+    """Warn, naming the line outside this package that called into it."""
+    level = 1
+    while sys._getframe(level).f_code.co_filename.startswith(_HERE):
+        level += 1
+    warnings.warn(message, category, stacklevel=level + 1)
 
 
 def invalid(parameter: str, received: object, allowed: str, fix: str = "") -> str:

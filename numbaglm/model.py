@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, overload
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from numbaglm.assembly import assemble
+from numbaglm.assembly import assemble, versions
 from numbaglm.cohort import Cohort
 from numbaglm.data.tables import read_table
-from numbaglm.engine import schedule
 from numbaglm.engine.outcome import RunResult
-from numbaglm.engine.plan import Size, make_plan
-from numbaglm.engine.run import run_test
+from numbaglm.engine.plan import Plan
 from numbaglm.engine.voxels import Spec
 from numbaglm.errors import InputError, invalid
 from numbaglm.hypotheses import build_hypothesis, make_pseudo, read_variance_groups
 from numbaglm.refine import TAILS
 from numbaglm.results import PermutationResult
+from numbaglm.runs import Running, plan_tests
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.design import ContrastLike, Design, parse_contrasts
 from numbaglm.stats.exchangeability import Shufflings
@@ -33,7 +32,18 @@ from numbaglm.stats.inference import Hypothesis, find_method
 log = logging.getLogger("numbaglm")
 
 ClusterThreshold = float | tuple[str, float]
-_SHARE_OF_MEMORY = 0.5  # of what is free, where no limit is given
+
+
+@overload
+def permutation_test(
+    maps: Any,
+    design_matrix: Any = ...,
+    contrast: ContrastLike | None = ...,
+    mask: Any = ...,
+    *,
+    dry_run: Literal[True],
+    **options: Any,
+) -> Plan: ...
 
 
 @overload
@@ -70,12 +80,15 @@ def permutation_test(
     tail: str = "counts",
     p_interval: float | None = None,
     conventions: str | Conventions = "numbaglm",
+    tfce_uncorrected: bool = False,
+    store: Any = None,
     memory_limit: int | str | None = None,
     client: Any = None,
     n_workers: int | None = None,
     progress: bool = False,
+    dry_run: bool = False,
     **overrides: Any,
-) -> PermutationResult | dict[str, PermutationResult]:
+) -> PermutationResult | dict[str, PermutationResult] | Plan | dict[str, Plan]:
     """Test a contrast of a general linear model by shuffling, with family-wise error control.
 
     Parameters
@@ -140,19 +153,30 @@ def permutation_test(
         "nilearn": 6, ``>``, sum above the threshold, stepped TFCE, and its way to count cluster p. "palm": all on
         the scale of z, both signs merged if two-sided, TFCE in 100 steps, adaptive FDR. "randomise": TFCE in 100
         steps. See `numbaglm.stats.conventions.Conventions`.
+    tfce_uncorrected
+        Whether to count TFCE at each voxel as well (``p_unc_tfce``, ``p_fdr_tfce``); brings TFCE on, at some four times its cost.
+    store
+        Folder, or URL such as ``s3://bucket/run``, that makes the call durable: what each task found is kept there
+        before it counts, and the same call goes on from there after whatever stopped it, to the same bits. It is
+        refused for a call that differs. Its ``log.txt`` says what was done when. The whole maps of a TFCE in work
+        (``dry_run`` tells how large) go there too.
     memory_limit
-        Bytes, or a string like "8GB", that this call may take; by default half of the memory that is free.
+        Bytes, or a string like "8GB", that this process, or each worker of a cluster, may hold in all; by default
+        half of the memory that is free, or that a worker may take.
     client, n_workers
-        A `distributed` client (the active one by default), or threads (all cores by default).
+        A `distributed` client (the active one by default), or threads (all cores by default). Workers read the cohort
+        themselves; without a store, what they leave is kept beside the cohort until the call ends.
     progress
         Whether to show progress bars.
+    dry_run
+        Whether to return the plan instead, with the memory, disk and time that it predicts, and run nothing.
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
         ("sum", "excess"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the other fields of `Conventions`.
 
     Returns
     -------
-    `PermutationResult`; a dict of them for a mapping of contrasts.
+    `PermutationResult`; a dict of them for a mapping of contrasts. `Plan` with ``dry_run``.
 
     Raises
     ------
@@ -160,6 +184,8 @@ def permutation_test(
         The design, contrast, blocks or an option can't be used.
     ImageError, GridError, MaskError, MissingFileError
         The maps can't be used, see `Cohort.from_maps`.
+    OutputExistsError, OutputError, StoreError
+        The store holds something else, is in use or can't be written; workers were lost for good; data is damaged.
 
     Notes
     -----
@@ -178,12 +204,13 @@ def permutation_test(
     Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39. Knijnenburg et al. (2009), Bioinformatics
     25:i161-i168 and Winkler et al. (2016), NeuroImage 141:502-516, for tails.
     """
-    _check(tail, p_interval, two_sided=two_sided, tfce=tfce, fwe_across_contrasts=fwe_across_contrasts)
+    switches = {"two_sided": two_sided, "tfce": tfce, "tfce_uncorrected": tfce_uncorrected, "dry_run": dry_run}
+    _check(tail, p_interval, fwe_across_contrasts=fwe_across_contrasts, **switches)
+    running = Running.parse(memory_limit, client, n_workers, progress, store)
     cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
     design = Design.parse(read_design(design_matrix, cohort.covariates), cohort.n_subjects)
     contrasts = parse_contrasts(contrast, design)
     record = Conventions.parse(conventions, **overrides)
-    running = _Running(memory_limit, schedule.active_client(client), n_workers, progress)
     shuffling = {
         "n_perm": n_perm,
         "seed": seed,
@@ -195,11 +222,10 @@ def permutation_test(
     variance = {"variance_groups": groups, "v_dof_factor": record.v_dof_factor}
     if fwe_across_contrasts and find_method(method).data == "rotated":
         raise InputError(f"The method {method!r} shuffles each contrast in its own way: no null spans several.")
-    outcomes = []
+    specs = []
     for one in contrasts:
         tested = contrasts if fwe_across_contrasts else [one]
         shufflings, hypothesis = build_hypothesis(design, one, tested, method, shuffling, variance)
-        log.info("%s: %s", one.name, shufflings.reason)
         if variance_smoothing_fwhm is not None:
             hypothesis = make_pseudo(hypothesis, variance_smoothing_fwhm)
         exact = shufflings.exhaustive or hypothesis.groups is not None or variance_smoothing_fwhm is not None
@@ -209,36 +235,57 @@ def permutation_test(
             conventions=record,
             two_sided=two_sided and one.is_t,
             threshold=_threshold(cluster_forming_threshold, hypothesis, two_sided and one.is_t),
-            tfce=tfce,
+            tfce=tfce or tfce_uncorrected,
             precision="float64" if exact else "float32",
             variance_fwhm=variance_smoothing_fwhm,
             tail=_tail(tail, shufflings),
+            tfce_counts=tfce_uncorrected,
         )
-        outcomes.append((spec, _run(cohort, spec, running)))
+        specs.append(spec)
     asked = {
         "n_perm": n_perm,
         "cluster_forming_threshold": cluster_forming_threshold,
         "tail": tail,
         "p_interval": p_interval,
     }
-    results = assemble(cohort, outcomes, asked, joint=fwe_across_contrasts, p_interval=p_interval)
     names = [one.name for one in contrasts]
+    if dry_run:
+        plans = plan_tests(cohort.store, running, specs)
+        return dict(zip(names, plans, strict=True)) if isinstance(contrast, Mapping) else plans[0]
+    outcomes = []
+    with running.opened(cohort.store, lambda: _identity(cohort, specs, shuffling, fwe_across_contrasts)) as run:
+        for number, spec in enumerate(specs):
+            run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
+            outcomes.append((spec, run.test(spec, f"contrast-{number:03d}")))
+            _warn(*outcomes[-1])
+    results = assemble(cohort, outcomes, asked, joint=fwe_across_contrasts, p_interval=p_interval)
     return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
 
 
-@dataclass(frozen=True)
-class _Running:
-    """How a call runs: its limits and its workers."""
-
-    memory_limit: int | str | None
-    client: Any
-    n_workers: int | None
-    progress: bool
-
-    def __post_init__(self) -> None:
-        n = self.n_workers
-        if n is not None and (not isinstance(n, int | np.integer) or n < 1):
-            raise InputError(invalid("n_workers", n, "a number of threads above 0, or None for all cores"))
+def _identity(cohort: Cohort, specs: Sequence[Spec], shuffling: Mapping[str, Any], joint: bool) -> dict[str, Any]:
+    """All that determines the records of a run, in words of the call."""
+    first = specs[0]
+    groups = first.hypothesis.groups
+    return {
+        "cohort": cohort.fingerprint,
+        "design columns": list(first.hypothesis.design.columns),
+        "design rows": first.hypothesis.design.matrix,
+        "contrasts": {one.hypothesis.contrast.name: one.hypothesis.contrast.matrix for one in specs},
+        **{name: None if value is None else np.asarray(value).tolist() for name, value in shuffling.items()},
+        "fwe_across_contrasts": joint,
+        "variance_groups": None if groups is None else groups.groups,
+        "method": first.hypothesis.method.name,
+        "two_sided": first.two_sided,
+        "cluster-forming thresholds, as scores": [one.threshold for one in specs],
+        "tfce": first.tfce,
+        "tfce_uncorrected": first.tfce_counts,
+        "tail": first.tail,
+        "variance_smoothing_fwhm": first.variance_fwhm,
+        "conventions": asdict(first.conventions),
+        "versions": {
+            name: text for name, text in versions().items() if name in ("numbaglm", "numba", "numpy", "scipy")
+        },
+    }
 
 
 def as_cohort(maps: Any, **options: Any) -> Cohort:
@@ -287,14 +334,6 @@ def _tail(tail: str, shufflings: Shufflings) -> str:
     return tail
 
 
-def _pick_share(spec: Spec) -> float:
-    """Share of voxels above the cluster-forming threshold, were there no effect; twice that for rough data."""
-    if spec.threshold is None:
-        return 0.0
-    tail = float(spec.hypothesis.scale.parametric_p(np.array([spec.threshold]))[0])
-    return min(1.0, 2 * tail * (1 + spec.two_sided))
-
-
 def _threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_sided: bool) -> float | None:
     """Score of a cluster-forming threshold."""
     if threshold is None:
@@ -318,39 +357,12 @@ def _threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_s
     return score
 
 
-def _run(cohort: Cohort, spec: Spec, running: _Running) -> RunResult:
-    n_workers = schedule.n_cores() if running.n_workers is None else running.n_workers
-    if running.client is not None:
-        n_workers = max(1, sum(running.client.nthreads().values()))
-    size = Size(
-        n_subjects=cohort.n_subjects,
-        n_voxels=cohort.n_voxels,
-        n_shufflings=spec.shufflings.n_shufflings,
-        n_rows=spec.n_rows,
-        itemsize=np.dtype(spec.precision).itemsize,
-        n_maps=2 if spec.variance_fwhm is not None else int(spec.tfce),
-        pick_share=_pick_share(spec),
-        tail_length=spec.tail_length,
-    )
-    plan = make_plan(size, schedule.memory_limit(running.memory_limit, _SHARE_OF_MEMORY), n_workers)
-    log.info("Plan: %s.", plan.describe())
-    raw = run_test(
-        cohort.store,
-        spec,
-        plan,
-        client=running.client,
-        n_workers=running.n_workers,
-        progress=running.progress,
-    )
-    n_degenerate = int(raw.degenerate.sum())
+def _warn(spec: Spec, raw: RunResult) -> None:
+    """Say what a reader of the result should know."""
+    n_degenerate, n_shufflings = int(raw.degenerate.sum()), spec.shufflings.n_shufflings
     if n_degenerate:
         log.warning("%s voxels vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}")
-    if 1 < spec.shufflings.n_shufflings < 20:
-        log.warning(
-            "With %d shufflings the smallest p that can be reached is %.3g.",
-            spec.shufflings.n_shufflings,
-            1 / spec.shufflings.n_shufflings,
-        )
-    if 1 < spec.shufflings.n_shufflings <= TAILS[spec.tail]:
+    if 1 < n_shufflings < 20:
+        log.warning("With %d shufflings the smallest p that can be reached is %.3g.", n_shufflings, 1 / n_shufflings)
+    if 1 < n_shufflings <= TAILS[spec.tail]:
         log.warning("A %s tail takes %d shufflings or more: p stay counted.", spec.tail, TAILS[spec.tail])
-    return raw

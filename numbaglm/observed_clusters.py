@@ -10,15 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
-from numbaglm.engine.maps import ClusterTask
+from numbaglm.engine.maps import MAP_TOLERANCE, ClusterTask
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.voxels import Spec
 from numbaglm.refine import Corrected, from_null
 from numbaglm.results import CLUSTER_COLUMNS
 from numbaglm.stats import pvalues
-
-MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
-"""Relative: masses and TFCE scores closer than this are equal. They are sums of statistics."""
 
 
 @dataclass(frozen=True, eq=False)

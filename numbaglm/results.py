@@ -54,7 +54,8 @@ class PermutationResult:
     maps
         Name -> (n_voxels,) values in C order of the mask: ``t`` or ``f``, ``z`` (of the same parametric p),
         ``effect`` (contrast of the parameter estimates; (n_rows, n_voxels) for F), ``p_parametric``, ``p_unc``,
-        ``p_fdr``, ``p_fwe_voxel`` and, where asked for, ``p_fwe_size``, ``p_fwe_mass``, ``tfce``, ``p_fwe_tfce``.
+        ``p_fdr``, ``p_fwe_voxel`` and, where asked for, ``p_fwe_size``, ``p_fwe_mass``, ``tfce``, ``p_fwe_tfce``,
+        ``p_unc_tfce``, ``p_fdr_tfce``.
         ``p_fdr_parametric`` and ``p_bonferroni`` correct ``p_parametric``.
 
         ``effect_se``, ``effect_lower``, ``effect_upper`` (95 %, parametric), ``cohens_d``, ``hedges_g`` and

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
+from reference.object_store import moto_server
 
 # The same examples on every run: a failure is a change of the code. "ci" tries more of them.
 for profile, n_examples in (("dev", 12), ("ci", 50)):
@@ -33,3 +36,33 @@ def as_cohort():
         return Cohort(CohortStore.from_array(np.asarray(Y, np.float32), Geometry(mask, affine), **header))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """URL of a bucket: on moto's server, or that of NUMBAGLM_S3, whose server and keys the environment names."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'numbaglm[s3]'")
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        url = os.environ.get("NUMBAGLM_S3")
+        if url is None:
+            pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[server]'")
+            for name, value in stack.enter_context(moto_server()).items():
+                patch.setenv(name, value)
+            import fsspec
+
+            url = "s3://numbaglm-tests"
+            fsspec.filesystem("s3").mkdir(url)
+        yield url
+
+
+@pytest.fixture(params=["local", "file", "memory", "s3"])
+def anywhere(request, tmp_path):
+    """Path or URL of a folder that is not there yet: on disk, in memory, in an object store."""
+    name = uuid.uuid4().hex
+    if request.param == "s3":
+        return f"{request.getfixturevalue('s3')}/{name}/here"
+    return {
+        "local": str(tmp_path / "here"),
+        "file": (tmp_path / "with space" / "here").as_uri(),
+        "memory": f"memory://{name}/here",
+    }[request.param]

@@ -198,8 +198,6 @@ def test_a_place_that_is_taken_or_closed(tmp_path):
     assert len(list((tmp_path / "maps").iterdir())) == 4
     with pytest.raises(OutputError, match="not a folder that may be written"):
         Cohort.create(paths[0] / "c.zarr", paths)
-    with pytest.raises(InputError, match="Object stores"):
-        Cohort.create("s3://bucket/c.zarr", paths)
 
 
 def failing_write(after, error):
@@ -208,7 +206,7 @@ def failing_write(after, error):
 
     def write(self, start, rows):
         if len(done) >= after:
-            with writer.writing(self.location):
+            with self.place.writing():
                 raise error
         done.append(start)
         original(self, start, rows)
@@ -339,9 +337,6 @@ def test_an_append_that_fails_leaves_the_cohort_as_it_was(tmp_path, monkeypatch)
             cohort.append(paths[4:])
     assert Cohort.open(tmp_path / "c.zarr").fingerprint == before == cohort.fingerprint
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.zarr", "maps"]
-    # Killed between the two renames at the end: the old cohort is found again.
-    (tmp_path / "c.zarr").rename(tmp_path / "c.zarr.before-append")
-    assert Cohort.open(tmp_path / "c.zarr").append(paths[4:]).n_subjects == 6
 
 
 def test_verify_names_the_damaged(tmp_path, monkeypatch):

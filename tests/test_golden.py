@@ -73,7 +73,7 @@ def test_palm(case, side):
     if f"{side}_stat" not in case.ref or (case.is_f and side == "two"):
         pytest.skip("PALM was not run on this")
     expected = {name[4:]: case.ref[name] for name in case.ref if name.startswith(f"{side}_")}
-    result = case.test(two_sided=side == "two", tfce=True)
+    result = case.test(two_sided=side == "two", tfce_uncorrected=True)
     maps, n = result.maps, len(expected["max"])
     absolute = np.abs if side == "two" else np.asarray
 
@@ -88,6 +88,7 @@ def test_palm(case, side):
     same_counts(maps["p_fwe_size"], expected["clustere_fwep"], n)
     same_counts(maps["p_fwe_mass"], expected["clusterm_fwep"], n)
     same_counts(maps["p_fwe_tfce"], expected["tfce_fwep"], n)
+    same_counts(maps["p_unc_tfce"], expected["tfce_uncp"], n)
 
 
 @pytest.mark.parametrize("case", ["c6_freedmanlane_n7"], indirect=True)
@@ -111,15 +112,17 @@ def test_palm_regression_methods(case, method):
     ],
 )
 def test_palm_tfce_variants(case, tag, options):
-    result = case.test(tfce=True, **options)
+    result = case.test(tfce_uncorrected=True, **options)
     np.testing.assert_allclose(result.maps["tfce"], case.palm[f"{tag}/tfce_tstat_c1"], rtol=1e-5)
     same_counts(result.maps["p_fwe_tfce"], case.palm[f"{tag}/tfce_tstat_fwep_c1"], 256)
+    same_counts(result.maps["p_unc_tfce"], case.palm[f"{tag}/tfce_tstat_uncp_c1"], 256)
 
 
 @pytest.mark.parametrize("case", ["c1_onesample_n8", "c3_corr_n6", "c6_freedmanlane_n7"], indirect=True)
 def test_palm_fdr(case):
-    expected = case.palm["A_extent_tfce/vox_tstat_fdrp_c1"]
-    np.testing.assert_allclose(case.test().maps["p_fdr"], expected, rtol=1e-5)
+    maps = case.test(tfce_uncorrected=True).maps
+    np.testing.assert_allclose(maps["p_fdr"], case.palm["A_extent_tfce/vox_tstat_fdrp_c1"], rtol=1e-5)
+    np.testing.assert_allclose(maps["p_fdr_tfce"], case.palm["A_extent_tfce/tfce_tstat_fdrp_c1"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["c7_welch_vg_5v4"], indirect=True)

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from numbaglm import PermutationResult, model, permutation_test
+from numbaglm import PermutationResult, permutation_test, runs
 from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
 from numbaglm.engine.run import run_test
-from numbaglm.engine.voxels import permute_block
+from numbaglm.engine.voxels import Observed, Source, permute_block
+from numbaglm.engine.workspace import MemoryMaps
 from numbaglm.errors import InputError
 from numbaglm.kernels.tails import COUNTED, REFINED, REJECTED
 from numbaglm.refine import TAILS
@@ -155,20 +156,23 @@ def test_the_tails_are_the_largest_scores_of_the_random_shufflings(as_cohort, mo
     Y[:, 3] = 0
     design = pd.DataFrame({"x": np.random.default_rng(1).normal(size=20), "one": 1.0})
     asked = []
-    monkeypatch.setattr(model, "run_test", lambda *told, **_: asked.append(told) or run_test(*told))
+    monkeypatch.setattr(runs, "run_test", lambda *told: asked.append(told) or run_test(*told))
     options = {"contrast": "one", "n_perm": 300, "cluster_forming_threshold": None, **options}
     permutation_test(as_cohort(Y), design, tail="pareto", **options)
-    ((store, spec, plan),) = asked
-    scores = np.empty((301, 100), spec.precision)
-    block, found = permute_block((store, 0, 100), spec, plan, 0, 301, scores)
-    voxels, tail = found.tails
-    p = spec.parametric_p(block.score)
-    assert voxels.tolist() == [v for v in range(100) if p[v] <= tails.WATCH_BELOW and not block.degenerate[v]]
+    ((store, spec, plan, work, _),) = asked
+    scores = MemoryMaps(np.empty((301, 100), spec.precision))
+    source = Source(store, work.share("", spec), plan, None, None)
+    found = permute_block(source, 0, 100, 0, 301, work.ledger, "observed", scores)
+    seen = work.ledger.get("observed", Observed)
+    p = spec.parametric_p(seen.score)
+    voxels = found.tail_voxels
+    assert voxels.tolist() == [v for v in range(100) if p[v] <= tails.WATCH_BELOW and not seen.degenerate[v]]
     assert 3 not in voxels
-    np.testing.assert_array_equal(tail, largest(scores[1:], tails.tail_length(300), spec.two_sided)[voxels])
-    *_, short = permute_block((store, 0, 100), spec, plan, 0, 20, scores)
-    np.testing.assert_array_equal(short.tails[1][:, :19], largest(scores[1:20], 19, spec.two_sided)[voxels])
-    assert (short.tails[1][:, 19:] == -np.inf).all()
+    random = scores.array[1:]
+    np.testing.assert_array_equal(found.tails, largest(random, tails.tail_length(300), spec.two_sided)[voxels])
+    short = permute_block(source, 0, 100, 0, 20, work.ledger, None, scores)
+    np.testing.assert_array_equal(short.tails[:, :19], largest(random[:19], 19, spec.two_sided)[voxels])
+    assert (short.tails[:, 19:] == -np.inf).all()
 
 
 def test_correction_over_contrasts_is_refined(as_cohort):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.grid import Grid
+from numbaglm.data.groups import Header
 from numbaglm.data.images import (
     MapSource,
     grid_of,
@@ -23,7 +24,7 @@ from numbaglm.data.images import (
 )
 from numbaglm.data.masking import Survey
 from numbaglm.data.smoothing import Fwhm, parse_fwhm, smooth
-from numbaglm.data.store import CohortStore, Header, hash_rows
+from numbaglm.data.store import CohortStore, hash_rows
 from numbaglm.data.tables import OWN_COLUMNS, check_labels, labels_are_known, match_covariates
 from numbaglm.data.writer import CohortWriter
 from numbaglm.errors import InputError, invalid

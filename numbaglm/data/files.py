@@ -19,6 +19,8 @@ _P = {
     "p_parametric": "uncorrected parametric p: of one tail, or of both if the test has two sides",
     "p_unc": "p of each voxel by shuffling, uncorrected",
     "p_unc_counted": "p_unc by counts alone, before tails refined it",
+    "p_unc_tfce": "p of threshold-free cluster enhancement at each voxel by shuffling, uncorrected",
+    "p_fdr_tfce": "p_unc_tfce adjusted to control the false discovery rate",
     "p_fdr": "p_unc adjusted to control the false discovery rate",
     "p_fdr_parametric": "parametric p adjusted to control the false discovery rate",
     "p_bonferroni": "parametric p, Bonferroni-corrected for the number of voxels",
@@ -42,6 +44,7 @@ CONTENTS = {
     "clusters.tsv": "a row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p",
     "nulls.tsv": "a row a shuffling, the observed data first: the maximum of each statistic over the map",
     "design.tsv": "design matrix, a row a subject",
+    "quality.tsv": "a row a subject: what its map holds, how like the others it is, whether and by what it stands out",
     "mask.nii.gz": "the voxels that are analysed",
     "truth.nii.gz": "the effect that was planted, in standard deviations of the noise",
     "sub-*.nii.gz": "a map for each subject",
@@ -75,6 +78,7 @@ CONTENTS = {
     "corrected.png": "-log10 of the corrected p side by side",
     "nulls.png": "the null of each maximum with its critical value, and what was observed",
     "design.png": "design matrix",
+    "quality.png": "every map as a row, with the numbers by which it may stand out",
 }
 """What each file that numbaglm writes into a folder holds, by name or pattern."""
 

@@ -12,6 +12,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.grid import Grid
+from numbaglm.data.resampling import Affine, Prepared, Shape
 from numbaglm.data.tables import labels_of, sorted_frame
 from numbaglm.errors import (
     ImageError,
@@ -188,7 +190,9 @@ def _grid_of(source: MapSource, image: Any) -> tuple[tuple[int, int, int], NDArr
             f"{source.name} is 4D with {shape[3]} volumes, but one 3D map a subject is needed. "
             "Pass the 4D image alone if its volumes are the subjects; otherwise extract the volume you mean."
         )
-    if len(shape) != 3 or min(shape) < 1:
+    if min(shape, default=0) < 1:
+        raise ImageError(f"{source.name} is empty: it has shape {image.shape}. Allowed: 3 dimensions of 1 or more.")
+    if len(shape) != 3:
         raise ImageError(f"{source.name} has shape {image.shape}. Allowed: 3 dimensions.")
     dtype = image.get_data_dtype()
     if dtype.kind not in "fiub":
@@ -237,6 +241,17 @@ def read_maps(sources: Sequence[MapSource], grid: Grid | None = None) -> Iterato
 def read_map(source: MapSource, grid: Grid | None = None) -> Volume:
     """Read one map as float32 (nx, ny, nz); see `read_maps`."""
     return next(read_maps([source], grid))
+
+
+def is_image(given: Any) -> bool:
+    """Whether this is an image in memory, or of a file not read yet."""
+    return isinstance(given, nib.filebasedimages.FileBasedImage)
+
+
+def prepared(source: MapSource, shape: Shape, affine: Affine, *, zero_is_missing: bool, fill: bool = False) -> Any:
+    """Make an image of a map on another grid, which is read when its values are asked for; see `Prepared`."""
+    values = Prepared(partial(read_map, source), grid_of(source)[1], shape, affine, zero_is_missing, fill)
+    return nib.Nifti1Image(values, affine)
 
 
 def _values(source: MapSource, image: Any, volumes: slice | None) -> Volume:

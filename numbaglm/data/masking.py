@@ -87,11 +87,17 @@ class Verdict:
         Sentences: how many are left out, and why.
     warnings
         Sentences on single maps that cost many voxels.
+    missing_in
+        (n_subjects,) places without a value in each map.
+    n_nowhere
+        Those of them that are without a value in every map.
     """
 
     keep: NDArray[np.bool_]
     report: tuple[str, ...]
     warnings: tuple[str, ...]
+    missing_in: NDArray[np.int64]
+    n_nowhere: int
 
 
 def judge(
@@ -132,7 +138,8 @@ def judge(
     all_zero = constant & (survey.low == 0)
     keep = (n_missing == 0) & ~constant
 
-    lost_in = missing_in - np.count_nonzero(nowhere)
+    n_nowhere = int(np.count_nonzero(nowhere))
+    lost_in = missing_in - n_nowhere
     worst = int(np.argmax(lost_in))
     worst_text = f" (most of them in {labels[worst]}: {lost_in[worst]:,})" if lost_in[worst] else ""
     lacking = "NaN, infinite or 0" if zero_is_missing else "NaN or infinite"
@@ -152,7 +159,8 @@ def judge(
             "Check the maps, leave out those that cover too little, or pass a mask= that all maps cover."
         )
     report = [f"{n_out:,} of {total:,} {places} voxels are left out: " + ", ".join(counts) + f"{worst_text}."]
-    return Verdict(keep, tuple(report) if n_out else (), _costly_maps(survey, n_missing, keep, labels))
+    costly = _costly_maps(survey, n_missing, keep, labels)
+    return Verdict(keep, tuple(report) if n_out else (), costly, missing_in, n_nowhere)
 
 
 def _costly_maps(

@@ -15,7 +15,7 @@ import pandas as pd
 from numbaglm.errors import InputError, MissingFileError, invalid
 
 # Columns of the subject table that are not covariates.
-OWN_COLUMNS = ("subject_label", "source", "source_bytes", "source_state")
+OWN_COLUMNS = ("subject_label", "source", "source_bytes", "source_state", "n_missing_voxels")
 _LABEL_COLUMNS = ("participant_id", "subject_label")
 
 

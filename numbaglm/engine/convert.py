@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from numbaglm.data.conversion import Base, Inputs, convert_block, fortran_index, survey_block
 from numbaglm.data.geometry import Geometry
+from numbaglm.data.groups import Header
 from numbaglm.data.masking import Survey, Verdict, judge
-from numbaglm.data.store import CohortStore, Header, choose_chunks
+from numbaglm.data.store import CohortStore, choose_chunks
 from numbaglm.data.writer import CohortWriter
 from numbaglm.engine.schedule import run_tasks
 
@@ -94,7 +95,8 @@ class Conversion:
         rule = "intersection" if inputs.mask is None else "given"
         report = (*inputs.notes, *verdict.report, *verdict.warnings)
         geometry = Geometry(mask, inputs.grid.affine)
-        return Header(geometry, inputs.subjects, inputs.smoothing_fwhm, rule, inputs.given_mask, report), hold
+        subjects = inputs.subjects.assign(n_missing_voxels=verdict.missing_in - verdict.n_nowhere)
+        return Header(geometry, subjects, inputs.smoothing_fwhm, rule, inputs.given_mask, report), hold
 
     def survey_additions(self, store: CohortStore, inputs: Inputs) -> tuple[Header, NDArray[np.float32] | None, Base]:
         """Judge the mask of an extended cohort: the old one, without what the new maps lack."""
@@ -102,7 +104,8 @@ class Conversion:
         mask = store.geometry.mask.copy()
         mask[mask] = verdict.keep
         columns = ["subject_label", *[name for name in store.subjects.columns if name != "subject_label"]]
-        subjects = pd.concat([store.subjects, inputs.subjects], ignore_index=True).reindex(columns=columns)
+        added = inputs.subjects.assign(n_missing_voxels=verdict.missing_in)
+        subjects = pd.concat([store.subjects, added], ignore_index=True).reindex(columns=columns)
         report = (
             *store.report,
             *(f"Appended maps: {text}" for text in (*inputs.notes, *verdict.report, *verdict.warnings)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
-from numbaglm.engine.voxels import Picks, Spec
+from numbaglm.data.ledger import Ledger, Shared
+from numbaglm.engine.schedule import checkpoint
+from numbaglm.engine.voxels import Picks, Round, Spec
+from numbaglm.engine.workspace import Maps
 from numbaglm.kernels import clusters, neighbours, tfce
 
 Floats = NDArray[np.floating[Any]]
+
+MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+"""Relative: masses and TFCE scores closer than this are equal. They are sums of statistics."""
 
 
 def slice_picks(picks: Picks, first: int, last: int) -> Picks:
@@ -44,6 +50,30 @@ def on_scale(spec: Spec, score: Floats) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
+class Clustered:
+    """Extent and mass of the largest cluster of each shuffling of a span, (n_shufflings,)."""
+
+    size: NDArray[np.int32]
+    mass: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Enhanced:
+    """TFCE of a span of shufflings.
+
+    Attributes
+    ----------
+    maxima
+        (n_shufflings,) largest of each map.
+    counts
+        (n_voxels,) maps that reach the observed TFCE there; None where they were not asked for.
+    """
+
+    maxima: NDArray[np.float64]
+    counts: NDArray[np.int32] | None
+
+
+@dataclass(frozen=True, eq=False)
 class ClusterTask:
     """What tasks that form clusters share: the neighbourhood and the scale."""
 
@@ -71,7 +101,7 @@ class ClusterTask:
             return np.ones(score.size, np.int8)
         return np.sign(score).astype(np.int8)
 
-    def largest(self, parts: Sequence[Picks]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    def largest(self, parts: Sequence[Picks]) -> Clustered:
         """Largest extent and mass of each shuffling."""
         bounds, voxel, score = merge_blocks(parts)
         n_batch, most = bounds.size - 1, int(np.diff(bounds).max(initial=0))
@@ -86,7 +116,7 @@ class ClusterTask:
             size,
             mass,
         )
-        return size, mass
+        return Clustered(size, mass)
 
     def label(self, voxel: NDArray[np.int32], score: Floats) -> NDArray[np.int64]:
         """Label (k,) the clusters of one map from 1, in the order of their first voxel."""
@@ -126,12 +156,21 @@ class TfceTask:
             height = np.abs(height)
         return height.astype(self.spec.precision)
 
-    def largest(self, scores: Any, first: int, last: int) -> NDArray[np.float64]:
-        """Largest TFCE of rows ``first`` to ``last`` of ``scores`` (n_shufflings, n_voxels)."""
+    def largest(self, scores: Iterable[Floats], observed: Floats | None) -> Enhanced:
+        """Largest TFCE of maps of scores; and, where ``observed`` (n_voxels,) is given, how many reach it."""
         scratch = tfce.new_scratch(self.volume, self.spec.precision)
-        return np.array(
-            [tfce.tfce_max(self.heights(scores[i]), self.volume, scratch, self.how) for i in range(first, last)]
-        )
+        if observed is None:
+            maxima = [tfce.tfce_max(self.heights(score), self.volume, scratch, self.how) for score in scores]
+            return Enhanced(np.array(maxima), None)
+        reference = observed if not self.spec.two_sided else np.abs(observed)
+        reference = reference - MAP_TOLERANCE[self.spec.precision] * np.abs(reference)
+        counts, out, maxima = np.zeros(observed.size, np.int32), np.empty(observed.size), []
+        for score in scores:
+            tfce.tfce_map(self.heights(score), self.volume, scratch, self.how, out)
+            height = np.abs(out) if self.spec.two_sided else out
+            maxima.append(height.max())
+            counts += height >= reference
+        return Enhanced(np.array(maxima), counts)
 
     def enhance(self, score: Floats) -> NDArray[np.float64]:
         """TFCE (n_voxels,) of one map of scores; negative where the score is, unless signs merge."""
@@ -139,3 +178,22 @@ class TfceTask:
         scratch = tfce.new_scratch(self.volume, self.spec.precision)
         tfce.tfce_map(self.heights(score), self.volume, scratch, self.how, out)
         return out
+
+
+def form_clusters(task: Shared, ledger: Ledger, rounds: Sequence[str], first: int, last: int) -> Clustered:
+    """Form the clusters of shufflings ``first`` to ``last`` of a round, of the records that its blocks left."""
+    parts = [slice_picks(ledger.get(key, Round).picks, first, last) for key in rounds]
+    largest: Clustered = task.get().largest(parts)
+    return largest
+
+
+def enhance_maps(task: Shared, maps: Maps, observed: Shared, first: int, last: int) -> Enhanced:
+    """TFCE of maps ``first`` to ``last``; ``observed`` is the observed TFCE, or None where nothing is counted."""
+    found: Enhanced = task.get().largest(_in_turn(maps.rows(first, last)), observed.get())
+    return found
+
+
+def _in_turn(maps: Floats) -> Iterator[Floats]:
+    for score in maps:
+        checkpoint()
+        yield score

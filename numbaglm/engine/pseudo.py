@@ -9,7 +9,8 @@ scratch, and map scope smooths, scores and reduces them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,48 +18,55 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from numbaglm.data.geometry import Geometry
+from numbaglm.data.ledger import Ledger, Shared
 from numbaglm.data.smoothing import FWHM_PER_SIGMA
-from numbaglm.data.store import CohortStore
-from numbaglm.engine.maps import ClusterTask, TfceTask
-from numbaglm.engine.plan import Plan
+from numbaglm.engine.maps import Clustered, ClusterTask, TfceTask
 from numbaglm.engine.schedule import checkpoint
-from numbaglm.engine.voxels import Block, Picks, Spec, prepare_block
+from numbaglm.engine.voxels import Picks, Source, Spec
+from numbaglm.engine.workspace import Maps
 from numbaglm.kernels.shuffle import TILE
 
 Floats = NDArray[np.floating[Any]]
+_Pair = tuple[Maps, Maps]
 
 _TIE = 1e-9  # relative; everything is double precision here
 
 
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """The record of a block whose maps are there: nothing else is to be told."""
+
+
 def fill_block(
-    source: Block | tuple[CohortStore, int, int], spec: Spec, plan: Plan, first: int, last: int, scratch: Any
-) -> tuple[Block, None]:
-    """Leave the effects and the variances of a block under shufflings ``first`` to ``last`` in the scratch.
+    source: Source, start: int, stop: int, first: int, last: int, ledger: Ledger, observed: str | None, maps: _Pair
+) -> Filled:
+    """Leave the effects and the variances of a block under shufflings ``first`` to ``last`` in the maps.
 
     Parameters
     ----------
-    scratch
-        Two arrays (n_shufflings, n_voxels): effects, and residual variances.
+    ledger, observed
+        As in `numbaglm.engine.voxels.permute_block`.
+    maps
+        For effects, and for residual variances.
     """
-    block = source if isinstance(source, Block) else prepare_block(source[0], spec, source[1], source[2])
-    effects, variances = scratch
-    n_rows, dof = spec.n_rows, spec.hypothesis.design.dof
+    block, spec, plan = source.block(start, stop), source.spec.get(), source.plan
+    if observed is not None:
+        ledger.put(observed, block.observed)
+    n_rows, dof, length = spec.n_rows, spec.hypothesis.design.dof, block.observed.length
     weights = np.zeros((plan.batch * n_rows, block.tiles.shape[1]))
-    for i in range(first, last, plan.batch):
-        checkpoint()
-        index, sign = spec.shufflings.draw(i, min(i + plan.batch, last))
+    for i, index, sign in source.batches(first, last):
         spec.hypothesis.weights(index, sign, weights)
-        rows = slice(i - first, i - first + len(index))
+        effects, variances = np.empty((2, len(index), block.n_voxels))
         for t, tile in enumerate(block.tiles):
-            start = t * TILE
-            width = min(TILE, block.n_voxels - start)
-            length = block.length[start : start + width]
+            columns = slice(t * TILE, min((t + 1) * TILE, block.n_voxels))
+            width = columns.stop - columns.start
             products = (weights @ tile[:, :width]).reshape(n_rows, plan.batch, width)[:, : len(index)]
             left = np.maximum(1.0 - (products**2).sum(axis=0), 0.0)
-            columns = slice(block.start + start, block.start + start + width)
-            effects[rows, columns] = products[0] * length
-            variances[rows, columns] = left * length**2 / dof
-    return (block if plan.resident else replace(block, tiles=block.tiles[:0])), None
+            effects[:, columns] = products[0] * length[columns]
+            variances[:, columns] = left * length[columns] ** 2 / dof
+        for one, values in zip(maps, (effects, variances), strict=True):
+            one.write(i - first, start, values)
+    return Filled()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +78,13 @@ class PseudoRound:
     size: NDArray[np.int32] | None
     mass: NDArray[np.float64] | None
     tfce: NDArray[np.float64] | None
+    tfce_counts: NDArray[np.int32] | None
+
+
+def reduce_maps(task: Shared, maps: _Pair, first: int, last: int) -> PseudoRound:
+    """Score, count and cluster maps ``first`` to ``last``."""
+    found: PseudoRound = task.get().reduce(*(one.rows(first, last) for one in maps))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,28 +144,44 @@ class PseudoTask:
             return None
         return self.picks(self.observed)[1:]
 
-    def reduce(self, scratch: Any, first: int, last: int) -> PseudoRound:
-        """Score, count and cluster rows ``first`` to ``last`` of the scratch."""
+    def reduce(self, effects: Floats, variances: Floats) -> PseudoRound:
+        """Score, count and cluster the maps of some shufflings, (n_shufflings, n_voxels)."""
         spec, observed = self.spec, self.observed
         assert observed is not None
-        effects, variances = scratch
         height = np.abs(observed) if spec.two_sided else observed
         reference = height - _TIE * np.maximum(1.0, np.abs(height))
         counts = np.zeros(observed.size, np.int32)
-        maxima, largest, tfce = [], [], []
-        for i in range(first, last):
-            score = self.score(effects[i], variances[i])
-            size = np.abs(score) if spec.two_sided else score
-            counts += size >= reference
-            maxima.append(size.max())
-            if self.clusters is not None:
-                largest.append(self.clusters.largest([self.picks(score)]))
-            if self.enhance is not None:
-                tfce.append(self.enhance.largest([score], 0, 1))
+        maxima: list[float] = []
+        largest: list[Clustered] = []
+
+        def scores() -> Iterator[NDArray[np.float64]]:
+            for effect, variance in zip(effects, variances, strict=True):
+                checkpoint()
+                score = self.score(effect, variance)
+                size = np.abs(score) if spec.two_sided else score
+                counts[size >= reference] += 1
+                maxima.append(size.max())
+                if self.clusters is not None:
+                    largest.append(self.clusters.largest([self.picks(score)]))
+                yield score
+
+        enhanced = None
+        if self.enhance is not None:
+            enhanced = self.enhance.largest(scores(), self.observed_tfce())
+        else:
+            for _ in scores():
+                pass
         return PseudoRound(
             counts=counts,
             maxima=np.array(maxima),
-            size=np.concatenate([size for size, _ in largest]) if largest else None,
-            mass=np.concatenate([mass for _, mass in largest]) if largest else None,
-            tfce=np.concatenate(tfce) if tfce else None,
+            size=np.concatenate([one.size for one in largest]) if largest else None,
+            mass=np.concatenate([one.mass for one in largest]) if largest else None,
+            tfce=None if enhanced is None else enhanced.maxima,
+            tfce_counts=None if enhanced is None else enhanced.counts,
         )
+
+    def observed_tfce(self) -> NDArray[np.float64] | None:
+        """Observed TFCE, where it is counted."""
+        if self.enhance is None or self.observed is None or not self.spec.tfce_counts:
+            return None
+        return self.enhance.enhance(self.observed)

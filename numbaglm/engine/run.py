@@ -4,220 +4,320 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.data.ledger import Shared
 from numbaglm.data.store import CohortStore
-from numbaglm.engine import schedule
-from numbaglm.engine.maps import ClusterTask, TfceTask, merge_blocks, slice_picks
-from numbaglm.engine.outcome import RunResult, map_scratch
+from numbaglm.engine.maps import (
+    Clustered,
+    ClusterTask,
+    Enhanced,
+    TfceTask,
+    enhance_maps,
+    form_clusters,
+    merge_blocks,
+    slice_picks,
+)
+from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.plan import Plan
-from numbaglm.engine.pseudo import PseudoRound, PseudoTask, fill_block
-from numbaglm.engine.voxels import Block, Floats, Picks, Round, Spec, permute_block, refine_block
-from numbaglm.stats.tails import merge_largest
+from numbaglm.engine.pseudo import PseudoRound, PseudoTask, fill_block, reduce_maps
+from numbaglm.engine.voxels import (
+    Block,
+    DrawTable,
+    Observed,
+    Refined,
+    Round,
+    Source,
+    Spec,
+    draw_batch,
+    permute_block,
+    refine_block,
+)
+from numbaglm.engine.workspace import DamagedMapsError, Maps, MemoryMaps, Workspace
 
-_MAPS_A_TASK = 16  # whole maps: some tenths of a second
-_CLUSTERINGS_A_TASK = 512  # sparse ones
+_CLUSTERINGS_A_TASK = 512  # sparse maps
 
-
-@dataclass
-class _Nulls:
-    """Nulls as they grow, round by round."""
-
-    counts: NDArray[np.int64]
-    score: list[NDArray[np.float64]] = field(default_factory=list)
-    size: list[NDArray[np.int32]] = field(default_factory=list)
-    mass: list[NDArray[np.float64]] = field(default_factory=list)
-    tfce: list[NDArray[np.float64]] = field(default_factory=list)
-    tails: list[tuple[NDArray[np.int32], Floats]] = field(default_factory=list)
-
-    def keep_tails(self, rounds: Sequence[Round]) -> None:
-        """Take in the largest scores of the voxels of each block, where they are kept."""
-        found = [one.tails for one in rounds if one.tails is not None]
-        if self.tails:
-            pairs = zip(self.tails, found, strict=True)
-            found = [(voxels, merge_largest(before, now)) for (voxels, before), (_, now) in pairs]
-        self.tails = found
-
-    def add(self, one: PseudoRound) -> None:
-        """Take in what map scope returned of a span."""
-        self.counts += one.counts
-        self.score.append(one.maxima)
-        if one.size is not None and one.mass is not None:
-            self.size.append(one.size)
-            self.mass.append(one.mass)
-        if one.tfce is not None:
-            self.tfce.append(one.tfce)
+Part = TypeVar("Part")
 
 
-def run_test(
-    store: CohortStore,
-    spec: Spec,
-    plan: Plan,
-    *,
-    client: Any | None = None,
-    n_workers: int | None = None,
-    progress: bool = False,
-) -> RunResult:
+def run_test(store: CohortStore, spec: Spec, plan: Plan, work: Workspace, name: str = "test") -> RunResult:
     """Run a permutation test over a cohort.
 
     Parameters
     ----------
     store, spec, plan
         What is tested, how, and how it is cut up.
-    client, n_workers, progress
-        As in `schedule.run_tasks`.
+    work
+        Where records are kept, those of an earlier run of the same test among them, and the workers.
+    name
+        Of the test within the workspace.
     """
-    running = {"client": client, "n_workers": n_workers, "progress": progress}
-    plan = replace(plan, resident=plan.resident and client is None)  # residuals never leave a cluster's workers
-    if spec.variance_fwhm is not None:
-        return _run_pseudo(store, spec, plan, running)
-    sources: list[Any] = [(store, start, stop) for start, stop in plan.blocks]
-    nulls = _Nulls(np.zeros(store.n_voxels, np.int64))
-    observed_picks = None
-    blocks: list[Block] = []
-    with map_scratch(spec, plan, store.n_voxels, client is not None, int(spec.tfce)) as scratch:
-        scores = scratch[0] if spec.tfce else None
-        for first, last in plan.ranges:
-            results = _voxel_scope(permute_block, sources, spec, plan, (first, last), scores, running)
-            blocks, rounds = [block for block, _ in results], [result for _, result in results]
-            if plan.resident:
-                sources = list(blocks)
-            nulls.score.append(np.max([r.maxima for r in rounds], axis=0))
-            for (start, stop), result in zip(plan.blocks, rounds, strict=True):
-                nulls.counts[start:stop] += result.counts
-            nulls.keep_tails(rounds)
-            picks = [r.picks for r in rounds]
-            if spec.threshold is not None and first == 0:
-                _, voxel, value = merge_blocks([slice_picks(p, 0, 1) for p in picks])
-                observed_picks = voxel, value
-            _map_scope(store, spec, picks, scores, last - first, nulls, running)
-    score = np.concatenate([block.score for block in blocks])
-    statistic = np.concatenate([block.statistic for block in blocks])
-    raw = _outcome(store, spec, blocks, score, statistic, nulls, observed_picks)
-    return replace(raw, refined=_refine(spec, plan, raw, nulls, running)) if nulls.tails else raw
+    shared = work.share(name, spec)
+    kept: dict[int, Block] | None = {} if plan.resident else None
+    run = _Run(store, spec, plan, work, name, shared, Source(store, shared, plan, None, kept))
+    outcome = run.pseudo() if spec.variance_fwhm is not None else run.plain()
+    work.clear(run.scratch_names)
+    work.ledger.drop(work.ledger.done(f"{name}/draws"))
+    return outcome
 
 
-def _refine(
-    spec: Spec, plan: Plan, raw: RunResult, nulls: _Nulls, running: dict[str, Any]
-) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Uncorrected p by the tails of the voxels, and where each comes from."""
-    arguments = [
-        (spec, raw.score[start:stop], raw.counts[start:stop], *tail)
-        for (start, stop), tail in zip(plan.blocks, nulls.tails, strict=True)
-    ]
-    found = schedule.run_tasks(
-        refine_block,
-        arguments,
-        label="Refining p",
-        unit="voxel",
-        weights=[stop - start for start, stop in plan.blocks],
-        **running,
-    )
-    return np.concatenate([p for p, _ in found]), np.concatenate([source for _, source in found])
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A test on its way."""
+
+    store: CohortStore
+    spec: Spec
+    plan: Plan
+    work: Workspace
+    name: str
+    shared: Shared
+    source: Source
+    volatile: list[Maps] = field(default_factory=list)
+
+    def plain(self) -> RunResult:
+        """Statistics that each voxel has by itself."""
+        source = self.drawn()
+        rounds: list[list[str]] = []
+        clusters: list[str] = []
+        enhanced: list[str] = []
+        for number, span in enumerate(self.plan.ranges):
+            maps = self.maps(1) if self.spec.tfce else []
+            above = f"{self.name}/tfce-{number:03d}"
+            keys = self.voxel_scope(permute_block, source, number, span, maps, above)
+            rounds.append(keys)
+            clusters += self.form_clusters(keys, number, span)
+            if self.spec.tfce:
+                enhanced += self.enhance(maps[0], above, span, number)
+        observed = self.observed()
+        picks = None
+        if self.spec.threshold is not None:
+            first = [slice_picks(self.get(key, Round).picks, 0, 1) for key in rounds[0]]
+            picks = merge_blocks(first)[1:]
+        counts = np.concatenate([self.counts(keys) for keys in zip(*rounds, strict=True)])
+        maxima = [np.max([self.get(key, Round).maxima for key in keys], axis=0) for keys in rounds]
+        found = self.outcome(observed, counts, maxima, picks)
+        sizes = [self.get(key, Clustered) for key in clusters]
+        tfce = [self.get(key, Enhanced) for key in enhanced]
+        found = _with_maps(
+            found,
+            [one.size for one in sizes],
+            [one.mass for one in sizes],
+            [one.maxima for one in tfce],
+            [one.counts for one in tfce if one.counts is not None],
+        )
+        return replace(found, refined=self.refine(rounds)) if self.spec.tail_length else found
+
+    def pseudo(self) -> RunResult:
+        """Statistics that need whole maps before a single score is known."""
+        source = self.drawn()
+        task = PseudoTask.build(self.spec, self.store.geometry)
+        keys: list[str] = []
+        for number, span in enumerate(self.plan.ranges):
+            maps = self.maps(2)
+            above = f"{self.name}/smooth-{number:03d}"
+            self.voxel_scope(fill_block, source, number, span, maps, above)
+            if number == 0:
+                task = self.observe(task, maps)
+            shared = self.work.share(f"{self.name}-smooth", task)
+            spans = _spans(span[1] - span[0], self.plan.map_rows)
+            arguments: list[Any] = [(shared, tuple(maps), *one) for one in spans]
+            keys += self.map_scope(above, reduce_maps, arguments, "Smoothing variances", spans, number)
+        assert task.observed is not None
+        parts = [self.get(key, PseudoRound) for key in keys]
+        observed = replace(self.observed(), score=task.observed, statistic=task.observed)
+        counts: NDArray[np.int64] = np.sum([one.counts for one in parts], axis=0, dtype=np.int64)
+        return _with_maps(
+            self.outcome(observed, counts, [one.maxima for one in parts], task.observed_picks()),
+            [one.size for one in parts if one.size is not None],
+            [one.mass for one in parts if one.mass is not None],
+            [one.tfce for one in parts if one.tfce is not None],
+            [one.tfce_counts for one in parts if one.tfce_counts is not None],
+        )
+
+    def drawn(self) -> Source:
+        """Draw all shufflings, where several blocks need them."""
+        n = self.spec.shufflings.n_shufflings
+        left = any(set(self.voxel_keys(i)) - self.work.ledger.done(self.voxel_stage(i)) for i in range(self.n_rounds))
+        if not self.plan.tabled or n == 1 or not left:
+            return self.source
+        spans = _spans(n, self.plan.batch)
+        stage = f"{self.name}/draws"
+        self.work.run(
+            stage,
+            draw_batch,
+            [(self.shared, *span) for span in spans],
+            label="Drawing",
+            unit="shuffling",
+            weights=[last - first for first, last in spans],
+        )
+        n_shuffled = self.spec.hypothesis.basis.shape[1]
+        return replace(self.source, draw=DrawTable(self.work.ledger, stage, self.plan.batch, n_shuffled))
+
+    def maps(self, n_maps: int) -> list[Maps]:
+        """Room for the whole maps of a round; in memory it is the same room for each."""
+        shape = max(last - first for first, last in self.plan.ranges), self.store.n_voxels
+        if self.plan.resident:
+            while len(self.volatile) < n_maps:
+                self.volatile.append(MemoryMaps(np.empty(shape, self.spec.precision)))
+            return self.volatile
+        start, stop = self.plan.blocks[0]
+        chunks = min(self.plan.map_rows, shape[0]), stop - start
+        return [self.work.scratch(name, shape, chunks, self.spec.precision) for name in self.scratch_names[:n_maps]]
+
+    @property
+    def scratch_names(self) -> tuple[str, str]:
+        """Names of the scratch of this test."""
+        return f"{self.name}-0", f"{self.name}-1"
+
+    def voxel_scope(
+        self, function: Any, source: Source, number: int, span: tuple[int, int], maps: Sequence[Maps], above: str
+    ) -> list[str]:
+        """Take all blocks through a round of shufflings; ``above`` is the stage that its maps are for."""
+        n, keys = span[1] - span[0], self.voxel_keys(number)
+        if number == 0:  # what was observed is kept along with the first round, and lost with it
+            there = self.work.ledger.done(f"{self.name}/observed")
+            self.work.ledger.drop([key for i, key in enumerate(keys) if self.observed_key(i) not in there])
+        if maps and self.plan.resident and len(self.work.ledger.done(above)) < len(_spans(n, self.plan.map_rows)):
+            self.work.ledger.drop(keys)  # maps that an earlier process had in memory are gone
+        arguments = []
+        for block, (start, stop) in enumerate(self.plan.blocks):
+            observed = self.observed_key(block) if number == 0 else None
+            into = tuple(maps) if function is fill_block else (maps[0] if maps else None)
+            arguments.append((source, start, stop, *span, self.work.ledger, observed, into))
+        weights = [n * (stop - start) for start, stop in self.plan.blocks]
+        stage = self.voxel_stage(number)
+        return self.work.run(stage, function, arguments, label="Shuffling", unit="voxel", weights=weights)
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds of shufflings."""
+        return len(self.plan.ranges)
+
+    def voxel_stage(self, number: int) -> str:
+        """Name the stage of voxel scope of a round."""
+        return f"{self.name}/voxels-{number:03d}"
+
+    def voxel_keys(self, number: int) -> list[str]:
+        """Keys of its records."""
+        return [f"{self.voxel_stage(number)}/{block:05d}" for block in range(len(self.plan.blocks))]
+
+    def form_clusters(self, rounds: list[str], number: int, span: tuple[int, int]) -> list[str]:
+        """Largest clusters of a round of shufflings."""
+        if self.spec.threshold is None:
+            return []
+        shared = self.work.share(f"{self.name}-clusters", ClusterTask.build(self.spec, self.store.geometry))
+        spans = _spans(span[1] - span[0], _CLUSTERINGS_A_TASK)
+        arguments: list[Any] = [(shared, self.work.ledger, rounds, *one) for one in spans]
+        return self.map_scope(
+            f"{self.name}/clusters-{number:03d}", form_clusters, arguments, "Merging clusters", spans, number
+        )
+
+    def enhance(self, maps: Maps, stage: str, span: tuple[int, int], number: int) -> list[str]:
+        """TFCE of a round of maps."""
+        task = TfceTask.build(self.spec, self.store.geometry)
+        shared = self.work.share(f"{self.name}-tfce", task)
+        observed = task.enhance(self.observed().score) if self.spec.tfce_counts else None
+        reference = self.work.share(f"{self.name}-tfce-observed", observed)
+        spans = _spans(span[1] - span[0], self.plan.map_rows)
+        arguments: list[Any] = [(shared, maps, reference, *one) for one in spans]
+        return self.map_scope(stage, enhance_maps, arguments, "Enhancing (TFCE)", spans, number)
+
+    def map_scope(
+        self, stage: str, function: Any, arguments: list[Any], label: str, spans: list[tuple[int, int]], number: int
+    ) -> list[str]:
+        """Run tasks over whole maps; where these turn out to be damaged, they are forgotten."""
+        weights = [last - first for first, last in spans]
+        try:
+            return self.work.run(stage, function, arguments, label=label, unit="map", weights=weights)
+        except DamagedMapsError:
+            self.work.ledger.drop(self.voxel_keys(number))
+            self.work.clear(self.scratch_names)
+            raise
+
+    def observe(self, task: PseudoTask, maps: Sequence[Maps]) -> PseudoTask:
+        """Score the observed map, which is the first, and keep it: later rounds overwrite it."""
+        key = f"{self.name}/pseudo/00000"
+        if key not in self.work.ledger.done(f"{self.name}/pseudo"):
+            effect, variance = (one.rows(0, 1)[0] for one in maps)
+            self.work.ledger.put(key, _Score(task.score(effect, variance)))
+        return replace(task, observed=self.get(key, _Score).score)
+
+    def refine(self, rounds: list[list[str]]) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+        """Uncorrected p by the tails of the voxels, and where each comes from."""
+        of_blocks = list(zip(*rounds, strict=True))
+        keys = self.work.run(
+            f"{self.name}/refined",
+            refine_block,
+            [(self.shared, self.work.ledger, self.observed_key(i), keys) for i, keys in enumerate(of_blocks)],
+            label="Refining p",
+            unit="voxel",
+            weights=[stop - start for start, stop in self.plan.blocks],
+        )
+        parts = [self.get(key, Refined) for key in keys]
+        return np.concatenate([one.p for one in parts]), np.concatenate([one.source for one in parts])
+
+    def observed_key(self, block: int) -> str:
+        """Key of what was observed in a block."""
+        return f"{self.name}/observed/{block:05d}"
+
+    def observed(self) -> Observed:
+        """Return what was observed in all blocks."""
+        return Observed.joined([self.get(self.observed_key(i), Observed) for i in range(len(self.plan.blocks))])
+
+    def get(self, key: str, kind: type[Part]) -> Part:
+        """Return a record."""
+        return self.work.ledger.get(key, kind)
+
+    def counts(self, rounds: Sequence[str]) -> NDArray[np.int64]:
+        """Counts of a block over all rounds."""
+        counts: NDArray[np.int64] = np.sum([self.get(key, Round).counts for key in rounds], axis=0, dtype=np.int64)
+        return counts
+
+    def outcome(
+        self,
+        observed: Observed,
+        counts: NDArray[np.int64],
+        maxima: Sequence[NDArray[np.float64]],
+        picks: tuple[NDArray[np.int32], Any] | None,
+    ) -> RunResult:
+        """Put together what voxels and their maxima say."""
+        max_score = np.concatenate(maxima)
+        # The kernels' correlations of single precision round to 1, an infinite t, where the observed one does not.
+        max_score[0] = self.spec.height(observed.score).max()
+        return RunResult(
+            **{name: getattr(observed, name) for name in observed.__dataclass_fields__},
+            counts=counts,
+            max_score=max_score,
+            observed_picks=picks,
+            tfce=TfceTask.build(self.spec, self.store.geometry).enhance(observed.score) if self.spec.tfce else None,
+        )
 
 
-def _run_pseudo(store: CohortStore, spec: Spec, plan: Plan, running: dict[str, Any]) -> RunResult:
-    """As `run_test`, for pseudo-t: whole maps first, scores after."""
-    sources: list[Any] = [(store, start, stop) for start, stop in plan.blocks]
-    nulls = _Nulls(np.zeros(store.n_voxels, np.int64))
-    task = PseudoTask.build(spec, store.geometry)
-    blocks: list[Block] = []
-    with map_scratch(spec, plan, store.n_voxels, running["client"] is not None, 2) as scratch:
-        for first, last in plan.ranges:
-            results = _voxel_scope(fill_block, sources, spec, plan, (first, last), scratch, running)
-            blocks = [block for block, _ in results]
-            if plan.resident:
-                sources = list(blocks)
-            if first == 0:
-                task = replace(task, observed=task.score(scratch[0][0], scratch[1][0]))
-            spans = _spans(last - first, _MAPS_A_TASK)
-            arguments: list[Any] = [(scratch, *span) for span in spans]
-            for one in _run(task.reduce, arguments, "Smoothing variances", spans, running):
-                nulls.add(one)
-    assert task.observed is not None
-    return _outcome(store, spec, blocks, task.observed, task.observed, nulls, task.observed_picks())
+@dataclass(frozen=True, eq=False)
+class _Score:
+    """Observed pseudo-t (n_voxels,)."""
+
+    score: NDArray[np.float64]
 
 
-def _outcome(
-    store: CohortStore,
-    spec: Spec,
-    blocks: Sequence[Block],
-    score: NDArray[np.float64],
-    statistic: NDArray[np.float64],
-    nulls: _Nulls,
-    observed_picks: tuple[NDArray[np.int32], Any] | None,
+def _with_maps(
+    found: RunResult,
+    sizes: Sequence[NDArray[np.int32]],
+    masses: Sequence[NDArray[np.float64]],
+    tfce: Sequence[NDArray[np.float64]],
+    tfce_counts: Sequence[NDArray[np.int32]],
 ) -> RunResult:
-    max_score = np.concatenate(nulls.score)
-    # The kernels' correlations of single precision round to 1, an infinite t, where the observed one does not.
-    max_score[0] = (np.abs(score) if spec.two_sided else score).max()
-    return RunResult(
-        score=score,
-        statistic=statistic,
-        effect=np.concatenate([block.effect for block in blocks], axis=1),
-        degenerate=np.concatenate([block.degenerate for block in blocks]),
-        length=np.concatenate([block.length for block in blocks]),
-        counts=nulls.counts,
-        max_score=max_score,
-        max_size=np.concatenate(nulls.size).astype(np.int64) if nulls.size else None,
-        max_mass=np.concatenate(nulls.mass) if nulls.mass else None,
-        observed_picks=observed_picks,
-        tfce=TfceTask.build(spec, store.geometry).enhance(score) if spec.tfce else None,
-        max_tfce=np.concatenate(nulls.tfce) if nulls.tfce else None,
-        refined=None,
+    return replace(
+        found,
+        max_size=np.concatenate(sizes).astype(np.int64) if sizes else None,
+        max_mass=np.concatenate(masses) if masses else None,
+        max_tfce=np.concatenate(tfce) if tfce else None,
+        tfce_counts=np.sum(tfce_counts, axis=0, dtype=np.int64) if tfce_counts else None,
     )
-
-
-def _voxel_scope(
-    function: Any,
-    sources: Sequence[Any],
-    spec: Spec,
-    plan: Plan,
-    span: tuple[int, int],
-    scratch: Any,
-    running: dict[str, Any],
-) -> list[tuple[Block, Any]]:
-    return schedule.run_tasks(
-        function,
-        [(source, spec, plan, *span, scratch) for source in sources],
-        label="Shuffling",
-        unit="voxel",
-        weights=[(span[1] - span[0]) * (stop - start) for start, stop in plan.blocks],
-        **running,
-    )
-
-
-def _map_scope(
-    store: CohortStore,
-    spec: Spec,
-    picks: Sequence[Picks],
-    scratch: Any,
-    n_shufflings: int,
-    nulls: _Nulls,
-    running: dict[str, Any],
-) -> None:
-    if spec.threshold is not None:
-        task = ClusterTask.build(spec, store.geometry)
-        spans = _spans(n_shufflings, _CLUSTERINGS_A_TASK)
-        arguments: list[Any] = [([slice_picks(p, *span) for p in picks],) for span in spans]
-        for size, mass in _run(task.largest, arguments, "Merging clusters", spans, running):
-            nulls.size.append(size)
-            nulls.mass.append(mass)
-    if spec.tfce:
-        enhance = TfceTask.build(spec, store.geometry)
-        spans = _spans(n_shufflings, _MAPS_A_TASK)
-        arguments = [(scratch, *span) for span in spans]
-        nulls.tfce += _run(enhance.largest, arguments, "Enhancing (TFCE)", spans, running)
 
 
 def _spans(n: int, step: int) -> list[tuple[int, int]]:
     return [(i, min(i + step, n)) for i in range(0, n, step)]
-
-
-def _run(
-    function: Any, arguments: list[Any], label: str, spans: list[tuple[int, int]], running: dict[str, Any]
-) -> list[Any]:
-    weights = [last - first for first, last in spans]
-    return schedule.run_tasks(function, arguments, label=label, unit="map", weights=weights, **running)

@@ -7,13 +7,17 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from numbaglm.errors import InputError, invalid
+from numbaglm.errors import InputError, StoreError, invalid
+
+# Of a process that has run a small test: 310 MB; of one that has imported numbaglm and opened a cohort: 230 MB.
+_LIBRARIES, _STILL_TO_LOAD = 340_000_000, 90_000_000
 
 
 def n_cores() -> int:
@@ -21,9 +25,18 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def memory_limit(limit: int | str | None, share: float) -> int:
-    """Bytes of a limit: a number, a string like "8GB", or None for a share of what is free now."""
+def memory_room(limit: int | str | None, share: float, client: Any | None) -> int:
+    """Bytes that tasks may take in each process, beside what it holds before them.
+
+    Parameters
+    ----------
+    limit
+        What a process may hold in all: a number of bytes, a string like "8GB", or None for a share of what is free
+        now (of what a worker may take).
+    """
     if limit is None:
+        if client is not None:
+            return int(min(_worker_limits(client)) * share)
         import psutil
 
         return int(psutil.virtual_memory().available * share)
@@ -36,7 +49,30 @@ def memory_limit(limit: int | str | None, share: float) -> int:
         raise InputError(invalid("memory_limit", limit, allowed)) from error
     if n_bytes <= 0:
         raise InputError(invalid("memory_limit", limit, allowed))
-    return n_bytes
+    room = n_bytes - held_before(client)
+    if room <= 0:
+        held = f"Python, the libraries and the data of this process take {(n_bytes - room) / 1e6:,.0f} MB by themselves"
+        raise InputError(invalid("memory_limit", limit, f"more than that: {held}"))
+    return room
+
+
+def held_before(client: Any | None) -> int:
+    """Bytes that a process holds before its first task, with the libraries and compiled code that tasks will load."""
+    if client is not None:
+        return _LIBRARIES
+    import psutil
+
+    return max(int(psutil.Process().memory_info().rss) + _STILL_TO_LOAD, _LIBRARIES)
+
+
+def _worker_limits(client: Any) -> list[int]:
+    """Memory limit of each worker; half a machine's memory where it has none, as several may share one."""
+    import psutil
+
+    limits = [
+        int(worker.get("memory_limit") or 0) for worker in client.scheduler_info(n_workers=-1)["workers"].values()
+    ]
+    return [limit or psutil.virtual_memory().total // 2 for limit in limits] or [psutil.virtual_memory().total // 2]
 
 
 def active_client(client: Any | None) -> Any | None:
@@ -96,6 +132,7 @@ def run_tasks(
     label: str,
     unit: str = "task",
     weights: Sequence[int] | None = None,
+    finished: int = 0,
     client: Any | None = None,
     n_workers: int | None = None,
     progress: bool = False,
@@ -110,8 +147,9 @@ def run_tasks(
         the GIL to gain from threads.
     arguments
         One tuple of arguments a task.
-    label, unit, weights, progress
-        Progress bar: its title, what it counts, how many of them each task is worth, whether to show it.
+    label, unit, weights, finished, progress
+        Progress bar: its title, what it counts, how many of them each task is worth, how many were done before,
+        whether to show it.
     client
         A `distributed` client; None runs on Dask's threads.
     n_workers
@@ -121,11 +159,13 @@ def run_tasks(
 
     Raises
     ------
+    StoreError
+        Workers or their scheduler were lost for good.
     Whatever the first failing task raised; tasks that have not begun are then not run.
     """
     weights = [1] * len(arguments) if weights is None else list(weights)
     results: list[Any] = [None] * len(arguments)
-    with _progress_bar(label, unit, sum(weights)) if progress else nullcontext() as bar:
+    with _progress_bar(label, unit, sum(weights) + finished, finished) if progress else nullcontext() as bar:
         runner = _on_threads(n_workers) if client is None else _on_cluster(client)
         for index, result in runner(function, arguments):
             results[index] = result
@@ -136,10 +176,10 @@ def run_tasks(
     return results
 
 
-def _progress_bar(label: str, unit: str, total: int) -> Any:
+def _progress_bar(label: str, unit: str, total: int, finished: int) -> Any:
     from tqdm.auto import tqdm  # in a notebook it asks for widgets: only who wants a bar should need them
 
-    return tqdm(total=total, desc=label, unit=unit, unit_scale=total > 9999)
+    return tqdm(total=total, initial=finished, desc=label, unit=unit, unit_scale=total > 9999)
 
 
 @contextmanager
@@ -203,14 +243,53 @@ def _call_on_worker(function: Callable[..., Any], arguments: tuple[Any, ...]) ->
 
 def _on_cluster(client: Any) -> Runner:
     def run(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-        from distributed import as_completed
-
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         futures = [client.submit(partial(_call_on_worker, function), args, pure=False) for args in arguments]
         number = {future.key: index for index, future in enumerate(futures)}
         try:
-            for future, result in as_completed(futures, loop=client.loop, with_results=True):
-                yield number[future.key], result
+            for future in futures:
+                future.add_done_callback(done.put)
+            while number:
+                try:
+                    future = done.get(timeout=_LISTEN)
+                except queue.Empty:
+                    _require_scheduler(client)
+                else:
+                    yield number.pop(future.key), _result(client, future)
         finally:
-            client.cancel(futures)
+            if client.status == "running":
+                client.cancel(futures)
 
     return run
+
+
+_LISTEN = 1.0  # seconds between looks at whether the scheduler is there
+_REPEAT = "What is done is kept where a store was named: repeat the call to go on."
+
+
+def _result(client: Any, future: Any) -> Any:
+    from distributed.scheduler import KilledWorker
+
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            raise StoreError(
+                f"Workers died over and over at the same task ({error.last_worker.address} the last): most often they "
+                f"have too little memory. Set memory_limit to what a worker may take, or give them more. {_REPEAT}"
+            ) from error
+        raise error
+    if future.status != "finished":
+        raise StoreError(_scheduler_lost(client))
+    try:
+        return future.result(timeout=60)
+    except (OSError, TimeoutError, CancelledError) as error:  # a task's own errors came with the status
+        raise StoreError(_scheduler_lost(client)) from error
+
+
+def _require_scheduler(client: Any) -> None:
+    if client.status not in ("running", "connecting"):
+        raise StoreError(_scheduler_lost(client))
+
+
+def _scheduler_lost(client: Any) -> str:
+    return f"The Dask scheduler was lost, or the client was closed (its status: {client.status}). {_REPEAT}"

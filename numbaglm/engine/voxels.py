@@ -6,17 +6,20 @@ cluster-forming threshold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Any
+from functools import reduce
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.data.ledger import Ledger, Shared
 from numbaglm.data.store import CohortStore
-from numbaglm.engine.plan import Plan
+from numbaglm.engine.plan import Plan, columns_at_once
 from numbaglm.engine.schedule import checkpoint
+from numbaglm.engine.workspace import Maps
 from numbaglm.kernels import shuffle
 from numbaglm.kernels import tails as tail_kernels
 from numbaglm.kernels.shuffle import TILE
@@ -42,6 +45,8 @@ class Spec:
         Cluster-forming threshold, as a score; None for no clusters.
     tfce
         Whether TFCE is computed.
+    tfce_counts
+        Whether each voxel's TFCE is counted as well, for its uncorrected p.
     precision
         "float32" or "float64", of the products.
     variance_fwhm
@@ -59,6 +64,7 @@ class Spec:
     precision: str
     variance_fwhm: float | None = None
     tail: str = "counts"
+    tfce_counts: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -81,15 +87,13 @@ class Spec:
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Voxels ``start`` to ``stop``, residualised and tiled, with what was observed there.
+class Observed:
+    """What was observed in some voxels.
 
     Attributes
     ----------
-    tiles
-        (n_tiles, n_shuffled, TILE) residuals of unit length.
     score, statistic
-        (n_voxels,) float64, observed; 0 where nothing varies.
+        (n_voxels,) float64; 0 where nothing varies.
     effect
         (n_interest, n_voxels) contrast of the parameter estimates.
     degenerate
@@ -98,14 +102,43 @@ class Block:
         (n_voxels,) of the residuals on the nuisance, before they were brought to unit length.
     """
 
-    start: int
-    stop: int
-    tiles: Floats
     score: NDArray[np.float64]
     statistic: NDArray[np.float64]
     effect: NDArray[np.float64]
     degenerate: NDArray[np.bool_]
     length: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, n_effects: int, n_voxels: int) -> Observed:
+        """Room for so many."""
+        return cls(
+            np.empty(n_voxels),
+            np.empty(n_voxels),
+            np.empty((n_effects, n_voxels)),
+            np.empty(n_voxels, dtype=bool),
+            np.empty(n_voxels),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Observed]) -> Observed:
+        """Join what was observed in blocks that follow each other."""
+        return cls(*(np.concatenate([getattr(part, one.name) for part in parts], axis=-1) for one in fields(cls)))
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Voxels ``start`` to ``stop``, residualised and tiled, with what was observed there.
+
+    Attributes
+    ----------
+    tiles
+        (n_tiles, n_shuffled, TILE) residuals of unit length.
+    """
+
+    start: int
+    stop: int
+    tiles: Floats
+    observed: Observed
 
     @property
     def n_voxels(self) -> int:
@@ -115,7 +148,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """What a block returns of a range of shufflings.
+    """What a block leaves of a range of shufflings.
 
     Attributes
     ----------
@@ -123,112 +156,222 @@ class Round:
         (n_shufflings,) largest score (absolute if two-sided).
     counts
         (n_voxels,) shufflings whose score reaches the observed one.
-    picks
-        Scores that reach the cluster-forming threshold; voxels are counted from the start of the cohort.
-    tails
+    bounds, voxel, value
+        Scores that reach the cluster-forming threshold, as `Picks`; voxels are counted from the start of the cohort.
+    tail_voxels, tails
         Where they are kept: the voxels (m,) that are watched, counted from the start of the block; and their largest
         scores (m, k), descending, filled up with -inf where the shufflings are fewer.
     """
 
     maxima: NDArray[np.float64]
     counts: NDArray[np.int32]
-    picks: Picks
-    tails: tuple[NDArray[np.int32], Floats] | None
+    bounds: NDArray[np.int64]
+    voxel: NDArray[np.int32]
+    value: Floats
+    tail_voxels: NDArray[np.int32] | None
+    tails: Floats | None
+
+    @property
+    def picks(self) -> Picks:
+        """Bounds, voxels and scores."""
+        return self.bounds, self.voxel, self.value
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """Uncorrected p (n_voxels,) by the tails of the voxels of a block, and where each comes from."""
+
+    p: NDArray[np.float64]
+    source: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A batch of shufflings as they are kept: identities are left out.
+
+    Attributes
+    ----------
+    index
+        (n_batch, n_shuffled) of the narrowest type that holds it.
+    flips
+        (n_batch, n_shuffled / 8) a bit a subject, 1 where the sign changes.
+    """
+
+    index: NDArray[np.unsignedinteger[Any]] | None
+    flips: NDArray[np.uint8] | None
+
+
+def draw_batch(spec: Shared, first: int, last: int) -> Drawn:
+    """Draw shufflings ``first`` to ``last`` once, for all blocks."""
+    shufflings = spec.get().shufflings
+    index, sign = shufflings.draw(first, last)
+    return Drawn(
+        None if shufflings.errors == "ise" else index.astype(np.min_scalar_type(index.shape[1])),
+        None if shufflings.errors == "ee" else np.packbits(sign < 0, axis=1),
+    )
+
+
+class Draw(Protocol):
+    """Where a task has its shufflings from."""
+
+    def draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        """Shufflings number ``start`` to ``stop`` - 1, see `Shufflings.draw`."""
+
+
+@dataclass(frozen=True, eq=False)
+class DrawTable:
+    """Shufflings that were drawn before, batch by batch."""
+
+    ledger: Ledger
+    stage: str
+    batch: int
+    n_shuffled: int
+
+    def draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        """See `Draw`; ``start`` is where a batch begins, and ``stop`` no further than its end."""
+        drawn = self.ledger.get(f"{self.stage}/{start // self.batch:05d}", Drawn)
+        shape = stop - start, self.n_shuffled
+        if drawn.index is None:
+            index = np.broadcast_to(np.arange(self.n_shuffled, dtype=np.int32), shape)
+        else:
+            index = drawn.index[: shape[0]].astype(np.int32)
+        if drawn.flips is None:
+            return np.ascontiguousarray(index), np.ones(shape, np.int8)
+        bits = np.unpackbits(drawn.flips[: shape[0]], axis=1, count=self.n_shuffled)
+        return np.ascontiguousarray(index), 1 - 2 * bits.view(np.int8)
 
 
 def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Block:
     """Read a block of voxels, residualise it, bring every voxel to unit length."""
     hypothesis = spec.hypothesis
-    Y = store.read(start, stop)
-    n_voxels = stop - start
-    n_tiles = -(-n_voxels // TILE)
-    tiles = np.empty((n_tiles, hypothesis.basis.shape[1], TILE), dtype=spec.precision)
-    score, statistic, degenerate = np.empty(n_voxels), np.empty(n_voxels), np.empty(n_voxels, dtype=bool)
-    effect, length = np.empty((hypothesis.effect.shape[0], n_voxels)), np.empty(n_voxels)
-    for t in range(n_tiles):
-        columns = slice(t * TILE, min((t + 1) * TILE, n_voxels))
-        observed = hypothesis.observe(np.ascontiguousarray(Y[:, columns]))
-        width = observed.score.size
-        score[columns], statistic[columns] = observed.score, observed.statistic
-        effect[:, columns], degenerate[columns] = observed.effect, observed.degenerate
-        length[columns] = observed.length
-        tiles[t, :, :width] = observed.E
-        tiles[t, :, width:] = observed.E[:, -1:]  # a copy of a voxel changes no maximum
-    return Block(start, stop, tiles, score, statistic, effect, degenerate, length)
+    n_voxels, n_shuffled = stop - start, hypothesis.basis.shape[1]
+    tiles = np.empty((-(-n_voxels // TILE), n_shuffled, TILE), dtype=spec.precision)
+    found = Observed.empty(hypothesis.effect.shape[0], n_voxels)
+    data = tiles
+    if n_shuffled != store.n_subjects:  # residuals that were rotated are fewer
+        data = np.empty((len(tiles), store.n_subjects, TILE), np.float32)
+    # The data go where their residuals will be, piece by piece: a block is the largest thing that a task holds.
+    for rows, piece in store.pieces(start, stop):
+        for t, tile in enumerate(data):
+            there = piece[:, t * TILE : (t + 1) * TILE]
+            tile[rows, : there.shape[1]] = there
+    width = columns_at_once(n_shuffled)
+    for t, tile in enumerate(tiles):
+        n_there = min(TILE, n_voxels - t * TILE)
+        for v in range(0, n_there, width):
+            columns = slice(v, min(v + width, n_there))
+            observed = hypothesis.observe(np.ascontiguousarray(data[t][:, columns], dtype=np.float32))
+            where = slice(t * TILE + columns.start, t * TILE + columns.stop)
+            found.score[where], found.statistic[where] = observed.score, observed.statistic
+            found.effect[:, where], found.degenerate[where] = observed.effect, observed.degenerate
+            found.length[where] = observed.length
+            tile[:, columns] = observed.E
+        tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
+    return Block(start, stop, tiles, found)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where tasks of voxel scope have their blocks from.
+
+    Attributes
+    ----------
+    kept
+        Blocks that this process has prepared, by their start; None where each is prepared in its turn.
+    """
+
+    store: CohortStore
+    spec: Shared
+    plan: Plan
+    draw: Draw | None
+    kept: dict[int, Block] | None
+
+    def block(self, start: int, stop: int) -> Block:
+        """Return a block, prepared."""
+        if self.kept is None:
+            return prepare_block(self.store, self.spec.get(), start, stop)
+        if start not in self.kept:
+            self.kept[start] = prepare_block(self.store, self.spec.get(), start, stop)
+        return self.kept[start]
+
+    def batches(self, first: int, last: int) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int8]]]:
+        """Shufflings ``first`` to ``last``, batch by batch: where each begins, indices and signs."""
+        draw: Draw = self.spec.get().shufflings if self.draw is None else self.draw
+        for i in range(first, last, self.plan.batch):
+            checkpoint()
+            yield (i, *draw.draw(i, min(i + self.plan.batch, last)))
 
 
 def permute_block(
-    source: Block | tuple[CohortStore, int, int],
-    spec: Spec,
-    plan: Plan,
+    source: Source,
+    start: int,
+    stop: int,
     first: int,
     last: int,
-    scratch: Any = None,
-) -> tuple[Block, Round]:
-    """Take a block through shufflings ``first`` to ``last``.
+    ledger: Ledger,
+    observed: str | None,
+    maps: Maps | None = None,
+) -> Round:
+    """Take voxels ``start`` to ``stop`` through shufflings ``first`` to ``last``.
 
     Parameters
     ----------
-    source
-        A block that is there already, or where to read it.
-    scratch
-        (n_shufflings, n_voxels) array that takes all scores, for whole maps; None keeps none.
-
-    Returns
-    -------
-    The block, without its tiles unless the plan keeps them in memory; and what came of the shufflings.
+    ledger, observed
+        Where to keep what was observed in the block; None where it is known.
+    maps
+        (n_shufflings, n_voxels) that take all scores, for whole maps; None keeps none.
     """
-    block = source if isinstance(source, Block) else prepare_block(source[0], spec, source[1], source[2])
+    block, spec, plan = source.block(start, stop), source.spec.get(), source.plan
+    if observed is not None:
+        ledger.put(observed, block.observed)
     watch = _Watch(block, spec, plan) if spec.tail_length else None
-    passage = _Passage(block, spec, plan, scratch is not None or watch is not None)
+    passage = _Passage(block, spec, plan, maps is not None or watch is not None)
     maxima, parts = [], []
-    for i in range(first, last, plan.batch):
-        checkpoint()
-        index, sign = spec.shufflings.draw(i, min(i + plan.batch, last))
+    for i, index, sign in source.batches(first, last):
         # Residuals of the whole model, left as they are, say nothing of what was observed.
         apart = i == 0 and spec.hypothesis.method.data == "full residuals"
-        best, picks, maps = passage.batch(index[int(apart) :], sign[int(apart) :])
+        best, picks, scores = passage.batch(index[int(apart) :], sign[int(apart) :])
         if apart:
-            best, picks, maps = passage.with_observed(best, picks, maps)
-        if scratch is not None:
-            scratch[i - first : i - first + len(best), block.start : block.stop] = maps
+            best, picks, scores = passage.with_observed(best, picks, scores)
+        if maps is not None:
+            maps.write(i - first, start, scores)
         if watch is not None:
-            watch.see(maps[int(i == 0) :])
+            watch.see(scores[int(i == 0) :])
         maxima.append(best)
         parts.append(picks)
-    if not plan.resident:
-        block = replace(block, tiles=np.empty((0, *block.tiles.shape[1:]), block.tiles.dtype))
     counts = passage.counts.reshape(-1)[: block.n_voxels]
-    found = None if watch is None else (watch.voxels, watch.largest())
-    return block, Round(np.concatenate(maxima), counts, _chain(parts), found)
+    tails = (None, None) if watch is None else (watch.voxels, watch.largest())
+    return Round(np.concatenate(maxima), counts, *_chain(parts), *tails)
 
 
-def refine_block(
-    spec: Spec, score: NDArray[np.float64], counts: NDArray[np.int64], voxels: NDArray[np.int32], largest: Floats
-) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence[str]) -> Refined:
     """Refine the uncorrected p of the voxels of a block that were watched.
 
     Parameters
     ----------
-    score, counts
-        (n_voxels,) of the block, over all shufflings.
-    voxels, largest
-        As `Round.tails`, over all shufflings.
+    observed, rounds
+        Keys of what was observed in the block, and of all its rounds.
 
     Returns
     -------
     p (n_voxels,), counted where nothing refines it; and where each comes from, see `numbaglm.stats.tails`.
     """
+    spec: Spec = shared.get()
+    height = spec.height(ledger.get(observed, Observed).score)
+    parts = [ledger.get(key, Round) for key in rounds]
+    counts: NDArray[np.int64] = np.sum([part.counts for part in parts], axis=0, dtype=np.int64)
+    voxels = parts[0].tail_voxels
+    assert voxels is not None
+    largest = reduce(tails.merge_largest, [part.tails for part in parts if part.tails is not None])
     scale, n_shufflings = spec.hypothesis.scale, spec.shufflings.n_shufflings
     least = float(Fraction(1, spec.shufflings.n_distinct))
     p = pvalues.from_counts(counts, n_shufflings)
     source = np.full(p.shape, tail_kernels.COUNTED, np.uint8)
     for i in range(0, voxels.size, TILE):  # a tail in double precision takes room
         some = voxels[i : i + TILE]
-        observed = scale.to_statistic(spec.height(score[some]))
-        tail = scale.to_statistic(largest[i : i + TILE])
-        p[some], source[some] = tails.pareto_p_voxels(observed, tail, counts[some], n_shufflings, least)
-    return p, source
+        reached, tail = scale.to_statistic(height[some]), scale.to_statistic(largest[i : i + TILE])
+        p[some], source[some] = tails.pareto_p_voxels(reached, tail, counts[some], n_shufflings, least)
+    return Refined(p, source)
 
 
 class _Watch:
@@ -236,7 +379,7 @@ class _Watch:
 
     def __init__(self, block: Block, spec: Spec, plan: Plan) -> None:
         self.two_sided, self.k = spec.two_sided, spec.tail_length
-        self.voxels = tails.watched(np.where(block.degenerate, 1.0, spec.parametric_p(block.score)))
+        self.voxels = tails.watched(np.where(block.observed.degenerate, 1.0, spec.parametric_p(block.observed.score)))
         n = self.voxels.size
         self.kept = np.empty((n, 2 * self.k + plan.batch), spec.precision)
         self.n_kept = np.zeros(n, np.int32)
@@ -275,7 +418,7 @@ class _Passage:
     def _reference(self, n_tiles: int) -> NDArray[np.signedinteger[Any]]:
         """Keys that a score must reach to be counted, (n_tiles, TILE); those that fill up are never reached."""
         tolerance = TIE_TOLERANCE[self.spec.precision]
-        score = self.block.score
+        score = self.block.observed.score
         lowered = np.maximum(np.abs(score) - tolerance, 0.0) if self.spec.two_sided else score - tolerance
         keys = np.full(n_tiles * TILE, np.iinfo(self.keys).max, dtype=self.keys)
         shuffle.order_keys(lowered.astype(self.spec.precision), self.spec.two_sided, keys[: score.size])
@@ -349,7 +492,7 @@ class _Passage:
         self, best: NDArray[np.float64], picks: Picks, maps: Floats
     ) -> tuple[NDArray[np.float64], Picks, Floats]:
         """Put the observed scores before those of a batch that begins with shuffling 1."""
-        score = self.block.score.astype(self.spec.precision)
+        score = self.block.observed.score.astype(self.spec.precision)
         height = np.abs(score) if self.spec.two_sided else score
         self.counts += 1
         above = np.zeros(0, np.intp)

@@ -7,12 +7,15 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 
 from numbaglm.data import writer as writers
 from numbaglm.data.geometry import Geometry
-from numbaglm.data.store import CohortStore, Header, choose_chunks, status
+from numbaglm.data.groups import Header, status
+from numbaglm.data.store import CohortStore, choose_chunks
 from numbaglm.data.writer import CohortWriter, remove
 from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, StoreError
+from numbaglm.kernels.shuffle import TILE
 from reference.maps import AFFINE, volumes
 
 GEOMETRY = Geometry(volumes(1)[0] != 0, AFFINE)
@@ -68,9 +71,26 @@ def test_layout_is_plain_zarr_v3(tmp_path):
     data = json.loads((tmp_path / "c.zarr" / "data" / "zarr.json").read_text())
     assert root["zarr_format"] == 3
     assert root["attributes"]["schema"] == "numbaglm.cohort"
-    assert root["attributes"]["schema_version"] == 1
+    assert root["attributes"]["schema_version"] == 2
     assert root["attributes"]["status"] == "complete"
     assert [codec["name"] for codec in data["codecs"]] == ["bytes", "blosc", "crc32c"]
+
+
+@pytest.mark.parametrize("chunks", [(1, 7), (4, 16), (9, 60)])
+def test_zarr_reads_what_we_write(tmp_path, monkeypatch, chunks):
+    monkeypatch.setattr(writers, "choose_chunks", lambda *_: chunks)
+    write(tmp_path / "c.zarr", array())
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "c.zarr", path="data", mode="r")[:], array())
+
+
+def test_a_cohort_of_schema_1_still_opens(tmp_path):
+    write(tmp_path / "c.zarr", array())
+    root = tmp_path / "c.zarr" / "zarr.json"
+    text = json.loads(root.read_text())
+    text["attributes"]["schema_version"] = 1
+    del text["attributes"]["header_sha256"]
+    root.write_text(json.dumps(text))
+    np.testing.assert_array_equal(CohortStore.open(tmp_path / "c.zarr").read(0, 60), array())
 
 
 @pytest.mark.parametrize("chunks", [(1, 7), (2, 60), (4, 16), (9, 60)])
@@ -148,19 +168,40 @@ def test_a_half_written_cohort_says_how_far_it_got(tmp_path, monkeypatch):
     assert not again.is_stored(2, 4)
 
 
-@pytest.mark.parametrize("damage", ["gone", "flipped", "cut"])
-def test_damaged_chunks_are_not_read(tmp_path, monkeypatch, damage):
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("gone", "gone"),
+        ("flipped", "not what was stored"),
+        ("cut", "not what was stored"),
+        ("empty", "not what was stored"),
+        ("of another array", "of another array"),
+    ],
+)
+def test_damaged_chunks_are_not_read(tmp_path, monkeypatch, damage, words):
     monkeypatch.setattr(writers, "choose_chunks", lambda *_: (4, 16))
     store = write(tmp_path / "c.zarr", array())
+    other = tmp_path / "d.zarr"
+    monkeypatch.setattr(writers, "choose_chunks", lambda *_: (1, 16))
+    write(other, array())
     chunk = tmp_path / "c.zarr" / "data" / "c" / "1" / "2"
     whole = chunk.read_bytes()
     if damage == "gone":
         chunk.unlink()
     else:
-        chunk.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:] if damage == "flipped" else whole[:-9])
+        chunk.write_bytes(
+            {
+                "flipped": whole[:40] + bytes([whole[40] ^ 1]) + whole[41:],
+                "cut": whole[:-9],
+                "empty": b"",
+                "of another array": (other / "data" / "c" / "0" / "0").read_bytes(),
+            }[damage]
+        )
     for start, stop in [(0, 60), (32, 48), (40, 41), (47, 50)]:
-        with pytest.raises(StoreError, match=r"Damaged or missing data in the cohort .*c\.zarr"):
+        with pytest.raises(StoreError, match=r"chunk c/1/2 .*\(subjects s4 to s7, voxels 32 to 47\) is " + words):
             store.read(start, stop)
+    with pytest.raises(StoreError, match=words):
+        store.read_subjects(7, 9)
     assert store.read(0, 32).shape == (9, 32)
     assert store.read(48, 60).shape == (9, 12)
 
@@ -188,7 +229,7 @@ def test_what_is_no_cohort_is_refused_and_left_alone(tmp_path):
     write(tmp_path / "c.zarr", array())
     root = tmp_path / "c.zarr" / "zarr.json"
     text = root.read_text()
-    root.write_text(text.replace('"schema_version": 1', '"schema_version": 99'))
+    root.write_text(text.replace('"schema_version": 2', '"schema_version": 99'))
     with pytest.raises(StoreError, match=r"schema version 99.*Upgrade"):
         CohortStore.open(tmp_path / "c.zarr")
     root.write_text(text.replace("numbaglm.cohort", "other.thing"))
@@ -230,4 +271,5 @@ def test_chunks_are_neither_tiny_nor_huge(n_subjects, n_voxels):
     assert 1 <= columns <= n_voxels
     assert rows * columns * 4 <= 2**24
     if n_subjects * n_voxels > 1e8:
-        assert rows * columns * 4 >= 0.9 * 2**23
+        assert rows * columns * 4 >= 0.9 * 2**21
+        assert columns % TILE == 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from numbaglm.engine.plan import BATCH_ROWS, Size, make_plan
+from numbaglm.engine.plan import BATCH, Size, make_plan, refit
 from numbaglm.errors import InputError
 from numbaglm.kernels.shuffle import TILE
 
@@ -57,12 +57,12 @@ def test_what_is_predicted_fits_the_limit(size, limit, n_workers):
 @given(size=SIZES, limits=st.lists(st.integers(10**6, 10**11), min_size=2, max_size=4), n_workers=st.integers(1, 8))
 def test_the_batch_depends_on_the_design_alone(size, limits, n_workers):
     plans = [plan for limit in limits if (plan := plan_or_none(size, limit, n_workers)) is not None]
-    assert {plan.batch for plan in plans} <= {BATCH_ROWS}
+    assert {plan.batch for plan in plans} <= {BATCH}
 
 
 def test_a_larger_limit_never_reads_more_often():
     size = Size(1000, 200_000, 10_000, 1, 4, n_maps=0)
-    plans = [make_plan(size, limit * 10**8, 2) for limit in (1, 2, 5, 10, 100)]
+    plans = [make_plan(size, limit * 10**8, 2) for limit in (2, 3, 5, 10, 100)]
     assert [plan.resident for plan in plans] == [False, False, False, False, True]
     n_blocks = [len(plan.blocks) for plan in plans[:-1]]
     assert n_blocks == sorted(n_blocks, reverse=True)
@@ -71,13 +71,40 @@ def test_a_larger_limit_never_reads_more_often():
 def test_too_small_a_limit_is_refused_with_what_is_needed():
     size = Size(10_000, 200_000, 1000, 2, 4, n_maps=0)
     with pytest.raises(
-        InputError, match="memory limit of 100 MB is too small: 10,000 subjects need at least"
+        InputError, match="leaves 100 MB, which is too small: 10,000 subjects need at least"
     ) as caught:
         make_plan(size, 10**8, 2)
     need = int(str(caught.value).split("at least ")[1].split(" MB")[0].replace(",", ""))
     assert make_plan(size, (need + 1) * 10**6, 2).memory <= (need + 1) * 10**6
     with pytest.raises(InputError):
         make_plan(size, (need - 1) * 10**6, 2)
+
+
+def test_whole_maps_that_do_not_fit_are_spilled_once():
+    size = Size(40_000, 230_000, 10_001, 1, 4, n_maps=1, pick_share=0.004, chunk=(512, 4096))
+    plan = make_plan(size, 3 * 10**9, 2, disk=20 * 10**9)
+    assert not plan.resident
+    assert plan.ranges == ((0, 10_001),)
+    assert plan.disk == 10_001 * 230_000 * 4
+    assert (plan.blocks[0][1] - plan.blocks[0][0]) % 4096 == 0
+    rounds = make_plan(size, 3 * 10**9, 2, disk=5 * 10**9)
+    assert rounds.disk <= 5 * 10**9
+    assert len(rounds.ranges) == 2
+    with pytest.raises(InputError, match="200 MB of free disk are too few"):
+        make_plan(size, 3 * 10**9, 2, disk=2 * 10**8)
+
+
+def test_a_plan_that_goes_on_keeps_its_cuts():
+    size = Size(1000, 50_000, 1001, 1, 4, n_maps=1)
+    plan = make_plan(size, 10**9, 2)
+    assert plan.resident
+    assert refit(plan, size, 10**9, 2) == plan
+    smaller = refit(plan, size, plan.memory // 2, 2)
+    assert not smaller.resident
+    assert (smaller.blocks, smaller.ranges) == (plan.blocks, plan.ranges)
+    assert not refit(plan, size, 10**9, 2, keep=False).resident
+    with pytest.raises(InputError, match="was cut up for more memory"):
+        refit(plan, size, 2 * 10**7, 2)
 
 
 def test_a_plan_says_what_it_is():

@@ -1,13 +1,11 @@
 """Pseudo-t against its definition, written out."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
 import numbaglm as ng
-from numbaglm import model
+from numbaglm import runs
 from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
@@ -40,7 +38,7 @@ def pseudo_t(Y, X, geometry):
 @pytest.mark.parametrize("resident", [True, False])
 def test_equals_its_definition(cohort, two_sided, resident, monkeypatch):
     if not resident:  # the residuals read anew, the maps on disk
-        monkeypatch.setattr(model, "make_plan", lambda *limits: replace(make_plan(*limits), resident=False))
+        monkeypatch.setattr(runs, "make_plan", lambda *limits, **_: make_plan(*limits, keep=False))
     X = np.c_[np.ones(7), np.arange(7.0) - 3]
     result = ng.permutation_test(
         cohort,

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from numbaglm import model, permutation_test
+from numbaglm import permutation_test, runs
 from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
 from numbaglm.engine import schedule
-from numbaglm.engine.plan import BATCH_ROWS, Plan
+from numbaglm.engine.plan import BATCH, Plan
 from numbaglm.kernels.shuffle import TILE
 from reference.maps import AFFINE
 
@@ -49,14 +49,13 @@ def run(cohort, name, **options):
 def plan_of(monkeypatch, tiles, batches=None, resident=True):
     """Make every call use blocks of so many tiles and rounds of so many batches."""
 
-    def make_plan(size, memory_limit, n_workers):
-        batch = BATCH_ROWS
+    def make_plan(size, room, n_workers, *, keep=True, **_):
         blocks = [(v, min(v + tiles * TILE, size.n_voxels)) for v in range(0, size.n_voxels, tiles * TILE)]
-        step = size.n_shufflings if batches is None else batches * batch
+        step = size.n_shufflings if batches is None else batches * BATCH
         ranges = [(i, min(i + step, size.n_shufflings)) for i in range(0, size.n_shufflings, step)]
-        return Plan(batch, tuple(blocks), tuple(ranges), resident, 0)
+        return Plan(BATCH, tuple(blocks), tuple(ranges), resident and keep, size.map_rows)
 
-    monkeypatch.setattr(model, "make_plan", make_plan)
+    monkeypatch.setattr(runs, "make_plan", make_plan)
 
 
 def assert_same(one, other):
@@ -85,12 +84,14 @@ def test_no_plan_changes_a_bit(monkeypatch, cohort, expected, name, tiles, batch
     assert_same(run(cohort, name, n_workers=n_workers), expected[name])
 
 
-def test_neither_does_the_memory_limit(cohort, expected):
+def test_neither_does_the_memory_limit(monkeypatch, cohort, expected):
+    monkeypatch.setattr(schedule, "held_before", lambda client: 0)
     for limit, n_workers in (("12MB", 1), ("16MB", 1), ("30MB", 2), ("200MB", 4)):
         assert_same(run(cohort, "nuisance", memory_limit=limit, n_workers=n_workers), expected["nuisance"])
 
 
 def test_a_cohort_on_disk_is_the_same_as_in_memory(tmp_path, monkeypatch, cohort, expected):
+    monkeypatch.setattr(schedule, "held_before", lambda client: 0)
     for number, chunks in enumerate([(3, 1000), (10, 97)]):
         on_disk = stored(tmp_path / f"{number}.zarr", cohort, monkeypatch, chunks)
         assert_same(run(on_disk, "nuisance", memory_limit="12MB", n_workers=1), expected["nuisance"])
@@ -112,36 +113,42 @@ def stored(path, cohort, monkeypatch, chunks=(4, 1024)):
     return on_disk
 
 
-@pytest.mark.parametrize("resident", [True, False])
-def test_residuals_are_kept_only_where_the_plan_says_so(monkeypatch, cohort, resident):
-    plan_of(monkeypatch, 1, None, resident)
-    returned = []
-    original = schedule.run_tasks
-
-    def spy(*args, **options):
-        results = original(*args, **options)
-        returned.extend(result for result in results if isinstance(result, tuple) and hasattr(result[0], "tiles"))
-        return results
-
-    monkeypatch.setattr(schedule, "run_tasks", spy)
-    run(cohort, "t", n_workers=1)
-    assert len(returned) == 4
-    assert {block.tiles.size > 0 for block, _ in returned} == {resident}
+def test_each_block_is_read_once(monkeypatch, cohort):
+    """However many rounds there are: residuals stay, or all rounds are one."""
+    read = []
+    original = CohortStore.pieces
+    monkeypatch.setattr(CohortStore, "pieces", lambda self, *span: read.append(span) or original(self, *span))
+    plan_of(monkeypatch, 2, 1, resident=True)
+    run(cohort, "TFCE", n_workers=1)
+    assert sorted(read) == [(0, 2048), (2048, cohort.n_voxels)]
 
 
-def test_what_a_task_is_told_is_small(monkeypatch, tmp_path, cohort):
-    sent = []
+@pytest.mark.parametrize("name", ["TFCE", "tails"])
+def test_nothing_large_passes_the_scheduler(monkeypatch, tmp_path, cohort, name):
+    """Neither what a task is told nor what it returns grows with the cohort or the nulls."""
+    told, returned = [], []
     original = schedule.run_tasks
 
     def spy(function, arguments, **options):
-        sent.extend(len(pickle.dumps((function, one))) for one in arguments)
-        return original(function, arguments, **options)
+        told.extend(len(pickle.dumps((function, one))) for one in arguments)
+        results = original(function, arguments, **options)
+        returned.extend(len(pickle.dumps(one)) for one in results)
+        return results
 
     monkeypatch.setattr(schedule, "run_tasks", spy)
     plan_of(monkeypatch, 1, None, resident=False)
     on_disk = stored(tmp_path / "c.zarr", cohort, monkeypatch)
-    permutation_test(on_disk, n_perm=N_PERM, cluster_forming_threshold=None)
-    assert max(sent) < 20_000
+    run(on_disk, name)
+    assert len(told) > 8
+    assert max(told) < 3000
+    assert max(returned) < 10
+
+
+def test_a_call_leaves_nothing_beside_the_cohort(monkeypatch, tmp_path, cohort):
+    plan_of(monkeypatch, 1, None, resident=False)
+    on_disk = stored(tmp_path / "c.zarr", cohort, monkeypatch)
+    run(on_disk, "TFCE")
+    assert [path.name for path in tmp_path.iterdir()] == ["c.zarr"]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +158,7 @@ def client():
     with (
         warnings.catch_warnings(),
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -5,7 +5,7 @@ import time
 import pytest
 from threadpoolctl import threadpool_info
 
-from numbaglm.engine.schedule import active_client, memory_limit, n_cores, run_tasks
+from numbaglm.engine.schedule import active_client, held_before, memory_room, n_cores, run_tasks
 from numbaglm.errors import InputError
 
 
@@ -114,19 +114,26 @@ def test_progress_counts_the_weights(monkeypatch):
     assert [(bar.total, bar.n, bar.desc) for bar in bars] == [(10, 10, "work")]
 
 
-@pytest.mark.parametrize(("limit", "n_bytes"), [("8GB", 8 * 10**9), ("1 MiB", 2**20), (123, 123), (5e6, 5_000_000)])
-def test_memory_limits(limit, n_bytes):
-    assert memory_limit(limit, 0.5) == n_bytes
+@pytest.mark.parametrize(("limit", "n_bytes"), [("8GB", 8 * 10**9), ("1 GiB", 2**30), (10**9, 10**9), (5e9, 5 * 10**9)])
+def test_a_memory_limit_is_of_the_whole_process(limit, n_bytes, monkeypatch):
+    monkeypatch.setattr("numbaglm.engine.schedule.held_before", lambda client: 10**8)
+    assert memory_room(limit, 0.5, None) == n_bytes - 10**8
 
 
 def test_the_default_memory_limit_is_a_share_of_what_is_free():
-    assert 0 < memory_limit(None, 0.25) < memory_limit(None, 0.9)
+    assert 0 < memory_room(None, 0.25, None) < memory_room(None, 0.9, None)
 
 
 @pytest.mark.parametrize("limit", ["lots", "0", 0, -5, "-1GB", [], "8 gallons"])
 def test_bad_memory_limits(limit):
     with pytest.raises(InputError, match=r"'memory_limit'.*8GB"):
-        memory_limit(limit, 0.5)
+        memory_room(limit, 0.5, None)
+
+
+def test_a_memory_limit_below_what_the_process_holds():
+    assert held_before(None) > 2 * 10**8
+    with pytest.raises(InputError, match="the data of this process take [0-9]+ MB by themselves"):
+        memory_room("50MB", 0.5, None)
 
 
 def test_there_is_no_client_unless_one_is_given():

@@ -1,0 +1,189 @@
+"""From a specification to raw results: the memory, the place and the workers of a call."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from numbaglm.data.places import Place
+from numbaglm.data.runs import open_run
+from numbaglm.data.store import CohortStore
+from numbaglm.engine import schedule
+from numbaglm.engine.outcome import RunResult
+from numbaglm.engine.plan import Plan, Size, make_plan, refit
+from numbaglm.engine.run import run_test
+from numbaglm.engine.voxels import Spec
+from numbaglm.engine.workspace import in_folder, in_memory, on_disk, temporary_place
+from numbaglm.errors import InputError, StoreError, invalid
+
+log = logging.getLogger("numbaglm")
+
+_SHARE_OF_MEMORY = 0.5  # of what is free, where no limit is given
+_SHARE_OF_DISK = 0.9
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a call runs: its limits, its workers, and where it is kept.
+
+    Attributes
+    ----------
+    memory_limit, client, n_workers, progress
+        As in `numbaglm.permutation_test`.
+    place
+        Folder that makes it durable; None for none.
+    """
+
+    memory_limit: int | str | None
+    client: Any
+    n_workers: int | None
+    progress: bool
+    place: Place | None
+
+    @classmethod
+    def parse(
+        cls, memory_limit: int | str | None, client: Any, n_workers: int | None, progress: bool, store: Any
+    ) -> Running:
+        """Check what a caller gave."""
+        if n_workers is not None and (not isinstance(n_workers, int | np.integer) or n_workers < 1):
+            raise InputError(invalid("n_workers", n_workers, "a number of threads above 0, or None for all cores"))
+        place = None if store is None else Place.parse(store, "store")
+        client = schedule.active_client(client)
+        if place is not None and place.in_process and client is not None:
+            raise InputError(invalid("store", str(place), "a place that a cluster's workers see, or no client"))
+        return cls(memory_limit, client, n_workers, progress, place)
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """Tasks at once in a process, and processes."""
+        if self.client is None:
+            return self.n_workers or schedule.n_cores(), 1
+        threads = list(self.client.nthreads().values()) or [1]
+        return max(threads), len(threads)
+
+    @contextmanager
+    def opened(self, store: CohortStore, identity: Callable[[], Mapping[str, Any]]) -> Iterator[Run]:
+        """Open the run's place for the length of a call: the folder named, or one that goes with the call.
+
+        Parameters
+        ----------
+        store
+            The cohort.
+        identity
+            Makes all that determines the results, for a folder that stays.
+        """
+        if self.place is not None:
+            with open_run(self.place, identity()) as note:
+                yield Run(store, self, self.place, durable=True, note=note)
+        else:
+            with temporary_place(store) as place:
+                yield Run(store, self, place, durable=False, note=log.info)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A call on its way.
+
+    Attributes
+    ----------
+    durable
+        Whether the place stays.
+    note
+        Where to say what happens.
+    """
+
+    store: CohortStore
+    running: Running
+    place: Place
+    durable: bool
+    note: Callable[[str], None]
+
+    def plan(self, spec: Spec, name: str) -> Plan:
+        """Cut a test up; as it was cut before, where it goes on."""
+        running, (n_workers, n_processes) = self.running, self.running.workers
+        room = schedule.memory_room(running.memory_limit, _SHARE_OF_MEMORY, running.client)
+        size = size_of(self.store, spec)
+        how: dict[str, Any] = {"n_processes": n_processes, "keep": running.client is None}
+        if self.durable and (before := _read_plan(self.place, name)) is not None:
+            return refit(before, size, room, n_workers, **how)
+        return make_plan(size, room, n_workers, disk=_free_disk(self.place), **how)
+
+    def test(self, spec: Spec, name: str) -> RunResult:
+        """Run a test to its end."""
+        plan, running = self.plan(spec, name), self.running
+        self.note(f"Plan: {plan.describe()}.")
+        how: dict[str, Any] = {
+            "client": running.client,
+            "n_workers": running.n_workers,
+            "progress": running.progress,
+            "note": self.note,
+        }
+        if plan.resident and not self.durable:
+            return run_test(self.store, spec, plan, in_memory(**how), name)
+        if self.durable:
+            self.place.write_bytes(f"plans/{name}.json", json.dumps(asdict(plan)).encode())
+        store = self.store if running.client is None else on_disk(self.store, self.place)
+        return run_test(store, spec, plan, in_folder(self.place, **how), name)
+
+
+def plan_tests(store: CohortStore, running: Running, specs: Sequence[Spec]) -> list[Plan]:
+    """Plan tests as they would run now, and touch nothing."""
+    with temporary_place(store) as place:
+        return [Run(store, running, running.place or place, False, log.info).plan(spec, "") for spec in specs]
+
+
+def size_of(store: CohortStore, spec: Spec) -> Size:
+    """Tell a plan what is to be planned."""
+    return Size(
+        n_subjects=store.n_subjects,
+        n_voxels=store.n_voxels,
+        n_shufflings=spec.shufflings.n_shufflings,
+        n_rows=spec.n_rows,
+        itemsize=np.dtype(spec.precision).itemsize,
+        n_maps=2 if spec.variance_fwhm is not None else int(spec.tfce),
+        pick_share=_pick_share(spec),
+        tail_length=spec.tail_length,
+        chunk=store.chunks if store.location is not None else Size.chunk,
+        rotated=spec.hypothesis.rotation is not None,
+    )
+
+
+def _pick_share(spec: Spec) -> float:
+    """Share of voxels above the cluster-forming threshold, were there no effect; twice that for rough data."""
+    if spec.threshold is None:
+        return 0.0
+    tail = float(spec.hypothesis.scale.parametric_p(np.array([spec.threshold]))[0])
+    return min(1.0, 2 * tail * (1 + spec.two_sided))
+
+
+def _read_plan(place: Place, name: str) -> Plan | None:
+    file = f"plans/{name}.json"
+    if not place.exists(file):
+        return None
+    try:
+        values = json.loads(place.read_bytes(file))
+        values |= {key: tuple(tuple(span) for span in values[key]) for key in ("blocks", "ranges")}
+        return Plan(**{one.name: values[one.name] for one in fields(Plan)})
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"The plan {place}/{file} is damaged ({error}): what its records mean can't be told. Delete the run, and "
+            "repeat the call."
+        ) from error
+
+
+def _free_disk(place: Place) -> int | None:
+    """Bytes that scratch may take; None where that can't be told."""
+    if not place.local:
+        return None
+    folder: Path = place.path
+    while not folder.exists():
+        folder = folder.parent
+    return int(shutil.disk_usage(folder).free * _SHARE_OF_DISK)

@@ -1,0 +1,76 @@
+"""A least-squares fit of all columns of a design: parameters, residuals, predictions, R^2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """Ordinary least squares of Y on M, each part computed when it is first asked for.
+
+    Names are those of nilearn's RegressionResults.
+
+    Attributes
+    ----------
+    read
+        Gives Y (n_subjects, n_voxels).
+    design
+        M (n_subjects, n_regressors), of any rank.
+    rank
+        Of M.
+    """
+
+    read: Callable[[], NDArray[np.floating[Any]]]
+    design: Floats
+    rank: int
+
+    @property
+    def df_residuals(self) -> int:
+        """Residual degrees of freedom."""
+        return len(self.design) - self.rank
+
+    @property
+    def Y(self) -> Floats:
+        """(n_subjects, n_voxels) data."""
+        return np.asarray(self.read(), dtype=np.float64)
+
+    @cached_property
+    def theta(self) -> Floats:
+        """(n_regressors, n_voxels) parameter estimates, the shortest where M leaves a choice."""
+        return np.asarray(np.linalg.pinv(self.design) @ self.Y)
+
+    @property
+    def predicted(self) -> Floats:
+        """(n_subjects, n_voxels) M theta."""
+        return np.asarray(self.design @ self.theta)
+
+    @property
+    def residuals(self) -> Floats:
+        """(n_subjects, n_voxels) Y - M theta."""
+        return self.Y - self.predicted
+
+    @property
+    def SSE(self) -> Floats:
+        """(n_voxels,) sum of squared residuals."""
+        return np.asarray((self.residuals**2).sum(axis=0))
+
+    @property
+    def MSE(self) -> Floats:
+        """(n_voxels,) residual variance."""
+        return np.asarray(self.SSE / self.df_residuals)
+
+    @property
+    def r_square(self) -> Floats:
+        """(n_voxels,) variance of the prediction over that of the data, as in nilearn; 0 where nothing varies."""
+        varying = self.Y.var(axis=0)
+        share = np.divide(self.predicted.var(axis=0), varying, out=np.zeros_like(varying), where=varying > 0)
+        return np.asarray(share)
