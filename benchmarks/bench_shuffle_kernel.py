@@ -20,7 +20,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from cases import KERNEL_SUBJECTS, TILES
-from numbaglm.engine.plan import BATCH_ROWS
+from numbaglm.engine.plan import BATCH
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.shuffle import TILE
 
@@ -40,7 +40,7 @@ class Batch:
     @property
     def height(self) -> int:
         """Shufflings."""
-        return BATCH_ROWS // self.n_rows
+        return BATCH // self.n_rows
 
     @property
     def n_voxels(self) -> int:

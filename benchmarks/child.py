@@ -22,10 +22,10 @@ def memory(package: str, folder: str, kind: str, n_perm: str) -> None:
         from cases import nilearn
 
         nilearn(np.load(Path(folder) / "matrix.npy"), str(Path(folder) / "mask.nii.gz"), kind, int(n_perm))
-    print(_peak_mb())
+    print(peak_mb())
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Peak of this process. Linux counts the parent's in ru_maxrss, from before the program was loaded."""
     import resource
 

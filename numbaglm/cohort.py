@@ -14,24 +14,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from numbaglm.data.conversion import (
-    Base,
-    Inputs,
-    check_block,
-    differences,
-    parse_additions,
-    parse_inputs,
-)
+from numbaglm.data.blocks import check_block
+from numbaglm.data.conversion import Inputs, differences, parse_additions, parse_inputs
 from numbaglm.data.geometry import Geometry
-from numbaglm.data.groups import Header, status
+from numbaglm.data.groups import status
 from numbaglm.data.images import mask_image, to_image
 from numbaglm.data.locks import held
 from numbaglm.data.places import Place
 from numbaglm.data.store import CohortStore, choose_chunks
 from numbaglm.data.tables import OWN_COLUMNS
-from numbaglm.data.writer import CohortWriter, begin_successor, remove, take_over
+from numbaglm.data.writer import CohortWriter, begin_successor, take_over
 from numbaglm.engine.convert import Conversion
 from numbaglm.engine.quality import examine
 from numbaglm.engine.schedule import active_client
@@ -49,6 +42,13 @@ class Cohort:
     ----------
     store
         The data: `numbaglm.data.store.CohortStore`.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> simulated = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0)
+    >>> ng.Cohort.create("cohort.zarr", simulated.maps, mask=simulated.mask)  # doctest: +ELLIPSIS
+    <Cohort: 8 subjects x 1,207 voxels of a 19 x 22 x 18 grid, ...cohort.zarr>
     """
 
     def __init__(self, store: CohortStore) -> None:
@@ -64,6 +64,8 @@ class Cohort:
         subjects: Sequence[str] | None = None,
         covariates: Any = None,
         *,
+        min_coverage: float = 1.0,
+        resample: bool = False,
         overwrite: bool = False,
         progress: bool = False,
         client: Any = None,
@@ -87,12 +89,21 @@ class Cohort:
             not 0 in every map, and not equal in all. `report` tells how many were left out, and why.
         smoothing_fwhm
             Width in mm of a Gaussian, one or three (x, y, z). What is not finite is 0 to it; the mask is
-            judged on the maps as they are, before smoothing.
+            judged on the maps as they are, before smoothing, and a value that is missing there is missing after it.
         subjects
             (n_subjects,) labels; from the DataFrame or the file names by default.
         covariates
             DataFrame, or a .tsv or .csv file, a row a subject: matched by participant_id or subject_label (or
             a first column of text) if maps and table have labels, by order otherwise.
+        min_coverage
+            Share of the maps that must have a value at a voxel for it to stay, such as 0.95: finite, and not 0 if no
+            mask is given. A value that is missing then is taken as 0, and `report` tells how many are. So a test of the
+            mean by sign flips has the p at such a voxel that the maps with values alone would have. Permutations remain
+            exact where coverage has nothing to do with the design; but where it differs between groups, the zeros
+            make a difference of groups, unless the mean is 0. The effect is drawn towards 0.
+        resample
+            Resample maps that lie on another grid than the mask, or than the first map where no mask is given:
+            linearly, by the neighbours that have values. By default they are refused.
         overwrite
             Replace the cohort that is there, finished or not. Nothing but a cohort is ever replaced.
         progress
@@ -110,19 +121,28 @@ class Cohort:
             If it can't be written. Once the disk has room again, the same call goes on.
         StoreError
             If another call is writing there.
+
+        Examples
+        --------
+        >>> import pandas as pd, numbaglm as ng
+        >>> simulated = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0)
+        >>> people = pd.DataFrame({"participant_id": simulated.subjects, "age": range(20, 28)})
+        >>> options = {"mask": simulated.mask, "smoothing_fwhm": 12.0, "covariates": people}
+        >>> cohort = ng.Cohort.create("cohort.zarr", simulated.maps, **options)
+        >>> cohort.n_subjects, list(cohort.covariates)
+        (8, ['age'])
         """
         place = Place.parse(path)
         _check_free(place, overwrite)
         with held(place, "The cohort"):
             state = _check_free(place, overwrite)
-            inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True)
-            run = Conversion(None if inputs.in_memory else active_client(client), n_workers, progress)
+            choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample}
+            inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True, **choices)
+            run = Conversion(None if inputs.stays_here else active_client(client), n_workers, progress)
             writer = _resumed(place, inputs) if state == "writing" and not overwrite else None
             if writer is not None:
-                return cls(run.convert(writer, inputs))
-            header, hold = run.survey(inputs)
-            remove(place)
-            return cls(run.convert(CohortWriter.create(place, header), inputs, hold))
+                return cls(run.resume(inputs, writer))
+            return cls(run.create(inputs, place))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Cohort:
@@ -132,6 +152,14 @@ class Cohort:
         ------
         MissingFileError, StoreError
             If there is none, or if it is half-written, damaged, or of a newer numbaglm.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> made = ng.Cohort.create("cohort.zarr", maps)
+        >>> ng.Cohort.open("cohort.zarr").fingerprint == made.fingerprint
+        True
         """
         return cls(CohortStore.open(path))
 
@@ -144,14 +172,24 @@ class Cohort:
         subjects: Sequence[str] | None = None,
         covariates: Any = None,
         *,
+        min_coverage: float = 1.0,
+        resample: bool = False,
         progress: bool = False,
         n_workers: int | None = None,
     ) -> Cohort:
-        """Make a cohort in memory; the arguments are those of `create`."""
-        inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=False)
+        """Make a cohort in memory; the arguments are those of `create`.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> ng.Cohort.from_maps(maps, smoothing_fwhm=12.0)
+        <Cohort: 8 subjects x 1,207 voxels of a 19 x 22 x 18 grid, smoothed 12.0 mm, in memory>
+        """
+        choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample}
+        inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=False, **choices)
         run = Conversion(None, n_workers, progress)
-        header, hold = run.survey(inputs)
-        return cls(run.convert(CohortWriter.create(None, header), inputs, hold))
+        return cls(run.create(inputs, None))
 
     def append(
         self,
@@ -159,6 +197,7 @@ class Cohort:
         covariates: Any = None,
         *,
         subjects: Sequence[str] | None = None,
+        resample: bool = False,
         progress: bool = False,
         client: Any = None,
         n_workers: int | None = None,
@@ -170,7 +209,7 @@ class Cohort:
 
         Parameters
         ----------
-        more_maps, subjects, covariates
+        more_maps, subjects, covariates, resample
             As in `create`; the columns of the covariates must be the cohort's.
         progress, client, n_workers
             As in `create`.
@@ -178,20 +217,26 @@ class Cohort:
         Returns
         -------
         This cohort, which now holds the old and the new subjects.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> cohort = ng.Cohort.create("cohort.zarr", maps[:6])
+        >>> cohort.append(maps[6:]).n_subjects
+        8
         """
-        inputs = parse_additions(self.store, more_maps, subjects, covariates)
-        client = None if inputs.in_memory or self.store.location is None else active_client(client)
+        inputs = parse_additions(self.store, more_maps, subjects, covariates, resample=resample)
+        client = None if inputs.stays_here or self.store.location is None else active_client(client)
         run = Conversion(client, n_workers, progress)
         if self.store.location is None:
-            header, hold, base = run.survey_additions(self.store, inputs)
-            self.store = run.convert(CohortWriter.create(None, header), inputs, hold, base)
+            self.store = run.extend(self.store, inputs, None)
             return self
         place = Place.parse(self.store.location)
         with held(place, "The cohort"):
             if CohortStore.open(place).fingerprint != self.store.fingerprint:
                 raise StoreError(f"The cohort {place} changed since it was opened. Open it again, then append.")
-            header, hold, base = run.survey_additions(self.store, inputs)
-            self.store = _succeed(place, header, inputs, run, hold, base)
+            self.store = _succeed(place, self.store, inputs, run)
         return self
 
     def verify(self, *, progress: bool = False, client: Any = None, n_workers: int | None = None) -> None:
@@ -201,6 +246,12 @@ class Cohort:
         ------
         StoreError
             Naming the subjects whose data is damaged or gone.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> ng.Cohort.create("cohort.zarr", maps).verify()  # says nothing where all is well
         """
         rows = self.store.chunks[0] if self.store.location else choose_chunks(*self.store.data.shape)[0]
         n = self.n_subjects
@@ -252,12 +303,29 @@ class Cohort:
           (1.4826 times the median absolute deviation) of the mean, the logarithm of the sd, and Fisher's z of the
           correlation;
         - ``outlier``, and ``reason``: by what the map stands out, "" if it does not.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> table = ng.Cohort.from_maps([*maps, maps[2]]).quality()  # one map is there twice
+        >>> table.loc["subject-003", "reason"]
+        'same data as subject-009'
         """
         running: dict[str, Any] = {"client": client, "n_workers": n_workers, "progress": progress}
         return examine(self.store, memory_limit=memory_limit, **running).table.copy()
 
     def info(self) -> dict[str, Any]:
-        """Return what there is to know about the cohort, as a dict."""
+        """Return what there is to know about the cohort, as a dict.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> facts = ng.Cohort.from_maps(maps).info()
+        >>> facts["grid"], facts["n_voxels"], facts["bytes"]
+        ((19, 22, 18), 1207, 38624)
+        """
         store = self.store
         on_disk = None if store.location is None else Place.parse(store.location).size()
         return {
@@ -268,6 +336,7 @@ class Cohort:
             "voxel_sizes_mm": tuple(float(size) for size in store.geometry.voxel_sizes),
             "smoothing_fwhm": store.smoothing_fwhm,
             "mask_rule": store.header.mask_rule,
+            "min_coverage": store.header.min_coverage,
             "covariates": list(self.covariates.columns),
             "chunks": store.chunks,
             "bytes": store.n_subjects * store.n_voxels * 4,
@@ -318,7 +387,15 @@ class Cohort:
         return self.store.report
 
     def to_nifti(self, subject: int | str) -> Any:
-        """Return a subject's map, by number or label, as it is analysed: smoothed, 0 outside the mask."""
+        """Return a subject's map, by number or label, as it is analysed: smoothed, 0 outside the mask.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> ng.Cohort.from_maps(maps).to_nifti(0).shape
+        (19, 22, 18)
+        """
         labels = self.subjects
         if isinstance(subject, str):
             if labels.count(subject) != 1:
@@ -360,30 +437,24 @@ def _resumed(place: Place, inputs: Inputs) -> CohortWriter | None:
     writer = CohortWriter.resume(place)
     if writer is None:
         return None
-    differing = differences(writer.header, inputs)
+    unread = (np.asarray(writer.sha256[:]) == 0).all(axis=1) if writer.is_draft else None
+    differing = differences(writer.header, inputs, unread)
     if differing:
         raise OutputExistsError(
             f"{place} is half-written with other arguments: {'; '.join(differing)}. Repeat the call as it "
             "was to go on, or pass overwrite=True to start anew."
         )
     log.info("%s is half-written: going on where it stopped.", place)
-    return writer
+    return writer.update_subjects(inputs.subjects) if writer.is_draft else writer
 
 
-def _succeed(
-    place: Place,
-    header: Header,
-    inputs: Inputs,
-    run: Conversion,
-    hold: NDArray[np.float32] | None,
-    base: Base,
-) -> CohortStore:
+def _succeed(place: Place, store: CohortStore, inputs: Inputs, run: Conversion) -> CohortStore:
     """Write the extended cohort beside the old one, then let it take its place."""
     successor = begin_successor(place)
     try:
-        run.convert(CohortWriter.create(successor, header), inputs, hold, base)
+        made = run.extend(store, inputs, successor)
     except BaseException:
         with suppress(NumbaglmError):
-            remove(successor)
+            begin_successor(place)  # clears away
         raise
-    return take_over(place, successor)
+    return take_over(place, Place.parse(made.location or successor))

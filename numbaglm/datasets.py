@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter
+import pandas as pd
+from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import mask_image, save_image, to_image
+from numbaglm.data.phantom import NOISE_FWHM, Blob, noise, signal
+from numbaglm.data.phantom import brain_geometry as brain_geometry
+from numbaglm.data.phantom import simulate_maps as simulate_maps
 from numbaglm.engine.schedule import run_tasks
 from numbaglm.errors import (
     InputError,
@@ -29,32 +33,13 @@ from numbaglm.errors import (
     invalid,
 )
 
-FWHM_TO_SIGMA = 1.0 / np.sqrt(8.0 * np.log(2.0))
-
-# The box of the MNI152 templates: mm of its first and last voxel on each axis, anterior commissure at 0.
-MNI_BOX = ((-90.0, 90.0), (-126.0, 90.0), (-72.0, 108.0))
-
-# (centre mm, half axes mm, exponent) of the superellipsoids that make the brain, on both sides unless x is 0.
-_BRAIN = (
-    ((27.0, -16.0, 21.0), (34.0, 75.0, 47.0), 2.0),  # hemispheres
-    ((42.0, -15.0, -15.0), (17.0, 35.0, 18.0), 2.2),  # temporal lobes
-    ((16.0, 31.0, -2.0), (19.0, 25.0, 16.0), 2.2),  # orbitofrontal cortex
-    ((17.0, -74.0, 4.0), (21.0, 21.0, 21.0), 2.2),  # occipital poles
-    ((21.0, -60.0, -34.0), (26.0, 23.0, 17.0), 2.3),  # cerebellum
-    ((0.0, -58.0, -32.0), (14.0, 17.0, 15.0), 2.0),  # vermis
-    ((0.0, -16.0, 18.0), (11.0, 65.0, 42.0), 2.0),  # the walls of the fissure
-    ((0.0, -23.0, -12.0), (19.0, 28.0, 15.0), 2.0),  # midbrain
-    ((0.0, -30.0, -38.0), (10.0, 11.0, 28.0), 3.0),  # brainstem
-)
-
-# Left minus right press: (peak mm, amplitude in noise standard deviations, FWHM mm).
-_BUTTON_PRESS = (
+# Left minus right press.
+_BUTTON_PRESS: tuple[Blob, ...] = (
     ((38.0, -24.0, 58.0), 3.4, 20.0),  # hand knob, contralateral to the left hand
     ((-38.0, -24.0, 58.0), -3.4, 20.0),
     ((-20.0, -52.0, -24.0), 3.0, 17.0),  # cerebellum, ipsilateral to the left hand
     ((20.0, -52.0, -24.0), -3.0, 17.0),
 )
-_NOISE_FWHM = 8.0
 _AMPLITUDE_SD = 0.3
 _JITTER_SD = 3.0
 _RECIPE = 1  # counts the changes of what a seed means
@@ -81,6 +66,28 @@ class SimulatedCohort:
     maps: tuple[Path, ...]
     mask: Path
     truth: Path
+    subjects: tuple[str, ...]
+    geometry: Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedStudy:
+    """A simulated study on disk.
+
+    Attributes
+    ----------
+    maps, mask, subjects, geometry
+        As in `SimulatedCohort`.
+    participants
+        The table as a .tsv file, a row a map, its label in the column ``subject_label``.
+    truth
+        For each effect, by its expression, the image that its value is multiplied with.
+    """
+
+    maps: tuple[Path, ...]
+    mask: Path
+    participants: Path
+    truth: Mapping[str, Path]
     subjects: tuple[str, ...]
     geometry: Geometry
 
@@ -136,95 +143,117 @@ def simulate_button_press(
         The folder holds something else.
     OutputError
         The folder can't be written.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> simulated = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0)
+    >>> len(simulated.maps), simulated.mask.name, simulated.geometry.n_voxels
+    (8, 'mask.nii.gz', 1207)
     """
     if n_subjects < 2:
         raise InputError(invalid("n_subjects", n_subjects, "2 or more"))
-    if seed < 0:
-        raise InputError(invalid("seed", seed, "0 or more"))
-    if not 1.0 <= voxel_size <= 10.0:
-        raise InputError(invalid("voxel_size", voxel_size, "1 to 10 mm"))
+    _check(seed, voxel_size)
     target = Path(folder).absolute()
     width = max(2, len(str(n_subjects)))
     subjects = tuple(f"sub-{i + 1:0{width}d}" for i in range(n_subjects))
     names = [f"{s}_task-buttonpress_contrast-leftVsRight_stat.nii.gz" for s in subjects]
     geometry = brain_geometry(voxel_size)
-    cohort = SimulatedCohort(
-        tuple(target / name for name in names),
-        target / "mask.nii.gz",
-        target / "truth.nii.gz",
-        subjects,
-        geometry,
-    )
-    description = _describe(n_subjects=n_subjects, seed=seed, voxel_size=voxel_size)
-    if _holds_cohort(target, cohort, description):
-        return cohort
-    part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
-    try:
-        part.mkdir(parents=True)
+    maps = tuple(target / name for name in names)
+    cohort = SimulatedCohort(maps, target / "mask.nii.gz", target / "truth.nii.gz", subjects, geometry)
+
+    def write(part: Path) -> None:
         save_image(mask_image(geometry), part / cohort.mask.name)
-        save_image(to_image(geometry, _button_press(geometry)), part / cohort.truth.name)
+        save_image(to_image(geometry, signal(geometry, _BUTTON_PRESS)), part / cohort.truth.name)
         seeds = np.random.SeedSequence(seed).spawn(n_subjects)
         tasks = [(geometry, seeds[i], part / names[i]) for i in range(n_subjects)]
         run_tasks(_write_subject, tasks, label="Simulating", unit="subject", progress=progress)
-        (part / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
-        part.replace(target)
-    except OSError as error:
-        raise OutputError(f"Can't write the simulated cohort to {target}: {error.strerror or error}.") from error
-    finally:
-        _remove(part)
+
+    title = "Simulated button presses, left minus right"
+    description = _describe(title, n_subjects=n_subjects, seed=seed, voxel_size=voxel_size)
+    _fill(target, description, (*maps, cohort.mask, cohort.truth), write)
     return cohort
 
 
-def simulate_maps(
-    geometry: Geometry, n_subjects: int, seed: int = 0, effect: ArrayLike = 0.0, fwhm: float = _NOISE_FWHM
-) -> NDArray[np.float32]:
-    """Smooth Gaussian noise of standard deviation 1, plus an effect that all subjects share.
+def simulate_study(
+    folder: str | os.PathLike[str],
+    participants: pd.DataFrame,
+    effects: Mapping[str, Sequence[Blob]],
+    shared: Mapping[str, float] | None = None,
+    noise_sd: float | str = 1.0,
+    seed: int = 0,
+    voxel_size: float = 3.0,
+    progress: bool = False,
+) -> SimulatedStudy:
+    """Simulate a study whose effects are known, and write its maps as NIfTI files beside its table.
+
+    A map is the sum of the effects, each times its value for that row of the table, and of smooth noise (FWHM 8 mm):
+    its own, which depends on the seed and its label alone, and what it shares with other rows.
 
     Parameters
     ----------
-    geometry
-        Grid and mask.
-    n_subjects
-        Number of maps.
-    seed
-        Seed; map i depends on ``(seed, i)`` alone.
-    effect
-        A number, or (n_voxels,), added to every map.
-    fwhm
-        Smoothness of the noise in mm; 0 for white noise.
+    folder, seed, voxel_size, progress
+        As in `simulate_button_press`.
+    participants
+        A row a map, two at least; the index holds the labels ("sub-01", ... where it is merely numbers).
+    effects
+        An expression over the columns, such as ``"group == 'patient'"``, ``"age - 40"``, or ``"1"`` for all maps alike,
+        and the blobs that its value is multiplied with.
+    shared
+        Column, and standard deviation of the noise that rows with the same value in it have in common: visits of a
+        participant, siblings of a family.
+    noise_sd
+        Standard deviation of a map's own noise: a number, or an expression over the columns.
 
-    Returns
-    -------
-    (n_subjects, n_voxels) float32
+    Raises
+    ------
+    InputError, OutputExistsError, OutputError
+        As `simulate_button_press`; or an expression or a column can't be used.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from numbaglm.datasets import simulate_study
+    >>> table = pd.DataFrame({"group": ["control"] * 12 + ["patient"] * 12})
+    >>> weaker = {"group == 'patient'": [((38.0, -24.0, 58.0), -1.0, 20.0)]}
+    >>> len(simulate_study("study", table, weaker, voxel_size=10.0).maps)
+    24
     """
-    maps = np.empty((n_subjects, geometry.n_voxels), np.float32)
-    for row, child in zip(maps, np.random.SeedSequence(seed).spawn(n_subjects), strict=True):
-        row[:] = _noise(geometry, np.random.default_rng(child), fwhm) + np.asarray(effect)
-    return maps
+    _check(seed, voxel_size)
+    target, table = Path(folder).absolute(), _labelled(participants)
+    values = {name: _value(table, name, "effects") for name in effects}
+    own = _value(table, str(noise_sd), "noise_sd")
+    parts = {"": own} | {name: np.full(len(table), float(sd)) for name, sd in (shared or {}).items()}
+    if any(name and name not in table for name in parts) or any(sd < 0 for sd in (shared or {}).values()):
+        raise InputError(invalid("shared", shared, f"columns among {list(table)}, and deviations of 0 or more"))
+    if (own < 0).any():
+        raise InputError(invalid("noise_sd", noise_sd, "0 or more in every row"))
+    geometry = brain_geometry(voxel_size)
+    maps = tuple(target / f"{label}.nii.gz" for label in table.index)
+    truth = {name: target / f"truth-{k}.nii.gz" for k, name in enumerate(effects)}
+    study = SimulatedStudy(
+        maps, target / "mask.nii.gz", target / "participants.tsv", truth, tuple(table.index), geometry
+    )
 
+    def write(part: Path) -> None:
+        save_image(mask_image(geometry), part / study.mask.name)
+        table.to_csv(part / study.participants.name, sep="\t")
+        planted = [signal(geometry, blobs) for blobs in effects.values()]
+        for image, path in zip(planted, truth.values(), strict=True):
+            save_image(to_image(geometry, image), part / path.name)
+        tasks = []
+        for k, label in enumerate(table.index):
+            noises = [(_seed(seed, name, table[name].iloc[k] if name else label), sd[k]) for name, sd in parts.items()]
+            weights = [value[k] for value in values.values()]
+            tasks.append((geometry, list(zip(weights, planted, strict=True)), noises, part / maps[k].name))
+        run_tasks(_write_map, tasks, label="Simulating", unit="map", progress=progress)
 
-def brain_geometry(voxel_size: float = 3.0) -> Geometry:
-    """Make a brain-shaped mask on the grid of the MNI152 templates.
-
-    Hemispheres, temporal lobes, cerebellum and brainstem are superellipsoids in mm, melted together.
-
-    Parameters
-    ----------
-    voxel_size
-        Edge of a voxel in mm. The anterior commissure, (0, 0, 0) mm, is the centre of a voxel.
-    """
-    starts = [np.ceil(low / voxel_size) * voxel_size for low, _ in MNI_BOX]
-    shape = [int((high - start) // voxel_size) + 1 for start, (_, high) in zip(starts, MNI_BOX, strict=True)]
-    x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
-    x, y, z = (start + voxel_size * i for start, i in zip(starts, (x, y, z), strict=True))
-    inside = np.zeros(shape)
-    for (cx, cy, cz), (a, b, c), power in _BRAIN:
-        # |x| folds both sides onto one, which also leaves the dent between the hemispheres.
-        u, v, w = (np.abs(x) - cx) / a, (y - cy) / b, (z - cz) / c
-        inside += np.exp(-8.0 * (np.abs(u) ** power + np.abs(v) ** power + np.abs(w) ** power - 1.0))
-    affine = np.diag([voxel_size, voxel_size, voxel_size, 1.0])
-    affine[:3, 3] = starts
-    return Geometry(inside >= 1.0, affine)
+    recipe: dict[str, Any] = {"effects": dict(effects), "shared": dict(shared or {}), "noise_sd": noise_sd}
+    recipe |= {"seed": seed, "voxel_size": voxel_size, "participants": table.to_csv()}
+    # As it comes back from the file: tuples as lists, NumPy's numbers as numbers.
+    description = json.loads(json.dumps(_describe("Simulated study", **recipe), default=float))
+    _fill(target, description, (*maps, study.mask, study.participants, *truth.values()), write)
+    return study
 
 
 def fetch_localizer(n_subjects: int = 16) -> LocalizerCohort:
@@ -245,6 +274,12 @@ def fetch_localizer(n_subjects: int = 16) -> LocalizerCohort:
     References
     ----------
     Pinel et al. 2007, BMC Neuroscience 8:91. Papadopoulos Orfanos et al. 2017, NeuroImage 144:309.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> localizer = ng.fetch_localizer(16)  # doctest: +SKIP
+    >>> result = ng.permutation_test(localizer.maps, smoothing_fwhm=8.0)  # doctest: +SKIP
     """
     if not 2 <= n_subjects <= 94:
         raise InputError(invalid("n_subjects", n_subjects, "2 to 94, the subjects of the localizer"))
@@ -280,41 +315,88 @@ def _write_subject(geometry: Geometry, seed: np.random.SeedSequence, path: Path)
     rng = np.random.default_rng(seed)
     amplitude = rng.normal(1.0, _AMPLITUDE_SD)
     jitter = rng.normal(0.0, _JITTER_SD, (len(_BUTTON_PRESS), 3))
-    signal = amplitude * _button_press(geometry, jitter)
-    save_image(to_image(geometry, signal + _noise(geometry, rng, _NOISE_FWHM)), path)
+    pressed = amplitude * signal(geometry, _BUTTON_PRESS, jitter)
+    save_image(to_image(geometry, pressed + noise(geometry, rng, NOISE_FWHM)), path)
 
 
-def _button_press(geometry: Geometry, jitter: ArrayLike = 0.0) -> NDArray[np.float32]:
-    """(n_voxels,) sum of the Gaussian blobs, their centres moved by ``jitter`` (n_blobs, 3) mm."""
-    xyz = geometry.coordinates(np.arange(geometry.n_voxels)).astype(np.float32)
-    centres = np.array([centre for centre, _, _ in _BUTTON_PRESS]) + np.asarray(jitter)
-    effect = np.zeros(geometry.n_voxels, np.float32)
-    for centre, (_, amplitude, fwhm) in zip(centres.astype(np.float32), _BUTTON_PRESS, strict=True):
-        distance2 = ((xyz - centre) ** 2).sum(axis=1)
-        effect += np.float32(amplitude) * np.exp(distance2 * np.float32(-0.5 / (fwhm * FWHM_TO_SIGMA) ** 2))
-    return effect
+def _write_map(
+    geometry: Geometry,
+    effects: Sequence[tuple[float, NDArray[np.float32]]],
+    noises: Sequence[tuple[np.random.SeedSequence, float]],
+    path: Path,
+) -> None:
+    values = np.zeros(geometry.n_voxels, np.float32)
+    for value, image in effects:
+        values += np.float32(value) * image
+    for seed, sd in noises:
+        values += np.float32(sd) * noise(geometry, np.random.default_rng(seed), NOISE_FWHM)
+    save_image(to_image(geometry, values), path)
 
 
-def _noise(geometry: Geometry, rng: np.random.Generator, fwhm: float) -> NDArray[np.float32]:
-    """(n_voxels,) stationary noise of variance 1: the box wraps round."""
-    white = rng.standard_normal(geometry.shape, dtype=np.float32)
-    sigma = fwhm * FWHM_TO_SIGMA / geometry.voxel_sizes
-    smooth = gaussian_filter(white, sigma, mode="wrap")
-    impulses = [np.eye(1, n)[0] for n in geometry.shape]
-    kernels = [gaussian_filter(e, s, mode="wrap") for e, s in zip(impulses, sigma, strict=True)]
-    return smooth[geometry.mask] / np.float32(np.prod([np.linalg.norm(k) for k in kernels]))
+def _seed(seed: int, column: str, value: object) -> np.random.SeedSequence:
+    """Seed of the noise of all rows that have this value, whichever rows there are."""
+    digest = hashlib.sha256(f"{column}={value}".encode()).digest()
+    return np.random.SeedSequence([seed, int.from_bytes(digest[:16])])
 
 
-def _describe(**parameters: float) -> dict[str, Any]:
+def _labelled(participants: pd.DataFrame) -> pd.DataFrame:
+    """The table, its index being labels that can name files."""
+    n = len(participants)
+    if n < 2:
+        raise InputError(invalid("participants", f"{n} rows", "2 or more, a row a map"))
+    labels = [str(label) for label in participants.index]
+    if pd.api.types.is_numeric_dtype(participants.index.dtype):
+        labels = [f"sub-{i + 1:0{max(2, len(str(n)))}d}" for i in range(n)]
+    if len({"mask", *labels}) <= n or any(Path(label).name != label or label.startswith("truth-") for label in labels):
+        allowed = 'a different label a row, none of them "mask", "truth-..." or with a slash'
+        raise InputError(invalid("participants", f"the index {labels}", allowed))
+    return participants.set_axis(pd.Index(labels, name="subject_label"))
+
+
+def _value(table: pd.DataFrame, expression: str, parameter: str) -> NDArray[np.float64]:
+    """(n_maps,) value of an expression over the columns."""
+    try:
+        value = np.broadcast_to(np.asarray(table.eval(expression, engine="python"), np.float64), len(table))
+    except Exception as error:  # pandas raises whatever its parser and the columns raise
+        raise InputError(invalid(parameter, expression, f"a number for each row, of columns {list(table)}")) from error
+    if not np.isfinite(value).all():
+        raise InputError(invalid(parameter, expression, "an expression that is finite in every row"))
+    return value
+
+
+def _check(seed: int, voxel_size: float) -> None:
+    if seed < 0:
+        raise InputError(invalid("seed", seed, "0 or more"))
+    if not 1.0 <= voxel_size <= 10.0:
+        raise InputError(invalid("voxel_size", voxel_size, "1 to 10 mm"))
+
+
+def _describe(title: str, **parameters: Any) -> dict[str, Any]:
     return {
-        "Name": "Simulated button presses, left minus right",
+        "Name": title,
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "numbaglm", "Recipe": _RECIPE, "Parameters": parameters}],
     }
 
 
-def _holds_cohort(target: Path, cohort: SimulatedCohort, description: Mapping[str, Any]) -> bool:
+def _fill(target: Path, description: Mapping[str, Any], files: Sequence[Path], write: Callable[[Path], None]) -> None:
+    """Have a folder written, whole or not at all, unless it holds this very simulation."""
+    if _holds(target, description, files):
+        return
+    part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
+    try:
+        part.mkdir(parents=True)
+        write(part)
+        (part / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
+        part.replace(target)
+    except OSError as error:
+        raise OutputError(f"Can't write the simulated cohort to {target}: {error.strerror or error}.") from error
+    finally:
+        _remove(part)
+
+
+def _holds(target: Path, description: Mapping[str, Any], files: Sequence[Path]) -> bool:
     """Whether ``target`` holds this simulation; False where it is free, an error where it is taken."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
@@ -322,6 +404,6 @@ def _holds_cohort(target: Path, cohort: SimulatedCohort, description: Mapping[st
         found = json.loads((target / "dataset_description.json").read_text())
     except (OSError, ValueError):
         found = None
-    if found == description and all(path.is_file() for path in (*cohort.maps, cohort.mask, cohort.truth)):
+    if found == description and all(path.is_file() for path in files):
         return True
     raise OutputExistsError(f"{target} already holds something else. Name a new folder, or remove that one.")

@@ -203,6 +203,21 @@ def permutation_test(
     Nichols and Holmes (2002), Human Brain Mapping 15:1-25. Smith and Nichols (2009), NeuroImage 44:83-98.
     Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39. Knijnenburg et al. (2009), Bioinformatics
     25:i161-i168 and Winkler et al. (2016), NeuroImage 141:502-516, for tails.
+
+    Examples
+    --------
+    >>> import pandas as pd, numbaglm as ng
+    >>> maps = ng.simulate_button_press("maps", n_subjects=12, voxel_size=10.0).maps
+    >>> result = ng.permutation_test(maps, n_perm=999, seed=1)  # the mean, by sign flips
+    >>> bool(result.maps["p_fwe_voxel"].min() <= 0.05), result.h0["max_t"].shape
+    (True, (1000,))
+
+    A design, and a contrast of its columns:
+
+    >>> design = pd.DataFrame({"age": range(12), "intercept": 1.0})
+    >>> result = ng.permutation_test(maps, design, "age", n_perm=999, cluster_forming_threshold=("z", 3.1))
+    >>> result.provenance["errors"]
+    'ee'
     """
     switches = {"two_sided": two_sided, "tfce": tfce, "tfce_uncorrected": tfce_uncorrected, "dry_run": dry_run}
     _check(tail, p_interval, fwe_across_contrasts=fwe_across_contrasts, **switches)

@@ -78,6 +78,16 @@ class PermutationResult:
         The voxels that were analysed.
     provenance
         What was asked, of what data, with which versions, and how tails were fitted; JSON types only.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> maps = ng.simulate_button_press("maps", n_subjects=12, voxel_size=10.0).maps
+    >>> result = ng.permutation_test(maps, n_perm=999)
+    >>> result.maps["t"].shape, list(result.h0)
+    ((1207,), ['max_t', 'max_size', 'max_mass'])
+    >>> result.provenance["versions"]["numbaglm"] == ng.__version__
+    True
     """
 
     maps: Mapping[str, Floats]
@@ -115,6 +125,13 @@ class PermutationResult:
         ------
         UnknownNameError
             There is no such map.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> ng.permutation_test(maps, n_perm=255).to_nifti("logp_fwe_voxel").shape
+        (19, 22, 18)
         """
         return to_image(self.geometry, self.maps[name], fill=1.0 if name.startswith("p_") else 0.0)
 
@@ -127,6 +144,15 @@ class PermutationResult:
         ------
         InputError, UnknownNameError
             Alpha is no probability, or there is no such null.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=12, voxel_size=10.0).maps
+        >>> result = ng.permutation_test(maps, n_perm=999)
+        >>> reached = abs(result.maps["t"]) > result.critical("max_t", alpha=0.05)
+        >>> bool((reached == (result.maps["p_fwe_voxel"] <= 0.05)).all())
+        True
         """
         if not 0 < alpha < 1:
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
@@ -141,6 +167,12 @@ class PermutationResult:
         ----------
         save
             PNG to write as well.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> figure = ng.permutation_test(maps, n_perm=255).plot(save="corrected.png")
         """
         # By name: a convenience that looks up a floor, which the import contract forbids this one to know.
         plotting = importlib.import_module("numbaglm.faces.plotting")
@@ -153,7 +185,7 @@ class PermutationResult:
         panels = {f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps}
         return plotting.logp_panel(self.geometry, panels, save=save)
 
-    def report(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    def report(self, path: str | os.PathLike[str], overwrite: bool = False, cohort: Any = None) -> Path:
         """Write everything onto one HTML page that needs nothing else: maps to click through, tables, methods.
 
         Parameters
@@ -162,17 +194,36 @@ class PermutationResult:
             File to write (.html); it appears whole or not at all.
         overwrite
             Whether a report that is there is replaced. Nothing but a report is ever replaced.
+        cohort
+            The `Cohort` that was analysed, for a look at the quality of its maps.
 
         Raises
         ------
         InputError, OutputExistsError, OutputError
-            The file has another ending, exists, or can't be written.
+            The file has another ending, exists, or can't be written; the cohort is another one.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> ng.permutation_test(maps, n_perm=255).report("report.html").name
+        'report.html'
         """
-        written: Path = importlib.import_module("numbaglm.faces.report").write_report(self, path, overwrite)
+        written: Path = importlib.import_module("numbaglm.faces.report").write_report(self, path, overwrite, cohort)
         return written
 
     def summary(self) -> str:
-        """A few lines on what was found."""
+        """A few lines on what was found.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> print(ng.permutation_test(maps, cluster_forming_threshold=None).summary())  # doctest: +ELLIPSIS
+        intercept: 1,207 voxels, 8 subjects, 256 shufflings
+        Shuffling by sign flips (...), since the contrast tests a mean: all 256 distinct shufflings.
+        voxels with FWE p <= 0.05: 0 (t > 8.950)
+        """
         lines = [
             f"{self.provenance['contrast']['name']}: {self.geometry.n_voxels:,} voxels, "
             f"{self.provenance['n_subjects']} subjects, {self.provenance['n_shufflings']:,} shufflings",
@@ -209,6 +260,14 @@ class PermutationResult:
         ------
         OutputExistsError, OutputError
             The folder exists, or can't be written.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> folder = ng.permutation_test(maps, n_perm=255).save("results")
+        >>> sorted(path.name for path in folder.glob("*fwe_voxel*"))
+        ['logp_fwe_voxel.nii.gz', 'p_fwe_voxel.nii.gz']
         """
         with files.whole_folder(folder, MARKER, overwrite) as part:
             self.write(part)
@@ -216,11 +275,29 @@ class PermutationResult:
         return Path(folder).expanduser()
 
     def markdown(self) -> str:
-        """Return the summary as a list."""
+        """Return the summary as a list.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> print(ng.permutation_test(maps, n_perm=0).markdown().splitlines()[-1])
+        - parametric maps alone
+        """
         return "\n".join(f"- {line}" for line in self.summary().splitlines())
 
     def write(self, folder: Path) -> None:
-        """Write maps and tables into a folder that is there: `save` without its care."""
+        """Write maps and tables into a folder that is there: `save` without its care.
+
+        Examples
+        --------
+        >>> import pathlib, numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> (folder := pathlib.Path("results")).mkdir()
+        >>> ng.permutation_test(maps, n_perm=255).write(folder)
+        >>> sorted(path.name for path in folder.glob("*.tsv"))
+        ['clusters.tsv', 'design.tsv', 'nulls.tsv']
+        """
         for name in self.maps:
             save_image(self.to_nifti(name), folder / f"{name}.nii.gz")
         save_image(mask_image(self.geometry), folder / "mask.nii.gz")
@@ -243,6 +320,15 @@ class PermutationResult:
         ------
         MissingFileError, StoreError
             There is no result in the folder, or it is damaged.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> result = ng.permutation_test(maps, n_perm=255)
+        >>> again = ng.PermutationResult.load(result.save("results"))
+        >>> bool((again.maps["p_fwe_voxel"] == result.maps["p_fwe_voxel"]).all())
+        True
         """
         source = Path(folder).expanduser()
         if not (source / MARKER).is_file():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from numbaglm.data.places import Place
-from numbaglm.data.runs import open_run
+from numbaglm.data.runs import Note, open_run
 from numbaglm.data.store import CohortStore
 from numbaglm.engine import schedule
 from numbaglm.engine.outcome import RunResult
@@ -81,11 +81,11 @@ class Running:
             Makes all that determines the results, for a folder that stays.
         """
         if self.place is not None:
-            with open_run(self.place, identity()) as note:
-                yield Run(store, self, self.place, durable=True, note=note)
+            with open_run(self.place, identity()) as write:
+                yield Run(store, self, self.place, durable=True, write=write)
         else:
-            with temporary_place(store) as place:
-                yield Run(store, self, place, durable=False, note=log.info)
+            with temporary_place(store, self.client is not None) as place:
+                yield Run(store, self, place, durable=False, write=lambda text, level: log.log(level, text))
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Run:
     ----------
     durable
         Whether the place stays.
-    note
+    write
         Where to say what happens.
     """
 
@@ -104,7 +104,11 @@ class Run:
     running: Running
     place: Place
     durable: bool
-    note: Callable[[str], None]
+    write: Note
+
+    def note(self, text: str) -> None:
+        """Say what whoever made the call wants to know."""
+        self.write(text, logging.INFO)
 
     def plan(self, spec: Spec, name: str) -> Plan:
         """Cut a test up; as it was cut before, where it goes on."""
@@ -124,7 +128,7 @@ class Run:
             "client": running.client,
             "n_workers": running.n_workers,
             "progress": running.progress,
-            "note": self.note,
+            "note": lambda text: self.write(text, logging.DEBUG),
         }
         if plan.resident and not self.durable:
             return run_test(self.store, spec, plan, in_memory(**how), name)
@@ -136,8 +140,9 @@ class Run:
 
 def plan_tests(store: CohortStore, running: Running, specs: Sequence[Spec]) -> list[Plan]:
     """Plan tests as they would run now, and touch nothing."""
-    with temporary_place(store) as place:
-        return [Run(store, running, running.place or place, False, log.info).plan(spec, "") for spec in specs]
+    with temporary_place(store, running.client is not None) as place:
+        run = Run(store, running, running.place or place, durable=False, write=lambda text, level: None)
+        return [run.plan(spec, "") for spec in specs]
 
 
 def size_of(store: CohortStore, spec: Spec) -> Size:

@@ -40,7 +40,7 @@ def as_cohort():
 
 @pytest.fixture(scope="session")
 def s3():
-    """URL of a bucket: on moto's server, or that of NUMBAGLM_S3, whose server and keys the environment names."""
+    """URL of a new folder: on moto's server, or in the bucket NUMBAGLM_S3 of the server that the environment names."""
     pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'numbaglm[s3]'")
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         url = os.environ.get("NUMBAGLM_S3")
@@ -52,7 +52,7 @@ def s3():
 
             url = "s3://numbaglm-tests"
             fsspec.filesystem("s3").mkdir(url)
-        yield url
+        yield f"{url}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(params=["local", "file", "memory", "s3"])

@@ -15,7 +15,7 @@ import pytest
 
 from numbaglm import cohort as cohorts
 from numbaglm.cohort import Cohort
-from numbaglm.data import conversion, writer
+from numbaglm.data import blocks, writer
 from numbaglm.data.smoothing import smooth
 from numbaglm.errors import (
     GridError,
@@ -68,9 +68,8 @@ def test_blocks_change_nothing(tmp_path, monkeypatch, chunks, hold):
     paths = write_maps(tmp_path / "maps", volumes(7))
     whole = Cohort.from_maps(paths, smoothing_fwhm=5)
     monkeypatch.setattr(writer, "choose_chunks", lambda *_: chunks)
-    monkeypatch.setattr("numbaglm.engine.convert.choose_chunks", lambda *_: chunks)
     if not hold:
-        monkeypatch.setattr("numbaglm.engine.convert._HOLD_BYTES", 0)
+        monkeypatch.setattr("numbaglm.engine.convert._HELD_SHARE", 0)
     cohort = Cohort.create(tmp_path / "c.zarr", paths, smoothing_fwhm=5)
     assert cohort.store.chunks == chunks
     assert cohort.fingerprint == whole.fingerprint
@@ -224,8 +223,8 @@ def test_a_full_disk_stops_and_the_same_call_goes_on(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="6 of 10 subjects"):
         Cohort.open(tmp_path / "c.zarr")
     read = []
-    original = conversion.read_maps
-    monkeypatch.setattr(conversion, "read_maps", lambda sources, grid: read.extend(sources) or original(sources, grid))
+    original = blocks.read_raw
+    monkeypatch.setattr(blocks, "read_raw", lambda sources, *rest: read.extend(sources) or original(sources, *rest))
     cohort = Cohort.create(tmp_path / "c.zarr", paths, n_workers=1)
     assert len(read) == 4  # the other six are not read again
     assert cohort.fingerprint == Cohort.from_maps(paths).fingerprint

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from numbaglm import datasets
-from numbaglm.data.geometry import Geometry
+from numbaglm.cohort import Cohort
 from numbaglm.errors import InputError, MissingExtraError, NumbaglmError, OutputError, OutputExistsError
 
 MOTOR_RIGHT, MOTOR_LEFT = [38, -24, 58], [-38, -24, 58]
@@ -16,16 +17,6 @@ CEREBELLUM_RIGHT, CEREBELLUM_LEFT = [20, -52, -24], [-20, -52, -24]
 
 def read(cohort):
     return np.stack([nib.load(path).get_fdata(dtype=np.float32)[cohort.geometry.mask] for path in cohort.maps])
-
-
-def test_the_mask_is_a_brain_around_its_commissure():
-    geometry = datasets.brain_geometry()
-    assert geometry.shape == (61, 73, 61)
-    assert 44_000 <= geometry.n_voxels <= 46_000
-    assert np.array_equal(geometry.mask, geometry.mask[::-1])
-    assert np.linalg.solve(geometry.affine, [0, 0, 0, 1])[:3].tolist() == [30, 42, 24]
-    coarse = datasets.brain_geometry(6.0)
-    assert coarse.n_voxels * 8 == pytest.approx(geometry.n_voxels, rel=0.05)
 
 
 def test_left_minus_right_press_is_where_physiology_puts_it(tmp_path):
@@ -91,25 +82,86 @@ def test_what_is_not_allowed_is_named(tmp_path, options, named):
         datasets.simulate_button_press(tmp_path / "cohort", **options)
 
 
-def test_noise_has_unit_variance_and_the_smoothness_asked_for():
-    geometry = Geometry(np.ones((40, 40, 40), bool), np.diag([3.0, 3.0, 4.0, 1.0]))
-    maps = datasets.simulate_maps(geometry, 3, seed=1, fwhm=9.0)
-    assert maps.shape == (3, 64_000)
-    assert maps.dtype == np.float32
-    assert maps.var() == pytest.approx(1.0, abs=0.04)
-    volume = maps.reshape(3, 40, 40, 40)
-    # Two points d apart in noise smoothed by a Gaussian of sigma correlate exp(-d^2 / (4 sigma^2)).
-    sigma = 9.0 / 2.3548
-    for axis, step in ((1, 3.0), (3, 4.0)):
-        correlation = (volume * np.roll(volume, 1, axis=axis)).mean()
-        assert correlation == pytest.approx(np.exp(-((step / (2 * sigma)) ** 2)), abs=0.04)
+STUDY = pd.DataFrame(
+    {
+        "person": np.repeat(["ann", "ben", "cat"], 2),
+        "visit": ["first", "second"] * 3,
+        "age": [20.0, 22.0, 30.0, 32.0, 40.0, 42.0],
+    },
+    index=[f"{person}-{visit}" for person in ("ann", "ben", "cat") for visit in (1, 2)],
+)
+BLOB, OTHER = [((32.0, -24.0, 56.0), 1.0, 16.0)], [((-32.0, -24.0, 56.0), 2.0, 16.0)]
+EFFECTS = {"1": BLOB, "visit == 'second'": OTHER, "(age - 30) / 10": [*BLOB, *OTHER]}
 
 
-def test_an_effect_is_added_to_the_noise():
-    geometry = Geometry(np.ones((4, 4, 4), bool), np.eye(4))
-    effect = np.arange(64.0)
-    noise = datasets.simulate_maps(geometry, 2, seed=5)
-    np.testing.assert_allclose(datasets.simulate_maps(geometry, 2, seed=5, effect=effect), noise + effect, rtol=1e-5)
+def test_a_study_holds_what_was_planted(tmp_path):
+    study = datasets.simulate_study(tmp_path / "study", STUDY, EFFECTS, noise_sd=0.0, voxel_size=8.0)
+    truth = {name: nib.load(path).get_fdata()[study.geometry.mask] for name, path in study.truth.items()}
+    values = np.column_stack([np.ones(6), STUDY["visit"] == "second", (STUDY["age"] - 30) / 10])
+    np.testing.assert_allclose(read(study), values @ np.stack(list(truth.values())), atol=1e-5)
+    assert [image.max() for image in truth.values()] == pytest.approx([1.0, 2.0, 2.0])
+
+
+def test_a_study_goes_into_a_cohort_with_its_table(tmp_path):
+    study = datasets.simulate_study(tmp_path / "study", STUDY, EFFECTS, voxel_size=10.0)
+    cohort = Cohort.from_maps(study.maps, mask=study.mask, covariates=study.participants)
+    assert tuple(cohort.subjects) == study.subjects == tuple(STUDY.index)
+    assert cohort.covariates["age"].tolist() == STUDY["age"].tolist()
+    numbered = datasets.simulate_study(tmp_path / "numbered", STUDY.reset_index(drop=True), {}, voxel_size=10.0)
+    assert numbered.subjects[0] == "sub-01"
+
+
+def test_noise_is_shared_as_asked_for_and_as_large(tmp_path):
+    folder, options = tmp_path / "study", {"shared": {"person": 2.0}, "voxel_size": 6.0}
+    Y = read(datasets.simulate_study(folder, STUDY, {}, noise_sd="1 + 2 * (visit == 'second')", **options))
+    covariance = np.cov(Y)
+    np.testing.assert_allclose(np.diag(covariance), [5.0, 13.0] * 3, rtol=0.15)
+    same, other = covariance[[0, 2, 4], [1, 3, 5]], covariance[[0, 0, 2], [2, 4, 4]]
+    np.testing.assert_allclose(same, 4.0, rtol=0.25)
+    np.testing.assert_allclose(other, 0.0, atol=0.6)
+
+
+def test_a_map_of_a_study_depends_on_the_seed_and_its_label_alone(tmp_path):
+    maps = {}
+    for name, table, seed in (("a", STUDY, 1), ("b", STUDY[::-1].iloc[:3], 1), ("c", STUDY, 2)):
+        study = datasets.simulate_study(tmp_path / name, table, {}, shared={"person": 1.0}, seed=seed, voxel_size=10.0)
+        maps[name] = dict(zip(study.subjects, read(study), strict=True))
+    for label, values in maps["b"].items():
+        assert np.array_equal(values, maps["a"][label])
+        assert not np.array_equal(values, maps["c"][label])
+
+
+def test_a_study_that_is_there_is_kept_and_another_is_refused(tmp_path):
+    first = datasets.simulate_study(tmp_path / "study", STUDY, EFFECTS, voxel_size=10.0)
+    written = first.maps[0].stat().st_mtime_ns
+    datasets.simulate_study(tmp_path / "study", STUDY, EFFECTS, voxel_size=10.0)
+    assert first.maps[0].stat().st_mtime_ns == written
+    with pytest.raises(OutputExistsError, match="Name a new folder"):
+        datasets.simulate_study(tmp_path / "study", STUDY.assign(age=1.0), EFFECTS, voxel_size=10.0)
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "named"),
+    [
+        (STUDY, {"effects": {"weight": BLOB}}, "effects"),
+        (STUDY, {"effects": {"person": BLOB}}, "effects"),
+        (STUDY, {"effects": {"1 / (age - 20)": BLOB}}, "effects"),
+        (STUDY, {"noise_sd": "sex"}, "noise_sd"),
+        (STUDY, {"noise_sd": -1.0}, "noise_sd"),
+        (STUDY, {"shared": {"family": 1.0}}, "shared"),
+        (STUDY, {"shared": {"person": -1.0}}, "shared"),
+        (STUDY.iloc[:1], {}, "participants"),
+        (STUDY.set_index("person"), {}, "participants"),
+        (STUDY.set_axis([*"abcde", "mask"]), {}, "participants"),
+        (STUDY.set_axis([*"abcde", "../f"]), {}, "participants"),
+        (STUDY, {"seed": -1}, "seed"),
+        (STUDY, {"voxel_size": 0.0}, "voxel_size"),
+    ],
+)
+def test_what_a_study_can_not_be_made_of_is_named(tmp_path, table, options, named):
+    with pytest.raises(InputError, match=f"'{named}'"):
+        datasets.simulate_study(tmp_path / "study", table, **{"effects": {}, **options})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_localizer_is_what_nilearn_fetched(monkeypatch):

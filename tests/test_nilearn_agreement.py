@@ -11,9 +11,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import gaussian_filter, generate_binary_structure
 
 import numbaglm as ng
+from numbaglm.errors import NumbaglmWarning
 
 pytest.importorskip("nilearn", minversion="0.14.1")
-from nilearn import glm, maskers, mass_univariate, reporting
+from nilearn import glm, maskers, mass_univariate, reporting, surface
+from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from nilearn.glm import second_level
 from nilearn.mass_univariate._utils import calculate_cluster_measures, calculate_tfce
 
@@ -291,3 +293,121 @@ def test_signatures(ours, theirs, added):
     mine, yours = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
     assert list(mine) == [*yours, *added]
     assert [p.default for p in mine.values()][: len(yours)] == [p.default for p in yours.values()]
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # in nilearn, which crops the mask
+def test_maps_resampled_to_the_mask():
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+    finer = turn @ np.diag([2.2, 2.3, 2.4, 1]) + np.outer([-8.0, -10, -8, 0], [0, 0, 0, 1])
+    mask = nib.Nifti1Image(np.ones((8, 9, 7), np.uint8), finer)
+    maps, X = make_maps(N, 0.5), DESIGNS["covariates"]
+    theirs = second_level.SecondLevelModel(mask_img=mask).fit(maps, design_matrix=X)
+    with pytest.warns(NumbaglmWarning, match="resampled"):
+        ours = ng.SecondLevelModel(mask_img=mask).fit(maps, design_matrix=X)
+    with pytest.warns(UserWarning, match="resampled"):
+        expected = theirs.compute_contrast("age", output_type="stat").get_fdata()
+    inside = ours.mask_img_.get_fdata() > 0
+    assert inside.sum() > 300
+    got = ours.compute_contrast("age", output_type="stat").get_fdata()
+    assert_allclose(got[inside], expected[inside], rtol=1e-5, atol=1e-5)
+
+
+def test_whole_design():
+    """The attributes that hold residuals and predictions, and the results they come from."""
+    models = []
+    for kind in (second_level.SecondLevelModel, ng.SecondLevelModel):
+        model = kind(mask_img=MASK, minimize_memory=False).fit(make_maps(N, 0.5), design_matrix=DESIGNS["covariates"])
+        assert model.labels_ is model.results_ is None
+        model.compute_contrast("age")
+        models.append(model)
+    theirs, ours = models
+    for name in ("residuals_", "predicted_", "r_square_"):
+        assert getattr(ours, name).shape == getattr(theirs, name).shape
+        assert_allclose(getattr(ours, name).get_fdata(), getattr(theirs, name).get_fdata(), rtol=1e-5, atol=1e-6)
+    assert list(ours.results_) == list(theirs.results_)
+    for name in ("theta", "SSE", "MSE", "df_residuals"):
+        assert_allclose(getattr(ours.results_[0.0], name), getattr(theirs.results_[0.0], name), rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*Generation of a mask")
+def test_first_level_models():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"task": rng.normal(size=20), "constant": 1.0})
+    models = []
+    for number in range(6):
+        runs = rng.normal(size=(*SHAPE, 20)) + np.multiply.outer(INSIDE, 0.3 * X["task"].to_numpy()) + 100
+        model = glm.first_level.FirstLevelModel(mask_img=MASK, subject_label=f"sub-{number}")
+        models.append(model.fit(nib.Nifti1Image(runs.astype(np.float32), AFFINE), design_matrices=X))
+    confounds = pd.DataFrame({"subject_label": [f"sub-{k}" for k in range(6)][::-1], "age": rng.normal(size=6)})
+    theirs = second_level.SecondLevelModel().fit(models, confounds)
+    ours = ng.SecondLevelModel().fit(models, confounds)
+    pd.testing.assert_frame_equal(ours.design_matrix_, theirs.design_matrix_)
+    assert ours.n_elements_ == theirs.n_elements_
+    maps = [model.compute_contrast("intercept", "task", output_type="stat") for model in (ours, theirs)]
+    assert_allclose(values(maps[0]), values(maps[1]), rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def on_surface():
+    """Maps at the vertices of the mesh that nilearn brings along."""
+    mesh = load_fsaverage("fsaverage5")["pial"]
+    rng = np.random.default_rng(0)
+    sizes = {part: one.n_vertices for part, one in mesh.parts.items()}
+    return [surface.SurfaceImage(mesh, {part: rng.normal(0.3, 1, n) for part, n in sizes.items()}) for _ in range(8)]
+
+
+def test_surfaces(on_surface):
+    X = pd.DataFrame({"age": np.linspace(-1, 1, 8), "intercept": 1.0})
+    half = {part: np.arange(len(values)) % 2 for part, values in on_surface[0].data.parts.items()}
+    for mask in (None, surface.SurfaceImage(on_surface[0].mesh, half)):
+        maps = []
+        for kind in (ng.SecondLevelModel, second_level.SecondLevelModel):
+            model = kind(mask_img=mask).fit(on_surface, design_matrix=X)
+            maps.append(model.compute_contrast("age", output_type="all"))
+        for name, theirs in maps[1].items():
+            ours = maps[0][name]
+            assert type(ours) is type(theirs)
+            for part in theirs.data.parts:
+                assert ours.data.parts[part].shape == theirs.data.parts[part].shape
+                assert_allclose(ours.data.parts[part], theirs.data.parts[part], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster_threshold": 10}, {"cluster_threshold": 5, "two_sided": True}])
+def test_clusters_of_surfaces(options):
+    image = load_fsaverage_data(mesh_type="inflated")
+    options = {"stat_threshold": 1.4, "two_sided": False, **options}
+    theirs, their_labels = reporting.get_clusters_table(image, **options, return_label_maps=True)
+    ours, labels = ng.get_clusters_table(image, **options, return_label_maps=True)
+    positive = (theirs["Peak Stat"] > 0).to_numpy()  # of the others nilearn gives the value nearest to 0
+    pd.testing.assert_frame_equal(ours[positive], theirs[positive], check_dtype=False)
+    others = [name for name in theirs.columns if name != "Peak Stat"]
+    pd.testing.assert_frame_equal(ours[others], theirs[others], check_dtype=False)
+    assert (np.sign(ours["Peak Stat"]) == np.sign(theirs["Peak Stat"])).all()
+    for one, other in zip(labels, their_labels, strict=True):
+        for part in one.data.parts:
+            assert_array_equal(one.data.parts[part], other.data.parts[part])
+    thresholds = {"threshold": 1.4, "height_control": None, "cluster_threshold": 5}
+    got, expected = ng.threshold_stats_img(image, **thresholds)[0], glm.threshold_stats_img(image, **thresholds)[0]
+    for part in got.data.parts:
+        assert_array_equal(got.data.parts[part], expected.data.parts[part])
+
+
+def test_estimator():
+    """What scikit-learn and nilearn ask of an estimator."""
+    base = pytest.importorskip("sklearn.base")
+    utils = pytest.importorskip("sklearn.utils")
+    ours, theirs = ng.SecondLevelModel(smoothing_fwhm=6.0), second_level.SecondLevelModel(smoothing_fwhm=6.0)
+    assert ours.get_params() == theirs.get_params()
+    assert ours.set_params(verbose=1).get_params() == theirs.set_params(verbose=1).get_params()
+    tags, expected = utils.get_tags(ours), utils.get_tags(theirs)
+    assert tags.estimator_type == expected.estimator_type == "glm"
+    assert (tags.input_tags.niimg_like, tags.input_tags.surf_img) == (True, True)
+    assert base.clone(ours).get_params() == ours.get_params()
+    with pytest.raises(utils.validation.NotFittedError):
+        utils.validation.check_is_fitted(ours)
+    ours.fit(make_maps(N, 0.5), design_matrix=DESIGNS["one-sample"])
+    utils.validation.check_is_fitted(ours)
+    public = set(vars(theirs.fit(make_maps(N, 0.5), design_matrix=DESIGNS["one-sample"])))
+    fitted = {name for name in public if name.endswith("_") and not name.startswith("_")} - {"memory_"}
+    assert {name for name in fitted if hasattr(ours, name)} == fitted

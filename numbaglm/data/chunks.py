@@ -118,7 +118,7 @@ class ChunkedArray:
             chunk[: part.shape[0], : part.shape[1]] = part
             data = _BLOSC.encode(chunk)
             # Unsynced: what a crash of the machine leaves half-written does not match its checksum.
-            self.place.write_bytes(_name(i, j), data + _checksum(data), sync=False)
+            self.place.write_bytes(_name(i, j), data + checksum(data), sync=False)
 
         self._each(store, self._touched(slice(start, start + len(rows)), slice(0, self.shape[1])))
 
@@ -147,7 +147,7 @@ class ChunkedArray:
             data = np.frombuffer(self.place.read_bytes(_name(i, j)), np.uint8)
         except MissingFileError as error:
             raise self._error(i, j, "is gone") from error
-        if data.size < 4 or _checksum(data[:-4]) != data[-4:].tobytes():
+        if data.size < 4 or checksum(data[:-4]) != data[-4:].tobytes():
             raise self._error(i, j, "is not what was stored: its checksum differs")
         chunk = np.empty(self.chunks, "<f4")
         if int.from_bytes(data[4:8].tobytes(), "little") != chunk.nbytes:  # as Blosc's header has it
@@ -173,5 +173,6 @@ def _name(i: int, j: int) -> str:
     return f"c/{i}/{j}"
 
 
-def _checksum(data: bytes | NDArray[np.uint8]) -> bytes:
+def checksum(data: bytes | NDArray[np.uint8]) -> bytes:
+    """CRC-32C of some bytes, as it stands after them in a file."""
     return int(google_crc32c.value(data)).to_bytes(4, "little")

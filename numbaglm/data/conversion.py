@@ -1,11 +1,12 @@
-"""From maps to a cohort: the arguments checked once, and the tasks that read, judge, smooth and store."""
+"""From maps to a cohort: the arguments, checked once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,12 @@ from numpy.typing import NDArray
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.grid import Grid
 from numbaglm.data.groups import Header
-from numbaglm.data.images import (
-    MapSource,
-    grid_of,
-    list_maps,
-    load_mask,
-    read_maps,
-)
-from numbaglm.data.masking import Survey
-from numbaglm.data.smoothing import Fwhm, parse_fwhm, smooth
-from numbaglm.data.store import CohortStore, hash_rows
+from numbaglm.data.images import MapSource, grid_of, list_maps, load_mask
+from numbaglm.data.masking import MaskRule, parse_min_coverage
+from numbaglm.data.raw import is_compressed
+from numbaglm.data.smoothing import Fwhm, parse_fwhm
+from numbaglm.data.store import CohortStore
 from numbaglm.data.tables import OWN_COLUMNS, check_labels, labels_are_known, match_covariates
-from numbaglm.data.writer import CohortWriter
 from numbaglm.errors import InputError, invalid
 
 
@@ -47,7 +42,9 @@ class Inputs:
     smoothing_fwhm
         In mm.
     notes
-        Sentences on what was done with the covariates.
+        Sentences on what was done with covariates, and with maps on other grids.
+    rule
+        When a voxel stays in the mask.
     """
 
     sources: list[MapSource]
@@ -56,6 +53,7 @@ class Inputs:
     mask: Geometry | None
     smoothing_fwhm: Fwhm
     notes: tuple[str, ...]
+    rule: MaskRule
 
     @property
     def labels(self) -> list[str]:
@@ -68,17 +66,34 @@ class Inputs:
         return "" if self.mask is None else hashlib.sha256(np.packbits(self.mask.mask).tobytes()).hexdigest()
 
     @property
-    def in_memory(self) -> bool:
-        """Whether some maps are images in memory, which no other machine should be sent."""
-        return any(source.path is None for source in self.sources)
+    def stays_here(self) -> bool:
+        """Whether other machines should not be sent the maps: images in memory, or one file to read in its order."""
+        return self.reel is not None or any(source.path is None for source in self.sources)
+
+    @property
+    def reel(self) -> Path | None:
+        """The one compressed file that all maps are volumes of, if it is one: best read from its begin to its end."""
+        first = self.sources[0]
+        alike = all(source.path == first.path and source.volume is not None for source in self.sources)
+        return first.path if alike and first.path is not None and is_compressed(first.path) else None
 
 
-def parse_inputs(maps: Any, mask: Any, smoothing_fwhm: Any, subjects: Any, covariates: Any, *, durable: bool) -> Inputs:
+def parse_inputs(
+    maps: Any,
+    mask: Any,
+    smoothing_fwhm: Any,
+    subjects: Any,
+    covariates: Any,
+    *,
+    min_coverage: Any = 1.0,
+    resample: bool = False,
+    durable: bool,
+) -> Inputs:
     """Check the arguments of a new cohort; opens every file, reads no data.
 
     Parameters
     ----------
-    maps, mask, smoothing_fwhm, subjects, covariates
+    maps, mask, smoothing_fwhm, subjects, covariates, min_coverage, resample
         As in `numbaglm.Cohort.create`.
     durable
         Whether the state of each map is noted, so that a resumed conversion can tell whether the map changed.
@@ -87,7 +102,7 @@ def parse_inputs(maps: Any, mask: Any, smoothing_fwhm: Any, subjects: Any, covar
     ------
     InputError, MissingFileError, ImageError, GridError, MaskError
     """
-    fwhm = parse_fwhm(smoothing_fwhm)
+    fwhm, rule = parse_fwhm(smoothing_fwhm), MaskRule(mask is None, parse_min_coverage(min_coverage))
     sources, labels, frame = list_maps(maps)
     if subjects is not None:
         if frame is not None:
@@ -103,16 +118,22 @@ def parse_inputs(maps: Any, mask: Any, smoothing_fwhm: Any, subjects: Any, covar
     known = subjects is not None or labels_are_known(labels)
     table, notes = _subject_table(sources, labels, covariates, labels_known=known, durable=durable)
     geometry = load_mask(mask)
-    shape, affine = grid_of(sources[0])
-    grid = Grid(shape, affine, sources[0].name)
+    grid = Grid(*grid_of(sources[0]), sources[0].name)
     if geometry is not None:
         name = f"the mask {mask}" if isinstance(mask, str | os.PathLike) else "the mask"
-        grid.check(geometry.shape, geometry.affine, name)
-    _check_headers(sources[1:], grid)
-    return Inputs(sources, table, grid, geometry, fwhm, tuple(notes))
+        if resample:
+            grid = Grid(geometry.shape, geometry.affine, name)
+        else:
+            grid.check(geometry.shape, geometry.affine, name)
+    if resample:
+        sources, more = _onto(sources, grid, zero_is_missing=rule.zero_is_missing)
+        notes += more
+    else:
+        _check_headers(sources[1:], grid)
+    return Inputs(sources, table, grid, geometry, fwhm, tuple(notes), rule)
 
 
-def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: Any) -> Inputs:
+def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: Any, *, resample: bool = False) -> Inputs:
     """Check the arguments of an append, against the cohort that is there."""
     sources, labels, _ = list_maps(maps, minimum=1)
     if subjects is not None:
@@ -144,18 +165,33 @@ def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: An
             )
         )
     grid = Grid(store.geometry.shape, store.geometry.affine, f"the cohort {store.location or 'in memory'}")
-    _check_headers(sources, grid)
-    return Inputs(sources, table, grid, store.geometry, store.smoothing_fwhm, tuple(notes))
+    rule = MaskRule(store.header.mask_rule == "intersection", store.header.min_coverage)
+    if resample:
+        sources, more = _onto(sources, grid, zero_is_missing=rule.zero_is_missing)
+        notes += more
+    else:
+        _check_headers(sources, grid)
+    return Inputs(sources, table, grid, store.geometry, store.smoothing_fwhm, tuple(notes), rule)
 
 
-def differences(header: Header, inputs: Inputs) -> list[str]:
-    """Tell a half-written cohort from the arguments that it is to be continued with."""
+def differences(header: Header, inputs: Inputs, unread: NDArray[np.bool_] | None = None) -> list[str]:
+    """Tell a half-written cohort from the arguments that it is to be continued with.
+
+    Parameters
+    ----------
+    header, inputs
+        Of the one, and the others.
+    unread
+        (n_subjects,) maps of which nothing is known yet: their files may have changed.
+    """
     old, new = header.subjects, inputs.subjects
     found = []
     if header.smoothing_fwhm != inputs.smoothing_fwhm:
         found.append(f"smoothing_fwhm was {header.smoothing_fwhm}, now {inputs.smoothing_fwhm}")
     if header.given_mask != inputs.given_mask:
         found.append("mask is another")
+    if header.min_coverage != inputs.rule.min_coverage:
+        found.append(f"min_coverage was {header.min_coverage:g}, now {inputs.rule.min_coverage:g}")
     if len(old) != len(new):
         found.append(f"there were {len(old)} maps, now {len(new)}")
         return found
@@ -163,119 +199,18 @@ def differences(header: Header, inputs: Inputs) -> list[str]:
         found.append(f"covariates were {_covariate_names(old)}, now {_covariate_names(new)}")
         return found
     for column in new.columns:
-        changed = np.flatnonzero(~((old[column] == new[column]) | (old[column].isna() & new[column].isna())))
+        of_files = column in ("source_bytes", "source_state")
+        differ = ~((old[column] == new[column]) | (old[column].isna() & new[column].isna())).to_numpy()
+        changed = np.flatnonzero(differ & ~unread if of_files and unread is not None else differ)
         if len(changed):
             row = int(changed[0])
             what = (
                 f"the file of {new['source'][row]} changed"
-                if column in ("source_bytes", "source_state")
+                if of_files
                 else (f"{column} of map {row + 1} was {old[column][row]}, now {new[column][row]}")
             )
             found.append(f"{what} ({len(changed)} such)")
     return found
-
-
-def survey_block(
-    sources: Sequence[MapSource],
-    grid: Grid,
-    first: int,
-    places: NDArray[np.intp] | None,
-    zero_is_missing: bool,
-    n_subjects: int,
-    hold: NDArray[np.float32] | None,
-) -> list[Survey]:
-    """Task: read maps and note where they have values.
-
-    Parameters
-    ----------
-    sources, grid
-        What to read.
-    first, n_subjects
-        Number of the first of them, of how many in all.
-    places
-        Flat indices on the grid to look at, in Fortran order as files have it; None looks at all.
-    zero_is_missing
-        As in `Survey.add`.
-    hold
-        (k, nx * ny * nz) where to keep what was read, in Fortran order, or None.
-
-    Returns
-    -------
-    A list of one survey, so that who merges it can take it out and free it.
-    """
-    n_places = int(np.prod(grid.shape)) if places is None else len(places)
-    survey = Survey.empty(n_places, n_subjects)
-    for row, volume in enumerate(read_maps(sources, grid)):
-        values = volume.ravel(order="F")  # not a copy: files are in this order
-        if hold is not None:
-            hold[row] = values
-        survey.add(first + row, values if places is None else values[places], zero_is_missing)
-    return [survey]
-
-
-@dataclass(frozen=True, eq=False)
-class Base:
-    """An existing cohort whose rows come before the new maps, and which of its columns stay."""
-
-    store: CohortStore
-    columns: NDArray[np.intp]
-
-
-def convert_block(
-    writer: CohortWriter,
-    start: int,
-    stop: int,
-    sources: Sequence[MapSource],
-    grid: Grid,
-    hold: NDArray[np.float32] | None,
-    base: Base | None,
-) -> None:
-    """Task: store the subjects ``start`` to ``stop``, unless they are stored already.
-
-    Parameters
-    ----------
-    writer
-        Where to.
-    sources, grid
-        The maps of the block that are not in ``base``.
-    hold
-        (k, nx * ny * nz) those maps in Fortran order, if they were kept; None reads them.
-    base
-        A cohort whose subjects come first, when one is extended.
-    """
-    if writer.is_stored(start, stop):
-        return
-    geometry, fwhm = writer.header.geometry, writer.header.smoothing_fwhm
-    index = fortran_index(geometry.mask)
-    rows = np.empty((stop - start, geometry.n_voxels), np.float32)
-    n_old = 0
-    if base is not None and start < base.store.n_subjects:
-        n_old = min(stop, base.store.n_subjects) - start
-        rows[:n_old] = base.store.read_subjects(start, start + n_old)[:, base.columns]
-    volumes = read_maps(sources, grid) if hold is None else (kept.reshape(grid.shape, order="F") for kept in hold)
-    for row, volume in zip(range(n_old, stop - start), volumes, strict=True):
-        smoothed = smooth(volume, fwhm, geometry.affine)
-        rows[row] = smoothed.ravel(order="F").take(index) if fwhm is None else smoothed[geometry.mask]
-    if not np.isfinite(rows).all():
-        raise InputError(
-            f"Subjects {start + 1} to {stop} hold NaN or infinity inside the mask: the files changed while "
-            "they were converted. Create the cohort again with overwrite=True."
-        )
-    writer.write(start, rows)
-
-
-def fortran_index(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Flat indices, in Fortran order, of the voxels of a mask, in C order."""
-    return np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
-
-
-def check_block(store: CohortStore, start: int, stop: int) -> list[int]:
-    """Task: numbers of the subjects in ``start`` to ``stop`` whose data is not what was stored."""
-    try:
-        wrong = (hash_rows(store.read_subjects(start, stop)) != store.hashes[start:stop]).any(axis=1)
-    except RuntimeError:
-        return list(range(start, stop))
-    return [start + int(row) for row in np.flatnonzero(wrong)]
 
 
 def _covariate_names(table: pd.DataFrame) -> list[str]:
@@ -286,6 +221,21 @@ def _check_headers(sources: Sequence[MapSource], grid: Grid) -> None:
     for source in sources:
         if source.volume in (None, 0):  # the other volumes of a 4D file share its header
             grid.check(*grid_of(source), source.name)
+
+
+def _onto(sources: Sequence[MapSource], grid: Grid, *, zero_is_missing: bool) -> tuple[list[MapSource], list[str]]:
+    """Have the maps that lie on other grids resampled, and say how many they are."""
+    ready, n_moved = [], 0
+    for source in sources:
+        if source.volume in (None, 0):
+            moved = not grid.holds(*grid_of(source))
+        n_moved += moved
+        ready.append(replace(source, onto=grid, zero_is_missing=zero_is_missing) if moved else source)
+    if not n_moved:
+        return ready, []
+    return ready, [
+        f"{n_moved} of {len(sources)} maps lie on another grid and are resampled, linearly, to that of {grid.name}."
+    ]
 
 
 def _subject_table(

@@ -26,17 +26,21 @@ class Grid:
     affine: NDArray[np.float64]
     name: str
 
+    def holds(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> bool:
+        """Whether another image lies on this grid (to within 1e-3 mm)."""
+        return tuple(shape) == self.shape and bool(np.abs(affine - self.affine).max() <= 1e-3)
+
     def check(self, shape: tuple[int, ...], affine: NDArray[np.float64], name: str) -> None:
-        """Raise GridError if another image does not lie on this grid (to within 1e-3 mm)."""
-        advice = "Resample the maps to one grid first (numbaglm does not resample)."
+        """Raise GridError if another image does not lie on this grid."""
+        if self.holds(shape, affine):
+            return
+        advice = "Pass resample=True to Cohort.create to have them resampled, or bring them to one grid first."
         if tuple(shape) != self.shape:
             raise GridError(
                 f"{name} has shape {tuple(shape)}, but {self.name} has {self.shape}: they lie on "
                 f"different grids. {advice}"
             )
-        difference = float(np.abs(affine - self.affine).max())
-        if not difference <= 1e-3:
-            raise GridError(
-                f"{name} and {self.name} have the same shape but different affines (largest difference "
-                f"{difference:.4g} mm): they lie on different grids. {advice}"
-            )
+        raise GridError(
+            f"{name} and {self.name} have the same shape but different affines (largest difference "
+            f"{np.abs(affine - self.affine).max():.4g} mm): they lie on different grids. {advice}"
+        )

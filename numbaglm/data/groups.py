@@ -28,7 +28,6 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import zarr
 from numpy.typing import NDArray
 
 from numbaglm.data.chunks import ChunkedArray
@@ -51,7 +50,7 @@ Where = str | os.PathLike[str] | Place
 _DAMAGES = (ValueError, KeyError, TypeError, RuntimeError)
 
 # What is hashed of the attributes: all that is known before the first map is stored.
-_HEADER = ("n_subjects", "n_voxels", "affine", "smoothing_fwhm", "mask_rule", "given_mask", "report")
+_HEADER = ("n_subjects", "n_voxels", "affine", "smoothing_fwhm", "mask_rule", "given_mask", "min_coverage", "report")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +71,8 @@ class Header:
         Hash of the mask that was given, "" if none was.
     report
         Sentences on what was left out.
+    min_coverage
+        Share of the maps that have a value at each voxel. What the others lack is stored as -0.
     """
 
     geometry: Geometry
@@ -80,6 +81,7 @@ class Header:
     mask_rule: str = "intersection"
     given_mask: str = ""
     report: tuple[str, ...] = ()
+    min_coverage: float = 1.0
 
 
 def status(location: Where) -> str:
@@ -133,11 +135,11 @@ def open_group(location: Where, mode: str = "r") -> CohortGroup:
     MissingFileError, StoreError
     """
     place = Place.parse(location)
-    if not place.exists():
-        unseen = " (memory:// is seen by the process that wrote it alone)" if place.in_process else ""
-        raise MissingFileError(f"There is no cohort {place}{unseen}. Create it with Cohort.create(path, maps).")
     if not place.exists(ROOT):
-        raise StoreError(f"{place} is not a numbaglm cohort (no {ROOT} is in it).")
+        unseen = " (memory:// is seen by the process that wrote it alone)" if place.in_process else ""
+        if place.exists():
+            raise StoreError(f"{place} is not a numbaglm cohort: no {ROOT} is in it{unseen}.")
+        raise MissingFileError(f"There is no cohort {place}{unseen}. Create it with Cohort.create(path, maps).")
     current, group, attributes = place, *_open_zarr(place, mode)
     if "current" in attributes:
         current = place / attributes["current"]
@@ -146,6 +148,8 @@ def open_group(location: Where, mode: str = "r") -> CohortGroup:
 
 
 def _open_zarr(place: Place, mode: str) -> tuple[Any, Mapping[str, Any]]:
+    import zarr  # 0.15 s, which who has maps in memory need not wait for
+
     try:
         with place.reading():
             store = place.zarr_store(read_only=mode == "r")
@@ -204,6 +208,7 @@ def read_parts(opened: CohortGroup) -> tuple[Header, ChunkedArray, Any]:
             attributes["mask_rule"],
             attributes["given_mask"],
             tuple(attributes["report"]),
+            attributes.get("min_coverage", 1.0),
         )
         return header, ChunkedArray.of(opened.current / "data", data), sha256
     except (*_DAMAGES, MissingFileError) as error:

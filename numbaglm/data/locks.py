@@ -56,9 +56,10 @@ def _by_file(place: Place, what: str) -> Iterator[None]:
     import fcntl
 
     folder = place.path
-    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    new: list[Path] = []
     try:
         with place.writing():
+            new += [one for one in (folder, *folder.parents) if not one.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             file = (folder / LOCK).open("a+")
         with file:
@@ -124,7 +125,7 @@ def _is_gone(owner: Mapping[str, Any]) -> bool:
         return False
     try:
         # A number is given again, to a process that started at another time.
-        return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) > 1
+        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) > 1)
     except psutil.NoSuchProcess:
         return True
 

@@ -2,19 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import MaskError
+from numbaglm.errors import InputError, MaskError, invalid
 
 # A map that alone costs more than this share of the voxels is worth a warning.
 _COSTLY = 0.05
 
+_SUMMED = ("n_nonfinite", "n_zero", "nonfinite_in", "zero_in")
+_FIELDS = (*_SUMMED, "absent", "low", "high")
 
-@dataclass(eq=False)
+MISSING = np.float32(-0.0)
+"""What stands in a cohort for a value that a map lacks: 0 to whoever computes, and told from a 0 by its sign."""
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """When a voxel stays in the mask.
+
+    Attributes
+    ----------
+    zero_is_missing
+        Whether exactly 0 means "no value", beside NaN and infinity.
+    min_coverage
+        Share of the maps that must have a value there.
+    """
+
+    zero_is_missing: bool
+    min_coverage: float = 1.0
+
+    def n_allowed(self, n_subjects: int) -> int:
+        """How many of so many maps may lack a value at a voxel that stays."""
+        return n_subjects - ceil(self.min_coverage * n_subjects - 1e-9)
+
+    def present(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where there are values."""
+        finite = np.isfinite(values)
+        return np.asarray(finite & (values != 0) if self.zero_is_missing else finite)
+
+
+def parse_min_coverage(min_coverage: Any) -> float:
+    """Check a share of maps above 0, at most 1.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        share = float(min_coverage)
+    except (TypeError, ValueError):
+        share = np.nan
+    if isinstance(min_coverage, bool | str) or not 0 < share <= 1:
+        raise InputError(
+            invalid("min_coverage", min_coverage, "a share of the maps above 0, at most 1", "95 % of them are 0.95.")
+        )
+    return share
+
+
 class Survey:
     """What a number of maps hold at each of k places. Surveys of different maps of a cohort add up.
 
@@ -25,54 +75,96 @@ class Survey:
     absent
         (k,) number of a map that lacks a value there: the only one, where just one lacks it.
     low, high
-        (k,) least and greatest value.
+        (n_candidates,) least and greatest value at those of the places that may stay.
     nonfinite_in, zero_in
         (n_subjects,) how many places are NaN or infinite, and 0, in each map.
     """
 
-    n_nonfinite: NDArray[np.int32]
-    n_zero: NDArray[np.int32]
-    absent: NDArray[np.int32]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    nonfinite_in: NDArray[np.int64]
-    zero_in: NDArray[np.int64]
+    def __init__(self, n_places: int, n_candidates: int, n_subjects: int, rule: MaskRule) -> None:
+        self.rule = rule
+        self.n_nonfinite, self.n_zero, self.absent = np.zeros((3, n_places), np.int32)
+        self.low = np.full(n_candidates, np.inf, np.float32)
+        self.high = np.full(n_candidates, -np.inf, np.float32)
+        self.nonfinite_in, self.zero_in = np.zeros((2, n_subjects), np.int64)
+        # Counts of the last maps, up to 255 of them, in bytes: a tenth of the time that whole numbers take.
+        self._recent = np.zeros((3, n_places), np.uint8)
+        self._numbers: list[int] = []
+        self._flags = np.empty(n_places, np.bool_)
 
-    @classmethod
-    def empty(cls, n_places: int, n_subjects: int) -> Survey:
-        """Begin a survey, of no map."""
-        return cls(
-            np.zeros(n_places, np.int32),
-            np.zeros(n_places, np.int32),
-            np.zeros(n_places, np.int32),
-            np.full(n_places, np.inf, np.float32),
-            np.full(n_places, -np.inf, np.float32),
-            np.zeros(n_subjects, np.int64),
-            np.zeros(n_subjects, np.int64),
-        )
+    def add(self, number: int, presence: NDArray[Any], values: NDArray[np.float32]) -> None:
+        """Add the map of subject ``number``.
 
-    def add(self, number: int, values: NDArray[np.float32], zero_is_missing: bool) -> None:
-        """Add the map of subject ``number``: (k,) values."""
-        nonfinite = ~np.isfinite(values)
-        zero = values == 0
+        Parameters
+        ----------
+        presence
+            (k,) numbers that are 0, and not finite, where the map is.
+        values
+            (n_candidates,) of the map.
+        """
+        if len(self._numbers) == 255:
+            self.settle()
+        self._numbers.append(number)
+        nonfinite, zero, _ = self._recent
+        if presence.dtype.kind == "f":
+            np.isfinite(presence, out=self._flags)
+            if not self._flags.all():
+                np.logical_not(self._flags, out=self._flags)
+                self.nonfinite_in[number] = np.count_nonzero(self._flags)
+                nonfinite += self._flags.view(np.uint8)
+                self._mark()
+        np.equal(presence, 0, out=self._flags)
+        if self._flags.any():
+            self.zero_in[number] = np.count_nonzero(self._flags)
+            zero += self._flags.view(np.uint8)
+            if self.rule.zero_is_missing:
+                self._mark()
+        if self.rule.zero_is_missing and self.rule.min_coverage < 1:
+            values = np.where(values == 0, np.float32(np.nan), values)
+        np.fmin(self.low, values, out=self.low)
+        np.fmax(self.high, values, out=self.high)
+
+    def _mark(self) -> None:
+        last = self._recent[2]
+        np.maximum(last, self._flags.view(np.uint8) * np.uint8(len(self._numbers)), out=last)
+
+    def settle(self) -> None:
+        """Add the counts of the last maps to the others, which are whole then."""
+        nonfinite, zero, last = self._recent
         self.n_nonfinite += nonfinite
         self.n_zero += zero
-        np.copyto(self.absent, number, where=nonfinite | zero if zero_is_missing else nonfinite)
-        # NaN may win here: low and high matter only where no map has any.
-        np.minimum(self.low, values, out=self.low)
-        np.maximum(self.high, values, out=self.high)
-        self.nonfinite_in[number] = np.count_nonzero(nonfinite)
-        self.zero_in[number] = np.count_nonzero(zero)
+        marked = np.flatnonzero(last)
+        self.absent[marked] = np.array([0, *self._numbers], np.int32)[last[marked]]
+        self._recent[:] = 0
+        self._numbers.clear()
 
     def merge(self, other: Survey) -> None:
         """Add the maps of another survey."""
-        for field in fields(self):
-            if field.name not in ("absent", "low", "high"):
-                mine = getattr(self, field.name)
-                mine += getattr(other, field.name)
-        np.maximum(self.absent, other.absent, out=self.absent)
-        np.minimum(self.low, other.low, out=self.low)
-        np.maximum(self.high, other.high, out=self.high)
+        self.add_arrays(other.arrays())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what was found, by name."""
+        self.settle()
+        return {name: getattr(self, name) for name in _FIELDS}
+
+    def add_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Add what another survey's `arrays` returned."""
+        self.settle()
+        for name in _SUMMED:
+            mine = getattr(self, name)
+            mine += arrays[name]
+        np.maximum(self.absent, arrays["absent"], out=self.absent)
+        np.fmin(self.low, arrays["low"], out=self.low)
+        np.fmax(self.high, arrays["high"], out=self.high)
+
+    @property
+    def n_missing(self) -> NDArray[np.int32]:
+        """(k,) how many maps lack a value there."""
+        return self.n_nonfinite + self.n_zero if self.rule.zero_is_missing else self.n_nonfinite
+
+    @property
+    def missing_in(self) -> NDArray[np.int64]:
+        """(n_subjects,) places without a value in each map."""
+        return self.nonfinite_in + self.zero_in if self.rule.zero_is_missing else self.nonfinite_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +176,7 @@ class Verdict:
     keep
         (k,) bool.
     report
-        Sentences: how many are left out, and why.
+        Sentences: how many are left out, and why; how many values are missing at those that stay.
     warnings
         Sentences on single maps that cost many voxels.
     missing_in
@@ -104,11 +196,12 @@ def judge(
     survey: Survey,
     labels: Sequence[str],
     *,
-    zero_is_missing: bool,
+    candidates: NDArray[np.intp] | None = None,
+    before: tuple[int, NDArray[Any]] | None = None,
     drop_constant: bool = True,
     places: str = "grid",
 ) -> Verdict:
-    """Decide which places stay: those where no map lacks a value and where the maps differ.
+    """Decide which places stay: those where few enough maps lack a value (by default none), and where the maps differ.
 
     Parameters
     ----------
@@ -116,8 +209,10 @@ def judge(
         Of all maps.
     labels
         (n_subjects,) what to call the maps.
-    zero_is_missing
-        Whether exactly 0 means "no value", beside NaN and infinity.
+    candidates
+        (n_candidates,) which places may stay at all: every other one lacks too many values. None means all.
+    before
+        Of a cohort that is extended: how many maps it has, and (k,) how many of them lack a value at each place.
     drop_constant
         Whether places with the same value in all maps leave.
     places
@@ -128,27 +223,37 @@ def judge(
     MaskError
         If none stays; it tells the counts and the map that costs most.
     """
-    n = len(labels)
-    n_missing = survey.n_nonfinite + survey.n_zero if zero_is_missing else survey.n_nonfinite
-    missing_in = survey.nonfinite_in + survey.zero_in if zero_is_missing else survey.nonfinite_in
+    survey.settle()
+    n, rule = len(labels), survey.rule
+    n_before, missing_before = (0, 0) if before is None else before
+    n_missing = survey.n_missing
+    allowed = rule.n_allowed(n + n_before)
     nowhere = n_missing == n
-    nonfinite = (survey.n_nonfinite > 0) & ~nowhere
-    zero = (n_missing > 0) & ~nowhere & ~nonfinite
-    constant = (n_missing == 0) & (survey.low == survey.high) & drop_constant
-    all_zero = constant & (survey.low == 0)
-    keep = (n_missing == 0) & ~constant
+    lost = (n_missing + missing_before > allowed) & ~nowhere
+    constant, all_zero = np.zeros((2, len(n_missing)), bool)
+    where = slice(None) if candidates is None else candidates
+    constant[where] = (survey.low == survey.high) & drop_constant
+    all_zero[where] = constant[where] & (survey.low == 0)
+    constant &= ~(nowhere | lost)
+    all_zero &= constant
+    keep = ~(nowhere | lost | constant)
 
     n_nowhere = int(np.count_nonzero(nowhere))
-    lost_in = missing_in - n_nowhere
+    lost_in = survey.missing_in - n_nowhere
     worst = int(np.argmax(lost_in))
     worst_text = f" (most of them in {labels[worst]}: {lost_in[worst]:,})" if lost_in[worst] else ""
-    lacking = "NaN, infinite or 0" if zero_is_missing else "NaN or infinite"
+    lacking = "NaN, infinite or 0" if rule.zero_is_missing else "NaN or infinite"
+    if allowed:
+        reasons = [(lost, f"{lacking} in more than {allowed} of {n + n_before} maps")]
+    else:
+        partly = "in at least one map, not in all"
+        nonfinite = survey.n_nonfinite > 0
+        reasons = [(lost & nonfinite, f"NaN or infinite {partly}"), (lost & ~nonfinite, f"exactly 0 {partly}")]
     reasons = [
         (nowhere, f"{lacking} in every map"),
-        (nonfinite, "NaN or infinite in at least one map, not in all"),
-        (zero, "exactly 0 in at least one map, not in all"),
+        *reasons,
         (all_zero, "exactly 0 in every map"),
-        (constant & ~all_zero, "the same value in every map"),
+        (constant & ~all_zero, f"the same value in every map{' that has one' if allowed else ''}"),
     ]
     counts = [f"{np.count_nonzero(which):,} {text}" for which, text in reasons if which.any()]
     total = len(keep)
@@ -159,8 +264,23 @@ def judge(
             "Check the maps, leave out those that cover too little, or pass a mask= that all maps cover."
         )
     report = [f"{n_out:,} of {total:,} {places} voxels are left out: " + ", ".join(counts) + f"{worst_text}."]
-    costly = _costly_maps(survey, n_missing, keep, labels)
-    return Verdict(keep, tuple(report) if n_out else (), costly, missing_in, n_nowhere)
+    report = report if n_out else []
+    if allowed and n_missing[keep].any():
+        report.append(_taken_as_zero(survey, keep, labels))
+    costly = _costly_maps(survey, n_missing, keep, labels) if not allowed else ()
+    return Verdict(keep, tuple(report), costly, survey.missing_in, n_nowhere)
+
+
+def _taken_as_zero(survey: Survey, keep: NDArray[np.bool_], labels: Sequence[str]) -> str:
+    """Say how many values are missing in the mask."""
+    n_missing = survey.n_missing[keep]
+    n_values = int(n_missing.sum())
+    share = n_values / (len(n_missing) * len(labels))
+    return (
+        f"{n_values:,} missing values ({share:.2g} of all) at {np.count_nonzero(n_missing):,} of "
+        f"{len(n_missing):,} mask voxels are taken as 0, as a test of the mean expects them under its null hypothesis; "
+        "a comparison of groups whose coverage differs takes them for data."
+    )
 
 
 def _costly_maps(

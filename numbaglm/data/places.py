@@ -171,7 +171,7 @@ class Place:
     def write_new(self, name: str, data: bytes) -> bool:
         """Write a file unless there is one: False where there is. Of two writers at once one succeeds.
 
-        In an object store without conditional writes both may.
+        In an object store without conditional writes both may. Let the data tell the writers apart.
 
         Raises
         ------
@@ -180,14 +180,15 @@ class Place:
         if self.exists(name):
             return False
         with self.writing():
+            if self.local:
+                return _create(self.path / name, data)
+            fs, root = _open(self.url)
             try:
-                if self.local:
-                    _create(self.path / name, data)
-                else:
-                    fs, root = _open(self.url)
-                    fs.pipe_file(_join(root, name), data, mode="create")
-            except FileExistsError:
-                return False
+                fs.pipe_file(_join(root, name), data, mode="create")
+            except Exception:  # servers word a refusal in several ways, and refuse what a retry wrote already
+                if not self.exists(name):
+                    raise
+                return self.read_bytes(name) == data
         return True
 
     def list(self, name: str = "") -> Sequence[str]:
@@ -326,9 +327,10 @@ def _open(url: str) -> tuple[Any, str]:
 # fsspec makes one for each thread, and to connect takes long; they may be shared, though not with a fork.
 @lru_cache(maxsize=16)
 def _filesystem(server: str, pid: int) -> Any:
-    from fsspec.core import url_to_fs
+    from fsspec import core
 
-    return url_to_fs(server, **_OPTIONS)[0]
+    connect: Any = core.url_to_fs  # untyped
+    return connect(server, **_OPTIONS)[0]
 
 
 def _join(root: str, name: str) -> str:
@@ -351,9 +353,9 @@ def _staged(target: Path, data: bytes, sync: bool = True) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _create(target: Path, data: bytes) -> None:
-    """Write a file; FileExistsError where there is one."""
-    with _staged(target, data) as part:
+def _create(target: Path, data: bytes) -> bool:
+    """Write a file; False where there is one."""
+    with _staged(target, data) as part, suppress(FileExistsError):
         try:
             os.link(part, target)  # whole at once, which writing to an exclusively opened file is not
         except FileExistsError:
@@ -361,6 +363,8 @@ def _create(target: Path, data: bytes) -> None:
         except OSError:  # a file system without links
             with target.open("xb") as file:
                 file.write(data)
+        return True
+    return False
 
 
 def _unseen(place: Place) -> str:

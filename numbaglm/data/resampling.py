@@ -8,8 +8,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import scipy  # its ndimage is loaded where it is used
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import affine_transform
 
 from numbaglm.errors import InputError, invalid
 
@@ -30,7 +30,7 @@ def resample(volume: Volume, affine: Affine, shape: Shape, target: Affine, *, ze
     shape
         Of that grid.
     zero_is_missing
-        Whether 0 in the map means "no value": then what lies nearest to a 0 is 0, and not the spline's ringing.
+        Whether 0 in the map means "no value": then what lies nearest to a 0 is 0. Otherwise what lies among zeros.
 
     Returns
     -------
@@ -40,11 +40,13 @@ def resample(volume: Volume, affine: Affine, shape: Shape, target: Affine, *, ze
     finite = np.isfinite(volume)
     values = np.where(finite, volume, np.float32(0))
 
-    moved = np.asarray(affine_transform(values, step[:3, :3], step[:3, 3], shape, order=3))
-    if zero_is_missing:
-        moved[affine_transform(values, step[:3, :3], step[:3, 3], shape, order=0) == 0] = 0
+    moved = np.asarray(scipy.ndimage.affine_transform(values, step[:3, :3], step[:3, 3], shape, order=3))
+    # Splines ring: without this the zeros around a brain would become numbers that differ between subjects.
+    present = (values != 0).astype(np.float32)
+    order = 0 if zero_is_missing else 1
+    moved[scipy.ndimage.affine_transform(present, step[:3, :3], step[:3, 3], shape, order=order) == 0] = 0
     if not finite.all():
-        beside = affine_transform((~finite).astype(np.float32), step[:3, :3], step[:3, 3], shape, order=1)
+        beside = scipy.ndimage.affine_transform((~finite).astype(np.float32), step[:3, :3], step[:3, 3], shape, order=1)
         moved[beside > 0] = np.nan
     assert moved.shape == shape
     return moved
@@ -53,7 +55,7 @@ def resample(volume: Volume, affine: Affine, shape: Shape, target: Affine, *, ze
 def nearest(volume: NDArray[Any], affine: Affine, shape: Shape, target: Affine) -> NDArray[np.bool_]:
     """Bring a mask to another grid: the nearest voxel counts."""
     step = np.linalg.inv(affine) @ target
-    moved = affine_transform(volume.astype(np.float32), step[:3, :3], step[:3, 3], shape, order=0)
+    moved = scipy.ndimage.affine_transform(volume.astype(np.float32), step[:3, :3], step[:3, 3], shape, order=0)
     return np.asarray(moved > 0.5)
 
 

@@ -32,7 +32,8 @@ SCHEMA_VERSION = 1
 
 _HEADER, _LOG = "run.json", "log.txt"
 
-Note = Callable[[str], None]
+Note = Callable[[str, int], None]
+"""Takes a text and the level of it, as logging has them."""
 
 log = logging.getLogger("numbaglm")
 
@@ -132,16 +133,16 @@ def _drop_damaged(place: Place) -> None:
 def _logged(place: Place) -> Iterator[Note]:
     """Write what is noted, and every warning, into the folder, where that is on disk."""
     if not place.local:
-        yield log.info
+        yield lambda text, level: log.log(level, text)
         return
     handler = logging.FileHandler(place.path / _LOG, encoding="utf-8")
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(message)s"))
 
-    def note(text: str) -> None:
-        if log.isEnabledFor(logging.INFO):  # whoever listens hears it, the file among them
-            log.info(text)
+    def note(text: str, level: int) -> None:
+        if log.isEnabledFor(level):  # whoever listens hears it, the file among them
+            log.log(level, text)
         else:
-            handler.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None))
+            handler.handle(log.makeRecord(log.name, level, __file__, 0, text, (), None))
 
     log.addHandler(handler)
     try:

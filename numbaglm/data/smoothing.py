@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy  # its ndimage is loaded where it is used
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from numbaglm.errors import InputError, invalid
 
@@ -51,15 +51,16 @@ def smooth(volume: Volume, fwhm: Fwhm, affine: NDArray[np.float64]) -> Volume:
 
     Returns
     -------
-    (nx, ny, nz) float32. The kernel is cut at 4 standard deviations and the border is mirrored
-    (`scipy.ndimage.gaussian_filter1d`).
+    (nx, ny, nz) float32, in memory as the map is. The kernel is cut at 4 standard deviations and the border is
+    mirrored (`scipy.ndimage.gaussian_filter1d`).
     """
     width = parse_fwhm(fwhm)
     if width is None:
         return volume
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    smoothed = np.nan_to_num(np.ascontiguousarray(volume, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    volume = np.asarray(volume, dtype=np.float32)
+    smoothed = np.where(np.isfinite(volume), volume, np.float32(0))
     for axis, sigma in enumerate(np.broadcast_to(width, 3) / (FWHM_PER_SIGMA * sizes)):
         if sigma > 0:
-            gaussian_filter1d(smoothed, sigma, axis=axis, output=smoothed)
+            scipy.ndimage.gaussian_filter1d(smoothed, sigma, axis=axis, output=smoothed)
     return smoothed

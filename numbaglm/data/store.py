@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
@@ -39,8 +40,8 @@ def choose_chunks(n_subjects: int, n_voxels: int) -> tuple[int, int]:
 class CohortStore:
     """The maps of a cohort, (n_subjects, n_voxels), with what belongs to them. Immutable.
 
-    A store on disk is pickled as its location and opened again by whoever receives it, so that workers read
-    the chunks themselves; one in memory is pickled whole.
+    A store on disk is pickled as its location, and opened again where it is first used, so that workers read the
+    chunks themselves; a scheduler, which unpickles it too, need not see it. One in memory is pickled whole.
 
     Attributes
     ----------
@@ -55,7 +56,7 @@ class CohortStore:
     location: str | None
     header: Header
     data: Any
-    stored_hashes: NDArray[np.uint8] | None = None
+    stored_hashes: NDArray[np.uint8] | None = field(default_factory=lambda: None)  # no attribute of the class
 
     @classmethod
     def from_array(
@@ -196,11 +197,23 @@ class CohortStore:
         return self._read(slice(0, self.n_subjects), slice(start, stop))
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[slice, Float32]]:
-        """Voxels ``start`` to ``stop`` as `read` gives them, a chunk of subjects at a time: rows, and their data."""
+        """Voxels ``start`` to ``stop`` as `read` gives them, a chunk of subjects at a time: rows, and their data.
+
+        From an object store the next piece is on its way while one is used.
+        """
         step = self.chunks[0] if self.location is not None else 512
-        for first in range(0, self.n_subjects, step):
-            rows = slice(first, min(first + step, self.n_subjects))
-            yield rows, self._read(rows, slice(start, stop))
+        parts = [slice(first, min(first + step, self.n_subjects)) for first in range(0, self.n_subjects, step)]
+        if self.location is None or Place(self.location).local:
+            for rows in parts:
+                yield rows, self._read(rows, slice(start, stop))
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="numbaglm-ahead") as ahead:
+            coming = ahead.submit(self._read, parts[0], slice(start, stop))
+            for rows, following in zip(parts, [*parts[1:], None], strict=True):
+                block = coming.result()
+                if following is not None:
+                    coming = ahead.submit(self._read, following, slice(start, stop))
+                yield rows, block
 
     def read_subjects(self, start: int, stop: int) -> Float32:
         """All voxels of the subjects ``start`` to ``stop``: (stop - start, n_voxels), C-contiguous."""
@@ -225,11 +238,24 @@ class CohortStore:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.location is None:
             return CohortStore, (None, self.header, self.data, self.stored_hashes)
-        return _reopen, (self.location, self.fingerprint)
+        return _closed, (self.location, self.fingerprint)
+
+    def __getattr__(self, name: str) -> Any:
+        # A worker that failed to unpickle a task would say so to nobody, and the task would never end.
+        if name not in ("header", "data", "stored_hashes"):
+            raise AttributeError(name)
+        self.__dict__.update(_reopen(cast(str, self.location), self.fingerprint).__dict__)
+        return self.__dict__[name]
 
     def __repr__(self) -> str:
         place = self.location or "in memory"
         return f"<CohortStore: {self.n_subjects} subjects x {self.n_voxels} voxels, {place}>"
+
+
+def _closed(location: str, fingerprint: str) -> CohortStore:
+    store = object.__new__(CohortStore)
+    store.__dict__.update(location=location, fingerprint=fingerprint)
+    return store
 
 
 def _reopen(location: str, fingerprint: str) -> CohortStore:

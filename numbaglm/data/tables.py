@@ -166,12 +166,12 @@ def read_table(path: Any, parameter: str) -> pd.DataFrame:
     separators = {".tsv": "\t", ".csv": ","}
     if file.suffix not in separators:
         raise InputError(invalid(parameter, str(path), "a DataFrame or the path of a .tsv or .csv file"))
-    header = pd.read_csv(file, sep=separators[file.suffix], nrows=0).columns
-    # Labels stay text: "01" is not 1.
-    texts: dict[Any, Any] = {name: "str" for name in header if name in _LABEL_COLUMNS}
     try:
+        header = pd.read_csv(file, sep=separators[file.suffix], nrows=0).columns
+        # Labels stay text: "01" is not 1.
+        texts: dict[Any, Any] = {name: "str" for name in header if name in _LABEL_COLUMNS}
         return pd.read_csv(file, sep=separators[file.suffix], dtype=texts, na_values=["n/a"])
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise InputError(invalid(parameter, str(path), "a table with one header line", str(error))) from error
 
 

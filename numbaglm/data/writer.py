@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, cast
 
 import numpy as np
-import zarr
+import pandas as pd
+from numcodecs.blosc import Blosc
+from numpy.typing import NDArray
 
 from numbaglm.data.chunks import ChunkedArray, ChunkError, Float32, codecs
 from numbaglm.data.groups import (
@@ -27,10 +31,15 @@ from numbaglm.data.locks import LOCK
 from numbaglm.data.places import Place
 from numbaglm.data.store import CohortStore, choose_chunks, hash_rows
 from numbaglm.data.tables import table_to_json
-from numbaglm.errors import NumbaglmError, OutputExistsError
+from numbaglm.errors import NumbaglmError, OutputExistsError, StoreError
 
-_PARTS = ("data", "sha256", "mask", "subjects")
+_SURVEYS = "surveys"
+_PARTS = ("data", "sha256", "mask", "subjects", _SURVEYS)
 _SUCCESSOR = "appended-"
+
+
+# Of surveys: counts that are mostly 0.
+_BLOSC = Blosc(cname="lz4", clevel=1, shuffle=Blosc.NOSHUFFLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +56,19 @@ class CohortWriter:
         A `ChunkedArray`, or a NumPy array.
     sha256
         A Zarr or a NumPy array.
+    is_draft
+        Whether it is of all voxels that may be in the mask: which of them are, and what there is to report, is known
+        when all maps are read.
     """
 
     place: Place | None
     header: Header
     data: Any
     sha256: Any
+    is_draft: bool
 
     @classmethod
-    def create(cls, location: Where | None, header: Header) -> CohortWriter:
+    def create(cls, location: Where | None, header: Header, *, is_draft: bool = False) -> CohortWriter:
         """Lay out a cohort, in an empty place or in memory; if that fails, nothing is left behind.
 
         Raises
@@ -64,10 +77,13 @@ class CohortWriter:
         """
         shape = (len(header.subjects), header.geometry.n_voxels)
         if location is None:
-            return cls(None, header, np.empty(shape, np.float32), np.zeros((shape[0], 32), np.uint8))
+            return cls(None, header, np.empty(shape, np.float32), np.zeros((shape[0], 32), np.uint8), is_draft)
         place, table = Place.parse(location), table_to_json(header.subjects)
-        attributes = _attributes(header)
-        attributes["header_sha256"] = header_hash(attributes, table)
+        attributes = _attributes(header) | {"is_draft": is_draft}
+        if not is_draft:
+            attributes["header_sha256"] = header_hash(attributes, table)
+        import zarr  # where it is used, as in `groups`
+
         try:
             with place.writing():
                 group = zarr.create_group(place.zarr_store(), zarr_format=3, attributes=attributes)
@@ -79,7 +95,7 @@ class CohortWriter:
                 if status(place) in ("nothing", "preparing"):
                     remove(place)
             raise
-        return cls(place, header, ChunkedArray.of(place / "data", data), sha256)
+        return cls(place, header, ChunkedArray.of(place / "data", data), sha256, is_draft)
 
     @classmethod
     def resume(cls, location: Where) -> CohortWriter | None:
@@ -87,13 +103,15 @@ class CohortWriter:
         opened = open_group(location, mode="r+")
         if opened.attributes["status"] == "preparing":
             return None
-        return cls(opened.place, *read_parts(opened))
+        return cls(opened.place, *read_parts(opened), bool(opened.attributes.get("is_draft")))
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
         """The subject blocks (start, stop), each written by one task: whole chunks."""
         n_subjects, n_voxels = self.data.shape
-        rows = self.data.chunks[0] if self.place is not None else choose_chunks(n_subjects, n_voxels)[0]
+        if self.place is None:
+            return subject_blocks(n_subjects, n_voxels)
+        rows = self.data.chunks[0]
         return [(start, min(start + rows, n_subjects)) for start in range(0, n_subjects, rows)]
 
     def write(self, start: int, rows: Float32) -> None:
@@ -102,9 +120,10 @@ class CohortWriter:
         if self.place is None:
             self.data[start:stop], self.sha256[start:stop] = rows, hash_rows(rows)
             return
+        data, sha256 = cast(ChunkedArray, self.data), self.sha256  # opened here, where it is needed at all
         with self.place.writing():
-            cast(ChunkedArray, self.data).write(start, rows)
-            self.sha256[start:stop] = hash_rows(rows)
+            data.write(start, rows)
+            sha256[start:stop] = hash_rows(rows)
 
     def is_stored(self, start: int, stop: int) -> bool:
         """Whether a block is stored whole: read again, and equal to its hashes."""
@@ -115,13 +134,60 @@ class CohortWriter:
         if self.place is None or not stored.any(axis=1).all():
             return False
         try:
-            rows = cast(ChunkedArray, self.data).read(slice(start, stop), slice(0, self.data.shape[1]))
-        except ChunkError:
+            rows = self.read_subjects(start, stop)
+        except StoreError:
             return False
-        return bool((hash_rows(rows) == stored).all())
+        return bool((hash_rows(rows) == stored).all()) and (not self.is_draft or self._has_survey(start))
+
+    def read_subjects(self, start: int, stop: int) -> Float32:
+        """Read what is stored of the subjects ``start`` to ``stop``: (stop - start, n_voxels)."""
+        try:
+            return cast(ChunkedArray, self.data).read(slice(start, stop), slice(0, self.data.shape[1]))
+        except ChunkError as error:
+            raise StoreError(f"The half-written cohort {self.place} is damaged: repeat the call. {error}") from error
+
+    def write_survey(self, start: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep what a survey found of the block of a draft that starts at a subject, before the block is stored."""
+        assert self.is_draft
+        file = io.BytesIO()
+        np.savez(file, **cast(Any, arrays))
+        cast(Place, self.place).write_bytes(f"{_SURVEYS}/{start}", _BLOSC.encode(file.getvalue()), sync=False)
+
+    def read_survey(self, start: int) -> dict[str, NDArray[Any]]:
+        """Read what `write_survey` kept."""
+        data = cast(Place, self.place).read_bytes(f"{_SURVEYS}/{start}")
+        with np.load(io.BytesIO(_BLOSC.decode(data))) as arrays:
+            return dict(arrays)
+
+    def _has_survey(self, start: int) -> bool:
+        try:
+            self.read_survey(start)
+        except (ValueError, RuntimeError, OSError):  # torn: a block is stored again
+            return False
+        return True
+
+    def update_subjects(self, subjects: pd.DataFrame) -> CohortWriter:
+        """Replace the subject table of a draft."""
+        import zarr
+
+        place = cast(Place, self.place)
+        with place.writing():
+            group = zarr.open_group(place.zarr_store(), mode="r+", zarr_format=3, use_consolidated=False)
+            group["subjects"].attrs.put(table_to_json(subjects))
+        return replace(self, header=replace(self.header, subjects=subjects))
+
+    def settle(self, header: Header) -> CohortWriter:
+        """Make a draft, all of whose voxels stay, the cohort itself."""
+        place, table = cast(Place, self.place), table_to_json(header.subjects)
+        self.update_subjects(header.subjects)
+        attributes = _attributes(header) | {"is_draft": False, "status": "writing"}
+        _update(place, **attributes, header_sha256=header_hash(attributes, table))
+        place.remove(_SURVEYS)
+        return replace(self, header=header, is_draft=False)
 
     def complete(self) -> CohortStore:
         """Declare the cohort whole and open it."""
+        assert not self.is_draft
         hashes = np.asarray(self.sha256[:])
         if self.place is None:
             self.data.flags.writeable = False
@@ -132,8 +198,28 @@ class CohortWriter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.place is None:
-            return CohortWriter, (None, self.header, self.data, self.sha256)
-        return CohortWriter.resume, (self.place,)
+            return CohortWriter, (None, self.header, self.data, self.sha256, self.is_draft)
+        return _closed, (self.place,)
+
+    def __getattr__(self, name: str) -> Any:
+        # As a store, it is opened where it is first used.
+        if name not in ("header", "data", "sha256", "is_draft"):
+            raise AttributeError(name)
+        resumed = CohortWriter.resume(cast(Place, self.place))
+        self.__dict__.update(cast(CohortWriter, resumed).__dict__)
+        return self.__dict__[name]
+
+
+def _closed(place: Place) -> CohortWriter:
+    writer = object.__new__(CohortWriter)
+    writer.__dict__.update(place=place)
+    return writer
+
+
+def subject_blocks(n_subjects: int, n_voxels: int) -> list[tuple[int, int]]:
+    """The subject blocks (start, stop) of a cohort, as it will be stored."""
+    rows = choose_chunks(n_subjects, n_voxels)[0]
+    return [(start, min(start + rows, n_subjects)) for start in range(0, n_subjects, rows)]
 
 
 def _attributes(header: Header) -> dict[str, Any]:
@@ -148,6 +234,7 @@ def _attributes(header: Header) -> dict[str, Any]:
         "smoothing_fwhm": header.smoothing_fwhm,
         "mask_rule": header.mask_rule,
         "given_mask": header.given_mask,
+        "min_coverage": header.min_coverage,
         "report": list(header.report),
         "fingerprint": None,
     }
@@ -169,9 +256,12 @@ def _lay_out(group: Any, header: Header, table: dict[str, Any]) -> tuple[Any, An
     return data, sha256
 
 
-def begin_successor(cohort: Place) -> Place:
-    """Where to write a cohort that shall take the place of one: within its folder. Clears away what others left."""
-    _clear(cohort, open_group(cohort).current)
+def begin_successor(cohort: Place, draft: Place | None = None) -> Place:
+    """Where to write a cohort that shall take the place of one: within its folder.
+
+    Clears away what others left there, but for a draft that it is to be copied from.
+    """
+    _clear(cohort, open_group(cohort).current, draft)
     return cohort / f"{_SUCCESSOR}{uuid.uuid4().hex[:8]}"
 
 
@@ -182,9 +272,10 @@ def take_over(cohort: Place, successor: Place) -> CohortStore:
     return CohortStore.open(cohort)
 
 
-def _clear(cohort: Place, current: Place) -> None:
+def _clear(cohort: Place, current: Place, draft: Place | None = None) -> None:
+    kept = {current.name, None if draft is None else draft.name}
     for name in cohort.children():
-        if (name.startswith(_SUCCESSOR) and name != current.name) or (name in _PARTS and current != cohort):
+        if (name.startswith(_SUCCESSOR) and name not in kept) or (name in _PARTS and current != cohort):
             cohort.remove(name)
 
 
@@ -210,6 +301,8 @@ def _empty(place: Place) -> None:
 
 
 def _update(place: Place, **attributes: Any) -> None:
+    import zarr
+
     with place.writing():
         group = zarr.open_group(place.zarr_store(), mode="r+", zarr_format=3, use_consolidated=False)
         group.update_attributes(attributes)

@@ -1,33 +1,133 @@
-"""Maps to a cohort as tasks: a pass that judges the mask, a pass that stores."""
+"""Maps to a cohort as tasks. Each map is decompressed once.
+
+Which voxels stay is known when all maps have been read. Until then they are held in memory, if they fit; else they
+are stored as a draft, of the voxels that may stay. Where all of these do, as with a mask that all maps cover, the
+draft is the cohort; where some don't, the cohort is copied out of it.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.conversion import Base, Inputs, convert_block, fortran_index, survey_block
+from numbaglm.data.blocks import (
+    Base,
+    Block,
+    InTurn,
+    Look,
+    Reader,
+    check_stored,
+    count_missing,
+    draft_block,
+    hold_block,
+    keep_block,
+    scout_block,
+    store_block,
+)
+from numbaglm.data.conversion import Inputs
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.groups import Header
 from numbaglm.data.masking import Survey, Verdict, judge
-from numbaglm.data.store import CohortStore, choose_chunks
-from numbaglm.data.writer import CohortWriter
-from numbaglm.engine.schedule import run_tasks
+from numbaglm.data.places import Place
+from numbaglm.data.store import CohortStore
+from numbaglm.data.writer import CohortWriter, begin_successor, remove, subject_blocks, take_over
+from numbaglm.engine.schedule import memory_room, run_tasks
+from numbaglm.errors import MaskError
 
 log = logging.getLogger("numbaglm")
 
-# Maps up to this size in all are kept between the pass that judges the mask and the pass that stores them.
-_HOLD_BYTES = 1_000_000_000
+# Maps are held in memory while they take less than this share of what is free.
+_HELD_SHARE = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be converted.
+
+    Attributes
+    ----------
+    inputs
+        The maps.
+    mask
+        (nx, ny, nz) the voxels that may stay.
+    old
+        The cohort that they are added to, if there is one.
+    """
+
+    inputs: Inputs
+    mask: NDArray[np.bool_]
+    old: CohortStore | None = None
+
+    @cached_property
+    def look(self) -> Look:
+        """What is taken of each map."""
+        inputs = self.inputs
+        return Look(inputs.grid, self.mask, inputs.rule, inputs.smoothing_fwhm, inputs.mask is None)
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """All subjects, as they are stored."""
+        n_old, sources = self.n_old, self.inputs.sources
+        found = []
+        for start, stop in subject_blocks(self.n_subjects, len(self.look.index)):
+            first = max(start - n_old, 0)
+            found.append(Block(start, stop, sources[first : max(stop - n_old, 0)], first))
+        return found
+
+    @property
+    def n_old(self) -> int:
+        """Number of subjects that are there."""
+        return 0 if self.old is None else self.old.n_subjects
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects, old and new."""
+        return self.n_old + len(self.inputs.sources)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that the new maps take."""
+        return 4 * len(self.inputs.sources) * len(self.look.index)
+
+    def base(self, mask: NDArray[np.bool_]) -> Base | None:
+        """Rows of the subjects that are there, within a mask."""
+        return None if self.old is None else Base(self.old, self.n_old, np.flatnonzero(mask[self.mask]))
+
+    def mask_of(self, verdict: Verdict) -> NDArray[np.bool_]:
+        """(nx, ny, nz) which of the voxels that might stay do."""
+        mask = np.zeros(self.mask.size, bool)
+        mask[self.look.index] = verdict.keep[self.look.index] if self.look.whole else verdict.keep
+        return mask.reshape(self.mask.shape, order="F")
+
+    def header(self, verdict: Verdict | None) -> Header:
+        """Of the cohort; before there is a verdict, of its draft."""
+        inputs, mask, subjects = self.inputs, self.mask, self.inputs.subjects
+        rule, given, report = "given" if inputs.mask else "intersection", inputs.given_mask, inputs.notes
+        if verdict is not None:
+            mask = self.mask_of(verdict)
+            absent = verdict.missing_in - (verdict.n_nowhere if self.old is None else 0)
+            subjects = subjects.assign(n_missing_voxels=absent)
+            report = (*report, *verdict.report, *verdict.warnings)
+        if self.old is not None:
+            there = self.old.header
+            rule, given = there.mask_rule, there.given_mask
+            subjects = pd.concat([there.subjects, subjects], ignore_index=True).reindex(columns=there.subjects.columns)
+            report = (*there.report, *(f"Appended maps: {text}" for text in report))
+        geometry = Geometry(mask, inputs.grid.affine)
+        return Header(geometry, subjects, inputs.smoothing_fwhm, rule, given, report, inputs.rule.min_coverage)
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """How the tasks of one call run, and the passes over the maps."""
+    """How the tasks of one call run, and what they make."""
 
     client: Any = None
     n_workers: int | None = None
@@ -48,91 +148,135 @@ class Conversion:
             on_result=on_result,
         )
 
-    def look(
-        self, inputs: Inputs, zero_is_missing: bool, drop_constant: bool
-    ) -> tuple[Verdict, NDArray[np.float32] | None]:
-        """First pass: which voxels stay; and the maps themselves if they are few enough to be kept."""
-        n, size = len(inputs.sources), int(np.prod(inputs.grid.shape))
-        places = None if inputs.mask is None else fortran_index(inputs.mask.mask)
-        fits = self.client is None and n * size * 4 <= _HOLD_BYTES
-        hold = np.empty((n, size), np.float32) if fits else None
-        total = Survey.empty(size if places is None else len(places), n)
-        rows = choose_chunks(n, size)[0]
-        blocks = [
-            (
-                inputs.sources[i : i + rows],
-                inputs.grid,
-                i,
-                places,
-                zero_is_missing,
-                n,
-                None if hold is None else hold[i : i + rows],
-            )
-            for i in range(0, n, rows)
-        ]
-        self.tasks(survey_block, blocks, "look at maps", lambda _, result: total.merge(result.pop()))
+    def create(self, inputs: Inputs, place: Place | None) -> CohortStore:
+        """Make a cohort of maps, in a place, in that of an old one, or in memory."""
+        mask = self._scout(inputs) if inputs.mask is None else inputs.mask.mask
+        job = Job(inputs, mask)
+        if self._fits(job, place):
+            return self._hold(job, place)
+        if not mask.any():
+            raise MaskError(f"No voxel is left to analyse: {inputs.sources[0].name} holds no value. Leave it out.")
+        assert place is not None
+        remove(place)
+        return self._in_place(job, CohortWriter.create(place, job.header(None), is_draft=True), place, job.blocks)
+
+    def resume(self, inputs: Inputs, writer: CohortWriter) -> CohortStore:
+        """Go on with a cohort that is half-written."""
+        job = Job(inputs, writer.header.geometry.mask)
+        stored = self.tasks(check_stored, [(writer, block.start, block.stop) for block in job.blocks], "check blocks")
+        blocks = [block for block, is_there in zip(job.blocks, stored, strict=True) if not is_there]
+        assert writer.place is not None
+        if writer.is_draft:
+            return self._in_place(job, writer, writer.place, blocks)
+        with self._readers(job, blocks) as readers:
+            self.tasks(store_block, [(writer, job.look, reader) for reader in readers], "store maps")
+        return writer.complete()
+
+    def extend(self, store: CohortStore, inputs: Inputs, place: Place | None) -> CohortStore:
+        """Make a cohort of another one and more maps, in memory or in an empty place within the other one's.
+
+        Returns
+        -------
+        The cohort, in that place or beside it.
+        """
+        job = Job(inputs, store.geometry.mask, store)
+        if self._fits(job, place):
+            return self._hold(job, place)
+        assert place is not None
+        draft = CohortWriter.create(place, job.header(None), is_draft=True)
+        return self._draft(job, draft, Place.parse(cast(str, store.location)), job.blocks)
+
+    def _fits(self, job: Job, place: Place | None) -> bool:
+        """Whether to hold the new maps until all are read."""
+        return place is None or (self.client is None and job.n_bytes <= memory_room(None, _HELD_SHARE, None))
+
+    def _scout(self, inputs: Inputs) -> NDArray[np.bool_]:
+        """Which voxels may stay: where one of so few maps has a value that one of them must."""
+        sources = inputs.sources[: 1 + inputs.rule.n_allowed(len(inputs.sources))]
+        rows = len(sources) if inputs.reel else 4
+        parts = [(sources[i : i + rows], inputs.grid, inputs.rule) for i in range(0, len(sources), rows)]
+        found = np.zeros(inputs.grid.shape, bool)
+        self.tasks(scout_block, parts, "look at maps", lambda _, part: np.logical_or(found, part, out=found))
+        return found
+
+    def _hold(self, job: Job, place: Place | None) -> CohortStore:
+        """Read all maps, then store them."""
+        surveys: list[Survey] = []
+        n_new = len(job.inputs.sources)
+        with self._readers(job, [block for block in job.blocks if block.sources]) as readers:
+            arguments = [(job.look, reader, surveys, n_new) for reader in readers]
+            held = dict(self.tasks(hold_block, arguments, "read maps"))
+        total = surveys.pop()
+        for survey in surveys:
+            total.merge(survey)
+        header = job.header(self._judge(job, total))
+        if place is not None:
+            remove(place)
+        return self._keep(job, CohortWriter.create(place, header), held, job.base(header.geometry.mask))
+
+    def _in_place(self, job: Job, draft: CohortWriter, place: Place, blocks: Sequence[Block]) -> CohortStore:
+        """Fill a draft where the cohort shall be; a copy out of it takes its place."""
+        store = self._draft(job, draft, place, blocks)
+        return store if store.location == str(place) else take_over(place, Place.parse(cast(str, store.location)))
+
+    def _draft(self, job: Job, draft: CohortWriter, cohort: Place, blocks: Sequence[Block]) -> CohortStore:
+        """Store the blocks of a draft that are not stored yet, and make a cohort of it, there or beside it."""
+        n_new = len(job.inputs.sources)
+        base = job.base(job.mask)
+        with self._readers(job, blocks) as readers:
+            self.tasks(draft_block, [(draft, job.look, reader, base, n_new) for reader in readers], "store maps")
+        total = job.look.survey(n_new)
+        for block in job.blocks:
+            if block.sources:
+                total.add_arrays(draft.read_survey(block.start))
+        header = job.header(self._judge(job, total))
+        mask = header.geometry.mask
+        if header.geometry.n_voxels == len(job.look.index):
+            return draft.settle(header).complete()
+        writer = CohortWriter.create(begin_successor(cohort, draft.place), header)
+        return self._keep(job, writer, {}, Base(draft, job.n_subjects, np.flatnonzero(mask[job.mask])))
+
+    def _keep(
+        self, job: Job, writer: CohortWriter, held: dict[int, NDArray[np.float32]], base: Base | None
+    ) -> CohortStore:
+        """Store what was read, or is stored elsewhere, without the voxels that leave."""
+        columns = job.look.order(writer.header.geometry.mask)
+        # In lists, which tasks take them out of: they are freed as they are stored.
+        rows = [[held.pop(block.start)] if block.start in held else [] for block in job.blocks]
+        blocks = [(writer, block, base, box, columns) for block, box in zip(job.blocks, rows, strict=True)]
+        self.tasks(keep_block, blocks, "store maps")
+        return writer.complete()
+
+    @contextmanager
+    def _readers(self, job: Job, blocks: Sequence[Block]) -> Iterator[Sequence[Reader | InTurn]]:
+        """Readers of blocks, one a task."""
+        file, grid = job.inputs.reel, job.inputs.grid
+        if file is None:
+            yield [Reader(block, grid) for block in blocks]
+            return
+        turns = InTurn(file, grid, blocks)
+        try:
+            yield [turns] * len(blocks)
+        finally:
+            turns.close()
+
+    def _judge(self, job: Job, survey: Survey) -> Verdict:
+        """Decide which voxels stay, and tell."""
+        before, old = None, job.old
+        if old is not None and job.inputs.rule.min_coverage < 1:
+            spans = [(old, start, stop) for start, stop in subject_blocks(old.n_subjects, old.n_voxels)]
+            absent = np.sum(self.tasks(count_missing, spans, "look at subjects"), axis=0)
+            before = (old.n_subjects, old.geometry.unmask(absent).ravel(order="F")[job.look.index])
         verdict = judge(
-            total,
-            inputs.labels,
-            zero_is_missing=zero_is_missing,
-            drop_constant=drop_constant,
-            places="grid" if inputs.mask is None else "mask",
+            survey,
+            job.inputs.labels,
+            candidates=job.look.index if job.look.whole else None,
+            before=before,
+            drop_constant=old is None,
+            places="grid" if job.look.whole else "mask",
         )
-        for sentence in (*inputs.notes, *verdict.report):
+        for sentence in (*job.inputs.notes, *verdict.report):
             log.info(sentence)
         for sentence in verdict.warnings:
             log.warning(sentence)
-        return verdict, hold
-
-    def survey(self, inputs: Inputs) -> tuple[Header, NDArray[np.float32] | None]:
-        """Judge the mask of a new cohort."""
-        verdict, hold = self.look(inputs, zero_is_missing=inputs.mask is None, drop_constant=True)
-        if inputs.mask is None:
-            mask = verdict.keep.reshape(inputs.grid.shape, order="F")
-        else:
-            mask = inputs.mask.mask.copy()
-            mask[mask] = verdict.keep
-        rule = "intersection" if inputs.mask is None else "given"
-        report = (*inputs.notes, *verdict.report, *verdict.warnings)
-        geometry = Geometry(mask, inputs.grid.affine)
-        subjects = inputs.subjects.assign(n_missing_voxels=verdict.missing_in - verdict.n_nowhere)
-        return Header(geometry, subjects, inputs.smoothing_fwhm, rule, inputs.given_mask, report), hold
-
-    def survey_additions(self, store: CohortStore, inputs: Inputs) -> tuple[Header, NDArray[np.float32] | None, Base]:
-        """Judge the mask of an extended cohort: the old one, without what the new maps lack."""
-        verdict, hold = self.look(inputs, store.header.mask_rule == "intersection", drop_constant=False)
-        mask = store.geometry.mask.copy()
-        mask[mask] = verdict.keep
-        columns = ["subject_label", *[name for name in store.subjects.columns if name != "subject_label"]]
-        added = inputs.subjects.assign(n_missing_voxels=verdict.missing_in)
-        subjects = pd.concat([store.subjects, added], ignore_index=True).reindex(columns=columns)
-        report = (
-            *store.report,
-            *(f"Appended maps: {text}" for text in (*inputs.notes, *verdict.report, *verdict.warnings)),
-        )
-        header = Header(
-            Geometry(mask, store.geometry.affine),
-            subjects,
-            store.smoothing_fwhm,
-            store.header.mask_rule,
-            store.header.given_mask,
-            report,
-        )
-        return header, hold, Base(store, np.flatnonzero(verdict.keep))
-
-    def convert(
-        self,
-        writer: CohortWriter,
-        inputs: Inputs,
-        hold: NDArray[np.float32] | None = None,
-        base: Base | None = None,
-    ) -> CohortStore:
-        """Second pass: smooth, mask and store, a subject block a task."""
-        n_old = 0 if base is None else base.store.n_subjects
-        blocks = []
-        for start, stop in writer.blocks:
-            new = slice(max(start - n_old, 0), max(stop - n_old, 0))
-            kept = None if hold is None else hold[new]
-            blocks.append((writer, start, stop, inputs.sources[new], inputs.grid, kept, base))
-        self.tasks(convert_block, blocks, "store maps")
-        return writer.complete()
+        return verdict

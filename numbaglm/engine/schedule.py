@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -236,15 +236,18 @@ def _on_threads(n_workers: int | None) -> Runner:
     return run
 
 
-def _call_on_worker(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _call_on_worker(task: bytes) -> Any:
     with single_threaded_blas():
+        function, arguments = pickle.loads(task)
         return function(*arguments)
 
 
 def _on_cluster(client: Any) -> Runner:
     def run(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
         done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        futures = [client.submit(partial(_call_on_worker, function), args, pure=False) for args in arguments]
+        # An argument that can't be unpickled is then the task's error: a worker that met it earlier would hang.
+        tasks = [pickle.dumps((function, some)) for some in arguments]
+        futures = [client.submit(_call_on_worker, task, pure=False) for task in tasks]
         number = {future.key: index for index, future in enumerate(futures)}
         try:
             for future in futures:

@@ -14,12 +14,13 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.data.chunks import checksum
 from numbaglm.data.ledger import FolderLedger, Ledger, MemoryLedger, Shared
 from numbaglm.data.places import Place
 from numbaglm.data.store import CohortStore
 from numbaglm.data.writer import CohortWriter
 from numbaglm.engine import schedule
-from numbaglm.errors import StoreError
+from numbaglm.errors import MissingFileError, StoreError
 
 log = logging.getLogger("numbaglm")
 
@@ -47,7 +48,7 @@ class Workspace:
     client: Any | None = None
     n_workers: int | None = None
     progress: bool = False
-    note: Callable[[str], None] = log.info
+    note: Callable[[str], None] = log.debug
 
     def run(
         self,
@@ -90,10 +91,10 @@ class Workspace:
         """Lay something where every worker finds it."""
         return self.ledger.share(name, value)
 
-    def scratch(self, name: str, shape: tuple[int, int], chunks: tuple[int, int], dtype: Any) -> Scratch:
+    def scratch(self, name: str, shape: tuple[int, int], chunks: tuple[int, int], dtype: str) -> Scratch:
         """Give room on disk for maps that tasks write and read; what is there already stays."""
         assert self.place is not None
-        return Scratch.lay_out(self.place / "maps", name, shape, chunks, dtype)
+        return Scratch(self.place / f"maps/{name}", shape, chunks, dtype)
 
     def clear(self, names: Sequence[str]) -> None:
         """Delete scratch."""
@@ -131,73 +132,87 @@ class DamagedMapsError(StoreError):
     """Scratch can't be read: the tasks that filled it must run again."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Scratch:
-    """Maps in Zarr: a chunk is a block of voxels and a few maps; opened anew by whoever uses it."""
+    """Maps in a folder: a file holds a few of them in a block of voxels, and a checksum.
+
+    Attributes
+    ----------
+    place
+        Where the files are.
+    shape
+        (n_maps, n_voxels).
+    chunks
+        (maps, voxels) of a file.
+    dtype
+        Of the values.
+    """
 
     place: Place
-    name: str
-    array: Any
-
-    @classmethod
-    def lay_out(cls, place: Place, name: str, shape: tuple[int, int], chunks: tuple[int, int], dtype: Any) -> Scratch:
-        """Make room unless it is there."""
-        import zarr
-        from zarr.codecs import Crc32cCodec
-
-        with place.writing():
-            if not place.exists(f"{name}/zarr.json"):
-                how = {"dtype": dtype, "fill_value": np.nan, "compressors": [Crc32cCodec()]}
-                zarr.create_array(place.zarr_store(), name=name, shape=shape, chunks=chunks, **how)
-        return _open_scratch(place, name)
+    shape: tuple[int, int]
+    chunks: tuple[int, int]
+    dtype: str
 
     def write(self, row: int, column: int, values: NDArray[np.floating[Any]]) -> None:
-        """Store ``values``, whole chunks, from a row and a column on."""
-        with self.place.writing():
-            self.array[row : row + values.shape[0], column : column + values.shape[1]] = values
+        """See `Maps`; whole files, each of voxels that are whole or the last."""
+        assert row % self.chunks[0] == column % self.chunks[1] == 0
+        for i in range(0, values.shape[0], self.chunks[0]):
+            part = np.ascontiguousarray(values[i : i + self.chunks[0]], self.dtype)
+            data = part.tobytes()
+            # Unsynced: what a crash of the machine leaves half-written does not match its checksum.
+            self.place.write_bytes(self._name(row + i, column), data + checksum(data), sync=False)
 
     def rows(self, first: int, last: int) -> NDArray[np.floating[Any]]:
-        """Return maps ``first`` to ``last``.
+        """See `Maps`; ``first`` is where files begin, and ``last`` where they end.
 
         Raises
         ------
-        StoreError
-            A chunk is damaged or gone.
+        DamagedMapsError
+            A file is damaged or gone.
         """
-        n_rows, n_columns = self.array.chunks
-        try:
-            maps = np.asarray(self.array[first:last])
-            # Zarr fills a chunk that is gone with NaN, which no score is: look at one of each chunk.
-            if np.isnan(maps[::n_rows, ::n_columns]).any():
-                raise ValueError("a chunk is gone")
-        except (ValueError, RuntimeError, OSError) as error:
-            raise DamagedMapsError(
-                f"The maps in {self.place / self.name} are damaged ({error}). Repeat the call as it was: they are made "
-                "again."
-            ) from error
-        return maps
+        out = np.empty((last - first, self.shape[1]), self.dtype)
+        for column in range(0, self.shape[1], self.chunks[1]):
+            part = out[:, column : column + self.chunks[1]]
+            name = self._name(first, column)
+            try:
+                data = np.frombuffer(self.place.read_bytes(name), np.uint8)
+            except MissingFileError as error:
+                raise self._damaged(name, "is gone") from error
+            values = data[:-4]
+            if checksum(values) != data[-4:].tobytes() or values.size % (part.shape[1] * out.itemsize):
+                raise self._damaged(name, "is not what was stored")
+            part[...] = values.view(self.dtype).reshape(-1, part.shape[1])[: last - first]
+        return out
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _open_scratch, (self.place, self.name)
+    def _name(self, row: int, column: int) -> str:
+        return f"{row // self.chunks[0]}/{column // self.chunks[1]}"
 
-
-def _open_scratch(place: Place, name: str) -> Scratch:
-    import zarr
-
-    return Scratch(place, name, zarr.open_array(place.zarr_store(), path=name, mode="r+"))
+    def _damaged(self, name: str, what: str) -> DamagedMapsError:
+        return DamagedMapsError(
+            f"The maps in {self.place} are damaged ({name} {what}). Repeat the call as it was: they are made again."
+        )
 
 
 @contextmanager
-def temporary_place(store: CohortStore) -> Iterator[Place]:
-    """Give a folder for the length of a run: beside the cohort, which all workers see, or else where such are made."""
+def temporary_place(store: CohortStore, shared: bool) -> Iterator[Place]:
+    """Give a folder for the length of a run: beside the cohort, or else where the system has such folders.
+
+    Parameters
+    ----------
+    store
+        The cohort.
+    shared
+        Whether the workers of a cluster must see it: they see the cohort. Else it is on a disk of this machine.
+    """
     import tempfile
 
     name = f".numbaglm-{uuid4().hex[:12]}"
-    beside = None if store.location is None else Place.parse(store.location)
-    if beside is None or (beside.local and not os.access(beside.path.parent, os.W_OK | os.X_OK)):
-        place = Place.parse(tempfile.gettempdir()) / name
-    else:
-        place = Place(f"{beside.url.removesuffix(beside.name)}{name}")
+    place = Place.parse(tempfile.gettempdir()) / name
+    if store.location is not None:
+        cohort = Place.parse(store.location)
+        writable = cohort.local and os.access(cohort.path.parent, os.W_OK | os.X_OK)
+        if writable or (shared and not cohort.local):
+            place = Place(f"{cohort.url.removesuffix(cohort.name)}{name}")
     try:
         yield place
     finally:

@@ -19,9 +19,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PathCollection
-from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path as Curve
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
@@ -34,9 +36,12 @@ SavePath = str | os.PathLike[str] | None
 INK, FAINT, HIGHLIGHT = "#222222", "#7a7a7a", "#dc4327"
 _HOT = ("#ffdf9e", "#fbab5b", "#e8592f", "#b31b22", "#5c0714")
 _COLD = ("#c0e4f1", "#74c0df", "#2f8ac6", "#174f98", "#0b1f56")
+DIVERGING = LinearSegmentedColormap.from_list("numbaglm-diverging", [*_COLD[::-1], "#f7f7f7", *_HOT], N=513)
+"""Red above and blue below, white between them: for values that have no threshold."""
+
 _PAGE = 9.5  # inches that cells fill before they reach their largest size
 _MARGIN, _GAP, _BAR = 0.15, 0.12, 0.75  # inches: around everything, between views, for the colour bar
-_PIXEL_MM = 0.75  # maps are drawn on pixels no larger than this
+_PIXELS = 250  # maps are drawn on pixels so small that this many span the longest side of the box, or more
 _ENDS = {"x": ("P", "A"), "y": ("L", "R"), "z": ("L", "R")}
 _FORMATS = (".png", ".pdf", ".svg")
 
@@ -197,9 +202,14 @@ def _colour_bar(figure: Figure, axes: Axes, scale: Scale, label: str | None) -> 
         axes.set_title(label, size=9, color=INK, pad=9, loc="left")
 
 
+def fineness(grid: UprightGrid, view: str) -> NDArray[np.intp]:
+    """(2,) pixels of a view to a voxel, to the right and up."""
+    pixel = (grid.step * grid.index.shape).max() / _PIXELS
+    return np.asarray(np.ceil(grid.step[list(VIEWS[view][1:])] / pixel), dtype=np.intp)
+
+
 def _finer(grid: UprightGrid, image: NDArray[np.float32], view: str) -> NDArray[np.float32]:
-    factor = np.ceil(grid.step[list(VIEWS[view][1:])] / _PIXEL_MM)
-    return np.asarray(zoom(image, factor, order=1, mode="nearest", grid_mode=True))
+    return np.asarray(zoom(image, fineness(grid, view), order=1, mode="nearest", grid_mode=True))
 
 
 @dataclass(frozen=True)
@@ -213,7 +223,8 @@ class Outline:
     def of(cls, grid: UprightGrid, view: str) -> Outline:
         """Contour the silhouette, and in it where the mask is half and three quarters as deep as it gets."""
         depth = _finer(grid, grid.depth(view).astype(np.float32), view)
-        image = gaussian_filter(depth, 2.5).T
+        # A voxel and a quarter at most: more would reach over the margin, where the outline would be cut off.
+        image = gaussian_filter(depth, np.minimum(2.5, 1.25 * fineness(grid, view))).T
         image /= image.max()
         scratch = Figure().add_subplot()
         body = scratch.contourf(image, levels=(0.08, 2.0), extent=grid.extent(view)).get_paths()
@@ -262,6 +273,16 @@ def mark_ends(ax: Axes, view: str) -> None:
     for x, text in zip((0.0, 1.0), _ENDS[view], strict=True):
         side = "left" if x == 0.0 else "right"
         ax.text(x, 1.0, text, transform=ax.transAxes, ha=side, va="bottom", size=8, color=FAINT)
+
+
+def text_width(text: str, size: float) -> float:
+    """Inches that a text of this size (points) takes."""
+    return float(text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]) / 72
+
+
+def shortened(text: str, most: int = 44) -> str:
+    """Leave the middle of a text out where it is longer than ``most`` letters."""
+    return text if len(text) <= most else f"{text[: most // 2]}\u2026{text[-(most - most // 2 - 1) :]}"
 
 
 def render(figure: Figure, kind: str) -> bytes:

@@ -94,11 +94,6 @@ def _check(options: dict[str, Any], enhanced: bool, tfce_options: bool) -> None:
         (options["permute_blocks"] and not options["groups"], "--permuteBlocks needs blocks: add -e design.grp"),
         (options["tfce"] and options["tfce_2d"], "-T and --T2 exclude each other: leave one out"),
         (tfce_options and not enhanced, "--tfce_H, --tfce_E and --tfce_C need -T or --T2"),
-        (
-            options["uncorrected"] and enhanced,
-            "--uncorrp is not supported with TFCE, of which uncorrected p (_tfce_p_) are not computed: leave --uncorrp "
-            "out, or run it apart without -T and --T2 for those of voxels (_vox_p_)",
-        ),
     )
     for refused, why in refusals:
         if refused:
@@ -161,6 +156,10 @@ def make_tests(request: Request, texts: dict[str, TextMatrix], n_subjects: int) 
     wanted = [] if request.f_only else [("tstat", k, [k]) for k in range(len(C))]
     if "f_tests" in texts:
         wanted += [("fstat", k, rows) for k, rows in enumerate(_f_rows(texts["f_tests"], contrasts))]
+    if not request.demean and (np.abs(M.sum(axis=0)) <= 1e-4).all():
+        log.warning(
+            "All columns of %s have mean 0, and the data keep theirs: -D removes it from the data.", design.path
+        )
     if request.demean:
         log.info("-D: the mean is removed from data and design, which takes one degree of freedom.")
         centred = M - M.mean(axis=0)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from numbaglm.cohort import Cohort
 from numbaglm.data.fsl import TextMatrix, read_text_matrix
 from numbaglm.data.images import save_image, to_image
-from numbaglm.errors import DesignError, InputError, OutputError
+from numbaglm.errors import DesignError, InputError, OutputError, ShufflingError
 from numbaglm.faces._fsl import Floats, Request, Tested, make_tests
 from numbaglm.hypotheses import build_hypothesis
 from numbaglm.model import permutation_test
@@ -111,6 +111,11 @@ def _blocks(text: TextMatrix) -> NDArray[np.int64]:
             f"{text.path} holds {labels.shape[1]} column(s) of numbers. Allowed after -e: one column of whole numbers, "
             "the block of each volume. Multi-level blocks: numbaglm permute --blocks."
         )
+    if labels.min() < 1:
+        raise InputError(
+            f"{text.path} holds {labels.min():g}: randomise never shuffles volumes of block 0, which is not supported. "
+            "Allowed after -e: blocks from 1."
+        )
     return labels[:, 0].astype(np.int64)
 
 
@@ -135,7 +140,15 @@ def _n_perm(test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
     contrast = Contrast.parse(test.weights, design, test.name)
     plan = {"n_perm": max(1, request.n_shufflings - 1), "errors": None, **shuffling}
     variance = {"variance_groups": None, "v_dof_factor": 1.0}
-    shufflings, _ = build_hypothesis(design, contrast, [contrast], "freedman-lane", plan, variance)
+    try:
+        shufflings, _ = build_hypothesis(design, contrast, [contrast], "freedman-lane", plan, variance)
+    except ShufflingError as error:
+        if request.groups is None:
+            raise
+        raise ShufflingError(
+            f"{test.label} can't be shuffled with the blocks of -e {request.groups}: {error} FEAT's .grp files group "
+            "variances, not what may be exchanged: leave -e out if it is one of those."
+        ) from error
     if request.n_shufflings > 1:
         return request.n_shufflings - 1
     if shufflings.n_distinct > MOST_SHUFFLINGS:
@@ -171,6 +184,7 @@ def _run(
             two_sided=test.squared,
             cluster_forming_threshold=formed,
             tfce=request.tfce and not results,
+            tfce_uncorrected=request.tfce and request.uncorrected and not results,
             seed=shuffling["seed"],
             exchangeability_blocks=shuffling["blocks"],
             block_scheme=shuffling["block_scheme"],
@@ -194,6 +208,8 @@ def _write(request: Request, test: Tested, results: dict[str, PermutationResult]
     nulls, least = {}, {}
     if request.uncorrected and stat.h0:
         images[f"vox_p_{test.label}"] = 1 - stat.maps["p_unc"]
+        if "p_unc_tfce" in stat.maps:
+            images[f"tfce_p_{test.label}"] = 1 - stat.maps["p_unc_tfce"]
     for kind in request.kinds(test.is_f):
         p, raw, null = _KINDS[kind]
         result = results.get(kind, stat)

@@ -9,18 +9,67 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
+from numbaglm.data.places import Place
 from numbaglm.data.tables import labels_are_known, match_covariates, read_table
 from numbaglm.engine.schedule import connect
 from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
+from numbaglm.faces._bids_maps import find_maps
+from numbaglm.faces._bids_names import SHORT
+from numbaglm.faces._bids_options import ENTITY_OF
 from numbaglm.model import as_cohort
 from numbaglm.stats.formula import design_from_formula
 
 log = logging.getLogger("numbaglm")
+
+
+def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd.DataFrame | None]:
+    """Maps by MAPS or by --bids-dir, whose options are taken out of ``options``; and the covariates that come along.
+
+    Raises
+    ------
+    click.UsageError
+        There are neither or both, or entities without a dataset.
+    MissingFileError, InputError
+        As `listed_maps` and `find_maps`.
+    """
+    folder = options.pop("bids_dir")
+    entities = {name: options.pop(name) for name in ENTITY_OF}
+    others = options.pop("entities")
+    if folder is None:
+        given = [name for name, labels in entities.items() if labels] + ["entity"] * bool(others)
+        if given:
+            raise click.UsageError(f"--{given[0].replace('_', '-')} picks maps of a dataset: add --bids-dir.")
+        if not arguments:
+            raise click.UsageError("Missing argument 'MAPS...': name the maps, or a dataset with --bids-dir.")
+        return listed_maps(arguments), None
+    if arguments:
+        raise click.UsageError(f"MAPS ({arguments[0]}, ...) and --bids-dir exclude each other: leave one out.")
+    wanted: dict[str, list[str] | None] = {ENTITY_OF[name]: list(labels) for name, labels in entities.items() if labels}
+    for text in others:
+        key, sign, label = text.partition("=")
+        if not key or not sign:
+            raise click.UsageError(f"--entity {text}: write KEY=LABEL, such as desc=smooth.")
+        key = SHORT.get(key, key)
+        before = wanted.get(key)
+        wanted[key] = [*(before or []), label] if label else None
+    found = find_maps(folder, wanted, _as_option)
+    log.info("%d maps are taken from %s, such as %s.", len(found), folder, Path(found["effects_map_path"][0]).name)
+    covariates = found.drop(columns="effects_map_path")
+    return found[["subject_label", "effects_map_path"]], covariates if len(covariates.columns) > 1 else None
+
+
+def _as_option(key: str, label: str | None) -> str:
+    """How an entity is picked in the shell."""
+    option = next((name for name, entity in ENTITY_OF.items() if entity == key), None)
+    if option is None or label is None:
+        return f"--entity {key}={label or ''}"
+    return f"--{option.replace('_', '-')} {label}"
 
 
 def listed_maps(arguments: Sequence[str]) -> Any:
@@ -29,11 +78,11 @@ def listed_maps(arguments: Sequence[str]) -> Any:
     Paths in a table are relative to the table's folder.
     """
     for argument in arguments:
-        if any(sign in argument for sign in "*?[") and not Path(argument).exists():
+        if "://" not in argument and any(sign in argument for sign in "*?[") and not Path(argument).exists():
             raise MissingFileError(f"No file matches {argument}. Check the folder and the pattern.")
-    first = Path(arguments[0]).expanduser()
-    if len(arguments) > 1:
+    if len(arguments) > 1 or "://" in arguments[0]:
         return list(arguments)
+    first = Path(arguments[0]).expanduser()
     if first.suffix == ".txt":
         return _lines_of(first)
     if first.suffix in (".tsv", ".csv"):
@@ -55,8 +104,8 @@ def _lines_of(table: Path) -> list[str]:
 
 
 def is_cohort(path: str) -> bool:
-    """Whether a path names a Zarr group, complete or not."""
-    return (Path(path).expanduser() / "zarr.json").is_file()
+    """Whether a path or a URL names a Zarr group, complete or not."""
+    return Place.parse(path, "MAPS").exists("zarr.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +134,12 @@ class Question:
         if covariates is not None and not formula:
             _check_columns(model, covariates)
         images = {name: options.pop(name) for name in ("mask", "smoothing_fwhm")}
+        listed, table = pop_maps(maps, options)
+        if table is not None and covariates is None:
+            images["covariates"] = table
         one = len(maps) == 1 and is_cohort(maps[0])
         cohort = as_cohort(
-            Cohort.open(maps[0]) if one else listed_maps(maps),
+            Cohort.open(maps[0]) if one else listed,
             progress=progress,
             n_workers=options["n_workers"],
             **images,
@@ -163,6 +215,8 @@ def pick_contrast(contrast: str | None, design: pd.DataFrame, model: Sequence[st
     if contrast is None:
         return model[0] if model and model[0] in design else None
     rows = [row.strip() for row in contrast.split(";") if row.strip()]
+    if not rows:
+        raise InputError(invalid("contrast", contrast, f"a column, or an expression over {list(design.columns)}"))
     return rows[0] if len(rows) == 1 else rows
 
 

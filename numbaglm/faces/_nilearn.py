@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import load_mask
-from numbaglm.errors import ContrastError, DesignError, InputError, NumbaglmWarning, invalid
+from numbaglm.data.store import CohortStore
+from numbaglm.data.surfaces import is_surface
+from numbaglm.errors import (
+    ContrastError,
+    DesignError,
+    InputError,
+    InputTypeError,
+    NumbaglmFutureWarning,
+    invalid,
+    warn,
+)
+from numbaglm.inputs.designs import GroupDesign
 from numbaglm.results import PermutationResult
 from numbaglm.stats.design import Contrast, Design, orthonormal
 from numbaglm.stats.pvalues import statistic_threshold
@@ -41,17 +53,96 @@ def seed_of(random_state: Any) -> int:
     raise InputError(invalid("random_state", random_state, "a whole number >= 0, a NumPy generator, or None"))
 
 
-def with_intercept(design: Design, contrast: Contrast) -> tuple[pd.DataFrame, Floats]:
+def check_n_perm(n_perm: Any) -> int:
+    """A whole number of permutations; below 0 is none, as in nilearn."""
+    if isinstance(n_perm, bool) or not isinstance(n_perm, int | np.integer):
+        raise InputTypeError(f"'n_perm' must be of type int: got {n_perm!r}. Allowed: a whole number, 0 for none.")
+    return max(0, int(n_perm))
+
+
+def is_legacy(output_type: Any, tfce: bool, threshold: Any) -> bool:
+    """Whether a tuple is to be returned, which nilearn deprecated."""
+    if output_type not in ("dict", "legacy"):
+        raise InputError(f"'output_type' must be one of 'dict' or 'legacy': got {output_type!r}.")
+    if output_type == "dict":
+        return False
+    if tfce or threshold is not None:
+        why = "If 'threshold' is not None" if threshold is not None else "If 'tfce' is True"
+        warn(f"{why}, a tuple (output_type='legacy') has no place for the results: a dict is returned. Overriding.")
+        return False
+    message = "'output_type' is deprecated in nilearn, and will be removed in version 0.15 of it. Use 'dict'."
+    warn(message, NumbaglmFutureWarning)
+    return True
+
+
+@dataclass(frozen=True, eq=False)
+class PermutedModel:
+    """The model that a permutation test of nilearn's kind fits.
+
+    Attributes
+    ----------
+    frame, weights
+        Design matrix and contrast.
+    errors
+        As in `permutation_test`.
+    saturated
+        Whether the model that was asked for leaves no residuals: this one then stands in for it, to be fitted to
+        `emptied` data.
+    """
+
+    frame: pd.DataFrame
+    weights: Floats
+    errors: str | None = None
+    saturated: bool = False
+
+
+def permuted_model(group: GroupDesign, given: Any, model_intercept: bool, as_nilearn: bool) -> PermutedModel:
+    """Make the model of a contrast.
+
+    Parameters
+    ----------
+    group, given
+        Design, and contrast as the user wrote it.
+    model_intercept
+        Whether a constant is added where the design holds none.
+    as_nilearn
+        Whether to reproduce nilearn's model (`non_parametric_inference`, compatibility).
+
+    Notes
+    -----
+    Without residual degrees of freedom nothing can be tested: a warning says so, and p will be 1.
+    """
+    contrast = group.contrast(given)
+    if group.dof > 0 or not contrast.is_t:  # an F without degrees of freedom is refused here
+        model = _as_nilearn if as_nilearn else _with_intercept
+        made = model(group.design, contrast, model_intercept)
+        if made.frame.shape[1] < len(made.frame) or not contrast.is_t:
+            return made
+    n = len(group.matrix)
+    warn(
+        f"The design, with the intercept that is added, has rank {n} for {n} maps: no degrees of freedom are left, and "
+        "nothing can be tested. The statistic is 0 and p is 1 everywhere. Use more subjects or fewer columns."
+    )
+    return PermutedModel(pd.DataFrame({"intercept": np.ones(n)}), np.ones((1, 1)), saturated=True)
+
+
+def emptied(cohort: Cohort) -> Cohort:
+    """A cohort of the same voxels with 0 everywhere."""
+    zeros = np.zeros((cohort.n_subjects, cohort.n_voxels), dtype=np.float32)
+    return Cohort(CohortStore.from_array(zeros, cohort.geometry))
+
+
+def _with_intercept(design: Design, contrast: Contrast, model_intercept: bool) -> PermutedModel:
     """Add a constant to a design, unless its columns span one, and a weight of 0 to the contrast."""
     frame, M = design.to_frame(), orthonormal(design.matrix)
     ones = np.ones(design.n_subjects)
-    if np.allclose(M @ (M.T @ ones), ones):
-        return frame, contrast.matrix
+    if not model_intercept or np.allclose(M @ (M.T @ ones), ones):
+        return PermutedModel(frame, contrast.matrix)
     name = "intercept" if "intercept" not in frame else "constant intercept"
-    return frame.assign(**{name: 1.0}), np.pad(contrast.matrix, ((0, 0), (0, 1)))
+    return PermutedModel(frame.assign(**{name: 1.0}), np.pad(contrast.matrix, ((0, 0), (0, 1))))
 
 
-def as_nilearn_models(design: Design, contrast: Contrast, model_intercept: bool) -> tuple[pd.DataFrame, str | None]:
+def _as_nilearn(design: Design, contrast: Contrast, model_intercept: bool) -> PermutedModel:
     """nilearn's model of a contrast, the tested column first, and the errors it assumes (None: as we do)."""
     if not contrast.is_t:
         raise ContrastError(invalid("compatibility", "nilearn", "None for an F contrast", "nilearn has none."))
@@ -67,41 +158,57 @@ def as_nilearn_models(design: Design, contrast: Contrast, model_intercept: bool)
     elif model_intercept:
         frame = frame.assign(**{"added intercept": 1.0})
     frame.insert(0, "tested", tested)
-    return frame, errors
+    return PermutedModel(frame, np.eye(1, frame.shape[1]), errors)
 
 
 def check_arrays(tested: Any, targets: Any, confounds: Any) -> tuple[Floats, NDArray[Any], Floats | None]:
     """Check the arrays of `permuted_ols` and give them two dimensions."""
     targets = np.asarray(targets)
-    if targets.ndim != 2 or targets.dtype.kind not in "biuf" or targets.shape[1] == 0:
-        allowed = "a 2D array of numbers (n_samples, n_voxels)"
-        raise InputError(invalid("target_vars", f"{targets.dtype} of shape {targets.shape}", allowed))
+    if targets.ndim != 2 or targets.shape[1] == 0:
+        raise InputError(f"'target_vars' should be a 2D array. It has shape {targets.shape}: (n_samples, n_voxels).")
+    if targets.dtype.kind not in "biuf":
+        raise InputTypeError(f"'target_vars' must contain numerical or boolean values: got {targets.dtype}.")
     tables: list[Floats | None] = []
     for name, given in (("tested_vars", tested), ("confounding_vars", confounds)):
         values = None if given is None else np.asarray(given)
         if values is not None and values.ndim == 1:
             values = values[:, None]
-        if values is not None and (values.ndim != 2 or values.dtype.kind not in "biuf" or len(values) != len(targets)):
-            allowed = f"numerical or boolean values, {len(targets)} rows as target_vars has"
-            raise InputError(invalid(name, f"{values.dtype} of shape {values.shape}", allowed))
+        if values is not None and values.dtype.kind not in "biuf":
+            raise InputTypeError(f"'{name}' must contain numerical or boolean values: got {values.dtype}.")
+        if values is not None and (values.ndim != 2 or len(values) != len(targets)):
+            allowed = f"one or two dimensions, {len(targets)} rows as target_vars has"
+            raise InputError(invalid(name, f"shape {values.shape}", allowed))
         if values is not None and not np.isfinite(values).all():
             raise InputError(invalid(name, "NaN or infinity", "finite values", "Leave those samples out."))
         tables.append(None if values is None else values.astype(np.float64))
     X, Z = tables
     if X is None or X.shape[1] == 0:
         raise InputError(invalid("tested_vars", tested, "at least one regressor"))
+    n_constant = 0 if Z is None else int(np.sum(np.ptp(Z, axis=0) == 0))
+    if n_constant > 1 or (n_constant and X.shape[1] == 1 and np.ptp(X) == 0):
+        warn("Multiple columns across 'tested_vars' and 'confounding_vars' are constant: they count once.")
     return X, targets, Z
 
 
-def voxels_of(masker: Any, n_voxels: int) -> Geometry:
-    """Where voxels lie; without a masker they are a line, and nobody asks about neighbours."""
-    if masker is None:
-        return Geometry(np.ones((n_voxels, 1, 1), dtype=bool), np.eye(4))
-    geometry = load_mask(getattr(masker, "mask_img_", None))
-    if geometry is None:
+def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Geometry:
+    """Where voxels lie; where nobody asks about neighbours they may be a line."""
+    neighbours = tfce or threshold is not None
+    if masker is None and neighbours:
+        argument = "'tfce' is True" if tfce else "'threshold' is not None"
+        raise InputError(
+            f"If {argument}, masker must be defined as well. A masker must be provided to tell where the voxels lie."
+        )
+    mask = getattr(masker, "mask_img_", None)
+    if masker is not None and mask is None:
         raise InputError(
             invalid("masker", type(masker).__name__, "a fitted masker with mask_img_", "Call its fit first.")
         )
+    if is_surface(mask) and neighbours:
+        raise InputError(invalid("masker", type(masker).__name__, "the masker of volumes for clusters and TFCE"))
+    if masker is None or is_surface(mask):
+        return Geometry(np.ones((n_voxels, 1, 1), dtype=bool), np.eye(4))
+    geometry = load_mask(mask)
+    assert geometry is not None
     if geometry.n_voxels != n_voxels:
         allowed = f"{geometry.n_voxels} columns, one for each voxel of the masker"
         raise InputError(invalid("target_vars", f"{n_voxels} columns", allowed))
@@ -138,11 +245,10 @@ def unit_residuals(targets: NDArray[Any], Z: Floats) -> NDArray[np.float32]:
         n_empty += int(empty.sum())
         residuals[:, start : start + _VOXELS_AT_ONCE] = E * np.where(empty, 0.0, 1 / np.where(empty, 1.0, length))
     if n_empty:
-        message = (
+        warn(
             f"{n_empty:,} columns of target_vars have zeros across all samples, or are explained by the "
             "confounds alone: t is 0 and p is 1 there."
         )
-        warnings.warn(message, NumbaglmWarning, stacklevel=3)
     return residuals
 
 

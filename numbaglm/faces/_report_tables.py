@@ -1,4 +1,4 @@
-"""Tables of a report: clusters, their peaks, and the nulls.
+"""Tables of a report: clusters, their peaks, the nulls, and the quality of the maps.
 
 A part of `numbaglm.faces.report`.
 """
@@ -13,26 +13,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from numbaglm.data.geometry import Geometry
+from numbaglm.engine.quality import Quality
+from numbaglm.faces._nulls import NULL_LABELS
+from numbaglm.faces.projection import decimals
 from numbaglm.results import PermutationResult
 
 ALPHA = 0.05
 STATISTIC_LABELS = {"t": "t", "f": "F", "v": "v", "g": "G"}
-NULL_LABELS = {
-    "max_t": "maximum t",
-    "max_f": "maximum F",
-    "max_z": "maximum z",
-    "max_size": "maximum cluster extent (voxels)",
-    "max_mass": "maximum cluster mass",
-    "max_tfce": "maximum TFCE",
-    "max_z_contrasts": "maximum z over all contrasts",
-    "max_size_contrasts": "maximum cluster extent over all contrasts (voxels)",
-    "max_mass_contrasts": "maximum cluster mass over all contrasts",
-    "max_tfce_contrasts": "maximum TFCE over all contrasts",
-}
 
-_MOST_ROWS = 50  # of clusters that are not significant: their table is for reading, not for keeping
+_MOST_ROWS = 50  # of what is not significant or does not stand out: tables are for reading, not for keeping
 _MOST_PEAKS = 3
-_APART_MM = 8.0
+_APART_MM = 8.0  # on a grid of 16 cm or more; on a smaller one a twentieth of its length
 
 
 @dataclass(frozen=True)
@@ -67,6 +59,11 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:,.{digits}f}".replace("-", "\u2212")
 
 
+def short(value: float) -> str:
+    """Write a number of any size with three digits, a true minus."""
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
 def short_p(p: float) -> str:
     """Write a p with four digits after the point, or as a power of ten where that would be 0."""
     return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}".replace("-", "\u2212") if p > 0 else "0"
@@ -94,7 +91,7 @@ def cluster_table(result: PermutationResult) -> Table:
         ("mass", "the statistic summed over the cluster"),
         ("p mass", "p of the mass, corrected for family-wise error over clusters"),
     )
-    rows = []
+    rows, digits = [], decimals(result.geometry.voxel_sizes)
     for one in clusters[shown_clusters(result)].to_dict("records"):
         p_size, p_mass = (
             p_cell(
@@ -106,7 +103,7 @@ def cluster_table(result: PermutationResult) -> Table:
         cells = (
             Cell(str(one["cluster"]), one["cluster"]),
             Cell("\u2212" if one["sign"] == "-" else "+", one["sign"]),
-            *_xyz_cells(mm),
+            *_xyz_cells(mm, digits),
             Cell(number(one["peak_stat"]), one["peak_stat"]),
             p_cell(one["p_fwe_voxel"]),
             Cell(number(one["size_voxels"], 0), one["size_voxels"]),
@@ -119,6 +116,11 @@ def cluster_table(result: PermutationResult) -> Table:
     return Table(columns, tuple(rows), len(clusters) - len(rows))
 
 
+def peak_distance(geometry: Geometry) -> float:
+    """Least distance of two peaks of a cluster, mm."""
+    return min(_APART_MM, float((geometry.voxel_sizes * geometry.shape).max()) / 20)
+
+
 def shown_clusters(result: PermutationResult) -> NDArray[np.bool_]:
     """(n_clusters,) which clusters have a place in the table."""
     p = result.clusters[["p_fwe_size", "p_fwe_mass", "p_fwe_voxel"]].to_numpy(float)
@@ -126,7 +128,7 @@ def shown_clusters(result: PermutationResult) -> NDArray[np.bool_]:
 
 
 def peak_table(result: PermutationResult) -> Table:
-    """Tabulate up to three peaks a cluster, 8 mm apart or more, the highest first.
+    """Tabulate up to three peaks a cluster, `peak_distance` apart or more, the highest first.
 
     Without a cluster-forming threshold, the clusters are those of voxels with a corrected p of 0.05 or less.
     """
@@ -143,14 +145,14 @@ def peak_table(result: PermutationResult) -> Table:
         (statistic, f"{statistic} at the peak"),
         *(titles[name] for name in maps),
     )
-    rows = []
+    rows, digits = [], decimals(result.geometry.voxel_sizes)
     for cluster, voxel in find_peaks(result):
         mm = tuple(float(x) for x in result.geometry.coordinates(np.array([voxel]))[0])
         value = float(result.maps[result.statistic][voxel])
         p = [float(result.maps[name][voxel]) for name in maps]
         # An uncorrected p is not marked: it tells nothing of the map.
         marked = [Cell(short_p(x), x) if name == "p_unc" else p_cell(x) for name, x in zip(maps, p, strict=True)]
-        cells = (Cell(str(cluster), cluster), *_xyz_cells(mm), Cell(number(value), value), *marked)
+        cells = (Cell(str(cluster), cluster), *_xyz_cells(mm, digits), Cell(number(value), value), *marked)
         rows.append(Row(cells, mm))
     return Table(columns, tuple(rows))
 
@@ -181,18 +183,58 @@ def null_table(result: PermutationResult) -> Table:
     return Table(columns, tuple(rows))
 
 
+def quality_table(found: Quality) -> Table:
+    """Tabulate the maps: those that stand out first, then the others as far as there is room."""
+    columns = (
+        ("subject", "label of the map"),
+        ("stands out by", "what is far from that of the other maps"),
+        ("mean", "over the voxels of the mask"),
+        ("sd", "over the voxels of the mask"),
+        ("least", "smallest value in the mask"),
+        ("greatest", "largest value in the mask"),
+        ("correlation", "with the median of all maps, over voxels"),
+        ("missing", "voxels that the map lacks, though not all maps do: outside the mask, or 0 in it"),
+        ("% missing", "the same as a share of the mask and of what the map lacks outside it"),
+    )
+    odd = {name: measure.odd for name, measure in found.measures.items()}
+    table = found.table.assign(
+        n=found.table["n_missing_voxels"].fillna(0).astype(np.int64) + found.table["n_empty_voxels"],
+        row=range(len(found.table)),
+    ).sort_values("outlier", ascending=False, kind="stable")
+    rows: list[Row] = []
+    for label, one in zip(table.index, table.to_dict("records"), strict=True):
+        if not one["outlier"] and len(rows) >= _MOST_ROWS:
+            break
+        marked = {name: bool(which[one["row"]]) for name, which in odd.items()}
+        cells = (
+            Cell(str(label), str(label)),
+            Cell(one["reason"], one["reason"]),
+            Cell(short(one["mean"]), one["mean"], marked["mean"]),
+            Cell(short(one["sd"]), one["sd"], marked["sd"]),
+            Cell(short(one["min"]), one["min"]),
+            Cell(short(one["max"]), one["max"]),
+            Cell(number(one["correlation"]), one["correlation"], marked["correlation"]),
+            Cell(number(one["n"], 0), one["n"]),
+            Cell(number(100 * one["missing"], 1), one["missing"], marked["missing"]),
+        )
+        rows.append(Row(cells))
+    return Table(columns, tuple(rows), len(table) - len(rows))
+
+
 def find_peaks(result: PermutationResult) -> list[tuple[int, int]]:
     """Cluster and in-mask voxel of each peak."""
     geometry, found = result.geometry, []
-    statistic = geometry.unmask(np.asarray(result.maps[result.statistic], dtype=np.float64))
+    statistic, distance = (
+        geometry.unmask(np.asarray(result.maps[result.statistic], np.float64)),
+        peak_distance(geometry),
+    )
     for sign, label in _labels(result):
         heights = np.where(label > 0, sign * statistic, -np.inf)
         highest = np.argwhere((label > 0) & (heights == ndimage.maximum_filter(heights, 3)))
         highest = highest[np.argsort(-heights[tuple(highest.T)], kind="stable")]
         for cluster in np.unique(label[tuple(highest.T)]):
-            found += [
-                (int(cluster), ijk) for ijk in _apart(highest[label[tuple(highest.T)] == cluster], geometry.affine)
-            ]
+            among = highest[label[tuple(highest.T)] == cluster]
+            found += [(int(cluster), ijk) for ijk in _apart(among, geometry.affine, distance)]
     voxel_at = geometry.unmask(np.arange(geometry.n_voxels))
     return [(cluster, int(voxel_at[ijk])) for cluster, ijk in sorted(found, key=lambda one: one[0])]
 
@@ -238,12 +280,12 @@ def significant(result: PermutationResult) -> NDArray[np.bool_]:
     return found
 
 
-def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64]) -> list[tuple[int, ...]]:
+def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64], distance: float) -> list[tuple[int, ...]]:
     """The first voxels of some, each a good way from those before it."""
     xyz = ijk @ affine[:3, :3].T
     kept: list[int] = []
     for k in range(len(xyz)):
-        if not kept or cdist(xyz[kept], xyz[k : k + 1]).min() >= _APART_MM:
+        if not kept or cdist(xyz[kept], xyz[k : k + 1]).min() >= distance:
             kept.append(k)
             if len(kept) == _MOST_PEAKS:
                 break
@@ -253,5 +295,5 @@ def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64]) -> list[tuple[int
 _XYZ = (("x", "mm, to the right"), ("y", "mm, to the front"), ("z", "mm, up"))
 
 
-def _xyz_cells(mm: Sequence[float]) -> tuple[Cell, ...]:
-    return tuple(Cell(number(round(x) + 0.0, 0), x) for x in mm)
+def _xyz_cells(mm: Sequence[float], digits: int) -> tuple[Cell, ...]:
+    return tuple(Cell(number(round(x, digits) + 0.0, digits), x) for x in mm)

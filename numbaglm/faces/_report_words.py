@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from numbaglm.engine.quality import Quality
 from numbaglm.faces._report_tables import ALPHA, STATISTIC_LABELS, number
-from numbaglm.results import PermutationResult
+from numbaglm.faces.projection import decimals
+from numbaglm.results import Floats, PermutationResult
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
+from numbaglm.stats.quality import MISSING_LIMIT, Z_LIMIT
 
 Facts = list[tuple[str, str]]
+
+_MOST_NAMED = 20
 
 _SHUFFLES = {"ee": "permutations", "ise": "sign flips", "both": "permutations with sign flips"}
 _TAILS = {"pareto": "generalised Pareto", "gamma": "gamma"}
@@ -35,9 +40,20 @@ _SOURCES = {
     "9(1), 39. https://doi.org/10.2202/1544-6115.1585",
     "blocks": "Winkler, A. M., Webster, M. A., Vidaurre, D., Nichols, T. E., & Smith, S. M. (2015). Multi-level block "
     "permutation. NeuroImage, 123, 253\u2013268. https://doi.org/10.1016/j.neuroimage.2015.05.092",
+    "iglewicz": "Iglewicz, B., & Hoaglin, D. C. (1993). How to detect and handle outliers. ASQC Quality Press.",
     "tails": "Winkler, A. M., Ridgway, G. R., Douaud, G., Nichols, T. E., & Smith, S. M. (2016). Faster permutation "
     "inference in brain imaging. NeuroImage, 141, 502\u2013516. https://doi.org/10.1016/j.neuroimage.2016.05.068",
 }
+
+
+def display_threshold(result: PermutationResult) -> tuple[float, str]:
+    """Threshold at which the statistic is shown, and where it comes from."""
+    given = result.provenance["cluster_forming_statistic"]
+    if given is not None and "max_size" in result.h0:
+        return float(given), "the cluster-forming threshold"
+    size: Floats = np.abs(result.maps[result.statistic])
+    below = size[result.maps["p_parametric"] < 0.001]
+    return float(below.min() if below.size else size.max()), "uncorrected p < 0.001"
 
 
 def in_words(result: PermutationResult) -> list[str]:
@@ -45,7 +61,8 @@ def in_words(result: PermutationResult) -> list[str]:
     maps, geometry = result.maps, result.geometry
     name, label = result.statistic, STATISTIC_LABELS[result.statistic]
     top = int(np.argmax(np.abs(maps[name]) if result.provenance["two_sided"] else maps[name]))
-    x, y, z = (number(round(mm) + 0.0, 0) for mm in geometry.coordinates(np.array([top]))[0])
+    digits = decimals(geometry.voxel_sizes)
+    x, y, z = (number(round(mm, digits) + 0.0, digits) for mm in geometry.coordinates(np.array([top]))[0])
     sentences = [f"{_symbol(result)} is largest at ({x}, {y}, {z}) mm, where {label} is {number(maps[name][top])}."]
     if not result.h0:
         return [*sentences, "No shufflings were made: the maps are parametric."]
@@ -98,6 +115,23 @@ def about_data(result: PermutationResult) -> Facts:
     ]
 
 
+def on_quality(found: Quality) -> list[str]:
+    """Say which maps stand out, and what that means."""
+    odd = found.table[found.table["outlier"]]
+    named = [f"{label} ({reason})" for label, reason in odd["reason"].head(_MOST_NAMED).items()]
+    more = f" and {len(odd) - _MOST_NAMED} more" if len(odd) > _MOST_NAMED else ""
+    count = f"{len(odd)} of {len(found.table):,} maps stand{'s' if len(odd) == 1 else ''} out"
+    return [
+        f"{count}: {', '.join(named)}{more}. All of them are in this analysis."
+        if named
+        else f"None of {len(found.table):,} maps stands out.",
+        f"A map stands out when its mean, its sd or its correlation with the median of all maps lies more than "
+        f"{Z_LIMIT:g} robust standard deviations from the median over subjects, when it lacks more than "
+        f"{MISSING_LIMIT:.0%} of the voxels, or when another map holds the same data. In a clean cohort of 30 about "
+        "one map in 250 does, by each of the first three: look at such a map before you leave it out.",
+    ]
+
+
 def origins(result: PermutationResult) -> Facts:
     """List what makes the result again."""
     asked = result.provenance
@@ -110,8 +144,16 @@ def origins(result: PermutationResult) -> Facts:
     ]
 
 
-def methods_paragraph(result: PermutationResult) -> tuple[str, list[str]]:
-    """Write the paragraph for a paper, and the sources that it cites, in the order of their authors."""
+def methods_paragraph(result: PermutationResult, found: Quality | None = None) -> tuple[str, list[str]]:
+    """Write the paragraph for a paper, and the sources that it cites, in the order of their authors.
+
+    Parameters
+    ----------
+    result
+        What to describe.
+    found
+        Quality of its maps, if they were looked at.
+    """
     asked = result.provenance
     columns = asked["design"]["columns"]
     regressors = "one regressor" if len(columns) == 1 else f"{len(columns)} regressors"
@@ -124,6 +166,7 @@ def methods_paragraph(result: PermutationResult) -> tuple[str, list[str]]:
         f"Group-level inference was made with numbaglm {asked['versions']['numbaglm']} on the maps of "
         f"{asked['n_subjects']} subjects ({result.geometry.n_voxels:,} voxels of "
         f"{_times(result.geometry.voxel_sizes)} mm{smoothing}).",
+        *_on_outliers(found, cited),
         f"A general linear model with {regressors} ({', '.join(columns)}) was fitted at each voxel, and the contrast "
         f"\u201c{asked['contrast']['name']}\u201d was tested with {_article(test)} ({asked['dof']} residual degrees "
         "of freedom).",
@@ -142,6 +185,19 @@ def methods_paragraph(result: PermutationResult) -> tuple[str, list[str]]:
     if result.h0 and _has_nuisance(result) and asked["method"] not in _METHODS_IN_TEXT:
         references.append(METHODS[asked["method"]].reference)
     return " ".join(sentences), sorted(references)
+
+
+def _on_outliers(found: Quality | None, cited: set[str]) -> list[str]:
+    if found is None:
+        return []
+    cited.add("iglewicz")
+    n = int(found.table["outlier"].sum())
+    kept = "none stood out" if n == 0 else f"{n} stood out and {'was' if n == 1 else 'were'} kept in the analysis"
+    return [
+        "Maps were screened for outliers by their mean, standard deviation and spatial correlation with the median map "
+        f"(robust z beyond {Z_LIMIT:g}; Iglewicz & Hoaglin, 1993), for missing voxels (more than {MISSING_LIMIT:.0%}) "
+        f"and for duplicates: {kept}."
+    ]
 
 
 def _on_shuffling(result: PermutationResult, cited: set[str]) -> list[str]:

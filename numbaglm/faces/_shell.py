@@ -1,7 +1,7 @@
 """The habits that all commands share: common options, what is printed where, how they fail.
 
-stdout carries the outcome, as text or JSON; stderr everything else. Exit codes: 0, 1 for what can't be done,
-2 for what was typed wrong, 130 after Ctrl-C.
+stdout carries the outcome, as text or JSON; stderr everything else, without tracebacks unless --verbose. Exit codes: 0,
+1 for what can't be done, 2 for what was typed wrong, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,13 +25,19 @@ log = logging.getLogger("numbaglm")
 
 Command = Callable[..., Any]
 
+PATH = click.Path(readable=False)
+"""Paths, which shells complete; whether they are there and can be read is judged by who opens them."""
+
 # What Python's messages name and a shell has under another name.
 _TYPED = {
     "Cohort.create(path, maps)": "numbaglm convert",
     "Cohort.create": "numbaglm convert",
+    "resample=True": "--resample",
+    "Invalid value for 'path'": "Invalid value for '--output'",
     "use simulate_button_press()": "leave --localizer out",
     "subjects=": "a table of maps (subject_label, effects_map_path)",
     "a DataFrame or the path of a": "the path of a",
+    "a DataFrame with columns": "a table with columns",
 }
 
 
@@ -77,10 +83,12 @@ def habits(function: Command) -> Command:
         with _logging(level, terminal.said):
             try:
                 function(terminal, **options)
-            except NumbaglmError as error:
+            except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+                raise
+            except Exception as error:
                 if verbose:
                     click.echo(traceback.format_exc(), err=True, nl=False)
-                click.echo(f"Error: {as_typed(error, ctx.command)}", err=True)
+                click.echo(f"Error: {_told(error, ctx.command)}", err=True)
                 ctx.exit(1)
             except KeyboardInterrupt:
                 click.echo("\nInterrupted.", err=True)
@@ -105,16 +113,32 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def _told(error: Exception, command: click.Command) -> str:
+    """What went wrong, for whoever typed the command."""
+    if isinstance(error, NumbaglmError):
+        return as_typed(error, command)
+    if isinstance(error, MemoryError):
+        return f"There is not enough memory ({error or 'MemoryError'}). Close other programs, or use a larger machine."
+    if isinstance(error, OSError):
+        return f"{error}."
+    return (
+        f"Something unforeseen went wrong ({type(error).__name__}: {error}), which is a fault of numbaglm. "
+        "Please report it, with what the same command prints with --verbose."
+    )
+
+
 def as_typed(error: NumbaglmError, command: click.Command) -> str:
     """Word an error with the options that were typed, not with Python's parameters."""
     # An OSError that knows its errno would print that number first.
     message = str((isinstance(error, OSError) and error.strerror) or error)
     for parameter in command.params:
         name, option = str(parameter.name), parameter.opts[0]
-        if option.startswith("--"):
+        if isinstance(parameter, click.Argument):
+            message = message.replace(f"Invalid value for '{name}'", f"Invalid value for {name.upper()}")
+        elif option.startswith("--"):
             message = message.replace(f"Invalid value for '{name}'", f"Invalid value for '{option}'")
             message = re.sub(rf"\b{name}=True\b", option, message)
-            message = re.sub(rf"\b{name}= ?", f"{option} ", message)
+            message = re.sub(rf"(?<!--entity )\b{name}= ?", f"{option} ", message)
     for python, typed in _TYPED.items():
         message = message.replace(python, typed)
     return message

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from numbaglm import __version__
-from numbaglm.faces._shell import Terminal, examples, grouped, habits
+from numbaglm.faces._bids_options import BIDS, bids_inputs
+from numbaglm.faces._quality_cli import quality
+from numbaglm.faces._shell import PATH, Terminal, examples, grouped, habits
+from numbaglm.faces.completion import completion
 from numbaglm.faces.randomise import randomise
 
 _THREADS = click.option(
     "--threads", "n_workers", type=click.IntRange(min=1), help="Threads to use; all cores by default."
 )
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what an earlier run wrote there.")
-_OUTPUT = click.option("-o", "--output", required=True, help="Folder to write; it appears when all is in it.")
-_MAPS = click.argument("maps", nargs=-1, required=True, metavar="MAPS...")
+_OUTPUT = click.option(
+    "-o", "--output", type=PATH, required=True, help="Folder to write; it appears when all is in it."
+)
+_MAPS = click.argument("maps", nargs=-1, type=PATH, metavar="[MAPS]...")
 _IMAGES = grouped(
-    click.option("--mask", help="Image of the voxels to analyse.  [default: those that all maps hold]"),
+    click.option("--mask", type=PATH, help="Image of the voxels to analyse.  [default: those that all maps hold]"),
     click.option("--smoothing-fwhm", type=float, metavar="MM", help="Smooth the maps with a Gaussian."),
 )
 _MODEL = grouped(
     click.option(
         "--design",
         "design_matrix",
+        type=PATH,
         metavar="FILE",
         help="Whole design matrix (.tsv, .csv), or a formula over the covariates: '~ age + group'.",
     ),
-    click.option("--covariates", metavar="FILE", help="Table of a row a subject (.tsv, .csv)."),
+    click.option("--covariates", type=PATH, metavar="FILE", help="Table of a row a subject (.tsv, .csv)."),
     click.option(
         "--model",
         multiple=True,
@@ -50,7 +57,8 @@ _MODEL = grouped(
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="'numbaglm COMMAND --help' shows examples.",
+    epilog="'numbaglm COMMAND --help' shows examples; 'numbaglm completion --help' how the shell completes commands. "
+    "Exit codes: 0 for done, 1 for what can't be done, 2 for what was typed wrong, 130 after Ctrl-C.",
 )
 @click.version_option(__version__, prog_name="numbaglm")
 def commands() -> None:
@@ -60,7 +68,7 @@ def commands() -> None:
 @commands.command(
     epilog=examples("numbaglm demo", "numbaglm demo --output tour --n-perm 2000", "numbaglm demo --localizer")
 )
-@click.option("-o", "--output", default="numbaglm-demo", show_default=True, help="Folder to write.")
+@click.option("-o", "--output", type=PATH, default="numbaglm-demo", show_default=True, help="Folder to write.")
 @click.option("--n-perm", type=click.IntRange(min=1), default=10_000, show_default=True, help="Sign flips.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @click.option("--localizer", is_flag=True, help="Analyse real maps, which nilearn downloads.")
@@ -83,12 +91,25 @@ def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any)
     epilog=examples(
         "numbaglm convert sub-*/con_0001.nii.gz --output cohort.zarr --smoothing-fwhm 8",
         "numbaglm convert maps.tsv --mask brain.nii.gz --covariates participants.tsv --output cohort.zarr",
+        "numbaglm convert maps.txt --min-coverage 0.95 --output cohort.zarr",
+        "numbaglm convert --bids-dir derivatives/fitlins --task rest --contrast yVsN --output cohort.zarr",
     )
 )
 @_MAPS
-@click.option("-o", "--output", required=True, help="Cohort to write, such as cohort.zarr.")
+@click.option("-o", "--output", type=PATH, required=True, help="Cohort to write, such as cohort.zarr.")
 @_IMAGES
-@click.option("--covariates", metavar="FILE", help="Table of a row a subject (.tsv, .csv), stored with the maps.")
+@click.option(
+    "--covariates", type=PATH, metavar="FILE", help="Table of a row a subject (.tsv, .csv), stored with the maps."
+)
+@click.option(
+    "--min-coverage",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    metavar="SHARE",
+    help="Share of the maps that must hold a voxel, such as 0.95; what the others lack is taken as 0.  [default: 1]",
+)
+@click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
+@bids_inputs("--contrast")
 @_OVERWRITE
 @_THREADS
 @habits
@@ -96,42 +117,47 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     """Convert maps to a cohort: checked, smoothed and masked once, read many times.
 
     MAPS are NIfTI files, one 4D file, or a table of paths: .txt with a path a line, .tsv or .csv with columns
-    subject_label and effects_map_path. Relative paths in a table start at its folder. If it is stopped, the
-    same command goes on where it was.
+    subject_label and effects_map_path. Relative paths in a table start at its folder. In their place --bids-dir
+    finds the maps in a BIDS derivatives dataset. If it is stopped, the same command goes on where it was.
     """
     from numbaglm.cohort import Cohort
-    from numbaglm.faces._inputs import listed_maps
+    from numbaglm.faces._inputs import pop_maps
 
-    cohort = Cohort.create(output, listed_maps(maps), progress=terminal.progress, **options)
+    listed, table = pop_maps(maps, options)
+    if options["covariates"] is None:
+        options["covariates"] = table
+    cohort = Cohort.create(output, listed, progress=terminal.progress, **options)
     _show_cohort(terminal, cohort)
 
 
 @commands.command(epilog=examples("numbaglm info cohort.zarr", "numbaglm info results --json"))
-@click.argument("path")
+@click.argument("path", type=PATH)
 @habits
 def info(terminal: Terminal, path: str) -> None:
     """Tell what is in a cohort, or in the folder of a result."""
     from numbaglm.cohort import Cohort
-    from numbaglm.data.store import status
+    from numbaglm.data.groups import status
     from numbaglm.errors import MissingFileError
+    from numbaglm.faces._bids_results import kept_results
     from numbaglm.results import MARKER, PermutationResult
 
-    place = Path(path).expanduser()
-    if (place / MARKER).is_file():
+    found = None if "://" in path else Path(path).expanduser()
+    found = found and (kept_results(found) or found)
+    if found and (found / MARKER).is_file():
         from numbaglm.faces import output
 
-        result = PermutationResult.load(place)
+        result = PermutationResult.load(found)
         terminal.outcome(output.summarise(result), output.describe(result))
-    elif status(place) in ("nothing", "other"):
+    elif status(path) in ("nothing", "other"):
         raise MissingFileError(
             f"{path} is neither a cohort nor a result. Name what numbaglm convert or numbaglm permute wrote."
         )
     else:
-        _show_cohort(terminal, Cohort.open(place))
+        _show_cohort(terminal, Cohort.open(path))
 
 
 @commands.command(epilog=examples("numbaglm verify cohort.zarr"))
-@click.argument("path", metavar="COHORT")
+@click.argument("path", type=PATH, metavar="COHORT")
 @_THREADS
 @habits
 def verify(terminal: Terminal, path: str, n_workers: int | None) -> None:
@@ -154,28 +180,33 @@ def verify(terminal: Terminal, path: str, n_workers: int | None) -> None:
         "numbaglm fit cohort.zarr --output fit",
         "numbaglm fit sub-*.nii.gz --covariates participants.tsv --model age --contrast age --output age",
         "numbaglm fit cohort.zarr --design design.tsv --contrast 'patient - control' --output groups",
+        "numbaglm fit --bids-dir derivatives/fitlins --first-level-contrast yVsN --model age --bids --output age",
     )
 )
 @_MAPS
+@bids_inputs()
 @_MODEL
 @_IMAGES
 @_OUTPUT
+@BIDS
 @_OVERWRITE
 @_THREADS
 @habits
-def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, **options: Any) -> None:
+def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, bids: bool, **options: Any) -> None:
     """Fit the parametric model, and write statistic, z, p, effect and variance of a contrast.
 
-    MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'. Without
-    --design and --model it is the one-sample test.
+    MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'; or --bids-dir finds
+    them. Without --design and --model it is the one-sample test.
     """
     from numbaglm.data.files import check_free
     from numbaglm.faces import output as faces
     from numbaglm.faces._inputs import Question
 
-    check_free(output, faces.FIT_MARKER, overwrite)
+    target = faces.Target(output, overwrite, bids)
+    check_free(output, target.marker(faces.FIT_MARKER), overwrite)
     question = Question.pop(maps, options, terminal.progress)
-    summary, text = faces.save_fit(question, output, overwrite, terminal.progress, options["n_workers"])
+    target.check(question.contrast)
+    summary, text = faces.save_fit(question, target, terminal.progress, options["n_workers"])
     terminal.outcome({"output": output, **summary}, f"{text}\n\nMaps, figures and a README are in {output}.")
 
 
@@ -185,9 +216,12 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
         "numbaglm permute sub-*.nii.gz --covariates participants.tsv --model age --tfce --output age",
         "numbaglm permute cohort.zarr --model group --contrast 'patient - control' --output groups",
         "numbaglm permute cohort.zarr --cluster-forming-threshold z:3.1 --one-sided --output z31",
+        "numbaglm permute cohort.zarr --model age --tfce --memory-limit 4GB --store run --output age",
+        "numbaglm permute --bids-dir derivatives/fitlins --first-level-contrast yVsN --model age --bids --output age",
     )
 )
 @_MAPS
+@bids_inputs()
 @_MODEL
 @_IMAGES
 @click.option("--n-perm", type=click.IntRange(min=1), default=10_000, show_default=True, help="Shufflings.")
@@ -200,6 +234,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
     help="An uncorrected p; or t:3.1, z:3.1, f:6; or none.",
 )
 @click.option("--tfce", is_flag=True, help="Threshold-free cluster enhancement as well.")
+@click.option("--tfce-uncorrected", is_flag=True, help="The same, and its uncorrected p of each voxel.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shufflings.")
 @click.option(
     "--errors",
@@ -209,6 +244,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 @click.option(
     "--blocks",
     "exchangeability_blocks",
+    type=PATH,
     metavar="FILE",
     help="Exchangeability blocks: a table of one column of labels, or of the levels of a tree (.tsv, .csv).",
 )
@@ -232,30 +268,45 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
     metavar="COVERAGE",
     help="Intervals of p, such as 0.95: what random shufflings leave open.",
 )
-@click.option("--memory-limit", metavar="SIZE", help="Such as 8GB.  [default: half of what is free]")
+@click.option(
+    "--memory-limit", metavar="SIZE", help="Of a whole process, such as 8GB.  [default: half of what is free]"
+)
+@click.option(
+    "--store",
+    type=PATH,
+    metavar="FOLDER",
+    help="Keep what is done in a folder or at a URL: the same command goes on from there, whatever stopped it.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan, with memory, disk and time; run nothing.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://node1:8786.")
 @_OUTPUT
+@BIDS
 @_OVERWRITE
 @_THREADS
 @habits
-def permute(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, **options: Any) -> None:
+def permute(
+    terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, bids: bool, **options: Any
+) -> None:
     """Test a contrast by shuffling, with p corrected for family-wise error.
 
-    MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'. Without
-    --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a README of
-    what is what; prints the summary and the largest clusters.
+    MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'; or --bids-dir finds
+    them. Without --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a
+    README of what is what; prints the summary and the largest clusters.
     """
     from numbaglm.data.files import check_free
+    from numbaglm.engine.plan import Plan
     from numbaglm.faces import output as faces
     from numbaglm.faces._inputs import Question, connected, match_blocks, parse_threshold, read_optional
     from numbaglm.model import permutation_test
     from numbaglm.results import MARKER
 
-    check_free(output, MARKER, overwrite)
+    target = faces.Target(output, overwrite, bids)
+    check_free(output, target.marker(MARKER), overwrite)
     options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
     blocks = read_optional(options.pop("exchangeability_blocks"), "exchangeability_blocks")
     scheduler = options.pop("scheduler")
     question = Question.pop(maps, options, terminal.progress)
+    target.check(question.contrast)
     with connected(scheduler) as client:
         result = permutation_test(
             question.cohort,
@@ -266,17 +317,26 @@ def permute(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: b
             progress=terminal.progress,
             **options,
         )
-    faces.save_result(result, output, overwrite)
+        if isinstance(result, Plan):
+            terminal.outcome(asdict(result), f"Plan: {result.describe()}.")
+            return
+        examined = {name: options[name] for name in ("memory_limit", "n_workers")}
+        result = faces.with_quality(result, question.cohort, client=client, progress=terminal.progress, **examined)
+    faces.save_result(result, target, question.cohort)
     summary = {"output": output, **faces.summarise(result)}
     terminal.outcome(summary, f"{faces.describe(result)}\n\nMaps, tables, figures and a README are in {output}.")
 
 
 commands.add_command(randomise)
+commands.add_command(completion)
+commands.add_command(quality)
 
 
 @commands.command(epilog=examples("numbaglm report results", "numbaglm report results --output group.html"))
-@click.argument("path", metavar="RESULT")
-@click.option("-o", "--output", metavar="FILE", help="Page to write.  [default: report.html among the results]")
+@click.argument("path", type=PATH, metavar="RESULT")
+@click.option(
+    "-o", "--output", type=PATH, metavar="FILE", help="Page to write.  [default: report.html among the results]"
+)
 @_OVERWRITE
 @habits
 def report(terminal: Terminal, path: str, output: str | None, overwrite: bool) -> None:
@@ -284,9 +344,11 @@ def report(terminal: Terminal, path: str, output: str | None, overwrite: bool) -
 
     RESULT is the folder that numbaglm permute wrote. The page needs no network and no other file.
     """
+    from numbaglm.faces._bids_results import kept_results
     from numbaglm.results import PermutationResult
 
-    written = PermutationResult.load(path).report(output or Path(path) / "report.html", overwrite)
+    result = PermutationResult.load(kept_results(Path(path).expanduser()) or path)
+    written = result.report(output or Path(path) / "report.html", overwrite)
     terminal.outcome({"output": str(written)}, f"The report is {written}; open it in a browser.")
 
 
@@ -295,11 +357,14 @@ def _show_cohort(terminal: Terminal, cohort: Any) -> None:
     grid = " x ".join(str(length) for length in facts["grid"])
     voxel = " x ".join(f"{size:g}" for size in facts["voxel_sizes_mm"])
     fwhm = facts["smoothing_fwhm"]
+    share = facts["min_coverage"]
+    given = "as given" if facts["mask_rule"] == "given" else ""
+    held = f"the voxels that at least {share:.3g} of the maps hold" if share < 1 else ""
     lines = {
         "subjects": f"{facts['n_subjects']:,}",
         "voxels": f"{facts['n_voxels']:,} of a grid of {grid}, each {voxel} mm",
         "smoothing": "none" if fwhm is None else f"{fwhm} mm",
-        "mask": "as given" if facts["mask_rule"] == "given" else "the voxels that all maps hold",
+        "mask": ", ".join(filter(None, (given, held))) or "the voxels that all maps hold",
         "covariates": ", ".join(facts["covariates"]) or "none",
         "on disk": f"{facts['bytes_on_disk'] / 1e6:,.1f} MB",
         "fingerprint": facts["fingerprint"],

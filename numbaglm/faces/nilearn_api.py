@@ -6,7 +6,6 @@ nilearn 0.14.1 on purpose.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,27 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from numbaglm.cohort import Cohort
-from numbaglm.data.images import to_image
 from numbaglm.data.store import CohortStore
-from numbaglm.errors import InputError, NumbaglmWarning, invalid
+from numbaglm.errors import InputError, invalid, warn
 from numbaglm.faces._nilearn import (
-    as_nilearn_models,
     check_arrays,
+    check_n_perm,
+    emptied,
+    is_legacy,
     named_maps,
     nuisance_of,
+    permuted_model,
     seed_of,
     stack_rows,
     t_threshold,
     unit_residuals,
     voxels_of,
-    with_intercept,
 )
-from numbaglm.inputs import design_of, maps_of, n_workers_of, unwrap_mask
-from numbaglm.model import ClusterThreshold, as_cohort, permutation_test
-from numbaglm.stats.design import Contrast, Design
+from numbaglm.inputs.designs import GroupDesign, check_confounds
+from numbaglm.inputs.jobs import n_workers_of
+from numbaglm.inputs.maps import check_maps, design_of, effect_maps, read_cohort
+from numbaglm.inputs.maskers import SurfaceMasker, choose_for_test
+from numbaglm.model import ClusterThreshold, permutation_test
 
 
 def non_parametric_inference(
@@ -62,9 +64,10 @@ def non_parametric_inference(
     second_level_contrast
         Column name, expression, vector (t) or matrix (F); None where the design has one column.
     mask
-        Image, path, or a masker, of which mask and smoothing are used.
+        Image, path, or a masker, of which mask, grid and smoothing are used. Maps on another grid than the mask's are
+        resampled to it.
     smoothing_fwhm
-        Width in mm of a Gaussian.
+        Width in mm of a Gaussian; it goes before the masker's.
     model_intercept
         Whether a constant column is added, where no combination of the design's columns is constant already.
     n_perm
@@ -78,11 +81,12 @@ def non_parametric_inference(
     verbose
         Above 0 shows progress.
     threshold
-        Cluster-forming threshold: p (halved if two-sided), or ``("t", 3.1)``. None for no cluster inference.
+        Cluster-forming threshold: p (halved if two-sided), or ``("t", 3.1)``. None for no cluster inference. Not used
+        on surfaces, as in nilearn.
     tfce
-        Whether to compute threshold-free cluster enhancement.
+        Whether to compute threshold-free cluster enhancement. Not used on surfaces.
     compatibility
-        "nilearn" reproduces the first two of the differences below.
+        "nilearn" reproduces the first three of the differences below.
 
     Returns
     -------
@@ -104,10 +108,12 @@ def non_parametric_inference(
       those columns beside the others, which is another model.
     - Signs are flipped where the tested columns are constant; nilearn also does so where a constant is among
       the other columns, though the errors need not be symmetric.
+    - Voxels that are NaN or infinite in a map leave the analysis; nilearn takes them as 0.
     - F contrasts are tested; nilearn raises ValueError.
     - A threshold given as a t value is refused unless it is written ``("t", 3.1)``; nilearn takes it as p.
-    - Voxels that are NaN or infinite in a map leave the analysis; nilearn takes them as 0.
     - Where no mask is given, it is the voxels that all subjects have.
+    - Where nothing can be tested, as all maps are the same or the model leaves no degrees of freedom, a warning says
+      so and p is 1 everywhere; nilearn gives infinite statistics or NaN.
     - Where the distinct shufflings are no more than ``n_perm``, all of them are used, each once.
 
     Examples
@@ -123,33 +129,33 @@ def non_parametric_inference(
     ['logp_max_mass', 'logp_max_size', 'logp_max_t', 'mass', 'size', 't']
     """
     _check_compatibility(compatibility)
-    second_level_input = maps_of(second_level_input, first_level_contrast)
-    design_matrix = design_of(second_level_input, confounds, design_matrix)
-    design = Design.parse(design_matrix, len(design_matrix))  # before the maps are read and counted
-    contrast = Contrast.parse(second_level_contrast, design)
-    frame, weights, errors = design.to_frame(), contrast.matrix, None
-    if compatibility == "nilearn":
-        frame, errors = as_nilearn_models(design, contrast, model_intercept)
-        weights = np.eye(1, frame.shape[1])
-    elif model_intercept:
-        frame, weights = with_intercept(design, contrast)
-    mask, smoothing_fwhm = unwrap_mask(mask, smoothing_fwhm)
+    n_perm = check_n_perm(n_perm)
+    maps = check_maps(second_level_input)
+    check_confounds(confounds)
+    table = design_of(maps, confounds, design_matrix)
+    group = GroupDesign.parse(table, len(maps) if isinstance(maps, list) else len(table))  # before maps are read
+    model = permuted_model(group, second_level_contrast, model_intercept, compatibility == "nilearn")
     running: dict[str, Any] = {"n_workers": n_workers_of(n_jobs), "progress": verbose > 0}
+    chosen = choose_for_test(mask, smoothing_fwhm)
+    chosen_maps = effect_maps(maps, first_level_contrast)
+    cohort, masker = read_cohort(chosen_maps, chosen, fill=compatibility == "nilearn", **running)
+    if isinstance(masker, SurfaceMasker) and (tfce or threshold is not None):
+        warn("Clusters and TFCE are not there for surfaces yet: threshold and tfce are not used.")
+        tfce, threshold = False, None
     result = permutation_test(
-        as_cohort(second_level_input, mask=mask, smoothing_fwhm=smoothing_fwhm, **running),
-        frame,
-        weights,
+        emptied(cohort) if model.saturated else cohort,
+        model.frame,
+        model.weights,
         n_perm=n_perm,
         two_sided=two_sided_test,
         cluster_forming_threshold=threshold,
         tfce=tfce,
         seed=seed_of(random_state),
-        errors=errors,
+        errors=model.errors,
         conventions="nilearn",
         **running,
     )
-    maps = named_maps(result)
-    images = {name: to_image(result.geometry, values, dtype=np.float64) for name, values in maps.items()}
+    images = {name: masker.inverse_transform(values) for name, values in named_maps(result).items()}
     one_map = n_perm > 0 and threshold is None and not tfce
     return images[f"logp_max_{result.statistic}"] if one_map else images
 
@@ -253,12 +259,10 @@ def permuted_ols(
     Freedman and Lane (1983), J. Bus. Econ. Stat. 1(4):292-298. Winkler et al. (2014), NeuroImage 92:381-397.
     """
     _check_compatibility(compatibility)
-    if output_type not in ("dict", "legacy"):
-        raise InputError(invalid("output_type", output_type, "'dict' or 'legacy'"))
-    if masker is None and (tfce or threshold is not None):
-        raise InputError("A masker must be provided for tfce and for a threshold: it tells where the voxels lie.")
+    n_perm = check_n_perm(n_perm)
+    legacy = is_legacy(output_type, tfce, threshold)
     tested, targets, confounds = check_arrays(tested_vars, target_vars, confounding_vars)
-    geometry = voxels_of(masker, targets.shape[1])
+    geometry = voxels_of(masker, targets.shape[1], tfce, threshold)
     n_workers, seed = n_workers_of(n_jobs), seed_of(random_state)
     one_constant = confounds is not None and np.sum(np.ptp(confounds, axis=0) == 0) == 1
     outputs = []
@@ -281,10 +285,7 @@ def permuted_ols(
         nulls = {f"h0_{name}": np.asarray(null[1:], dtype=np.float64) for name, null in result.h0.items()}
         outputs.append(named_maps(result) | nulls)
     rows = {name: stack_rows([output[name] for output in outputs]) for name in outputs[0]}
-    if output_type == "legacy" and (tfce or threshold is not None):
-        message = "output_type='legacy' has no place for clusters and TFCE: a dict is returned."
-        warnings.warn(message, NumbaglmWarning, stacklevel=2)
-    elif output_type == "legacy":
+    if legacy:
         return rows.get("logp_max_t", np.empty(0)), rows["t"], rows.get("h0_max_t", np.empty(0))
     return rows
 

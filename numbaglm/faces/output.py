@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,20 @@ import numpy as np
 import pandas as pd
 
 from numbaglm.assembly import versions
+from numbaglm.cohort import Cohort
 from numbaglm.data.files import whole_folder, write_readme
 from numbaglm.data.images import mask_image, save_image, to_image
-from numbaglm.faces import plotting
+from numbaglm.engine.quality import Quality, examine
+from numbaglm.faces import _bids_results, plotting
+from numbaglm.faces._bids_names import label_of, shared_entities
 from numbaglm.faces._inputs import Question
+from numbaglm.faces._report_words import display_threshold, on_quality
+from numbaglm.faces.projection import decimals
 from numbaglm.results import MARKER, Floats, PermutationResult
 from numbaglm.second_level import SecondLevelModel
 from numbaglm.stats import pvalues
+
+log = logging.getLogger("numbaglm")
 
 FIT_MARKER = "fit.json"
 ALPHA = 0.05
@@ -24,6 +33,30 @@ Z_UNCORRECTED = 3.09
 """z of an uncorrected one-sided p of 0.001."""
 
 _P_FLOOR = float(np.finfo(np.float32).tiny)  # images hold float32, and p is never 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a command writes: a folder, whether what is there is replaced, and whether names are those of BIDS."""
+
+    folder: str
+    overwrite: bool
+    bids: bool
+
+    def marker(self, own: str) -> str:
+        """File by which a folder that may be replaced is known; ``own`` is that of folders without BIDS."""
+        return _bids_results.MARKER if self.bids else own
+
+    def check(self, contrast: Any) -> None:
+        """Refuse before any work what names of files can't tell.
+
+        Raises
+        ------
+        ContrastError
+            The contrast makes no BIDS label.
+        """
+        if self.bids and contrast is not None:
+            label_of(contrast if isinstance(contrast, str) else "; ".join(contrast))
 
 
 def summarise(result: PermutationResult) -> dict[str, Any]:
@@ -66,11 +99,12 @@ def describe(result: PermutationResult, n_clusters: int = 10) -> str:
     """Return the summary as text, and the first rows of the cluster table."""
     text = result.summary()
     if "max_size" in result.h0:
-        text += f"\n\n{cluster_table(result.clusters, result.statistic, n_clusters)}"
+        digits = decimals(result.geometry.voxel_sizes)
+        text += f"\n\n{cluster_table(result.clusters, result.statistic, n_clusters, digits)}"
     return text
 
 
-def cluster_table(clusters: pd.DataFrame, statistic: str, n_rows: int = 10) -> str:
+def cluster_table(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digits: int = 0) -> str:
     """Lay the first rows of a table of clusters out to be read.
 
     Parameters
@@ -81,14 +115,16 @@ def cluster_table(clusters: pd.DataFrame, statistic: str, n_rows: int = 10) -> s
         "t" or "f".
     n_rows
         How many rows to show.
+    digits
+        Of a peak's mm, after the point.
     """
     if clusters.empty:
         return "No cluster at this threshold."
     shown = clusters.head(n_rows)
-    peaks = shown[["peak_x", "peak_y", "peak_z"]].round().astype(int)
+    peaks = shown[["peak_x", "peak_y", "peak_z"]].round(digits) + 0.0  # no negative zero
     columns = {
         "cluster": [str(number) for number in shown["cluster"]],
-        "peak (mm)": [f"{x:4d} {y:4d} {z:4d}" for x, y, z in peaks.itertuples(index=False)],
+        "peak (mm)": [" ".join(f"{mm:4.{digits}f}" for mm in peak) for peak in peaks.itertuples(index=False)],
         statistic: [f"{value:.2f}" for value in shown["peak_stat"]],
         "p(peak)": [_short_p(p) for p in shown["p_fwe_voxel"]],
         "voxels": [f"{n:,}" for n in shown["size_voxels"]],
@@ -110,11 +146,9 @@ def _short_p(p: float) -> str:
 
 
 def draw(result: PermutationResult, folder: Path) -> None:
-    """Write the figures of a result: the statistic, the corrected p, the nulls, the design."""
+    """Write the figures of a result: the statistic, the corrected p, the nulls, the design, the maps' quality."""
     provenance, name = result.provenance, result.statistic
-    threshold = provenance["cluster_forming_statistic"]
-    if threshold is None:
-        threshold = _uncorrected(result)
+    threshold, _ = display_threshold(result)
     label = name.upper() if name == "f" else name
     title = f"{provenance['contrast']['name']}: {label} \u2265 {threshold:.2f}"
     plotting.glass_brain(
@@ -131,13 +165,8 @@ def draw(result: PermutationResult, folder: Path) -> None:
     design = provenance["design"]
     if len(design["columns"]) > 1:
         draw_design(pd.DataFrame(design["rows"], provenance["subjects"], pd.Index(design["columns"])), folder)
-
-
-def _uncorrected(result: PermutationResult) -> float:
-    """Least magnitude of the statistic with an uncorrected p < 0.001; its largest if none has."""
-    size = np.abs(result.maps[result.statistic])
-    below = size[result.maps["p_parametric"] < 0.001]
-    return float(below.min() if below.size else size.max())
+    if "quality" in provenance:
+        plotting.carpet(Quality.from_json(provenance["quality"]), save=folder / "quality.png")
 
 
 def draw_nulls(result: PermutationResult, save: Path) -> None:
@@ -175,9 +204,7 @@ def parametric_maps(model: SecondLevelModel, contrast: Any, statistic: str) -> d
     }
 
 
-def save_fit(
-    question: Question, target: str, overwrite: bool, progress: bool, n_workers: int | None
-) -> tuple[dict[str, Any], str]:
+def save_fit(question: Question, target: Target, progress: bool, n_workers: int | None) -> tuple[dict[str, Any], str]:
     """Fit the parametric model of a question and write its maps; return the summary and its text."""
     design, cohort = question.design, question.cohort
     statistic = "f" if isinstance(question.contrast, list) else "t"
@@ -200,31 +227,62 @@ def save_fit(
         "left_out": list(cohort.report),
         "versions": versions(),
     }
-    x, y, z = summary["maximum_mm"]
+    digits = decimals(cohort.geometry.voxel_sizes)
+    place = ", ".join(f"{round(mm, digits) + 0.0:.{digits}f}" for mm in summary["maximum_mm"])
     text = (
         f"{contrast}: {cohort.n_voxels:,} voxels, {cohort.n_subjects} subjects, "
         f"{summary['dof']} degrees of freedom\n"
-        f"largest {statistic}: {summary['maximum']:.2f} at ({x:.0f}, {y:.0f}, {z:.0f}) mm\n"
+        f"largest {statistic}: {summary['maximum']:.2f} at ({place}) mm\n"
         f"voxels with uncorrected p < 0.001 (one-sided): {summary['n_uncorrected_0.001']:,}\n"
         f"voxels with Bonferroni p <= 0.05 (one-sided): {summary['n_bonferroni_0.05']:,}"
     )
-    with whole_folder(target, FIT_MARKER, overwrite) as part:
-        save_parametric(model, maps, part)
-        design.to_csv(part / "design.tsv", sep="\t", index_label="subject_label")
+    with whole_folder(target.folder, target.marker(FIT_MARKER), target.overwrite) as part:
+        own = part / ".native" if target.bids else part
+        own.mkdir(exist_ok=True)
+        save_parametric(model, maps, own)
+        design.to_csv(own / "design.tsv", sep="\t", index_label="subject_label")
         draw_z(model, maps["z"], str(contrast), part / "figures" / "z.png")
         if len(design.columns) > 1:
             draw_design(design, part / "figures")
-        (part / FIT_MARKER).write_text(json.dumps(summary, indent=2) + "\n")
-        write_readme(part, str(contrast), f"```text\n{text}\n```")
+        (own / FIT_MARKER).write_text(json.dumps(summary, indent=2) + "\n")
+        if target.bids:
+            _bids_results.write_fit(own, part, summary, text, _entities(cohort))
+        else:
+            write_readme(part, str(contrast), f"```text\n{text}\n```")
     return summary, text
 
 
-def save_result(result: PermutationResult, target: str, overwrite: bool) -> None:
-    """Write a result as `PermutationResult.save` does, with its figures."""
-    with whole_folder(target, MARKER, overwrite) as part:
-        result.write(part)
+def with_quality(result: PermutationResult, cohort: Cohort, **running: Any) -> PermutationResult:
+    """Put the quality of a result's maps into its provenance, where reports find it; warn of maps that stand out.
+
+    Parameters
+    ----------
+    result, cohort
+        What was analysed.
+    running
+        As in `numbaglm.engine.quality.examine`.
+    """
+    found = examine(cohort.store, **running)
+    log.log(logging.WARNING if found.table["outlier"].any() else logging.INFO, on_quality(found)[0])
+    return replace(result, provenance={**result.provenance, "quality": found.as_json()})
+
+
+def save_result(result: PermutationResult, target: Target, cohort: Cohort) -> None:
+    """Write a result of a cohort as `PermutationResult.save` or `save_bids` do, with its figures."""
+    with whole_folder(target.folder, target.marker(MARKER), target.overwrite) as part:
+        if target.bids:
+            _bids_results.write_results([result], part, _entities(cohort))
+        else:
+            result.write(part)
+            Quality.from_json(result.provenance["quality"]).table.to_csv(part / "quality.tsv", sep="\t")
         draw(result, part / "figures")
-        write_readme(part, result.provenance["contrast"]["name"], f"```text\n{describe(result)}\n```")
+        if not target.bids:
+            write_readme(part, result.provenance["contrast"]["name"], f"```text\n{describe(result)}\n```")
+
+
+def _entities(cohort: Cohort) -> dict[str, str]:
+    """What the names of all maps of a cohort share."""
+    return shared_entities(cohort.store.subjects["source"])
 
 
 def save_parametric(model: SecondLevelModel, maps: dict[str, Floats], folder: Path) -> None:

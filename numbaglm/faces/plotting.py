@@ -8,18 +8,17 @@ writes it where ``save`` names a file (.png, .pdf or .svg): whole or not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.errors import InputError, invalid
+from numbaglm.faces._background import Background
 from numbaglm.faces._canvas import (
     FAINT,
-    HIGHLIGHT,
-    INK,
     Map,
     Outline,
     SavePath,
@@ -29,19 +28,15 @@ from numbaglm.faces._canvas import (
     mark_ends,
     new_figure,
     paint,
+    shortened,
+    text_width,
 )
-from numbaglm.faces.projection import upright
-from numbaglm.stats.pvalues import critical_value
+from numbaglm.faces._nulls import draw_null
+from numbaglm.faces.projection import VIEWS, decimals, upright
+from numbaglm.faces.quality import carpet as carpet
+from numbaglm.faces.quality import quality as quality
 
-# What the nulls are called in the field; a name that is not here stands for itself.
-_NULL_LABELS = {
-    "max_t": "maximum t",
-    "max_f": "maximum F",
-    "max_z": "maximum z",
-    "max_size": "maximum cluster extent (voxels)",
-    "max_mass": "maximum cluster mass",
-    "max_tfce": "maximum TFCE",
-}
+_SLANT = np.radians(40.0)  # of the names above a design matrix
 
 
 def glass_brain(
@@ -80,6 +75,13 @@ def glass_brain(
         A parameter is out of its range, or the map does not fit the mask.
     OutputError
         The file can't be written.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm.faces import plotting
+    >>> result = ng.permutation_test(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps, n_perm=0)
+    >>> figure = plotting.glass_brain(result.geometry, result.maps["t"], threshold=3.0, label="t", save="t.png")
     """
     scale = Scale.of(np.asarray(vector), threshold, two_sided, vmax)
     return finish(_glass_panels(geometry, [("", vector)], scale, "xyz", 1, title, label), save)
@@ -92,6 +94,7 @@ def subject_grid(
     *,
     threshold: float | None = 2.0,
     n_columns: int = 4,
+    vmax: float | None = None,
     title: str | None = None,
     label: str | None = None,
     save: SavePath = None,
@@ -110,17 +113,30 @@ def subject_grid(
         As in `glass_brain`.
     n_columns
         Subjects in a row.
+    vmax
+        Value at the end of the colour bar, whose colour larger ones have too; by default the median over subjects of
+        their largest, which a single odd map does not stretch.
 
     Raises
     ------
     InputError, OutputError
         As `glass_brain`.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm.faces import plotting
+    >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps)
+    >>> figure = plotting.subject_grid(cohort.geometry, cohort.store.read(0, cohort.n_voxels), cohort.subjects)
     """
     if len(maps) == 0 or len(labels) != len(maps):
         raise InputError(invalid("labels", f"{len(labels)} labels", f"one for each of the {len(maps)} maps"))
     if n_columns < 1:
         raise InputError(invalid("n_columns", n_columns, "1 or more"))
-    scale = Scale.of(np.asarray(maps), threshold, True)
+    if vmax is None:
+        size = np.abs(np.nan_to_num(np.asarray(maps), nan=0.0, posinf=0.0, neginf=0.0))
+        vmax = float(np.median(size.max(axis=1))) or None
+    scale = Scale.of(np.asarray(maps), threshold, True, vmax)
     panels = list(zip(labels, maps, strict=True))
     return finish(_glass_panels(geometry, panels, scale, "z", n_columns, title, label), save)
 
@@ -150,6 +166,14 @@ def logp_panel(
     ------
     InputError, OutputError
         As `glass_brain`.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm.faces import plotting
+    >>> result = ng.permutation_test(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps, n_perm=255)
+    >>> panels = {"max-t": result.maps["logp_fwe_voxel"], "mass": result.maps["logp_fwe_mass"]}
+    >>> figure = plotting.logp_panel(result.geometry, panels)
     """
     if not logp:
         raise InputError(invalid("logp", dict(logp), "one map or more, by title"))
@@ -161,15 +185,16 @@ def logp_panel(
 def slices(
     geometry: Geometry,
     vector: Map,
-    background: Map | None = None,
+    background: Any = None,
     *,
+    view: str = "z",
     cuts: Sequence[float] | int = 8,
     threshold: float | None = None,
     two_sided: bool = True,
     title: str | None = None,
     save: SavePath = None,
 ) -> Figure:
-    """Draw axial slices of a map over the mask or an anatomy.
+    """Draw slices of a map over the mask or an anatomy.
 
     Parameters
     ----------
@@ -178,9 +203,12 @@ def slices(
     vector
         (n_voxels,) map. NaN and 0 are not drawn.
     background
-        (n_voxels,) values to draw in grey beneath, for instance an anatomy; the mask by default.
+        What to draw in grey beneath: (n_voxels,) values, or an anatomy on any grid of the same space (an image or its
+        path); the mask by default.
+    view
+        "x" (sagittal), "y" (coronal) or "z" (axial).
     cuts
-        z of each slice in mm, or how many to spread over the mask.
+        Place of each slice on that axis in mm, or how many to spread over the mask.
     threshold, two_sided, title, save
         As in `glass_brain`.
 
@@ -188,31 +216,32 @@ def slices(
     ------
     InputError, OutputError
         As `glass_brain`.
+    MissingFileError, ImageError
+        The background can't be read.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm.faces import plotting
+    >>> result = ng.permutation_test(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps, n_perm=0)
+    >>> figure = plotting.slices(result.geometry, result.maps["t"], cuts=[-24, 58], threshold=3.0)
     """
-    grid = upright(geometry)
+    if view not in VIEWS:
+        raise InputError(invalid("view", view, '"x", "y" or "z"'))
+    grid, axis = upright(geometry), VIEWS[view][0]
     scale = Scale.of(np.asarray(vector), threshold, two_sided)
-    inside = grid.index < grid.n_voxels
-    over = grid.volume(np.asarray(vector))
-    under = grid.volume(np.full(geometry.n_voxels, 0.85) if background is None else np.asarray(background))
-    dark, bright = (0.0, 1.0) if background is None else np.percentile(under[inside], [1.0, 99.0])
-    heights = grid.spread("z", cuts) if isinstance(cuts, int) else np.asarray(cuts, dtype=float)
-    planes = [grid.slice_at("z", mm) for mm in heights]
-    names = [f"z = {grid.origin[2] + k * grid.step[2]:.0f} mm".replace("-", "\u2212") for k in planes]
+    over, under = grid.volume(np.asarray(vector)), Background.of(grid, background)
+    places = grid.spread(view, cuts) if isinstance(cuts, int) else np.asarray(cuts, dtype=float)
+    planes = [grid.slice_at(view, mm) for mm in places]
+    found, digits = grid.origin[axis] + np.array(planes) * grid.step[axis], decimals(grid.step)
+    names = [f"{view} = {mm:.{digits}f} mm".replace("-", "\u2212") for mm in found + 0.0]
     n_columns = -(-len(planes) // -(-len(planes) // 6))
-    figure, axes = cells(names, n_columns, [grid.size("z")], scale, title, None)
+    figure, axes = cells(names, n_columns, [grid.size(view)], scale, title, None)
     for (ax,), k in zip(axes, planes, strict=True):
-        ax.imshow(
-            np.ma.masked_where(~inside[:, :, k], under[:, :, k]).T,
-            origin="lower",
-            extent=grid.extent("z"),
-            cmap="gray",
-            vmin=dark,
-            vmax=bright,
-            interpolation="nearest",
-        )
-        plane = over[:, :, k]
-        paint(ax, grid, (np.maximum(plane, 0.0), np.minimum(plane, 0.0)), "z", scale)
-        mark_ends(ax, "z")
+        under.draw(ax, view, k)
+        plane = np.take(over, k, axis=axis)
+        paint(ax, grid, (np.maximum(plane, 0.0), np.minimum(plane, 0.0)), view, scale)
+        mark_ends(ax, view)
     return finish(figure, save)
 
 
@@ -242,6 +271,13 @@ def null_histograms(
     ------
     InputError, OutputError
         As `glass_brain`.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm.faces import plotting
+    >>> result = ng.permutation_test(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps, n_perm=255)
+    >>> figure = plotting.null_histograms(result.h0, {name: null[0] for name, null in result.h0.items()})
     """
     if not nulls or set(nulls) != set(observed):
         raise InputError(invalid("observed", sorted(observed), f"one value for each of {sorted(nulls)}"))
@@ -256,7 +292,7 @@ def null_histograms(
         row, column = divmod(number, n_columns)
         left, bottom = 4.7 * column + 0.7, top - 2.8 * (row + 1) + 0.55
         ax = figure.add_axes((left / width, bottom / height, 3.8 / width, 1.85 / height))
-        _histogram(ax, name, np.asarray(null, dtype=float), float(observed[name]), alpha)
+        draw_null(ax, name, np.asarray(null, dtype=float), float(observed[name]), alpha)
     return finish(figure, save)
 
 
@@ -285,6 +321,13 @@ def design_matrix(
     ------
     InputError, OutputError
         As `glass_brain`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numbaglm.faces import plotting
+    >>> age = np.linspace(20, 60, 12)
+    >>> figure = plotting.design_matrix(np.column_stack([age, np.ones(12)]), ["age", "intercept"])
     """
     X = np.asarray(matrix, dtype=float)
     if X.ndim != 2 or X.shape[1] != len(columns):
@@ -294,22 +337,24 @@ def design_matrix(
     low, span = X.min(axis=0), np.ptp(X, axis=0)
     # A constant column has no range: it is white, or black where it is 0.
     shade = np.where(span > 0, (X - low) / np.where(span > 0, span, 1.0), X != 0)
-    body, head = (
-        min(max(0.16 * len(X), 1.2), 7.0),
-        0.25 + 0.055 * max(map(len, columns)) + (0.3 if title else 0.0),
-    )
-    names = [str(i + 1) for i in range(len(X))] if subjects is None else list(subjects)
-    side = 0.25 + 0.075 * max(map(len, names))
-    width, height = side + 0.55 * len(columns) + 0.9, body + head + 0.15
+    names = [str(i + 1) for i in range(len(X))] if subjects is None else [shortened(label, 24) for label in subjects]
+    pitch = min(0.55, 11.0 / len(columns))  # inches from column to column
+    every, above = max(1, int(np.ceil(0.17 / pitch))), [shortened(column) for column in columns]
+    along, up = np.outer((np.cos(_SLANT), np.sin(_SLANT)), [text_width(name, 8) for name in above])
+    body, head = min(max(0.16 * len(X), 1.2), 7.0), 0.25 + up.max() + (0.3 if title else 0.0)
+    side = 0.2 + max(text_width(name, 8) for name in names)
+    over = max(float(np.max(along - pitch * np.arange(len(columns) - 0.5, 0.0, -1.0))), 0.0)
+    width, height = side + pitch * len(columns) + over + 0.2, body + head + 0.15
     figure = new_figure(width, height, title)
-    ax = figure.add_axes((side / width, 0.15 / height, 0.55 * len(columns) / width, body / height))
+    ax = figure.add_axes((side / width, 0.15 / height, pitch * len(columns) / width, body / height))
     ax.imshow(shade, aspect="auto", cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
-    ax.set_xticks(range(len(columns)), list(columns), rotation=40, ha="left", rotation_mode="anchor", size=9)
+    slanted: dict[str, Any] = {"rotation": np.degrees(_SLANT), "ha": "left", "rotation_mode": "anchor"}
+    ax.set_xticks(range(0, len(columns), every), above[::every], size=8, parse_math=False, **slanted)
     ax.xaxis.tick_top()
     every = max(1, -(-len(X) // 40))
-    ax.set_yticks(range(0, len(X), every), names[::every], size=8)
+    ax.set_yticks(range(0, len(X), every), names[::every], size=8, parse_math=False)
     ax.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
-    ax.grid(which="minor", axis="x", color="#4477aa", linewidth=1.2)
+    ax.grid(which="minor", axis="x", color="#4477aa", linewidth=min(1.2, 6.0 * pitch))
     ax.tick_params(which="both", length=0)
     return finish(figure, save)
 
@@ -339,24 +384,3 @@ def _glass_panels(
             middle = row[len(row) // 2]
             middle.text(0.5, 0.0, empty, transform=middle.transAxes, ha="center", va="top", size=8, color=FAINT)
     return figure
-
-
-def _histogram(ax: Axes, name: str, null: NDArray[np.float64], observed: float, alpha: float) -> None:
-    # Bins fit the bulk of the null: the few shufflings near the observed one would stretch them.
-    low, high = null.min(), null.max()
-    step = max((np.quantile(null, 0.99) - low) / 40, (high - low) / 400) or 1.0
-    if np.array_equal(null, np.rint(null)):  # extents: the same number of whole numbers in each bin
-        low, step = low - 0.5, np.ceil(step)
-    bins = np.arange(low, high + 2 * step, step)
-    ax.hist(null, bins=bins.tolist(), histtype="stepfilled", color="#a9b9cc")
-    critical = critical_value(null, alpha)
-    if np.isfinite(critical):
-        text = f"critical value {critical:.4g} (FWE {alpha:g})"
-        ax.axvline(critical, color=INK, linewidth=1.2, linestyle="--", label=text)
-    ax.axvline(observed, color=HIGHLIGHT, linewidth=2.0, label=f"observed {observed:.4g}")
-    ax.set_xlabel(_NULL_LABELS.get(name, name), size=9, color=INK)
-    ax.set_ylabel("shufflings", size=9, color=INK)
-    ax.tick_params(labelsize=8, colors=INK)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.margins(x=0.03)
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8, frameon=False, borderaxespad=0.2)

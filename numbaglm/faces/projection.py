@@ -99,6 +99,17 @@ class UprightGrid:
         return np.linspace(low, high, n_cuts + 2)[1:-1]
 
 
+def decimals(step: NDArray[np.float64]) -> int:
+    """Digits after the point that tell the mm of one voxel from those of the next: 0 from 1 mm on.
+
+    Parameters
+    ----------
+    step
+        (3,) mm from voxel to voxel.
+    """
+    return max(0, int(np.ceil(-np.log10(step.min()) - 0.01)))
+
+
 def larger(high: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of a positive and a negative image, the value of larger magnitude at each pixel."""
     return np.where(-low > high, low, high)

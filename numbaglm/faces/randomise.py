@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from numbaglm.faces._shell import Terminal, examples, grouped, habits
+from numbaglm.faces._shell import PATH, Terminal, examples, grouped, habits
 
 REFUSED = {
     "-P": "the vectors of permutations are not written; shuffling i follows from --seed and i alone",
@@ -24,10 +24,15 @@ REFUSED = {
     "--film": "'numbaglm fit' writes effects and variances",
     "--permout": "shuffled maps are not kept",
     "--multi": "multivariate tests are not supported",
+    "--effective_design": "valid shufflings follow from the design and from -e",
+    "--skipTo": "all contrasts are tested; put the one you want into a file for -t",
+    "--detectNull": "all subjects are shuffled",
+    "--debug": "-V prints all there is to know",
+    "-U": "nuisance is dealt with as by Freedman and Lane, randomise's default; others: permutation_test(method=...)",
 }
-"""What randomise has and numbaglm has not, and why."""
+"""What randomise has and numbaglm has not, and what to do instead."""
 
-_WITH_VALUE = ("--tfce_D", "--vxl", "--vxf", "--multi")
+_WITH_VALUE = ("--tfce_D", "--vxl", "--vxf", "--multi", "--effective_design", "--skipTo", "-U")
 
 
 def _refuse(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -55,13 +60,15 @@ _REFUSED = grouped(
     )
 )
 _DATA = grouped(
-    click.option("-i", "image", required=True, metavar="4D", help="Input image, a volume a subject."),
-    click.option("-o", "root", required=True, metavar="ROOT", help="What the names of all outputs start with."),
-    click.option("-m", "mask", metavar="IMAGE", help="Mask.  [default: voxels that are not 0 in any map]"),
-    click.option("-d", "design", metavar="MAT", help="Design matrix."),
-    click.option("-t", "contrasts", metavar="CON", help="t contrasts, each tested on one side."),
-    click.option("-f", "f_tests", metavar="FTS", help="F tests: which of the t contrasts each joins."),
-    click.option("-e", "groups", metavar="GRP", help="Exchangeability blocks."),
+    click.option("-i", "image", type=PATH, required=True, metavar="4D", help="Input image, a volume a subject."),
+    click.option(
+        "-o", "root", type=PATH, required=True, metavar="ROOT", help="What the names of all outputs start with."
+    ),
+    click.option("-m", "mask", type=PATH, metavar="IMAGE", help="Mask.  [default: voxels that are not 0 in any map]"),
+    click.option("-d", "design", type=PATH, metavar="MAT", help="Design matrix."),
+    click.option("-t", "contrasts", type=PATH, metavar="CON", help="t contrasts, each tested on one side."),
+    click.option("-f", "f_tests", type=PATH, metavar="FTS", help="F tests: which of the t contrasts each joins."),
+    click.option("-e", "groups", type=PATH, metavar="GRP", help="Exchangeability blocks."),
     click.option("--permuteBlocks", "permute_blocks", is_flag=True, help="Shuffle blocks as wholes, not within."),
     click.option("-1", "one_sample", is_flag=True, help="Test the mean by sign flips, without -d and -t."),
     click.option("-D", "demean", is_flag=True, help="Remove the mean from the data and from the design."),
@@ -94,7 +101,7 @@ _RUN = grouped(
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shufflings."),
     click.option("-R", "raw", is_flag=True, help="Raw maps of TFCE and clusters as well."),
     click.option("-N", "nulls", is_flag=True, help="Null distributions as text, a maximum a line, the observed first."),
-    click.option("--uncorrp", "uncorrected", is_flag=True, help="Uncorrected p of voxels (not with TFCE)."),
+    click.option("--uncorrp", "uncorrected", is_flag=True, help="Uncorrected p of voxels, and of TFCE."),
     click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON."),
     click.option("--quiet", is_flag=True, help="Print the outcome, warnings and errors alone."),
     click.option("-V", "--verbose", is_flag=True, help="Print everything, tracebacks of errors included."),
@@ -102,7 +109,8 @@ _RUN = grouped(
 
 
 @click.command(
-    epilog=examples(
+    epilog=f"Refused are {', '.join(REFUSED)}.\n\n"
+    + examples(
         "numbaglm randomise -i all_FA -o tbss -d design.mat -t design.con -m mask -n 500 --T2",
         "numbaglm randomise -i maps.nii.gz -o mean -1 -v 5 -x -c 3.1",
     )

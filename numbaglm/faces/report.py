@@ -21,21 +21,24 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.cohort import Cohort
+from numbaglm.engine.quality import Quality, examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
 from numbaglm.faces import _report_words as words
 from numbaglm.faces import plotting
 from numbaglm.faces._canvas import Scale, render
 from numbaglm.faces._report_tables import (
     ALPHA,
-    NULL_LABELS,
     STATISTIC_LABELS,
     cluster_table,
     null_table,
     number,
+    peak_distance,
     peak_table,
+    quality_table,
 )
 from numbaglm.faces.projection import upright
-from numbaglm.results import Floats, PermutationResult
+from numbaglm.results import PermutationResult
 
 MARKER = '<meta name="generator" content="numbaglm report">'
 """What stands near the head of every report: a file without it is never replaced."""
@@ -53,14 +56,17 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in the page: its data URL, what it shows in words, and its caption."""
+    """A PNG in the page: its data URL, what it shows in words, its caption, and how many pixels wide it is."""
 
     url: str
     alt: str
     caption: str
+    width: int
 
 
-def write_report(result: PermutationResult, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+def write_report(
+    result: PermutationResult, path: str | os.PathLike[str], overwrite: bool = False, cohort: Cohort | None = None
+) -> Path:
     """Write the report of a result.
 
     Parameters
@@ -71,6 +77,8 @@ def write_report(result: PermutationResult, path: str | os.PathLike[str], overwr
         File to write (.html); it appears whole or not at all.
     overwrite
         Whether a report that is there is replaced. Nothing but a report is ever replaced.
+    cohort
+        What was analysed, for the quality of its maps where the result does not hold it.
 
     Returns
     -------
@@ -79,12 +87,21 @@ def write_report(result: PermutationResult, path: str | os.PathLike[str], overwr
     Raises
     ------
     InputError
-        The name of the file does not end in .html.
+        The name of the file does not end in .html, or the cohort is another.
     OutputExistsError, OutputError
         The file exists, or can't be written.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm.faces.report import write_report
+    >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps)
+    >>> result = ng.permutation_test(cohort, n_perm=255)
+    >>> write_report(result, "report.html", cohort=cohort).name
+    'report.html'
     """
     target = _check_free(path, overwrite)
-    page = make_page(result).encode()
+    page = make_page(result, cohort).encode()
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,8 +115,8 @@ def write_report(result: PermutationResult, path: str | os.PathLike[str], overwr
     return target
 
 
-def make_page(result: PermutationResult) -> str:
-    """Make the report of a result as HTML."""
+def make_page(result: PermutationResult, cohort: Cohort | None = None) -> str:
+    """Make the report of a result as HTML; see `write_report`."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("numbaglm.faces", "templates"),
         autoescape=True,
@@ -107,8 +124,9 @@ def make_page(result: PermutationResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    provenance = dict(result.provenance)
-    methods, references = words.methods_paragraph(result)
+    found = _quality(result, cohort)
+    provenance = {name: value for name, value in result.provenance.items() if name != "quality"}
+    methods, references = words.methods_paragraph(result, found)
     return templates.get_template("report.html").render(
         provenance=provenance,
         title=provenance["contrast"]["name"],
@@ -117,10 +135,12 @@ def make_page(result: PermutationResult) -> str:
         weights=_weights(provenance),
         design=_design(result),
         data=words.about_data(result),
+        quality=None if found is None else _quality_section(found),
         viewer=viewer(result),
         pictures=list(_brains(result)),
         clusters=cluster_table(result) if "max_size" in result.h0 else None,
         peaks=peak_table(result) if result.h0 else None,
+        apart=f"{peak_distance(result.geometry):.2g}",
         nulls=_nulls(result),
         null_table=null_table(result),
         fits=[(name, fit) for name, fit in provenance.get("tail_fits", {}).items() if fit],
@@ -181,16 +201,6 @@ def _colours(end: float) -> list[list[int]]:
     return colours
 
 
-def display_threshold(result: PermutationResult) -> tuple[float, str]:
-    """Threshold at which the statistic is shown, and where it comes from."""
-    given = result.provenance["cluster_forming_statistic"]
-    if given is not None and "max_size" in result.h0:
-        return float(given), "the cluster-forming threshold"
-    size: Floats = np.abs(result.maps[result.statistic])
-    below = size[result.maps["p_parametric"] < 0.001]
-    return float(below.min() if below.size else size.max()), "uncorrected p < 0.001"
-
-
 def _check_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """Refuse early what can't be written to; touches nothing."""
     target = Path(path).expanduser()
@@ -216,7 +226,7 @@ def _head(target: Path) -> str:
 def _viewed(result: PermutationResult) -> Iterator[tuple[str, str, float]]:
     """Name, label and first threshold of each map of the viewer."""
     name = result.statistic
-    yield name, STATISTIC_LABELS[name], display_threshold(result)[0]
+    yield name, STATISTIC_LABELS[name], words.display_threshold(result)[0]
     for kind, what in _KINDS.items():
         for suffix, where in (("", ""), ("_contrasts", ", over contrasts")):
             if f"p_fwe_{kind}{suffix}" in result.maps:
@@ -234,14 +244,15 @@ def _packed(data: bytes) -> str:
 
 
 def _picture(figure: Any, alt: str, caption: str) -> Picture:
-    return Picture("data:image/png;base64," + base64.b64encode(render(figure, "png")).decode("ascii"), alt, caption)
+    url = "data:image/png;base64," + base64.b64encode(render(figure, "png")).decode("ascii")
+    return Picture(url, alt, caption, round(figure.get_figwidth() * figure.dpi))
 
 
 def _brains(result: PermutationResult) -> Iterator[Picture]:
     """Glass brains of the statistic and of the corrected p."""
     name = result.statistic
     label = STATISTIC_LABELS[name]
-    threshold, source = display_threshold(result)
+    threshold, source = words.display_threshold(result)
     two_sided = bool(result.provenance["two_sided"])
     figure = plotting.glass_brain(
         result.geometry, result.maps[name], threshold=threshold, two_sided=two_sided, label=label
@@ -266,8 +277,8 @@ def _brains(result: PermutationResult) -> Iterator[Picture]:
 def _nulls(result: PermutationResult) -> Picture | None:
     if not result.h0:
         return None
-    nulls = {NULL_LABELS.get(name, name): null for name, null in result.h0.items()}
-    figure = plotting.null_histograms(nulls, {name: float(null[0]) for name, null in nulls.items()}, alpha=ALPHA)
+    observed = {name: float(null[0]) for name, null in result.h0.items()}
+    figure = plotting.null_histograms(result.h0, observed, alpha=ALPHA)
     alt = "Histograms of the nulls, with the observed maximum and the critical value of each, which the table lists."
     return _picture(figure, alt, "The largest value over the map, of each shuffling.")
 
@@ -282,6 +293,27 @@ def _design(result: PermutationResult) -> Picture | None:
     figure = plotting.design_matrix(rows, columns, [str(label) for label in result.provenance["subjects"]])
     alt = f"Design matrix: {len(rows)} subjects by {len(columns)} regressors: {', '.join(columns)}."
     return _picture(figure, alt, "Design matrix, each column from its smallest value (black) to its largest (white).")
+
+
+def _quality(result: PermutationResult, cohort: Cohort | None) -> Quality | None:
+    """Quality of the maps: of the cohort, else what the result holds of it."""
+    if cohort is None:
+        kept = result.provenance.get("quality")
+        return None if kept is None else Quality.from_json(kept)
+    if cohort.fingerprint != result.provenance["cohort_fingerprint"]:
+        raise InputError(invalid("cohort", repr(cohort), "the cohort of which the result is, unchanged"))
+    return examine(cohort.store)
+
+
+def _quality_section(found: Quality) -> dict[str, Any]:
+    odd = [str(label) for label in found.table.index[found.table["outlier"]]]
+    alt = f"Every map as a row, with its mean, sd, correlation and missing voxels. {len(odd)} stand out, as listed."
+    caption = (
+        "Each row is a subject, each column neighbouring voxels, from the lowest to the highest; red where the map is "
+        "above the others there, blue where it is below."
+    )
+    picture = _picture(plotting.carpet(found), alt, caption)
+    return {"n_odd": len(odd), "words": words.on_quality(found), "picture": picture, "table": quality_table(found)}
 
 
 def _weights(provenance: dict[str, Any]) -> list[tuple[str, list[str]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from string import ascii_lowercase
 from typing import Any
 
@@ -11,15 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from numbaglm.data.geometry import Geometry
-from numbaglm.data.images import grid_of, list_maps, load_mask, read_map, to_image
-from numbaglm.errors import GridError, InputError, NumbaglmWarning, invalid
+from numbaglm.errors import InputError, NumbaglmFutureWarning, invalid, warn
+from numbaglm.faces._stat_maps import StatMap, Values, read_stat_map
 from numbaglm.stats import pvalues
 
-Volume = NDArray[np.float64]
-
 TABLE_COLUMNS = ("Cluster ID", "X", "Y", "Z", "Peak Stat", "Cluster Size (mm3)")
+SURFACE_COLUMNS = ("Cluster ID", "Hemisphere", "Peak Stat", "Cluster Size (vertices)")
 _MOST_PEAKS = 4
+_MIN_DISTANCE = 8.0
 _HEIGHT_CONTROLS = ("fpr", "fdr", "bonferroni", None)
 
 
@@ -37,9 +35,10 @@ def threshold_stats_img(
     Parameters
     ----------
     stat_img
-        Image or path, 3D, of z. It may be None where the threshold doesn't depend on it.
+        Image or path, 3D, of z, or a SurfaceImage. It may be None where the threshold doesn't depend on it.
     mask_img
-        Image or path: what lies outside becomes 0. By default the voxels that are finite and not 0.
+        Image or path: what lies outside becomes 0. On another grid than the map its nearest voxels count, with a
+        warning. By default the voxels that are finite and not 0.
     alpha
         False positive rate, false discovery rate or family-wise error rate, of both tails where two-sided.
     threshold
@@ -47,7 +46,7 @@ def threshold_stats_img(
     height_control
         "fpr" (no correction), "fdr" (Benjamini and Hochberg), "bonferroni", or None for ``threshold``.
     cluster_threshold
-        Clusters (6 neighbours, signs apart) of fewer voxels become 0.
+        Clusters (6 neighbours; the edges of triangles on surfaces; signs apart) of fewer voxels become 0.
     two_sided
         Whether both signs count. One-sided keeps what is at least the threshold (at most, where that is
         negative).
@@ -65,8 +64,9 @@ def threshold_stats_img(
     Notes
     -----
     It differs from nilearn 0.14.1 in that voxels are counted in the map itself where no mask is given
-    (nilearn guesses a mask from its intensities), that a mask on another grid is refused (nilearn resamples
-    it), and that the default threshold of 3 comes without a warning. NaN counts as 0.
+    (nilearn guesses a mask from its intensities), that they are counted on the map's own grid where the mask has
+    another (nilearn counts the mask's), and that a threshold of 3.0 that is written out brings no warning that the
+    default will change. NaN counts as 0.
 
     Examples
     --------
@@ -75,32 +75,30 @@ def threshold_stats_img(
     1.96
     """
     if height_control not in _HEIGHT_CONTROLS:
-        raise InputError(invalid("height_control", height_control, f"one of {_HEIGHT_CONTROLS}"))
+        raise InputError(f"'height_control' must be one of {_HEIGHT_CONTROLS}: got {height_control!r}.")
     if not 0 < alpha < 1:
         raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
     if height_control is not None and threshold is not None:
-        message = f"threshold={threshold} is not used with height_control={height_control!r}, but only with None."
-        warnings.warn(message, NumbaglmWarning, stacklevel=2)
+        warn(f"threshold={threshold} is not used with height_control={height_control!r}, but only with None.")
+    if height_control is None and threshold is None:
+        warn(
+            "From nilearn version>=0.15, the default 'threshold' is 3.09 there. It is 3.0 here, as in nilearn 0.14: "
+            "pass the threshold that you mean.",
+            NumbaglmFutureWarning,
+        )
     level = alpha / 2 if two_sided else alpha
     height = 3.0 if threshold is None else float(threshold)
     if height_control == "fpr":
         height = float(stats.norm.isf(level))
     if stat_img is None:
         if height_control in ("fdr", "bonferroni"):
-            raise InputError(invalid("stat_img", None, f"a map of z with height_control={height_control!r}"))
+            raise InputError(f"'stat_img' cannot be None with height_control={height_control!r}: pass a map of z.")
         return None, height
-    volume, grid = _read(stat_img)
-    if mask_img is not None:
-        mask = load_mask(mask_img)
-        if mask is None or not grid.same_grid(mask.shape, mask.affine):
-            raise GridError("mask_img and stat_img lie on different grids. Resample the mask to the map first.")
-        volume[~mask.mask] = 0.0
-        z = volume[mask.mask]
-    else:
-        z = volume[volume != 0]
+    found = read_stat_map(stat_img, mask_img)
+    z = found.values[found.inside]
     if height_control in ("fdr", "bonferroni") and z.size:
         height = _corrected(np.abs(z) if two_sided else z, level, height_control)
-    return to_image(grid, _thresholded(volume, height, cluster_threshold, two_sided).ravel()), height
+    return found.image(_thresholded(found, height, cluster_threshold, two_sided)), height
 
 
 def get_clusters_table(
@@ -116,7 +114,7 @@ def get_clusters_table(
     Parameters
     ----------
     stat_img
-        Image or path, 3D; larger values mean more (z, t, -log10 p).
+        Image or path, 3D, or a SurfaceImage; larger values mean more (z, t, -log10 p).
     stat_threshold
         Voxels strictly above it form clusters by their faces (6 neighbours); where it is negative
         (one-sided), those below it.
@@ -125,7 +123,7 @@ def get_clusters_table(
     two_sided
         Whether clusters below ``-stat_threshold`` are listed as well, after the others.
     min_distance
-        Sub-peaks are further than this from the stronger ones, in mm.
+        Sub-peaks are further than this from the stronger ones, in mm. Not used on surfaces.
     return_label_maps
         Whether to return a list of images as well, one a sign that has clusters, with the clusters' numbers.
 
@@ -135,6 +133,9 @@ def get_clusters_table(
     and Cluster Size (mm3) (whole; empty for sub-peaks). Clusters of a sign come by falling peak, each with
     its peak and up to three sub-peaks. A flat peak is at the voxel of it nearest to its centre of mass.
 
+    Of surfaces: Cluster ID (text), Hemisphere, Peak Stat, Cluster Size (vertices), by hemisphere and then by their
+    first vertex; what is equal to the threshold belongs to a cluster there, as in nilearn.
+
     Raises
     ------
     InputError, ImageError, MissingFileError
@@ -142,7 +143,8 @@ def get_clusters_table(
 
     Notes
     -----
-    Label maps number each sign's clusters from 1. NaN counts as 0. It differs from nilearn 0.14.1 in that
+    Label maps number each sign's clusters from 1; of surfaces they hold the Cluster ID, and two-sided there are always
+    two. NaN counts as 0, with a warning. It differs from nilearn 0.14.1 in that
 
     - sub-peaks are apart from all stronger ones; nilearn lets in those that are close to the peak but far
       from a weaker one;
@@ -158,44 +160,81 @@ def get_clusters_table(
     """
     if not min_distance > 0:
         raise InputError(f"'min_distance' must be positive: got {min_distance!r}. Allowed: a distance in mm.")
-    volume, grid = _read(stat_img)
-    volume = _thresholded(volume, stat_threshold, cluster_threshold, two_sided)
+    found = read_stat_map(stat_img)
+    if found.n_nonfinite:
+        warn(f"Non-finite values detected: {found.n_nonfinite:,} values are NaN or infinite, and count as 0.")
+    if found.hemispheres is not None and min_distance != _MIN_DISTANCE:
+        warn("The 'min_distance' parameter is not used for surfaces: their clusters have one peak.")
+    values = _thresholded(found, stat_threshold, cluster_threshold, two_sided)
     rows: list[list[Any]] = []
     label_maps = []
-    n_before = 0
     for sign in (1, -1) if two_sided else (1 if stat_threshold >= 0 else -1,):
-        heights = sign * volume
-        label, n_clusters = ndimage.label(heights > abs(stat_threshold))
-        if n_clusters == 0:
-            side = f"{'higher' if sign == 1 else 'lower'} than {sign * abs(stat_threshold)}"
-            warnings.warn(f"No clusters found with stat {side}.", NumbaglmWarning, stacklevel=2)
-            continue
-        highest = ndimage.maximum(heights, label, np.arange(1, n_clusters + 1))
-        order = np.argsort(-np.asarray(highest), kind="stable") + 1
-        sizes, boxes = np.bincount(label.ravel()), ndimage.find_objects(label)
-        for number, one in enumerate(order, n_before + 1):
-            ijk, values = _peaks(heights, label, int(one), boxes[one - 1])
-            xyz = ijk @ grid.affine[:3, :3].T + grid.affine[:3, 3]
-            kept = _apart(xyz, min_distance)
-            size = int(sizes[one] * grid.voxel_volume + 1e-6)  # the volume's rounding costs no whole mm3
-            for k, peak in enumerate(kept):
-                name = number if k == 0 else f"{number}{ascii_lowercase[k - 1]}"
-                rows.append([name, *xyz[peak].tolist(), sign * float(values[peak]), size if k == 0 else ""])
-        n_before += n_clusters
-        rank = np.zeros(n_clusters + 1, dtype=np.int32)
-        rank[order] = np.arange(1, n_clusters + 1)
-        label_maps.append(to_image(grid, rank[label].ravel(), dtype=np.int32))
-    table = pd.DataFrame(rows, columns=pd.Index(TABLE_COLUMNS))
+        if found.hemispheres is None:
+            new, label = _volume_rows(found, sign, values, abs(stat_threshold), rows, min_distance)
+        else:
+            new, label = _surface_rows(found, sign, values, rows)
+        if not new:
+            _warn_of_nothing(found, sign, abs(stat_threshold), cluster_threshold)
+        if new or found.hemispheres is not None:
+            label_maps.append(found.image(label, np.int64 if found.hemispheres else np.int32))
+        rows += new
+    table = pd.DataFrame(rows, columns=pd.Index(SURFACE_COLUMNS if found.hemispheres else TABLE_COLUMNS))
     return (table, label_maps) if return_label_maps else table
 
 
-def _read(stat_img: Any) -> tuple[Volume, Geometry]:
-    """Values of one 3D image, 0 where they aren't finite, and its whole grid."""
-    sources, _, _ = list_maps([stat_img], minimum=1)
-    shape, affine = grid_of(sources[0])
-    volume = read_map(sources[0]).astype(np.float64)
-    volume[~np.isfinite(volume)] = 0.0
-    return volume, Geometry(np.ones(shape, dtype=bool), affine)
+def _warn_of_nothing(found: StatMap, sign: int, height: float, cluster_threshold: float) -> None:
+    highest = float(np.abs(found.values).max())
+    message = f"No clusters found with stat {'higher' if sign == 1 else 'lower'} than {sign * height}"
+    if cluster_threshold > 0:
+        message += f" of {cluster_threshold} or more"
+    if height > highest:
+        message += f". The largest value of the map is {highest:.4g}. But, you have given threshold={sign * height}"
+    warn(f"{message}.")
+
+
+def _surface_rows(
+    found: StatMap, sign: int, values: Values, before: list[list[Any]]
+) -> tuple[list[list[Any]], NDArray[Any]]:
+    """Rows of the table for the clusters of one sign on a surface, and their labels."""
+    heights = sign * values
+    label, n_clusters = found.label(heights > 0)
+    numbers = np.arange(1, n_clusters + 1)
+    sizes, peaks = np.bincount(label, minlength=n_clusters + 1), ndimage.maximum(heights, label, numbers)
+    _, first = np.unique(label[label > 0], return_index=True)
+    places = np.flatnonzero(label)[first]
+    assert found.hemispheres is not None
+    parts = [
+        next(name for name, where in found.hemispheres.items() if where.start <= place < where.stop) for place in places
+    ]
+    rows = [
+        [str(len(before) + number), part, sign * float(peak), int(sizes[number])]
+        for number, part, peak in zip(numbers.tolist(), parts, peaks, strict=True)
+    ]
+    return rows, np.where(label > 0, label + len(before), 0)
+
+
+def _volume_rows(
+    found: StatMap, sign: int, values: Values, height: float, before: list[list[Any]], min_distance: float
+) -> tuple[list[list[Any]], NDArray[Any]]:
+    """Rows of the table for the clusters of one sign in a volume, and their labels."""
+    heights = sign * values
+    label, n_clusters = found.label(heights > height)
+    if n_clusters == 0:
+        return [], label
+    highest = ndimage.maximum(heights, label, np.arange(1, n_clusters + 1))
+    order = np.argsort(-np.asarray(highest), kind="stable") + 1
+    sizes, boxes = np.bincount(label.ravel()), ndimage.find_objects(label)
+    rows: list[list[Any]] = []
+    for number, one in enumerate(order, 1 + sum(row[-1] != "" for row in before)):
+        ijk, peaks = _peaks(heights, label, int(one), boxes[one - 1])
+        xyz = ijk @ found.grid.affine[:3, :3].T + found.grid.affine[:3, 3]
+        size = int(sizes[one] * found.grid.voxel_volume + 1e-6)  # the volume's rounding costs no whole mm3
+        for k, peak in enumerate(_apart(xyz, min_distance)):
+            name = number if k == 0 else f"{number}{ascii_lowercase[k - 1]}"
+            rows.append([name, *xyz[peak].tolist(), sign * float(peaks[peak]), size if k == 0 else ""])
+    rank = np.zeros(n_clusters + 1, dtype=np.int32)
+    rank[order] = np.arange(1, n_clusters + 1)
+    return rows, rank[label]
 
 
 def _corrected(z: NDArray[np.float64], level: float, height_control: str) -> float:
@@ -206,22 +245,23 @@ def _corrected(z: NDArray[np.float64], level: float, height_control: str) -> flo
     return float(z[found].min()) if found.any() else float("inf")
 
 
-def _thresholded(volume: Volume, threshold: float, cluster_threshold: float, two_sided: bool) -> Volume:
+def _thresholded(found: StatMap, threshold: float, cluster_threshold: float, two_sided: bool) -> Values:
     """Set to 0 what doesn't reach the threshold, or lies in too small a cluster."""
     if two_sided and threshold < 0:
         raise InputError(
-            f"The threshold should not be a negative value when two_sided=True: got {threshold}. "
+            f'"threshold" should not be a negative value when two_sided=True: got {threshold}. '
             "Allowed: 0 or above. Give its absolute value."
         )
     if cluster_threshold < 0:
         raise InputError(f"'cluster_threshold' must be > 0: got {cluster_threshold}. Allowed: a number of voxels.")
-    reached = np.abs(volume) >= threshold if two_sided else volume >= threshold
+    values = found.values
+    reached = np.abs(values) >= threshold if two_sided else values >= threshold
     if threshold < 0:
-        reached = volume <= threshold
-    kept = np.where(reached, volume, 0.0)
+        reached = values <= threshold
+    kept = np.where(reached, values, 0.0)
     if cluster_threshold > 0:
         for sign in (1, -1):
-            label, _ = ndimage.label(sign * kept > 0)
+            label, _ = found.label(sign * kept > 0)
             small = np.bincount(label.ravel()) < cluster_threshold
             small[0] = False
             kept[small[label]] = 0.0
@@ -229,7 +269,7 @@ def _thresholded(volume: Volume, threshold: float, cluster_threshold: float, two
 
 
 def _peaks(
-    heights: Volume, label: NDArray[np.signedinteger[Any]], number: int, box: tuple[slice, ...]
+    heights: Values, label: NDArray[np.signedinteger[Any]], number: int, box: tuple[slice, ...]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Local maxima of a cluster among 26 neighbours: voxel indices and heights, the highest first.
 

@@ -4,19 +4,85 @@ Serial and without the GIL: Dask brings the parallelism (numba's own threading l
 enter it). Fast-math is the subset that keeps NaN and infinity meaningful. Compiled code is cached on disk.
 """
 
+# numba has no types.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Callable
-from typing import TypeVar, cast
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 F = TypeVar("F", bound=Callable[..., object])
 
 _FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+# A C entry to every kernel would only take time to compile.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
 def kernel(function: F) -> F:
     """Compile a kernel: arrays and scalars in, arrays out."""
-    compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FASTMATH)(function)
-    return cast(F, compiled)
+    return _compile(function, _FASTMATH)
+
+
+def exact_kernel(function: F) -> F:
+    """Compile a kernel whose every operation rounds as numpy's does."""
+    return _compile(function, False)
+
+
+def _compile(function: F, fastmath: Any) -> F:
+    return cast(F, _cached(numba.njit(**_OPTIONS, fastmath=fastmath)(function)))
+
+
+def _cached(compiled: Any) -> Any:
+    """Have compiled code kept on disk, where there is a place for it."""
+    if hasattr(compiled, "py_func"):  # where NUMBA_DISABLE_JIT is set it is the function itself
+        try:
+            compiled._cache = _Cache(compiled.py_func)
+        except RuntimeError:
+            _tell_of_no_cache()
+    return compiled
+
+
+class _Cache(FunctionCache):
+    """numba's cache, but for what makes it stale: it looks at a kernel's own file, not at the kernels it calls."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp(), _sources()
+        self._cache_file = _CacheFiles(self.cache_path, self._impl.filename_base, stamp)
+
+
+class _CacheFiles(IndexDataCacheFile):
+    """Compiled forms of a kernel by their signatures.
+
+    Files are named by the signature. numba numbers them, and processes that compile different signatures at once
+    may give them one number: the index of one then leads to the code of the other.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        signature = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        name = f"{self._index_name.removesuffix('.nbi')}.{signature}.nbc"
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+
+@cache
+def _sources() -> str:
+    """Hash of all kernels as they are written."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+@cache
+def _tell_of_no_cache() -> None:
+    logging.getLogger("numbaglm").warning(
+        "No folder can be written to keep compiled code in, so that every process compiles anew: "
+        "set NUMBA_CACHE_DIR to one that can."
+    )

@@ -8,6 +8,9 @@ batch begins.
 
 from __future__ import annotations
 
+from math import prod
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,34 +62,30 @@ def combine(products: Floats, n_interest: int, is_t: bool) -> None:
         score[v] /= np.sqrt(rest) if is_t else rest
 
 
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
+    """Array that begins where a vector may: one that straddles cache lines costs two loads."""
+    n, item = prod(shape), dtype.itemsize
+    room = np.empty(n + BYTES // item, dtype)
+    first = -room.ctypes.data % BYTES // item
+    return room[first : first + n].reshape(shape)
+
+
+def _grouped(weights: Floats, n_batch: int, n_rows: int) -> Floats:
+    """Weights as `multiply` reads them, (n_groups, n_rows, n_subjects, ROWS); NaN for shufflings not there."""
+    rows = weights.reshape(n_rows, -1, weights.shape[1])[:, :n_batch].transpose(0, 2, 1)
+    out = np.full((-(-n_batch // ROWS), n_rows, weights.shape[1], ROWS), np.nan, weights.dtype)
+    for g, group in enumerate(out):
+        some = rows[:, :, g * ROWS : (g + 1) * ROWS]
+        group[:, :, : some.shape[2]] = some
+    return out
+
+
 @kernel
-def _floats(keys: Integers, out: Floats) -> None:
-    """Scores of keys, the way back from `shuffle.order_keys`; the largest key becomes NaN."""
-    bits = out.view(keys.dtype)
+def _floats(keys: Integers, bits: Integers) -> None:
+    """Scores of keys, as their bits: the way back from `shuffle.order_keys`; the largest key becomes NaN."""
     top = bits.dtype.type(np.iinfo(keys.dtype).max)
     for v in range(keys.shape[0]):
         bits[v] = keys[v] if keys[v] >= 0 else keys[v] ^ top
-
-
-@kernel
-def _aligned(n: int, like: Floats) -> Floats:
-    """(n,) floats that begin where a vector may: one that straddles cache lines costs two loads."""
-    room = np.empty(n + BYTES // like.itemsize, like.dtype)
-    past = room.ctypes.data % BYTES
-    first = (BYTES - past) % BYTES // like.itemsize
-    return room[first : first + n]
-
-
-@kernel
-def _grouped(weights: Floats, n_batch: int, n_rows: int) -> Floats:
-    """Weights as `multiply` reads them, (n_groups, n_rows, n_subjects, ROWS); NaN for shufflings not there."""
-    height, n_subjects = weights.shape[0] // n_rows, weights.shape[1]
-    out = np.full(((n_batch + ROWS - 1) // ROWS, n_rows, n_subjects, ROWS), np.nan, weights.dtype)
-    for b in range(n_batch):
-        for k in range(n_rows):
-            for s in range(n_subjects):
-                out[b // ROWS, k, s, b % ROWS] = weights[k * height + b, s]
-    return out
 
 
 @kernel
@@ -144,7 +143,6 @@ def _keep(scores: Floats, place: tuple[int, int, int], maps: Floats) -> None:
             kept[j] = row[j]
 
 
-@kernel
 def permute_panels(
     weights: Floats,
     tiles: Floats,
@@ -172,18 +170,43 @@ def permute_panels(
     -------
     How many were picked.
     """
-    n_batch, n_rows, n_interest, n_voxels, is_t = design
-    n_tiles, n_subjects, n_columns = tiles.shape
+    n_batch, n_rows = design[:2]
+    _, n_subjects, n_columns = tiles.shape
     width = VECTORS * BYTES // tiles.itemsize
-    grouped = _grouped(weights, n_batch, n_rows)
-    n_groups, n_panels = grouped.shape[0], n_columns // width
+    n_groups, n_panels = -(-n_batch // ROWS), n_columns // width
     # Sums of several chunks wait for the last one; those of a single chunk are done with at once.
     n_waiting = n_panels * n_groups if n_subjects > CHUNK else 1
-    sums = _aligned(n_waiting * n_rows * ROWS * width, tiles).reshape(n_waiting, n_rows, ROWS, width)
-    flat = sums.reshape(n_waiting, n_rows, ROWS * width)
-    panels = _aligned(n_columns * min(n_subjects, CHUNK), tiles).reshape(n_panels, min(n_subjects, CHUNK), width)
+    # Memory is set up here, where nothing needs to be compiled.
+    grouped = _grouped(weights, n_batch, n_rows)
+    sums = _aligned((n_waiting, n_rows, ROWS, width), tiles.dtype)
+    panels = _aligned((n_panels, min(n_subjects, CHUNK), width), tiles.dtype)
+    best = np.full((n_groups * ROWS, width // VECTORS), -np.inf, tiles.dtype)
+    memory = (grouped, sums, sums.reshape(n_waiting, n_rows, -1), panels, best)
     limits = np.empty(width, tiles.dtype)
-    best = np.full((n_groups, ROWS, width // VECTORS), -np.inf, tiles.dtype)
+    limits_ = limits, limits.view(reference.dtype)
+    n_picks = _permute(tiles, design, two_sided, reference, limits_, threshold, counts, picks, maps, memory)
+    best[:n_batch].max(axis=1, out=peaks)
+    return n_picks
+
+
+@kernel
+def _permute(
+    tiles: Floats,
+    design: tuple[int, int, int, int, bool],
+    two_sided: bool,
+    reference: Integers,
+    limits: tuple[Floats, Integers],
+    threshold: Floats,
+    counts: NDArray[np.int32],
+    picks: Picks,
+    maps: Floats,
+    memory: tuple[Floats, Floats, Floats, Floats, Floats],
+) -> int:
+    """The loops of `permute_panels`, in the memory that it sets up; returns how many were picked."""
+    _, n_rows, n_interest, n_voxels, is_t = design
+    grouped, sums, flat, panels, best = memory
+    n_tiles, n_subjects, n_columns = tiles.shape
+    n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[0], panels.shape[2]
     n_picks = int(np.int64(0))  # a literal would have `_pick` compiled twice
     for t in range(n_tiles):
         for first in range(0, n_subjects, CHUNK):
@@ -195,7 +218,7 @@ def permute_panels(
                 n_there = min(width, n_voxels - start)
                 if n_there <= 0:
                     break
-                _floats(reference[t, column : column + width], limits)
+                _floats(reference[t, column : column + width], limits[1])
                 panel, tally = panels[p, : last - first], counts[t, column : column + width]
                 for g in range(n_groups):
                     i = min(p * n_groups + g, n_waiting - 1)
@@ -206,15 +229,10 @@ def permute_panels(
                     if n_rows > 1 or not is_t:
                         combine(flat[i], n_interest, is_t)
                     scores = sums[i, 0]
-                    reached = reduce(scores, two_sided, limits, threshold, tally, best[g])
+                    reached = reduce(scores, two_sided, limits[0], threshold, tally, best[g * ROWS : (g + 1) * ROWS])
                     place = (g * ROWS, start, n_there)
                     if reached:
                         n_picks = _pick(scores, two_sided, threshold, reached, place, picks, n_picks)
                     if maps.shape[1]:
                         _keep(scores, place, maps)
-    for b in range(n_batch):
-        lanes = best[b // ROWS, b % ROWS]
-        peaks[b] = lanes[0]
-        for lane in range(1, lanes.shape[0]):
-            peaks[b] = max(peaks[b], lanes[lane])
     return n_picks

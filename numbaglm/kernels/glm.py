@@ -1,14 +1,18 @@
-"""Least squares of a block of voxels."""
+"""Least squares of a block of voxels, and t and F of the scores that stand for them."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.kernels._jit import kernel
+from numbaglm.kernels._jit import exact_kernel, kernel
+
+_LEAST = np.finfo(np.float64).eps  # left of the variance: a voxel that the model fits exactly has no infinite statistic
 
 
-@kernel
+Floats = NDArray[np.floating]
+
+
 def residuals(Y: NDArray[np.float32], basis: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Residuals of each voxel on an orthonormal basis, in double precision.
 
@@ -21,15 +25,42 @@ def residuals(Y: NDArray[np.float32], basis: NDArray[np.float64], out: NDArray[n
     out
         (n_subjects, n_voxels), filled.
     """
-    n_subjects, n_voxels = Y.shape
-    for j in range(n_subjects):
-        for v in range(n_voxels):
-            out[j, v] = Y[j, v]
-    if basis.shape[0] == 0:
-        return
-    product = np.dot(basis, out)
-    for j in range(n_subjects):
+    out[:] = Y
+    if basis.shape[0] > 0:
+        # Not in a kernel, whose np.dot is scipy's: loaded by the first call, it would escape a limit of BLAS threads.
+        _subtract(basis, basis @ out, out)
+
+
+@kernel
+def _subtract(basis: NDArray[np.float64], products: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    for j in range(out.shape[0]):
         for c in range(basis.shape[0]):
             weight = basis[c, j]
-            for v in range(n_voxels):
-                out[j, v] -= weight * product[c, v]
+            for v in range(out.shape[1]):
+                out[j, v] -= weight * products[c, v]
+
+
+@exact_kernel
+def t_of_correlations(score: Floats, dof: float, out: Floats) -> None:
+    """Turn (partial) correlations into t; the same numbers as `numbaglm.stats.scales.Correlation`, in one pass.
+
+    Parameters
+    ----------
+    score
+        (n,) float32 or float64.
+    out
+        (n,), filled; computed in float64, whatever its type.
+    """
+    for v in range(score.shape[0]):
+        rho = np.float64(score[v])
+        left = 1.0 - rho * rho
+        out[v] = rho * np.sqrt(dof / (left if left > _LEAST else _LEAST))
+
+
+@exact_kernel
+def f_of_shares(score: Floats, dof: float, n_rows: float, out: Floats) -> None:
+    """Turn shares of variance into F; the same numbers as `numbaglm.stats.scales.Share`; as `t_of_correlations`."""
+    for v in range(score.shape[0]):
+        share = np.float64(score[v])
+        left = 1.0 - share
+        out[v] = share / (left if left > _LEAST else _LEAST) * dof / n_rows

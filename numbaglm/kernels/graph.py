@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import InputError, invalid
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.neighbours import Bits, Ints, Volume, link_neighbours
+from numbaglm.kernels.neighbours import Bits, Ints, Volume
 
 
 class Graph(NamedTuple):
@@ -125,15 +125,6 @@ def link_graph(height: Bits, graph: Graph, link: Ints, higher: Ints) -> None:
             link[p] = higher[begin]
         else:
             link[p] = ~n_higher
-
-
-@kernel
-def link_space(height: Bits, space: Any, strides: Any, link: Ints, higher: Ints, floor: Bits, tie: Bits) -> None:
-    """Find what to follow in a `Volume` or a `Graph`; its strides, by which to choose, have to be an argument."""
-    if len(strides) == 0:
-        link_graph(height, space, link, higher)
-    else:
-        link_neighbours(height, space, link, higher, floor, tie)
 
 
 @kernel

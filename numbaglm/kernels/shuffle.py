@@ -22,8 +22,6 @@ from numbaglm.kernels.fused import permute_panels
 TILE = 1024
 """Voxels a tile: residuals are made and stored so many at a time."""
 
-_SEGMENT = 64  # a stretch of a row whose maximum tells whether a voxel in it is above the threshold
-
 Floats = NDArray[np.floating]
 Integers = NDArray[np.signedinteger]
 
@@ -52,83 +50,23 @@ def shuffle_rows(basis: Floats, index: NDArray[np.int32], sign: NDArray[np.int8]
                 row[index[b, r]] = sign[b, r] * basis[k, r]
 
 
-@kernel
 def order_keys(scores: Floats, two_sided: bool, keys: Integers) -> None:
     """Integers ordered as the scores are (as their absolute values are, if two-sided).
 
     The bits of a positive float, read as an integer of its width, are ordered as the floats are; those of a
-    negative one the other way round. Maxima of integers vectorise, where those of floats must mind NaN.
+    negative one the other way round.
 
     Parameters
     ----------
     scores
-        (n,) float32 or float64.
+        float32 or float64.
     keys
-        (n,) int32 or int64, of the same width, filled.
+        int32 or int64, of the same width and shape, filled.
     """
-    bits = scores.view(keys.dtype)
-    top = bits.dtype.type(np.iinfo(keys.dtype).max)
-    for v in range(scores.shape[0]):
-        key = bits[v]
-        if two_sided:
-            key &= top
-        elif key < 0:
-            key ^= top
-        keys[v] = key
+    bits, top = scores.view(keys.dtype), np.iinfo(keys.dtype).max
+    keys[...] = bits & top if two_sided else np.where(bits < 0, bits ^ top, bits)
 
 
-@kernel
-def _scan_abs(
-    bits: Integers, reference: Integers, counts: NDArray[np.int32], threshold: int, found: NDArray[np.int32]
-) -> tuple[int, int]:
-    """One row, two-sided: its maximum, the counts of exceedance, and where it reaches the threshold."""
-    top = bits.dtype.type(np.iinfo(bits.dtype).max)
-    best = bits.dtype.type(0)
-    n_found = 0
-    for start in range(0, bits.shape[0], _SEGMENT):
-        stop = start + _SEGMENT
-        b, r, c = bits[start:stop], reference[start:stop], counts[start:stop]
-        highest = bits.dtype.type(0)
-        for j in range(_SEGMENT):
-            key = b[j] & top
-            highest = key if key > highest else highest
-            c[j] += np.int32(key >= r[j])
-        best = max(best, highest)
-        if highest >= threshold:
-            for j in range(_SEGMENT):
-                if (b[j] & top) >= threshold:
-                    found[n_found] = start + j
-                    n_found += 1
-    return int(best), n_found
-
-
-@kernel
-def _scan_signed(
-    bits: Integers, reference: Integers, counts: NDArray[np.int32], threshold: int, found: NDArray[np.int32]
-) -> tuple[int, int]:
-    """One row, one-sided; as `_scan_abs`, its twin because a branch in the loop would keep it scalar."""
-    top = bits.dtype.type(np.iinfo(bits.dtype).max)
-    last = bits.dtype.type(8 * bits.itemsize - 1)
-    best = bits.dtype.type(-top)
-    n_found = 0
-    for start in range(0, bits.shape[0], _SEGMENT):
-        stop = start + _SEGMENT
-        b, r, c = bits[start:stop], reference[start:stop], counts[start:stop]
-        highest = bits.dtype.type(-top)
-        for j in range(_SEGMENT):
-            key = b[j] ^ ((b[j] >> last) & top)
-            highest = key if key > highest else highest
-            c[j] += np.int32(key >= r[j])
-        best = max(best, highest)
-        if highest >= threshold:
-            for j in range(_SEGMENT):
-                if (b[j] ^ ((b[j] >> last) & top)) >= threshold:
-                    found[n_found] = start + j
-                    n_found += 1
-    return int(best), n_found
-
-
-@kernel
 def scan_tile(
     scores: Floats,
     place: tuple[int, int, int],
@@ -140,14 +78,14 @@ def scan_tile(
     picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
     n_picks: int,
     maps: Floats,
-    found: NDArray[np.int32],
+    found: object = None,  # of no use any more: engine/voxels.py still passes it
 ) -> int:
-    """Reduce the scores of a tile while they are in the cache.
+    """Reduce the scores of a tile, where they are made by something slower than `permute_batch`.
 
     Parameters
     ----------
     scores
-        (at least n_batch, TILE) scores of a batch of shufflings.
+        (n_batch, TILE) scores of a batch of shufflings.
     place
         (number of the tile, n_batch, n_voxels of the block).
     two_sided
@@ -167,33 +105,23 @@ def scan_tile(
         How many there are already.
     maps
         (n_batch, n_voxels), filled with all scores; or of no columns, to keep none.
-    found
-        (TILE,) scratch.
 
     Returns
     -------
     How many picks there are now.
     """
     t, n_batch, n_voxels = place
-    which, voxel, value = picks
-    width = min(TILE, maps.shape[1] - t * TILE)
-    for b in range(n_batch):
-        for v in range(width):
-            maps[b, t * TILE + v] = scores[b, v]
-        bits = scores[b].view(reference.dtype)
-        if two_sided:
-            highest, n_found = _scan_abs(bits, reference, counts, threshold, found)
-        else:
-            highest, n_found = _scan_signed(bits, reference, counts, threshold, found)
-        best[b] = max(best[b], highest)
-        for f in range(n_found):
-            v = t * TILE + found[f]
-            if v < n_voxels:
-                which[n_picks] = b
-                voxel[n_picks] = v
-                value[n_picks] = scores[b, found[f]]
-                n_picks += 1
-    return n_picks
+    here = slice(t * TILE, (t + 1) * TILE)
+    maps[:n_batch, here] = scores[:, : maps[:, here].shape[1]]
+    keys = np.empty(scores.shape, reference.dtype)
+    order_keys(scores, two_sided, keys)
+    counts += (keys >= reference).sum(axis=0, dtype=np.int32)
+    np.maximum(best, keys.max(axis=1), out=best)
+    which, voxel = np.nonzero(keys[:, : n_voxels - t * TILE] >= threshold)
+    n_more = n_picks + which.size
+    for room, values in zip(picks, (which, voxel + t * TILE, scores[which, voxel]), strict=True):
+        room[n_picks:n_more] = values
+    return n_more
 
 
 def permute_batch(
@@ -293,7 +221,8 @@ def enumerate_arrangements(classes: NDArray[np.int32], items: NDArray[np.int32],
     """
     n = classes.shape[0]
     for row in range(out.shape[0]):
-        out[row] = items
+        for i in range(n):  # to assign the row as a whole takes five times as long to compile
+            out[row, i] = items[i]
         j = n - 2
         while j >= 0 and classes[j] >= classes[j + 1]:
             j -= 1

@@ -110,7 +110,6 @@ def keep_largest(
                     n_kept[j] += 1
 
 
-@kernel
 def finish_largest(kept: Floats, n_kept: NDArray[np.int32], largest: Floats) -> None:
     """The k largest of each row, descending.
 
@@ -122,9 +121,14 @@ def finish_largest(kept: Floats, n_kept: NDArray[np.int32], largest: Floats) -> 
         (m, k), filled.
     """
     k = largest.shape[1]
+    _bring_forward(kept, n_kept, k)
+    largest[:] = np.sort(kept[:, :k], axis=1)[:, ::-1]
+
+
+@kernel
+def _bring_forward(kept: Floats, n_kept: NDArray[np.int32], k: int) -> None:
     for j in range(kept.shape[0]):
         select_largest(kept[j], n_kept[j], k)
-        largest[j] = np.sort(kept[j, :k])[::-1]
 
 
 @kernel
@@ -223,8 +227,11 @@ def critical_value(shape: float, n: int, table: Critical) -> float:
     shapes, numbers, values = table
     if not (shapes[0] <= shape <= shapes[-1] and numbers[0] <= n <= numbers[-1]):
         return -1.0
-    i = min(np.searchsorted(shapes, shape, side="right"), shapes.shape[0] - 1) - 1
-    j = min(np.searchsorted(numbers, n, side="right"), numbers.shape[0] - 1) - 1
+    i, j = 0, 0  # of the cell: the first of its shapes, and of its numbers
+    while i < shapes.shape[0] - 2 and shape >= shapes[i + 1]:
+        i += 1
+    while j < numbers.shape[0] - 2 and n >= numbers[j + 1]:
+        j += 1
     right = (shape - shapes[i]) / (shapes[i + 1] - shapes[i])
     up = np.log(n / numbers[j]) / np.log(numbers[j + 1] / numbers[j])
     low = (1.0 - right) * values[i, j] + right * values[i + 1, j]

@@ -26,14 +26,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.graph import Graph, Space, link_space, next_higher, without_next
-from numbaglm.kernels.neighbours import SEGMENT, Bits, Ints
+from numbaglm.kernels.graph import Graph, Space, link_graph, next_higher, without_next
+from numbaglm.kernels.neighbours import SEGMENT, Ints, link_neighbours
 
 Keys = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
 
 _LOW = 0xFFFFFFFF
 _DIGIT = 2047
+_ZERO, _MAGNITUDE = np.int32(0), np.int32(0x7FFFFFFF)  # without the sign
 
 
 class Enhancement(NamedTuple):
@@ -69,16 +70,19 @@ class Scratch(NamedTuple):
     Attributes
     ----------
     height
-        (n_positions,) the values' bits as integers in the order of the values; 0 outside the mask for good.
+        (n_positions,) integers in the order of the values, 0 outside the mask for good: a value's bits where it is
+        single, its rank with its sign where it is double.
     link
         (n_positions,) what to follow (see `link_neighbours`, `link_graph`) before a voxel enters, then its
         branch, at last its rank.
-    order, order2
-        (n_voxels,) keys of the sort, each with its position.
+    order
+        (n_voxels,) positions by rank, in the low half.
+    keys
+        (n_voxels,) of the sort.
     counts
         (3, 2048) histograms of the sort.
     integral
-        (n_voxels,) by rank: the integral of h^H from 0 to the height, at last the absolute TFCE.
+        (n_voxels,) by rank: the absolute height, then the integral of h^H from 0 to it, at last the absolute TFCE.
     parent, extent, total, reached
         (n_voxels,) by branch: union-find, voxels, and TFCE and `integral` of the voxel last passed.
     merges
@@ -87,10 +91,10 @@ class Scratch(NamedTuple):
         (SEGMENT,) see `link_neighbours`; of a graph (n_neighbours,), (0,) and (0,), see `link_graph`.
     """
 
-    height: Bits
+    height: Ints
     link: Ints
     order: Keys
-    order2: Keys
+    keys: Keys
     counts: Ints
     integral: NDArray[np.float64]
     parent: Ints
@@ -99,20 +103,19 @@ class Scratch(NamedTuple):
     reached: NDArray[np.float64]
     merges: Ints
     higher: Ints
-    floor: Bits
-    tie: Bits
+    floor: Ints
+    tie: Ints
 
 
 def new_scratch(space: Space, dtype: DTypeLike) -> Scratch:
     """Allocate the memory to enhance maps of `dtype` (float32 or float64) in `space`."""
     n_voxels, n_positions = space.position.size, space.n_positions
     n_higher, n_floors = (space.indices.size, 0) if isinstance(space, Graph) else (SEGMENT, SEGMENT)
-    bits = np.dtype(f"i{np.dtype(dtype).itemsize}")
     return Scratch(
-        height=np.zeros(n_positions, bits),
+        height=np.zeros(n_positions, np.int32),
         link=np.empty(n_positions, np.int32),
         order=np.empty(n_voxels, np.int64),
-        order2=np.empty(n_voxels, np.int64),
+        keys=np.empty(n_voxels, np.int64),
         counts=np.empty((3, _DIGIT + 1), np.int32),
         integral=np.empty(n_voxels),
         parent=np.empty(n_voxels, np.int32),
@@ -121,13 +124,12 @@ def new_scratch(space: Space, dtype: DTypeLike) -> Scratch:
         reached=np.empty(n_voxels),
         merges=np.empty((n_voxels, 3), np.int32),
         higher=np.empty(n_higher, np.int32),
-        floor=np.empty(n_floors, bits),
-        tie=np.empty(n_floors, bits),
+        floor=np.empty(n_floors, np.int32),
+        tie=np.empty(n_floors, np.int32),
     )
 
 
-@kernel
-def tfce_map(values: Floats, space: Space, scratch: Scratch, how: Enhancement, out: Floats) -> None:
+def tfce_map(values: Floats, space: Space, scratch: Scratch, how: Enhancement, out: NDArray[np.float64]) -> None:
     """Enhance a map.
 
     Parameters
@@ -135,33 +137,130 @@ def tfce_map(values: Floats, space: Space, scratch: Scratch, how: Enhancement, o
     values
         (n_voxels,) float32 or float64, finite, C-contiguous.
     space, scratch
-        From `new_volume` or `new_graph` and, for the dtype of `values`, `new_scratch`.
+        From `new_volume` or `new_graph`, and `new_scratch`.
     how
         Exponents, sides, steps.
     out
-        (n_voxels,) any float dtype, overwritten with the TFCE. Sums are float64 before they are stored.
+        (n_voxels,) overwritten with the TFCE.
     """
-    _enhance(values, space, scratch, how)
-    height, link, tfce = scratch.height, scratch.link, scratch.integral
-    for n in range(out.size):
-        p = np.uint32(space.position[n])
-        h = height[p]
-        t = tfce[np.uint32(link[p]) if h != 0 else np.uint32(0)]
-        out[n] = 0.0 if h == 0 else (t if h > 0 else -t)
+    tfce_max(values, space, scratch, how)
+    _by_voxel(space.position, scratch.height, scratch.link, scratch.integral, out)
 
 
-@kernel
 def tfce_max(values: Floats, space: Space, scratch: Scratch, how: Enhancement) -> float:
-    """Largest absolute TFCE of a map: exactly the maximum of what `tfce_map` gives in float64.
+    """Largest absolute TFCE of a map: exactly the maximum of what `tfce_map` gives.
 
     TFCE grows along a branch, so that its maximum is at a branch's end; no map is written.
+
+    The steps are kernels of their own, since a kernel within another is compiled once more: only the sort need know
+    the precision.
 
     Parameters
     ----------
     values, space, scratch, how
         As for `tfce_map`.
     """
-    n_branches = _enhance(values, space, scratch, how)
+    sort: Any = _sort_singles if values.dtype == np.float32 else _sort_doubles
+    n_nodes: int = sort(values, space.position, scratch, how.two_sided)
+    if isinstance(space, Graph):
+        link_graph(scratch.height, space, scratch.link, scratch.higher)
+    else:
+        link_neighbours(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie)
+    return _grow(n_nodes, space, scratch, how)
+
+
+@kernel
+def _by_voxel(position: Ints, height: Ints, link: Ints, tfce: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Bring TFCE from the order of ranks into that of the voxels."""
+    for n in range(out.size):
+        p = np.uint32(position[n])
+        h = height[p]
+        t = tfce[np.uint32(link[p]) if h != 0 else np.uint32(0)]
+        out[n] = 0.0 if h == 0 else (t if h > 0 else -t)
+
+
+@kernel
+def _sort_singles(values: NDArray[np.float32], position: Ints, scratch: Scratch, two_sided: bool) -> int:
+    """Put heights on the grid, and order their positions by absolute value, stably and increasing.
+
+    Positive floats compare as their bits do: a radix sort, the key in the high half of an int64, the position in
+    the low half. Returns how many voxels count: those that are not 0.
+    """
+    bits, height, keys, integral = values.view(np.int32), scratch.height, scratch.keys, scratch.integral
+    least = -_MAGNITUDE if two_sided else _ZERO
+    n_nodes = np.uint32(0)
+    for n in range(bits.size):
+        x = bits[n]
+        p = np.uint32(position[n])
+        signed = max(x if x >= 0 else -(x & _MAGNITUDE), least)
+        height[p] = signed
+        keys[n_nodes] = (np.int64(abs(signed)) << 32) | np.int64(p)
+        # Without a branch: the next key overwrites this one if this voxel does not count.
+        n_nodes = np.uint32(n_nodes + np.uint32(signed != 0))
+    _sort_keys(keys, n_nodes, scratch.counts, scratch.order)
+    halves = scratch.order.view(np.float32)  # the key is a value's bits: (low, high) as all of numpy's wheels have it
+    for r in range(n_nodes):
+        integral[r] = halves[2 * r + 1]
+    return int(n_nodes)
+
+
+@kernel
+def _sort_doubles(values: NDArray[np.float64], position: Ints, scratch: Scratch, two_sided: bool) -> int:
+    """Do the same for double precision: by the low words first, then by the high ones, then ranks onto the grid."""
+    bits, height, keys, order = values.view(np.int64), scratch.height, scratch.keys, scratch.order
+    n_nodes = np.uint32(0)
+    for n in range(values.size):
+        height[np.uint32(position[n])] = 0
+        keys[n_nodes] = ((bits[n] & _LOW) << 32) | n
+        n_nodes = np.uint32(n_nodes + np.uint32(values[n] != 0 if two_sided else values[n] > 0))
+    _sort_keys(keys, n_nodes, scratch.counts, order)
+    for r in range(n_nodes):
+        n = order[r] & _LOW
+        order[r] = ((bits[np.uint32(n)] >> 32 & _MAGNITUDE) << 32) | n
+    _sort_keys(order, n_nodes, scratch.counts, keys)
+    for r in range(n_nodes):
+        voxel = np.uint32(keys[r])
+        p = position[voxel]
+        sign = bits[voxel] >> 63  # 0 or -1: a branch would be mispredicted half the time
+        scratch.integral[r] = abs(values[voxel])
+        order[r] = p
+        height[np.uint32(p)] = ((r + 1) ^ sign) - sign
+    return int(n_nodes)
+
+
+@kernel
+def _sort_keys(keys: Keys, n: int | np.uint32, counts: Ints, out: Keys) -> None:
+    """Sort the first n keys by their high halves, stably, into ``out``; the keys are overwritten."""
+    counts[:] = 0
+    for r in range(n):
+        key = keys[r]
+        counts[0, (key >> 32) & _DIGIT] += 1
+        counts[1, (key >> 43) & _DIGIT] += 1
+        counts[2, (key >> 54) & _DIGIT] += 1
+    for digit in range(3):
+        begin = 0
+        for k in range(_DIGIT + 1):
+            here = counts[digit, k]
+            counts[digit, k] = begin
+            begin += here
+    a, b = keys, out
+    for digit in range(3):
+        count = counts[digit]
+        shift = 32 + 11 * digit
+        for r in range(n):
+            key = a[r]
+            d = np.uint32((key >> shift) & _DIGIT)
+            b[np.uint32(count[d])] = key
+            count[d] += 1
+        a, b = b, a
+
+
+@kernel
+def _grow(n_nodes: int, space: Space, scratch: Scratch, how: Enhancement) -> float:
+    """Leave the absolute TFCE by rank in `integral`, ranks in `link`; return the largest."""
+    _integrate(scratch.integral[:n_nodes], how)
+    n_branches, n_merges = _descend(scratch.order, n_nodes, space, scratch)
+    _ascend(scratch.order, n_nodes, n_branches, n_merges, how.E, scratch)
     largest = 0.0
     for branch in range(n_branches):
         largest = max(largest, scratch.total[branch])
@@ -169,101 +268,17 @@ def tfce_max(values: Floats, space: Space, scratch: Scratch, how: Enhancement) -
 
 
 @kernel
-def _enhance(values: Floats, space: Space, scratch: Scratch, how: Enhancement) -> int:
-    """Leave the absolute TFCE by rank in `integral`, ranks in `link`, the largest of each branch in `total`.
-
-    Returns the number of branches.
-    """
-    order, n_nodes = _sort(values, space, scratch, how.two_sided)
-    _integrate(order, n_nodes, scratch.height, how, scratch.integral)
-    link_space(scratch.height, space, space.strides, scratch.link, scratch.higher, scratch.floor, scratch.tie)
-    n_branches, n_merges = _descend(order, n_nodes, space, scratch)
-    _ascend(order, n_nodes, n_branches, n_merges, how.E, scratch)
-    return n_branches
-
-
-@kernel
-def _sort(values: Floats, space: Space, scratch: Scratch, two_sided: bool) -> tuple[Keys, int]:
-    """Put heights on the grid, and sort their positions by absolute value, stably and increasing.
-
-    Positive floats compare as their bits do: a radix sort, 32 bits at a time, the key in the high half of an
-    int64, the position in the low half.
-    """
-    a, b = scratch.order, scratch.order2
-    height = scratch.height
-    n_nodes = _load(values.view(height.dtype), space.position, two_sided, height, a)
-    for word in range(height.itemsize // 4):
-        if word > 0:
-            for r in range(n_nodes):
-                p = a[r] & _LOW
-                a[r] = ((np.int64(abs(height[p])) >> 32) << 32) | p
-        _count_digits(a, n_nodes, scratch.counts)
-        for digit in range(3):
-            count = scratch.counts[digit]
-            shift = 32 + 11 * digit
-            for r in range(n_nodes):
-                key = a[r]
-                d = np.uint32((key >> shift) & _DIGIT)
-                b[np.uint32(count[d])] = key
-                count[d] += 1
-            a, b = b, a
-    return a, n_nodes
-
-
-@kernel
-def _load(bits: Bits, position: Ints, two_sided: bool, height: Bits, order: Keys) -> int:
-    """Write the grid, and the keys (by their low 32 bits) of the voxels that count: those that are not 0."""
-    magnitude = np.iinfo(bits.dtype).max
-    least = -magnitude if two_sided else 0
-    n_nodes = np.uint32(0)
-    for n in range(bits.size):
-        x = bits[n]
-        p = np.uint32(position[n])
-        signed = max(x if x >= 0 else -(x & magnitude), least)
-        height[p] = signed
-        order[n_nodes] = ((np.int64(abs(signed)) & _LOW) << 32) | np.int64(p)
-        # Without a branch: the next key overwrites this one if this voxel does not count.
-        n_nodes = np.uint32(n_nodes + np.uint32(signed != 0))
-    return int(n_nodes)
-
-
-@kernel
-def _count_digits(order: Keys, n_nodes: int, counts: Ints) -> None:
-    """Count where each digit's keys begin, for the three digits of the sort."""
-    counts[:] = 0
-    for r in range(n_nodes):
-        key = order[r]
-        counts[0, (key >> 32) & _DIGIT] += 1
-        counts[1, (key >> 43) & _DIGIT] += 1
-        counts[2, (key >> 54) & _DIGIT] += 1
-    for digit in range(3):
-        begin = 0
-        for d in range(_DIGIT + 1):
-            n = counts[digit, d]
-            counts[digit, d] = begin
-            begin += n
-
-
-@kernel
-def _integrate(order: Keys, n_nodes: int, height: Bits, how: Enhancement, integral: NDArray[np.float64]) -> None:
-    """Integrate h^H from 0 to each height (by rank), or sum it over the steps up to that height."""
-    if height.itemsize == 4:
-        halves = order.view(np.float32)  # the key is a value's bits: (low, high) as all of numpy's wheels have it
-        for r in range(n_nodes):
-            integral[r] = halves[2 * r + 1]
-    else:
-        bits = integral.view(np.int64)
-        for r in range(n_nodes):
-            bits[r] = abs(height[order[r] & _LOW])
+def _integrate(heights: NDArray[np.float64], how: Enhancement) -> None:
+    """Replace increasing heights by the integral of h^H from 0 to each, or by its sum over the steps up to it."""
     if how.n_steps > 0 or how.dh > 0:
-        _climb_steps(integral[:n_nodes], how)
+        _climb_steps(heights, how)
     elif how.H == 2.0:
-        for r in range(n_nodes):
-            h = integral[r]
-            integral[r] = h * h * h / 3.0
+        for r in range(heights.size):
+            h = heights[r]
+            heights[r] = h * h * h / 3.0
     else:
-        for r in range(n_nodes):
-            integral[r] = integral[r] ** (how.H + 1.0) / (how.H + 1.0)
+        for r in range(heights.size):
+            heights[r] = heights[r] ** (how.H + 1.0) / (how.H + 1.0)
 
 
 @kernel

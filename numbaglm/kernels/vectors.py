@@ -4,13 +4,10 @@ A thin product (30 subjects, say) costs little more than a look at its result: a
 pass over what it wrote, stay far below the machine's rate. Here ROWS shufflings meet VECTORS vectors of voxels,
 whose sums stay in registers over all subjects, in order.
 
-The two functions are written in LLVM's vectors, by code that runs while numba compiles; LLVM turns them into what
-the processor has. Where numba's compiler is switched off (NUMBA_DISABLE_JIT), their plain forms run instead, to
+The two functions are written in LLVM's vectors (`_llvm`), by code that runs while numba compiles; LLVM turns them into
+what the processor has. Where numba's compiler is switched off (NUMBA_DISABLE_JIT), their plain forms run instead, to
 which tests hold them.
 """
-
-# LLVM's builders have no types.
-# mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 
@@ -18,24 +15,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
 from numba import config
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from numbaglm.kernels import _llvm
+from numbaglm.kernels._llvm import BYTES, ROWS, VECTORS
+
+__all__ = ["BYTES", "ROWS", "VECTORS", "multiply", "multiply_plain", "reduce", "reduce_plain"]
+
 Floats = NDArray[np.floating]
-
-_FEATURES = binding.get_host_cpu_features()
-
-BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
-"""Of a vector."""
-
-VECTORS = 2
-"""Vectors of voxels side by side."""
-
-ROWS = 4 if BYTES == 32 else 8
-"""Shufflings at once: with VECTORS sums each, no more than stay in registers (AVX has 16, others 32)."""
 
 
 def multiply_plain(weights: Floats, panel: Floats, scores: Floats, add: bool) -> None:
@@ -91,121 +79,8 @@ def reduce_plain(
     return sum(1 << r for r in range(ROWS) if (height[r] >= threshold).any())
 
 
-def _vectors(kind: Any) -> tuple[ir.VectorType, ir.VectorType]:
-    """Vector of an array's items, and of integers as wide."""
-    bits = kind.dtype.bitwidth
-    lanes = 8 * BYTES // bits
-    item = ir.FloatType() if bits == 32 else ir.DoubleType()
-    return ir.VectorType(item, lanes), ir.VectorType(ir.IntType(bits), lanes)
-
-
-def _opened(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
-    """Arguments as generated code sees them: an array has ``data`` and ``shape``."""
-    return [
-        context.make_array(kind)(context, builder, value) if isinstance(kind, types.Array) else value
-        for kind, value in zip(signature.args, arguments, strict=True)
-    ]
-
-
-def _place(builder: Any, array: Any, item: Any, vector: ir.VectorType) -> Any:
-    """Pointer to the vector that begins at an item, a number now or when the code runs."""
-    item = ir.IntType(64)(item) if isinstance(item, int) else item
-    return builder.bitcast(builder.gep(array.data, [item]), vector.as_pointer())
-
-
-def _load(builder: Any, array: Any, item: Any, vector: ir.VectorType) -> Any:
-    return builder.load(_place(builder, array, item, vector), align=4)
-
-
-def _store(builder: Any, value: Any, array: Any, item: Any) -> None:
-    builder.store(value, _place(builder, array, item, value.type), align=4)
-
-
-def _splat(builder: Any, value: Any, lanes: int) -> Any:
-    """Vector that repeats a number."""
-    empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    first = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
-    return builder.shuffle_vector(builder.insert_element(empty, value, ir.IntType(32)(0)), empty, first)
-
-
-@intrinsic
-def _multiply(typing: Any, weights: Any, panel: Any, scores: Any, add: Any) -> Any:
-    """Vector code of `multiply_plain`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        W, E, scores, add = _opened(context, builder, signature, arguments)
-        vector, _ = _vectors(signature.args[0])
-        lanes = vector.count
-        zero = ir.Constant(vector, None)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(ROWS * VECTORS)]
-        with cgutils.for_range(builder, builder.extract_value(W.shape, 0)) as subject:
-
-            def at(item: int, step: int) -> Any:
-                i = builder.mul(subject.index, subject.index.type(step))
-                return builder.add(i, i.type(item))
-
-            residuals = [_load(builder, E, at(c * lanes, VECTORS * lanes), vector) for c in range(VECTORS)]
-            for r in range(ROWS):
-                weight = builder.load(builder.gep(W.data, [at(r, ROWS)]))
-                repeated = _splat(builder, weight, lanes)
-                for place, residual in zip(sums[r * VECTORS :], residuals, strict=False):
-                    # Fused into one instruction where there is one.
-                    product = builder.fmul(repeated, residual, flags=["contract"])
-                    total = builder.fadd(builder.load(place), product, flags=["contract"])
-                    builder.store(total, place)
-        with builder.if_then(add):
-            for i, place in enumerate(sums):
-                there = _load(builder, scores, i * lanes, vector)
-                builder.store(builder.fadd(there, builder.load(place)), place)
-        for i, place in enumerate(sums):
-            _store(builder, builder.load(place), scores, i * lanes)
-        return context.get_dummy_value()
-
-    return types.void(weights, panel, scores, add), generate
-
-
-@intrinsic
-def _reduce(typing: Any, scores: Any, two_sided: Any, reference: Any, threshold: Any, counts: Any, best: Any) -> Any:
-    """Vector code of `reduce_plain`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        scores, two_sided, reference, threshold, counts, best = _opened(context, builder, signature, arguments)
-        vector, integers = _vectors(signature.args[0])
-        lanes = vector.count
-        tally = ir.VectorType(ir.IntType(32), lanes)
-
-        def raised(old: Any, new: Any) -> Any:
-            return builder.select(builder.fcmp_ordered(">", new, old), new, old)
-
-        every_bit = integers.element(-1)
-        but_the_sign = builder.lshr(every_bit, integers.element(1))
-        kept = _splat(builder, builder.select(two_sided, but_the_sign, every_bit), lanes)
-        limits = [_load(builder, reference, c * lanes, vector) for c in range(VECTORS)]
-        totals = [_load(builder, counts, c * lanes, tally) for c in range(VECTORS)]
-        limit = _splat(builder, builder.load(threshold.data), lanes)
-        lowest = ir.Constant(vector, [float("-inf")] * lanes)
-        rows = ir.IntType(64)(0)
-        for r in range(ROWS):
-            peak = lowest
-            for c in range(VECTORS):
-                score = _load(builder, scores, (r * VECTORS + c) * lanes, vector)
-                score = builder.bitcast(builder.and_(builder.bitcast(score, integers), kept), vector)
-                reached = builder.fcmp_ordered(">=", score, limits[c])
-                totals[c] = builder.sub(totals[c], builder.sext(reached, tally))
-                peak = raised(peak, score)
-            above = builder.bitcast(builder.fcmp_ordered(">=", peak, limit), ir.IntType(lanes))
-            bit = builder.select(builder.icmp_unsigned("!=", above, above.type(0)), rows.type(1 << r), rows.type(0))
-            rows = builder.or_(rows, bit)
-            _store(builder, raised(_load(builder, best, r * lanes, vector), peak), best, r * lanes)
-        for c in range(VECTORS):
-            _store(builder, totals[c], counts, c * lanes)
-        return rows
-
-    return types.int64(scores, two_sided, reference, threshold, counts, best), generate
-
-
 multiply: Callable[[Floats, Floats, Floats, bool], None]
 reduce: Callable[[Floats, bool, Floats, Floats, NDArray[np.int32], Floats], int]
-_compiled: tuple[Any, Any] = (_multiply, _reduce)
+_compiled: tuple[Any, Any] = (_llvm.multiply, _llvm.reduce)
 _plainly = config.DISABLE_JIT  # type: ignore[attr-defined]
 multiply, reduce = (multiply_plain, reduce_plain) if _plainly else _compiled

@@ -32,6 +32,8 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> from numbaglm.stats.formula import design_from_formula
     >>> table = pd.DataFrame({"age": [20.0, 30.0, 40.0], "group": ["control", "patient", "patient"]})
     >>> list(design_from_formula("~ center(age) + group", table).columns)
     ['intercept', 'center(age)', 'group[patient]']

@@ -7,11 +7,13 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -271,6 +273,19 @@ def test_workers_scheduler_and_driver_are_killed(tmp_path, cohort, driver, clust
     assert {path: (store / path).stat().st_mtime_ns for path in kept} == kept
 
 
+@pytest.mark.slow
+def test_the_command_runs_on_a_cluster(tmp_path, cohort, cluster, expected):
+    cluster.start_worker()
+    DESIGN.to_csv(tmp_path / "design.csv", index=False)
+    arguments = [cohort.store.location, "--design", tmp_path / "design.csv", "--contrast", "x", "--n-perm", 600]
+    arguments += ["--cluster-forming-threshold", 0.05, "--tfce-uncorrected", "--scheduler", cluster.address]
+    process = start_process("permute", *arguments, "--output", tmp_path / "out", module=("-m", "numbaglm"))
+    assert "Error" not in process.communicate(timeout=120)[1]
+    assert process.returncode == 0
+    assert_saved(tmp_path / "out", expected["TFCE"][""])
+    assert not list(Path(cohort.store.location).parent.glob(".numbaglm-*"))
+
+
 def wait_for(store, n_records, process):
     end, goal = time.monotonic() + 120, len(records(store)) + n_records
     while len(records(store)) < goal:
@@ -316,7 +331,7 @@ def test_a_run_of_something_else_is_refused_by_what_differs(tmp_path, cohort, mo
     with pytest.raises(OutputExistsError, match=r'versions, numbaglm: "0.0.1" there'):
         run(cohort, "clusters", store=store)
     (store / "run.json").write_text("{")
-    with pytest.raises(OutputExistsError, match="or its run.json is damaged"):
+    with pytest.raises(OutputExistsError, match=r"or its run\.json is damaged"):
         run(cohort, "clusters", store=store)
 
 
@@ -390,7 +405,7 @@ def test_damaged_maps_are_made_again(monkeypatch, tmp_path, cohort, expected, ha
 
     def harmful(into, key, *rest):
         if key.endswith("tfce-000/00000"):
-            damage(next(iter(sorted(store.glob("maps/contrast-000-0/c/0/*")))), harm)
+            damage(next(iter(sorted(store.glob("maps/contrast-000-0/0/*")))), harm)
         perform(into, key, *rest)
 
     with monkeypatch.context() as patch:
@@ -449,6 +464,52 @@ def test_a_clock_that_jumps(tmp_path, cohort, expected, monkeypatch):
     steps = iter(jumps)
     monkeypatch.setattr(time, "time", lambda: 1.7e9 + next(steps, 0.0))
     assert_same(run(cohort, "clusters", store=tmp_path / "run"), expected["clusters"])
+
+
+@pytest.mark.parametrize("name", ["TFCE", "pseudo"])
+def test_a_run_in_an_object_store(request, monkeypatch, tmp_path, cohort, expected, where, name):
+    """Stopped there, too, and gone on with; maps are spilled to it."""
+    monkeypatch.setattr(schedule, "held_before", lambda client: 0)
+    perform, calls = workspace._perform, []
+
+    def counted(*arguments):
+        calls.append(arguments[1])
+        if len(calls) == 9:
+            raise _Power
+        perform(*arguments)
+
+    monkeypatch.setattr(workspace, "_perform", counted)
+    with pytest.raises(_Power):
+        run(cohort, name, store=where, memory_limit="20MB", n_workers=1)
+    assert any(key.startswith("maps/") for key in Place.parse(where).list())
+    assert_same(run(cohort, name, store=where, memory_limit="20MB"), expected[name])
+    left = Place.parse(where).list()
+    assert not any(key.startswith(("maps/", "shared/", "lock")) for key in left)
+    with pytest.raises(OutputExistsError, match="seed: 0 there, 1 here"):
+        run(cohort, name, store=where, seed=1)
+
+
+@pytest.fixture(params=["memory", "s3"])
+def where(request):
+    name = request.node.name.replace("[", "-").replace("]", "")
+    return f"memory://runs/{name}" if request.param == "memory" else f"{request.getfixturevalue('s3')}/runs/{name}"
+
+
+def test_a_lock_in_an_object_store(where, cohort, monkeypatch):
+    place = Place.parse(where)
+    owner = {"host": "elsewhere", "pid": 7, "started": 0.0, "token": ""}
+    place.write_bytes("lock", json.dumps(owner).encode())
+    with pytest.raises(StoreError, match=r"by another call \(process 7 on elsewhere\).* delete the object"):
+        run(cohort, "clusters", store=where)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    place.write_bytes("lock", json.dumps(owner | {"host": socket.gethostname(), "pid": ended.pid}).encode())
+    run(cohort, "clusters", store=where)
+
+
+def test_memory_is_not_seen_by_a_cluster(cohort):
+    with pytest.raises(InputError, match="a place that a cluster's workers see"):
+        run(cohort, "clusters", store="memory://runs/here", client=object())
 
 
 def test_the_log_tells_what_was_done(tmp_path, cohort):

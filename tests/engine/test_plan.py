@@ -70,9 +70,7 @@ def test_a_larger_limit_never_reads_more_often():
 
 def test_too_small_a_limit_is_refused_with_what_is_needed():
     size = Size(10_000, 200_000, 1000, 2, 4, n_maps=0)
-    with pytest.raises(
-        InputError, match="leaves 100 MB, which is too small: 10,000 subjects need at least"
-    ) as caught:
+    with pytest.raises(InputError, match="leaves 100 MB, which is too small: 10,000 subjects need at least") as caught:
         make_plan(size, 10**8, 2)
     need = int(str(caught.value).split("at least ")[1].split(" MB")[0].replace(",", ""))
     assert make_plan(size, (need + 1) * 10**6, 2).memory <= (need + 1) * 10**6

@@ -132,7 +132,7 @@ def test_bad_memory_limits(limit):
 
 def test_a_memory_limit_below_what_the_process_holds():
     assert held_before(None) > 2 * 10**8
-    with pytest.raises(InputError, match="the data of this process take [0-9]+ MB by themselves"):
+    with pytest.raises(InputError, match=r"the data of this process take [0-9]+ MB by themselves"):
         memory_room("50MB", 0.5, None)
 
 

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage, stats
 
 import numbaglm as ng
-from numbaglm.errors import DesignError, InputError, NumbaglmWarning, ShufflingError
+from numbaglm.errors import DesignError, InputError, NumbaglmWarning
 
 SHAPE = (6, 5, 4)
 N = 12
@@ -94,12 +94,14 @@ def test_model_intercept():
     Y, x = make_data(mean=5.0), np.random.default_rng(1).normal(2, 1, size=N)
     centred = ng.permuted_ols(x, Y, n_perm=0)["t"]
     assert_allclose(ng.permuted_ols(x, Y, np.ones((N, 1)), n_perm=0)["t"], centred, rtol=1e-5)
-    assert_allclose(ng.permuted_ols(x, Y, np.ones((N, 3)), n_perm=0)["t"], centred, rtol=1e-5)
+    with pytest.warns(NumbaglmWarning, match="Multiple columns"):
+        assert_allclose(ng.permuted_ols(x, Y, np.ones((N, 3)), n_perm=0)["t"], centred, rtol=1e-5)
     raw = ng.permuted_ols(x, Y, model_intercept=False, n_perm=0)["t"]
     beta = x @ Y / (x @ x)
     variance = ((Y - np.outer(x, beta)) ** 2).sum(axis=0) / (N - 1) / (x @ x)
     assert_allclose(raw[0], beta / np.sqrt(variance), rtol=1e-5)
-    mean = ng.permuted_ols(np.ones(N), Y, np.ones((N, 1)), n_perm=0)["t"]
+    with pytest.warns(NumbaglmWarning, match="Multiple columns"):
+        mean = ng.permuted_ols(np.ones(N), Y, np.ones((N, 1)), n_perm=0)["t"]
     assert_allclose(mean[0], stats.ttest_1samp(Y, 0).statistic, rtol=1e-5)
 
 
@@ -156,9 +158,10 @@ def test_random_state():
 
 
 def test_legacy_output():
-    logp, t, null = ng.permuted_ols(np.ones(N), make_data(), n_perm=9, random_state=0, output_type="legacy")
+    with pytest.warns(FutureWarning, match="legacy|deprecated"):
+        logp, t, null = ng.permuted_ols(np.ones(N), make_data(), n_perm=9, random_state=0, output_type="legacy")
     assert (logp.shape, t.shape, null.shape) == ((1, 120), (1, 120), (1, 9))
-    with pytest.warns(NumbaglmWarning, match="legacy"):
+    with pytest.warns(NumbaglmWarning, match="Overriding"):
         out = ng.permuted_ols(np.ones(N), make_data(), n_perm=9, masker=masker(), threshold=0.1, output_type="legacy")
     assert "size" in out
 
@@ -168,11 +171,11 @@ def test_legacy_output():
     [
         ({"target_vars": np.ones(N)}, InputError, "2D array"),
         ({"target_vars": np.full((N, 3), np.nan)}, InputError, "NaN"),
-        ({"tested_vars": np.resize(["face", "house"], N)}, InputError, "numerical or boolean"),
+        ({"tested_vars": np.resize(["face", "house"], N)}, TypeError, "numerical or boolean"),
         ({"tested_vars": np.ones(N + 1)}, InputError, "12 rows"),
         ({"confounding_vars": np.full(N, np.nan)}, InputError, "confounding_vars"),
         ({"tested_vars": np.arange(N), "confounding_vars": np.arange(N)}, DesignError, "rank deficient"),
-        ({"n_perm": 0.1}, ShufflingError, "n_perm"),
+        ({"n_perm": 0.1}, TypeError, "n_perm"),
         ({"n_jobs": 0}, InputError, "n_jobs"),
         ({"tfce": True}, InputError, "masker must be provided"),
         ({"threshold": 0.01}, InputError, "masker must be provided"),
@@ -260,3 +263,33 @@ def test_table_of_maps(tmp_path):
     shuffled = table.iloc[np.concatenate([order, N + order])]
     got = ng.non_parametric_inference(shuffled, confounds.iloc[order], first_level_contrast="houses", **options)
     assert_allclose(got["t"].get_fdata(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("compatibility", [None, "nilearn"])
+def test_nothing_left_to_test(compatibility):
+    """Without degrees of freedom, the added intercept's among them: p is 1, with a warning."""
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(3, 2)), columns=["a", "b"])
+    options = {"second_level_contrast": "a - b", "n_perm": 10, "threshold": 0.01, "compatibility": compatibility}
+    with pytest.warns(NumbaglmWarning, match="no degrees of freedom"):
+        out = ng.non_parametric_inference(make_maps(3), design_matrix=X.assign(c=[1, 2, 4]), **options)
+    assert list(out) == ["t", "logp_max_t", "size", "logp_max_size", "mass", "logp_max_mass"]
+    assert not out["t"].get_fdata().any()
+    assert not out["logp_max_t"].get_fdata().any()
+    if compatibility is None:
+        with pytest.warns(NumbaglmWarning, match="intercept that is added"):
+            ng.non_parametric_inference(make_maps(3), design_matrix=X, **options)
+        with pytest.raises(DesignError, match="degrees of freedom"):
+            ng.non_parametric_inference(
+                make_maps(3), design_matrix=pd.DataFrame(np.eye(3)), second_level_contrast=np.eye(3)[:2]
+            )
+
+
+def test_dependent_columns():
+    """As the design without them."""
+    groups = pd.DataFrame({"a": np.arange(N) % 2, "b": 1 - np.arange(N) % 2})
+    options = {"second_level_contrast": "a - b", "n_perm": 50, "threshold": 0.1, "random_state": 0}
+    expected = ng.non_parametric_inference(make_maps(), design_matrix=groups, **options)
+    with pytest.warns(NumbaglmWarning, match="rank deficient"):
+        out = ng.non_parametric_inference(make_maps(), design_matrix=groups.assign(mean=1.0), **options)
+    for name, image in out.items():
+        assert_allclose(image.get_fdata(), expected[name].get_fdata(), rtol=1e-6, err_msg=name)

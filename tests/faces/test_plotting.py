@@ -1,13 +1,19 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
+from numbaglm import SecondLevelModel, permutation_test
+from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
+from numbaglm.data.store import CohortStore
 from numbaglm.errors import InputError, OutputError
 from numbaglm.faces import plotting
+from numbaglm.faces.projection import upright
 
 PNG = b"\x89PNG\r\n\x1a\n"
 RIGHT_FRONT_TOP = np.array([20.0, 12.0, 16.0])
@@ -72,11 +78,60 @@ def test_slices_cut_the_map_at_their_height():
     assert centre == pytest.approx(20.0, abs=1.0)
 
 
+@pytest.mark.parametrize(("view", "plane"), [("x", [1, 2]), ("y", [0, 2]), ("z", [0, 1])])
+def test_an_anatomy_of_another_grid_lies_beneath_the_map(view, plane):
+    geometry = ball_geometry((-1, 1, 1))
+    affine = np.array([[0, 1.5, 0, -45.0], [1.5, 0, 0, -45.0], [0, 0, -1.5, 45.0], [0, 0, 0, 1.0]])
+    xyz = np.indices((60, 60, 60)).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+    anatomy = 100 * np.exp(-((xyz - RIGHT_FRONT_TOP) ** 2).sum(axis=1) / 100).reshape(60, 60, 60)
+    image = nib.Nifti1Image(anatomy.astype(np.float32), affine)
+    vector = blob(geometry, RIGHT_FRONT_TOP, 6.0)
+    cut = RIGHT_FRONT_TOP["xyz".index(view)]
+    figure = plotting.slices(geometry, vector, image, view=view, cuts=[cut], threshold=3.0)
+    under, over = figure.axes[0].images
+    left, right, bottom, top = under.get_extent()
+    values = under.get_array()
+    v, h = np.unravel_index(values.argmax(), values.shape)
+    brightest = [
+        left + (h + 0.5) * (right - left) / values.shape[1],
+        bottom + (v + 0.5) * (top - bottom) / values.shape[0],
+    ]
+    np.testing.assert_allclose(brightest, RIGHT_FRONT_TOP[plane], atol=1.0)
+    assert over.get_extent() == under.get_extent()
+    assert np.ma.count(over.get_array())
+
+
+def test_a_background_on_the_grid_is_drawn_in_the_mask_alone():
+    geometry = ball_geometry()
+    under = plotting.slices(geometry, ONES, geometry.coordinates(np.arange(geometry.n_voxels))[:, 0], cuts=[0.0])
+    values = under.axes[0].images[0].get_array()
+    grid = upright(geometry)
+    plane = grid.index[:, :, grid.slice_at("z", 0.0)].T
+    np.testing.assert_array_equal(np.ma.getmaskarray(values), plane == geometry.n_voxels)
+    assert (np.diff(values, axis=1).compressed() > 0).all(), "x grows to the right"
+
+
+def test_small_brains_have_mm_with_digits_and_whole_outlines():
+    affine = np.diag([0.2, 0.2, 0.2, 1.0])
+    xyz = (np.indices((60, 60, 60)).reshape(3, -1).T - 29.5) * 0.2
+    mouse = Geometry((((xyz / [4.5, 5.8, 3.5]) ** 2).sum(axis=1) < 1).reshape(60, 60, 60), affine)
+    figure = plotting.slices(mouse, np.ones(mouse.n_voxels), cuts=[6.0, 6.2])
+    assert [text.get_text() for text in figure.texts] == ["z = 6.0 mm", "z = 6.2 mm"]
+    for axes in plotting.glass_brain(mouse, np.ones(mouse.n_voxels)).axes[:3]:
+        (edge,) = axes.collections[-1].get_paths()
+        (x0, y0), (x1, y1) = edge.get_extents().min, edge.get_extents().max
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        assert left < x0 < x1 < right, "an outline that touches the edge is cut off"
+        assert bottom < y0 < y1 < top
+
+
 def test_panels_share_one_scale_and_an_empty_one_says_so():
     geometry = ball_geometry()
-    maps = np.stack([blob(geometry, RIGHT_FRONT_TOP, height) for height in (4.0, 8.0, 1.0)])
+    maps = np.stack([blob(geometry, RIGHT_FRONT_TOP, height) for height in (4.0, 8000.0, 1.0)])
     grid = plotting.subject_grid(geometry, maps, ["a", "b", "c"], threshold=2.0, n_columns=2)
-    assert {axes.images[0].norm.vmax for axes in grid.axes[:3]} == {maps.max()}
+    assert {axes.images[0].norm.vmax for axes in grid.axes[:3]} == {maps[0].max()}, "an odd map stretches nothing"
+    given = plotting.subject_grid(geometry, maps, ["a", "b", "c"], vmax=9.0)
+    assert given.axes[0].images[0].norm.vmax == 9.0
     panel = plotting.logp_panel(geometry, {"voxel": maps[0], "extent": maps[2]})
     assert {axes.images[0].norm.vmax for axes in panel.axes[:6]} == {maps[0].max()}
     texts = [text.get_text() for axes in panel.axes[3:6] for text in axes.texts]
@@ -93,6 +148,35 @@ def test_the_critical_value_is_the_one_to_exceed():
     assert len(few.axes[0].lines) == 1
 
 
+def test_a_null_far_below_what_was_observed_is_still_seen():
+    null = np.r_[900.0, np.zeros(10), np.repeat(np.arange(1.0, 31.0), 10)]
+    (axes,) = plotting.null_histograms({"max_size": null}, {"max_size": 900.0}).axes
+    assert axes.get_xscale() == "log"
+    assert "not drawn: 10 at 0" in [text.get_text() for text in axes.texts]
+    left, right = np.log(axes.get_xlim())
+    assert (np.log(30) - left) / (right - left) > 0.4, "the null has room"
+    near = plotting.null_histograms({"max_size": null}, {"max_size": 20.0}).axes[0]
+    assert near.get_xscale() == "linear"
+    assert near.get_xlim()[1] < 40
+    assert "not drawn: 1 above" in near.texts[0].get_text()
+
+
+@pytest.mark.parametrize("n_columns", [1, 4, 70, 300])
+def test_names_of_a_design_stay_on_the_page(n_columns):
+    names = [f"C(a_long_name_of_a_covariate ($))[T.level-{k} ($)]" for k in range(n_columns)]
+    figure = plotting.design_matrix(np.eye(5, n_columns), names, title="Design")
+    figure.canvas.draw()
+    (axes,), page = figure.axes, figure.bbox
+    labels = axes.get_xticklabels()
+    for label in labels:
+        box = label.get_window_extent()
+        assert page.x0 < box.x0 < box.x1 < page.x1
+        assert page.y0 < box.y0 < box.y1 < figure.texts[0].get_window_extent().y0
+    assert figure.get_figwidth() < 16
+    assert len(labels) <= 70
+    assert labels[0].get_text().startswith("C(a_long_name")
+
+
 def test_design_columns_span_black_to_white():
     X = np.column_stack([[30.0, 40.0, 35.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
     figure = plotting.design_matrix(X, ["age", "intercept", "empty"], ["s1", "s2", "s3"])
@@ -103,6 +187,14 @@ def test_design_columns_span_black_to_white():
 def test_a_figure_shows_itself_in_a_notebook():
     geometry = ball_geometry()
     assert plotting.glass_brain(geometry, blob(geometry, RIGHT_FRONT_TOP, 1.0))._repr_png_().startswith(PNG)
+
+
+def test_threads_draw_the_same_picture():
+    geometry = ball_geometry()
+    vector = blob(geometry, RIGHT_FRONT_TOP, 6.0)
+    alone = plotting.glass_brain(geometry, vector)._repr_png_()
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: plotting.glass_brain(geometry, vector)._repr_png_(), range(8))) == {alone}
 
 
 def test_pyplot_is_never_imported():
@@ -160,6 +252,8 @@ ONES = np.ones(G.n_voxels)
         (lambda: plotting.subject_grid(G, ONES[None], ["a"], n_columns=0), "n_columns"),
         (lambda: plotting.logp_panel(G, {}), "logp"),
         (lambda: plotting.slices(G, ONES, cuts=0), "cuts"),
+        (lambda: plotting.slices(G, ONES, view="t"), "view"),
+        (lambda: plotting.slices(G, ONES, nib.Nifti1Image(np.ones((3, 3, 3, 2)), np.eye(4))), "background"),
         (lambda: plotting.null_histograms({"max_t": ONES}, {"max_f": 1.0}), "observed"),
         (lambda: plotting.null_histograms({"max_t": ONES}, {"max_t": 1.0}, alpha=5.0), "alpha"),
         (lambda: plotting.design_matrix(np.ones((3, 2)), ["one"]), "matrix"),
@@ -169,3 +263,17 @@ ONES = np.ones(G.n_voxels)
 def test_what_is_not_allowed_is_named(call, named):
     with pytest.raises(InputError, match=f"'{named}'"):
         call()
+
+
+@pytest.mark.slow
+def test_nilearn_draws_what_calls_return(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    theirs = pytest.importorskip("nilearn.plotting")
+    rng = np.random.default_rng(0)
+    Y = rng.normal(size=(6, G.n_voxels)) + blob(G, RIGHT_FRONT_TOP, 3.0)
+    cohort = Cohort(CohortStore.from_array(Y.astype(np.float32), G))
+    result = permutation_test(cohort, n_perm=5)
+    z = SecondLevelModel().fit(cohort).compute_contrast(output_type="z_score")
+    for image in (result.to_nifti("t"), result.to_nifti("logp_unc"), cohort.to_nifti(0), cohort.mask_img, z):
+        theirs.plot_glass_brain(image).close()
+        theirs.plot_stat_map(image, bg_img=None, display_mode="z", cut_coords=[0.0]).close()

@@ -201,6 +201,64 @@ def test_the_observed_data_alone_have_no_p(place):
     assert sorted(path.name for path in place.glob("raw_*")) == ["raw_tstat1.nii.gz", "raw_tstat2.nii.gz"]
 
 
+# How each flag of randomise 2.9 is used, and what is written beside the statistic.
+FLAGS = {
+    "-x": ("-x", "vox_corrp"),
+    "-T": ("-T", "tfce_corrp"),
+    "--T2": ("--T2", "tfce_corrp"),
+    "-c": ("-c 2", "clustere_corrp"),
+    "-C": ("-C 2", "clusterm_corrp"),
+    "-n": ("-x -n 0", "vox_corrp"),
+    "-v": ("-x -v 4", "vox_corrp"),
+    "-D": ("-x -D", "vox_corrp"),
+    "-R": ("-T -C 2 -R", "tfce tfce_corrp clusterm clusterm_corrp"),
+    "-N": ("-x -N", "vox_corrp"),
+    "-m": ("-x -m mask", "vox_corrp"),
+    "-e": ("-x -e design.grp", "vox_corrp"),
+    "--permuteBlocks": ("-x -e design.grp --permuteBlocks", "vox_corrp"),
+    "--uncorrp": ("-x -T --uncorrp", "vox_corrp vox_p tfce_corrp tfce_p"),
+    "--seed": ("-x --seed=3", "vox_corrp"),
+    "--tfce_H": ("-T --tfce_H=1", "tfce_corrp"),
+    "--tfce_E": ("-T --tfce_E 1", "tfce_corrp"),
+    "--tfce_C": ("-T --tfce_C=26", "tfce_corrp"),
+    "--quiet": ("-x --quiet", "vox_corrp"),
+    "-V": ("-x -V", "vox_corrp"),
+    "-f": ("-x -f design.fts", "vox_corrp"),
+    "--fonly": ("-x -f design.fts --fonly", "vox_corrp"),
+    "-F": ("-f design.fts -F 2 --fonly", "clustere_corrp"),
+    "-S": ("-f joint.fts -S 2 --fonly", "clusterm_corrp"),
+}
+OTHERS = ("-i", "-o", "-d", "-t", "-1", "-h", "--help")  # of every call, or tested elsewhere
+# Of its help and its source.
+ALL = """
+    -D -1 -i -m -o -d -t -f -e --effective_design -q -Q -n -x --fonly -T --T2 -c -C -F -S -v -h --help --quiet --twopass
+    -R --uncorrp -P -N --permout --norcmask --seed --tfce_H --tfce_D --tfce_E --tfce_C --vxl --vxf --multi --debug -U
+    --detectNull --permuteBlocks -V --skipTo --glm_output --film
+"""
+
+
+def test_no_flag_of_randomise_is_forgotten():
+    assert set(ALL.split()) == {*FLAGS, *OTHERS, *REFUSED}
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_every_flag_works(place, flag):
+    arguments, outputs = FLAGS[flag]
+    text(place / "design.grp", np.repeat([1, 2], 5)[:, None])
+    text(place / "joint.fts", [[1, 1]], "NumContrasts")
+    n = [] if "-n" in arguments.split() else ["-n", "10"]
+    if flag in ("-n", "-e", "--permuteBlocks"):  # few enough for all, and blocks that leave something to shuffle
+        text(place / "design.mat", [[1.0]] * N)
+        text(place / "design.con", [[1.0]], "NumContrasts")
+    run("-i", "maps", "-o", "out", "-d", "design.mat", "-t", "design.con", *arguments.split(), *n)
+    kinds = ["fstat"] * ("-f" in arguments.split()) + ["tstat"] * ("--fonly" not in arguments)
+    for kind in kinds:
+        texts = [f"out_{name}_{kind}1.txt" for name in outputs.split() if name == "vox_corrp" and flag == "-N"]
+        expected = [f"out_{kind}1.nii.gz", *(f"out_{name}_{kind}1.nii.gz" for name in outputs.split()), *texts]
+        assert sorted(path.name for path in place.glob(f"out_*{kind}1.*")) == sorted(expected)
+    assert not [path for path in place.glob("out_*stat*") if not any(kind in path.name for kind in kinds)]
+
+
 @pytest.mark.parametrize("flag", REFUSED)
 def test_what_is_not_supported_is_refused_by_name(flag):
     command = commands.commands["randomise"]
@@ -220,11 +278,12 @@ def test_what_is_not_supported_is_refused_by_name(flag):
         ((*DESIGN, "-o", "x", "--permuteBlocks"), "add -e design.grp"),
         ((*DESIGN, "-o", "x", "-T", "--T2"), "exclude each other"),
         ((*DESIGN, "-o", "x", "-x", "--tfce_H", "1"), "need -T or --T2"),
-        ((*DESIGN, "-o", "x", "-T", "--uncorrp"), "--uncorrp is not supported with TFCE"),
         ((*DESIGN, "-o", "nowhere/x", "-x"), "nowhere is not a folder"),
         ((*DESIGN[:-1], "none.con", "-o", "x"), "none.con does not exist"),
         (("-i", "none", *DESIGN[2:], "-o", "x"), "none does not exist"),
         ((*DESIGN, "-o", "x", "-e", "design.mat"), "one column of whole numbers"),
+        ((*DESIGN, "-o", "x", "-x", "-e", "zero.grp"), "never shuffles volumes of block 0"),
+        ((*DESIGN, "-o", "x", "-x", "-e", "variances.grp"), "FEAT's .grp files group variances"),
         ((*DESIGN, "-o", "x", "-f", "design.mat"), "has 3 columns, but design.con has 2 contrasts"),
         ((*DESIGN[:-1], "design.fts", "-o", "x"), "design.fts has 2 columns, but design.mat has 3"),
         (("-i", "maps", "-d", "short.mat", "-t", "design.con", "-o", "x"), "short.mat has 4 rows, but there are 10"),
@@ -233,6 +292,8 @@ def test_what_is_not_supported_is_refused_by_name(flag):
 )
 def test_what_can_not_be_run_is_told_before_anything_is_written(place, arguments, message):
     text(place / "short.mat", np.ones((4, 3)))
+    text(place / "zero.grp", np.arange(N)[:, None] // 5)
+    text(place / "variances.grp", np.arange(N)[:, None] // 5 + 1)
     before = sorted(place.iterdir())
     assert message in run(*arguments, code=1)
     assert sorted(place.iterdir()) == before

@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import zlib
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,10 +19,11 @@ from numbaglm import PermutationResult, permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
+from numbaglm.engine.quality import examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError
 from numbaglm.faces import _report_words as words
 from numbaglm.faces import report
-from numbaglm.faces._report_tables import cluster_table, find_peaks, null_table
+from numbaglm.faces._report_tables import cluster_table, find_peaks, null_table, peak_distance, quality_table
 from numbaglm.faces.cli import commands
 
 NASTY = '</script><b>&"patients"'
@@ -37,7 +40,8 @@ def ball(tilt=0.0):
     return Geometry((np.linalg.norm(xyz, axis=1) < 19.5).reshape(15, 15, 15), affine)
 
 
-def analysed(tilt=0.0, **options):
+def asked(tilt=0.0):
+    """A cohort and a design."""
     geometry = ball(tilt)
     rng = np.random.default_rng(0)
     xyz = geometry.coordinates(np.arange(geometry.n_voxels))
@@ -45,9 +49,12 @@ def analysed(tilt=0.0, **options):
     for place, sign in ((HIGH, 1), (LOW, -1)):
         Y += 4 * sign * np.exp(-((xyz - place) ** 2).sum(axis=1) / 72)
     store = CohortStore.from_array(Y.astype(np.float32), geometry, report=[f"3 voxels of {NASTY} are left out."])
-    design = pd.DataFrame({"intercept": 1.0, NASTY: rng.normal(size=14)})
+    return Cohort(store), pd.DataFrame({"intercept": 1.0, NASTY: rng.normal(size=14)})
+
+
+def analysed(tilt=0.0, **options):
     options = {"contrast": "intercept", "n_perm": 60, "tfce": True} | options
-    return permutation_test(Cohort(store), design, **options)
+    return permutation_test(*asked(tilt), **options)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +65,11 @@ def result():
 @pytest.fixture(scope="module")
 def page(result):
     return report.make_page(result)
+
+
+@pytest.fixture(scope="module")
+def quality_page(result):
+    return report.make_page(result, asked()[0])
 
 
 class Tags(HTMLParser):
@@ -172,10 +184,52 @@ def test_tables_hold_every_cluster_and_peaks_in_them(page, result):
         assert t[voxels[0]] == row.peak_stat
         assert all(size[voxel] == row.size_voxels for voxel in voxels)
         gaps = [np.linalg.norm(xyz[a] - xyz[b]) for a in voxels for b in voxels if a < b]
-        assert min(gaps, default=8.0) >= 8.0
+        assert min(gaps, default=8.0) >= peak_distance(result.geometry)
         for voxel in voxels:
             near = np.abs(xyz - xyz[voxel]).max(axis=1) < 3.5
             assert abs(t[voxel]) == np.abs(t[near & (size == row.size_voxels) & (t * t[voxel] > 0)]).max()
+
+
+def test_the_quality_of_the_maps_is_told_where_it_is_known(result, page, quality_page):
+    assert "Quality of the maps" not in page
+    before, after = Tags(page), Tags(quality_page)
+    assert not after.open
+    assert len(after.named("img")) == len(before.named("img")) + 1
+    assert "of 14 maps stand" in after.text
+    assert "Hoaglin" in after.text
+    assert "Hoaglin" not in before.text
+    kept = replace(result, provenance={**result.provenance, "quality": examine(asked()[0].store).as_json()})
+    with_kept = Tags(report.make_page(kept))
+    assert with_kept.text == after.text, "also where the result itself holds it"
+    other = Cohort(CohortStore.from_array(np.ones((14, ball().n_voxels)), ball()))
+    with pytest.raises(InputError, match="'cohort'"):
+        report.make_page(result, other)
+
+
+def test_the_table_of_maps_holds_all_that_stand_out_first():
+    rng = np.random.default_rng(0)
+    Y = rng.normal(size=(120, ball().n_voxels)) + rng.normal(size=ball().n_voxels)
+    Y += rng.permutation(np.linspace(-0.3, 0.3, 120))[:, None]
+    Y[100] += 9
+    Y[110] *= -1
+    found = examine(CohortStore.from_array(Y, ball()))
+    table = quality_table(found)
+    assert [row.cells[0].text for row in table.rows[:3]] == ["subject-101", "subject-111", "subject-001"]
+    assert (len(table.rows), table.n_more) == (50, 70)
+    columns = [name for name, _ in table.columns]
+    marked = [[name for name, cell in zip(columns, row.cells, strict=True) if cell.significant] for row in table.rows]
+    assert marked == [["mean"], ["correlation"], *[[]] * 48]
+    assert words.on_quality(found)[0].startswith("2 of 120 maps stand out: subject-101 (mean), subject-111 (corr")
+
+
+def test_places_have_digits_where_voxels_are_small():
+    store, design = asked()[0].store, asked()[1]
+    small = Geometry(store.geometry.mask, store.geometry.affine * [[0.05], [0.05], [0.05], [1.0]])
+    one = permutation_test(Cohort(CohortStore.from_array(store.data, small)), design, "intercept", n_perm=20)
+    peaks = [row.cells[2].text for row in cluster_table(one).rows]
+    assert all(len(text.partition(".")[2]) == 1 for text in peaks)
+    assert len(set(peaks)) > 1
+    assert peak_distance(small) == pytest.approx(15 * 0.15 / 20)
 
 
 def test_significant_p_are_marked_and_no_other(page, result):
@@ -273,17 +327,87 @@ def test_the_command_writes_the_page_beside_the_result(tmp_path, result):
     assert elsewhere.is_file()
 
 
+# What a reader does, done by a script in a copy of the page: it leaves what it saw in the page.
+LISTEN = """<script>const complaints = [];
+addEventListener("error", (event) => complaints.push(event.message));
+addEventListener("unhandledrejection", (event) => complaints.push(String(event.reason)));</script>"""
+ACT = """<script>
+const the = (id) => document.getElementById(id);
+const place = () => ["x", "y", "z"].map((axis) => Number(the("place-" + axis).value));
+const coloured = () => [...document.querySelectorAll(".view canvas")].map((canvas) => {
+  const copy = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  [copy.canvas.width, copy.canvas.height] = [canvas.width, canvas.height];
+  copy.drawImage(canvas, 0, 0);
+  const {data} = copy.getImageData(0, 0, canvas.width, canvas.height);
+  let n = 0;
+  for (let k = 0; k < data.length; k += 4) n += data[k] > data[k + 2] + 40 || data[k + 2] > data[k] + 100;
+  return n;
+}).reduce((a, b) => a + b);
+function act() {
+  const seen = {complaints, start: place(), before: coloured(), maps: the("map").length};
+  seen.wide = document.documentElement.scrollWidth - innerWidth;
+  seen.page = getComputedStyle(document.body).backgroundColor;
+  the("slider").value = the("slider").max;
+  the("slider").dispatchEvent(new Event("input"));
+  seen.after = coloured();
+  the("map").selectedIndex = 1;
+  the("map").dispatchEvent(new Event("change"));
+  seen.threshold = Number(the("threshold").value);
+  seen.sorted = [...document.querySelectorAll("table.sortable")].map((table) =>
+    [...table.tHead.rows[0].cells].map((heading, column) => [0, 1].map(() => {
+      heading.querySelector("button").click();
+      return [heading.ariaSort, ...[...table.tBodies[0].rows].map((row) => row.cells[column].dataset.value)];
+    })));
+  document.querySelector("tr[data-mm] .jump").click();
+  seen.asked = document.querySelector("tr[data-mm]").dataset.mm.split(" ").map(Number);
+  seen.jumped = place();
+  const canvas = document.querySelectorAll(".view canvas")[2];
+  canvas.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", cancelable: true}));
+  seen.moved = place();
+  const outcome = document.createElement("pre");
+  outcome.id = "outcome";
+  outcome.textContent = JSON.stringify(seen);
+  document.body.append(outcome);
+}
+(function wait() { the("viewer").hidden ? setTimeout(wait, 20) : setTimeout(act, 100); })();
+</script>"""
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=8000 --dump-dom"
+)
+
+
+def browse(page, folder, *flags):
+    """Open a page in Chromium and act on it: what was seen, and what the browser logged."""
+    target = folder / "page.html"
+    target.write_text(page.replace("<head>", f"<head>{LISTEN}", 1).replace("</body>", f"{ACT}</body>", 1))
+    command = ["chromium", *FLAGS.split(), f"--user-data-dir={folder / 'profile'}", *flags, target.as_uri()]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    (seen,) = re.findall(r'<pre id="outcome">(.*?)</pre>', run.stdout, re.DOTALL)
+    return json.loads(unescape(seen)), run.stderr
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_a_browser_shows_the_viewer_without_complaint(tmp_path, result):
-    target = result.report(tmp_path / "report.html")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=5000"]
-    run = subprocess.run(
-        ["chromium", *flags, "--dump-dom", target.as_uri()], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert "CONSOLE" not in run.stderr
-    dom = Tags(run.stdout)
-    (shown,) = [attrs for attrs in dom.named("div") if attrs.get("id") == "viewer"]
-    assert "hidden" not in shown
-    assert len(dom.named("option")) == 6
-    assert "p, FWE: maximum statistic" in dom.text, "the readout of the viewer"
+@pytest.mark.parametrize(("size", "dark"), [("1280,900", False), ("500,900", True)])
+def test_a_browser_shows_and_sorts_everything_without_complaint(tmp_path, result, quality_page, size, dark):
+    flags = [f"--window-size={size}", *(["--force-dark-mode"] if dark else [])]
+    seen, log = browse(quality_page, tmp_path, *flags)
+    assert seen["complaints"] == []
+    assert "CONSOLE" not in log
+    assert seen["wide"] <= 0, "nothing is wider than the window"
+    assert (sum(map(int, re.findall(r"\d+", seen["page"]))) < 200) == dark
+    assert seen["maps"] == 6
+    top = result.geometry.coordinates(np.array([np.argmax(np.abs(result.maps["t"]))]))[0]
+    np.testing.assert_allclose(seen["start"], top, atol=0.01)
+    assert seen["before"] > 2 * seen["after"], "a higher threshold leaves less"
+    assert seen["threshold"] == pytest.approx(-np.log10(0.05), rel=1e-3)
+    np.testing.assert_allclose(seen["jumped"], seen["asked"], atol=0.01)
+    np.testing.assert_allclose(np.subtract(seen["moved"], seen["jumped"]), [3, 0, 0], atol=0.01)
+    assert len(seen["sorted"]) == 4
+    for up, down in (pair for table in seen["sorted"] for pair in table):
+        assert (up[0], down[0]) == ("ascending", "descending")
+        try:
+            numbers = [[float(value) for value in values[1:]] for values in (up, down)]
+        except ValueError:
+            continue  # words
+        assert numbers == [sorted(numbers[0]), sorted(numbers[0], reverse=True)]

@@ -7,7 +7,8 @@ from numpy.testing import assert_array_equal
 from scipy import stats
 
 import numbaglm as ng
-from numbaglm.errors import GridError, InputError, NumbaglmWarning
+from numbaglm.errors import InputError, NumbaglmFutureWarning, NumbaglmWarning
+from reference.surfaces import surface
 
 SHAPE = (9, 10, 11)
 
@@ -68,8 +69,11 @@ def test_mask():
     assert height == pytest.approx(stats.norm.isf(0.025 / mask.sum()))
     assert (got.get_fdata() > 0).sum() == 8
     assert not (got.get_fdata() < 0).any()
-    with pytest.raises(GridError, match="grids"):
-        ng.threshold_stats_img(image(two_clusters()), image(mask, size=2.0))
+    coarse = image(np.ones((3, 5, 6)), size=2.0)
+    with pytest.warns(NumbaglmWarning, match="another grid"):
+        got, height = ng.threshold_stats_img(image(two_clusters()), coarse, alpha=0.05, height_control="bonferroni")
+    assert height == pytest.approx(stats.norm.isf(0.025 / (5 * 9 * 11)))  # the map's voxels up to 2 * 2 + 0.5 mm
+    assert ((got.get_fdata() > 0).sum(), (got.get_fdata() < 0).sum()) == (8, 0)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +139,68 @@ def test_flat_ring():
 def test_nothing_found(tmp_path):
     path = tmp_path / "z.nii.gz"
     nib.save(image(two_clusters()), path)
-    with pytest.warns(NumbaglmWarning, match="No clusters found with stat higher than 6"):
-        table = ng.get_clusters_table(path, 6)
+    with pytest.warns(NumbaglmWarning, match="No clusters found with stat higher than 5"):
+        table = ng.get_clusters_table(path, 5)
     assert len(table) == 0
     assert list(table.columns) == ["Cluster ID", "X", "Y", "Z", "Peak Stat", "Cluster Size (mm3)"]
+
+
+def test_what_a_table_warns_of():
+    values = two_clusters()
+    with pytest.warns(NumbaglmWarning, match=r"No clusters.*higher than 6. The largest value of the map is 5"):
+        ng.get_clusters_table(image(values), 6)
+    values[0, 0, 0] = np.inf
+    with pytest.warns(NumbaglmWarning, match="1 values are NaN or infinite"):
+        assert len(ng.get_clusters_table(image(values), 4)) == 1
+
+
+def test_default_threshold():
+    with pytest.warns(NumbaglmFutureWarning, match="3.0"):
+        assert ng.threshold_stats_img(height_control=None)[1] == 3.0
+
+
+ON_SURFACE = [5, 4, 0, 0, 7, 0, 0, -6, 6, 0, 0, -5, -4.5, 0, 0, 0, 0, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [["1", "left", 5, 2], ["2", "left", 7, 1], ["3", "right", 6, 1], ["4", "right", 4, 1]]),
+        ({"cluster_threshold": 2}, [["1", "left", 5, 2]]),
+        (
+            {"two_sided": True, "cluster_threshold": 2},
+            [["1", "left", 5, 2], ["2", "right", -5, 2]],
+        ),
+        ({"stat_threshold": -4}, [["1", "left", -6, 1], ["2", "right", -5, 2]]),
+    ],
+)
+def test_table_of_a_surface(options, expected):
+    table, labels = ng.get_clusters_table(
+        surface(ON_SURFACE), **{"stat_threshold": 4, **options}, return_label_maps=True
+    )
+    assert list(table.columns) == ["Cluster ID", "Hemisphere", "Peak Stat", "Cluster Size (vertices)"]
+    assert table.to_numpy().tolist() == expected
+    numbers = np.concatenate([one.values() for one in labels])
+    assert sorted(set(numbers)) == [0, *range(1, len(expected) + 1)]
+    assert [int(np.sum(numbers == k)) for k in range(1, len(expected) + 1)] == table.iloc[:, 3].tolist()
+
+
+def test_surfaces():
+    values = np.array(ON_SURFACE, float)
+    values[2] = np.nan
+    got, height = ng.threshold_stats_img(surface(values), alpha=0.05, height_control="bonferroni", cluster_threshold=2)
+    assert height == pytest.approx(stats.norm.isf(0.025 / 8))
+    assert got.values().tolist() == [5, 4, *[0] * 9, -5, -4.5, *[0] * 5]
+    mask = surface(np.arange(18) < 9)
+    got, height = ng.threshold_stats_img(surface(values), mask, alpha=0.05, height_control="bonferroni")
+    assert height == pytest.approx(stats.norm.isf(0.025 / 9))
+    assert not got.values()[9:].any()
+    with pytest.warns(NumbaglmWarning, match="min_distance"):
+        ng.get_clusters_table(surface(ON_SURFACE), 4, min_distance=5)
+    with pytest.warns(NumbaglmWarning, match="No clusters found with stat higher than 4 of 3 or more"):
+        assert ng.get_clusters_table(surface(ON_SURFACE), 4, cluster_threshold=3).empty
+    for stat, where in ((surface(values), image(two_clusters())), (image(two_clusters()), mask)):
+        with pytest.raises(TypeError, match="compatible types"):
+            ng.threshold_stats_img(stat, where)
+    with pytest.raises(InputError, match="2 maps"):
+        ng.threshold_stats_img(surface(np.ones((18, 2))))

@@ -242,6 +242,38 @@ def test_picks_are_grouped_by_shuffling():
     assert bounds.tolist() == [0] * 6
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("two_sided", [False, True])
+@pytest.mark.parametrize("n_voxels", [3, TILE, TILE + 1, 2 * TILE - 1])
+def test_tiles_that_are_scanned_are_reduced_as_whole_maps_are(n_voxels, two_sided, dtype):
+    values = np.random.default_rng(n_voxels).normal(size=(4, n_voxels)).astype(dtype)
+    values[:, 1] = -0.0
+    seen = np.abs(values) if two_sided else values
+    reference, threshold = seen[2], np.asarray(0.8, dtype)
+    tiles = tiled(values, dtype)
+    limit = np.full(tiles.shape[0] * TILE, np.iinfo(KEYS[dtype]).max, KEYS[dtype])
+    limit[:n_voxels] = keys(reference, dtype, two_sided)
+    counts = np.zeros((tiles.shape[0], TILE), np.int32)
+    best = np.full(4, -np.iinfo(KEYS[dtype]).max, KEYS[dtype])
+    picks = np.full(values.size, -1, np.int32), np.full(values.size, -1, np.int32), np.empty(values.size, dtype)
+    limit, lowest = limit.reshape(-1, TILE), int(keys([threshold], dtype, two_sided)[0])
+    for n_columns in (n_voxels, 0):
+        maps, n_picks = np.full((4, n_columns), np.nan, dtype), 0
+        counts[:] = 0
+        for t, tile in enumerate(tiles):
+            place = t, 4, n_voxels
+            n_picks = shuffle.scan_tile(tile, place, two_sided, limit[t], lowest, counts[t], best, picks, n_picks, maps)
+        np.testing.assert_array_equal(maps, values[:, :n_columns])
+    expected = reduce(values, reference, threshold, two_sided)
+    np.testing.assert_array_equal(counts.ravel()[:n_voxels], expected[0])
+    assert not counts.ravel()[n_voxels:].any()
+    np.testing.assert_array_equal(np.where(best < 0, best ^ np.iinfo(best.dtype).max, best).view(dtype), expected[1])
+    order = np.argsort(picks[0][:n_picks], kind="stable")
+    np.testing.assert_array_equal(np.stack(picks[:2], axis=1)[order], expected[2])
+    np.testing.assert_array_equal(picks[2][order], values[tuple(expected[2].T)])
+    assert (picks[0][n_picks:] == -1).all()
+
+
 @pytest.mark.parametrize("classes", [(0, 1, 2, 3), (0, 0, 1, 1), (0, 0, 0, 0), (0, 1, 1, 2), (0,)])
 def test_arrangements_are_the_distinct_ones_in_order(classes):
     expected = sorted(set(permutations(classes)))

@@ -130,3 +130,71 @@ def test_the_gate_turns_away_one_good_fit_in_twenty(shape, n):
 def test_the_table_is_what_the_simulation_gives():
     table = reference.critical_values((-0.5, 0.25), (30, 120), 2000, seed=11)
     np.testing.assert_allclose(table, TABLE[2][np.ix_([1, 4], [0, 2])], rtol=0.1)
+
+
+def test_a_centre_of_zero_divides_nothing_by_zero():
+    # Between a tail that ends and one that doesn't, the weighted theta crosses zero.
+    def excess(bend):
+        u = (np.arange(60) + 0.5) / 60
+        return np.sort(-np.log(u) + bend * np.log(u) ** 2)[::-1].copy()
+
+    def centre(bend):
+        theta, _, weight, _, _ = (part[0] for part in reference.fit(excess(bend)))
+        return float(theta @ weight)
+
+    ended, endless = -0.1, 0.5
+    assert centre(ended) > 0 > centre(endless)
+    for _ in range(60):
+        middle = (ended + endless) / 2
+        ended, endless = (middle, endless) if centre(middle) > 0 else (ended, middle)
+    descending, _, found, shape = fitted(excess(ended))
+    assert found == pytest.approx(1e-8 / descending[0])
+    assert shape / found == pytest.approx(-descending.mean(), rel=1e-6)  # exponential: its scale is the mean
+    distance = reference.anderson_darling(descending, np.array([found]), np.array([shape]))[0]
+    np.testing.assert_allclose(tails.anderson_darling(descending, 60, found, shape), distance, rtol=1e-5)
+
+
+def nulls():
+    """(6, 120) tails, descending: good, good with an end, with ties, broken, broken at the top, constant."""
+    rng = np.random.default_rng(2)
+    good, ends = rng.exponential(size=(2, 120))
+    ends = 1 - np.exp(-ends / 2)
+    ties = np.round(rng.exponential(size=120), 1)
+    broken = 10.0 ** (np.arange(120) // 12) + rng.uniform(0, 1e-3, 120)  # clumps
+    shrinks = np.concatenate([rng.exponential(size=80) + 50, rng.uniform(0, 0.01, 40)])
+    return np.sort([good, ends, ties, broken, shrinks, np.ones(120)], axis=1)[:, ::-1].copy()
+
+
+def test_the_threshold_rises_until_a_fit_is_good():
+    found = []
+    grid = np.empty((3, tails.grid_size(119)))
+    for tail in nulls():
+        n, threshold, *_ = tails.fit_tail(tail, TABLE, np.empty(120), *grid)
+        expected = reference.fit_tail(tail, lambda shape, n: tails.critical_value(shape, n, TABLE))
+        assert n == expected[0]
+        if n:
+            assert threshold == pytest.approx(expected[1])
+        found.append(n)
+    assert found[:2] == [119, 119]
+    assert 0 < found[4] < 100
+    assert [found[3], found[5]] == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_voxels_are_refined_where_a_fit_is_good_and_they_lie_in_the_tail(dtype):
+    tail = nulls().astype(dtype)
+    tail = tail[[0, 0, 0, 1, 1, 3]]
+    observed = np.array([9.0, 9.0, 0.0, 0.9, 5.0, 1e12])
+    wanted = np.array([True, False, True, True, True, True])
+    p, source = np.full(6, 0.5), np.zeros(6, np.uint8)
+    tails.refine_voxels(observed, tail, wanted, 1000, TABLE, p, source)
+    refined, rejected = tails.REFINED, tails.REJECTED
+    assert source.tolist() == [refined, 0, 0, refined, refined, rejected]
+    assert p[[1, 2, 5]].tolist() == [0.5, 0.5, 0.5]
+    for v in (0, 3, 4):
+        n, threshold = reference.fit_tail(tail[v], lambda shape, n: tails.critical_value(shape, n, TABLE))
+        excess = tail[v, :n].astype(float) - threshold
+        *_, centre, _ = reference.fit(excess)
+        x = observed[v] - threshold if centre[0] <= 0 else min(observed[v] - threshold, 1 / centre[0])
+        np.testing.assert_allclose(p[v], (n + 1) / 1001 * reference.beyond(x, excess), rtol=1e-5)
+    assert 0 < p[4] < p[3]  # past the end of a tail that ends

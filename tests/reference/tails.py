@@ -46,6 +46,24 @@ def beyond(x, excess):
     return float(np.sum(np.where(inside, weight * (1 + y / (n * mean)) ** -float(n), 0)))
 
 
+def fit_tail(tail, critical):
+    """Exceedances and threshold of the first good fit to a descending tail, (0, nan) if there is none.
+
+    ``critical(shape, n)`` is what A^2 may reach; NaN where no fit passes.
+    """
+    n = len(tail) - 1
+    while n >= 30:
+        n = int(np.sum(tail > tail[n]))  # a threshold never parts equal values
+        if n < 30:
+            break
+        threshold = (tail[n - 1] + tail[n]) / 2
+        *_, centre, shape = fit(tail[:n] - threshold)
+        if anderson_darling(tail[:n] - threshold, centre, shape)[0] <= critical(shape[0], n):
+            return n, threshold
+        n = int(0.8 * n)
+    return 0, np.nan
+
+
 def critical_values(shapes, sizes, n_samples, seed=0, alpha=0.05):
     """(shapes, sizes): A^2 that a share alpha of generalised Pareto samples exceeds, once fitted."""
     rng = np.random.default_rng(seed)

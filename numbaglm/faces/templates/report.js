@@ -135,14 +135,15 @@
 
   function legend() {
     const bar = $("bar"), context = bar.getContext("2d"), low = map.signed ? -end() : 0;
-    const pixels = context.createImageData(bar.width, 1);
+    const colours = context.createImageData(bar.width, 1);
     for (let k = 0; k < bar.width; k++) {
       const value = low + ((k + 0.5) / bar.width) * (end() - low);
-      pixels.data.set([...(colour(value) || GREY), 255], 4 * k);
+      colours.data.set([...(colour(value) || GREY), 255], 4 * k);
     }
-    context.putImageData(pixels, 0, 0);
-    // Marks that would overlap leave the ends.
-    const clear = (mark) => end() - mark > 0.12 * (end() - low) && mark > 0.06 * (end() - low);
+    context.putImageData(colours, 0, 0);
+    // A mark has no place where its text would run into that of an end, or into its own of the other sign.
+    const pixels = (span) => (span / (end() - low)) * bar.clientWidth;
+    const clear = (mark) => pixels(end() - mark) > 66 && pixels(mark) > (map.signed ? 24 : 40);
     const inner = [threshold].filter(clear);
     const marks = [low, ...(map.signed ? inner.map((mark) => -mark) : []), ...inner, end()];
     $("ticks").replaceChildren(
@@ -263,7 +264,10 @@
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
       $("viewer").scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
     });
-    new ResizeObserver(() => views.forEach(draw)).observe($("viewer"));
+    new ResizeObserver(() => {
+      views.forEach(draw);
+      legend();
+    }).observe($("viewer"));
   }
 
   load().then(() => {

@@ -1,0 +1,25 @@
+"""The one user of nibabel: maps in, images out.
+
+Whatever form the maps of a cohort have, `list_maps` makes one list of `MapSource` of it; everything inside
+sees that list, then float32 arrays. Every refusal names the file.
+"""
+
+from numbaglm.data.images.listing import is_image, list_maps, load_mask
+from numbaglm.data.images.opening import MapSource, grid_of
+from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw
+from numbaglm.data.images.writing import mask_image, save_image, to_image
+
+__all__ = [
+    "MapSource",
+    "grid_of",
+    "is_image",
+    "list_maps",
+    "load_mask",
+    "mask_image",
+    "prepared",
+    "read_map",
+    "read_maps",
+    "read_raw",
+    "save_image",
+    "to_image",
+]

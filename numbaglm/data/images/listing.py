@@ -1,0 +1,137 @@
+"""Maps in whatever form, brought into one list; and masks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+from nibabel.spatialimages import SpatialImage
+
+from numbaglm.data.geometry import Geometry
+from numbaglm.data.images.opening import MapSource, grid_of, open_image
+from numbaglm.data.images.reading import read_map
+from numbaglm.data.tables import labels_of, sorted_frame
+from numbaglm.errors import ImageError, InputError, MaskError, invalid
+
+nib: Any = nibabel
+
+_ALLOWED_MAPS = (
+    "a list, tuple or Series of paths or nibabel images, one 4D image or the path of one, or a DataFrame "
+    "with columns 'subject_label' and 'effects_map_path'"
+)
+
+
+def list_maps(maps: Any, minimum: int = 2) -> tuple[list[MapSource], list[str], pd.DataFrame | None]:
+    """Bring the maps of a cohort, in whatever form, into one list.
+
+    Parameters
+    ----------
+    maps
+        A list, tuple or Series of paths or nibabel images (3D); one 4D image or the path of one; or nilearn's
+        DataFrame with columns ``subject_label`` and ``effects_map_path``, which is sorted by label.
+    minimum
+        How many maps there must be.
+
+    Returns
+    -------
+    The sources, a label for each (from the DataFrame, else from the file names, else "subject-001" and so
+    on), and the sorted DataFrame if there was one.
+    """
+    frame = None
+    labels = None
+    if isinstance(maps, pd.DataFrame):
+        frame = sorted_frame(maps)
+        labels = [str(label) for label in frame["subject_label"]]
+        sources = [_source(item, number) for number, item in enumerate(frame["effects_map_path"], 1)]
+    elif isinstance(maps, str | os.PathLike | SpatialImage):
+        sources = _volumes(_source(maps, 1))
+    elif isinstance(maps, list | tuple | pd.Series) or (isinstance(maps, np.ndarray) and maps.dtype.kind in "OU"):
+        sources = [_source(item, number) for number, item in enumerate(maps, 1)]
+    else:
+        raise InputError(invalid("maps", type(maps).__name__, _ALLOWED_MAPS))
+    if len(sources) < minimum:
+        raise InputError(
+            invalid(
+                "maps",
+                f"{len(sources)} map(s)",
+                f"at least {minimum} maps, one a subject",
+                "Pass all of them.",
+            )
+        )
+    if labels is None:
+        labels = labels_of([source.file for source in sources if source.volume is None], len(sources))
+    return sources, labels, frame
+
+
+def _source(item: Any, number: int) -> MapSource:
+    if isinstance(item, SpatialImage):
+        return MapSource(name=f"image {number} ({item.get_filename() or 'in memory'})", image=item)
+    if isinstance(item, nib.filebasedimages.FileBasedImage):
+        raise ImageError(
+            f"Map {number} is a {type(item).__name__}. Allowed: volumes (NIfTI or Analyze). "
+            "Surfaces and CIFTI files are not supported yet."
+        )
+    if not isinstance(item, str | os.PathLike):
+        raise InputError(
+            invalid(
+                "maps",
+                f"a {type(item).__name__} as map {number}",
+                "paths and nibabel images",
+                "Convert it first.",
+            )
+        )
+    path = Path(os.path.abspath(Path(item).expanduser()))  # noqa: PTH100 - resolve() follows links
+    if not path.exists() and any(sign in str(item) for sign in "*?["):
+        raise InputError(
+            invalid(
+                "maps",
+                str(item),
+                _ALLOWED_MAPS,
+                f"It looks like a pattern: pass sorted(glob.glob({str(item)!r})).",
+            )
+        )
+    return MapSource(name=str(item), path=path)
+
+
+def _volumes(source: MapSource) -> list[MapSource]:
+    """Take one 4D image apart into its volumes."""
+    image = open_image(source)
+    if len(image.shape) < 4:
+        return [source]
+    if len(image.shape) > 4 and any(length > 1 for length in image.shape[4:]):
+        raise ImageError(f"{source.name} has shape {image.shape}. Allowed: 3 dimensions, or 4 with a map a volume.")
+    return [
+        MapSource(f"{source.name} (volume {volume})", source.path, volume, source.image)
+        for volume in range(image.shape[3])
+    ]
+
+
+def is_image(given: Any) -> bool:
+    """Whether this is an image in memory, or of a file not read yet."""
+    return isinstance(given, nib.filebasedimages.FileBasedImage)
+
+
+def load_mask(mask: Any) -> Geometry | None:
+    """Read a mask, a path or an image: the voxels that are finite and not 0. None stays None.
+
+    Raises
+    ------
+    MissingFileError, ImageError, MaskError
+    """
+    if mask is None or isinstance(mask, Geometry):
+        return mask
+    if not isinstance(mask, str | os.PathLike | SpatialImage):
+        raise InputError(invalid("mask", type(mask).__name__, "the path of an image, a nibabel image, or None"))
+    source = _source(mask, 1)
+    if source.image is not None:
+        source = MapSource(name="the mask (in memory)", image=source.image)
+    _, affine = grid_of(source)
+    values = read_map(source)
+    inside = np.isfinite(values) & (values != 0)
+    if not inside.any():
+        raise MaskError(f"The mask {source.name} holds no voxel that is finite and not 0. Pass another mask.")
+    return Geometry(inside, affine)

@@ -1,0 +1,177 @@
+"""Files and images before their values are read: what they are, on which grid, and why they can't be used."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from numpy.typing import NDArray
+
+from numbaglm.data.grid import Grid
+from numbaglm.data.raw import DECOMPRESSION_ERRORS, beginning
+from numbaglm.errors import ImageError, MissingFileError, NumbaglmError
+
+nib: Any = nibabel  # its functions are not typed
+
+# What nibabel and the decompressors raise on damaged or foreign files.
+_UNREADABLE = (*DECOMPRESSION_ERRORS, ImageFileError, HeaderDataError, ValueError, TypeError, OverflowError)
+
+HEADER_BYTES = 1024
+"""Of a NIfTI file: its header is in them, and there is not much more to decompress."""
+
+
+@dataclass(frozen=True, eq=False)
+class MapSource:
+    """One subject's map: where it is, before it is read.
+
+    Attributes
+    ----------
+    path, volume
+        A file, and which volume of it when it is 4D.
+    image
+        An image in memory, instead of a file.
+    name
+        What messages call it.
+    onto
+        Grid that it is resampled to, linearly; None leaves it on its own.
+    zero_is_missing
+        Whether 0 means "no value" when it is resampled.
+    """
+
+    name: str
+    path: Path | None = None
+    volume: int | None = None
+    image: SpatialImage | None = None
+    onto: Grid | None = None
+    zero_is_missing: bool = False
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the data, also for an image that nibabel has not read yet."""
+        if self.path is not None or self.image is None or not nib.is_proxy(self.image.dataobj):
+            return self.path
+        name = self.image.get_filename()
+        return Path(name) if name and Path(name).exists() else None
+
+
+def grid_of(source: MapSource) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """Shape and affine of a map, from its header alone; refuses what can't be a map.
+
+    Raises
+    ------
+    MissingFileError, ImageError
+    """
+    return grid_of_image(source, open_image(source))
+
+
+def grid_of_image(source: MapSource, image: Any) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """Shape and affine of a map whose image is open; see `grid_of`."""
+    shape = image.shape if source.volume is None else image.shape[:3] + image.shape[4:]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) == 4:
+        raise ImageError(
+            f"{source.name} is 4D with {shape[3]} volumes, but one 3D map a subject is needed. "
+            "Pass the 4D image alone if its volumes are the subjects; otherwise extract the volume you mean."
+        )
+    if min(shape, default=0) < 1:
+        raise ImageError(f"{source.name} is empty: it has shape {image.shape}. Allowed: 3 dimensions of 1 or more.")
+    if len(shape) != 3:
+        raise ImageError(f"{source.name} has shape {image.shape}. Allowed: 3 dimensions.")
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "fiub":
+        kind = "complex" if dtype.kind == "c" else "RGB or another compound type" if dtype.fields else str(dtype)
+        raise ImageError(f"{source.name} holds {kind} values. Allowed: real numbers. Convert it to one real map.")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+        raise ImageError(f"{source.name} has an affine that maps to no space: {affine.tolist()}. Repair its header.")
+    return (int(shape[0]), int(shape[1]), int(shape[2])), affine
+
+
+def open_image(source: MapSource) -> Any:
+    """Open a source, its data not read yet."""
+    if source.image is not None:
+        return source.image
+    path = cast(Path, source.path)
+    if not path.exists():
+        raise MissingFileError(f"{source.name} does not exist (looked for {path}). Check the path.")
+    if path.is_dir():
+        raise ImageError(f"{source.name} is a folder. Allowed: NIfTI or Analyze files.")
+    with naming(source):
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            with suppress(*DECOMPRESSION_ERRORS):  # nibabel's words for them follow
+                quick = parse_header(beginning(path, HEADER_BYTES))
+                if quick is not None:
+                    return quick
+        try:
+            image = nib.load(path)
+        except ImageFileError as error:
+            raise ImageError(_foreign(source.name, path, error)) from error
+    if not isinstance(image, nib.AnalyzeImage | nib.Nifti1Pair):
+        raise ImageError(
+            f"{source.name} is a {type(image).__name__}. Allowed: NIfTI and Analyze volumes. "
+            "Surfaces (GIFTI) and CIFTI files are not supported yet; convert other volumes to NIfTI."
+        )
+    return image
+
+
+def parse_header(data: bytes) -> Any:
+    """Make an image of the first bytes of a NIfTI file: its header. None for what `nibabel.load` must look at.
+
+    That opens and decompresses a file three times before it knows as much.
+    """
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        if kind.header_class.may_contain_header(data):
+            return _headed(kind, data[: kind.header_class.sizeof_hdr])
+    return None
+
+
+@lru_cache(maxsize=8)  # the maps of a cohort often have one and the same header
+def _headed(kind: Any, header: bytes) -> Any:
+    try:
+        image = kind.from_bytes(header + b"\0\0\0\0")  # no extensions: they are not needed
+    except (HeaderDataError, ValueError):
+        return None
+    is_cifti = 3000 <= int(image.header["intent_code"]) < 3100
+    return None if is_cifti else image
+
+
+@contextmanager
+def naming(source: MapSource) -> Iterator[None]:
+    """Turn what nibabel and the decompressors raise into ours, naming the file."""
+    try:
+        yield
+    except (NumbaglmError, MemoryError):
+        raise
+    except PermissionError as error:
+        raise ImageError(f"{source.name} may not be read ({error}). Change its permissions.") from error
+    except _UNREADABLE as error:
+        raise ImageError(_damaged(source.name, error)) from error
+
+
+def _foreign(name: str, path: Path, error: BaseException) -> str:
+    """Say why nibabel does not recognize a file: a damaged .gz looks like no format at all to it."""
+    if path.suffix.lower() == ".gz":
+        try:
+            with gzip.open(path) as stream:
+                while stream.read(2**20):
+                    pass
+        except DECOMPRESSION_ERRORS as cause:
+            return _damaged(name, cause)
+    return f"{name} is neither NIfTI nor Analyze, or is damaged ({error}). Convert it first."
+
+
+def _damaged(name: str, error: BaseException) -> str:
+    truncated = isinstance(error, EOFError) or "Expected" in str(error) or "end-of-stream" in str(error)
+    foreign = isinstance(error, gzip.BadGzipFile) and "CRC" not in str(error)
+    what = "is truncated" if truncated else "is not gzip" if foreign else "is damaged"
+    return f"{name} {what} and can't be read ({type(error).__name__}: {error}). Get it again."

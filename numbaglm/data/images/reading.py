@@ -1,0 +1,172 @@
+"""Values of maps, from files and images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from numpy.typing import NDArray
+
+from numbaglm.data.grid import Grid
+from numbaglm.data.images.opening import (
+    HEADER_BYTES,
+    MapSource,
+    grid_of,
+    grid_of_image,
+    naming,
+    open_image,
+    parse_header,
+)
+from numbaglm.data.raw import RawMap, Tape, Volume, content
+from numbaglm.data.resampling import Affine, Prepared, Shape
+
+nib: Any = nibabel
+
+
+def read_maps(sources: Sequence[MapSource], grid: Grid | None = None) -> Iterator[Volume]:
+    """Read maps one by one as float32 (nx, ny, nz), in order.
+
+    Parameters
+    ----------
+    sources
+        What to read.
+    grid
+        The grid that each must lie on; None checks nothing.
+
+    Raises
+    ------
+    MissingFileError, ImageError, GridError
+    """
+    for raw in read_raw(sources, grid):
+        yield raw.copy().volume()
+
+
+def read_map(source: MapSource, grid: Grid | None = None) -> Volume:
+    """Read one map as float32 (nx, ny, nz); see `read_maps`."""
+    return next(read_maps([source], grid))
+
+
+def read_raw(sources: Sequence[MapSource], grid: Grid | None = None, tape: Tape | None = None) -> Iterator[RawMap]:
+    """Read maps one by one, their values as files have them. Each holds until this thread reads the next.
+
+    Parameters
+    ----------
+    sources, grid
+        As in `read_maps`.
+    tape
+        The 4D file that they are volumes of, which stays open; by default it is opened, and closed at the end.
+    """
+    for _, group in groupby(sources, key=lambda source: (source.path, id(source.image), source.volume is None)):
+        members = list(group)
+        if members[0].volume is None:
+            yield from (_on_grid(*_read_whole(source), source, grid) for source in members)
+            continue
+        image = open_image(members[0])
+        shape, affine = grid_of_image(members[0], image)
+        file = _data_file(members[0], image)
+        with nullcontext() if file is None else nullcontext(tape) if tape is not None else Tape(file) as reel:
+            for source in members:
+                yield _on_grid(_read_volume(source, image, shape, reel), affine, source, grid)
+
+
+def _read_whole(source: MapSource) -> tuple[RawMap, NDArray[np.float64]]:
+    """Read a file of one map, or an image of one; of a file that is its own header, the header with the data."""
+    image, data = None, None
+    with naming(source):
+        if source.path is not None and source.path.name.lower().endswith((".nii", ".nii.gz")) and source.path.is_file():
+            data = content(source.path)
+            image = parse_header(bytes(data[:HEADER_BYTES]))
+    if image is None:
+        image, data = open_image(source), None
+    shape, affine = grid_of_image(source, image)
+    file = _data_file(source, image)
+    with naming(source):
+        if file is None:  # no cache: a float64 copy kept by the image would triple the memory of a cohort
+            values = image.get_fdata(dtype=np.float32, caching="unchanged")
+            return RawMap(values.ravel(order="F"), shape), affine
+        return _raw(image.dataobj, content(file) if data is None else data, image.dataobj.offset, shape), affine
+
+
+def _read_volume(source: MapSource, image: Any, shape: tuple[int, int, int], tape: Tape | None) -> RawMap:
+    """Read one volume of a 4D image."""
+    with naming(source):
+        if tape is None:
+            values = np.asarray(image.dataobj[:, :, :, source.volume], dtype=np.float32)
+            return RawMap(values.ravel(order="F"), shape)
+        n_bytes = int(np.prod(shape)) * image.dataobj.dtype.itemsize
+        begin = image.dataobj.offset + cast(int, source.volume) * n_bytes
+        data = tape.read(begin, n_bytes)
+        if source.volume == image.shape[3] - 1:
+            tape.check_end()
+        return _raw(image.dataobj, data, 0, shape)
+
+
+def _raw(proxy: Any, data: NDArray[np.uint8], offset: int, shape: tuple[int, int, int]) -> RawMap:
+    n_values = int(np.prod(shape))
+    n_bytes = n_values * proxy.dtype.itemsize
+    if len(data) - offset < n_bytes:
+        raise EOFError(f"Expected {n_bytes} bytes of data, got {max(len(data) - offset, 0)}")
+    return RawMap(np.frombuffer(data, proxy.dtype, n_values, offset), shape, proxy.slope, proxy.inter)
+
+
+def _data_file(source: MapSource, image: Any) -> Path | None:
+    """Which file holds the values of an image, in Fortran order; None if they are in memory."""
+    values = image.dataobj
+    if not isinstance(values, ArrayProxy) or values.order != "F":
+        return None
+    # What `parse_header` made is of bytes, and knows no file.
+    return Path(values.file_like) if isinstance(values.file_like, str | os.PathLike) else source.path
+
+
+def _on_grid(raw: RawMap, affine: NDArray[np.float64], source: MapSource, grid: Grid | None) -> RawMap:
+    """Resample a map if it is to be, and check its grid otherwise."""
+    if source.onto is not None:
+        return resample_linearly(raw.volume(), affine, source.onto, zero_is_missing=source.zero_is_missing)
+    if grid is not None:
+        grid.check(raw.shape, affine, source.name)
+    return raw
+
+
+def resample_linearly(volume: Volume, affine: NDArray[np.float64], grid: Grid, *, zero_is_missing: bool) -> RawMap:
+    """Bring a map to another grid, linearly: the mean of up to eight neighbours, weighted, of those that have a value.
+
+    Parameters
+    ----------
+    volume, affine
+        (nx, ny, nz) values, and (4, 4) voxel indices to mm.
+    grid
+        Where to.
+    zero_is_missing
+        Whether 0 means "no value", beside NaN and infinity.
+
+    Returns
+    -------
+    The map; NaN where most of the weight lies on what has no value, or outside the map.
+    """
+    from nibabel.processing import resample_from_to
+
+    present = np.isfinite(volume) & ((volume != 0) | (not zero_is_missing))
+
+    def moved(values: Volume) -> Volume:
+        there = cast(Any, resample_from_to)(nib.Nifti1Image(values, affine), (grid.shape, grid.affine), order=1)
+        return np.asarray(there.dataobj, dtype=np.float32)
+
+    weight = moved(present.astype(np.float32))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = moved(np.where(present, volume, np.float32(0))) / weight
+    values[weight < 0.5] = np.nan
+    return RawMap(values.ravel(order="F"), grid.shape)
+
+
+def prepared(source: MapSource, shape: Shape, affine: Affine, *, zero_is_missing: bool, fill: bool = False) -> Any:
+    """Make an image of a map on another grid, which is read when its values are asked for; see `Prepared`."""
+    values = Prepared(partial(read_map, source), grid_of(source)[1], shape, affine, zero_is_missing, fill)
+    return nib.Nifti1Image(values, affine)

@@ -1,0 +1,138 @@
+"""nilearn's own tests, run against the drop-ins: what the installed nilearn 0.14.1 tests of them must hold here.
+
+Its test files are copied with the drop-ins imported in place of nilearn's functions, and those tests that use one of
+them are run by pytest in a process of their own. What fails must be what is listed here, each with its reason.
+"""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+nilearn = pytest.importorskip("nilearn")
+if nilearn.__version__ != "0.14.1":
+    pytest.skip("The list of differences is that of nilearn 0.14.1", allow_module_level=True)
+
+DROP_INS = {
+    "SecondLevelModel",
+    "get_clusters_table",
+    "make_second_level_design_matrix",
+    "non_parametric_inference",
+    "permuted_ols",
+    "threshold_stats_img",
+}
+FILES = (
+    "glm/tests/test_design_matrix.py",
+    "glm/tests/test_non_parametric_inference.py",
+    "glm/tests/test_second_level.py",
+    "glm/tests/test_thresholding.py",
+    "mass_univariate/tests/test_permuted_least_squares.py",
+    "reporting/tests/test_get_clusters_table.py",
+)
+ESTIMATOR_CHECKS = {"test_check_estimator_sklearn", "test_check_estimator_nilearn"}
+
+_ITS_WARNING = "it expects a warning of nilearn's own class; ours is a NumbaglmWarning"
+_PRIVATE = "it goes on to call a private method; what it asks of the attribute before holds"
+EXPECTED = {
+    "test_with_surface_images_warnings[kwargs0]": _ITS_WARNING,
+    "test_with_surface_images_warnings[kwargs1]": _ITS_WARNING,
+    "test_second_level_voxelwise_attribute_errors[residuals_]": _PRIVATE,
+    "test_second_level_voxelwise_attribute_errors[predicted_]": _PRIVATE,
+    "test_second_level_voxelwise_attribute_errors[r_square_]": _PRIVATE,
+    "test_warning_overriding_with_masker_parameter": "verbose of a masker overrides nothing here: no warning",
+    "test_permuted_ols_warnings_n_perm_n_job": "any n_perm goes with any n_jobs here: no warning",
+    "test_deprecation_threshold[None-3.0]": "only the default warns of its change, not a 3.0 that is written out",
+}
+EXPECTED_CHECKS = {
+    "check_doc_attributes": "it looks for the parts of a docstring in __dict__; some attributes are properties here",
+    "check_tags": "it compares with the tags of scikit-learn before 1.6, by a private method",
+    "check_doc_link": "it expects a link to nilearn's own documentation",
+    "check_img_estimator_verbose": "progress is shown by bars on stderr, and not printed",
+    "check_verbosity_embedded_masker": "the same",
+}
+
+
+def names_in(node):
+    """Names that a definition refers to, those of fixtures included."""
+    names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    return names | {one.arg for one in ast.walk(node) if isinstance(one, ast.arg)}
+
+
+def with_drop_ins(source, left_out):
+    """Import the drop-ins, and leave out the tests that use none of them, directly or through a helper."""
+    tree = ast.parse(source)
+    uses = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            uses[node.name] = names_in(node)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            uses[node.targets[0].id] = names_in(node.value)
+    found = set(DROP_INS)
+    while more := {name for name, names in uses.items() if names & found} - found:
+        found |= more
+
+    class Edit(ast.NodeTransformer):
+        def visit_FunctionDef(self, node):
+            wanted = not node.name.startswith("test_") or names_in(node) & found
+            return node if wanted and node.name not in left_out else ast.Pass()
+
+        def visit_ImportFrom(self, node):
+            if left_out and node.module == "nilearn._utils.estimator_checks":
+                return None
+            ours = [alias for alias in node.names if alias.name in DROP_INS]
+            theirs = [alias for alias in node.names if alias.name not in DROP_INS]
+            split = [ast.ImportFrom("numbaglm", ours, 0), ast.ImportFrom(node.module, theirs, node.level)]
+            return [one for one in split if one.names]
+
+    return ast.unparse(ast.fix_missing_locations(Edit().visit(tree)))
+
+
+def copy_tests(folder, files, left_out):
+    root = Path(nilearn.__file__).parent
+    shutil.copy(root / "conftest.py", folder)
+    for file in map(Path, files):
+        place = folder / file.parts[0]
+        place.mkdir(exist_ok=True)
+        for other in (root / file.parent).iterdir():
+            if other.name == "conftest.py" or other.suffix == ".npz":
+                shutil.copy(other, place)
+        (place / file.name).write_text(with_drop_ins((root / file).read_text(encoding="utf-8"), left_out))
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    thread_unsafe\n    single_process\n    slow\n")
+
+
+def run(folder, *arguments):
+    """Run pytest in a folder: names of the tests that were run, and what those say that failed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=out.xml", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    cases = ET.parse(folder / "out.xml").getroot().iter("testcase")
+    results = {
+        case.attrib["name"]: [one.attrib.get("message", "") for one in case if one.tag != "skipped"] for case in cases
+    }
+    return set(results), {name: messages for name, messages in results.items() if messages}
+
+
+@pytest.mark.slow
+def test_functions(tmp_path):
+    copy_tests(tmp_path, FILES, left_out=ESTIMATOR_CHECKS)
+    names, failed = run(tmp_path)
+    assert {name: messages for name, messages in failed.items() if name not in EXPECTED} == {}
+    assert failed.keys() == EXPECTED.keys(), "some of the listed tests pass: strike them off the list"
+    assert len(names) == 180
+
+
+@pytest.mark.slow
+def test_estimator(tmp_path):
+    """Its and scikit-learn's checks of estimators."""
+    pytest.importorskip("polars")
+    copy_tests(tmp_path, ["glm/tests/test_second_level.py"], left_out=set())
+    names, failed = run(tmp_path, "-k", "check_estimator")
+    unexpected = {name: why for name, why in failed.items() if not any(f"-{one}-" in name for one in EXPECTED_CHECKS)}
+    assert unexpected == {}
+    assert len(failed) == len(EXPECTED_CHECKS)
+    assert len(names) > 20
