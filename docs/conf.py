@@ -37,6 +37,7 @@ autodoc_type_aliases = {name: name for name in ("ArrayLike", "ClusterThreshold",
 maximum_signature_line_length = 90
 napoleon_google_docstring = False
 napoleon_use_param = False
+napoleon_attr_annotations = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 
 html_theme = "furo"

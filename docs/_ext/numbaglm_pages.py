@@ -25,6 +25,7 @@ PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"} | {
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 _SECTION = re.compile(r"(?m)^(\w[\w ]*)\n-{3,}$")
+_ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
 _OBJECT = re.compile(r"(?:ng\.|numbaglm\.)?([A-Za-z_][\w.]*)(?:\(.*\))?", re.DOTALL)
 
 
@@ -74,6 +75,13 @@ def whole_signatures(app: Sphinx) -> None:
     analyzer.overloads.clear()
 
 
+def plain_aliases(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None] | None:
+    """Write aliases by their names within unions too, where Sphinx 9.0 shows how it holds them."""
+    return (_ALIAS.sub(r"\1", signature), returns) if signature else None
+
+
 class LinkCode(SphinxPostTransform):
     """Link code in a text that names something public."""
 
@@ -101,12 +109,13 @@ class CommandHelp(Directive):
         from numbaglm.faces.cli import commands
 
         sections: list[nodes.Node] = []
-        for name, command in [("", commands), *commands.commands.items()]:
-            title = f"numbaglm {name}".strip()
-            context = click.Context(command, info_name=title, terminal_width=100, max_content_width=100)
+        root = click.Context(commands, info_name="numbaglm", terminal_width=88, **commands.context_settings)
+        children = [click.Context(one, root, name) for name, one in commands.commands.items()]
+        for context in (root, *children):
+            title, text = context.command_path, context.get_help()
             section = nodes.section(ids=[make_id(self.state.document.settings.env, self.state.document, term=title)])
             section += nodes.title(title, title)
-            section += nodes.literal_block(command.get_help(context), command.get_help(context), language="text")
+            section += nodes.literal_block(text, text, language="text", classes=["help"])
             sections.append(section)
         return sections
 
@@ -127,14 +136,14 @@ class Table(Directive):
 
 def contents() -> list[tuple[str, ...]]:
     """Files of a saved result, without those that come beside every p and those of other commands."""
-    from numbaglm.data.files import CONTENTS
+    from numbaglm.data.files import CONTENTS, README
     from numbaglm.faces.demo import MARKER
 
     beside = re.compile(r"log|source_|p_.*_(lower|upper|contrasts)\.nii\.gz$")
     elsewhere = [MARKER, "fit.json", "cohort.zarr", "truth.nii.gz", "sub-*.nii.gz", "dataset_description.json"]
-    elsewhere += ["subjects.png", "z.png", "variance.nii.gz"]
+    elsewhere += ["subjects.png", "z.png", "variance.nii.gz", README]
     kept = {name: text for name, text in CONTENTS.items() if name not in elsewhere and not beside.match(name)}
-    return [("file", ""), *((f"`{name}`", text) for name, text in kept.items())]
+    return [("file", "what it holds"), *((f"`{name}`", text) for name, text in kept.items())]
 
 
 def methods() -> list[tuple[str, ...]]:
@@ -167,6 +176,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", on_source)
     app.connect("include-read", on_include)
     app.connect("autodoc-process-docstring", prose_of_returns, priority=400)
+    app.connect("autodoc-process-signature", plain_aliases)
     app.connect("builder-inited", whole_signatures)
     app.add_post_transform(LinkCode)
     app.add_directive("command-help", CommandHelp)
