@@ -29,6 +29,7 @@ PEERS = {
     "mrtrix": "MRtrix3",
     "tfce": "`tfce`, in C",
     "memory": "nilearn",
+    "conversion": "gzip.decompress",
 }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import mrtrix
+from bench_conversion import MAPS, ConversionCase
 from bench_tfce import MapCase
 from cases import KERNEL_SUBJECTS, KINDS, KernelCase, Size, ours, peak_memory, run_child, whole_case
 from measure import Budget, Curve, Row, Section, Times, in_turn, n_cores, seconds, widest
@@ -288,6 +289,34 @@ def _threads(size: Size) -> list[Row]:
     return rows
 
 
+def conversion(size: Size) -> Section:
+    """Files to a cohort, beside the bare decompression of the same files."""
+    rows = []
+    n_subjects = size.subjects[-1]
+    beside = {"zlib": "gzip.decompress", "zlib_ng": "zlib-ng"}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in MAPS:
+            case = ConversionCase(Path(folder) / kind, n_subjects, size.voxel_size, kind)
+            sides = {"convert": case.convert, "given": case.given, "zlib": case.zlib, "zlib_ng": case.zlib_ng}
+            taken = in_turn(sides, 2 * size.rounds + 1)
+            ms = {side: times.median / n_subjects * 1e3 for side, times in taken.items()}
+            for way, mask in (("convert", "mask of what all hold"), ("given", "mask given")):
+                for peer, name in beside.items():
+                    budgets = (Budget("ratio", "≥", 0.8),) if peer == "zlib" else ()
+                    shown = f"nii.gz to Zarr, a map ({kind})" if (way, peer) == ("convert", "zlib") else None
+                    spread = widest(taken[way], taken[peer])
+                    row = Row(f"{kind}, {mask}, beside {name}", "ms", ms[way], ms[peer], ms[peer] / ms[way], spread)
+                    rows.append(replace(row, budgets=budgets, headline=shown if kind == MAPS[0] else None))
+            shutil.rmtree(case.folder)
+    n_voxels, shape = case.geometry.n_voxels, " x ".join(map(str, case.geometry.shape))
+    note = (
+        f"ms a map, {n_subjects} maps of {n_voxels:,} voxels in a grid of {shape}, files in the page cache, {n_cores()} "
+        "threads each. numbaglm: `Cohort.create`, which decompresses with zlib-ng, judges the mask, orders, hashes, "
+        "and writes chunks and their checksums. Beside it: decompression in memory, whose result is thrown away."
+    )
+    return Section("Conversion", note, tuple(rows), "decompression", "decompression / numbaglm")
+
+
 def latency(size: Size) -> Section:
     """What one waits for before anything is computed, each in a new process."""
     python = [sys.executable, "-c"]
@@ -357,6 +386,7 @@ SECTIONS: dict[str, Callable[[Size], Section]] = {
     "mrtrix": beside_mrtrix,
     "tfce": tfce,
     "scaling": scaling,
+    "conversion": conversion,
     "latency": latency,
     "memory": memory,
 }

@@ -24,14 +24,7 @@ from numbaglm.data.phantom import NOISE_FWHM, Blob, noise, signal
 from numbaglm.data.phantom import brain_geometry as brain_geometry
 from numbaglm.data.phantom import simulate_maps as simulate_maps
 from numbaglm.engine.schedule import run_tasks
-from numbaglm.errors import (
-    InputError,
-    MissingExtraError,
-    NumbaglmError,
-    OutputError,
-    OutputExistsError,
-    invalid,
-)
+from numbaglm.errors import InputError, MissingExtraError, NumbaglmError, OutputError, OutputExistsError, invalid
 
 # Left minus right press.
 _BUTTON_PRESS: tuple[Blob, ...] = (
@@ -231,9 +224,8 @@ def simulate_study(
     geometry = brain_geometry(voxel_size)
     maps = tuple(target / f"{label}.nii.gz" for label in table.index)
     truth = {name: target / f"truth-{k}.nii.gz" for k, name in enumerate(effects)}
-    study = SimulatedStudy(
-        maps, target / "mask.nii.gz", target / "participants.tsv", truth, tuple(table.index), geometry
-    )
+    mask, rows = target / "mask.nii.gz", target / "participants.tsv"
+    study = SimulatedStudy(maps, mask, rows, truth, tuple(table.index), geometry)
 
     def write(part: Path) -> None:
         save_image(mask_image(geometry), part / study.mask.name)
@@ -335,8 +327,7 @@ def _write_map(
 
 def _seed(seed: int, column: str, value: object) -> np.random.SeedSequence:
     """Seed of the noise of all rows that have this value, whichever rows there are."""
-    digest = hashlib.sha256(f"{column}={value}".encode()).digest()
-    return np.random.SeedSequence([seed, int.from_bytes(digest[:16])])
+    return np.random.SeedSequence([seed, int(hashlib.sha256(f"{column}={value}".encode()).hexdigest(), 16)])
 
 
 def _labelled(participants: pd.DataFrame) -> pd.DataFrame:
@@ -348,7 +339,7 @@ def _labelled(participants: pd.DataFrame) -> pd.DataFrame:
     if pd.api.types.is_numeric_dtype(participants.index.dtype):
         labels = [f"sub-{i + 1:0{max(2, len(str(n)))}d}" for i in range(n)]
     if len({"mask", *labels}) <= n or any(Path(label).name != label or label.startswith("truth-") for label in labels):
-        allowed = 'a different label a row, none of them "mask", "truth-..." or with a slash'
+        allowed = 'labels that differ, without slashes, and not "mask" or "truth-..."'
         raise InputError(invalid("participants", f"the index {labels}", allowed))
     return participants.set_axis(pd.Index(labels, name="subject_label"))
 

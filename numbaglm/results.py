@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data import files
 from numbaglm.data.geometry import Geometry
-from numbaglm.data.images import mask_image, save_image, to_image
+from numbaglm.data.images import outside, save_maps, to_image
 from numbaglm.errors import InputError, MissingFileError, StoreError, UnknownNameError, invalid
 from numbaglm.stats import pvalues
 
@@ -133,7 +133,7 @@ class PermutationResult:
         >>> ng.permutation_test(maps, n_perm=255).to_nifti("logp_fwe_voxel").shape
         (19, 22, 18)
         """
-        return to_image(self.geometry, self.maps[name], fill=1.0 if name.startswith("p_") else 0.0)
+        return to_image(self.geometry, self.maps[name], fill=outside(name))
 
     def critical(self, name: str, alpha: float = 0.05) -> float:
         """Value that a statistic must exceed, by a null such as "max_t", for a corrected p of at most alpha.
@@ -298,9 +298,7 @@ class PermutationResult:
         >>> sorted(path.name for path in folder.glob("*.tsv"))
         ['clusters.tsv', 'design.tsv', 'nulls.tsv']
         """
-        for name in self.maps:
-            save_image(self.to_nifti(name), folder / f"{name}.nii.gz")
-        save_image(mask_image(self.geometry), folder / "mask.nii.gz")
+        save_maps(self.geometry, self.maps, folder)
         self.clusters.to_csv(folder / "clusters.tsv", sep="\t", index=False)
         pd.DataFrame(dict(self.h0)).to_csv(folder / "nulls.tsv", sep="\t", index=False)
         design = self.provenance["design"]

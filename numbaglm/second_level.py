@@ -58,8 +58,8 @@ class SecondLevelModel:
     design_matrix_
         DataFrame, as it was given or made.
     labels_, results_
-        After `compute_contrast`: ``(n_elements_,)`` zeros, and a dict from 0.0 to the `Regression` of the whole design
-        (``theta``, ``residuals``, ``predicted``, ``r_square``, ``SSE``, ``MSE``); None before.
+        After `compute_contrast`: ``(n_elements_,)`` zeros, and a dict from 0.0 to the `Regression` of the whole
+        design (``theta``, ``residuals``, ``predicted``, ``r_square``, ``SSE``, ``MSE``); None before.
     second_level_input_
         What `fit` was given; a DataFrame sorted by subject_label, a Series as list.
     cohort_

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from contextlib import ExitStack
+import warnings
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -53,6 +54,34 @@ def s3():
             url = "s3://numbaglm-tests"
             fsspec.filesystem("s3").mkdir(url)
         yield f"{url}/{uuid.uuid4().hex}"
+
+
+@contextmanager
+def local_cluster(n_workers):
+    """A Dask cluster of processes on this machine, and its client."""
+    from distributed import Client, LocalCluster
+
+    one_thread = {"threads_per_worker": 1, "processes": True, "host": "127.0.0.1", "dashboard_address": ":0"}
+    with (
+        warnings.catch_warnings(),
+        LocalCluster(n_workers=n_workers, **one_thread) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="session")
+def client(s3):
+    """Client of two worker processes, which find the object store."""
+    with local_cluster(2) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def lone_worker():
+    """Client of one worker process, which may come to harm."""
+    with local_cluster(1) as client:
+        yield client
 
 
 @pytest.fixture(params=["local", "file", "memory", "s3"])

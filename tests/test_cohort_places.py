@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -329,21 +328,6 @@ def test_credentials_stay_in_the_environment(s3, tmp_path, monkeypatch, caplog, 
     assert "put_object" in caplog.text.lower() or "PutObject" in caplog.text
     for text in (*stored, *saved, *sent, *(text.encode() for text in said)):
         assert SECRET.encode() not in text
-
-
-@pytest.fixture(scope="module")
-def client(s3):
-    from distributed import Client, LocalCluster
-
-    assert s3
-    with (
-        warnings.catch_warnings(),
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 def test_an_object_store_gives_the_same_nulls(s3, tmp_path, paths):

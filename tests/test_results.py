@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 from pathlib import Path
 
@@ -241,8 +242,7 @@ def test_an_image_that_cannot_be_written(tmp_path, monkeypatch, result):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nib.Nifti1Image, "to_filename", full)
-    monkeypatch.setattr(nib, "save", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         result.save(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

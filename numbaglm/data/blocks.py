@@ -81,18 +81,19 @@ class Look:
         """
         rows = np.empty((n_maps, len(self.index)), np.float32)
         for row, raw in zip(rows, maps, strict=True):
-            values = raw.take(self.index)
+            raw.take(self.index, out=row)
             if survey is not None:
-                survey.add(first, raw.presence() if self.whole else values, values)
+                survey.add(first, raw.presence() if self.whole else row, row)
                 first += 1
-            row[:] = values if self.fwhm is None else self._smoothed(raw)
-            if self.rule.min_coverage < 1:
+            present = self.rule.present(row) if self.rule.min_coverage < 1 else None
+            if self.fwhm is not None:
+                smooth(raw.volume(), self.fwhm, self.grid.affine).ravel(order="F").take(
+                    self.index, out=row, mode="clip"
+                )
+            if present is not None:
                 row += 0  # makes -0 a 0, so that the sign tells
-                np.copyto(row, MISSING, where=~self.rule.present(values))
+                np.copyto(row, MISSING, where=~present)
         return rows
-
-    def _smoothed(self, raw: RawMap) -> Float32:
-        return smooth(raw.volume(), self.fwhm, self.grid.affine).ravel(order="F").take(self.index)
 
 
 @dataclass(frozen=True, eq=False)

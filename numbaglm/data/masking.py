@@ -118,8 +118,8 @@ class Survey:
             zero += self._flags.view(np.uint8)
             if self.rule.zero_is_missing:
                 self._mark()
-        if self.rule.zero_is_missing and self.rule.min_coverage < 1:
-            values = np.where(values == 0, np.float32(np.nan), values)
+        if self.rule.min_coverage < 1:  # else it does not matter what is least where a value is missing
+            values = np.where(self.rule.present(values), values, np.float32(np.nan))
         np.fmin(self.low, values, out=self.low)
         np.fmax(self.high, values, out=self.high)
 

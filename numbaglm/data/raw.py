@@ -47,9 +47,12 @@ class RawMap:
     slope: float = 1.0
     inter: float = 0.0
 
-    def take(self, places: NDArray[np.intp]) -> Volume:
-        """(k,) values at flat indices in Fortran order."""
-        return self._scaled(self.raw.take(places))
+    def take(self, places: NDArray[np.intp], out: Volume) -> None:
+        """Write the values at flat indices in Fortran order, (k,), where they shall be."""
+        if self.raw.dtype == np.float32 and not self._is_scaled:
+            self.raw.take(places, out=out, mode="clip")  # another mode would copy first
+        else:
+            out[:] = self._scaled(self.raw.take(places))
 
     def volume(self) -> Volume:
         """(nx, ny, nz) values."""
@@ -66,13 +69,18 @@ class RawMap:
         """Return the map in memory of its own."""
         return RawMap(self.raw.copy(), self.shape, self.slope, self.inter)
 
+    @property
+    def _is_scaled(self) -> bool:
+        return (self.slope, self.inter) != (1.0, 0.0)
+
     def _scaled(self, values: NDArray[Any]) -> Volume:
-        is_scaled = (self.slope, self.inter) != (1.0, 0.0)
-        if values.dtype == np.float32 and not is_scaled:
-            return values.astype(np.float32, copy=False)
+        if values.dtype == np.float32 and not self._is_scaled:
+            return cast(Volume, values)
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold becomes infinite, and is reported
-            if is_scaled:
-                values = values * np.float64(self.slope) + np.float64(self.inter)
+            if self._is_scaled:
+                values = values * np.float64(self.slope)
+            if self.inter:
+                values = values + np.float64(self.inter)
             return values.astype(np.float32)
 
 

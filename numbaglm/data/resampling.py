@@ -43,8 +43,8 @@ def resample(volume: Volume, affine: Affine, shape: Shape, target: Affine, *, ze
     moved = np.asarray(scipy.ndimage.affine_transform(values, step[:3, :3], step[:3, 3], shape, order=3))
     # Splines ring: without this the zeros around a brain would become numbers that differ between subjects.
     present = (values != 0).astype(np.float32)
-    order = 0 if zero_is_missing else 1
-    moved[scipy.ndimage.affine_transform(present, step[:3, :3], step[:3, 3], shape, order=order) == 0] = 0
+    there = scipy.ndimage.affine_transform(present, step[:3, :3], step[:3, 3], shape, order=0 if zero_is_missing else 1)
+    moved[there == 0] = 0
     if not finite.all():
         beside = scipy.ndimage.affine_transform((~finite).astype(np.float32), step[:3, :3], step[:3, 3], shape, order=1)
         moved[beside > 0] = np.nan

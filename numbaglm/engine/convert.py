@@ -72,12 +72,11 @@ class Job:
         inputs = self.inputs
         return Look(inputs.grid, self.mask, inputs.rule, inputs.smoothing_fwhm, inputs.mask is None)
 
-    @cached_property
-    def blocks(self) -> list[Block]:
-        """All subjects, as they are stored."""
+    def blocks(self, spans: Sequence[tuple[int, int]]) -> list[Block]:
+        """All subjects, in blocks from start to stop."""
         n_old, sources = self.n_old, self.inputs.sources
         found = []
-        for start, stop in subject_blocks(self.n_subjects, len(self.look.index)):
+        for start, stop in spans:
             first = max(start - n_old, 0)
             found.append(Block(start, stop, sources[first : max(stop - n_old, 0)], first))
         return found
@@ -158,13 +157,14 @@ class Conversion:
             raise MaskError(f"No voxel is left to analyse: {inputs.sources[0].name} holds no value. Leave it out.")
         assert place is not None
         remove(place)
-        return self._in_place(job, CohortWriter.create(place, job.header(None), is_draft=True), place, job.blocks)
+        draft = CohortWriter.create(place, job.header(None), is_draft=True)
+        return self._in_place(job, draft, place, job.blocks(draft.blocks))
 
     def resume(self, inputs: Inputs, writer: CohortWriter) -> CohortStore:
         """Go on with a cohort that is half-written."""
         job = Job(inputs, writer.header.geometry.mask)
-        stored = self.tasks(check_stored, [(writer, block.start, block.stop) for block in job.blocks], "check blocks")
-        blocks = [block for block, is_there in zip(job.blocks, stored, strict=True) if not is_there]
+        stored = self.tasks(check_stored, [(writer, *span) for span in writer.blocks], "check maps")
+        blocks = [block for block, is_there in zip(job.blocks(writer.blocks), stored, strict=True) if not is_there]
         assert writer.place is not None
         if writer.is_draft:
             return self._in_place(job, writer, writer.place, blocks)
@@ -184,7 +184,7 @@ class Conversion:
             return self._hold(job, place)
         assert place is not None
         draft = CohortWriter.create(place, job.header(None), is_draft=True)
-        return self._draft(job, draft, Place.parse(cast(str, store.location)), job.blocks)
+        return self._draft(job, draft, Place.parse(cast(str, store.location)), job.blocks(draft.blocks))
 
     def _fits(self, job: Job, place: Place | None) -> bool:
         """Whether to hold the new maps until all are read."""
@@ -203,7 +203,8 @@ class Conversion:
         """Read all maps, then store them."""
         surveys: list[Survey] = []
         n_new = len(job.inputs.sources)
-        with self._readers(job, [block for block in job.blocks if block.sources]) as readers:
+        blocks = job.blocks(subject_blocks(job.n_subjects, len(job.look.index)))
+        with self._readers(job, [block for block in blocks if block.sources]) as readers:
             arguments = [(job.look, reader, surveys, n_new) for reader in readers]
             held = dict(self.tasks(hold_block, arguments, "read maps"))
         total = surveys.pop()
@@ -226,7 +227,7 @@ class Conversion:
         with self._readers(job, blocks) as readers:
             self.tasks(draft_block, [(draft, job.look, reader, base, n_new) for reader in readers], "store maps")
         total = job.look.survey(n_new)
-        for block in job.blocks:
+        for block in job.blocks(draft.blocks):
             if block.sources:
                 total.add_arrays(draft.read_survey(block.start))
         header = job.header(self._judge(job, total))
@@ -241,10 +242,12 @@ class Conversion:
     ) -> CohortStore:
         """Store what was read, or is stored elsewhere, without the voxels that leave."""
         columns = job.look.order(writer.header.geometry.mask)
+        blocks = job.blocks(writer.blocks)
         # In lists, which tasks take them out of: they are freed as they are stored.
-        rows = [[held.pop(block.start)] if block.start in held else [] for block in job.blocks]
-        blocks = [(writer, block, base, box, columns) for block, box in zip(job.blocks, rows, strict=True)]
-        self.tasks(keep_block, blocks, "store maps")
+        rows = [[held.pop(block.start)] if block.start in held else [] for block in blocks]
+        assert not held
+        arguments = [(writer, block, base, box, columns) for block, box in zip(blocks, rows, strict=True)]
+        self.tasks(keep_block, arguments, "store maps")
         return writer.complete()
 
     @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.files import whole_folder, write_readme
-from numbaglm.data.images import list_maps, read_maps
+from numbaglm.data.images import list_maps, read_maps, save_maps
 from numbaglm.datasets import fetch_localizer, simulate_button_press
 from numbaglm.faces import output, plotting
 from numbaglm.model import permutation_test
@@ -140,7 +140,7 @@ def _parametric(cohort: Cohort, part: Path, running: Running) -> dict[str, Float
     model = SecondLevelModel(n_jobs=running.n_workers or -1).fit(cohort)
     maps = output.parametric_maps(model, "intercept", "t")
     (part / "parametric").mkdir()
-    output.save_parametric(model, maps, part / "parametric")
+    save_maps(cohort.geometry, maps, part / "parametric")
     output.draw_z(model, maps["z"], "Left \u2212 right button press", part / "figures" / "z.png")
     return maps
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 from numbaglm.assembly import versions
 from numbaglm.cohort import Cohort
 from numbaglm.data.files import whole_folder, write_readme
-from numbaglm.data.images import mask_image, save_image, to_image
+from numbaglm.data.images import save_maps
 from numbaglm.engine.quality import Quality, examine
 from numbaglm.faces import _bids_results, plotting
 from numbaglm.faces._bids_names import label_of, shared_entities
@@ -239,7 +240,7 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
     with whole_folder(target.folder, target.marker(FIT_MARKER), target.overwrite) as part:
         own = part / ".native" if target.bids else part
         own.mkdir(exist_ok=True)
-        save_parametric(model, maps, own)
+        save_maps(cohort.geometry, maps, own)
         design.to_csv(own / "design.tsv", sep="\t", index_label="subject_label")
         draw_z(model, maps["z"], str(contrast), part / "figures" / "z.png")
         if len(design.columns) > 1:
@@ -269,13 +270,15 @@ def with_quality(result: PermutationResult, cohort: Cohort, **running: Any) -> P
 
 def save_result(result: PermutationResult, target: Target, cohort: Cohort) -> None:
     """Write a result of a cohort as `PermutationResult.save` or `save_bids` do, with its figures."""
-    with whole_folder(target.folder, target.marker(MARKER), target.overwrite) as part:
+    # Figures hold the GIL while files are compressed, which does not.
+    with whole_folder(target.folder, target.marker(MARKER), target.overwrite) as part, ThreadPoolExecutor(1) as pool:
         if target.bids:
-            _bids_results.write_results([result], part, _entities(cohort))
+            files = pool.submit(_bids_results.write_results, [result], part, _entities(cohort))
         else:
-            result.write(part)
+            files = pool.submit(result.write, part)
             Quality.from_json(result.provenance["quality"]).table.to_csv(part / "quality.tsv", sep="\t")
         draw(result, part / "figures")
+        files.result()
         if not target.bids:
             write_readme(part, result.provenance["contrast"]["name"], f"```text\n{describe(result)}\n```")
 
@@ -283,15 +286,6 @@ def save_result(result: PermutationResult, target: Target, cohort: Cohort) -> No
 def _entities(cohort: Cohort) -> dict[str, str]:
     """What the names of all maps of a cohort share."""
     return shared_entities(cohort.store.subjects["source"])
-
-
-def save_parametric(model: SecondLevelModel, maps: dict[str, Floats], folder: Path) -> None:
-    """Write parametric maps as NIfTI, and the mask; p is 1 outside it, all others 0."""
-    geometry = model.cohort_.geometry
-    for name, values in maps.items():
-        fill = 1.0 if name.startswith("p_") else 0.0
-        save_image(to_image(geometry, values, fill=fill), folder / f"{name}.nii.gz")
-    save_image(mask_image(geometry), folder / "mask.nii.gz")
 
 
 def draw_z(model: SecondLevelModel, z: Floats, title: str, save: Path) -> None:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -295,18 +294,9 @@ def wait_for(store, n_records, process):
 
 
 @pytest.mark.slow
-def test_workers_that_die_of_a_task_end_the_call():
-    from distributed import Client, LocalCluster
-
-    with (
-        warnings.catch_warnings(),
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-        ) as local,
-        Client(local, set_as_default=False) as client,
-        pytest.raises(StoreError, match="Workers died over and over at the same task"),
-    ):
-        schedule.run_tasks(os._exit, [(1,)], label="", client=client)
+def test_workers_that_die_of_a_task_end_the_call(lone_worker):
+    with pytest.raises(StoreError, match="Workers died over and over at the same task"):
+        schedule.run_tasks(os._exit, [(1,)], label="", client=lone_worker)
 
 
 def test_a_run_of_something_else_is_refused_by_what_differs(tmp_path, cohort, monkeypatch):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -149,20 +148,6 @@ def test_a_call_leaves_nothing_beside_the_cohort(monkeypatch, tmp_path, cohort):
     on_disk = stored(tmp_path / "c.zarr", cohort, monkeypatch)
     run(on_disk, "TFCE")
     assert [path.name for path in tmp_path.iterdir()] == ["c.zarr"]
-
-
-@pytest.fixture(scope="module")
-def client():
-    from distributed import Client, LocalCluster
-
-    with (
-        warnings.catch_warnings(),
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 @pytest.mark.slow

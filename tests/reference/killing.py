@@ -18,10 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.base
+import dask.delayed
+import dask.threaded
+import distributed
+import zarr.codecs
+import zarr.storage
+
 from numbaglm.cohort import Cohort
 from numbaglm.data import writer
 from numbaglm.engine import convert
 from numbaglm.errors import MissingFileError, StoreError
+
+# Imported here, so that each process need not.
+_IMPORTED = (dask.base, dask.delayed, dask.threaded, distributed, zarr.codecs, zarr.storage)
 
 _WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link"}
 
@@ -107,7 +117,7 @@ def main() -> None:
         ended, _ = in_child(lambda at=at: counting(place, at, call))
         between = in_child(lambda: look(place))[1]
         ends.append([at, ended, between, in_child(repeat)[1]])
-    print(json.dumps({"old": old, "n_writes": n_writes, "ends": ends}))
+    sys.stdout.write(json.dumps({"old": old, "n_writes": n_writes, "ends": ends}))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ sees that list, then float32 arrays. Every refusal names the file.
 from numbaglm.data.images.listing import is_image, list_maps, load_mask
 from numbaglm.data.images.opening import MapSource, grid_of
 from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw
-from numbaglm.data.images.writing import mask_image, save_image, to_image
+from numbaglm.data.images.writing import mask_image, outside, save_image, save_maps, to_image
 
 __all__ = [
     "MapSource",
@@ -16,10 +16,12 @@ __all__ = [
     "list_maps",
     "load_mask",
     "mask_image",
+    "outside",
     "prepared",
     "read_map",
     "read_maps",
     "read_raw",
     "save_image",
+    "save_maps",
     "to_image",
 ]
