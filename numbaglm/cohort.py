@@ -6,17 +6,14 @@ if it was killed; `Cohort.from_maps` does the same into memory.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from numbaglm.data.blocks import check_block
-from numbaglm.data.conversion import Inputs, differences, parse_additions, parse_inputs
+from numbaglm.data.conversion import parse_additions, parse_inputs
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.groups import status
 from numbaglm.data.images import mask_image, to_image
@@ -24,13 +21,10 @@ from numbaglm.data.locks import held
 from numbaglm.data.places import Place
 from numbaglm.data.store import CohortStore, choose_chunks
 from numbaglm.data.tables import OWN_COLUMNS
-from numbaglm.data.writer import CohortWriter, begin_successor, take_over
 from numbaglm.engine.convert import Conversion
 from numbaglm.engine.quality import examine
 from numbaglm.engine.schedule import active_client
-from numbaglm.errors import InputError, NumbaglmError, OutputError, OutputExistsError, StoreError, invalid
-
-log = logging.getLogger("numbaglm")
+from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError, invalid
 
 
 class Cohort:
@@ -114,7 +108,8 @@ class Cohort:
         Raises
         ------
         InputError, MissingFileError, ImageError, GridError, MaskError
-            If the maps, the mask or the tables can't be used; nothing is left behind.
+            If the maps, the mask or the tables can't be used. Nothing is left behind, but of a conversion of more maps
+            than memory holds what is stored already: once the map is mended, the same call goes on.
         OutputExistsError
             If something else, or a half-written cohort with other arguments, is at ``path``.
         OutputError
@@ -139,10 +134,8 @@ class Cohort:
             choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample}
             inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True, **choices)
             run = Conversion(None if inputs.stays_here else active_client(client), n_workers, progress)
-            writer = _resumed(place, inputs) if state == "writing" and not overwrite else None
-            if writer is not None:
-                return cls(run.resume(inputs, writer))
-            return cls(run.create(inputs, place))
+            goes_on = state == "writing" and not overwrite
+            return cls(run.resume(inputs, place) if goes_on else run.create(inputs, place))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Cohort:
@@ -230,13 +223,13 @@ class Cohort:
         client = None if inputs.stays_here or self.store.location is None else active_client(client)
         run = Conversion(client, n_workers, progress)
         if self.store.location is None:
-            self.store = run.extend(self.store, inputs, None)
+            self.store = run.extend(self.store, inputs)
             return self
         place = Place.parse(self.store.location)
         with held(place, "The cohort"):
             if CohortStore.open(place).fingerprint != self.store.fingerprint:
                 raise StoreError(f"The cohort {place} changed since it was opened. Open it again, then append.")
-            self.store = _succeed(place, self.store, inputs, run)
+            self.store = run.extend(self.store, inputs)
         return self
 
     def verify(self, *, progress: bool = False, client: Any = None, n_workers: int | None = None) -> None:
@@ -431,30 +424,3 @@ def _check_free(place: Place, overwrite: bool) -> str:
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise OutputError(f"The cohort {place} can't be written: {parent} is not a folder that may be written to.")
     return state
-
-
-def _resumed(place: Place, inputs: Inputs) -> CohortWriter | None:
-    writer = CohortWriter.resume(place)
-    if writer is None:
-        return None
-    unread = (np.asarray(writer.sha256[:]) == 0).all(axis=1) if writer.is_draft else None
-    differing = differences(writer.header, inputs, unread)
-    if differing:
-        raise OutputExistsError(
-            f"{place} is half-written with other arguments: {'; '.join(differing)}. Repeat the call as it "
-            "was to go on, or pass overwrite=True to start anew."
-        )
-    log.info("%s is half-written: going on where it stopped.", place)
-    return writer.update_subjects(inputs.subjects) if writer.is_draft else writer
-
-
-def _succeed(place: Place, store: CohortStore, inputs: Inputs, run: Conversion) -> CohortStore:
-    """Write the extended cohort beside the old one, then let it take its place."""
-    successor = begin_successor(place)
-    try:
-        made = run.extend(store, inputs, successor)
-    except BaseException:
-        with suppress(NumbaglmError):
-            begin_successor(place)  # clears away
-        raise
-    return take_over(place, Place.parse(made.location or successor))

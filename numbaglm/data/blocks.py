@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,11 @@ class Look:
 
     def order(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
         """(k,) where the voxels of a smaller mask, in a cohort's order, are among those of this one, in a file's."""
-        return np.searchsorted(self.index, fortran_index(mask))
+        place = np.cumsum(self.mask.ravel(order="F")) - 1
+        return place[fortran_index(mask)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Look, (self.grid, self.mask, self.rule, self.fwhm, self.whole)  # the index is eight times the mask
 
     def survey(self, n_subjects: int) -> Survey:
         """Begin a survey."""
@@ -159,20 +164,21 @@ class Base:
         Where they are.
     n_subjects
         How many.
-    columns
-        Which voxels of them stay.
+    kept
+        (n_voxels,) which voxels of them stay.
     """
 
     store: CohortStore | CohortWriter
     n_subjects: int
-    columns: NDArray[np.intp]
+    kept: NDArray[np.bool_]
 
     def read(self, block: Block) -> Float32:
-        """(k, n_columns) those of a block."""
+        """(k, n_kept) those of a block."""
         stop = min(block.stop, self.n_subjects)
         if block.start >= stop:
-            return np.empty((0, len(self.columns)), np.float32)
-        return self.store.read_subjects(block.start, stop).take(self.columns, axis=1)
+            return np.empty((0, np.count_nonzero(self.kept)), np.float32)
+        rows = self.store.read_subjects(block.start, stop)
+        return rows if self.kept.all() else rows.take(np.flatnonzero(self.kept), axis=1)
 
 
 def scout_block(sources: Sequence[MapSource], grid: Grid, rule: MaskRule) -> NDArray[np.bool_]:
@@ -227,7 +233,7 @@ def store_block(writer: CohortWriter, look: Look, reader: Reader | InTurn) -> No
 
 
 def keep_block(
-    writer: CohortWriter, block: Block, base: Base | None, held: list[Float32], columns: NDArray[np.intp]
+    writer: CohortWriter, block: Block, base: Base | None, held: list[Float32], columns: NDArray[np.intp] | None
 ) -> None:
     """Task: store a block of which all is read.
 
@@ -238,8 +244,8 @@ def keep_block(
     base
         Has the rows that come first, if some do.
     held, columns
-        (k, n_candidates) the others, in a list that they are taken out of, if there are some; which of their columns
-        become the cohort's.
+        (k, n_candidates) the others, in a list that they are taken out of; which of their columns become the cohort's.
+        An empty list and None where there are no others.
     """
     rows = np.empty((block.stop - block.start, writer.header.geometry.n_voxels), np.float32)
     n_old = 0
@@ -247,7 +253,7 @@ def keep_block(
         old = base.read(block)
         n_old = len(old)
         rows[:n_old] = old
-    if held:
+    if columns is not None and held:
         held.pop().take(columns, axis=1, out=rows[n_old:], mode="clip")  # the other mode would copy
     _write(writer, block, rows)
 

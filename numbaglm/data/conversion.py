@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from numbaglm.data.smoothing import Fwhm, parse_fwhm
 from numbaglm.data.store import CohortStore
 from numbaglm.data.tables import OWN_COLUMNS, check_labels, labels_are_known, match_covariates
 from numbaglm.errors import InputError, invalid
+
+_HEADERS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +132,7 @@ def parse_inputs(
         sources, more = _onto(sources, grid, zero_is_missing=rule.zero_is_missing)
         notes += more
     else:
-        _check_headers(sources[1:], grid)
+        _check_headers(sources, grid)
     return Inputs(sources, table, grid, geometry, fwhm, tuple(notes), rule)
 
 
@@ -217,20 +220,30 @@ def _covariate_names(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table.columns if name not in OWN_COLUMNS]
 
 
-def _check_headers(sources: Sequence[MapSource], grid: Grid) -> None:
+def _grids(sources: Sequence[MapSource]) -> list[tuple[tuple[int, int, int], NDArray[np.float64]]]:
+    """Shape and affine of each map, from the headers. They are read at once: storage that is far away answers late."""
+    first = [source for source in sources if source.volume in (None, 0)]  # other volumes of a 4D file share its header
+    with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
+        found = iter(list(pool.map(grid_of, first)))
+    grids: list[Any] = []
     for source in sources:
-        if source.volume in (None, 0):  # the other volumes of a 4D file share its header
-            grid.check(*grid_of(source), source.name)
+        grids.append(next(found) if source.volume in (None, 0) else grids[-1])
+    return grids
+
+
+def _check_headers(sources: Sequence[MapSource], grid: Grid) -> None:
+    for source, found in zip(sources, _grids(sources), strict=True):
+        grid.check(*found, source.name)
 
 
 def _onto(sources: Sequence[MapSource], grid: Grid, *, zero_is_missing: bool) -> tuple[list[MapSource], list[str]]:
     """Have the maps that lie on other grids resampled, and say how many they are."""
-    ready, n_moved = [], 0
-    for source in sources:
-        if source.volume in (None, 0):
-            moved = not grid.holds(*grid_of(source))
-        n_moved += moved
-        ready.append(replace(source, onto=grid, zero_is_missing=zero_is_missing) if moved else source)
+    moved = [not grid.holds(*found) for found in _grids(sources)]
+    ready = [
+        replace(source, onto=grid, zero_is_missing=zero_is_missing) if is_moved else source
+        for source, is_moved in zip(sources, moved, strict=True)
+    ]
+    n_moved = sum(moved)
     if not n_moved:
         return ready, []
     return ready, [

@@ -277,9 +277,9 @@ def _taken_as_zero(survey: Survey, keep: NDArray[np.bool_], labels: Sequence[str
     n_values = int(n_missing.sum())
     share = n_values / (len(n_missing) * len(labels))
     return (
-        f"{n_values:,} missing values ({share:.2g} of all) at {np.count_nonzero(n_missing):,} of "
-        f"{len(n_missing):,} mask voxels are taken as 0, as a test of the mean expects them under its null hypothesis; "
-        "a comparison of groups whose coverage differs takes them for data."
+        f"{n_values:,} values ({share:.2%} of the mask's) that maps lack at {np.count_nonzero(n_missing):,} of "
+        f"{len(n_missing):,} mask voxels are taken as 0. That does not mislead a test of the mean by sign flips, but a "
+        "comparison of groups whose coverage differs."
     )
 
 

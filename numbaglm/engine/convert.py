@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -32,7 +32,7 @@ from numbaglm.data.blocks import (
     scout_block,
     store_block,
 )
-from numbaglm.data.conversion import Inputs
+from numbaglm.data.conversion import Inputs, differences
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.groups import Header
 from numbaglm.data.masking import Survey, Verdict, judge
@@ -40,7 +40,7 @@ from numbaglm.data.places import Place
 from numbaglm.data.store import CohortStore
 from numbaglm.data.writer import CohortWriter, begin_successor, remove, subject_blocks, take_over
 from numbaglm.engine.schedule import memory_room, run_tasks
-from numbaglm.errors import MaskError
+from numbaglm.errors import MaskError, NumbaglmError, OutputExistsError
 
 log = logging.getLogger("numbaglm")
 
@@ -98,7 +98,7 @@ class Job:
 
     def base(self, mask: NDArray[np.bool_]) -> Base | None:
         """Rows of the subjects that are there, within a mask."""
-        return None if self.old is None else Base(self.old, self.n_old, np.flatnonzero(mask[self.mask]))
+        return None if self.old is None else Base(self.old, self.n_old, mask[self.mask])
 
     def mask_of(self, verdict: Verdict) -> NDArray[np.bool_]:
         """(nx, ny, nz) which of the voxels that might stay do."""
@@ -160,31 +160,53 @@ class Conversion:
         draft = CohortWriter.create(place, job.header(None), is_draft=True)
         return self._in_place(job, draft, place, job.blocks(draft.blocks))
 
-    def resume(self, inputs: Inputs, writer: CohortWriter) -> CohortStore:
-        """Go on with a cohort that is half-written."""
+    def resume(self, inputs: Inputs, place: Place) -> CohortStore:
+        """Go on with a cohort that is half-written; begin it if hardly more than its place is there.
+
+        Raises
+        ------
+        OutputExistsError
+            It was begun with other arguments.
+        """
+        writer = CohortWriter.resume(place)
+        if writer is None:
+            return self.create(inputs, place)
+        unread = (np.asarray(writer.sha256[:]) == 0).all(axis=1) if writer.is_draft else None
+        differing = differences(writer.header, inputs, unread)
+        if differing:
+            raise OutputExistsError(
+                f"{place} is half-written with other arguments: {'; '.join(differing)}. Repeat the call as it "
+                "was to go on, or pass overwrite=True to start anew."
+            )
+        log.info("%s is half-written: going on where it stopped.", place)
+        writer = writer.update_subjects(inputs.subjects) if writer.is_draft else writer
         job = Job(inputs, writer.header.geometry.mask)
         stored = self.tasks(check_stored, [(writer, *span) for span in writer.blocks], "check maps")
         blocks = [block for block, is_there in zip(job.blocks(writer.blocks), stored, strict=True) if not is_there]
-        assert writer.place is not None
         if writer.is_draft:
-            return self._in_place(job, writer, writer.place, blocks)
+            return self._in_place(job, writer, place, blocks)
         with self._readers(job, blocks) as readers:
             self.tasks(store_block, [(writer, job.look, reader) for reader in readers], "store maps")
         return writer.complete()
 
-    def extend(self, store: CohortStore, inputs: Inputs, place: Place | None) -> CohortStore:
-        """Make a cohort of another one and more maps, in memory or in an empty place within the other one's.
-
-        Returns
-        -------
-        The cohort, in that place or beside it.
-        """
+    def extend(self, store: CohortStore, inputs: Inputs) -> CohortStore:
+        """Make a cohort of another one and more maps: it takes its place when it is complete."""
         job = Job(inputs, store.geometry.mask, store)
-        if self._fits(job, place):
-            return self._hold(job, place)
-        assert place is not None
-        draft = CohortWriter.create(place, job.header(None), is_draft=True)
-        return self._draft(job, draft, Place.parse(cast(str, store.location)), job.blocks(draft.blocks))
+        if store.location is None:
+            return self._hold(job, None)
+        cohort = Place.parse(store.location)
+        place = begin_successor(cohort)
+        try:
+            if self._fits(job, place):
+                made = self._hold(job, place)
+            else:
+                draft = CohortWriter.create(place, job.header(None), is_draft=True)
+                made = self._draft(job, draft, cohort, job.blocks(draft.blocks))
+        except BaseException:
+            with suppress(NumbaglmError):
+                begin_successor(cohort)  # clears away
+            raise
+        return take_over(cohort, Place.parse(cast(str, made.location)))
 
     def _fits(self, job: Job, place: Place | None) -> bool:
         """Whether to hold the new maps until all are read."""
@@ -235,13 +257,13 @@ class Conversion:
         if header.geometry.n_voxels == len(job.look.index):
             return draft.settle(header).complete()
         writer = CohortWriter.create(begin_successor(cohort, draft.place), header)
-        return self._keep(job, writer, {}, Base(draft, job.n_subjects, np.flatnonzero(mask[job.mask])))
+        return self._keep(job, writer, {}, Base(draft, job.n_subjects, mask[job.mask]))
 
     def _keep(
         self, job: Job, writer: CohortWriter, held: dict[int, NDArray[np.float32]], base: Base | None
     ) -> CohortStore:
         """Store what was read, or is stored elsewhere, without the voxels that leave."""
-        columns = job.look.order(writer.header.geometry.mask)
+        columns = job.look.order(writer.header.geometry.mask) if held else None
         blocks = job.blocks(writer.blocks)
         # In lists, which tasks take them out of: they are freed as they are stored.
         rows = [[held.pop(block.start)] if block.start in held else [] for block in blocks]

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its spatial is loaded where it is used
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial.distance import cdist
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.engine.quality import Quality
@@ -285,7 +285,7 @@ def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64], distance: float) 
     xyz = ijk @ affine[:3, :3].T
     kept: list[int] = []
     for k in range(len(xyz)):
-        if not kept or cdist(xyz[kept], xyz[k : k + 1]).min() >= distance:
+        if not kept or scipy.spatial.distance.cdist(xyz[kept], xyz[k : k + 1]).min() >= distance:
             kept.append(k)
             if len(kept) == _MOST_PEAKS:
                 break

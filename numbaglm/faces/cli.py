@@ -81,7 +81,8 @@ def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any)
     Simulates a left versus right button press of 16 subjects as NIfTI files, converts them to a cohort, fits
     the one-sample model, flips signs, and writes maps, tables, figures and a README into one folder.
     """
-    from numbaglm.faces.demo import Running, run_demo
+    with terminal.loading():
+        from numbaglm.faces.demo import Running, run_demo
 
     made = run_demo(output, running=Running(n_workers, terminal.progress), **options)
     terminal.outcome(made.summary, f"{made.text}\n\nEverything is in {output}; start with README.md there.")
@@ -120,8 +121,9 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     subject_label and effects_map_path. Relative paths in a table start at its folder. In their place --bids-dir
     finds the maps in a BIDS derivatives dataset. If it is stopped, the same command goes on where it was.
     """
-    from numbaglm.cohort import Cohort
-    from numbaglm.faces._inputs import pop_maps
+    with terminal.loading():
+        from numbaglm.cohort import Cohort
+        from numbaglm.faces._inputs import pop_maps
 
     listed, table = pop_maps(maps, options)
     if options["covariates"] is None:
@@ -198,9 +200,10 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
     MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'; or --bids-dir finds
     them. Without --design and --model it is the one-sample test.
     """
-    from numbaglm.data.files import check_free
-    from numbaglm.faces import output as faces
-    from numbaglm.faces._inputs import Question
+    with terminal.loading():
+        from numbaglm.data.files import check_free
+        from numbaglm.faces import output as faces
+        from numbaglm.faces._inputs import Question
 
     target = faces.Target(output, overwrite, bids)
     check_free(output, target.marker(faces.FIT_MARKER), overwrite)
@@ -293,12 +296,13 @@ def permute(
     them. Without --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a
     README of what is what; prints the summary and the largest clusters.
     """
-    from numbaglm.data.files import check_free
-    from numbaglm.engine.plan import Plan
-    from numbaglm.faces import output as faces
-    from numbaglm.faces._inputs import Question, connected, match_blocks, parse_threshold, read_optional
-    from numbaglm.model import permutation_test
-    from numbaglm.results import MARKER
+    with terminal.loading():
+        from numbaglm.data.files import check_free
+        from numbaglm.engine.plan import Plan
+        from numbaglm.faces import output as faces
+        from numbaglm.faces._inputs import Question, connected, match_blocks, parse_threshold, read_optional
+        from numbaglm.model import permutation_test
+        from numbaglm.results import MARKER
 
     target = faces.Target(output, overwrite, bids)
     check_free(output, target.marker(MARKER), overwrite)
@@ -379,4 +383,4 @@ def main() -> None:
     """Run the command line."""
     # As Ctrl-C: what is half-done is cleared away, and the exit code is what a shell expects.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    commands(prog_name="numbaglm")
+    commands(prog_name="numbaglm", obj=True)  # see Terminal.alone

@@ -135,7 +135,8 @@ def randomise(**options: Any) -> None:
 
 @habits
 def _run(terminal: Terminal, **options: Any) -> None:
-    from numbaglm.faces._fsl import Request
-    from numbaglm.faces._fsl_run import run_request
+    with terminal.loading():
+        from numbaglm.faces._fsl import Request
+        from numbaglm.faces._fsl_run import run_request
 
     terminal.outcome(*run_request(Request.parse(options), terminal.progress))

@@ -28,13 +28,11 @@ from numpy.typing import DTypeLike, NDArray
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.graph import Graph, Space, link_graph, next_higher, without_next
 from numbaglm.kernels.neighbours import SEGMENT, Ints, link_neighbours
+from numbaglm.kernels.ranking import N_DIGITS, Keys, rank_doubles, rank_singles
 
-Keys = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
 
 _LOW = 0xFFFFFFFF
-_DIGIT = 2047
-_ZERO, _MAGNITUDE = np.int32(0), np.int32(0x7FFFFFFF)  # without the sign
 
 
 class Enhancement(NamedTuple):
@@ -70,8 +68,7 @@ class Scratch(NamedTuple):
     Attributes
     ----------
     height
-        (n_positions,) integers in the order of the values, 0 outside the mask for good: a value's bits where it is
-        single, its rank with its sign where it is double.
+        (n_positions,) integers in the order of the values (see `ranking`); 0 outside the mask for good.
     link
         (n_positions,) what to follow (see `link_neighbours`, `link_graph`) before a voxel enters, then its
         branch, at last its rank.
@@ -116,7 +113,7 @@ def new_scratch(space: Space, dtype: DTypeLike) -> Scratch:
         link=np.empty(n_positions, np.int32),
         order=np.empty(n_voxels, np.int64),
         keys=np.empty(n_voxels, np.int64),
-        counts=np.empty((3, _DIGIT + 1), np.int32),
+        counts=np.empty((3, N_DIGITS), np.int32),
         integral=np.empty(n_voxels),
         parent=np.empty(n_voxels, np.int32),
         extent=np.empty(n_voxels, np.int32),
@@ -152,21 +149,62 @@ def tfce_max(values: Floats, space: Space, scratch: Scratch, how: Enhancement) -
 
     TFCE grows along a branch, so that its maximum is at a branch's end; no map is written.
 
-    The steps are kernels of their own, since a kernel within another is compiled once more: only the sort need know
-    the precision.
+    The steps are kernels of their own, since a kernel within another is compiled once more: the first alone knows the
+    precision.
 
     Parameters
     ----------
     values, space, scratch, how
         As for `tfce_map`.
     """
-    sort: Any = _sort_singles if values.dtype == np.float32 else _sort_doubles
-    n_nodes: int = sort(values, space.position, scratch, how.two_sided)
+    rank: Any = rank_singles if values.dtype == np.float32 else rank_doubles
+    memory = scratch.height, scratch.order, scratch.integral, scratch.keys, scratch.counts
+    n_nodes: int = rank(values, space.position, how.two_sided, *memory)
     if isinstance(space, Graph):
         link_graph(scratch.height, space, scratch.link, scratch.higher)
     else:
         link_neighbours(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie)
     return _grow(n_nodes, space, scratch, how)
+
+
+def tfce_count(
+    values: Floats,
+    space: Space,
+    scratch: Scratch,
+    how: Enhancement,
+    reference: NDArray[np.float64],
+    counts: NDArray[np.int32],
+) -> float:
+    """Count the voxels whose absolute TFCE reaches a reference; return the largest absolute TFCE of the map.
+
+    Parameters
+    ----------
+    values, space, scratch, how
+        As for `tfce_map`.
+    reference
+        (n_voxels,) what a voxel must reach.
+    counts
+        (n_voxels,), added to.
+    """
+    largest = tfce_max(values, space, scratch, how)
+    _count(space.position, scratch.height, scratch.link, scratch.integral, reference, counts)
+    return largest
+
+
+@kernel
+def _count(
+    position: Ints,
+    height: Ints,
+    link: Ints,
+    tfce: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    counts: NDArray[np.int32],
+) -> None:
+    for n in range(counts.size):
+        p = np.uint32(position[n])
+        inside = height[p] != 0
+        t = tfce[np.uint32(link[p]) if inside else np.uint32(0)]
+        counts[n] += np.int32((t if inside else 0.0) >= reference[n])
 
 
 @kernel
@@ -177,82 +215,6 @@ def _by_voxel(position: Ints, height: Ints, link: Ints, tfce: NDArray[np.float64
         h = height[p]
         t = tfce[np.uint32(link[p]) if h != 0 else np.uint32(0)]
         out[n] = 0.0 if h == 0 else (t if h > 0 else -t)
-
-
-@kernel
-def _sort_singles(values: NDArray[np.float32], position: Ints, scratch: Scratch, two_sided: bool) -> int:
-    """Put heights on the grid, and order their positions by absolute value, stably and increasing.
-
-    Positive floats compare as their bits do: a radix sort, the key in the high half of an int64, the position in
-    the low half. Returns how many voxels count: those that are not 0.
-    """
-    bits, height, keys, integral = values.view(np.int32), scratch.height, scratch.keys, scratch.integral
-    least = -_MAGNITUDE if two_sided else _ZERO
-    n_nodes = np.uint32(0)
-    for n in range(bits.size):
-        x = bits[n]
-        p = np.uint32(position[n])
-        signed = max(x if x >= 0 else -(x & _MAGNITUDE), least)
-        height[p] = signed
-        keys[n_nodes] = (np.int64(abs(signed)) << 32) | np.int64(p)
-        # Without a branch: the next key overwrites this one if this voxel does not count.
-        n_nodes = np.uint32(n_nodes + np.uint32(signed != 0))
-    _sort_keys(keys, n_nodes, scratch.counts, scratch.order)
-    halves = scratch.order.view(np.float32)  # the key is a value's bits: (low, high) as all of numpy's wheels have it
-    for r in range(n_nodes):
-        integral[r] = halves[2 * r + 1]
-    return int(n_nodes)
-
-
-@kernel
-def _sort_doubles(values: NDArray[np.float64], position: Ints, scratch: Scratch, two_sided: bool) -> int:
-    """Do the same for double precision: by the low words first, then by the high ones, then ranks onto the grid."""
-    bits, height, keys, order = values.view(np.int64), scratch.height, scratch.keys, scratch.order
-    n_nodes = np.uint32(0)
-    for n in range(values.size):
-        height[np.uint32(position[n])] = 0
-        keys[n_nodes] = ((bits[n] & _LOW) << 32) | n
-        n_nodes = np.uint32(n_nodes + np.uint32(values[n] != 0 if two_sided else values[n] > 0))
-    _sort_keys(keys, n_nodes, scratch.counts, order)
-    for r in range(n_nodes):
-        n = order[r] & _LOW
-        order[r] = ((bits[np.uint32(n)] >> 32 & _MAGNITUDE) << 32) | n
-    _sort_keys(order, n_nodes, scratch.counts, keys)
-    for r in range(n_nodes):
-        voxel = np.uint32(keys[r])
-        p = position[voxel]
-        sign = bits[voxel] >> 63  # 0 or -1: a branch would be mispredicted half the time
-        scratch.integral[r] = abs(values[voxel])
-        order[r] = p
-        height[np.uint32(p)] = ((r + 1) ^ sign) - sign
-    return int(n_nodes)
-
-
-@kernel
-def _sort_keys(keys: Keys, n: int | np.uint32, counts: Ints, out: Keys) -> None:
-    """Sort the first n keys by their high halves, stably, into ``out``; the keys are overwritten."""
-    counts[:] = 0
-    for r in range(n):
-        key = keys[r]
-        counts[0, (key >> 32) & _DIGIT] += 1
-        counts[1, (key >> 43) & _DIGIT] += 1
-        counts[2, (key >> 54) & _DIGIT] += 1
-    for digit in range(3):
-        begin = 0
-        for k in range(_DIGIT + 1):
-            here = counts[digit, k]
-            counts[digit, k] = begin
-            begin += here
-    a, b = keys, out
-    for digit in range(3):
-        count = counts[digit]
-        shift = 32 + 11 * digit
-        for r in range(n):
-            key = a[r]
-            d = np.uint32((key >> shift) & _DIGIT)
-            b[np.uint32(count[d])] = key
-            count[d] += 1
-        a, b = b, a
 
 
 @kernel

@@ -89,7 +89,7 @@ def test_the_places_that_stay(min_coverage, zero_is_missing):
         n_lost = np.count_nonzero(~present[:, verdict.keep])
         assert len(verdict.report) == 1 + (n_lost > 0)
         if n_lost:
-            assert verdict.report[1].startswith(f"{n_lost} missing values")
+            assert verdict.report[1].startswith(f"{n_lost} values (")
 
 
 def test_coverage_counts_whole_maps():

@@ -21,7 +21,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data import blocks, raw, writer
 from numbaglm.data.masking import MISSING
 from numbaglm.data.smoothing import smooth
-from numbaglm.errors import GridError, ImageError, InputError, OutputError, OutputExistsError, StoreError
+from numbaglm.errors import GridError, ImageError, InputError, MaskError, OutputError, OutputExistsError, StoreError
 from reference import killing
 from reference.maps import AFFINE, SHAPE, volumes, write_maps
 
@@ -93,7 +93,7 @@ def test_both_ways_store_what_is_documented(tmp_path, way, case, suffix):
     cohort.verify()
     assert cohort.fingerprint == Cohort.from_maps(maps, **options).fingerprint
     assert cohort.info()["min_coverage"] == options.get("min_coverage", 1)
-    assert any("missing values" in text for text in cohort.report) == missing.any()
+    assert any("are taken as 0" in text for text in cohort.report) == missing.any()
     parts = {file.name for file in (tmp_path / "c.zarr").iterdir()}
     assert "surveys" not in parts
     assert not ("data" in parts and any(part.startswith("appended") for part in parts))
@@ -326,6 +326,14 @@ def test_a_write_that_the_system_cuts_short(tmp_path):
     with pytest.raises(StoreError, match="half-written: 0 of 10"):
         Cohort.open(tmp_path / "c.zarr")
     assert Cohort.create(tmp_path / "c.zarr", paths).fingerprint == Cohort.from_maps(paths).fingerprint
+
+
+def test_a_first_map_that_holds_nothing_is_named(tmp_path, way):
+    values = volumes(N)
+    values[0] = np.nan
+    with pytest.raises(MaskError, match="sub-01"):
+        Cohort.create(tmp_path / "out" / "c.zarr", write_maps(tmp_path / "maps", values))
+    assert not (tmp_path / "out").exists()
 
 
 def test_coverage_that_is_no_share(tmp_path):

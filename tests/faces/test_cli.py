@@ -17,7 +17,7 @@ from numbaglm.data.files import UNKNOWN
 from numbaglm.errors import InputError
 from numbaglm.faces.cli import commands
 from numbaglm.results import PermutationResult
-from reference.maps import volumes, write_maps
+from reference.maps import AFFINE, volumes, write_maps
 
 N = 10
 LABELS = [f"sub-{number:02d}" for number in range(1, N + 1)]
@@ -70,6 +70,26 @@ def explained(folder):
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == listed
     assert UNKNOWN not in text
     return text
+
+
+def test_convert_keeps_voxels_that_most_maps_hold_if_asked(place):
+    values = volumes(N)
+    values[0, 2, 2, 2] = 0
+    maps = write_maps(place / "patchy", values)
+    out, told = run("convert", *maps, "--min-coverage", "0.9", "--output", "c.zarr")
+    assert "60 of a grid" in out
+    assert "the voxels that at least 0.9 of the maps hold" in out
+    assert "1 values (0.17% of the mask's) that maps lack at 1 of 60 mask voxels are taken as 0." in told
+    assert "--min-coverage" in run("convert", *maps, "--min-coverage", "90", "--output", "d.zarr", code=2)[1]
+
+
+def test_convert_resamples_if_asked(place, maps):
+    other = write_maps(place / "other", volumes(1), affine=AFFINE + np.diag([0, 0, 1.0], 1))
+    message = run("convert", *maps, *other, "--output", "c.zarr", code=1)[1]
+    assert "Pass --resample to numbaglm convert" in message
+    told = run("convert", *maps, *other, "--resample", "--output", "c.zarr")[1]
+    assert "1 of 11 maps lie on another grid and are resampled, linearly" in told
+    assert "are resampled, linearly" in run("info", "c.zarr")[0]
 
 
 def test_convert_tells_what_is_kept_and_what_is_left_out(place, maps):

@@ -1,5 +1,6 @@
 """What all commands share: help, JSON, quiet and verbose, where things are printed, how they fail."""
 
+import gc
 import json
 import shutil
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import nibabel as nib
 import pytest
 from click.testing import CliRunner
 
+from numbaglm.faces._shell import Terminal
 from numbaglm.faces.cli import commands
 from reference.maps import volumes, write_maps
 
@@ -151,3 +153,18 @@ def test_nobody_sees_a_traceback_who_has_not_asked(error, message, place, monkey
     assert message in outcome.stderr
     assert "Traceback" not in outcome.stderr
     assert stopped or "Traceback" in call("info", "c.zarr", "--verbose").stderr
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_loaded_stays_only_where_the_process_is_the_commands_own(alone):
+    def load():
+        with Terminal(quiet=False, as_json=False, alone=alone).loading():
+            assert gc.isenabled() != alone
+            raise ImportError("no such module")
+
+    before = gc.get_freeze_count()
+    with pytest.raises(ImportError):
+        load()
+    assert gc.isenabled()
+    assert (gc.get_freeze_count() > before) == alone
+    gc.unfreeze()

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.kernels.neighbours import new_volume
-from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_map, tfce_max
+from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_count, tfce_map, tfce_max
 from reference.tfce import tfce
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "c1_onesample_n8"
@@ -129,6 +129,25 @@ def test_many_steps_approach_the_integral():
     exact = enhance(volume, mask, 26, Enhancement())
     stepped = enhance(volume, mask, 26, Enhancement(n_steps=20_000))
     np.testing.assert_allclose(stepped, exact, atol=2e-3 * exact.max())
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_counts_are_those_of_the_maps(two_sided, dtype):
+    rng = np.random.default_rng(10)
+    mask = rng.random((6, 7, 8)) < 0.8
+    geometry = Geometry(mask, np.eye(4))
+    volume = new_volume(geometry.padded_index, geometry.padded_shape, 18)
+    scratch, how = new_scratch(volume, dtype), Enhancement(two_sided=two_sided)
+    maps = rng.normal(size=(20, geometry.n_voxels)).round(1).astype(dtype)
+    enhanced = np.empty(maps.shape)
+    for values, out in zip(maps, enhanced, strict=True):
+        tfce_map(values, volume, scratch, how, out)
+    reference, counts = np.abs(enhanced[0]), np.full(geometry.n_voxels, 3, np.int32)
+    assert (reference == 0).any(), "some voxels are reached by every map"
+    largest = [tfce_count(values, volume, scratch, how, reference, counts) for values in maps]
+    np.testing.assert_array_equal(counts, 3 + (np.abs(enhanced) >= reference).sum(axis=0))
+    np.testing.assert_array_equal(largest, np.abs(enhanced).max(axis=1))
 
 
 @pytest.mark.parametrize("how", [Enhancement(two_sided=False), Enhancement(two_sided=False, n_steps=10)])
