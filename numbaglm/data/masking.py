@@ -89,7 +89,7 @@ class Survey:
         # Counts of the last maps, up to 255 of them, in bytes: a tenth of the time that whole numbers take.
         self._recent = np.zeros((3, n_places), np.uint8)
         self._numbers: list[int] = []
-        self._flags = np.empty(n_places, np.bool_)
+        self._flags, self._scratch = np.empty(n_places, np.bool_), np.empty(n_places, np.uint8)
 
     def add(self, number: int, presence: NDArray[Any], values: NDArray[np.float32]) -> None:
         """Add the map of subject ``number``.
@@ -125,7 +125,8 @@ class Survey:
 
     def _mark(self) -> None:
         last = self._recent[2]
-        np.maximum(last, self._flags.view(np.uint8) * np.uint8(len(self._numbers)), out=last)
+        np.multiply(self._flags.view(np.uint8), np.uint8(len(self._numbers)), out=self._scratch)
+        np.maximum(last, self._scratch, out=last)
 
     def settle(self) -> None:
         """Add the counts of the last maps to the others, which are whole then."""
