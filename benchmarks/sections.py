@@ -312,7 +312,8 @@ def conversion(size: Size) -> Section:
     note = (
         f"ms a map, {n_subjects} maps of {n_voxels:,} voxels in a grid of {shape}, files in the page cache, "
         f"{n_cores()} threads each. numbaglm: `Cohort.create`, which decompresses with zlib-ng, judges the mask, "
-        "orders, hashes, and writes chunks and their checksums. Beside it: decompression in memory, whose result is thrown away."
+        "orders, hashes, and writes chunks and their checksums. Beside it: decompression in memory, whose result is "
+        "thrown away."
     )
     return Section("Conversion", note, tuple(rows), "decompression", "decompression / numbaglm")
 
