@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -259,6 +260,22 @@ def peak_memory(package: str, folder: Path, kind: str, n_perm: int) -> float:
 
 def run_child(*arguments: str, **environment: str) -> str:
     """What `child.py` prints, in a process of its own."""
-    command = [sys.executable, str(Path(__file__).with_name("child.py")), *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
-    return done.stdout
+    env = os.environ | environment
+    return subprocess.run(_command(arguments), check=True, stdout=subprocess.PIPE, text=True, env=env).stdout
+
+
+def until_told(*arguments: str, **environment: str) -> float:
+    """Seconds from the start of `child.py`, in a process of its own, until it begins to print."""
+    start, env = time.perf_counter(), os.environ | environment
+    with subprocess.Popen(_command(arguments), stdout=subprocess.PIPE, text=True, env=env) as child:
+        assert child.stdout is not None
+        said = child.stdout.readline()
+        told = time.perf_counter() - start
+        child.communicate()
+    if child.returncode or not said:
+        raise RuntimeError(f"{' '.join(arguments)} ended with {child.returncode}")
+    return told
+
+
+def _command(arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, str(Path(__file__).with_name("child.py")), *arguments]

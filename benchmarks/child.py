@@ -41,7 +41,7 @@ def first(folder: str) -> None:
     import numbaglm as ng
 
     maps = sorted(Path(folder).glob("sub-*.nii.gz"))
-    print(ng.permutation_test(maps, mask=Path(folder) / "mask.nii.gz", n_perm=999).summary())
+    print(ng.permutation_test(maps, mask=Path(folder) / "mask.nii.gz", n_perm=999).summary(), flush=True)
 
 
 def kernels() -> None:
@@ -70,6 +70,7 @@ def kernels() -> None:
     ng.permutation_test(eight, two[2:10], [1, -1, 0], n_perm=300, variance_groups=group[2:10], **clusters_and_tfce)
     ng.permutation_test(cohort, n_perm=30, variance_smoothing_fwhm=3.0, **clusters_and_tfce)
     ng.permutation_test(cohort, n_perm=30, conventions="nilearn", **clusters_and_tfce)
+    ng.permutation_test(cohort, n_perm=30, tfce_uncorrected=True)
     ng.SecondLevelModel().fit(cohort, design_matrix=np.ones((12, 1))).compute_contrast([1.0])
     for module in pkgutil.iter_modules(numbaglm.kernels.__path__):
         namespace = vars(importlib.import_module(f"numbaglm.kernels.{module.name}"))

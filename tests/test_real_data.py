@@ -75,7 +75,7 @@ def test_parametric_and_permutation_p_agree(effect):
 
 def test_the_correlation_with_success(cohort):
     design = pd.DataFrame({"success": cohort.covariates["reappraisal_success"].to_numpy(), "intercept": 1.0})
-    result = permutation_test(cohort, design, "success", n_perm=199, memory_limit="200MB")
+    result = permutation_test(cohort, design, "success", n_perm=199, memory_limit="1500MB")
     assert result.provenance["errors"] == "ee"
     voxels = np.random.default_rng(0).choice(cohort.n_voxels, 500, replace=False)
     Y = cohort.store.read(0, cohort.n_voxels)[:, voxels]

@@ -24,11 +24,6 @@ from numbaglm.errors import InputError
 Float32 = NDArray[np.float32]
 
 
-def fortran_index(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Flat indices, in Fortran order, of the voxels of a mask, in C order."""
-    return np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
-
-
 @dataclass(frozen=True, eq=False)
 class Look:
     """What is taken of each map, and what is noted of it.
@@ -61,7 +56,7 @@ class Look:
     def order(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
         """(k,) where the voxels of a smaller mask, in a cohort's order, are among those of this one, in a file's."""
         place = np.cumsum(self.mask.ravel(order="F")) - 1
-        return place[fortran_index(mask)]
+        return place.reshape(self.mask.shape, order="F")[mask]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Look, (self.grid, self.mask, self.rule, self.fwhm, self.whole)  # the index is eight times the mask

@@ -25,7 +25,7 @@ from numbaglm.data.store import CohortStore
 from numbaglm.data.tables import OWN_COLUMNS, check_labels, labels_are_known, match_covariates
 from numbaglm.errors import InputError, invalid
 
-_HEADERS_AT_ONCE = 8
+_HEADERS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +223,9 @@ def _covariate_names(table: pd.DataFrame) -> list[str]:
 def _grids(sources: Sequence[MapSource]) -> list[tuple[tuple[int, int, int], NDArray[np.float64]]]:
     """Shape and affine of each map, from the headers. They are read at once: storage that is far away answers late."""
     first = [source for source in sources if source.volume in (None, 0)]  # other volumes of a 4D file share its header
+    parts = [first[i : i + _HEADERS_AT_ONCE] for i in range(0, len(first), _HEADERS_AT_ONCE)]
     with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
-        found = iter(list(pool.map(grid_of, first)))
+        found = iter([grid for part in pool.map(lambda part: list(map(grid_of, part)), parts) for grid in part])
     grids: list[Any] = []
     for source in sources:
         grids.append(next(found) if source.volume in (None, 0) else grids[-1])

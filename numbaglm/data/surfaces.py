@@ -10,9 +10,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy  # its sparse is loaded where it is used
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from numbaglm.errors import GridError, ImageError, InputError, InputTypeError, MaskError, invalid
 
@@ -166,8 +165,8 @@ def label_clusters(template: Any, inside: NDArray[np.bool_]) -> tuple[NDArray[np
     corners = np.concatenate(faces)
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
     edges = edges[inside[edges].all(axis=1)]
-    graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(inside.size, inside.size))
-    number = connected_components(graph, directed=False)[1]
+    graph = scipy.sparse.coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(inside.size, inside.size))
+    number = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
     labels = np.zeros(inside.size, dtype=np.int64)
     _, first, rank = np.unique(number[inside], return_index=True, return_inverse=True)
     order = np.empty(first.size, dtype=np.int64)

@@ -15,7 +15,7 @@ import pandas as pd
 from numcodecs.blosc import Blosc
 from numpy.typing import NDArray
 
-from numbaglm.data.chunks import ChunkedArray, ChunkError, Float32, codecs
+from numbaglm.data.chunks import ChunkedArray, ChunkError, Float32, checksum, codecs
 from numbaglm.data.groups import (
     ROOT,
     SCHEMA,
@@ -120,10 +120,12 @@ class CohortWriter:
         if self.place is None:
             self.data[start:stop], self.sha256[start:stop] = rows, hash_rows(rows)
             return
-        data, sha256 = cast(ChunkedArray, self.data), self.sha256  # opened here, where it is needed at all
-        with self.place.writing():
-            data.write(start, rows)
-            sha256[start:stop] = hash_rows(rows)
+        data = cast(ChunkedArray, self.data)
+        data.write(start, rows)
+        # As Zarr stores a chunk of bytes: itself and its checksum, in a tenth of the time.
+        chunk = np.zeros((data.chunks[0], 32), np.uint8)
+        chunk[: len(rows)] = hash_rows(rows)
+        self.place.write_bytes(f"sha256/c/{start // data.chunks[0]}/0", chunk.tobytes() + checksum(chunk), sync=False)
 
     def is_stored(self, start: int, stop: int) -> bool:
         """Whether a block is stored whole: read again, and equal to its hashes."""

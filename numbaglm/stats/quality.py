@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its sparse is loaded where it is used
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 
@@ -127,7 +127,7 @@ def _tally_tile(
     values -= mean[:, None]
     median_mean = float(median.mean())
     median -= median_mean
-    which = csr_array((np.ones(n_voxels), (columns, np.arange(n_voxels))), shape=(n_columns, n_voxels))
+    which = scipy.sparse.csr_array((np.ones(n_voxels), (columns, np.arange(n_voxels))), shape=(n_columns, n_voxels))
     grouped = by_voxel if len(rows) == n else np.add.reduceat(by_voxel, rows, axis=1, dtype=np.float64)
     sums = np.asarray(which @ grouped).T
     assert sums.shape == (len(rows), n_columns)

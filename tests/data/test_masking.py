@@ -66,8 +66,10 @@ def test_what_a_survey_found_can_be_kept():
             one.add(number + 5 * (len(part) == 3), row, row)
         again.add_arrays(one.arrays())
     expected = surveyed(values, rule).arrays()
+    once = again.n_missing == 1
     for name, array in again.arrays().items():
-        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+        where = once if name == "absent" else slice(None)
+        np.testing.assert_array_equal(array[where], expected[name][where], err_msg=name)
 
 
 @pytest.mark.parametrize("min_coverage", [1.0, 0.9, 0.75, 0.3])
