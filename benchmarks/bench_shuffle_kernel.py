@@ -14,7 +14,6 @@ from functools import cached_property
 
 import numpy as np
 import pytest
-import scipy.linalg  # noqa: F401  (np.dot in a kernel calls scipy's BLAS: loaded before its threads are limited)
 from numpy.typing import NDArray
 from scipy import stats
 from threadpoolctl import threadpool_limits
