@@ -52,7 +52,7 @@ class MapCase:
     def arguments(self) -> tuple[NDArray[np.float32], Volume, Scratch, Enhancement]:
         """What our calls take."""
         volume = new_volume(self.geometry.padded_index, self.geometry.padded_shape, self.connectivity)
-        return self.values, volume, new_scratch(volume, np.float32), Enhancement(two_sided=self.two_sided)
+        return self.values, volume, new_scratch(volume), Enhancement(two_sided=self.two_sided)
 
     @cached_property
     def out(self) -> NDArray[np.float64]:

@@ -151,31 +151,32 @@ class TfceTask:
 
     def heights(self, score: Floats) -> Floats:
         """Map that is enhanced, of its scores."""
-        height = on_scale(self.spec, score)
+        if self.spec.conventions.statistic == "z":
+            height = np.asarray(on_scale(self.spec, score), dtype=self.spec.precision)
+        else:
+            height = np.empty(score.size, self.spec.precision)
+            self.spec.hypothesis.scale.fill_statistic(score, height)
         if self.spec.two_sided and self.spec.conventions.merge_signs:
             height = np.abs(height)
-        return height.astype(self.spec.precision)
+        return height
 
     def largest(self, scores: Iterable[Floats], observed: Floats | None) -> Enhanced:
         """Largest TFCE of maps of scores; and, where ``observed`` (n_voxels,) is given, how many reach it."""
-        scratch = tfce.new_scratch(self.volume, self.spec.precision)
+        scratch = tfce.new_scratch(self.volume)
         if observed is None:
             maxima = [tfce.tfce_max(self.heights(score), self.volume, scratch, self.how) for score in scores]
             return Enhanced(np.array(maxima), None)
-        reference = observed if not self.spec.two_sided else np.abs(observed)
-        reference = reference - MAP_TOLERANCE[self.spec.precision] * np.abs(reference)
-        counts, out, maxima = np.zeros(observed.size, np.int32), np.empty(observed.size), []
-        for score in scores:
-            tfce.tfce_map(self.heights(score), self.volume, scratch, self.how, out)
-            height = np.abs(out) if self.spec.two_sided else out
-            maxima.append(height.max())
-            counts += height >= reference
+        reference = np.abs(observed) - MAP_TOLERANCE[self.spec.precision] * np.abs(observed)
+        counts = np.zeros(observed.size, np.int32)
+        maxima = [
+            tfce.tfce_count(self.heights(score), self.volume, scratch, self.how, reference, counts) for score in scores
+        ]
         return Enhanced(np.array(maxima), counts)
 
     def enhance(self, score: Floats) -> NDArray[np.float64]:
         """TFCE (n_voxels,) of one map of scores; negative where the score is, unless signs merge."""
         out = np.empty(score.size)
-        scratch = tfce.new_scratch(self.volume, self.spec.precision)
+        scratch = tfce.new_scratch(self.volume)
         tfce.tfce_map(self.heights(score), self.volume, scratch, self.how, out)
         return out
 

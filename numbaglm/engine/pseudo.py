@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its ndimage is loaded where it is used
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.ledger import Ledger, Shared
@@ -114,11 +114,12 @@ class PseudoTask:
         """Take from a geometry what smoothing needs."""
         assert spec.variance_fwhm is not None
         sigma = spec.variance_fwhm / (FWHM_PER_SIGMA * geometry.voxel_sizes)
+        inside = scipy.ndimage.gaussian_filter(geometry.mask.astype(np.float64), sigma, mode="constant")
         return cls(
             spec=spec,
             geometry=geometry,
             sigma=sigma,
-            weight=gaussian_filter(geometry.mask.astype(np.float64), sigma, mode="constant")[geometry.mask],
+            weight=inside[geometry.mask],
             clusters=None if spec.threshold is None else ClusterTask.build(spec, geometry),
             enhance=TfceTask.build(spec, geometry) if spec.tfce else None,
         )
@@ -126,7 +127,7 @@ class PseudoTask:
     def score(self, effect: Floats, variance: Floats) -> NDArray[np.float64]:
         """Pseudo-t (n_voxels,) of an effect and its residual variance."""
         volume = np.asarray(self.geometry.unmask(variance), dtype=np.float64)
-        smoothed = gaussian_filter(volume, self.sigma, mode="constant")[self.geometry.mask]
+        smoothed = scipy.ndimage.gaussian_filter(volume, self.sigma, mode="constant")[self.geometry.mask]
         error = np.sqrt(smoothed / self.weight)
         return np.asarray(np.divide(effect, error, out=np.zeros(effect.shape), where=error > 0))
 

@@ -196,6 +196,7 @@ def _on_threads(n_workers: int | None) -> Runner:
     def run(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
         from dask.base import compute
         from dask.delayed import delayed
+        from dask.threaded import get  # by name Dask would load distributed first, to look for a client
 
         done: queue.SimpleQueue[tuple[int, Any] | BaseException | None] = queue.SimpleQueue()
         stop = threading.Event()
@@ -215,7 +216,7 @@ def _on_threads(n_workers: int | None) -> Runner:
         def drive() -> None:
             try:
                 tasks = [delayed(one, pure=False)(index) for index in range(len(arguments))]
-                compute(*tasks, scheduler="threads", num_workers=n_workers or n_cores())
+                compute(*tasks, scheduler=get, num_workers=n_workers or n_cores())
             except BaseException as error:
                 done.put(error)
             else:

@@ -412,7 +412,6 @@ class _Passage:
         room = plan.batch * block.n_voxels if spec.threshold is not None else 0
         self.raw = (np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, dtype))
         self.weights = np.zeros((plan.batch * spec.n_rows, block.tiles.shape[1]), dtype)
-        self.found = np.empty(TILE, np.int32)
         self.maps = np.empty((plan.batch, block.n_voxels if keep_maps else 0), dtype)
 
     def _reference(self, n_tiles: int) -> NDArray[np.signedinteger[Any]]:
@@ -472,7 +471,6 @@ class _Passage:
                 self.raw,
                 n_picks,
                 self.maps,
-                self.found,
             )
         return n_picks
 

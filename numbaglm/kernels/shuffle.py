@@ -78,7 +78,6 @@ def scan_tile(
     picks: tuple[NDArray[np.int32], NDArray[np.int32], Floats],
     n_picks: int,
     maps: Floats,
-    found: object = None,  # of no use any more: engine/voxels.py still passes it
 ) -> int:
     """Reduce the scores of a tile, where they are made by something slower than `permute_batch`.
 

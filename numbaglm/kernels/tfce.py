@@ -23,7 +23,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.graph import Graph, Space, link_graph, next_higher, without_next
@@ -104,8 +104,8 @@ class Scratch(NamedTuple):
     tie: Ints
 
 
-def new_scratch(space: Space, dtype: DTypeLike) -> Scratch:
-    """Allocate the memory to enhance maps of `dtype` (float32 or float64) in `space`."""
+def new_scratch(space: Space) -> Scratch:
+    """Allocate the memory to enhance maps in `space`."""
     n_voxels, n_positions = space.position.size, space.n_positions
     n_higher, n_floors = (space.indices.size, 0) if isinstance(space, Graph) else (SEGMENT, SEGMENT)
     return Scratch(

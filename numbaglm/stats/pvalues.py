@@ -57,7 +57,7 @@ def bonferroni(p: Floats) -> Floats:
 
 def fdr(p: Floats) -> Floats:
     """Adjusted p of Benjamini and Hochberg (1995): the least false discovery rate at which each is found."""
-    order = np.argsort(p, kind="stable")
+    order = np.argsort(p)  # equal p get one adjusted p, in whatever order
     scaled = np.asarray(p, dtype=np.float64)[order] * p.size / np.arange(1, p.size + 1)
     adjusted = np.empty(p.size)
     adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from numbaglm.kernels import glm
-from numbaglm.stats.scales import Correlation, Share
+from numbaglm.stats.scales import Correlation, Pseudo, Share, Standard
 from reference.glm import residuals
 
 
@@ -33,10 +33,9 @@ def test_residuals_of_what_the_basis_explains_are_zero():
 @pytest.mark.parametrize("out_dtype", [np.float32, np.float64])
 def test_statistics_of_scores_are_those_of_the_scales_to_the_last_bit(dtype, out_dtype):
     rng = np.random.default_rng(0)
-    out = np.empty(1002, out_dtype)
     rho = np.concatenate([rng.uniform(-1, 1, 1000), [1.0, 0.0]]).astype(dtype)
-    glm.t_of_correlations(rho, 29, out)
-    np.testing.assert_array_equal(out, Correlation(29).to_statistic(rho).astype(out_dtype))
-    glm.f_of_shares(np.abs(rho), 27, 3, out)
-    np.testing.assert_array_equal(out, Share(27, 3).to_statistic(np.abs(rho)).astype(out_dtype))
-    assert np.isfinite(out).all()
+    for scale, score in ((Correlation(29), rho), (Share(27, 3), np.abs(rho)), (Standard(), rho), (Pseudo(5), rho)):
+        out = np.empty(1002, out_dtype)
+        scale.fill_statistic(score, out)
+        np.testing.assert_array_equal(out, scale.to_statistic(score).astype(out_dtype))
+        assert np.isfinite(out).all()

@@ -19,7 +19,7 @@ HOWS = {
 
 def enhance(space, values, how):
     """Enhance on scratch that another map has used, and check the maximum."""
-    scratch = new_scratch(space, values.dtype)
+    scratch = new_scratch(space)
     out = np.full(values.size, np.nan)
     tfce_map(values[::-1] + values.dtype.type(0.5), space, scratch, how, out)
     tfce_map(values, space, scratch, how, out)

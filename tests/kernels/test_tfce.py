@@ -20,7 +20,7 @@ def enhance(volume, mask, connectivity, how, dtype=np.float64):
     """Enhance on scratch that another map has used, check the maximum, and return the map on its grid."""
     geometry = Geometry(mask, np.eye(4))
     neighbourhood = new_volume(geometry.padded_index, geometry.padded_shape, connectivity)
-    scratch = new_scratch(neighbourhood, dtype)
+    scratch = new_scratch(neighbourhood)
     values = np.ascontiguousarray(volume[mask], dtype=dtype)
     out = np.full(values.size, np.nan)
     tfce_map(values[::-1] + dtype(0.5), neighbourhood, scratch, how._replace(two_sided=True), out)
@@ -138,7 +138,7 @@ def test_counts_are_those_of_the_maps(two_sided, dtype):
     mask = rng.random((6, 7, 8)) < 0.8
     geometry = Geometry(mask, np.eye(4))
     volume = new_volume(geometry.padded_index, geometry.padded_shape, 18)
-    scratch, how = new_scratch(volume, dtype), Enhancement(two_sided=two_sided)
+    scratch, how = new_scratch(volume), Enhancement(two_sided=two_sided)
     maps = rng.normal(size=(20, geometry.n_voxels)).round(1).astype(dtype)
     enhanced = np.empty(maps.shape)
     for values, out in zip(maps, enhanced, strict=True):
