@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import os
 import uuid
-import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
+from reference.dask_cluster import Cluster
 from reference.object_store import moto_server
 
 # The same examples on every run: a failure is a change of the code. "ci" tries more of them.
@@ -56,32 +56,22 @@ def s3():
         yield f"{url}/{uuid.uuid4().hex}"
 
 
-@contextmanager
-def local_cluster(n_workers):
-    """A Dask cluster of processes on this machine, and its client."""
-    from distributed import Client, LocalCluster
-
-    one_thread = {"threads_per_worker": 1, "processes": True, "host": "127.0.0.1", "dashboard_address": ":0"}
-    with (
-        warnings.catch_warnings(),
-        LocalCluster(n_workers=n_workers, **one_thread) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+@pytest.fixture
+def cluster(tmp_path):
+    """A Dask scheduler, whose workers the test starts and may harm."""
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture(scope="session")
-def client(s3):
+def client(s3, tmp_path_factory):
     """Client of two worker processes, which find the object store."""
-    with local_cluster(2) as client:
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    cluster.start_workers(2)
+    with cluster.client() as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def lone_worker():
-    """Client of one worker process, which may come to harm."""
-    with local_cluster(1) as client:
-        yield client
+    cluster.stop()
 
 
 @pytest.fixture(params=["local", "file", "memory", "s3"])

@@ -29,6 +29,7 @@ from numbaglm.engine.plan import BATCH, Plan
 from numbaglm.engine.workspace import on_disk
 from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError
 from numbaglm.kernels.shuffle import TILE
+from reference.dask_cluster import kill, start_process
 from reference.maps import AFFINE
 
 N_SUBJECTS = 10
@@ -152,19 +153,7 @@ def driver(tmp_path, cohort):
         return processes[-1]
 
     yield start
-    stop(processes)
-
-
-def start_process(*arguments, module=()):
-    command = [sys.executable, *module, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def stop(processes):
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate(timeout=30)
+    kill(processes)
 
 
 def records(store):
@@ -202,47 +191,11 @@ def assert_saved(folder, expected):
     assert_same({"": PermutationResult.load(folder)}, {"": expected})
 
 
-class Cluster:
-    """A scheduler and workers, each a process, on loopback."""
-
-    def __init__(self, folder):
-        self.folder, self.workers, self.all = folder, [], []
-        self.start_scheduler()
-
-    def start_scheduler(self):
-        file = self.folder / "scheduler.json"
-        file.unlink(missing_ok=True)
-        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
-        self.scheduler = start_process("scheduler", *options, module=("-m", "dask"))
-        self.all.append(self.scheduler)
-        end = time.monotonic() + 60
-        while not file.exists() or not file.read_text():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        self.address = json.loads(file.read_text())["address"]
-
-    def start_worker(self):
-        options = [self.address, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--local-directory", self.folder]
-        self.workers.append(start_process("worker", *options, module=("-m", "dask")))
-        self.all.append(self.workers[-1])
-
-    def stop(self):
-        stop(self.all)
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    cluster = Cluster(tmp_path)
-    yield cluster
-    cluster.stop()
-
-
 @pytest.mark.slow
 def test_workers_scheduler_and_driver_are_killed(tmp_path, cohort, driver, cluster):
     """One after the other, then all at once; the run goes on with what is left, or with new ones, and never hangs."""
     store, chance = tmp_path / "run", random.Random(1)
-    cluster.start_worker()
-    cluster.start_worker()
+    cluster.start_workers(2)
     process = driver(store, cluster.address)
     assert not killed_after(cluster.workers[0], store, chance.randint(1, 20))  # the other one goes on
     wait_for(store, 3, process)
@@ -251,9 +204,9 @@ def test_workers_scheduler_and_driver_are_killed(tmp_path, cohort, driver, clust
     assert "StoreError: The Dask scheduler was lost" in text, text
     assert process.returncode == 1
 
-    stop(cluster.workers)
+    kill(cluster.workers)
     cluster.start_scheduler()
-    cluster.start_worker()
+    cluster.start_workers(1)
     process = driver(store, cluster.address)
     wait_for(store, chance.randint(1, 20), process)
     for one in (process, cluster.scheduler, *cluster.workers):
@@ -263,7 +216,7 @@ def test_workers_scheduler_and_driver_are_killed(tmp_path, cohort, driver, clust
 
     before = {path: (store / path).stat().st_mtime_ns for path in records(store)}
     cluster.start_scheduler()
-    cluster.start_worker()
+    cluster.start_workers(1)
     process = driver(store, cluster.address)
     assert process.communicate(timeout=120)[1] == ""
     assert process.returncode == 0
@@ -274,7 +227,7 @@ def test_workers_scheduler_and_driver_are_killed(tmp_path, cohort, driver, clust
 
 @pytest.mark.slow
 def test_the_command_runs_on_a_cluster(tmp_path, cohort, cluster, expected):
-    cluster.start_worker()
+    cluster.start_workers(1)
     DESIGN.to_csv(tmp_path / "design.csv", index=False)
     arguments = [cohort.store.location, "--design", tmp_path / "design.csv", "--contrast", "x", "--n-perm", 600]
     arguments += ["--cluster-forming-threshold", 0.05, "--tfce-uncorrected", "--scheduler", cluster.address]
@@ -294,9 +247,10 @@ def wait_for(store, n_records, process):
 
 
 @pytest.mark.slow
-def test_workers_that_die_of_a_task_end_the_call(lone_worker):
-    with pytest.raises(StoreError, match="Workers died over and over at the same task"):
-        schedule.run_tasks(os._exit, [(1,)], label="", client=lone_worker)
+def test_workers_that_die_of_a_task_end_the_call(cluster):
+    cluster.start_workers(4)
+    with cluster.client() as client, pytest.raises(StoreError, match="Workers died over and over at the same task"):
+        schedule.run_tasks(os._exit, [(1,)], label="", client=client)
 
 
 def test_a_run_of_something_else_is_refused_by_what_differs(tmp_path, cohort, monkeypatch):

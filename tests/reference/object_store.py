@@ -31,7 +31,7 @@ def moto_server() -> Iterator[dict[str, str]]:
                 "AWS_DEFAULT_REGION": "us-east-1",
             }
         finally:
-            server.terminate()
+            server.kill()  # asked to end, it can wait for its clients
 
 
 def _wait_for(port: int) -> None:
