@@ -126,7 +126,7 @@ def voxel_tasks(cohort: Cohort, n_perm: int) -> Callable[[], object]:
 
     def run() -> None:
         for span in plan.ranges:
-            tasks = [(source, *block, *span, work.ledger, None) for block in plan.blocks]
+            tasks = [(source, *block, *span, work.ledger, None, ()) for block in plan.blocks]
             schedule.run_tasks(permute_block, tasks, label="")
 
     return run

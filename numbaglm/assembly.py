@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -88,11 +89,11 @@ class _Contrast:
 
 def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) -> _Contrast:
     """Correct one contrast over the map."""
-    hypothesis, scale = spec.hypothesis, spec.hypothesis.scale
-    p = np.where(raw.degenerate, 1.0, np.clip(spec.parametric_p(raw.score), np.finfo(float).tiny, 1.0))
+    hypothesis = spec.hypothesis
+    p = np.where(raw.degenerate, 1.0, np.clip(spec.parametric_p(raw.z), np.finfo(float).tiny, 1.0))
     maps: Arrays = {
         hypothesis.statistic_name: raw.statistic,
-        "z": scale.to_z(raw.score),
+        "z": raw.z,
         "effect": raw.effect[0] if hypothesis.is_t else raw.effect,
         **_effect_sizes(hypothesis, raw),
         "p_parametric": p,
@@ -247,6 +248,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

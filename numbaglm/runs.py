@@ -23,6 +23,7 @@ from numbaglm.engine.run import run_test
 from numbaglm.engine.voxels import Spec
 from numbaglm.engine.workspace import in_folder, in_memory, on_disk, temporary_place
 from numbaglm.errors import InputError, StoreError, invalid
+from numbaglm.stats import pvalues
 
 log = logging.getLogger("numbaglm")
 
@@ -165,7 +166,7 @@ def _pick_share(spec: Spec) -> float:
     """Share of voxels above the cluster-forming threshold, were there no effect; twice that for rough data."""
     if spec.threshold is None:
         return 0.0
-    tail = float(spec.hypothesis.scale.parametric_p(np.array([spec.threshold]))[0])
+    tail = float(pvalues.of_z(spec.hypothesis.scale.to_z(np.array([spec.threshold])))[0])
     return min(1.0, 2 * tail * (1 + spec.two_sided))
 
 

@@ -162,15 +162,15 @@ def test_the_tails_are_the_largest_scores_of_the_random_shufflings(as_cohort, mo
     ((store, spec, plan, work, _),) = asked
     scores = MemoryMaps(np.empty((301, 100), spec.precision))
     source = Source(store, work.share("", spec), plan, None, None)
-    found = permute_block(source, 0, 100, 0, 301, work.ledger, "observed", scores)
+    found = permute_block(source, 0, 100, 0, 301, work.ledger, "observed", (scores,))
     seen = work.ledger.get("observed", Observed)
-    p = spec.parametric_p(seen.score)
+    p = spec.parametric_p(seen.z)
     voxels = found.tail_voxels
     assert voxels.tolist() == [v for v in range(100) if p[v] <= tails.WATCH_BELOW and not seen.degenerate[v]]
     assert 3 not in voxels
     random = scores.array[1:]
     np.testing.assert_array_equal(found.tails, largest(random, tails.tail_length(300), spec.two_sided)[voxels])
-    short = permute_block(source, 0, 100, 0, 20, work.ledger, None, scores)
+    short = permute_block(source, 0, 100, 0, 20, work.ledger, None, (scores,))
     np.testing.assert_array_equal(short.tails[:, :19], largest(random[:19], 19, spec.two_sided)[voxels])
     assert (short.tails[:, 19:] == -np.inf).all()
 

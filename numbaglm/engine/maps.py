@@ -188,7 +188,7 @@ def form_clusters(task: Shared, ledger: Ledger, rounds: Sequence[str], first: in
     return largest
 
 
-def enhance_maps(task: Shared, maps: Maps, observed: Shared, first: int, last: int) -> Enhanced:
+def enhance_maps(task: Shared, observed: Shared, maps: Maps, first: int, last: int) -> Enhanced:
     """TFCE of maps ``first`` to ``last``; ``observed`` is the observed TFCE, or None where nothing is counted."""
     found: Enhanced = task.get().largest(_in_turn(maps.rows(first, last)), observed.get())
     return found

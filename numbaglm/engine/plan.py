@@ -236,7 +236,8 @@ def make_plan(
     else:
         raise InputError(_too_small(size, room, n_workers, least, disk))
     wanted = math.ceil(size.n_tiles / ((4 if resident else _BLOCKS_A_WORKER) * n_tasks))
-    tiles = _aligned(int(max(1, min(left // smallest, wanted))), size)
+    most = int(max(1, min(left // smallest, wanted)))
+    tiles = _even(most, size.n_tiles, n_tasks) if resident else _aligned(most, size)
     step = tiles * TILE
     return _described(
         Plan(
@@ -306,6 +307,18 @@ def _aligned(tiles: int, size: Size) -> int:
     columns = size.chunk[1]
     whole = columns // TILE
     return tiles // whole * whole if columns % TILE == 0 and tiles > whole else tiles
+
+
+def _even(most: int, n_tiles: int, n_tasks: int) -> int:
+    """Tiles of a block, so many at most and no less than half of that, such that all workers end at about one time."""
+
+    def taken(tiles: int) -> int:
+        """Tiles of the worker that has the most of them."""
+        n_blocks = math.ceil(n_tiles / tiles)
+        turns, over = divmod(n_blocks - 1, n_tasks)
+        return turns * tiles + (n_tiles - (n_blocks - 1) * tiles if over == 0 else tiles)
+
+    return min(range(most, most // 2, -1), key=taken)
 
 
 def _round(size: Size, room: int | None, in_memory: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +40,8 @@ from numbaglm.engine.voxels import (
 from numbaglm.engine.workspace import DamagedMapsError, Maps, MemoryMaps, Workspace
 
 _CLUSTERINGS_A_TASK = 512  # sparse maps
+
+ObservedPicks = tuple[NDArray[np.int32], NDArray[np.floating[Any]]]
 
 Part = TypeVar("Part")
 
@@ -91,14 +94,7 @@ class _Run:
             clusters += self.form_clusters(keys, number, span)
             if self.spec.tfce:
                 enhanced += self.enhance(maps[0], above, span, number)
-        observed = self.observed()
-        picks = None
-        if self.spec.threshold is not None:
-            first = [slice_picks(self.get(key, Round).picks, 0, 1) for key in rounds[0]]
-            picks = merge_blocks(first)[1:]
-        counts = np.concatenate([self.counts(keys) for keys in zip(*rounds, strict=True)])
-        maxima = [np.max([self.get(key, Round).maxima for key in keys], axis=0) for keys in rounds]
-        found = self.outcome(observed, counts, maxima, picks)
+        found = self.outcome(self.observed(), *self.gathered(rounds))
         sizes = [self.get(key, Clustered) for key in clusters]
         tfce = [self.get(key, Enhanced) for key in enhanced]
         found = _with_maps(
@@ -127,10 +123,11 @@ class _Run:
             keys += self.map_scope(above, reduce_maps, arguments, "Smoothing variances", spans, number)
         assert task.observed is not None
         parts = [self.get(key, PseudoRound) for key in keys]
-        observed = replace(self.observed(), score=task.observed, statistic=task.observed)
+        z = self.spec.hypothesis.scale.to_z(task.observed)
+        observed = replace(self.observed(), score=task.observed, statistic=task.observed, z=z)
         counts: NDArray[np.int64] = np.sum([one.counts for one in parts], axis=0, dtype=np.int64)
         return _with_maps(
-            self.outcome(observed, counts, [one.maxima for one in parts], task.observed_picks()),
+            self.outcome(observed, counts, np.concatenate([one.maxima for one in parts]), task.observed_picks()),
             [one.size for one in parts if one.size is not None],
             [one.mass for one in parts if one.mass is not None],
             [one.tfce for one in parts if one.tfce is not None],
@@ -185,8 +182,7 @@ class _Run:
         arguments = []
         for block, (start, stop) in enumerate(self.plan.blocks):
             observed = self.observed_key(block) if number == 0 else None
-            into = tuple(maps) if function is fill_block else (maps[0] if maps else None)
-            arguments.append((source, start, stop, *span, self.work.ledger, observed, into))
+            arguments.append((source, start, stop, *span, self.work.ledger, observed, tuple(maps)))
         weights = [n * (stop - start) for start, stop in self.plan.blocks]
         stage = self.voxel_stage(number)
         return self.work.run(stage, function, arguments, label="Shuffling", unit="voxel", weights=weights)
@@ -208,22 +204,29 @@ class _Run:
         """Largest clusters of a round of shufflings."""
         if self.spec.threshold is None:
             return []
-        shared = self.work.share(f"{self.name}-clusters", ClusterTask.build(self.spec, self.store.geometry))
         spans = _spans(span[1] - span[0], _CLUSTERINGS_A_TASK)
-        arguments: list[Any] = [(shared, self.work.ledger, rounds, *one) for one in spans]
+        arguments: list[Any] = [(self.clusters, self.work.ledger, rounds, *one) for one in spans]
         return self.map_scope(
             f"{self.name}/clusters-{number:03d}", form_clusters, arguments, "Merging clusters", spans, number
         )
 
     def enhance(self, maps: Maps, stage: str, span: tuple[int, int], number: int) -> list[str]:
         """TFCE of a round of maps."""
-        task = TfceTask.build(self.spec, self.store.geometry)
-        shared = self.work.share(f"{self.name}-tfce", task)
-        observed = task.enhance(self.observed().score) if self.spec.tfce_counts else None
-        reference = self.work.share(f"{self.name}-tfce-observed", observed)
         spans = _spans(span[1] - span[0], self.plan.map_rows)
-        arguments: list[Any] = [(shared, maps, reference, *one) for one in spans]
+        arguments: list[Any] = [(*self.enhancement, maps, *one) for one in spans]
         return self.map_scope(stage, enhance_maps, arguments, "Enhancing (TFCE)", spans, number)
+
+    @cached_property
+    def clusters(self) -> Shared:
+        """What tasks that form clusters share."""
+        return self.work.share(f"{self.name}-clusters", ClusterTask.build(self.spec, self.store.geometry))
+
+    @cached_property
+    def enhancement(self) -> tuple[Shared, Shared]:
+        """What tasks that enhance maps share, and the observed TFCE where they count what reaches it."""
+        task = TfceTask.build(self.spec, self.store.geometry)
+        observed = task.enhance(self.observed().score) if self.spec.tfce_counts else None
+        return self.work.share(f"{self.name}-tfce", task), self.work.share(f"{self.name}-tfce-observed", observed)
 
     def map_scope(
         self, stage: str, function: Any, arguments: list[Any], label: str, spans: list[tuple[int, int]], number: int
@@ -271,20 +274,30 @@ class _Run:
         """Return a record."""
         return self.work.ledger.get(key, kind)
 
-    def counts(self, rounds: Sequence[str]) -> NDArray[np.int64]:
-        """Counts of a block over all rounds."""
-        counts: NDArray[np.int64] = np.sum([self.get(key, Round).counts for key in rounds], axis=0, dtype=np.int64)
-        return counts
+    def gathered(self, rounds: list[list[str]]) -> tuple[NDArray[np.int64], NDArray[np.float64], ObservedPicks | None]:
+        """Counts of all voxels, maxima of all shufflings, and what is above the threshold in the observed map."""
+        counts = np.zeros(self.store.n_voxels, np.int64)
+        maxima, observed = [], []
+        for keys in rounds:
+            best = np.full(1, -np.inf)
+            for (start, stop), key in zip(self.plan.blocks, keys, strict=True):
+                part = self.get(key, Round)
+                counts[start:stop] += part.counts
+                best = np.maximum(best, part.maxima)
+                if keys is rounds[0]:
+                    observed.append(slice_picks(part.picks, 0, 1))
+            maxima.append(best)
+        picks = None if self.spec.threshold is None else merge_blocks(observed)[1:]
+        return counts, np.concatenate(maxima), picks
 
     def outcome(
         self,
         observed: Observed,
         counts: NDArray[np.int64],
-        maxima: Sequence[NDArray[np.float64]],
-        picks: tuple[NDArray[np.int32], Any] | None,
+        max_score: NDArray[np.float64],
+        picks: ObservedPicks | None,
     ) -> RunResult:
         """Put together what voxels and their maxima say."""
-        max_score = np.concatenate(maxima)
         # The kernels' correlations of single precision round to 1, an infinite t, where the observed one does not.
         max_score[0] = self.spec.height(observed.score).max()
         return RunResult(

@@ -81,9 +81,9 @@ class Spec:
         """What counts of a score: its absolute value if two-sided."""
         return np.abs(score) if self.two_sided else score
 
-    def parametric_p(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
-        """p of scores by the statistic's own distribution, of both tails if two-sided."""
-        return self.hypothesis.scale.parametric_p(self.height(score)) * (1 + self.two_sided)
+    def parametric_p(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
+        """p by the statistic's own distribution, whose z is given; of both tails if two-sided."""
+        return pvalues.of_z(self.height(z)) * (1 + self.two_sided)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class Observed:
 
     Attributes
     ----------
-    score, statistic
+    score, statistic, z
         (n_voxels,) float64; 0 where nothing varies.
     effect
         (n_interest, n_voxels) contrast of the parameter estimates.
@@ -104,6 +104,7 @@ class Observed:
 
     score: NDArray[np.float64]
     statistic: NDArray[np.float64]
+    z: NDArray[np.float64]
     effect: NDArray[np.float64]
     degenerate: NDArray[np.bool_]
     length: NDArray[np.float64]
@@ -112,6 +113,7 @@ class Observed:
     def empty(cls, n_effects: int, n_voxels: int) -> Observed:
         """Room for so many."""
         return cls(
+            np.empty(n_voxels),
             np.empty(n_voxels),
             np.empty(n_voxels),
             np.empty((n_effects, n_voxels)),
@@ -265,6 +267,7 @@ def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Bloc
             found.score[where], found.statistic[where] = observed.score, observed.statistic
             found.effect[:, where], found.degenerate[where] = observed.effect, observed.degenerate
             found.length[where] = observed.length
+            found.z[where] = hypothesis.scale.to_z(observed.score)
             tile[:, columns] = observed.E
         tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
     return Block(start, stop, tiles, found)
@@ -310,7 +313,7 @@ def permute_block(
     last: int,
     ledger: Ledger,
     observed: str | None,
-    maps: Maps | None = None,
+    maps: tuple[Maps, ...],
 ) -> Round:
     """Take voxels ``start`` to ``stop`` through shufflings ``first`` to ``last``.
 
@@ -319,13 +322,13 @@ def permute_block(
     ledger, observed
         Where to keep what was observed in the block; None where it is known.
     maps
-        (n_shufflings, n_voxels) that take all scores, for whole maps; None keeps none.
+        One of (n_shufflings, n_voxels), which takes all scores, for whole maps; or none.
     """
     block, spec, plan = source.block(start, stop), source.spec.get(), source.plan
     if observed is not None:
         ledger.put(observed, block.observed)
     watch = _Watch(block, spec, plan) if spec.tail_length else None
-    passage = _Passage(block, spec, plan, maps is not None or watch is not None)
+    passage = _Passage(block, spec, plan, bool(maps) or watch is not None)
     maxima, parts = [], []
     for i, index, sign in source.batches(first, last):
         # Residuals of the whole model, left as they are, say nothing of what was observed.
@@ -333,8 +336,8 @@ def permute_block(
         best, picks, scores = passage.batch(index[int(apart) :], sign[int(apart) :])
         if apart:
             best, picks, scores = passage.with_observed(best, picks, scores)
-        if maps is not None:
-            maps.write(i - first, start, scores)
+        for one in maps:
+            one.write(i - first, start, scores)
         if watch is not None:
             watch.see(scores[int(i == 0) :])
         maxima.append(best)
@@ -379,7 +382,7 @@ class _Watch:
 
     def __init__(self, block: Block, spec: Spec, plan: Plan) -> None:
         self.two_sided, self.k = spec.two_sided, spec.tail_length
-        self.voxels = tails.watched(np.where(block.observed.degenerate, 1.0, spec.parametric_p(block.observed.score)))
+        self.voxels = tails.watched(np.where(block.observed.degenerate, 1.0, spec.parametric_p(block.observed.z)))
         n = self.voxels.size
         self.kept = np.empty((n, 2 * self.k + plan.batch), spec.precision)
         self.n_kept = np.zeros(n, np.int32)

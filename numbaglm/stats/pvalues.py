@@ -92,6 +92,11 @@ def parametric(statistic: Floats, dof: float, n_rows: int | None = None) -> Floa
     return np.asarray(special.fdtrc(n_rows, dof, np.maximum(statistic, 0.0)), dtype=np.float64)
 
 
+def of_z(z: Floats) -> Floats:
+    """One-sided p of z."""
+    return np.asarray(special.ndtr(-z), dtype=np.float64)
+
+
 def to_z(statistic: Floats, dof: float | Floats, n_rows: int | None = None) -> Floats:
     """z of the same one-sided p as a t or F statistic.
 
@@ -116,13 +121,14 @@ _MAX_LOG = -np.log(np.finfo(np.float64).tiny)
 
 def _log_tail_t(magnitude: Floats, dof: float | Floats) -> Floats:
     """log P(T > magnitude); past the reach of doubles by the leading term of the tail's expansion."""
-    tail = special.stdtr(dof, -magnitude)
-    with np.errstate(divide="ignore"):
-        log_tail = np.log(tail)
-        # P(T > t) ~ c (1 + t^2 / dof)^(-(dof + 1) / 2) (t / dof + 1 / t) as t grows, at any dof
-        constant = special.gammaln((dof + 1) / 2) - special.gammaln(dof / 2) - 0.5 * np.log(dof * np.pi)
-        asymptote = constant - (dof + 1) / 2 * np.log1p(magnitude**2 / dof) + np.log(magnitude / dof + 1 / magnitude)
-    return np.where(tail > 0, log_tail, asymptote)
+    tail = np.asarray(special.stdtr(dof, -magnitude))
+    lost = tail == 0
+    log_tail = np.log(tail, out=np.zeros(tail.shape), where=~lost)
+    t, nu = magnitude[lost], np.broadcast_to(dof, tail.shape)[lost]
+    # P(T > t) ~ c (1 + t^2 / dof)^(-(dof + 1) / 2) (t / dof + 1 / t) as t grows, at any dof
+    constant = special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
+    log_tail[lost] = constant - (nu + 1) / 2 * np.log1p(t**2 / nu) + np.log(t / nu + 1 / t)
+    return log_tail
 
 
 def statistic_threshold(kind: str, value: float, dof: float, n_rows: int | None, two_sided: bool) -> float:

@@ -42,10 +42,6 @@ class Scale(Protocol):
         """z of the same parametric p."""
         ...
 
-    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
-        """One-sided parametric p."""
-        ...
-
 
 @dataclass(frozen=True)
 class Correlation:
@@ -71,10 +67,6 @@ class Correlation:
     def to_z(self, score: NDArray[np.floating]) -> Floats:
         """z of a correlation."""
         return pvalues.to_z(self.to_statistic(score), self.dof)
-
-    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
-        """One-sided p of a correlation."""
-        return pvalues.parametric(self.to_statistic(score), self.dof)
 
 
 @dataclass(frozen=True)
@@ -103,10 +95,6 @@ class Share:
         """z of a share."""
         return pvalues.to_z(self.to_statistic(score), self.dof, self.n_rows)
 
-    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
-        """p of a share."""
-        return pvalues.parametric(self.to_statistic(score), self.dof, self.n_rows)
-
 
 @dataclass(frozen=True)
 class Standard:
@@ -129,10 +117,6 @@ class Standard:
     def to_z(self, score: NDArray[np.floating]) -> Floats:
         """z as it is."""
         return np.asarray(score, dtype=np.float64)
-
-    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
-        """Upper tail of the normal distribution."""
-        return np.asarray(special.ndtr(-np.asarray(score, dtype=np.float64)), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -157,10 +141,6 @@ class Pseudo:
     def to_z(self, score: NDArray[np.floating]) -> Floats:
         """z as if it were t."""
         return pvalues.to_z(np.asarray(score, dtype=np.float64), self.dof)
-
-    def parametric_p(self, score: NDArray[np.floating]) -> Floats:
-        """p as if it were t."""
-        return pvalues.parametric(np.asarray(score, dtype=np.float64), self.dof)
 
 
 def _one_minus(share: Floats) -> Floats:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -453,7 +454,7 @@ def test_a_lock_in_an_object_store(where, cohort, monkeypatch):
 
 def test_memory_is_not_seen_by_a_cluster(cohort):
     with pytest.raises(InputError, match="a place that a cluster's workers see"):
-        run(cohort, "clusters", store="memory://runs/here", client=object())
+        run(cohort, "clusters", store="memory://runs/here", client=Mock())
 
 
 def test_the_log_tells_what_was_done(tmp_path, cohort):

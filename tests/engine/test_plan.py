@@ -111,3 +111,13 @@ def test_a_plan_says_what_it_is():
     assert "1,001 shufflings in batches of 256" in text
     assert "residuals stay in memory" in text
     assert "read in its turn" in make_plan(Size(5000, 50_000, 10, 1, 4, n_maps=0), 4 * 10**8, 1).describe()
+
+
+@pytest.mark.parametrize("n_workers", [2, 3])
+def test_workers_end_together(n_workers):
+    for n_tiles in range(50 * n_workers, 60 * n_workers):
+        plan = make_plan(Size(30, n_tiles * TILE, 1000, 1, 4, n_maps=0), 10**11, n_workers)
+        busy = [0] * n_workers
+        for start, stop in plan.blocks:
+            busy[busy.index(min(busy))] += stop - start
+        assert max(busy) < 1.05 * sum(busy) / n_workers

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from numbaglm.errors import DesignError, InputError
+from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import CONVENTIONS, Conventions
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.exchangeability import plan_shufflings
@@ -124,10 +125,9 @@ def test_scales_lead_there_and_back(scale):
     back = [scale.to_score(scale.name, value, False) for value in found]
     np.testing.assert_allclose(back, score, rtol=1e-12)
     sf = stats.t(12).sf if scale.name == "t" else stats.f(3, 12).sf
-    np.testing.assert_allclose(scale.parametric_p(score), sf(found), rtol=1e-10)
-    np.testing.assert_allclose(stats.norm.sf(scale.to_z(score)), sf(found), rtol=1e-8)
+    np.testing.assert_allclose(pvalues.of_z(scale.to_z(score)), sf(found), rtol=1e-10)
     p = scale.to_score("p", 0.01, False)
-    assert scale.parametric_p(np.array([p]))[0] == pytest.approx(0.01)
+    assert pvalues.of_z(scale.to_z(np.array([p])))[0] == pytest.approx(0.01)
     z = scale.to_score("z", 2.5, False)
     assert scale.to_z(np.array([z]))[0] == pytest.approx(2.5)
     assert np.isfinite(scale.to_statistic(np.array([1.0]))).all()
@@ -137,7 +137,7 @@ def test_correlations_have_a_sign_and_halve_p_two_sided():
     scale = Correlation(12)
     np.testing.assert_array_equal(scale.to_statistic(np.array([-0.5])), -scale.to_statistic(np.array([0.5])))
     two = scale.to_score("p", 0.01, True)
-    assert scale.parametric_p(np.array([two]))[0] == pytest.approx(0.005)
+    assert pvalues.of_z(scale.to_z(np.array([two])))[0] == pytest.approx(0.005)
 
 
 def test_the_tolerance_lies_between_rounding_and_data():
@@ -181,6 +181,12 @@ def test_conventions_are_records():
         ("palm", {"tfce_H": -1}, "'tfce_H'.*-1"),
         ("palm", {"tfce_E": float("nan")}, "'tfce_E'.*nan"),
         ("palm", {"tfce_dh": -0.1}, "'tfce_dh'.*-0.1"),
+        ("palm", {"tfce_E": "high"}, "'tfce_E'.*'high'.*a number from 0 to 20"),
+        ("palm", {"tfce_H": 1e9}, "'tfce_H'.*a number from 0 to 20"),
+        ("palm", {"tfce_steps": 2.5}, "'tfce_steps'.*2.5.*whole number"),
+        ("palm", {"tfce_steps": -5}, "'tfce_steps'.*-5"),
+        ("palm", {"strict": "no"}, "'strict'.*'no'.*True or False"),
+        ("palm", {"v_dof_factor": 0}, "'v_dof_factor'.*above 0"),
         ("palm", {"colour": "blue"}, r"\['colour'\]"),
     ],
 )
