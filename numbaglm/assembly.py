@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from numbaglm.cohort import Cohort
 from numbaglm.engine.maps import MAP_TOLERANCE
 from numbaglm.engine.outcome import RunResult
-from numbaglm.engine.voxels import Spec
+from numbaglm.engine.records import Spec
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.observed_clusters import ObservedClusters
 from numbaglm.refine import Corrected, from_null, interval

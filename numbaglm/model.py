@@ -17,7 +17,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.tables import read_table
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.plan import Plan
-from numbaglm.engine.voxels import Spec
+from numbaglm.engine.records import Spec
 from numbaglm.errors import InputError, invalid
 from numbaglm.hypotheses import build_hypothesis, make_pseudo, read_variance_groups
 from numbaglm.refine import TAILS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from numbaglm.data.geometry import Geometry
 from numbaglm.engine.maps import MAP_TOLERANCE, ClusterTask
 from numbaglm.engine.outcome import RunResult
-from numbaglm.engine.voxels import Spec
+from numbaglm.engine.records import Spec
 from numbaglm.refine import Corrected, from_null
 from numbaglm.results import CLUSTER_COLUMNS
 from numbaglm.stats import pvalues

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.engine.voxels import Spec
+from numbaglm.engine.records import Spec
 from numbaglm.kernels.tails import REFINED
 from numbaglm.stats import pvalues, tails
 

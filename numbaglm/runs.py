@@ -20,7 +20,7 @@ from numbaglm.engine import schedule
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.plan import Plan, Size, make_plan, refit
 from numbaglm.engine.run import run_test
-from numbaglm.engine.voxels import Spec
+from numbaglm.engine.records import Spec
 from numbaglm.engine.workspace import in_folder, in_memory, on_disk, temporary_place
 from numbaglm.errors import InputError, StoreError, invalid
 from numbaglm.stats import pvalues

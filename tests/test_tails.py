@@ -15,8 +15,9 @@ from numbaglm import PermutationResult, permutation_test, runs
 from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
+from numbaglm.engine.records import Observed
 from numbaglm.engine.run import run_test
-from numbaglm.engine.voxels import Observed, Source, permute_block
+from numbaglm.engine.voxels import Source, permute_block
 from numbaglm.engine.workspace import MemoryMaps
 from numbaglm.errors import InputError
 from numbaglm.kernels.tails import COUNTED, REFINED, REJECTED

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.ledger import Ledger, Shared
+from numbaglm.engine.records import Picks, Round, Spec
 from numbaglm.engine.schedule import checkpoint
-from numbaglm.engine.voxels import Picks, Round, Spec
 from numbaglm.engine.workspace import Maps
 from numbaglm.kernels import clusters, neighbours, tfce
 

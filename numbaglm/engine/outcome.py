@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.engine.voxels import Floats, Observed
+from numbaglm.engine.records import Floats, Observed
 
 
 @dataclass(frozen=True, eq=False)

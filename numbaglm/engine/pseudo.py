@@ -21,8 +21,9 @@ from numbaglm.data.geometry import Geometry
 from numbaglm.data.ledger import Ledger, Shared
 from numbaglm.data.smoothing import FWHM_PER_SIGMA
 from numbaglm.engine.maps import Clustered, ClusterTask, TfceTask
+from numbaglm.engine.records import Picks, Spec
 from numbaglm.engine.schedule import checkpoint
-from numbaglm.engine.voxels import Picks, Source, Spec
+from numbaglm.engine.voxels import Source
 from numbaglm.engine.workspace import Maps
 from numbaglm.kernels.shuffle import TILE
 

@@ -25,18 +25,8 @@ from numbaglm.engine.maps import (
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.plan import Plan
 from numbaglm.engine.pseudo import PseudoRound, PseudoTask, fill_block, reduce_maps
-from numbaglm.engine.voxels import (
-    Block,
-    DrawTable,
-    Observed,
-    Refined,
-    Round,
-    Source,
-    Spec,
-    draw_batch,
-    permute_block,
-    refine_block,
-)
+from numbaglm.engine.records import Observed, Refined, Round, Spec
+from numbaglm.engine.voxels import Block, DrawTable, Source, draw_batch, permute_block, refine_block
 from numbaglm.engine.workspace import DamagedMapsError, Maps, MemoryMaps, Workspace
 
 _CLUSTERINGS_A_TASK = 512  # sparse maps

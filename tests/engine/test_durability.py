@@ -486,6 +486,6 @@ def test_records_hold_what_they_were_given(tmp_path):
 
 
 def workspace_record():
-    from numbaglm.engine.voxels import Refined
+    from numbaglm.engine.records import Refined
 
     return Refined(np.arange(3.0), np.zeros(3, np.uint8))
