@@ -19,8 +19,8 @@ from numbaglm.data.store import CohortStore
 from numbaglm.engine import schedule
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.plan import Plan, Size, make_plan, refit
-from numbaglm.engine.run import run_test
 from numbaglm.engine.records import Spec
+from numbaglm.engine.run import run_test
 from numbaglm.engine.workspace import in_folder, in_memory, on_disk, temporary_place
 from numbaglm.errors import InputError, StoreError, invalid
 from numbaglm.stats import pvalues

@@ -40,6 +40,8 @@ class Plan:
         (first, last) shufflings of each round; multiples of the batch.
     resident
         Whether residuals and whole maps stay in memory, or each block is read in its turn and maps go to disk.
+    drawn
+        Shufflings that are drawn at once, a multiple of the batch.
     map_rows
         Whole maps that a task of map scope takes at once; divides the batch.
     memory
@@ -54,6 +56,7 @@ class Plan:
     blocks: tuple[tuple[int, int], ...]
     ranges: tuple[tuple[int, int], ...]
     resident: bool
+    drawn: int = BATCH
     map_rows: int = 64
     memory: int = 0
     disk: int = 0
@@ -116,6 +119,11 @@ class Size:
         return math.ceil(self.n_voxels / TILE)
 
     @property
+    def drawn(self) -> int:
+        """Shufflings that are drawn at once: many where they are short, as each draw costs something by itself."""
+        return max(BATCH, 2**17 // self.n_subjects // BATCH * BATCH)
+
+    @property
     def map_rows(self) -> int:
         """Whole maps that a task reads at once: a power of 2, as the batch is."""
         fitting = _READ_BYTES // (self.n_voxels * self.itemsize * max(1, self.n_maps))
@@ -126,7 +134,7 @@ class Size:
         """Bytes that a task of voxel scope needs, whatever the block."""
         return (
             BATCH * self.n_rows * (2 * self.n_subjects + TILE) * self.itemsize  # weights, twice; scores
-            + BATCH * self.n_subjects * 12  # drawn indices and signs, as they are kept and as they are used
+            + self.drawn * self.n_subjects * 12  # drawn indices and signs, as they are kept and as they are used
             + columns_at_once(self.n_subjects) * self.n_subjects * 32  # columns on their way to residuals
             + 3 * 4 * self.chunk[0] * min(self.chunk[1], self.n_voxels)  # a chunk: compressed, not, and taken
         )
@@ -245,6 +253,7 @@ def make_plan(
             blocks=tuple((v, min(v + step, size.n_voxels)) for v in range(0, size.n_voxels, step)),
             ranges=tuple((i, min(i + in_round, size.n_shufflings)) for i in range(0, size.n_shufflings, in_round)),
             resident=resident,
+            drawn=size.drawn,
             map_rows=size.map_rows,
         ),
         size,

@@ -130,7 +130,7 @@ class _Run:
         left = any(set(self.voxel_keys(i)) - self.work.ledger.done(self.voxel_stage(i)) for i in range(self.n_rounds))
         if not self.plan.tabled or n == 1 or not left:
             return self.source
-        spans = _spans(n, self.plan.batch)
+        spans = _spans(n, self.plan.drawn)
         stage = f"{self.name}/draws"
         self.work.run(
             stage,
@@ -141,7 +141,7 @@ class _Run:
             weights=[last - first for first, last in spans],
         )
         n_shuffled = self.spec.hypothesis.basis.shape[1]
-        return replace(self.source, draw=DrawTable(self.work.ledger, stage, self.plan.batch, n_shuffled))
+        return replace(self.source, draw=DrawTable(self.work.ledger, stage, self.plan.drawn, n_shuffled))
 
     def maps(self, n_maps: int) -> list[Maps]:
         """Room for the whole maps of a round; in memory it is the same room for each."""

@@ -70,24 +70,25 @@ class Draw(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DrawTable:
-    """Shufflings that were drawn before, batch by batch."""
+    """Shufflings that were drawn before, so many a record."""
 
     ledger: Ledger
     stage: str
-    batch: int
+    drawn: int
     n_shuffled: int
 
     def draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-        """See `Draw`; ``start`` is where a batch begins, and ``stop`` no further than its end."""
-        drawn = self.ledger.get(f"{self.stage}/{start // self.batch:05d}", Drawn)
+        """See `Draw`; both are within a record."""
+        drawn = self.ledger.get(f"{self.stage}/{start // self.drawn:05d}", Drawn)
         shape = stop - start, self.n_shuffled
+        rows = slice(start % self.drawn, start % self.drawn + shape[0])
         if drawn.index is None:
             index = np.broadcast_to(np.arange(self.n_shuffled, dtype=np.int32), shape)
         else:
-            index = drawn.index[: shape[0]].astype(np.int32)
+            index = drawn.index[rows].astype(np.int32)
         if drawn.flips is None:
             return np.ascontiguousarray(index), np.ones(shape, np.int8)
-        bits = np.unpackbits(drawn.flips[: shape[0]], axis=1, count=self.n_shuffled)
+        bits = np.unpackbits(drawn.flips[rows], axis=1, count=self.n_shuffled)
         return np.ascontiguousarray(index), 1 - 2 * bits.view(np.int8)
 
 
@@ -148,9 +149,13 @@ class Source:
     def batches(self, first: int, last: int) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int8]]]:
         """Shufflings ``first`` to ``last``, batch by batch: where each begins, indices and signs."""
         draw: Draw = self.spec.get().shufflings if self.draw is None else self.draw
-        for i in range(first, last, self.plan.batch):
-            checkpoint()
-            yield (i, *draw.draw(i, min(i + self.plan.batch, last)))
+        step, batch = self.plan.drawn, self.plan.batch
+        for record in range(first // step * step, last, step):
+            start = max(record, first)
+            index, sign = draw.draw(start, min(record + step, last))
+            for i in range(0, len(index), batch):
+                checkpoint()
+                yield start + i, index[i : i + batch], sign[i : i + batch]
 
 
 def permute_block(

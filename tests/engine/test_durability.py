@@ -82,7 +82,7 @@ def cuts(request, monkeypatch):
     def make_plan(size, room, n_workers, *, keep=True, **_):
         blocks = [(v, min(v + TILE, size.n_voxels)) for v in range(0, size.n_voxels, TILE)]
         ranges = [(0, 2 * BATCH), (2 * BATCH, size.n_shufflings)]
-        return Plan(BATCH, tuple(blocks), tuple(ranges), request.param and keep, size.map_rows)
+        return Plan(BATCH, tuple(blocks), tuple(ranges), request.param and keep, map_rows=size.map_rows)
 
     monkeypatch.setattr(runs, "make_plan", make_plan)
 

@@ -52,7 +52,7 @@ def plan_of(monkeypatch, tiles, batches=None, resident=True):
         blocks = [(v, min(v + tiles * TILE, size.n_voxels)) for v in range(0, size.n_voxels, tiles * TILE)]
         step = size.n_shufflings if batches is None else batches * BATCH
         ranges = [(i, min(i + step, size.n_shufflings)) for i in range(0, size.n_shufflings, step)]
-        return Plan(BATCH, tuple(blocks), tuple(ranges), resident and keep, size.map_rows)
+        return Plan(BATCH, tuple(blocks), tuple(ranges), resident and keep, 2 * BATCH, size.map_rows)
 
     monkeypatch.setattr(runs, "make_plan", make_plan)
 
