@@ -15,6 +15,8 @@ from numbaglm.stats.exchangeability import Shufflings, plan_shufflings
 from numbaglm.stats.inference import Hypothesis, default_errors, find_method, shuffled_design
 from numbaglm.stats.scales import Pseudo
 
+ClusterThreshold = float | tuple[str, float]
+
 
 def build_hypothesis(
     design: Design,
@@ -66,3 +68,27 @@ def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | Non
         )
     values = np.asarray(blocks)
     return values if values.ndim == 1 else values[:, min(1, values.shape[1] - 1)]
+
+
+def read_threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_sided: bool) -> float | None:
+    """Score of a cluster-forming threshold."""
+    if threshold is None:
+        return None
+    own = hypothesis.scale.name
+    kinds = ("p", "z") if own == "z" else ("p", own, "z")
+    pairs = " or ".join(f'("{kind}", value)' for kind in kinds[1:])
+    highest = 1 if two_sided or not hypothesis.is_t else 0.5  # beyond it t is below 0
+    kind, value = threshold if isinstance(threshold, tuple | list) and len(threshold) == 2 else ("p", threshold)
+    try:
+        valid = kind in kinds and 0 < float(value) < (highest if kind == "p" else np.inf)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        given = isinstance(threshold, int | float) and threshold > 1
+        hint = f"If {threshold} is a statistic, write it as {pairs.replace('value', str(threshold))}." if given else ""
+        allowed = f"a p between 0 and {highest}, or {pairs} with a value above 0"
+        raise InputError(invalid("cluster_forming_threshold", threshold, allowed, hint))
+    score = hypothesis.scale.to_score(kind, float(value), two_sided)
+    if not np.isfinite(score):
+        raise InputError(invalid("cluster_forming_threshold", threshold, "a value that this statistic can reach"))
+    return score

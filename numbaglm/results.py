@@ -22,6 +22,7 @@ from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import outside, save_maps, to_image
 from numbaglm.errors import InputError, MissingFileError, StoreError, UnknownNameError, invalid
 from numbaglm.stats import pvalues
+from numbaglm.stats.pvalues import LogpMaps
 
 Floats = NDArray[np.floating[Any]]
 
@@ -163,6 +164,8 @@ class PermutationResult:
     def plot(self, save: str | os.PathLike[str] | None = None) -> Any:
         """Draw the corrected -log10 p maps side by side as glass brains; a matplotlib figure.
 
+        Without shufflings it is the Bonferroni-corrected parametric p.
+
         Parameters
         ----------
         save
@@ -182,6 +185,8 @@ class PermutationResult:
             "logp_fwe_mass": "cluster mass",
             "logp_fwe_tfce": "TFCE",
         }
+        if not self.h0:
+            names = {"logp_bonferroni": "Bonferroni, parametric"}
         panels = {f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps}
         return plotting.logp_panel(self.geometry, panels, save=save)
 
@@ -224,16 +229,19 @@ class PermutationResult:
         Shuffling by sign flips (...), since the contrast tests a mean: all 256 distinct shufflings.
         voxels with FWE p <= 0.05: 0 (t > 8.950)
         """
-        lines = [
+        n_shufflings = self.provenance["n_shufflings"]
+        first = (
             f"{self.provenance['contrast']['name']}: {self.geometry.n_voxels:,} voxels, "
-            f"{self.provenance['n_subjects']} subjects, {self.provenance['n_shufflings']:,} shufflings",
-            self.provenance["shuffling"],
-        ]
+            f"{self.provenance['n_subjects']} subjects"
+        )
         if not self.h0:
-            return "\n".join([*lines, "parametric maps alone"])
-        lines += [
-            f"voxels with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= 0.05)):,} "
-            f"({self.max_statistic[4:]} > {self.critical(self.max_statistic):.3f})",
+            return f"{first}\nparametric maps alone"
+        critical = self.critical(self.max_statistic)
+        reached = f"{self.max_statistic[4:]} > {critical:.3f}" if np.isfinite(critical) else "out of reach"
+        lines = [
+            f"{first}, {n_shufflings:,} shufflings",
+            self.provenance["shuffling"],
+            f"voxels with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= 0.05)):,} ({reached})",
         ]
         for kind in ("size", "mass"):
             if f"max_{kind}" in self.h0:
@@ -349,30 +357,6 @@ class PermutationResult:
         )
 
 
-class LogpMaps(Mapping[str, Floats]):
-    """Maps by name; beside each ``p_x`` its ``logp_x`` = -log10 p, made when it is asked for."""
-
-    def __init__(self, stored: Mapping[str, Floats]) -> None:
-        self.stored = MappingProxyType(dict(stored))
-
-    def __getitem__(self, name: str) -> Floats:
-        if name in self.stored:
-            return self.stored[name]
-        if name.startswith("logp_") and f"p_{name[5:]}" in self.stored and _has_log(name):
-            return pvalues.logp(np.asarray(self.stored[f"p_{name[5:]}"], dtype=np.float64))
-        raise UnknownNameError(f"There is no map {name!r}. There are {list(self)}.")
-
-    def __iter__(self) -> Any:
-        yield from self.stored
-        yield from (f"log{name}" for name in self.stored if name.startswith("p_") and _has_log(name))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        return f"maps {list(self)}"
-
-
 def no_clusters() -> pd.DataFrame:
     """Table of clusters, empty."""
     return _typed(pd.DataFrame({column: [] for column in CLUSTER_COLUMNS}))
@@ -387,10 +371,6 @@ def _typed(clusters: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {column: pd.Series([one(value) for value in clusters[column]], dtype=one) for column, one in types.items()}
     )
-
-
-def _has_log(name: str) -> bool:
-    return not name.endswith(("_lower", "_upper"))
 
 
 def _plain(value: Any) -> Any:

@@ -351,12 +351,18 @@ def test_no_permutations_give_parametric_maps(as_cohort):
     assert {"t", "z", "effect", "p_parametric"} <= set(result.maps)
     assert "p_unc" not in result.maps
     assert "20 voxels" in repr(result)
+    assert "shuffling" not in repr(result)
+    assert result.plot().axes
 
 
 def test_few_shufflings_are_said_to_be_few(as_cohort, caplog):
+    groups = pd.DataFrame({"a": [1, 1, 0, 0, 0, 0], "b": [0, 0, 1, 1, 0, 0], "c": [0, 0, 0, 0, 1, 1]})
     with caplog.at_level(logging.WARNING, "numbaglm"):
-        permutation_test(as_cohort(data(4, 5, 0)), n_perm=100)
-    assert "With 16 shufflings the smallest p that can be reached is 0.0625." in caplog.text
+        permutation_test(as_cohort(data(4, 5, 0)), n_perm=100, two_sided=False)
+        permutation_test(as_cohort(data(5, 5, 0)), n_perm=100)  # all signs flipped give |t| again
+        permutation_test(as_cohort(data(6, 5, 0)), groups, ["a - b", "b - c"], n_perm=100)  # labels exchanged: F again
+    least = [record.getMessage().rpartition(" ")[2] for record in caplog.records]
+    assert least == ["0.0625.", "0.0625.", "0.0667."]
 
 
 def test_images_and_arrays_and_their_order_on_disk_give_the_same(tmp_path, monkeypatch):
@@ -445,6 +451,16 @@ BAD = {
     "memory": ({"memory_limit": "plenty"}, InputError, "'memory_limit'.*'plenty'"),
     "little memory": ({"memory_limit": "10kB"}, InputError, "memory_limit|memory limit"),
     "workers": ({"n_workers": -1}, InputError, "'n_workers'.*-1"),
+    "client": ({"client": "tcp://node1:8786"}, InputError, r"'client'.*'tcp://node1:8786'.*distributed.Client"),
+    "scheme without blocks": ({"block_scheme": "whole"}, ShufflingError, "'block_scheme'.*Give exchangeability_blocks"),
+    "no variance group": (
+        {"variance_groups": ["a", "a", "b", np.nan, "b", "a", None, "a"]},
+        DesignError,
+        r"no label in row\(s\) \[3, 6\]",
+    ),
+    "a group of one": ({"variance_groups": [1, 1, 1, 7, 2, 2, 2, 2]}, DesignError, r"one subject: 7 \(row 3"),
+    "neither file nor formula": ({"design_matrix": "age"}, InputError, "'design_matrix'.*'age'.*begins with '~'"),
+    "formula without covariates": ({"design_matrix": "~ age"}, DesignError, "no table of covariates"),
     "mask of a cohort": ({"mask": np.ones(3)}, InputError, "mask"),
     "smoothing of a cohort": ({"smoothing_fwhm": 4}, InputError, "smoothing_fwhm"),
 }
@@ -455,6 +471,27 @@ def test_bad_input_is_refused(as_cohort, name):
     options, error, message = BAD[name]
     with pytest.raises(error, match=f"(?s){message}"):
         permutation_test(as_cohort(data(8, 10, 0)), **options)
+
+
+def test_rows_are_those_of_the_subjects(tmp_path):
+    maps = [nib.Nifti1Image(volume, AFFINE) for volume in volumes(8)]
+    cohort = Cohort.from_maps(maps, subjects=list("abcdefgh"))
+    design = table(8, 0).set_index(pd.Index(list("abcdefgh"), name="subject_label"))
+    result = permutation_test(cohort, design, "group", n_perm=20)
+    with pytest.raises(DesignError, match=r"in another order \(h, g, f, ...\).*design.loc"):
+        permutation_test(cohort, design.iloc[::-1], "group", n_perm=20)
+    design.iloc[::-1].to_csv(tmp_path / "design.tsv", sep="\t")  # a column of labels tells the order
+    again = permutation_test(cohort, tmp_path / "design.tsv", "group", n_perm=20)
+    np.testing.assert_array_equal(again.h0["max_t"], result.h0["max_t"])
+
+
+def test_the_provenance_holds_blocks_and_variance_groups(as_cohort):
+    pairs, groups = [1, 1, 2, 2, 3, 3, 4, 4], list("aabbaabb")
+    result = permutation_test(
+        as_cohort(data(8, 5, 0)), table(8, 0), "group", exchangeability_blocks=pairs, variance_groups=groups
+    )
+    kept = result.provenance
+    assert (kept["exchangeability_blocks"], kept["block_scheme"], kept["variance_groups"]) == (pairs, "within", groups)
 
 
 def test_too_few_subjects(as_cohort):

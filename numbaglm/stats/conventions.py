@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from numbaglm.errors import InputError, invalid
@@ -82,18 +85,38 @@ class Conventions:
         return record
 
     def _check(self) -> None:
-        for name in ("cluster_connectivity", "tfce_connectivity"):
-            if getattr(self, name) not in (6, 18, 26):
-                raise InputError(invalid(name, getattr(self, name), "6, 18 or 26"))
-        for name, allowed in (("mass", ("sum", "excess")), ("statistic", ("t", "z")), ("fdr", ("bh", "bky"))):
-            if getattr(self, name) not in allowed:
-                raise InputError(invalid(name, getattr(self, name), f"one of {allowed}"))
-        for name in ("tfce_E", "tfce_H"):
-            if not getattr(self, name) >= 0:
-                raise InputError(invalid(name, getattr(self, name), "a number >= 0"))
-        if not self.tfce_dh >= 0:
-            raise InputError(invalid("tfce_dh", self.tfce_dh, "a step > 0, or 0 for none"))
+        for names, allowed, is_allowed in _ALLOWED:
+            for name in names:
+                value = getattr(self, name)
+                if not is_allowed(value):
+                    raise InputError(invalid(name, value, allowed))
 
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)
+
+
+_ALLOWED: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
+    (("cluster_connectivity", "tfce_connectivity"), "6, 18 or 26", lambda value: value in (6, 18, 26)),
+    (("mass",), "'sum' or 'excess'", lambda value: value in ("sum", "excess")),
+    (("statistic",), "'t' or 'z'", lambda value: value in ("t", "z")),
+    (("fdr",), "'bh' or 'bky'", lambda value: value in ("bh", "bky")),
+    (
+        ("merge_signs", "strict", "clipped_cluster_p", "tfce_times_step"),
+        "True or False",
+        lambda value: isinstance(value, bool),
+    ),
+    # Beyond them doubles overflow.
+    (("tfce_E", "tfce_H"), "a number from 0 to 20", lambda value: _is_number(value) and 0 <= value <= 20),
+    (("tfce_dh",), "a step above 0, or 0 for none", lambda value: _is_number(value) and value >= 0),
+    (
+        ("tfce_steps",),
+        "a whole number of steps, or 0 for the exact integral",
+        lambda value: not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 0,
+    ),
+    (("v_dof_factor",), "a number above 0", lambda value: _is_number(value) and value > 0),
+)
+"""Options, what they may be in words, and whether a value is that."""
 
 CONVENTIONS = {
     record.name: record

@@ -168,12 +168,15 @@ def partition(design: Design, contrast: Contrast) -> tuple[NDArray[np.float64], 
     ----------
     Winkler et al. (2014), NeuroImage 92, Appendix A (after Ridgway and Beckmann et al.).
     """
-    # X is the same whatever the columns' units, but M'M squares its condition: 1e8 beside 1 would drown.
+    # X is the same whatever the columns' units. It is M D C' (C D C')^-1, D = (M'M)^-1, without M'M, which squares the
+    # condition of M: seconds since 1970 beside an intercept would drown.
     M, C = design.matrix / design.lengths, contrast.matrix / design.lengths
-    D = np.linalg.pinv(M.T @ M)
-    X = M @ D @ C.T @ np.linalg.inv(C @ D @ C.T)
-    _, _, rows = np.linalg.svd(C)
+    sizes = np.linalg.norm(C, axis=1)
+    _, _, rows = np.linalg.svd(C / sizes[:, None])
     Z = orthonormal(M @ rows[C.shape[0] :].T)
+    X = M @ np.linalg.pinv(C / sizes[:, None]) / sizes
+    for _ in range(2):  # once leaves what rounding makes of columns that are nearly nuisance
+        X = X - Z @ (Z.T @ X)
     assert X.shape == (design.n_subjects, C.shape[0])
     return X, Z
 
@@ -196,7 +199,8 @@ def _as_frame(design_matrix: Any) -> pd.DataFrame:
     if isinstance(design_matrix, pd.DataFrame):
         return design_matrix
     try:
-        values = np.asarray(design_matrix, dtype=np.float64)
+        values = np.asarray(design_matrix)
+        values = values if values.dtype.kind == "c" else values.astype(np.float64)  # complex ones are refused by column
     except (TypeError, ValueError) as error:
         raise DesignError(
             invalid("design_matrix", type(design_matrix).__name__, "a DataFrame or a numeric array")
@@ -219,11 +223,14 @@ def _check_table(frame: pd.DataFrame, columns: tuple[str, ...], n_subjects: int)
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
         raise DesignError(f"The design matrix has more than one column named {twice}. Give each its own name.")
-    words = [str(c) for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c].dtype)]
+    kinds = {str(c): frame[c].dtype for c in frame.columns}
+    words = [
+        f"{c!r} ({kind})" for c, kind in kinds.items() if not pd.api.types.is_numeric_dtype(kind) or kind.kind == "c"
+    ]
     if words:
         raise DesignError(
-            f"Columns {words} of the design matrix are not numeric. "
-            "Code categories as numbers, for example with pandas.get_dummies."
+            f"Columns {', '.join(words)} of the design matrix are not real numbers. Code categories as numbers, for "
+            "example with pandas.get_dummies; turn numbers kept as objects into numbers with .astype(float)."
         )
 
 
@@ -301,7 +308,7 @@ def _expression(expression: str, design: Design) -> NDArray[np.float64]:
                 "contrast",
                 expression,
                 f"a column name or a linear expression over {list(design.columns)}",
-                "Put names that hold blanks or brackets into backticks.",
+                "In an expression, put names that hold blanks or brackets into backticks.",
             )
         ) from error
     if weights.shape != (len(design.columns),) or not np.allclose(value, probe.to_numpy() @ weights):
@@ -319,4 +326,4 @@ def _describe(contrast: ContrastLike | None, design: Design) -> str:
     rows = list(contrast) if np.iterable(contrast) else [contrast]
     if not isinstance(rows[0], str) and np.ndim(rows[0]) == 0:
         rows = [rows]
-    return "; ".join(row if isinstance(row, str) else np.array2string(np.asarray(row), separator=", ") for row in rows)
+    return "; ".join(row if isinstance(row, str) else f"[{', '.join(f'{w:g}' for w in row)}]" for row in rows)

@@ -16,7 +16,6 @@ References
 Winkler et al. (2014), Permutation inference for the general linear model, NeuroImage 92:381-397.
 Winkler et al. (2015), Multi-level block permutation, NeuroImage 123:253-268.
 Hemerik & Goeman (2018), Exact testing with random permutations, TEST 27:811-825.
-Salmon et al. (2011), Parallel random numbers: as easy as 1, 2, 3, SC11 (Philox).
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import InputError, ShufflingError, invalid
 from numbaglm.kernels import shuffle
+from numbaglm.stats.draws import KEY_DIGITS, keyed_bijection, random_digits, shuffle_siblings
 from numbaglm.stats.trees import (
     BlockTree,
     Choice,
@@ -49,12 +49,17 @@ ERRORS = {
     "both": "permutations with sign flips (exchangeable, independent and symmetric errors)",
 }
 
+_OF_BLOCKS = {
+    "within": " within the exchangeability blocks",
+    "whole": " of whole exchangeability blocks",
+    "both": " of whole exchangeability blocks and within them",
+    "tree": " along the tree of exchangeability blocks",
+}
+
 # Ranks up to here leave room for sums of two in int64.
 _RANKABLE = 2**62
 # Rows of X are equal to within what a matrix product may round differently from one row to the next.
 _EQUAL = 1e-13
-# Random digits of 16 bits that order siblings.
-_KEY_DIGITS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +127,7 @@ class Shufflings:
             ranks = np.arange(start, stop, dtype=np.int64)
             if not self.exhaustive:
                 random = ranks > 0
-                ranks[random] = 1 + _keyed_bijection(ranks[random] - 1, self.n_distinct - 1, self.seed)
+                ranks[random] = 1 + keyed_bijection(ranks[random] - 1, self.n_distinct - 1, self.seed)
             return self._unrank(ranks)
         index = np.empty((stop - start, self.n_subjects), np.int32)
         sign = np.empty(index.shape, np.int8)
@@ -173,14 +178,14 @@ class Shufflings:
         levels = self._tree.levels if self.errors != "ise" else ()
         movable = [np.flatnonzero(level.shuffled) for level in levels]
         used = -(-self._n_flips // 16)
-        digits = _random_digits(self.seed, start, stop, used + _KEY_DIGITS * sum(map(len, movable)))
+        digits = random_digits(self.seed, start, stop, used + KEY_DIGITS * sum(map(len, movable)))
         flips = np.ascontiguousarray(digits[:, :used].astype("<u2")).view(np.uint8)
         sign = self._signs(np.unpackbits(flips, axis=1, bitorder="little"))
         slots: list[NDArray[np.int32] | None] = [None] * len(self._tree.levels)
         for depth, nodes in enumerate(movable):
             if len(nodes):
-                keys = digits[:, used : used + _KEY_DIGITS * len(nodes)]
-                slots[depth] = _shuffle_siblings(levels[depth].parent, nodes, keys)
+                keys = digits[:, used : used + KEY_DIGITS * len(nodes)]
+                slots[depth] = shuffle_siblings(levels[depth].parent, nodes, keys)
                 used += keys.shape[1]
         index = place(self._tree, slots, stop - start)
         if start == 0:
@@ -250,6 +255,9 @@ def plan_shufflings(
         why = f"since the contrast tests {'a mean' if errors == 'ise' else 'differences between subjects'}"
     elif errors not in ERRORS:
         raise ShufflingError(invalid("errors", errors, "None, " + ", ".join(map(repr, ERRORS))))
+    if blocks is None and block_scheme != "within":
+        allowed = "'within', the default, where there are no exchangeability blocks"
+        raise ShufflingError(invalid("block_scheme", block_scheme, allowed, "Give exchangeability_blocks."))
     tree = free_tree(n_subjects) if blocks is None else parse_blocks(blocks, block_scheme, n_subjects)
 
     found = choices(tree, row_class) if errors != "ise" else []
@@ -260,9 +268,10 @@ def plan_shufflings(
         raise ShufflingError(_nothing_to_shuffle(errors, blocks is not None, not row_class.any()))
     exhaustive = n_distinct <= n_perm + 1
     n_shufflings = n_distinct if exhaustive else n_perm + 1
-    within = "" if blocks is None else " within the exchangeability blocks"
-    used = f"all {n_distinct}" if exhaustive else f"{n_perm} random ones of {_count(n_distinct)}"
-    reason = f"Shuffling by {ERRORS[errors]}{within}, {why}: {used} distinct shufflings."
+    of_what = "" if blocks is None else _OF_BLOCKS["tree" if np.size(blocks) > n_subjects else block_scheme]
+    random = f"{n_perm} random one{'s' if n_perm > 1 else ''} of {_count(n_distinct)}"
+    used = f"{f'all {n_distinct}' if exhaustive else random} distinct shufflings" if n_perm else "none was asked for"
+    reason = f"Shuffling by {ERRORS[errors]}{of_what}, {why}: {used}."
     return Shufflings(
         n_subjects,
         errors,
@@ -325,98 +334,16 @@ def _nothing_to_shuffle(errors: str, has_blocks: bool, constant: bool) -> str:
     if errors == "ise":
         fix = "Give an index > 0 to the blocks whose parts may change sign."
         return f"No subject may change sign under {received}: nothing is left to test. {fix}"
-    where = " within each block" if has_blocks and not constant else ""
+    allowed, why = "Every permutation", "their rows are all equal"
+    if has_blocks and not constant:
+        allowed += " that the blocks allow"
+        why = "their rows are equal within blocks, or whole blocks that change places are alike, or nothing may move"
     fix = "Use errors='ise' if the errors are symmetric around zero"
     return (
-        f"Every permutation leaves the tested regressors as they are (their rows are all equal{where}) under "
+        f"{allowed} leaves the tested regressors as they are ({why}) under "
         f"{received}: nothing is left to test. {fix}{', or other blocks' if has_blocks else ''}."
     )
 
 
 def _count(number: int) -> str:
     return str(number) if number < 10**15 else f"about 10^{log10(number):.1f}"
-
-
-def _shuffle_siblings(
-    parent: NDArray[np.int32], nodes: NDArray[np.intp], digits: NDArray[np.uint16]
-) -> NDArray[np.int32]:
-    """Shuffle siblings among themselves by sorting random keys of 48 bits, then, stably, their parents.
-
-    Stable sorts of 16 bits are radix sorts: faster than one sort of 64 bits, and the same everywhere. Keys
-    tie with a probability of n_subjects**2 / 2**49 a shuffling (3e-6 for 40,000), too rarely to matter.
-
-    Parameters
-    ----------
-    parent
-        Parent of each node of the level (n_nodes,).
-    nodes
-        Those that change places (n_movable,), ascending.
-    digits
-        Random keys (m, 3 * n_movable).
-
-    Returns
-    -------
-    NDArray
-        Node whose place each node takes (m, n_nodes).
-    """
-    shape = len(digits), len(nodes)
-    keys = [digits[:, k * len(nodes) : (k + 1) * len(nodes)] for k in range(_KEY_DIGITS)]
-    family = parent[nodes]
-    if family[0] != family[-1]:
-        keys.append(np.broadcast_to(family.astype(np.min_scalar_type(int(family[-1]))), shape))
-    # Positions in the flattened keys: np.take on these is twice as fast as indexing along the rows.
-    row = np.arange(0, shape[0] * shape[1], shape[1])[:, None]
-    order = row + np.argsort(keys[0], axis=1, kind="stable")
-    for key in keys[1:]:
-        order = np.take(order, row + np.argsort(np.take(key, order), axis=1, kind="stable"))
-    order -= row
-    if len(nodes) == len(parent):
-        return order.astype(np.int32)
-    slot = np.tile(np.arange(len(parent), dtype=np.int32), (len(digits), 1))
-    slot[:, nodes] = np.take(nodes, order)
-    return slot
-
-
-def _random_digits(seed: int, start: int, stop: int, n_digits: int) -> NDArray[np.uint16]:
-    """Random numbers of 16 bits (stop - start, n_digits).
-
-    Shuffling i owns a stretch of Philox's counter, so that its numbers depend on nothing else, and takes the
-    generator's raw output, which numpy keeps from version to version.
-    """
-    n_counts = -(-n_digits // 16)  # a count makes four words of 64 bits
-    bits = np.random.Philox(seed)
-    bits.advance(start * n_counts)
-    words = bits.random_raw((stop - start) * n_counts * 4).astype("<u8", copy=False)
-    digits: NDArray[np.uint16] = words.view("<u2").astype(np.uint16, copy=False)
-    return digits.reshape(stop - start, n_counts * 16)[:, :n_digits]
-
-
-def _keyed_bijection(numbers: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """Permute 0 ... size - 1 by a bijection that the seed chooses.
-
-    Up to 2**16 it sorts random keys: all bijections are equally likely. Beyond, a Feistel network permutes
-    the next power of 4 >= size, and what falls out of the range goes through it again until it falls inside
-    (cycle walking), which permutes the range itself.
-    """
-    if size <= 2**16:
-        shuffled = np.argsort(np.random.Philox(seed).random_raw(size), kind="stable")
-        return shuffled[numbers].astype(np.int64)
-    half = np.uint64(((size - 1).bit_length() + 1) // 2)
-    round_keys = np.random.SeedSequence(seed).generate_state(12, np.uint64).astype(np.uint64, copy=False)
-    values = numbers.astype(np.uint64)
-    outside = np.arange(len(values))
-    while len(outside):
-        values[outside] = _feistel(values[outside], half, round_keys)
-        outside = outside[values[outside] >= size]
-    return values.astype(np.int64)
-
-
-def _feistel(values: NDArray[np.uint64], half: np.uint64, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    left, right = values >> half, values & ((np.uint64(1) << half) - np.uint64(1))
-    for key in keys:
-        # The finaliser of splitmix64 as round function, of which the top bits are kept.
-        mixed = right ^ key
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) >> (np.uint64(64) - half))
-    return (left << half) | right

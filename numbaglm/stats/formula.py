@@ -41,12 +41,29 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
     import formulaic  # takes longer to load than the rest of the package
 
     allowed = f"The table has the columns {[str(column) for column in table.columns]}."
+    if table.columns.empty:
+        allowed = "There is no table of covariates: give one with the maps (covariates=)."
     if "~" in formula and formula.split("~")[0].strip():
         raise DesignError(f"The formula {formula!r} has a left side, but the maps are modelled: begin with '~'.")
     try:
-        matrix = formulaic.model_matrix(formula, table.reset_index(drop=True), na_action="raise")
+        with np.errstate(all="ignore"):  # an infinite column is refused by its name
+            matrix = formulaic.model_matrix(formula, table.reset_index(drop=True), na_action="raise")
     except Exception as error:  # formulaic raises what its parser, the columns and pandas raise
         reason = re.sub(r"\x1b\[[0-9;]*m|[⧚⧛]", "", str(error)).splitlines()[0]
-        raise DesignError(f"The formula {formula!r} can't be used: {reason} {allowed}") from error
+        missing = _missing(formula, table) if "null" in reason else ""
+        raise DesignError(f"The formula {formula!r} can't be used: {missing or f'{reason} {allowed}'}") from error
+    if not isinstance(matrix, formulaic.ModelMatrix):
+        raise DesignError(f"The formula {formula!r} has several parts, but makes one design: write it without '|'.")
     design = pd.DataFrame(np.asarray(matrix, dtype=np.float64), index=table.index, columns=pd.Index(matrix.columns))
     return design.rename(columns=lambda name: re.sub(r"\[T\.", "[", "intercept" if name == "Intercept" else str(name)))
+
+
+def _missing(formula: str, table: pd.DataFrame) -> str:
+    """Where a table lacks values of the columns that a formula names."""
+    found = []
+    for name in table.columns:
+        rows = np.flatnonzero(table[name].isna())
+        if rows.size and re.search(rf"(?<!\w){re.escape(str(name))}(?!\w)", formula):
+            named = ", ".join(f"{row} ({table.index[row]})" for row in rows[:10])
+            found.append(f"{str(name)!r} has no value in row(s) {named}, counted from 0.")
+    return " ".join([*found, "Leave those subjects out, or fill the values in."]) if found else ""

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from numbaglm.errors import DesignError, InputError, invalid
 from numbaglm.kernels import glm, shuffle
 from numbaglm.stats.design import Contrast, Design, orthonormal, partition, tested_regressors
+from numbaglm.stats.exchangeability import Shufflings
 from numbaglm.stats.methods import METHODS, Method
 from numbaglm.stats.scales import Correlation, Scale, Share, Standard
 from numbaglm.stats.welch import VarianceGroups
@@ -27,6 +28,8 @@ Scores are correlations, or shares of variance, between -1 and 1: the tolerance 
 arithmetic and far below the resolution of any data. Sets of shufflings are full of statistics that are equal
 on paper, and a p-value must not depend on which way rounding tips them.
 """
+
+_FEW = 500  # shufflings, of which 24 (four groups relabelled) may be the same
 
 SMALLEST_VARIANCE = 1e-14
 """Of a voxel's mean square: residuals below it are float32's rounding, and nothing is left to test."""
@@ -264,6 +267,25 @@ def default_errors(design: Design, contrast: Contrast) -> str:
     return "ise" if held > 1 - 1e-10 and nuisance < 1 - 1e-10 else "ee"
 
 
+def smallest_p(hypothesis: Hypothesis, shufflings: Shufflings, two_sided: bool) -> float:
+    """The smallest p that a test can reach.
+
+    Where few shufflings are enumerated, some give the observed statistic again, whatever the data are: all signs
+    flipped, or two groups of one size exchanged, if both signs count; labels of groups exchanged under F.
+    """
+    n_shufflings = shufflings.n_shufflings
+    if not shufflings.exhaustive or n_shufflings > _FEW or hypothesis.method.name != "freedman-lane":
+        return 1 / n_shufflings
+    y = np.random.default_rng(0).normal(size=(hypothesis.design.n_subjects, 2))
+    y -= hypothesis.nuisance.T @ (hypothesis.nuisance @ y)
+    index, sign = shufflings.draw(0, n_shufflings)
+    shuffled = (sign[:, :, None] * y[index]).transpose(1, 0, 2).reshape(len(y), -1)
+    score = hypothesis.observe(shuffled.astype(np.float32)).score.reshape(n_shufflings, 2)
+    score = np.abs(score) if two_sided else score
+    again = (np.abs(score - score[0]) < 1e-5).all(axis=1)  # float32's rounding, which chance doesn't meet twice
+    return float(again.sum() / n_shufflings)
+
+
 def complement(Z: Floats) -> Floats:
     """Orthonormal basis (n, n - k) of what orthonormal columns Z (n, k) leave."""
     full = np.linalg.qr(Z, mode="complete")[0] if Z.shape[1] else np.eye(Z.shape[0])
@@ -299,11 +321,19 @@ def _group_numbers(labels: ArrayLike, design: Design, method: Method) -> NDArray
         raise DesignError(
             invalid("variance_groups", values.shape, f"one label for each of the {design.n_subjects} subjects")
         )
+    # NumPy makes text of NaN beside text; NaN is not equal to itself.
+    missing = [row for row, label in enumerate(np.asarray(labels, dtype=object)) if label is None or label != label]
+    if missing:
+        raise DesignError(
+            f"Variance groups have no label in row(s) {missing[:10]} (counted from 0). Give every subject one."
+        )
+    if values.dtype == object:
+        values = values.astype(str)
     names, number, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    alone = [str(name) for name, size in zip(names, sizes, strict=True) if size < 2]
+    alone = [f"{names[number[row]]} (row {row}, counted from 0)" for row in np.flatnonzero(sizes[number] < 2)]
     if alone:
         raise DesignError(
-            f"Variance groups {alone} hold one subject each: one value has no variance. Merge them into others."
+            f"Variance group(s) of one subject: {', '.join(alone)}. One value has no variance: merge them into others."
         )
     if names.size > 1 and method.name != "freedman-lane":
         raise InputError(invalid("method", method.name, "'freedman-lane' with variance_groups"))

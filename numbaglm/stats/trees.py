@@ -97,7 +97,7 @@ def parse_blocks(blocks: ArrayLike, scheme: str, n_subjects: int) -> BlockTree:
     Parameters
     ----------
     blocks
-        Either one label a subject (n_subjects,), whole numbers >= 0, or PALM's multi-level blocks
+        Either one label a subject (n_subjects,), text or whole numbers >= 0, or PALM's multi-level blocks
         (n_subjects, n_levels), one row a subject, read from left to right: the first column holds one index
         for everybody; rows that agree in all columns up to one are a block of that level; a positive index
         lets the blocks of the next column change places as wholes, a negative one keeps them in place. Blocks
@@ -121,12 +121,14 @@ def parse_blocks(blocks: ArrayLike, scheme: str, n_subjects: int) -> BlockTree:
         raise ShufflingError(invalid("block_scheme", scheme, ", ".join(map(repr, BLOCK_SCHEMES))))
     values = _whole_numbers(blocks, n_subjects)
     if values.ndim == 2 and values.shape[1] > 1:
+        if scheme != "within":
+            allowed = "'within', the default, with multi-level blocks, whose signs tell what changes places"
+            raise ShufflingError(invalid("block_scheme", scheme, allowed))
         return _tree(values)
     labels = values.reshape(-1)
     if labels.min() < 0:
-        row = int(np.argmin(labels))
         fix = "Signs mean something in multi-level blocks only; -1 often stands for a missing label."
-        raise _refused(f"{labels[row]} in row {row}", "labels >= 0", fix)
+        raise _refused(f"{labels.min()} in {_rows(np.flatnonzero(labels == labels.min()))}", "labels >= 0", fix)
     if scheme != "within":
         _require_equal_sizes(labels, scheme)
     root = np.full(n_subjects, -1 if scheme == "within" else 1)
@@ -135,19 +137,22 @@ def parse_blocks(blocks: ArrayLike, scheme: str, n_subjects: int) -> BlockTree:
 
 
 def _whole_numbers(blocks: ArrayLike, n_subjects: int) -> NDArray[np.int64]:
-    values = np.asarray(blocks)
-    allowed = f"whole numbers, shape ({n_subjects},) or ({n_subjects}, n_levels)"
+    values = np.asarray(blocks, dtype=object)  # NumPy would make text of a number beside text
+    allowed = f"labels ({n_subjects},), or a tree of whole numbers ({n_subjects}, n_levels)"
     if values.ndim not in (1, 2) or values.shape[0] != n_subjects or values.size == 0:
-        fix = "Give one label, or one row of indices, a subject, in the order of the design matrix."
+        fix = "Give one label, or one row of indices, a subject, in the order of the design matrix (not a file's name)."
         raise _refused(f"shape {values.shape}", allowed, fix)
+    text = np.array([isinstance(label, str) for label in values.flat]).reshape(values.shape)
+    if values.ndim == 1 and text.all():
+        return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
     try:
         numbers = values.astype(np.float64)
-    except (TypeError, ValueError):
-        numbers = np.full(values.shape, np.nan)
+    except (TypeError, ValueError):  # among labels of text others are wrong, in a tree they are
+        numbers = np.where(text == (values.ndim == 2), np.nan, 0.0)
     wrong = ~np.isfinite(numbers) | (numbers != np.round(numbers)) | (np.abs(numbers) > 2**53)
     if wrong.any():
         rows = np.flatnonzero(wrong.reshape(n_subjects, -1).any(axis=1))
-        fix = "Number the blocks, for instance pandas.factorize(labels)[0] + 1, and give every subject one."
+        fix = "Give every subject a label: all of them whole numbers, or all of them text."
         raise _refused(f"{values[rows[0]]} in {_rows(rows)}", allowed, fix)
     return numbers.astype(np.int64)
 
@@ -388,7 +393,8 @@ def _families(level: Level) -> list[tuple[int, int]]:
 
 
 def _refused(received: str, allowed: str, fix: str = "") -> ShufflingError:
-    return ShufflingError(invalid("exchangeability_blocks", received, allowed, fix))
+    where = "Rows and columns are counted from 0." if "row" in received or "column" in received else ""
+    return ShufflingError(invalid("exchangeability_blocks", received, allowed, f"{fix} {where}".strip()))
 
 
 def _rows(rows: Sequence[int] | NDArray[np.intp]) -> str:

@@ -56,7 +56,8 @@ def changed(**columns):
         (frame(9), "has 9 rows, but there are 8 subject maps"),
         (changed(x=[1, 2, np.nan, 4, 5, 6, np.inf, 8]), r"column\(s\) \['x'\], rows \[2, 6\]"),
         (changed(x=pd.array([1, 2, None, 4, 5, 6, 7, 8], dtype="Int64")), r"column\(s\) \['x'\], rows \[2\]"),
-        (changed(site=list("aabbaabb")), r"\['site'\] of the design matrix are not numeric.*get_dummies"),
+        (changed(site=list("aabbaabb")), r"'site' \(\w+\) of the design matrix are not real numbers.*get_dummies"),
+        (changed(site=np.arange(8) * 1j), r"'site' \(complex128\) of the design matrix are not real numbers"),
         (changed(twice=lambda t: 3 * t["age"] - t["intercept"]), r"rank deficient: 4 columns.*rank 3.*\['twice'\]"),
         (changed(nothing=0.0), r"rank deficient.*\['nothing'\]"),
         (pd.concat([frame(), frame()[["age"]]], axis=1), r"more than one column named \['age'\]"),
@@ -185,6 +186,28 @@ def test_a_covariate_in_any_unit_gives_the_same_partition(unit):
         expected = statistic(Y, *_arrays(table[["group", "intercept", "standardised"]], other))
         found = statistic(Y, np.hstack([X / np.linalg.norm(X), Z]), [1, 0, 0])
         np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("start", [1e7, 1.7e9])
+def test_a_covariate_far_from_zero_gives_the_same_partition(start):
+    # With M'M, whose condition is the square of M's, seconds since 1970 made t wrong by 3.
+    table = pd.DataFrame({"intercept": np.ones(12), "days": np.random.default_rng(0).normal(size=12)})
+    expected = partition(*_with(table, "days"))
+    found = partition(*_with(table.assign(days=table["days"] + start), "days"))
+    for X, Y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(X, Y, atol=1e-6)
+
+
+def test_rows_of_an_f_contrast_may_be_in_any_unit():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)) * [1e-9, 1.0, 1e9], columns=list("abc"))
+    parsed = Design.parse(table, 9)
+    X, _ = partition(parsed, Contrast.parse(["a", "c"], parsed))
+    np.testing.assert_allclose(X * [1e9, 1e-9], partition(*_with_unit(table))[0], rtol=1e-9)
+
+
+def _with_unit(table):
+    parsed = Design.parse(table * [1e9, 1.0, 1e-9], len(table))
+    return parsed, Contrast.parse(["a", "c"], parsed)
 
 
 def _with(table, name):

@@ -293,6 +293,27 @@ def test_errors_are_chosen_by_the_tested_regressors():
     assert "all 4 distinct" in plan.reason
 
 
+def test_reasons_tell_what_is_shuffled():
+    def reason(n_perm=9, **options):
+        return plan_shufflings(4, n_perm, 0, design_rows=X_of(0, 1, 2, 3), **options).reason
+
+    pairs, tree = [1, 1, 2, 2], [[1, 1, 1], [1, 1, 2], [1, 2, 1], [1, 2, 2]]
+    assert "within the exchangeability blocks, since" in reason(blocks=pairs)
+    assert "of whole exchangeability blocks, since" in reason(blocks=pairs, block_scheme="whole")
+    assert "of whole exchangeability blocks and within them, since" in reason(blocks=pairs, block_scheme="both")
+    assert "along the tree of exchangeability blocks, since" in reason(blocks=tree)
+    assert reason(1).endswith("1 random one of 24 distinct shufflings.")
+    assert reason(0).endswith("none was asked for.")
+
+
+def test_labels_of_blocks_may_be_text():
+    X = X_of(0, 1, 2, 3)
+    text = plan_shufflings(4, 99, 0, design_rows=X, blocks=["b", "b", "a", "a"])
+    numbers = plan_shufflings(4, 99, 0, design_rows=X, blocks=[2, 2, 1, 1])
+    assert text.n_distinct == 4
+    np.testing.assert_array_equal(text.draw(0, 4)[0], numbers.draw(0, 4)[0])
+
+
 def test_rows_that_differ_by_rounding_are_equal():
     X = X_of(0.1 + 0.2, 0.3, 0.6, 0.3, 0.6, 2 * 0.3)
     assert plan_shufflings(6, 100, 0, design_rows=X).n_distinct == 20
@@ -333,7 +354,7 @@ FOUR = np.arange(4.0)[:, None]
         (9, 0, {"errors": "iid"}, "'errors': got 'iid'.*'ise'"),
         (9, 0, {"design_rows": FOUR[:3]}, r"'design_rows': got 'shape \(3, 1\)'"),
         (9, 0, {"design_rows": ONE, "errors": "ee"}, "rows are all equal.*errors='ise'"),
-        (9, 0, {"design_rows": X_of(0, 0, 1, 1), "blocks": [1, 1, 2, 2]}, "within each block.*other blocks"),
+        (9, 0, {"design_rows": X_of(0, 0, 1, 1), "blocks": [1, 1, 2, 2]}, "the blocks allow.*other blocks"),
         (
             9,
             0,
@@ -342,10 +363,12 @@ FOUR = np.arange(4.0)[:, None]
         ),
         (9, 0, {"blocks": [1, 1, 2, 2], "block_scheme": "inside"}, "'block_scheme': got 'inside'.*'whole'"),
         (9, 0, {"blocks": [1, 1, 2]}, r"shape \(3,\).*\(4,\)"),
-        (9, 0, {"blocks": [1, 1, np.nan, 2]}, "nan in row 2.*factorize"),
+        (9, 0, {"blocks": [1, 1, np.nan, 2]}, "nan in row 2.*counted from 0"),
         (9, 0, {"blocks": [1, 1.5, 1.5, 2]}, "1.5 in rows 1, 2"),
-        (9, 0, {"blocks": ["a", "a", "b", "b"]}, "a in rows 0, 1, 2, 3.*factorize"),
-        (9, 0, {"blocks": [1, 1, -1, -1]}, "-1 in row 2.*missing"),
+        (9, 0, {"blocks": ["a", "a", np.nan, "b"]}, "nan in row 2.*Give every subject a label"),
+        (9, 0, {"block_scheme": "whole"}, "block_scheme.*Give exchangeability_blocks"),
+        (9, 0, {"blocks": [[-1, 1], [-1, 1], [-1, 2], [-1, 2]], "block_scheme": "whole"}, "block_scheme.*multi-level"),
+        (9, 0, {"blocks": [1, 1, -1, -1]}, "-1 in rows 2, 3.*missing"),
         (9, 0, {"blocks": [7, 7, 7, 8], "block_scheme": "whole"}, "block [78] of [13].*equal size"),
         (9, 0, {"blocks": [[1, 1], [1, 2], [2, 1], [2, 2]]}, r"\[1, 2\] in the first column.*-1 if not"),
         (9, 0, {"blocks": [[-1, 0], [-1, 0], [-1, 2], [-1, 2]]}, "0 in rows 0, 1"),
