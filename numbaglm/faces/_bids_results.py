@@ -276,6 +276,8 @@ def _facts(result: PermutationResult) -> dict[str, Any]:
         "Seed": provenance["seed"],
         "TailOfP": provenance["tail"],
         "ClusterFormingThreshold": provenance["cluster_forming_statistic"],
+        # With variance groups clusters are those of z.
+        "ClusterFormingStatistic": {"v": "z", "g": "z"}.get(provenance["statistic"], provenance["statistic"]),
         "Conventions": provenance["conventions"],
         "CohortFingerprint": provenance["cohort_fingerprint"],
         "SoftwareVersions": provenance["versions"],

@@ -193,7 +193,9 @@ def cells(
 
 def _colour_bar(figure: Figure, axes: Axes, scale: Scale, label: str | None) -> None:
     bar = figure.colorbar(ScalarMappable(scale.norm, scale.cmap), cax=axes)
-    marks = {0.0, scale.threshold, scale.vmax}
+    room = 0.05 * scale.vmax * (2 if scale.two_sided else 1)  # that a label takes
+    ends = {mark for mark in (0.0, scale.vmax) if abs(mark - scale.threshold) > room}
+    marks = ends | {scale.threshold}
     ticks = sorted(marks | {-mark for mark in marks} if scale.two_sided else marks)
     bar.set_ticks(ticks, labels=[f"{tick:.3g}".replace("-", "\u2212") for tick in ticks])
     bar.outline.set_visible(False)

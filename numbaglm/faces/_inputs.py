@@ -12,7 +12,6 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.places import Place
@@ -124,8 +123,8 @@ class Question:
         """
         design = options.pop("design_matrix")
         formula = design if design is not None and "~" in design else None
-        design = None if formula else read_optional(design, "design_matrix")
-        covariates = read_optional(options.pop("covariates"), "covariates")
+        design = None if formula else _read_design(design)
+        covariates = read_optional(options.pop("covariates"), "--covariates")
         model, intercept = options.pop("model"), options.pop("intercept")
         if (formula or design is not None) and model:
             raise InputError("--design is the whole design matrix: leave --model out, or --design.")
@@ -145,9 +144,9 @@ class Question:
             **images,
         )
         if design is not None:
-            frame = _by_subject(design, cohort, "design_matrix")
+            frame = _by_subject(design, cohort, "--design")
         else:
-            table = cohort.covariates if covariates is None else _by_subject(covariates, cohort, "covariates")
+            table = cohort.covariates if covariates is None else _by_subject(covariates, cohort, "--covariates")
             table = table.set_axis(cohort.subjects)
             frame = design_from_formula(formula, table) if formula else _columns(table, model, intercept)
         frame = frame.set_axis(cohort.subjects)
@@ -193,17 +192,20 @@ def _columns(table: pd.DataFrame, model: Sequence[str], intercept: bool) -> pd.D
     return pd.concat([*parts, ones] if intercept and not texts else parts, axis=1)
 
 
-def _by_subject(table: pd.DataFrame, cohort: Cohort, parameter: str) -> pd.DataFrame:
+def _by_subject(table: pd.DataFrame, cohort: Cohort, option: str) -> pd.DataFrame:
     """Bring a table into the order of the subjects: by label if it has labels."""
-    if parameter == "design_matrix" and len(table) != cohort.n_subjects:
+    if option != "--covariates" and len(table) != cohort.n_subjects:
         raise DesignError(
-            f"The design matrix has {len(table)} rows, but there are {cohort.n_subjects} subject maps. "
+            f"The table after {option} has {len(table)} rows, but there are {cohort.n_subjects} subject maps. "
             "It needs one row for each map."
         )
-    matched, notes = match_covariates(table, cohort.subjects, labels_known=labels_are_known(cohort.subjects))
+    try:
+        matched, notes = match_covariates(table, cohort.subjects, labels_known=labels_are_known(cohort.subjects))
+    except InputError as error:
+        raise InputError(str(error).replace("'covariates'", f"'{option}'")) from error
     assert matched is not None
     for sentence in notes:
-        log.info(sentence)
+        log.info(sentence.replace("Covariates", f"Rows of {option}"))
     return matched
 
 
@@ -220,16 +222,75 @@ def pick_contrast(contrast: str | None, design: pd.DataFrame, model: Sequence[st
     return rows[0] if len(rows) == 1 else rows
 
 
-def match_blocks(table: pd.DataFrame | None, cohort: Cohort) -> NDArray[Any] | None:
-    """Exchangeability blocks of the subjects: a column of labels, or the columns of a multi-level tree."""
-    if table is None:
-        return None
-    if len(table.columns) > 1:
-        table = _by_subject(table, cohort, "exchangeability_blocks")
-    if len(table.columns) > 1:
-        return table.to_numpy()
-    labels = table.iloc[:, 0]
-    return labels.to_numpy() if pd.api.types.is_integer_dtype(labels.dtype) else np.asarray(pd.factorize(labels)[0])
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What a table tells of each subject: a label, or the indices of a multi-level tree.
+
+    Attributes
+    ----------
+    table
+        As it was read, or what stands for it: a word, or None.
+    path, option
+        Where it was read, and the option that named it.
+    """
+
+    table: pd.DataFrame | str | None
+    path: str | None
+    option: str
+
+    @classmethod
+    def read(cls, path: str | None, option: str, word: str = "") -> Labels:
+        """Read a table; ``word`` is an answer that is no file. A file of numbers alone, as PALM's, needs no names."""
+        if path is None or path == word:
+            return cls(path, path, option)
+        table = read_table(path, option)
+        if _are_numbers(table.columns):
+            table = pd.read_csv(path, sep="\t" if path.endswith(".tsv") else ",", header=None).rename(columns=str)
+            log.info("%s has no line of names: its first line is the first subject's.", path)
+        return cls(table, path, option)
+
+    def of(self, cohort: Cohort) -> Any:
+        """Bring them into the order of the subjects: (n_subjects,) or (n_subjects, n_levels).
+
+        Raises
+        ------
+        DesignError, InputError
+            Rows don't match the subjects, or a subject has none.
+        """
+        if not isinstance(self.table, pd.DataFrame):
+            return self.table
+        table = self.table
+        if len(table.columns) > 1:
+            table = _by_subject(table, cohort, self.option)
+        elif len(table) != cohort.n_subjects:
+            raise DesignError(
+                f"{self.path} after {self.option} has {len(table)} rows, but there are {cohort.n_subjects} subject "
+                "maps. It needs one row for each map."
+            )
+        without = [label for label, row in zip(cohort.subjects, table.isna().any(axis=1), strict=True) if row]
+        if without:
+            raise DesignError(
+                f"{self.path} after {self.option} has no label for {', '.join(without[:10])}. Give every subject one."
+            )
+        if len(table.columns) > 1:
+            return table.to_numpy()
+        labels = table.iloc[:, 0]
+        return labels.to_numpy() if pd.api.types.is_integer_dtype(labels.dtype) else labels.astype(str).to_numpy()
+
+
+def _are_numbers(names: Any) -> bool:
+    """Whether the names of columns are a row of numbers, as in a file without a line of names."""
+    try:
+        return all(np.isfinite(float(name)) for name in names)
+    except ValueError:
+        return False
+
+
+def _read_design(path: str | None) -> pd.DataFrame | None:
+    design = read_optional(path, "--design")
+    if design is not None and _are_numbers(design.columns):
+        raise DesignError(f"The first line of {path} holds numbers: --design needs a line of names for its columns.")
+    return design
 
 
 def parse_threshold(text: str) -> float | tuple[str, float] | None:

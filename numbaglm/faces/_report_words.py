@@ -49,7 +49,7 @@ _SOURCES = {
 def display_threshold(result: PermutationResult) -> tuple[float, str]:
     """Threshold at which the statistic is shown, and where it comes from."""
     given = result.provenance["cluster_forming_statistic"]
-    if given is not None and "max_size" in result.h0:
+    if given is not None and "max_size" in result.h0 and not _has_variance_groups(result):  # these form clusters of z
         return float(given), "the cluster-forming threshold"
     size: Floats = np.abs(result.maps[result.statistic])
     below = size[result.maps["p_parametric"] < 0.001]
@@ -83,7 +83,10 @@ def in_words(result: PermutationResult) -> list[str]:
 def what_was_asked(result: PermutationResult) -> Facts:
     """List the test and how it was made."""
     asked = result.provenance
-    facts = [("Test", f"{_test(result)}, {asked['dof']} degrees of freedom")]
+    facts = [("Test", f"{_test(result)}, {asked['dof']} residual degrees of freedom")]
+    if _has_variance_groups(result) and "variance_groups" in asked:
+        sizes = np.unique(asked["variance_groups"], return_counts=True)[1]
+        facts.append(("Variances", f"one for each of {len(sizes)} groups, of {', '.join(map(str, sizes))} subjects"))
     if result.h0:
         kind = "all distinct ones" if asked["exhaustive"] else f"the data as they are, and {_n_random(result):,} random"
         facts.append(("Shufflings", f"{asked['n_shufflings']:,} ({kind}), seed {asked['seed']}"))
@@ -177,6 +180,12 @@ def methods_paragraph(result: PermutationResult, found: Quality | None = None) -
             f"Residual variances were smoothed with a Gaussian of {asked['variance_smoothing_fwhm']:g} mm FWHM, which "
             "makes t a pseudo-t (Nichols & Holmes, 2002)."
         )
+    if _has_variance_groups(result):
+        sentences.append(
+            "Each variance group had a variance of its own, and statistics were compared as z of the same p, as their "
+            "degrees of freedom differ between voxels (Winkler et al., 2014)."
+        )
+        cited.add("winkler")
     if result.h0:
         sentences += [*_on_shuffling(result, cited), *_on_correction(result, cited)]
     else:
@@ -206,7 +215,6 @@ def _on_shuffling(result: PermutationResult, cited: set[str]) -> list[str]:
     cited.add("winkler")
     n = f"all {asked['n_shufflings']:,} distinct" if asked["exhaustive"] else f"{_n_random(result):,} random"
     text = f"Its significance was assessed by {n} {shuffles} (Winkler et al., 2014)"
-    # The provenance keeps the blocks in the words of its reason alone.
     if "exchangeability blocks" in asked["shuffling"]:
         cited.add("blocks")
         text += ", restricted to exchangeability blocks (Winkler et al., 2015)"
@@ -297,11 +305,12 @@ def _symbol(result: PermutationResult, name: str | None = None) -> str:
 def _cluster_threshold(result: PermutationResult) -> str:
     asked = result.provenance
     relation = ">" if asked["conventions"]["strict"] else "\u2265"
-    text = f"{_symbol(result)} {relation} {number(asked['cluster_forming_statistic'])}"
+    name = "z" if _has_variance_groups(result) else result.statistic
+    text = f"{_symbol(result, name)} {relation} {number(asked['cluster_forming_statistic'])}"
     given = asked["cluster_forming_threshold"]
     if isinstance(given, float | int):
         return f"{text} (uncorrected p {given:g}{', both tails' if asked['two_sided'] else ''})"
-    return text if given[0] == result.statistic else f"{text} ({given[0]} = {given[1]:g})"
+    return text if given[0] == name else f"{text} ({given[0]} = {given[1]:g})"
 
 
 def _tfce(conventions: dict[str, Any]) -> str:
@@ -321,6 +330,10 @@ def _conventions(used: dict[str, Any]) -> str:
     record = CONVENTIONS.get(used["name"])
     changed = [f"{key} = {value}" for key, value in used.items() if record and getattr(record, key) != value]
     return "; ".join([used["name"], *changed])
+
+
+def _has_variance_groups(result: PermutationResult) -> bool:
+    return result.statistic in ("v", "g")
 
 
 def _has_nuisance(result: PermutationResult) -> bool:

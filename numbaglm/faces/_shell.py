@@ -111,7 +111,9 @@ def habits(function: Command) -> Command:
                 click.echo(f"Error: {_told(error, ctx.command)}", err=True)
                 ctx.exit(1)
             except KeyboardInterrupt:
-                click.echo("\nInterrupted.", err=True)
+                store = options.get("store")
+                kept = f" What was done is kept in {store}: the same command goes on from there." if store else ""
+                click.echo(f"\nInterrupted.{kept}", err=True)
                 ctx.exit(130)
 
     return command
@@ -159,6 +161,8 @@ def as_typed(error: NumbaglmError, command: click.Command) -> str:
             message = message.replace(f"Invalid value for '{name}'", f"Invalid value for '{option}'")
             message = re.sub(rf"\b{name}=True\b", option, message)
             message = re.sub(rf"(?<!--entity )\b{name}= ?", f"{option} ", message)
+            if "_" in name:
+                message = re.sub(rf"\b{name}\b", option, message)
     for python, typed in _TYPED.items():
         message = message.replace(python, typed)
     return message

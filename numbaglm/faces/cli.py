@@ -12,6 +12,7 @@ import click
 
 from numbaglm import __version__
 from numbaglm.faces._bids_options import BIDS, bids_inputs
+from numbaglm.faces._permute_options import TEST
 from numbaglm.faces._quality_cli import quality
 from numbaglm.faces._shell import PATH, Terminal, examples, grouped, habits
 from numbaglm.faces.completion import completion
@@ -227,50 +228,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 @bids_inputs()
 @_MODEL
 @_IMAGES
-@click.option("--n-perm", type=click.IntRange(min=1), default=10_000, show_default=True, help="Shufflings.")
-@click.option("--two-sided/--one-sided", default=True, show_default=True, help="Signs of the effect that count.")
-@click.option(
-    "--cluster-forming-threshold",
-    default="0.001",
-    show_default=True,
-    metavar="P",
-    help="An uncorrected p; or t:3.1, z:3.1, f:6; or none.",
-)
-@click.option("--tfce", is_flag=True, help="Threshold-free cluster enhancement as well.")
-@click.option("--tfce-uncorrected", is_flag=True, help="The same, and its uncorrected p of each voxel.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shufflings.")
-@click.option(
-    "--errors",
-    type=click.Choice(["ee", "ise", "both"]),
-    help="ee: permutations; ise: sign flips.  [default: what the contrast calls for]",
-)
-@click.option(
-    "--blocks",
-    "exchangeability_blocks",
-    type=PATH,
-    metavar="FILE",
-    help="Exchangeability blocks: a table of one column of labels, or of the levels of a tree (.tsv, .csv).",
-)
-@click.option(
-    "--block-scheme",
-    type=click.Choice(["within", "whole", "both"]),
-    default="within",
-    show_default=True,
-    help="Shuffle within blocks, blocks as wholes, or both.",
-)
-@click.option(
-    "--tail",
-    type=click.Choice(["counts", "pareto", "gamma"]),
-    default="counts",
-    show_default=True,
-    help="Refine small p by a fit to the tail of their null.",
-)
-@click.option(
-    "--p-interval",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    metavar="COVERAGE",
-    help="Intervals of p, such as 0.95: what random shufflings leave open.",
-)
+@TEST
 @click.option(
     "--memory-limit", metavar="SIZE", help="Of a whole process, such as 8GB.  [default: half of what is free]"
 )
@@ -300,14 +258,15 @@ def permute(
         from numbaglm.data.files import check_free
         from numbaglm.engine.plan import Plan
         from numbaglm.faces import output as faces
-        from numbaglm.faces._inputs import Question, connected, match_blocks, parse_threshold, read_optional
+        from numbaglm.faces._inputs import Labels, Question, connected, parse_threshold
         from numbaglm.model import permutation_test
         from numbaglm.results import MARKER
 
     target = faces.Target(output, overwrite, bids)
     check_free(output, target.marker(MARKER), overwrite)
     options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
-    blocks = read_optional(options.pop("exchangeability_blocks"), "exchangeability_blocks")
+    blocks = Labels.read(options.pop("exchangeability_blocks"), "--blocks")
+    groups = Labels.read(options.pop("variance_groups"), "--variance-groups", word="auto")
     scheduler = options.pop("scheduler")
     question = Question.pop(maps, options, terminal.progress)
     target.check(question.contrast)
@@ -316,7 +275,8 @@ def permute(
             question.cohort,
             question.design,
             question.contrast,
-            exchangeability_blocks=match_blocks(blocks, question.cohort),
+            exchangeability_blocks=blocks.of(question.cohort),
+            variance_groups=groups.of(question.cohort),
             client=client,
             progress=terminal.progress,
             **options,
@@ -383,4 +343,7 @@ def main() -> None:
     """Run the command line."""
     # As Ctrl-C: what is half-done is cleared away, and the exit code is what a shell expects.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    commands(prog_name="numbaglm", obj=True)  # see Terminal.alone
+    try:
+        commands(prog_name="numbaglm", obj=True)  # see Terminal.alone
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: threads that end would only show a traceback

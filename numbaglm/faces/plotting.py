@@ -223,8 +223,9 @@ def slices(
     --------
     >>> import numbaglm as ng
     >>> from numbaglm.faces import plotting
-    >>> result = ng.permutation_test(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps, n_perm=0)
-    >>> figure = plotting.slices(result.geometry, result.maps["t"], cuts=[-24, 58], threshold=3.0)
+    >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps)
+    >>> z = ng.permutation_test(cohort, n_perm=0).maps["z"]
+    >>> figure = plotting.slices(cohort.geometry, z, cuts=[-24, 58], threshold=3.1)
     """
     if view not in VIEWS:
         raise InputError(invalid("view", view, '"x", "y" or "z"'))

@@ -48,12 +48,7 @@ def quality(cohort: Cohort, *, title: str | None = None, save: SavePath = None) 
     cohort
         What to look at; one pass over it, unless it was looked at before.
     title, save
-        As in `glass_brain`.
-
-    Raises
-    ------
-    InputError, OutputError
-        As `glass_brain`.
+        As in `glass_brain`, which tells what is refused, too.
 
     Examples
     --------

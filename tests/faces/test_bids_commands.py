@@ -4,23 +4,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
-from numbaglm.faces.cli import commands
 from numbaglm.results import PermutationResult
+from reference.command_line import run
 from reference.maps import AFFINE, volumes
 
 N = 8
 LABELS = [f"sub-{number:02d}" for number in range(1, N + 1)]
-
-
-def run(*arguments, code=0):
-    """Run a command in this process, and return what it printed on stdout and on stderr."""
-    outcome = CliRunner().invoke(commands, [str(argument) for argument in arguments])
-    if outcome.exception and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
-    assert outcome.exit_code == code, outcome.stderr
-    return outcome.stdout, outcome.stderr
 
 
 @pytest.fixture

@@ -11,25 +11,16 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from numbaglm.data.files import UNKNOWN
 from numbaglm.errors import InputError
 from numbaglm.faces.cli import commands
 from numbaglm.results import PermutationResult
+from reference.command_line import run
 from reference.maps import AFFINE, volumes, write_maps
 
 N = 10
 LABELS = [f"sub-{number:02d}" for number in range(1, N + 1)]
-
-
-def run(*arguments, code=0):
-    """Run a command in this process, and return what it printed on stdout and on stderr."""
-    outcome = CliRunner().invoke(commands, [str(argument) for argument in arguments])
-    if outcome.exception and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
-    assert outcome.exit_code == code, outcome.stderr
-    return outcome.stdout, outcome.stderr
 
 
 @pytest.fixture
@@ -235,6 +226,47 @@ def test_blocks_restrict_the_shufflings(place, cohort):
     )
     assert "20 random ones of 32 distinct" in json.loads(out)["shuffling"]
     assert "within the exchangeability blocks" in json.loads(out)["shuffling"]
+
+
+def test_blocks_may_be_a_file_of_palm(place, cohort):
+    rows = [[1, 1 + k // 2, 1 + k % 2] for k in range(N)]
+    (place / "eb.csv").write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    out, err = run("permute", cohort, "--model", "age", "--blocks", "eb.csv", "--n-perm", "20", "-o", "o", "--json")
+    assert "eb.csv has no line of names" in err
+    assert "along the tree of exchangeability blocks" in json.loads(out)["shuffling"]
+    assert PermutationResult.load("o").provenance["exchangeability_blocks"] == rows
+
+
+def test_variance_groups_methods_and_conventions(place, cohort):
+    groups = pd.DataFrame({"participant_id": LABELS[::-1], "scanner": ["x", "y"] * 5})
+    groups.to_csv("groups.tsv", sep="\t", index=False)
+    run("permute", cohort, "--model", "age", "--variance-groups", "groups.tsv", "--n-perm", "20", "-o", "v")
+    v = PermutationResult.load("v")
+    assert v.statistic == "v"
+    assert v.provenance["variance_groups"] == ["y", "x"] * 5
+    options = ["--method", "draper-stoneman", "--conventions", "palm", "--n-perm", "20"]
+    run("permute", cohort, "--model", "age", *options, "-o", "palm")
+    asked = PermutationResult.load("palm").provenance
+    assert (asked["method"], asked["conventions"]["name"]) == ("draper-stoneman", "palm")
+    run("permute", cohort, "--variance-smoothing-fwhm", "6", "--n-perm", "20", "-o", "pseudo")
+    assert PermutationResult.load("pseudo").provenance["variance_smoothing_fwhm"] == 6.0
+    assert "'auto' with --blocks" in run("permute", cohort, "--variance-groups", "auto", "-o", "x", code=1)[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--blocks", "site\n" + "1\n" * 9, "bad.csv after --blocks has 9 rows, but there are 10 subject maps"),
+        ("--blocks", 'site\na\nb\n""\n' + "a\n" * 7, "bad.csv after --blocks has no label for sub-03"),
+        ("--blocks", "r,b\n" + "1,2\n" * 9, "table after --blocks has 9 rows"),
+        ("--variance-groups", "site\n1\n" + "2\n" * 9, "Variance group(s) of one subject: 1 (row 0"),
+        ("--design", "20,1\n" * 10, "first line of bad.csv holds numbers"),
+    ],
+)
+def test_bad_tables_are_named(place, cohort, option, text, message):
+    (place / "bad.csv").write_text(text)
+    assert message in run("permute", cohort, option, "bad.csv", "--output", "o", code=1)[1]
+    assert not (place / "o").exists()
 
 
 def test_cohorts_and_runs_in_an_object_store(place, maps, s3):

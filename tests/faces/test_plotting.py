@@ -277,3 +277,10 @@ def test_nilearn_draws_what_calls_return(monkeypatch):
     for image in (result.to_nifti("t"), result.to_nifti("logp_unc"), cohort.to_nifti(0), cohort.mask_img, z):
         theirs.plot_glass_brain(image).close()
         theirs.plot_stat_map(image, bg_img=None, display_mode="z", cut_coords=[0.0]).close()
+
+
+def test_labels_of_a_colour_bar_keep_apart():
+    geometry, vector = Geometry(np.ones((3, 3, 3), bool), np.eye(4)), np.linspace(0, 1.32, 27)
+    for threshold, expected in ((1.3, ["0", "1.3"]), (0.7, ["0", "0.7", "1.32"]), (0.0, ["0", "1.32"])):
+        bar = plotting.glass_brain(geometry, vector, threshold=threshold, two_sided=False).axes[-1]
+        assert [label.get_text() for label in bar.get_yticklabels()] == expected

@@ -248,9 +248,18 @@ def test_words_say_what_was_found_and_asked(result):
     least = np.abs(result.maps["t"][small]).min()
     assert f"{small.sum()} voxels are significant (|t| \u2265 {least:.3f})" in found
     asked = dict(words.what_was_asked(result))
-    assert asked["Test"] == "two-sided t test, 12 degrees of freedom"
+    assert asked["Test"] == "two-sided t test, 12 residual degrees of freedom"
     assert asked["Conventions"] == "numbaglm"
     assert asked["Cluster-forming threshold"].endswith("(uncorrected p 0.001, both tails)")
+
+
+def test_thresholds_of_variance_groups_are_on_the_scale_of_z():
+    one = analysed(n_perm=30, variance_groups=np.repeat([0, 1], 7))
+    asked = dict(words.what_was_asked(one))
+    assert asked["Cluster-forming threshold"].startswith("|z| \u2265 3.29")
+    assert asked["Variances"] == "one for each of 2 groups, of 7, 7 subjects"
+    assert words.display_threshold(one)[1] == "uncorrected p < 0.001"
+    assert "variance of its own" in words.methods_paragraph(one)[0]
 
 
 @pytest.mark.parametrize("options", [{"variance_groups": np.repeat([0, 1], 7)}, {"tail": "gamma", "n_perm": 150}])
