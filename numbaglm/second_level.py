@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from dataclasses import dataclass
+import time
 from functools import partial
 from typing import Any
 
@@ -14,9 +12,17 @@ from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.engine.fit import ContrastFit, fit_contrast
-from numbaglm.errors import ContrastError, DesignError, InputError, NotFittedError, invalid
+from numbaglm.errors import (
+    ContrastError,
+    DesignError,
+    InputError,
+    NotFittedError,
+    NumbaglmFutureWarning,
+    warn,
+)
 from numbaglm.inputs.designs import GroupDesign, check_confounds
-from numbaglm.inputs.jobs import n_workers_of
+from numbaglm.inputs.estimator import Estimator
+from numbaglm.inputs.jobs import n_workers_of, say
 from numbaglm.inputs.maps import check_maps, design_of, effect_maps, first_name, read_cohort, several_names
 from numbaglm.inputs.maskers import MaskChoice, Masker, SurfaceMasker, choose_for_model
 from numbaglm.stats import pvalues
@@ -26,9 +32,21 @@ from numbaglm.stats.regression import Regression
 Reading = tuple[Cohort, Masker | SurfaceMasker]
 
 OUTPUT_TYPES = ("z_score", "stat", "p_value", "effect_size", "effect_variance", "all")
+_OF_THE_MAPS = ("cohort_", "masker_", "n_elements_")
+_OF_THE_FIT = ("residuals", "predicted", "r_square", "SSE", "MSE")
 
 
-class SecondLevelModel:
+def _renamed(name: str) -> Any:
+    """An attribute by the name that it had until nilearn 0.14."""
+
+    def get(model: SecondLevelModel) -> Any:
+        warn(f"'{name[:-1]}' is deprecated in nilearn. Use '{name}' instead.", NumbaglmFutureWarning)
+        return getattr(model, name)
+
+    return property(get, doc=f"Deprecated name of `{name}`.")
+
+
+class SecondLevelModel(Estimator):
     """General linear model over subjects, ordinary least squares at every voxel.
 
     Parameters
@@ -36,14 +54,18 @@ class SecondLevelModel:
     mask_img
         Image, its path, or a masker (its mask, grid and smoothing are used, whatever the model says); None takes the
         voxels that are finite and not 0 in every map. Maps on another grid than the mask's are resampled to it.
-    target_affine, target_shape
-        Grid to resample mask and maps to: (4, 4) or (3, 3), and three lengths; None for the mask's own.
+    target_affine
+        Grid to resample mask and maps to: (4, 4) or (3, 3); None for the mask's own.
+    target_shape
+        Three lengths of that grid; None for what holds the mask.
     smoothing_fwhm
         Width in mm of a Gaussian that the maps are smoothed with (surfaces are not).
-    memory, memory_level
-        Of nilearn's signature: nothing is cached that they could govern, so they change nothing.
+    memory
+        Of nilearn's signature: nothing is cached that it could govern, so it changes nothing.
+    memory_level
+        Likewise.
     verbose : int, default=0
-        Above 0 shows progress.
+        Above 0 shows progress on stderr and prints what is done; above 1 also which voxels were left out.
     n_jobs
         Threads, -1 for all cores; results don't depend on it.
     minimize_memory
@@ -53,26 +75,24 @@ class SecondLevelModel:
 
     Attributes
     ----------
+    cohort_
+        The maps as a `Cohort`. Of several map names, or first-level models, the maps are read when they are first
+        asked for, here the first name's or column's; then this and what follows belong to the latest contrast.
     confounds_
         The confounds that `fit` was given.
     design_matrix_
         DataFrame, as it was given or made.
-    labels_, results_
-        After `compute_contrast`: ``(n_elements_,)`` zeros, and a dict from 0.0 to the `Regression` of the whole
-        design (``theta``, ``residuals``, ``predicted``, ``r_square``, ``SSE``, ``MSE``); None before.
-    second_level_input_
-        What `fit` was given; a DataFrame sorted by subject_label, a Series as list.
-    cohort_
-        The maps as a `Cohort`. Of several map names, or first-level models, the maps are read when they are first
-        asked for, here the first name's or column's; then this and what follows belong to the latest contrast.
+    labels_
+        After `compute_contrast`: ``(n_elements_,)`` zeros, the key of each voxel in ``results_``; None before.
     masker_
         A `Masker`: ``mask_img_``, ``transform``, ``inverse_transform``; not a nilearn object.
-    mask_img_, n_elements_
-        The voxels that are analysed, as an image, and their number.
-    residuals_, predicted_
-        4D images, a volume a subject.
-    r_square_
-        4D image of one volume.
+    n_elements_
+        Number of voxels that are analysed.
+    results_
+        After `compute_contrast`: a dict from 0.0 to the `Regression` of the whole design (``theta``, ``residuals``,
+        ``predicted``, ``r_square``, ``SSE``, ``MSE``); None before.
+    second_level_input_
+        What `fit` was given; a DataFrame sorted by subject_label. A 4D image stays one, of which nilearn makes a list.
 
     Notes
     -----
@@ -86,6 +106,7 @@ class SecondLevelModel:
       is too large).
     - Maps that are brought to the mask's grid are smoothed on all of it; nilearn smooths them in the box around the
       mask, as if it were mirrored there.
+    - Surfaces are not smoothed, with a warning; nilearn smooths them, though it documents that it doesn't.
     - A first column without a name in a .csv or .tsv design is an index, and not a regressor.
     - z comes from the smaller tail, in logarithms, so that it doesn't saturate at either end.
 
@@ -123,52 +144,11 @@ class SecondLevelModel:
         self.minimize_memory = minimize_memory
         self.reports = reports
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name (scikit-learn's protocol; ``deep`` changes nothing).
-
-        Examples
-        --------
-        >>> import numbaglm as ng
-        >>> ng.SecondLevelModel(smoothing_fwhm=8.0).get_params()["smoothing_fwhm"]
-        8.0
-        """
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params: Any) -> SecondLevelModel:
-        """Set parameters by name; they count from the next `fit` on.
-
-        Examples
-        --------
-        >>> import numbaglm as ng
-        >>> ng.SecondLevelModel().set_params(smoothing_fwhm=8.0)
-        SecondLevelModel(smoothing_fwhm=8.0)
-        """
-        names = list(self.get_params())
-        for name, value in params.items():
-            if name not in names:
-                raise InputError(invalid("set_params", name, f"names among {names}"))
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        defaults = inspect.signature(type(self)).parameters
-        changed = [f"{k}={v!r}" for k, v in self.get_params().items() if v is not defaults[k].default]
-        return f"SecondLevelModel({', '.join(changed)})"
+    def __str__(self) -> str:
+        return "Second Level Model"
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "design_matrix_")
-
-    def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's description of an estimator, with the words that nilearn adds; only they ask for it."""
-        utils = importlib.import_module("sklearn.utils")
-
-        @dataclass
-        class InputTags(utils.InputTags):  # type: ignore[misc,name-defined]
-            niimg_like: bool = True
-            surf_img: bool = True
-
-        target, given = utils.TargetTags(required=False), InputTags(two_d_array=False)
-        return utils.Tags(estimator_type="glm", target_tags=target, input_tags=given)
 
     def fit(self, second_level_input: Any, confounds: Any = None, design_matrix: Any = None) -> SecondLevelModel:
         """Take the maps and the design; the fitting itself happens contrast by contrast.
@@ -202,6 +182,9 @@ class SecondLevelModel:
         1207
         """
         n_workers_of(self.n_jobs)
+        tell = partial(say, f"{type(self).__name__}.fit", self.verbose)
+        tell("Fitting second level model.")
+        began = time.perf_counter()
         maps = check_maps(second_level_input)
         check_confounds(confounds)
         frame = design_of(maps, confounds, design_matrix)
@@ -209,13 +192,19 @@ class SecondLevelModel:
         reading = None if several_names(maps) else self._read_maps(effect_maps(maps, None))
         if design is None:
             design = GroupDesign.parse(frame, len(frame) if reading is None else reading[0].n_subjects)
-        self._maps, self._design, self._latest = maps, design, reading
+        self._maps, self._design = maps, design
         self._readings: dict[str, Reading] = {} if reading is None else {"": reading}
+        for name in _OF_THE_MAPS:
+            vars(self).pop(name, None)
+        if reading is not None:
+            cohort, _ = self._take(reading)
+            tell(" ".join([f"Extracting region signals: {cohort.n_voxels:,} voxels.", *cohort.report]), level=2)
         self.second_level_input_ = maps if isinstance(maps, pd.DataFrame) else second_level_input
         self.confounds_ = confounds
         self.labels_: NDArray[np.float64] | None = None
         self.results_: dict[float, Regression] | None = None
         self.design_matrix_ = frame
+        tell(f"Computation of second level model done in {time.perf_counter() - began:.2f} seconds.")
         return self
 
     def _read_maps(self, maps: Any) -> Reading:
@@ -231,24 +220,21 @@ class SecondLevelModel:
             self._readings[key] = self._read_maps(effect_maps(self._maps, first_level_contrast))
         elif not several:
             effect_maps(self._maps, first_level_contrast)  # refuses a name that isn't there
-        self._latest = self._readings[key]
-        return self._latest
+        return self._take(self._readings[key])
 
-    def _reading(self) -> Reading:
-        """The maps of the latest contrast."""
+    def _take(self, reading: Reading) -> Reading:
+        """Show the maps that a contrast is computed of."""
+        self.cohort_, self.masker_ = reading
+        self.n_elements_ = self.masker_.n_elements_
+        return reading
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _OF_THE_MAPS:
+            return super().__getattribute__(name)  # to raise its own error, of a property too
         if not self.__sklearn_is_fitted__():
             raise NotFittedError("This SecondLevelModel is not fitted yet. Call fit, which makes this attribute.")
-        return self._latest or self._read(first_name(self._maps))
-
-    @property
-    def cohort_(self) -> Cohort:
-        """The maps."""
-        return self._reading()[0]
-
-    @property
-    def masker_(self) -> Masker | SurfaceMasker:
-        """The way between voxels and images."""
-        return self._reading()[1]
+        self._read(first_name(self._maps))  # there are several: none was asked for yet
+        return vars(self)[name]
 
     @property
     def mask_img_(self) -> Any:
@@ -256,36 +242,37 @@ class SecondLevelModel:
         return self.masker_.mask_img_
 
     @property
-    def n_elements_(self) -> int:
-        """Number of voxels that are analysed."""
-        return self.masker_.n_elements_
-
-    @property
     def residuals_(self) -> Any:
         """4D image of the residuals of the latest contrast's maps, a volume a subject."""
-        return self.masker_.inverse_transform(self._regression().residuals)
+        return self._get_element_wise_model_attribute("residuals", True)
 
     @property
     def predicted_(self) -> Any:
         """4D image of the design's prediction, a volume a subject."""
-        return self.masker_.inverse_transform(self._regression().predicted)
+        return self._get_element_wise_model_attribute("predicted", True)
 
     @property
     def r_square_(self) -> Any:
         """4D image of one volume: variance of the prediction over that of the data."""
-        return self.masker_.inverse_transform(self._regression().r_square[None])
+        return self._get_element_wise_model_attribute("r_square", False)
 
-    def _regression(self) -> Regression:
+    residuals, predicted, r_square = map(_renamed, ("residuals_", "predicted_", "r_square_"))
+
+    def _get_element_wise_model_attribute(self, attribute: str, result_as_time_series: bool) -> Any:
+        """4D image of a part of the fit, a volume a subject or one volume; nilearn's users know it by this name."""
         if not self.__sklearn_is_fitted__():
             raise NotFittedError("This SecondLevelModel is not fitted yet. Call fit and compute_contrast first.")
+        if attribute not in _OF_THE_FIT:
+            raise InputError(f"'attribute' must be one of {_OF_THE_FIT}: got {attribute!r}.")
         if self.minimize_memory:
             raise NotFittedError(
-                "To access voxelwise attributes (residuals_, predicted_, r_square_), make the model with "
+                "To access voxelwise attributes like R-squared, residuals, and predictions, make the model with "
                 "minimize_memory=False."
             )
         if self.results_ is None:
-            raise InputError("The model has no results. Call compute_contrast first.")
-        return self.results_[0.0]
+            raise InputError("The model has no results. No contrast has been computed yet: call compute_contrast.")
+        values = getattr(self.results_[0.0], attribute)
+        return self.masker_.inverse_transform(values if result_as_time_series else values[None])
 
     def compute_contrast(
         self,

@@ -134,12 +134,11 @@ def test_mask_as_masker(expected):
     """The mask and the smoothing of a masker are used; what else it would do is refused."""
     fitted = ng.SecondLevelModel(smoothing_fwhm=4.0).fit(images(), design_matrix=design())
     smoothed = t_of_the_mean(fitted)
-    again = ng.SecondLevelModel(mask_img=fitted.masker_).fit(images(), design_matrix=design())
-    assert_array_equal(t_of_the_mean(again), smoothed)
     assert not np.allclose(smoothed, expected)
-    with pytest.warns(NumbaglmWarning, match="gives way"):
-        other = ng.SecondLevelModel(fitted.masker_, smoothing_fwhm=5.0).fit(images(), design_matrix=design())
-    assert_array_equal(t_of_the_mean(other), smoothed)
+    for own in (None, 5.0):
+        with pytest.warns(NumbaglmWarning, match=r"Overriding.*smoothing_fwhm=4\.0"):
+            again = ng.SecondLevelModel(fitted.masker_, smoothing_fwhm=own).fit(images(), design_matrix=design())
+        assert_array_equal(t_of_the_mean(again), smoothed)
 
     class Standardising:
         mask_img_ = fitted.masker_.mask_img_
@@ -162,6 +161,35 @@ def test_parameters():
     assert repr(ng.SecondLevelModel(smoothing_fwhm=6.0)) == "SecondLevelModel(smoothing_fwhm=6.0)"
     with pytest.raises(InputError, match="fwhm"):
         model.set_params(fwhm=6.0)
+
+
+def test_parameters_of_a_masker():
+    """By the names that scikit-learn gives them."""
+
+    class Given:
+        def get_params(self):
+            return {"smoothing_fwhm": 4.0}
+
+        def set_params(self, **params):
+            self.changed = params
+
+    model = ng.SecondLevelModel(mask_img=Given())
+    assert model.get_params()["mask_img__smoothing_fwhm"] == 4.0
+    assert "mask_img__smoothing_fwhm" not in model.get_params(deep=False)
+    assert model.set_params(mask_img__smoothing_fwhm=5.0).mask_img.changed == {"smoothing_fwhm": 5.0}
+    with pytest.raises(InputError, match="memory__location"):
+        model.set_params(memory__location="x")
+    assert str(model) == "Second Level Model"
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+def test_what_is_printed(capsys, verbose):
+    ng.SecondLevelModel(verbose=verbose).fit(images(), design_matrix=design())
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (0, 2, 3)[verbose]
+    assert all(line.startswith("[SecondLevelModel.fit] ") for line in lines)
+    assert verbose == 0 or "model done in" in lines[-1]
+    assert verbose < 2 or "voxels" in lines[1]
 
 
 def test_clone():
@@ -229,6 +257,11 @@ def test_fit_of_the_whole_design():
     assert model.r_square_.shape == (*Y.shape[1:], 1)
     assert_array_equal(model.labels_, np.zeros(model.n_elements_))
     assert model.results_[0.0].theta.shape == (2, model.n_elements_)
+    for name in ("residuals", "predicted", "r_square"):
+        with pytest.warns(FutureWarning, match=f"{name}_"):
+            assert_array_equal(getattr(model, name).get_fdata(), getattr(model, f"{name}_").get_fdata())
+    with pytest.raises(InputError, match="'attribute' must be one of"):
+        model._get_element_wise_model_attribute("theta", True)
     model.minimize_memory = True
     with pytest.raises(AttributeError, match="minimize_memory"):
         _ = model.residuals_

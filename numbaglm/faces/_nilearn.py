@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from numbaglm.errors import (
     InputError,
     InputTypeError,
     NumbaglmFutureWarning,
+    NumbaglmWarning,
     invalid,
     warn,
 )
@@ -30,8 +33,26 @@ from numbaglm.stats.pvalues import statistic_threshold
 
 Floats = NDArray[np.float64]
 
+# Of permuted_ols, in its order.
+KEYS = (
+    *("t", "logp_max_t", "h0_max_t", "tfce", "h0_max_tfce", "logp_max_tfce"),
+    *("size", "logp_max_size", "h0_max_size", "mass", "logp_max_mass", "h0_max_mass"),
+)
 _NOTHING_LEFT = 1e-12  # of a column's length: what confounds leave of it by rounding alone
 _VOXELS_AT_ONCE = 8192
+
+
+def check_compatibility(compatibility: str | None) -> None:
+    """Refuse another one than nilearn's."""
+    if compatibility not in (None, "nilearn"):
+        raise InputError(invalid("compatibility", compatibility, "None or 'nilearn'"))
+
+
+def check_flags(**given: Any) -> None:
+    """Refuse what is neither True nor False."""
+    for name, value in given.items():
+        if not isinstance(value, bool | np.bool_):
+            raise InputTypeError(invalid(name, value, "True or False"))
 
 
 def seed_of(random_state: Any) -> int:
@@ -50,7 +71,8 @@ def seed_of(random_state: Any) -> int:
         return int(random_state.integers(2**31 - 1))
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool) and random_state >= 0:
         return int(random_state)
-    raise InputError(invalid("random_state", random_state, "a whole number >= 0, a NumPy generator, or None"))
+    wrong = InputError if isinstance(random_state, int | np.integer) else InputTypeError
+    raise wrong(invalid("random_state", random_state, "a whole number >= 0, a NumPy generator, or None"))
 
 
 def check_n_perm(n_perm: Any) -> int:
@@ -58,6 +80,25 @@ def check_n_perm(n_perm: Any) -> int:
     if isinstance(n_perm, bool) or not isinstance(n_perm, int | np.integer):
         raise InputTypeError(f"'n_perm' must be of type int: got {n_perm!r}. Allowed: a whole number, 0 for none.")
     return max(0, int(n_perm))
+
+
+def warn_of_few(n_perm: int, n_workers: int | None) -> None:
+    """Warn where there are no more permutations than threads."""
+    if n_workers is not None and 0 < n_perm <= n_workers:
+        warn(
+            f"The specified number of permutations is {n_perm}, for {n_workers} threads: p can't be below "
+            f"1 / {n_perm + 1}. You may want to perform more permutations."
+        )
+
+
+def not_implemented() -> type[Warning]:
+    """Our class of warnings; nilearn's NotImplementedWarning as well where nilearn is loaded, as with its surfaces."""
+    return _also(getattr(sys.modules.get("nilearn.exceptions"), "NotImplementedWarning", None))
+
+
+@cache
+def _also(theirs: type[Warning] | None) -> type[Warning]:
+    return NumbaglmWarning if theirs is None else type(theirs.__name__, (NumbaglmWarning, theirs), {})
 
 
 def is_legacy(output_type: Any, tfce: bool, threshold: Any) -> bool:
@@ -199,13 +240,13 @@ def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Geometr
             f"If {argument}, masker must be defined as well. A masker must be provided to tell where the voxels lie."
         )
     mask = getattr(masker, "mask_img_", None)
-    if masker is not None and mask is None:
+    if neighbours and mask is None:
         raise InputError(
             invalid("masker", type(masker).__name__, "a fitted masker with mask_img_", "Call its fit first.")
         )
     if is_surface(mask) and neighbours:
         raise InputError(invalid("masker", type(masker).__name__, "the masker of volumes for clusters and TFCE"))
-    if masker is None or is_surface(mask):
+    if mask is None or is_surface(mask):
         return Geometry(np.ones((n_voxels, 1, 1), dtype=bool), np.eye(4))
     geometry = load_mask(mask)
     assert geometry is not None
@@ -215,13 +256,13 @@ def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Geometr
     return geometry
 
 
-def nuisance_of(x: Floats, confounds: Floats | None, model_intercept: bool) -> Floats:
-    """Orthonormal confounds (n_samples, rank) of a tested regressor."""
+def nuisance_of(x: Floats, confounds: Floats | None, model_intercept: bool, as_nilearn: bool) -> Floats:
+    """Orthonormal confounds (n_samples, rank) of a tested regressor; to nilearn zeros are a constant."""
     Z = np.empty((x.size, 0)) if confounds is None else confounds
     constant = np.ptp(Z, axis=0) == 0
     if np.ptp(x) == 0:
         Z = Z[:, ~constant]
-    elif model_intercept and not (constant & (Z[0] != 0)).any():
+    elif model_intercept and not (constant & ((Z[0] != 0) | as_nilearn)).any():
         Z = np.column_stack([Z, np.ones(x.size)])
     lengths = np.linalg.norm(Z, axis=0)
     return orthonormal(Z[:, lengths > 0] / lengths[lengths > 0])
@@ -252,13 +293,22 @@ def unit_residuals(targets: NDArray[Any], Z: Floats) -> NDArray[np.float32]:
     return residuals
 
 
+def check_threshold(threshold: Any) -> None:
+    """Refuse what is no cluster-forming p; None and what has its own kind are left to the test."""
+    if threshold is None or isinstance(threshold, tuple):
+        return
+    number = isinstance(threshold, float | int | np.floating)
+    if not number or not 0 < threshold < 1:
+        hint = "A value such as 3.1 is a statistic: write it as ('t', 3.1)."
+        raise (InputError if number else InputTypeError)(
+            invalid("threshold", threshold, "a p between 0 and 1, or ('t', value)", hint)
+        )
+
+
 def t_threshold(threshold: Any, two_sided: bool, dof: int) -> Any:
     """Turn a cluster-forming p into ("t", value); leave None and what has its own kind as they are."""
     if threshold is None or isinstance(threshold, tuple):
         return threshold
-    if not isinstance(threshold, float | int | np.floating) or not 0 < threshold < 1:
-        hint = "A value such as 3.1 is a statistic: write it as ('t', 3.1)."
-        raise InputError(invalid("threshold", threshold, "a p between 0 and 1, or ('t', value)", hint))
     if dof < 1:
         raise DesignError(f"n_samples - n_regressors - n_confounds is {dof}: a threshold needs at least 1.")
     return "t", statistic_threshold("p", float(threshold), dof, None, two_sided)

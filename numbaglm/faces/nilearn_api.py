@@ -14,13 +14,18 @@ from numpy.typing import ArrayLike
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.store import CohortStore
-from numbaglm.errors import InputError, invalid, warn
+from numbaglm.errors import warn
 from numbaglm.faces._nilearn import (
+    KEYS,
     check_arrays,
+    check_compatibility,
+    check_flags,
     check_n_perm,
+    check_threshold,
     emptied,
     is_legacy,
     named_maps,
+    not_implemented,
     nuisance_of,
     permuted_model,
     seed_of,
@@ -28,6 +33,7 @@ from numbaglm.faces._nilearn import (
     t_threshold,
     unit_residuals,
     voxels_of,
+    warn_of_few,
 )
 from numbaglm.inputs.designs import GroupDesign, check_confounds
 from numbaglm.inputs.jobs import n_workers_of
@@ -86,7 +92,7 @@ def non_parametric_inference(
     tfce
         Whether to compute threshold-free cluster enhancement. Not used on surfaces.
     compatibility
-        "nilearn" reproduces the first three of the differences below.
+        "nilearn" reproduces the first four of the differences below.
 
     Returns
     -------
@@ -109,6 +115,7 @@ def non_parametric_inference(
     - Signs are flipped where the tested columns are constant; nilearn also does so where a constant is among
       the other columns, though the errors need not be symmetric.
     - Voxels that are NaN or infinite in a map leave the analysis; nilearn takes them as 0.
+    - ``smoothing_fwhm`` counts beside any masker; nilearn leaves it out where the masker has none of its own.
     - F contrasts are tested; nilearn raises ValueError.
     - A threshold given as a t value is refused unless it is written ``("t", 3.1)``; nilearn takes it as p.
     - Where no mask is given, it is the voxels that all subjects have.
@@ -128,19 +135,23 @@ def non_parametric_inference(
     >>> sorted(out)
     ['logp_max_mass', 'logp_max_size', 'logp_max_t', 'mass', 'size', 't']
     """
-    _check_compatibility(compatibility)
-    n_perm = check_n_perm(n_perm)
+    check_compatibility(compatibility)
+    check_flags(two_sided_test=two_sided_test, tfce=tfce)
+    check_threshold(threshold)
+    n_perm, as_nilearn = check_n_perm(n_perm), compatibility == "nilearn"
     maps = check_maps(second_level_input)
     check_confounds(confounds)
     table = design_of(maps, confounds, design_matrix)
     group = GroupDesign.parse(table, len(maps) if isinstance(maps, list) else len(table))  # before maps are read
-    model = permuted_model(group, second_level_contrast, model_intercept, compatibility == "nilearn")
+    model = permuted_model(group, second_level_contrast, model_intercept, as_nilearn)
     running: dict[str, Any] = {"n_workers": n_workers_of(n_jobs), "progress": verbose > 0}
-    chosen = choose_for_test(mask, smoothing_fwhm)
+    warn_of_few(n_perm, running["n_workers"])
+    chosen = choose_for_test(mask, smoothing_fwhm, as_nilearn=as_nilearn)
     chosen_maps = effect_maps(maps, first_level_contrast)
-    cohort, masker = read_cohort(chosen_maps, chosen, fill=compatibility == "nilearn", **running)
+    cohort, masker = read_cohort(chosen_maps, chosen, fill=as_nilearn, **running)
     if isinstance(masker, SurfaceMasker) and (tfce or threshold is not None):
-        warn("Clusters and TFCE are not there for surfaces yet: threshold and tfce are not used.")
+        why = "Cluster level inference not yet implemented for surface data: threshold and tfce are not used."
+        warn(why, not_implemented())
         tfce, threshold = False, None
     result = permutation_test(
         emptied(cohort) if model.saturated else cohort,
@@ -236,7 +247,7 @@ def permuted_ols(
     It differs from nilearn in what follows.
 
     - Signs are flipped where the tested regressor is constant, and samples are permuted otherwise; nilearn
-      also flips signs where one constant column is among the confounds.
+      also flips signs where one constant column is among the confounds, and takes a column of zeros for one.
     - Where the distinct shufflings are no more than ``n_perm``, all of them are used, each once: the null has
       their number less one columns. If that differs between regressors, rows are filled up with NaN.
     - Nulls depend on ``random_state`` alone, and not on ``n_jobs``.
@@ -258,16 +269,19 @@ def permuted_ols(
     ----------
     Freedman and Lane (1983), J. Bus. Econ. Stat. 1(4):292-298. Winkler et al. (2014), NeuroImage 92:381-397.
     """
-    _check_compatibility(compatibility)
-    n_perm = check_n_perm(n_perm)
+    check_compatibility(compatibility)
+    check_flags(two_sided_test=two_sided_test, tfce=tfce)
+    check_threshold(threshold)
+    n_perm, as_nilearn = check_n_perm(n_perm), compatibility == "nilearn"
     legacy = is_legacy(output_type, tfce, threshold)
     tested, targets, confounds = check_arrays(tested_vars, target_vars, confounding_vars)
     geometry = voxels_of(masker, targets.shape[1], tfce, threshold)
     n_workers, seed = n_workers_of(n_jobs), seed_of(random_state)
+    warn_of_few(n_perm, n_workers)
     one_constant = confounds is not None and np.sum(np.ptp(confounds, axis=0) == 0) == 1
     outputs = []
     for x in tested.T:
-        Z = nuisance_of(x, confounds, model_intercept)
+        Z = nuisance_of(x, confounds, model_intercept, as_nilearn)
         result = permutation_test(
             Cohort(CohortStore.from_array(unit_residuals(targets, Z), geometry)),
             np.column_stack([x, Z]),
@@ -277,19 +291,14 @@ def permuted_ols(
             cluster_forming_threshold=t_threshold(threshold, two_sided_test, len(x) - tested.shape[1] - Z.shape[1]),
             tfce=tfce,
             seed=seed,
-            errors="ise" if one_constant and compatibility == "nilearn" else None,
+            errors="ise" if one_constant and as_nilearn else None,
             conventions="nilearn",
             n_workers=n_workers,
             progress=verbose > 0,
         )
         nulls = {f"h0_{name}": np.asarray(null[1:], dtype=np.float64) for name, null in result.h0.items()}
         outputs.append(named_maps(result) | nulls)
-    rows = {name: stack_rows([output[name] for output in outputs]) for name in outputs[0]}
+    rows = {name: stack_rows([output[name] for output in outputs]) for name in KEYS if name in outputs[0]}
     if legacy:
         return rows.get("logp_max_t", np.empty(0)), rows["t"], rows.get("h0_max_t", np.empty(0))
     return rows
-
-
-def _check_compatibility(compatibility: str | None) -> None:
-    if compatibility not in (None, "nilearn"):
-        raise InputError(invalid("compatibility", compatibility, "None or 'nilearn'"))

@@ -29,7 +29,7 @@ def make_second_level_design_matrix(
     subjects_label
         (n_subjects,) labels; the rows follow them.
     confounds
-        DataFrame with a column ``subject_label`` and at least one more.
+        DataFrame with a column ``subject_label``; the others are taken.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def make_second_level_design_matrix(
     Raises
     ------
     DesignError
-        Labels are missing from the confounds or stand there twice, or values are NaN.
+        Labels are missing from the confounds or stand there twice, or values are NaN or infinite.
     InputTypeError
         The confounds are no DataFrame.
 
@@ -53,7 +53,7 @@ def make_second_level_design_matrix(
     labels = [str(label) for label in subjects_label]
     if confounds is None:
         return pd.DataFrame({"intercept": np.ones(len(labels))})
-    check_confounds(confounds)
+    check_confounds(confounds, least=1)
     table = confounds.assign(subject_label=confounds["subject_label"].astype(str)).set_index("subject_label")
     missing = [label for label in labels if label not in table.index]
     twice = sorted(set(table.index[table.index.duplicated()]))
@@ -63,9 +63,11 @@ def make_second_level_design_matrix(
     if "intercept" in table:
         raise DesignError("The confounds have a column 'intercept', which is added here. Leave it out.")
     design = table.loc[labels].assign(intercept=1.0).reset_index(drop=True)
-    if design.isna().to_numpy().any():
-        columns = [str(c) for c in design.columns if design[c].isna().any()]
-        raise DesignError(f"Confounds contain NaN values in {columns}. Fill them in, or leave those subjects out.")
+    bad = [str(c) for c in design.columns if design[c].isin([np.nan, np.inf, -np.inf]).any()]
+    if bad:
+        raise DesignError(
+            f"Confounds contain NaN values, or infinite ones, in {bad}. Fill them in, or leave those subjects out."
+        )
     words = [str(c) for c in design.columns if not pd.api.types.is_numeric_dtype(design[c].dtype)]
     if words:
         raise DesignError(f"Confounds {words} are not numeric. Code categories as numbers.")
@@ -81,14 +83,14 @@ _DEPENDENT = (
 )
 
 
-def check_confounds(confounds: Any) -> None:
-    """Refuse what is no table of confounds; None is none."""
+def check_confounds(confounds: Any, least: int = 2) -> None:
+    """Refuse what is no table of confounds, or has fewer columns; None is none."""
     if confounds is None:
         return
     needed = "a column 'subject_label' and at least one more"
     if not isinstance(confounds, pd.DataFrame):
         raise InputTypeError(f"confounds must be a pandas DataFrame with {needed}: got {type(confounds).__name__}.")
-    if "subject_label" not in confounds or confounds.shape[1] < 2:
+    if "subject_label" not in confounds or confounds.shape[1] < least:
         raise DesignError(
             f"confounds DataFrame must contain column 'subject_label', and confounds should contain at least 2 columns "
             f"({needed}): got {list(confounds.columns)}."

@@ -79,6 +79,8 @@ def check_maps(given: Any) -> Any:
         check_group(given)
         return given
     if isinstance(given, Cohort) or is_image(given):
+        if is_image(given) and len(given.shape) < 4:
+            raise InputTypeError(f"{_ALLOWED}: got one image of shape {given.shape}, which is one subject's.")
         return given
     if isinstance(given, str | os.PathLike):
         _check_files([given])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.grid import Grid
-from numbaglm.data.images import grid_of, list_maps, mask_image, prepared, read_maps, to_image
+from numbaglm.data.images import grid_of, is_image, list_maps, mask_image, prepared, read_maps, to_image
 from numbaglm.data.smoothing import Fwhm, smooth
 from numbaglm.data.surfaces import SurfaceMask, is_surface, stack_maps, values_of
-from numbaglm.errors import InputError, invalid, warn
+from numbaglm.errors import InputError, InputTypeError, invalid, warn
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,20 @@ class MaskChoice:
 
 
 def is_masker(mask: Any) -> bool:
-    """Whether this is a masker: nilearn's, or ours."""
-    return hasattr(mask, "inverse_transform")
+    """Whether this is a masker, nilearn's or ours; what else is no mask is refused.
+
+    Raises
+    ------
+    InputTypeError
+        It is neither a mask nor its path, or a masker of regions, which has no mask of the voxels.
+    """
+    of_regions = any(hasattr(mask, name) for name in ("labels_img", "maps_img", "seeds"))
+    if hasattr(mask, "inverse_transform") and not of_regions:
+        return True
+    if of_regions or not (mask is None or isinstance(mask, str | os.PathLike) or is_image(mask) or is_surface(mask)):
+        allowed = "None, an image, its path, or a masker of voxels or vertices (NiftiMasker, SurfaceMasker)"
+        raise InputTypeError(invalid("mask", type(mask).__name__, allowed))
+    return False
 
 
 def unwrap(mask: Any) -> MaskChoice:
@@ -68,22 +82,20 @@ def choose_for_model(given: MaskChoice) -> MaskChoice:
     if not is_masker(given.mask):
         return given
     own = unwrap(given.mask)
-    for name in ("smoothing_fwhm", "target_affine", "target_shape"):
-        asked, kept = getattr(given, name), getattr(own, name)
-        if asked is not None and not np.array_equal(asked, kept):
-            warn(
-                "Overriding provided-default estimator parameters with provided masker parameters: "
-                f"{name}={asked} of the model gives way to the masker's {kept}."
-            )
+    kept = ", ".join(f"{name}={getattr(own, name)}" for name in ("smoothing_fwhm", "target_affine", "target_shape"))
+    warn(
+        "Overriding provided-default estimator parameters with provided masker parameters: the masker's mask_img and "
+        f"{kept} count, whatever the model says."
+    )
     return own
 
 
-def choose_for_test(mask: Any, smoothing_fwhm: Any) -> MaskChoice:
-    """What a permutation test uses: its own smoothing goes before the masker's, as in nilearn."""
+def choose_for_test(mask: Any, smoothing_fwhm: Any, *, as_nilearn: bool = False) -> MaskChoice:
+    """What a permutation test uses: its own smoothing goes before the masker's (in nilearn if that has some)."""
     if not is_masker(mask):
         return MaskChoice(mask, smoothing_fwhm)
     own = unwrap(mask)
-    if smoothing_fwhm is None:
+    if smoothing_fwhm is None or (as_nilearn and own.smoothing_fwhm is None):
         return own
     if own.smoothing_fwhm is not None and smoothing_fwhm != own.smoothing_fwhm:
         warn(f"Parameter 'smoothing_fwhm' of the masker overridden: {smoothing_fwhm} for its {own.smoothing_fwhm}.")
@@ -116,19 +128,23 @@ class Masker:
         return self.geometry.n_voxels
 
     def transform(self, imgs: Any) -> NDArray[np.float32]:
-        """Bring images to this grid, smooth and mask them: (n_images, n_voxels); (n_voxels,) of one 3D image."""
+        """Bring images to this grid, smooth and mask them: (n_images, n_voxels); (n_voxels,) of one that is 3D."""
         sources, _, _ = list_maps(imgs, minimum=1)
+        single = sources[0].volume is None and not isinstance(imgs, list | tuple | pd.Series)
         grid = Grid(self.geometry.shape, self.geometry.affine, "the mask")
         if not self.geometry.same_grid(*grid_of(sources[0])):
             moved = [prepared(one, grid.shape, grid.affine, zero_is_missing=False) for one in sources]
             sources, _, _ = list_maps(moved, minimum=1)
         volumes = read_maps(sources, grid)
         rows = [smooth(volume, self.smoothing_fwhm, grid.affine)[self.geometry.mask] for volume in volumes]
-        return rows[0] if len(getattr(imgs, "shape", ())) == 3 else np.stack(rows)
+        return rows[0] if single else np.stack(rows)
 
     def inverse_transform(self, values: NDArray[Any]) -> Any:
-        """Make an image of (n_voxels,) values, 4D of (k, n_voxels); 0 outside the mask."""
-        return to_image(self.geometry, np.asarray(values), dtype=np.float64)
+        """Make an image of (n_voxels,) values, 4D of (k, n_voxels), of their type; 0 outside the mask."""
+        values = np.asarray(values)
+        whole = np.int32 if values.dtype.kind in "iu" else np.uint8  # int64 is more than other programs read
+        dtype = np.result_type(values, np.float32).type if values.dtype.kind == "f" else whole
+        return to_image(self.geometry, values, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,57 @@ def make_maps(n=N, mean=0.5):
 ONES = pd.DataFrame({"intercept": np.ones(N)})
 
 
+def test_keys_in_order():
+    """And sizes are whole, in arrays and images."""
+    options = {"n_perm": 9, "random_state": 0, "tfce": True, "threshold": 0.1}
+    names = ["t", "logp_max_t", "tfce", "logp_max_tfce", "size", "logp_max_size", "mass", "logp_max_mass"]
+    out = ng.permuted_ols(np.ones(N), make_data(), masker=masker(), **options)
+    assert [name for name in out if not name.startswith("h0")] == names
+    assert list(out)[:6] == ["t", "logp_max_t", "h0_max_t", "tfce", "h0_max_tfce", "logp_max_tfce"]
+    assert out["size"].dtype == np.int64
+    images = ng.non_parametric_inference(make_maps(), design_matrix=ONES, **options)
+    assert list(images) == names
+    types = {name: image.get_data_dtype() for name, image in images.items()}
+    assert types.pop("size") == np.int32
+    assert set(types.values()) == {np.dtype(np.float64)}
+
+
+def test_few_permutations():
+    with pytest.warns(NumbaglmWarning, match="perform more permutations"):
+        ng.permuted_ols(np.ones(N), make_data(), n_perm=2, n_jobs=2)
+    with pytest.warns(NumbaglmWarning, match="perform more permutations"):
+        ng.non_parametric_inference(make_maps(), design_matrix=ONES, n_perm=1)
+
+
+def test_masker_that_nobody_asks():
+    """Where neighbours don't count any masker will do, as in nilearn."""
+    options = {"n_perm": 9, "random_state": 0}
+    expected = ng.permuted_ols(np.ones(N), make_data(), **options)
+    got = ng.permuted_ols(np.ones(N), make_data(), masker=SimpleNamespace(), **options)
+    assert_array_equal(got["h0_max_t"], expected["h0_max_t"])
+
+
+def test_zeros_among_the_confounds():
+    """No intercept; to nilearn they are one."""
+    age, zeros = np.arange(N), np.zeros(N)
+    with_intercept = ng.permuted_ols(age, make_data(), n_perm=0)["t"]
+    assert_allclose(ng.permuted_ols(age, make_data(), zeros, n_perm=0)["t"], with_intercept, rtol=1e-9)
+    without = ng.permuted_ols(age, make_data(), model_intercept=False, n_perm=0)["t"]
+    got = ng.permuted_ols(age, make_data(), zeros, n_perm=0, compatibility="nilearn")["t"]
+    assert_allclose(got, without, rtol=1e-9)
+
+
+def test_smoothing_beside_a_masker():
+    """It counts; in nilearn only where the masker has some."""
+    given = SimpleNamespace(inverse_transform=None, **vars(masker()))
+    options = {"design_matrix": ONES, "n_perm": 0, "mask": given}
+    raw = ng.non_parametric_inference(make_maps(), **options)["t"].get_fdata()
+    smooth = ng.non_parametric_inference(make_maps(), smoothing_fwhm=3.0, **options)["t"].get_fdata()
+    assert not np.allclose(smooth, raw)
+    got = ng.non_parametric_inference(make_maps(), smoothing_fwhm=3.0, compatibility="nilearn", **options)
+    assert_array_equal(got["t"].get_fdata(), raw)
+
+
 @pytest.mark.parametrize("two_sided", [True, False])
 def test_counting(two_sided):
     n_perm = 200
@@ -180,7 +231,11 @@ def test_legacy_output():
         ({"tfce": True}, InputError, "masker must be provided"),
         ({"threshold": 0.01}, InputError, "masker must be provided"),
         ({"threshold": 3.1, "masker": masker()}, InputError, r"write it as \('t', 3.1\)"),
-        ({"masker": SimpleNamespace()}, InputError, "fit"),
+        ({"masker": SimpleNamespace(), "tfce": True}, InputError, "fit"),
+        ({"tfce": "no"}, TypeError, "tfce"),
+        ({"two_sided_test": None}, TypeError, "two_sided_test"),
+        ({"random_state": "a"}, TypeError, "random_state"),
+        ({"threshold": "a", "masker": masker()}, TypeError, "threshold"),
         ({"masker": masker(), "target_vars": np.ones((N, 3))}, InputError, "120 columns"),
         ({"output_type": "list"}, InputError, "output_type"),
         ({"compatibility": "fsl"}, InputError, "compatibility"),

@@ -1,5 +1,7 @@
 """Thresholded maps and tables of clusters."""
 
+from contextlib import nullcontext
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -39,8 +41,10 @@ def two_clusters():
 )
 def test_threshold(options, n_positive, n_negative):
     values = two_clusters()
-    values[0, 0, 0], values[0, 0, 5] = 1.0, np.nan
-    got = ng.threshold_stats_img(image(values), height_control=None, **options)[0].get_fdata()
+    values[0, 0, 0] = 1.0
+    nothing = n_positive + n_negative == 0 and "cluster_threshold" not in options
+    with pytest.warns(NumbaglmWarning, match="must not exceed 5") if nothing else nullcontext():
+        got = ng.threshold_stats_img(image(values), height_control=None, **options)[0].get_fdata()
     assert (np.sum(got > 0), np.sum(got < 0)) == (n_positive, n_negative)
     assert_array_equal(got[got != 0], values[got != 0])
 
@@ -57,7 +61,8 @@ def test_height_controls():
     p = np.sort(2 * stats.norm.sf(np.abs(z.astype(np.float32).ravel())))
     least = p[p <= 0.05 * np.arange(1, p.size + 1) / p.size].max()
     assert fdr == pytest.approx(stats.norm.isf(least / 2), abs=1e-6)
-    nothing, height = ng.threshold_stats_img(image(rng.normal(size=SHAPE)), alpha=1e-6, height_control="fdr")
+    with pytest.warns(NumbaglmWarning, match="threshold=inf"):
+        nothing, height = ng.threshold_stats_img(image(rng.normal(size=SHAPE)), alpha=1e-6, height_control="fdr")
     assert height == np.inf
     assert not nothing.get_fdata().any()
 
@@ -83,6 +88,10 @@ def test_mask():
         ({"height_control": "fdr"}, "stat_img"),
         ({"alpha": 5}, "alpha"),
         ({"height_control": None, "threshold": -1, "stat_img": image(two_clusters())}, "negative"),
+        ({"height_control": None, "threshold": np.nan}, "threshold"),
+        ({"height_control": None, "threshold": "95%"}, "threshold"),
+        ({"stat_img": two_clusters()}, "stat_img.*ndarray"),
+        ({"stat_img": image(two_clusters()), "mask_img": two_clusters()}, "mask_img.*ndarray"),
         ({"cluster_threshold": -1, "stat_img": image(two_clusters())}, "cluster_threshold"),
     ],
 )
@@ -110,6 +119,45 @@ def test_negative_threshold():
     values[6, 6, 6], values[0, 9, 10] = -7.0, -8.0
     table = ng.get_clusters_table(image(values), -4)
     assert table["Peak Stat"].tolist() == [-8.0, -7.0]
+    table = ng.get_clusters_table(image(values), -4, compatibility="nilearn")
+    assert table["Peak Stat"].tolist() == [7.0, 8.0]
+
+
+def test_numbers_of_negative_clusters():
+    """They go on from the rows, sub-peaks among them."""
+    values = two_clusters()
+    values[1:3, 1:3, 1:9] = 5
+    values[1, 1, 1], values[1, 1, 8] = 7, 6
+    table = ng.get_clusters_table(image(values), 4, two_sided=True, min_distance=5)
+    assert table["Cluster ID"].tolist() == [1, "1a", 3]
+
+
+@pytest.mark.parametrize("dtype", ["float32", ">f8", "int16"])
+@pytest.mark.parametrize("suffix", [None, ".nii", ".nii.gz", ".img"])
+def test_precision_is_the_map_s(tmp_path, dtype, suffix):
+    """Of a file or an image: float32 would round two values to one."""
+    values = two_clusters().astype(dtype)
+    values[1, 1, 1] += np.array(1e-9, dtype) if dtype == ">f8" else 1
+    given = nib.Nifti1Image(values, np.eye(4))
+    if suffix is not None:
+        nib.save(given, tmp_path / f"z{suffix}")
+        given = tmp_path / f"z{suffix}"
+    got, height = ng.threshold_stats_img(given, height_control=None, threshold=values.max())
+    assert got.get_fdata().sum() == values.max() == height
+    table = ng.get_clusters_table(given, 4)
+    assert got.get_data_dtype() == table["Peak Stat"].dtype == np.dtype(dtype).newbyteorder("=")
+
+
+def test_scaled_integers(tmp_path):
+    image = nib.Nifti1Image(np.where(two_clusters() > 0, 100, 0).astype(np.int16), np.eye(4))
+    image.header.set_slope_inter(0.01, 2.0)
+    image.to_filename(tmp_path / "z.nii")
+    for given in (tmp_path / "z.nii", nib.load(tmp_path / "z.nii")):
+        with pytest.warns(NumbaglmWarning, match="must not exceed 3"):
+            got, _ = ng.threshold_stats_img(given, height_control=None, threshold=3.1)
+        assert not got.get_fdata().any()
+        got, _ = ng.threshold_stats_img(given, height_control=None, threshold=2.9)
+        assert got.get_fdata().sum() == pytest.approx(8 * 3.0)
 
 
 def test_sub_peaks():
@@ -122,6 +170,8 @@ def test_sub_peaks():
     assert table["X"].tolist() == [5.0, 20.0, 14.0]
     assert table["Cluster Size (mm3)"].tolist() == [28, "", ""]
     assert len(ng.get_clusters_table(image(values), 0.5, min_distance=1)) == 4
+    table = ng.get_clusters_table(image(values), 0.5, min_distance=5, compatibility="nilearn")
+    assert table["X"].tolist()[:3] == [5.0, 20.0, 9.0]
     with pytest.raises(InputError, match="min_distance"):
         ng.get_clusters_table(image(values), 0.5, min_distance=0)
 
@@ -131,7 +181,8 @@ def test_flat_ring():
     values = np.zeros((9, 9, 3))
     values[2:7, 2:7, 1] = 3.0
     values[3:6, 3:6, 1] = 0.0
-    x, y, _ = ng.get_clusters_table(image(values), 1).loc[0, ["X", "Y", "Z"]]
+    with pytest.warns(NumbaglmWarning, match="falls outside of the cluster body"):
+        x, y, _ = ng.get_clusters_table(image(values), 1).loc[0, ["X", "Y", "Z"]]
     assert values[int(x), int(y), 1] == 3.0
     assert (x - 4) ** 2 + (y - 4) ** 2 == 4
 
@@ -147,16 +198,27 @@ def test_nothing_found(tmp_path):
 
 def test_what_a_table_warns_of():
     values = two_clusters()
-    with pytest.warns(NumbaglmWarning, match=r"No clusters.*higher than 6. The largest value of the map is 5"):
+    with (
+        pytest.warns(NumbaglmWarning, match=r"No clusters.*higher than 6"),
+        pytest.warns(NumbaglmWarning, match=r"must not exceed 5, .* threshold=6"),
+    ):
         ng.get_clusters_table(image(values), 6)
+    with (
+        pytest.warns(NumbaglmWarning, match=r"No clusters.*lower than -6"),
+        pytest.warns(NumbaglmWarning, match=r"must not be less than -5, .* threshold=-6"),
+    ):
+        ng.get_clusters_table(image(values), -6)
     values[0, 0, 0] = np.inf
     with pytest.warns(NumbaglmWarning, match="1 values are NaN or infinite"):
         assert len(ng.get_clusters_table(image(values), 4)) == 1
+    with pytest.warns(NumbaglmWarning, match="1 values are NaN or infinite"):
+        ng.threshold_stats_img(image(values))
 
 
 def test_default_threshold():
-    with pytest.warns(NumbaglmFutureWarning, match="3.0"):
-        assert ng.threshold_stats_img(height_control=None)[1] == 3.0
+    for threshold in (None, 3.0):
+        with pytest.warns(NumbaglmFutureWarning, match="3.0"):
+            assert ng.threshold_stats_img(height_control=None, threshold=threshold)[1] == 3.0
 
 
 ON_SURFACE = [5, 4, 0, 0, 7, 0, 0, -6, 6, 0, 0, -5, -4.5, 0, 0, 0, 0, 4]
@@ -187,7 +249,6 @@ def test_table_of_a_surface(options, expected):
 
 def test_surfaces():
     values = np.array(ON_SURFACE, float)
-    values[2] = np.nan
     got, height = ng.threshold_stats_img(surface(values), alpha=0.05, height_control="bonferroni", cluster_threshold=2)
     assert height == pytest.approx(stats.norm.isf(0.025 / 8))
     assert got.values().tolist() == [5, 4, *[0] * 9, -5, -4.5, *[0] * 5]

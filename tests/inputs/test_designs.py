@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 import numbaglm as ng
 from numbaglm.errors import ContrastError, DesignError, InputError, InputTypeError, NumbaglmWarning
-from numbaglm.inputs.designs import GroupDesign, design_table
+from numbaglm.inputs.designs import GroupDesign, check_confounds, design_table
 
 CONFOUNDS = pd.DataFrame({"subject_label": ["b", "a", "c"], "age": [2.0, 1.0, 3.0]})
 GROUP = np.repeat([1.0, 0.0], 4)
@@ -27,17 +27,25 @@ def test_design_of_labels():
     [
         (["a", "d"], CONFOUNDS, DesignError, "no rows for.*d"),
         (["a"], pd.concat([CONFOUNDS, CONFOUNDS]), DesignError, "more than one row"),
-        (["a"], CONFOUNDS.assign(age=np.nan), DesignError, "NaN values in.*age"),
+        (["a"], CONFOUNDS.assign(age=np.nan), DesignError, "NaN values.*age"),
+        (["a", "b", "c"], CONFOUNDS.assign(age=np.inf), DesignError, "infinite.*age"),
         (["a"], CONFOUNDS.assign(age="old"), DesignError, "age.*not numeric"),
         (["a"], CONFOUNDS.assign(intercept=1), DesignError, "intercept.*added"),
         (["a"], CONFOUNDS[["age"]], DesignError, "subject_label"),
-        (["a"], CONFOUNDS[["subject_label"]], DesignError, "at least 2 columns"),
         (["a"], [1.0], TypeError, "list"),
     ],
 )
 def test_refused_confounds(labels, confounds, error, message):
     with pytest.raises(error, match=message):
         ng.make_second_level_design_matrix(labels, confounds)
+
+
+def test_confounds_without_a_column():
+    """As nilearn takes them here; a model refuses them."""
+    X = ng.make_second_level_design_matrix(["a", "b"], CONFOUNDS[["subject_label"]])
+    assert X.to_dict("list") == {"intercept": [1.0, 1.0]}
+    with pytest.raises(DesignError, match="at least 2 columns"):
+        check_confounds(CONFOUNDS[["subject_label"]])
 
 
 def test_confounds_that_add_nothing():
@@ -128,7 +136,7 @@ def test_refused_contrasts(contrast, message):
 def test_refused_group_designs():
     with pytest.raises(DesignError, match=r"3 rows.*4 maps"):
         GroupDesign.parse(DUMMIES[:3], 4)
-    with pytest.raises(DesignError, match="not numeric"):
+    with pytest.raises(DesignError, match="categories as numbers"):
         GroupDesign.parse(DUMMIES.assign(sex="f"), 8)
     with pytest.raises(DesignError, match="NaN"):
         GroupDesign.parse(DUMMIES.assign(age=np.nan), 8)

@@ -209,8 +209,8 @@ def test_masks_of_surfaces():
 def test_what_surfaces_lack():
     for options, message in (
         ({"smoothing_fwhm": 4.0}, "smoothed"),
-        ({"tfce": True}, "TFCE"),
-        ({"threshold": 0.1}, "C"),
+        ({"tfce": True}, "Cluster level inference"),
+        ({"threshold": 0.1}, "not yet implemented"),
     ):
         with pytest.warns(NumbaglmWarning, match=message):
             out = ng.non_parametric_inference(surfaces(), design_matrix=ONES, n_perm=5, **options)
