@@ -27,12 +27,13 @@ from numbaglm.datasets import brain_geometry, simulate_maps
 Benchmark = Callable[..., Any]
 
 MAPS = ("float32, 0 outside", "float32, NaN outside", "int16, 0 outside")
+PLAIN = "float32, 0 outside, not compressed"
 _STEP = 0.001  # of whole numbers
 
 
 @dataclass(frozen=True, eq=False)
 class ConversionCase:
-    """Simulated maps as .nii.gz files, compressed as gzip does it by default.
+    """Simulated maps as .nii.gz files, compressed as gzip does it by default, or as .nii files.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class ConversionCase:
     n_subjects, voxel_size
         How many, and how large.
     kind
-        One of `MAPS`.
+        One of `MAPS`, or `PLAIN`.
     """
 
     folder: Path
@@ -74,7 +75,8 @@ class ConversionCase:
     def paths(self) -> list[Path]:
         """The files."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        paths = [self.folder / f"sub-{number:03d}.nii.gz" for number in range(self.n_subjects)]
+        suffix = ".nii" if self.kind == PLAIN else ".nii.gz"
+        paths = [self.folder / f"sub-{number:03d}{suffix}" for number in range(self.n_subjects)]
         with ThreadPoolExecutor(n_cores()) as pool:
             list(pool.map(self._write, paths, self.stored))
         return paths
@@ -84,22 +86,29 @@ class ConversionCase:
         content = bytearray(Nifti1Image(self.geometry.unmask(stored, fill), self.geometry.affine).to_bytes())
         if stored.dtype == np.int16:  # slope and intercept, which nibabel chooses itself
             content[112:120] = np.array([_STEP, 0], "<f4").tobytes()
-        path.write_bytes(gzip.compress(content, 6))
+        path.write_bytes(content if self.kind == PLAIN else gzip.compress(content, 6))
 
     @cached_property
     def compressed(self) -> list[bytes]:
         """The files in memory, for those that only decompress them."""
         return [path.read_bytes() for path in self.paths]
 
+    @cached_property
+    def mask(self) -> Any:
+        """Image of the brain."""
+        return mask_image(self.geometry)
+
+    def clear(self) -> None:
+        """Delete the cohort: before each conversion."""
+        shutil.rmtree(self.folder / "cohort.zarr", ignore_errors=True)
+
     def convert(self, **options: Any) -> Cohort:
         """Make a cohort of the files."""
-        target = self.folder / "cohort.zarr"
-        shutil.rmtree(target, ignore_errors=True)
-        return Cohort.create(target, self.paths, **options)
+        return Cohort.create(self.folder / "cohort.zarr", self.paths, **options)
 
     def given(self) -> Cohort:
         """Make it with a mask that is given."""
-        return self.convert(mask=mask_image(self.geometry))
+        return self.convert(mask=self.mask)
 
     def smoothed(self) -> Cohort:
         """Make it of smoothed maps."""
@@ -116,8 +125,14 @@ class ConversionCase:
         self.decompress(gzip.decompress)
 
     def zlib_ng(self) -> None:
-        """Decompress with zlib-ng, which conversion uses."""
-        self.decompress(lambda data: zlib_ng.decompress(data, 31))
+        """Decompress with zlib-ng, which conversion uses, told how much comes out: larger and larger memory takes time."""
+        self.decompress(lambda data: zlib_ng.decompress(data, 31, int.from_bytes(data[-4:], "little")))
+
+    def read(self) -> None:
+        """Read all files, on as many threads."""
+        with ThreadPoolExecutor(n_cores()) as pool:
+            for _ in pool.map(lambda path: len(path.read_bytes()), self.paths):
+                pass
 
     def check(self, cohort: Cohort) -> None:
         """Compare a cohort, not smoothed, with what went into the files."""
@@ -126,12 +141,15 @@ class ConversionCase:
         cohort.verify()
 
 
-@pytest.mark.parametrize("side", ["convert", "given", "zlib", "zlib_ng"])
-@pytest.mark.parametrize("kind", MAPS)
+SIDES = [(kind, side) for kind in MAPS for side in ("convert", "given", "zlib", "zlib_ng")]
+
+
+@pytest.mark.parametrize(("kind", "side"), [*SIDES, *((PLAIN, side) for side in ("convert", "given", "read"))])
 def bench_conversion(benchmark: Benchmark, tmp_path: Path, size: str, kind: str, side: str) -> None:
     case = ConversionCase(tmp_path, SIZES[size].subjects[-1], SIZES[size].voxel_size, kind)
     assert len(case.compressed) == case.n_subjects
+    rounds = 2 * SIZES[size].rounds + 1
     benchmark.group = f"conversion, {kind}"  # type: ignore[attr-defined]
-    found = benchmark(getattr(case, side))
+    found = benchmark.pedantic(getattr(case, side), setup=case.clear, rounds=rounds)  # type: ignore[attr-defined]
     if side in ("convert", "given"):
         case.check(found)

@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import mrtrix
-from bench_conversion import MAPS, ConversionCase
+from bench_conversion import MAPS, PLAIN, ConversionCase
 from bench_tfce import MapCase
 from cases import KERNEL_SUBJECTS, KINDS, KernelCase, Size, ours, peak_memory, run_child, until_told, whole_case
 from measure import Budget, Curve, Row, Section, Times, in_turn, n_cores, seconds, widest
@@ -293,12 +293,13 @@ def conversion(size: Size) -> Section:
     """Files to a cohort, beside the bare decompression of the same files."""
     rows = []
     n_subjects = size.subjects[-1]
-    beside = {"zlib": "gzip.decompress", "zlib_ng": "zlib-ng"}
+    compressed = {"zlib": "gzip.decompress", "zlib_ng": "zlib-ng"}
     with tempfile.TemporaryDirectory() as folder:
-        for kind in MAPS:
+        for kind in (*MAPS, PLAIN):
+            beside = {"read": "a plain read"} if kind == PLAIN else compressed
             case = ConversionCase(Path(folder) / kind, n_subjects, size.voxel_size, kind)
-            sides = {"convert": case.convert, "given": case.given, "zlib": case.zlib, "zlib_ng": case.zlib_ng}
-            taken = in_turn(sides, 2 * size.rounds + 1)
+            ours = {"clear": case.clear, "convert": case.convert, "clear again": case.clear, "given": case.given}
+            taken = in_turn({**ours, **{peer: getattr(case, peer) for peer in beside}}, 2 * size.rounds + 1)
             ms = {side: times.median / n_subjects * 1e3 for side, times in taken.items()}
             for way, mask in (("convert", "mask of what all hold"), ("given", "mask given")):
                 for peer, name in beside.items():
@@ -312,10 +313,10 @@ def conversion(size: Size) -> Section:
     note = (
         f"ms a map, {n_subjects} maps of {n_voxels:,} voxels in a grid of {shape}, files in the page cache, "
         f"{n_cores()} threads each. numbaglm: `Cohort.create`, which decompresses with zlib-ng, judges the mask, "
-        "orders, hashes, and writes chunks and their checksums. Beside it: decompression in memory, whose result is "
-        "thrown away."
+        "orders, hashes, and writes chunks and their checksums. Beside it: decompression in memory, or a plain read of "
+        "files that are not compressed, whose result is thrown away."
     )
-    return Section("Conversion", note, tuple(rows), "decompression", "decompression / numbaglm")
+    return Section("Conversion", note, tuple(rows), "beside it", "beside it / numbaglm")
 
 
 def latency(size: Size) -> Section:

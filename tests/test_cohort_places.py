@@ -59,7 +59,7 @@ def test_a_cohort_is_the_same_anywhere(anywhere, paths):
     assert again.append(more, subjects=["late"]).n_subjects == 8
     assert len(place.children()) == 2  # the root's attributes, and the newest
     assert Cohort.create(anywhere, paths[:4], overwrite=True).fingerprint == first.fingerprint
-    assert sorted(place.children()) == ["data", "mask", "sha256", "subjects", "zarr.json"]
+    assert sorted(place.children()) == ["data", "hashes", "mask", "subjects", "zarr.json"]
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -85,7 +85,7 @@ def test_damaged_chunks_are_not_read_anywhere(anywhere, paths, damage):
 
 
 @pytest.mark.parametrize("anywhere", ["local", "memory"], indirect=True)
-@pytest.mark.parametrize("part", ["mask/c/0/0/0", "sha256/c/0/0", "subjects/zarr.json", "data/zarr.json", "zarr.json"])
+@pytest.mark.parametrize("part", ["mask/c/0/0/0", "hashes/c/0/0", "subjects/zarr.json", "data/zarr.json", "zarr.json"])
 @pytest.mark.parametrize("damage", ["gone", "cut"])
 def test_a_cohort_that_lost_a_part_does_not_open_anywhere(anywhere, paths, part, damage):
     Cohort.create(anywhere, paths)

@@ -50,13 +50,13 @@ class Look:
 
     @cached_property
     def index(self) -> NDArray[np.intp]:
-        """(n_voxels,) where the voxels of the mask are in a file, in the file's order: memory is read in order too."""
-        return np.flatnonzero(self.mask.ravel(order="F"))
+        """(n_voxels,) where the voxels of the mask, in a cohort's order, are in a file.
 
-    def order(self, mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """(k,) where the voxels of a smaller mask, in a cohort's order, are among those of this one, in a file's."""
-        place = np.cumsum(self.mask.ravel(order="F")) - 1
-        return place.reshape(self.mask.shape, order="F")[mask]
+        A map that was just decompressed is in the cache: to take its voxels in the file's order would save less than
+        to order them afterwards costs.
+        """
+        shape = self.mask.shape  # by way of flat indices: three times as fast as np.nonzero of three dimensions
+        return np.ravel_multi_index(np.unravel_index(np.flatnonzero(self.mask), shape), shape, order="F")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Look, (self.grid, self.mask, self.rule, self.fwhm, self.whole)  # the index is eight times the mask
@@ -66,7 +66,7 @@ class Look:
         return Survey(self.mask.size if self.whole else len(self.index), len(self.index), n_subjects, self.rule)
 
     def take(self, maps: Iterable[RawMap], n_maps: int, first: int, survey: Survey | None) -> Float32:
-        """(n_maps, n_voxels) the maps within the mask, smoothed, in the order of files.
+        """(n_maps, n_voxels) the maps within the mask, smoothed.
 
         They are NaN, or `MISSING`, where they lack a value.
 
@@ -217,18 +217,17 @@ def draft_block(writer: CohortWriter, look: Look, reader: Reader | InTurn, base:
     rows = look.take(maps, len(block.sources), block.first, survey)
     if block.sources:
         writer.write_survey(block.start, survey.arrays())
-    rows = rows.take(look.order(look.mask), axis=1)
     writer.write(block.start, rows if base is None else np.concatenate([base.read(block), rows]))
 
 
 def store_block(writer: CohortWriter, look: Look, reader: Reader | InTurn) -> None:
     """Task: store a block whose voxels are known."""
     block, maps = reader()
-    _write(writer, block, look.take(maps, len(block.sources), 0, None).take(look.order(look.mask), axis=1))
+    _write(writer, block, look.take(maps, len(block.sources), 0, None))
 
 
 def keep_block(
-    writer: CohortWriter, block: Block, base: Base | None, held: list[Float32], columns: NDArray[np.intp] | None
+    writer: CohortWriter, block: Block, base: Base | None, held: list[Float32], kept: NDArray[np.bool_]
 ) -> None:
     """Task: store a block of which all is read.
 
@@ -238,19 +237,17 @@ def keep_block(
         Where to, and which.
     base
         Has the rows that come first, if some do.
-    held, columns
-        (k, n_candidates) the others, in a list that they are taken out of; which of their columns become the cohort's.
-        An empty list and None where there are no others.
+    held
+        (k, n_candidates) the others, in a list that they are taken out of: empty where there are no others.
+    kept
+        (n_candidates,) which voxels of these stay.
     """
-    rows = np.empty((block.stop - block.start, writer.header.geometry.n_voxels), np.float32)
-    n_old = 0
-    if base is not None:
-        old = base.read(block)
-        n_old = len(old)
-        rows[:n_old] = old
-    if columns is not None and held:
-        held.pop().take(columns, axis=1, out=rows[n_old:], mode="clip")  # the other mode would copy
-    _write(writer, block, rows)
+    parts = [] if base is None else [base.read(block)]
+    if held:
+        rows = held.pop()
+        parts.append(rows if kept.all() else rows.take(np.flatnonzero(kept), axis=1))
+    parts = [part for part in parts if len(part)]
+    _write(writer, block, parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
 def _write(writer: CohortWriter, block: Block, rows: Float32) -> None:

@@ -1,9 +1,9 @@
 """The Zarr v3 group that a cohort is, on disk or in an object store: its layout, its header, how far it got.
 
-Layout of a group, schema 2::
+Layout of a group, schema 3::
 
     data        (n_subjects, n_voxels) float32, chunks (subject block, voxel block), Blosc and crc32c
-    sha256      (n_subjects, 32) uint8, the hash of each subject's row; zeros until the row is stored
+    hashes      (n_subjects, 16) uint8, of each subject's row; zeros until the row is stored
     mask        (nx, ny, nz) uint8
     subjects    group whose attributes hold the subject table, column by column
 
@@ -13,8 +13,7 @@ cohort when it is complete. So whatever stops a conversion, at any moment, leave
 got. The attributes of a group are one object, which is replaced at once on disk and in object stores alike.
 
 A cohort that was appended to lies in a group of its own within the first, which is of the same layout; the attribute
-"current" of the root names it. Writing that attribute is what makes the append count. Schema 1 knew no "current", and
-no hash of the header.
+"current" of the root names it. Writing that attribute is what makes the append count.
 """
 
 from __future__ import annotations
@@ -39,7 +38,10 @@ from numbaglm.data.tables import table_from_json
 from numbaglm.errors import MissingFileError, StoreError
 
 SCHEMA = "numbaglm.cohort"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+HASH_BYTES = 16
+"""Of the hash of a row."""
 
 ROOT = "zarr.json"
 """The file that holds the attributes of a group."""
@@ -160,16 +162,18 @@ def _open_zarr(place: Place, mode: str) -> tuple[Any, Mapping[str, Any]]:
     if attributes.get("schema") != SCHEMA:
         raise StoreError(f"{place} is a Zarr group, but not a numbaglm cohort. Create one with Cohort.create.")
     version = attributes.get("schema_version")
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        advice = "Upgrade numbaglm" if newer else "Delete it and create it again from the maps"
         raise StoreError(
-            f"The cohort {place} has schema version {version} (numbaglm "
-            f"{attributes.get('numbaglm_version')}); this one reads up to {SCHEMA_VERSION}. Upgrade numbaglm."
+            f"The cohort {place} has schema version {version} (numbaglm {attributes.get('numbaglm_version')}); this "
+            f"one reads {SCHEMA_VERSION}. {advice}."
         )
     return group, attributes
 
 
 def read_hashes(opened: CohortGroup) -> NDArray[np.uint8]:
-    """(n_subjects, 32) hashes of a cohort, complete or not; zeros where a subject is not stored.
+    """(n_subjects, 16) hashes of a cohort, complete or not; zeros where a subject is not stored.
 
     Raises
     ------
@@ -177,13 +181,13 @@ def read_hashes(opened: CohortGroup) -> NDArray[np.uint8]:
     """
     try:
         with opened.current.reading():
-            return np.asarray(opened.group["sha256"][:])
+            return np.asarray(opened.group["hashes"][:])
     except (*_DAMAGES, MissingFileError) as error:
         raise _damaged(opened, error) from error
 
 
 def read_parts(opened: CohortGroup) -> tuple[Header, ChunkedArray, Any]:
-    """Read the header of a cohort, complete or not, and open its arrays ``data`` and ``sha256``.
+    """Read the header of a cohort, complete or not, and open its arrays ``data`` and ``hashes``.
 
     Raises
     ------
@@ -194,7 +198,7 @@ def read_parts(opened: CohortGroup) -> tuple[Header, ChunkedArray, Any]:
         with opened.current.reading():
             mask = np.asarray(group["mask"][...]).astype(bool)
             table = dict(group["subjects"].attrs)
-            data, sha256 = group["data"], group["sha256"]
+            data, hashes = group["data"], group["hashes"]
         subjects = table_from_json(table)
         if np.count_nonzero(mask) != attributes["n_voxels"] or len(subjects) != attributes["n_subjects"]:
             raise ValueError("mask or subject table have lost entries")
@@ -208,9 +212,9 @@ def read_parts(opened: CohortGroup) -> tuple[Header, ChunkedArray, Any]:
             attributes["mask_rule"],
             attributes["given_mask"],
             tuple(attributes["report"]),
-            attributes.get("min_coverage", 1.0),
+            attributes["min_coverage"],
         )
-        return header, ChunkedArray.of(opened.current / "data", data), sha256
+        return header, ChunkedArray.of(opened.current / "data", data), hashes
     except (*_DAMAGES, MissingFileError) as error:
         raise _damaged(opened, error) from error
 

@@ -15,6 +15,9 @@ from numbaglm.errors import InputError, MaskError, invalid
 # A map that alone costs more than this share of the voxels is worth a warning.
 _COSTLY = 0.05
 
+# Least and greatest values are looked up one by one where they are still wanted at less than this share of the voxels.
+_SPARSE = 0.1
+
 _SUMMED = ("n_nonfinite", "n_zero", "nonfinite_in", "zero_in")
 _FIELDS = (*_SUMMED, "absent", "low", "high")
 
@@ -65,6 +68,46 @@ def parse_min_coverage(min_coverage: Any) -> float:
     return share
 
 
+class _Tally:
+    """At how many maps a flag is up, at each of k places; up to 255 of them, in bytes: a tenth of the time of integers.
+
+    Maps lack values at the same places for the most part, those outside the brain. So a run of maps whose flags are
+    alike is counted when it ends.
+    """
+
+    def __init__(self, n_places: int) -> None:
+        # Not np.zeros: that has no huge pages, and a page fault every 4 KiB.
+        self.counts, self.last, self._scratch = np.full((3, n_places), 0, np.uint8)
+        self._run = np.full(n_places, False)
+        self._length, self._order, self._n_flags = 0, 0, 0
+
+    def add(self, flags: NDArray[np.bool_], order: int) -> int:
+        """Count a map's flags; ``order`` is its place among the maps, from 1. Return how many are up."""
+        if self._length and np.not_equal(flags, self._run, out=self._scratch.view(np.bool_)).any():
+            self.settle()
+        if not self._length:
+            self._run[:], self._order, self._n_flags = flags, order, int(np.count_nonzero(flags))
+        self._length += 1
+        return self._n_flags
+
+    def settle(self) -> None:
+        """End the run. At places with one flag ``last`` is the order of the map that has it then."""
+        if not self._length:
+            return
+        flags = self._run.view(np.uint8)
+        if self._length == 1:
+            self.counts += flags
+            np.multiply(flags, np.uint8(self._order), out=self._scratch)
+            np.maximum(self.last, self._scratch, out=self.last)
+        else:
+            self.counts += np.multiply(flags, np.uint8(self._length), out=self._scratch)
+        self._length = 0
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.counts[:] = self.last[:] = self._length = 0
+
+
 class Survey:
     """What a number of maps hold at each of k places. Surveys of different maps of a cohort add up.
 
@@ -75,7 +118,8 @@ class Survey:
     absent
         (k,) number of a map that lacks a value there: the only one, where just one lacks it.
     low, high
-        (n_candidates,) least and greatest value at those of the places that may stay.
+        (n_candidates,) two values that maps have there, at those of the places that may stay: equal where all maps have
+        the same. Where two differ, others are not looked at.
     nonfinite_in, zero_in
         (n_subjects,) how many places are NaN or infinite, and 0, in each map.
     """
@@ -87,10 +131,11 @@ class Survey:
         self.low = np.full(n_candidates, np.inf, np.float32)
         self.high = np.full(n_candidates, -np.inf, np.float32)
         self.nonfinite_in, self.zero_in = np.zeros((2, n_subjects), np.int64)
-        # Counts of the last maps, up to 255 of them, in bytes: a tenth of the time that whole numbers take.
-        self._recent = np.full((3, n_places), 0, np.uint8)
+        # Of the last maps, whose numbers these are.
+        self._nonfinite, self._zero = _Tally(n_places), _Tally(n_places)
         self._numbers: list[int] = []
-        self._flags, self._scratch = np.empty(n_places, np.bool_), np.empty(n_places, np.uint8)
+        self._flags = np.empty(n_places, np.bool_)
+        self._alike: NDArray[np.intp] | None = None  # where low and high don't differ yet; None where they may anywhere
 
     def add(self, number: int, presence: NDArray[Any], values: NDArray[np.float32]) -> None:
         """Add the map of subject ``number``.
@@ -105,38 +150,46 @@ class Survey:
         if len(self._numbers) == 255:
             self.settle()
         self._numbers.append(number)
-        nonfinite, zero, _ = self._recent
-        if presence.dtype.kind == "f":
-            np.isfinite(presence, out=self._flags)
-            if not self._flags.all():
-                np.logical_not(self._flags, out=self._flags)
-                self.nonfinite_in[number] = np.count_nonzero(self._flags)
-                nonfinite += self._flags.view(np.uint8)
-                self._mark()
-        np.equal(presence, 0, out=self._flags)
-        if self._flags.any():
-            self.zero_in[number] = np.count_nonzero(self._flags)
-            zero += self._flags.view(np.uint8)
-            if self.rule.zero_is_missing:
-                self._mark()
+        if presence.dtype.kind == "f" and not np.isfinite(presence, out=self._flags).all():
+            np.logical_not(self._flags, out=self._flags)
+            self.nonfinite_in[number] = self._nonfinite.add(self._flags, len(self._numbers))
+        if np.equal(presence, 0, out=self._flags).any():
+            self.zero_in[number] = self._zero.add(self._flags, len(self._numbers))
+        self._compare(values)
+
+    def _compare(self, values: NDArray[np.float32]) -> None:
+        where = self._alike
+        if where is not None and not len(where):
+            return
+        low, high = (self.low, self.high) if where is None else (self.low[where], self.high[where])
+        values = values if where is None else values.take(where)
         if self.rule.min_coverage < 1:  # else it does not matter what is least where a value is missing
             values = np.where(self.rule.present(values), values, np.float32(np.nan))
-        np.fmin(self.low, values, out=self.low)
-        np.fmax(self.high, values, out=self.high)
-
-    def _mark(self) -> None:
-        last = self._recent[2]
-        np.multiply(self._flags.view(np.uint8), np.uint8(len(self._numbers)), out=self._scratch)
-        np.maximum(last, self._scratch, out=last)
+        np.fmin(low, values, out=low)
+        np.fmax(high, values, out=high)
+        alike = ~(low < high)
+        if where is not None:
+            self.low[where], self.high[where] = low, high
+            self._alike = where[alike]
+        elif np.count_nonzero(alike) <= _SPARSE * len(alike):
+            self._alike = np.flatnonzero(alike)
 
     def settle(self) -> None:
         """Add the counts of the last maps to the others, which are whole then."""
-        nonfinite, zero, last = self._recent
-        self.n_nonfinite += nonfinite
-        self.n_zero += zero
-        once = np.flatnonzero((nonfinite + zero if self.rule.zero_is_missing else nonfinite) == 1)
+        if not self._numbers:
+            return
+        for tally in (self._nonfinite, self._zero):
+            tally.settle()
+        nonfinite, zero = self._nonfinite, self._zero
+        self.n_nonfinite += nonfinite.counts
+        self.n_zero += zero.counts
+        missing, last = nonfinite.counts, nonfinite.last
+        if self.rule.zero_is_missing:
+            missing, last = missing + zero.counts, np.maximum(last, zero.last)
+        once = np.flatnonzero(missing == 1)
         self.absent[once] = np.array([0, *self._numbers], np.int32)[last[once]]
-        self._recent[:] = 0
+        for tally in (nonfinite, zero):
+            tally.clear()
         self._numbers.clear()
 
     def merge(self, other: Survey) -> None:
@@ -157,6 +210,7 @@ class Survey:
         np.maximum(self.absent, arrays["absent"], out=self.absent)
         np.fmin(self.low, arrays["low"], out=self.low)
         np.fmax(self.high, arrays["high"], out=self.high)
+        self._alike = None
 
     @property
     def n_missing(self) -> NDArray[np.int32]:

@@ -52,7 +52,7 @@ class RawMap:
         if self.raw.dtype == np.float32 and not self._is_scaled:
             self.raw.take(places, out=out, mode="clip")  # another mode would copy first
         else:
-            out[:] = self._scaled(self.raw.take(places))
+            self._scale(self.raw.take(places), out)
 
     def volume(self) -> Volume:
         """(nx, ny, nz) values."""
@@ -76,12 +76,20 @@ class RawMap:
     def _scaled(self, values: NDArray[Any]) -> Volume:
         if values.dtype == np.float32 and not self._is_scaled:
             return cast(Volume, values)
+        return self._scale(values, np.empty(len(values), np.float32))
+
+    def _scale(self, values: NDArray[Any], out: Volume) -> Volume:
+        """Write scaled values, each rounded once: NumPy casts a few at a time, which stay in the cache."""
+        in_double: dict[str, Any] = {"dtype": np.float64, "casting": "unsafe"}
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold becomes infinite, and is reported
-            if self._is_scaled:
-                values = values * np.float64(self.slope)
             if self.inter:
-                values = values + np.float64(self.inter)
-            return values.astype(np.float32)
+                values = np.multiply(values, self.slope, **in_double)
+                np.add(values, self.inter, out=out, **in_double)
+            elif self._is_scaled:
+                np.multiply(values, self.slope, out=out, **in_double)
+            else:
+                out[:] = values
+        return out
 
 
 def is_compressed(path: Path) -> bool:
@@ -114,13 +122,13 @@ def content(path: Path) -> Bytes:
     ------
     One of `DECOMPRESSION_ERRORS`.
     """
-    with _opened(path) as stream:
-        if not is_compressed(path):
-            size = os.fstat(stream.fileno()).st_size
-        else:  # its last bytes tell, unless it is of several parts, or of 4 GB
-            with path.open("rb", buffering=0) as file:
-                file.seek(-min(4, path.stat().st_size), os.SEEK_END)
-                size = int.from_bytes(file.read(4), "little")
+    with path.open("rb", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if is_compressed(path):  # its last bytes tell, unless it is of several parts, or of 4 GB
+            file.seek(-min(4, size), os.SEEK_END)
+            size = int.from_bytes(file.read(4), "little")
+        file.seek(0)
+        stream: Any = cast(Any, _Stream)(fileobj=file, mode="rb") if is_compressed(path) else file
         filled = 0
         buffer = _buffer(size + 1)
         while n := stream.readinto(buffer[filled:]):

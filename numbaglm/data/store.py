@@ -12,10 +12,11 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from xxhash import xxh3_128_digest
 
 from numbaglm.data.chunks import ChunkedArray, ChunkError, Float32
 from numbaglm.data.geometry import Geometry
-from numbaglm.data.groups import ROOT, SCHEMA, Header, Where, how_far, open_group, read_hashes, read_parts
+from numbaglm.data.groups import HASH_BYTES, ROOT, SCHEMA, Header, Where, how_far, open_group, read_hashes, read_parts
 from numbaglm.data.places import Place
 from numbaglm.data.smoothing import Fwhm
 from numbaglm.errors import InputError, MissingFileError, StoreError, invalid
@@ -121,7 +122,7 @@ class CohortStore:
         store = cls(str(place), header, data, hashes)
         if (
             data.shape != shape
-            or hashes.shape != (shape[0], 32)
+            or hashes.shape != (shape[0], HASH_BYTES)
             or group.attributes["fingerprint"] != store.fingerprint
         ):
             raise StoreError(
@@ -172,7 +173,7 @@ class CohortStore:
 
     @cached_property
     def hashes(self) -> NDArray[np.uint8]:
-        """(n_subjects, 32) SHA-256 of each subject's row."""
+        """(n_subjects, 16) hash of each subject's row; see `hash_rows`."""
         return self.stored_hashes if self.stored_hashes is not None else hash_rows(np.asarray(self.data))
 
     @cached_property
@@ -276,6 +277,10 @@ def _opened(location: str, fingerprint: str, root: bytes) -> CohortStore:
 
 
 def hash_rows(rows: Float32) -> NDArray[np.uint8]:
-    """(k, 32) SHA-256 of each row of (k, n_voxels), as little-endian float32."""
+    """(k, 16) XXH3 (128 bits) of each row of (k, n_voxels), as little-endian float32.
+
+    It tells apart whatever differs by accident, at thirty times the speed of SHA-256, which would take a tenth of the
+    time of a conversion. It is no proof against forgery.
+    """
     contiguous = np.ascontiguousarray(rows, dtype="<f4")
-    return np.frombuffer(b"".join(hashlib.sha256(row).digest() for row in contiguous), np.uint8).reshape(-1, 32)
+    return np.frombuffer(b"".join(xxh3_128_digest(row) for row in contiguous), np.uint8).reshape(-1, HASH_BYTES)

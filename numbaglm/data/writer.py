@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import metadata
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.chunks import ChunkedArray, ChunkError, Float32, checksum, codecs
 from numbaglm.data.groups import (
+    HASH_BYTES,
     ROOT,
     SCHEMA,
     SCHEMA_VERSION,
@@ -30,11 +32,11 @@ from numbaglm.data.groups import (
 from numbaglm.data.locks import LOCK
 from numbaglm.data.places import Place
 from numbaglm.data.store import CohortStore, choose_chunks, hash_rows
-from numbaglm.data.tables import table_to_json
+from numbaglm.data.tables import table_from_json, table_to_json
 from numbaglm.errors import NumbaglmError, OutputExistsError, StoreError
 
 _SURVEYS = "surveys"
-_PARTS = ("data", "sha256", "mask", "subjects", _SURVEYS)
+_PARTS = ("data", "hashes", "mask", "subjects", _SURVEYS)
 _SUCCESSOR = "appended-"
 
 
@@ -54,7 +56,7 @@ class CohortWriter:
         What is known beforehand.
     data
         A `ChunkedArray`, or a NumPy array.
-    sha256
+    hashes
         A Zarr or a NumPy array.
     is_draft
         Whether it is of all voxels that may be in the mask: which of them are, and what there is to report, is known
@@ -64,7 +66,7 @@ class CohortWriter:
     place: Place | None
     header: Header
     data: Any
-    sha256: Any
+    hashes: Any
     is_draft: bool
 
     @classmethod
@@ -77,7 +79,7 @@ class CohortWriter:
         """
         shape = (len(header.subjects), header.geometry.n_voxels)
         if location is None:
-            return cls(None, header, np.empty(shape, np.float32), np.zeros((shape[0], 32), np.uint8), is_draft)
+            return cls(None, header, np.empty(shape, np.float32), np.zeros((shape[0], HASH_BYTES), np.uint8), is_draft)
         place, table = Place.parse(location), table_to_json(header.subjects)
         attributes = _attributes(header) | {"is_draft": is_draft}
         if not is_draft:
@@ -87,15 +89,15 @@ class CohortWriter:
         try:
             with place.writing():
                 group = zarr.create_group(place.zarr_store(), zarr_format=3, attributes=attributes)
-                data, sha256 = _lay_out(group, header, table)
-                group.update_attributes({"status": "writing"})
+                data, hashes = _lay_out(group, header, table)
+            _update(place, status="writing")
         except BaseException:
             # Not what another process has made in the meantime.
             with suppress(NumbaglmError):
                 if status(place) in ("nothing", "preparing"):
                     remove(place)
             raise
-        return cls(place, header, ChunkedArray.of(place / "data", data), sha256, is_draft)
+        return cls(place, header, ChunkedArray.of(place / "data", data), hashes, is_draft)
 
     @classmethod
     def resume(cls, location: Where) -> CohortWriter | None:
@@ -118,19 +120,19 @@ class CohortWriter:
         """Store the maps of a block, (k, n_voxels), from subject ``start`` on, then their hashes."""
         stop = start + len(rows)
         if self.place is None:
-            self.data[start:stop], self.sha256[start:stop] = rows, hash_rows(rows)
+            self.data[start:stop], self.hashes[start:stop] = rows, hash_rows(rows)
             return
         data = cast(ChunkedArray, self.data)
         data.write(start, rows)
         # As Zarr stores a chunk of bytes: itself and its checksum, in a tenth of the time.
-        chunk = np.zeros((data.chunks[0], 32), np.uint8)
+        chunk = np.zeros((data.chunks[0], HASH_BYTES), np.uint8)
         chunk[: len(rows)] = hash_rows(rows)
-        self.place.write_bytes(f"sha256/c/{start // data.chunks[0]}/0", chunk.tobytes() + checksum(chunk), sync=False)
+        self.place.write_bytes(f"hashes/c/{start // data.chunks[0]}/0", chunk.tobytes() + checksum(chunk), sync=False)
 
     def is_stored(self, start: int, stop: int) -> bool:
         """Whether a block is stored whole: read again, and equal to its hashes."""
         try:
-            stored = np.asarray(self.sha256[start:stop])
+            stored = np.asarray(self.hashes[start:stop])
         except (ValueError, RuntimeError, OSError):
             return False  # the hashes are damaged: they are written again
         if self.place is None or not stored.any(axis=1).all():
@@ -190,22 +192,24 @@ class CohortWriter:
     def complete(self) -> CohortStore:
         """Declare the cohort whole and open it."""
         assert not self.is_draft
-        hashes = np.asarray(self.sha256[:])
+        stored = np.asarray(self.hashes[:])
         if self.place is None:
             self.data.flags.writeable = False
-            return CohortStore(None, self.header, self.data, hashes)
-        store = CohortStore(str(self.place), self.header, self.data, hashes)
+            return CohortStore(None, self.header, self.data, stored)
+        # The subject table as it will be read.
+        subjects = table_from_json(table_to_json(self.header.subjects))
+        store = CohortStore(str(self.place), replace(self.header, subjects=subjects), self.data, stored)
         _update(self.place, status="complete", fingerprint=store.fingerprint)
-        return CohortStore.open(self.place)
+        return store
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.place is None:
-            return CohortWriter, (None, self.header, self.data, self.sha256, self.is_draft)
+            return CohortWriter, (None, self.header, self.data, self.hashes, self.is_draft)
         return _closed, (self.place,)
 
     def __getattr__(self, name: str) -> Any:
         # As a store, it is opened where it is first used.
-        if name not in ("header", "data", "sha256", "is_draft"):
+        if name not in ("header", "data", "hashes", "is_draft"):
             raise AttributeError(name)
         resumed = CohortWriter.resume(cast(Place, self.place))
         self.__dict__.update(cast(CohortWriter, resumed).__dict__)
@@ -252,10 +256,15 @@ def _lay_out(group: Any, header: Header, table: dict[str, Any]) -> tuple[Any, An
     data = group.create_array(
         "data", shape=shape, chunks=chunks, dtype="float32", fill_value=np.nan, compressors=[blosc, crc32c]
     )
-    sha256 = group.create_array(
-        "sha256", shape=(shape[0], 32), chunks=(chunks[0], 32), dtype="uint8", fill_value=0, compressors=[crc32c]
+    hashes = group.create_array(
+        "hashes",
+        shape=(shape[0], HASH_BYTES),
+        chunks=(chunks[0], HASH_BYTES),
+        dtype="uint8",
+        fill_value=0,
+        compressors=[crc32c],
     )
-    return data, sha256
+    return data, hashes
 
 
 def begin_successor(cohort: Place, draft: Place | None = None) -> Place:
@@ -303,15 +312,14 @@ def _empty(place: Place) -> None:
 
 
 def _update(place: Place, **attributes: Any) -> None:
-    import zarr
-
-    with place.writing():
-        group = zarr.open_group(place.zarr_store(), mode="r+", zarr_format=3, use_consolidated=False)
-        group.update_attributes(attributes)
+    """Set attributes of a group, all at once: its file is replaced, in a tenth of the time that Zarr takes."""
+    metadata = json.loads(place.read_bytes(ROOT))
+    metadata["attributes"] |= attributes
+    place.write_bytes(ROOT, json.dumps(metadata, indent=2).encode(), sync=False)
 
 
 def _version() -> str:
     try:
-        return metadata.version("numbaglm")
-    except metadata.PackageNotFoundError:
+        return version("numbaglm")
+    except PackageNotFoundError:
         return "unknown"

@@ -171,7 +171,7 @@ class Conversion:
         writer = CohortWriter.resume(place)
         if writer is None:
             return self.create(inputs, place)
-        unread = (np.asarray(writer.sha256[:]) == 0).all(axis=1) if writer.is_draft else None
+        unread = (np.asarray(writer.hashes[:]) == 0).all(axis=1) if writer.is_draft else None
         differing = differences(writer.header, inputs, unread)
         if differing:
             raise OutputExistsError(
@@ -263,12 +263,12 @@ class Conversion:
         self, job: Job, writer: CohortWriter, held: dict[int, NDArray[np.float32]], base: Base | None
     ) -> CohortStore:
         """Store what was read, or is stored elsewhere, without the voxels that leave."""
-        columns = job.look.order(writer.header.geometry.mask) if held else None
+        kept = writer.header.geometry.mask[job.mask]
         blocks = job.blocks(writer.blocks)
         # In lists, which tasks take them out of: they are freed as they are stored.
         rows = [[held.pop(block.start)] if block.start in held else [] for block in blocks]
         assert not held
-        arguments = [(writer, block, base, box, columns) for block, box in zip(blocks, rows, strict=True)]
+        arguments = [(writer, block, base, box, kept) for block, box in zip(blocks, rows, strict=True)]
         self.tasks(keep_block, arguments, "store maps")
         return writer.complete()
 

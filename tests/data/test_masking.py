@@ -36,11 +36,12 @@ def surveyed(values, rule, candidates=None, parts=1):
     return total
 
 
-@pytest.mark.parametrize("n", [3, 300])  # bytes count to 255
+# Bytes count to 255; maps that lack the same values one after another, or no two of them.
+@pytest.mark.parametrize(("n", "lacking"), [(3, 0.01), (300, 0.01), (300, 0.0005), (300, 0.2)])
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("zero_is_missing", [True, False])
-def test_a_survey_counts(n, parts, zero_is_missing):
-    values = maps(n, lacking=0.01)
+def test_a_survey_counts(n, lacking, parts, zero_is_missing):
+    values = maps(n, lacking=lacking)
     survey = surveyed(values, MaskRule(zero_is_missing), parts=parts)
     nonfinite, zero = ~np.isfinite(values), values == 0
     np.testing.assert_array_equal(survey.n_nonfinite, nonfinite.sum(axis=0))
@@ -49,11 +50,15 @@ def test_a_survey_counts(n, parts, zero_is_missing):
     np.testing.assert_array_equal(survey.zero_in, zero.sum(axis=1))
     lost = nonfinite | zero if zero_is_missing else nonfinite
     once = lost.sum(axis=0) == 1
+    assert once.any() == (lacking < 0.1)
     np.testing.assert_array_equal(survey.absent[once], lost.argmax(axis=0)[once])
     finite = np.where(np.isinf(values), np.nan, values)
     whole = ~np.isnan(finite).any(axis=0)
-    np.testing.assert_array_equal(survey.low[whole], finite.min(axis=0)[whole])
-    np.testing.assert_array_equal(survey.high[whole], finite.max(axis=0)[whole])
+    least, greatest = finite.min(axis=0)[whole], finite.max(axis=0)[whole]
+    low, high = survey.low[whole], survey.high[whole]
+    np.testing.assert_array_equal(low == high, least == greatest)
+    assert (least == greatest).any()
+    assert ((least <= low) & (low <= high) & (high <= greatest)).all()
 
 
 def test_what_a_survey_found_can_be_kept():
@@ -67,9 +72,11 @@ def test_what_a_survey_found_can_be_kept():
         again.add_arrays(one.arrays())
     expected = surveyed(values, rule).arrays()
     once = again.n_missing == 1
-    for name, array in again.arrays().items():
-        where = once if name == "absent" else slice(None)
-        np.testing.assert_array_equal(array[where], expected[name][where], err_msg=name)
+    arrays = again.arrays()
+    for name in ("n_nonfinite", "n_zero", "nonfinite_in", "zero_in"):
+        np.testing.assert_array_equal(arrays[name], expected[name], err_msg=name)
+    np.testing.assert_array_equal(arrays["absent"][once], expected["absent"][once])
+    np.testing.assert_array_equal(arrays["low"] == arrays["high"], expected["low"] == expected["high"])
 
 
 @pytest.mark.parametrize("min_coverage", [1.0, 0.9, 0.75, 0.3])

@@ -48,8 +48,12 @@ def write(folder, Y, head=None):
 def test_what_is_written_comes_back(tmp_path):
     Y = array()
     head = header(smoothing_fwhm=(4.0, 4.0, 6.0), mask_rule="given", report=("one voxel is left out",))
-    write(tmp_path / "c.zarr", Y, head)
+    made = write(tmp_path / "c.zarr", Y, head)
     store = CohortStore.open(tmp_path / "c.zarr")
+    pd.testing.assert_frame_equal(made.subjects, store.subjects)
+    assert (made.fingerprint, made.location, made.chunks) == (store.fingerprint, store.location, store.chunks)
+    assert (made.smoothing_fwhm, made.report) == (store.smoothing_fwhm, store.report)
+    np.testing.assert_array_equal(made.hashes, store.hashes)
     assert (store.n_subjects, store.n_voxels) == Y.shape
     np.testing.assert_array_equal(store.read(0, store.n_voxels), Y)
     part = store.read(7, 30)
@@ -71,7 +75,7 @@ def test_layout_is_plain_zarr_v3(tmp_path):
     data = json.loads((tmp_path / "c.zarr" / "data" / "zarr.json").read_text())
     assert root["zarr_format"] == 3
     assert root["attributes"]["schema"] == "numbaglm.cohort"
-    assert root["attributes"]["schema_version"] == 2
+    assert root["attributes"]["schema_version"] == 3
     assert root["attributes"]["status"] == "complete"
     assert [codec["name"] for codec in data["codecs"]] == ["bytes", "blosc", "crc32c"]
 
@@ -81,16 +85,6 @@ def test_zarr_reads_what_we_write(tmp_path, monkeypatch, chunks):
     monkeypatch.setattr(writers, "choose_chunks", lambda *_: chunks)
     write(tmp_path / "c.zarr", array())
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "c.zarr", path="data", mode="r")[:], array())
-
-
-def test_a_cohort_of_schema_1_still_opens(tmp_path):
-    write(tmp_path / "c.zarr", array())
-    root = tmp_path / "c.zarr" / "zarr.json"
-    text = json.loads(root.read_text())
-    text["attributes"]["schema_version"] = 1
-    del text["attributes"]["header_sha256"]
-    root.write_text(json.dumps(text))
-    np.testing.assert_array_equal(CohortStore.open(tmp_path / "c.zarr").read(0, 60), array())
 
 
 @pytest.mark.parametrize("chunks", [(1, 7), (2, 60), (4, 16), (9, 60)])
@@ -210,7 +204,7 @@ def test_damaged_chunks_are_not_read(tmp_path, monkeypatch, damage, words):
     assert store.read(48, 60).shape == (9, 12)
 
 
-@pytest.mark.parametrize("lost", ["mask/c/0/0/0", "sha256/c/0/0", "subjects/zarr.json", "data/zarr.json"])
+@pytest.mark.parametrize("lost", ["mask/c/0/0/0", "hashes/c/0/0", "subjects/zarr.json", "data/zarr.json"])
 def test_a_cohort_that_lost_a_part_does_not_open(tmp_path, lost):
     write(tmp_path / "c.zarr", array())
     (tmp_path / "c.zarr" / lost).unlink()
@@ -233,9 +227,10 @@ def test_what_is_no_cohort_is_refused_and_left_alone(tmp_path):
     write(tmp_path / "c.zarr", array())
     root = tmp_path / "c.zarr" / "zarr.json"
     text = root.read_text()
-    root.write_text(text.replace('"schema_version": 2', '"schema_version": 99'))
-    with pytest.raises(StoreError, match=r"schema version 99.*Upgrade"):
-        CohortStore.open(tmp_path / "c.zarr")
+    for version, advice in ((99, "Upgrade"), (2, "create it again"), ("null", "create it again")):
+        root.write_text(text.replace('"schema_version": 3', f'"schema_version": {version}'))
+        with pytest.raises(StoreError, match=rf"schema version {'None' if version == 'null' else version} .*{advice}"):
+            CohortStore.open(tmp_path / "c.zarr")
     root.write_text(text.replace("numbaglm.cohort", "other.thing"))
     with pytest.raises(StoreError, match="not a numbaglm cohort"):
         CohortStore.open(tmp_path / "c.zarr")
@@ -260,7 +255,7 @@ def test_a_layout_that_was_killed_is_no_obstacle(tmp_path):
     write(tmp_path / "c.zarr", array())
     root = tmp_path / "c.zarr" / "zarr.json"
     root.write_text(root.read_text().replace('"complete"', '"preparing"'))
-    for part in ("data", "sha256", "mask"):
+    for part in ("data", "hashes", "mask"):
         shutil.rmtree(tmp_path / "c.zarr" / part)
     assert CohortWriter.resume(tmp_path / "c.zarr") is None
     with pytest.raises(StoreError, match="half-written: 0 of 9"):

@@ -102,16 +102,14 @@ def open_image(source: MapSource) -> Any:
     if source.image is not None:
         return source.image
     path = cast(Path, source.path)
+    quick = _quick_image(path)
+    if quick is not None:
+        return quick
     if not path.exists():
         raise MissingFileError(f"{source.name} does not exist (looked for {path}). Check the path.")
     if path.is_dir():
         raise ImageError(f"{source.name} is a folder. Allowed: NIfTI or Analyze files.")
     with naming(source):
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            with suppress(*DECOMPRESSION_ERRORS):  # nibabel's words for them follow
-                quick = parse_header(beginning(path, HEADER_BYTES))
-                if quick is not None:
-                    return quick
         try:
             image = nib.load(path)
         except ImageFileError as error:
@@ -122,6 +120,15 @@ def open_image(source: MapSource) -> Any:
             "Surfaces (GIFTI) and CIFTI files are not supported yet; convert other volumes to NIfTI."
         )
     return image
+
+
+def _quick_image(path: Path) -> Any:
+    """Image of a NIfTI file, of its header; None for what must be looked at more closely."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return None
+    with suppress(*_UNREADABLE):  # what is wrong is told in nibabel's words
+        return parse_header(beginning(path, HEADER_BYTES))
+    return None
 
 
 def parse_header(data: bytes) -> Any:
