@@ -15,7 +15,7 @@ import pandas as pd
 from numbaglm.data.blocks import check_block
 from numbaglm.data.conversion import parse_additions, parse_inputs
 from numbaglm.data.geometry import Geometry
-from numbaglm.data.groups import status
+from numbaglm.data.groups import check_free
 from numbaglm.data.images import mask_image, to_image
 from numbaglm.data.locks import held
 from numbaglm.data.places import Place
@@ -24,7 +24,7 @@ from numbaglm.data.tables import OWN_COLUMNS
 from numbaglm.engine.convert import Conversion
 from numbaglm.engine.quality import examine
 from numbaglm.engine.schedule import active_client
-from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError, invalid
+from numbaglm.errors import InputError, StoreError, invalid
 
 
 class Cohort:
@@ -128,9 +128,9 @@ class Cohort:
         (8, ['age'])
         """
         place = Place.parse(path)
-        _check_free(place, overwrite)
+        check_free(place, overwrite)
         with held(place, "The cohort"):
-            state = _check_free(place, overwrite)
+            state = check_free(place, overwrite)
             choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample}
             inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True, **choices)
             run = Conversion(None if inputs.stays_here else active_client(client), n_workers, progress)
@@ -407,20 +407,3 @@ class Cohort:
             f"<Cohort: {self.n_subjects} subjects x {self.n_voxels:,} voxels of a {grid} grid{smoothing}, "
             f"{self.store.location or 'in memory'}>"
         )
-
-
-def _check_free(place: Place, overwrite: bool) -> str:
-    """Tell what is at a place; refuse early what can't be written to. Touches nothing."""
-    state = status(place)
-    if state == "other":
-        raise OutputExistsError(f"{place} exists and is not a numbaglm cohort: it is left alone. Choose another path.")
-    if state == "complete" and not overwrite:
-        raise OutputExistsError(
-            f"{place} holds a cohort already. Open it with Cohort.open, add to it with append, choose "
-            "another path, or pass overwrite=True."
-        )
-    if place.local:
-        parent = next(folder for folder in place.path.parents if folder.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise OutputError(f"The cohort {place} can't be written: {parent} is not a folder that may be written to.")
-    return state

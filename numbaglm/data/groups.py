@@ -35,7 +35,7 @@ from numbaglm.data.locks import LOCK
 from numbaglm.data.places import PARTIAL, Place
 from numbaglm.data.smoothing import Fwhm
 from numbaglm.data.tables import table_from_json
-from numbaglm.errors import MissingFileError, StoreError
+from numbaglm.errors import MissingFileError, OutputError, OutputExistsError, StoreError
 
 SCHEMA = "numbaglm.cohort"
 SCHEMA_VERSION = 3
@@ -127,6 +127,23 @@ class CohortGroup:
     current: Place
     group: Any
     attributes: Mapping[str, Any]
+
+
+def check_free(place: Place, overwrite: bool) -> str:
+    """Tell what is at a place; refuse early what can't be written to. Touches nothing."""
+    state = status(place)
+    if state == "other":
+        raise OutputExistsError(f"{place} exists and is not a numbaglm cohort: it is left alone. Choose another path.")
+    if state == "complete" and not overwrite:
+        raise OutputExistsError(
+            f"{place} holds a cohort already. Open it with Cohort.open, add to it with append, choose "
+            "another path, or pass overwrite=True."
+        )
+    if place.local:
+        parent = next(folder for folder in place.path.parents if folder.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise OutputError(f"The cohort {place} can't be written: {parent} is not a folder that may be written to.")
+    return state
 
 
 def open_group(location: Where, mode: str = "r") -> CohortGroup:
