@@ -19,7 +19,10 @@ from numbaglm.faces._bids_names import INHERITED, LABEL, SHORT, labels_of, stati
 from numbaglm.results import MARKER as RESULT
 from numbaglm.results import PermutationResult
 
-MARKER = "numbaglm/contrasts.json"
+SEVERAL = "contrasts.json"
+"""The file by which a folder of several results is known: what was found, by contrast."""
+
+MARKER = f"numbaglm/{SEVERAL}"
 """The file by which a dataset is known as ours: label -> name of each contrast."""
 
 BIDS_VERSION = "1.10.0"
@@ -227,16 +230,17 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def kept_results(dataset: Path) -> Path | None:
-    """Folder of the one loadable result in a dataset; None if it is no dataset of ours.
+    """Folder of the one loadable result in a dataset, or in a folder of several; None if it is none of ours.
 
     Raises
     ------
     UnknownNameError
         There are several.
     """
-    if not (dataset / MARKER).is_file():
+    above = next((place for place in (dataset, (dataset / MARKER).parent) if (place / SEVERAL).is_file()), None)
+    if above is None:
         return None
-    found = sorted(path.parent for path in (dataset / MARKER).parent.glob(f"*/{RESULT}"))
+    found = sorted(path.parent for path in above.glob(f"*/{RESULT}"))
     if len(found) > 1:
         raise UnknownNameError(f"{dataset} holds several results. Name one of {', '.join(map(str, found))}.")
     return found[0] if found else None

@@ -109,7 +109,7 @@ def is_cohort(path: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked of which data: a cohort, a design matrix and a contrast."""
+    """What is asked of which data: a cohort, a design matrix and a contrast, or several by name."""
 
     cohort: Cohort
     design: pd.DataFrame
@@ -150,7 +150,9 @@ class Question:
             table = table.set_axis(cohort.subjects)
             frame = design_from_formula(formula, table) if formula else _columns(table, model, intercept)
         frame = frame.set_axis(cohort.subjects)
-        return cls(cohort, frame, pick_contrast(options.pop("contrast"), frame, model))
+        typed = options.pop("contrast")
+        pick = pick_contrasts if isinstance(typed, tuple) else pick_contrast
+        return cls(cohort, frame, pick(typed, frame, model))
 
 
 def read_optional(path: str | None, parameter: str) -> pd.DataFrame | None:
@@ -220,6 +222,38 @@ def pick_contrast(contrast: str | None, design: pd.DataFrame, model: Sequence[st
     if not rows:
         raise InputError(invalid("contrast", contrast, f"a column, or an expression over {list(design.columns)}"))
     return rows[0] if len(rows) == 1 else rows
+
+
+def pick_contrasts(typed: Sequence[str], design: pd.DataFrame, model: Sequence[str]) -> Any:
+    """Take the contrasts that were typed, each as `pick_contrast` does: a mapping if they are several, or named.
+
+    A name is what stands before the first "=", which no expression holds outside of backticks; a column that holds
+    one goes before.
+
+    Raises
+    ------
+    InputError
+        A name is empty, or two are the same but for their case.
+    """
+    if not typed:
+        return pick_contrast(None, design, model)
+    contrasts: dict[str, Any] = {}
+    named = len(typed) > 1
+    for text in typed:
+        name, sign, expression = text.partition("=")
+        if not sign or "`" in name or text.split(";")[0].strip() in design:
+            contrast = pick_contrast(text, design, model)
+            name, expression = contrast if isinstance(contrast, str) else "; ".join(contrast), text
+        else:
+            contrast, name, named = pick_contrast(expression, design, model), name.strip(), True
+        if not name:
+            raise InputError(invalid("contrast", text, "NAME=EXPR with a name before the '='"))
+        if name.casefold() in map(str.casefold, contrasts):  # as folders may not be told apart by case
+            raise InputError(
+                f"Two contrasts are named {name!r}. Give each a name of its own: --contrast 'NAME={expression}'."
+            )
+        contrasts[name] = contrast
+    return contrasts if named else contrast
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Options of `numbaglm permute` on the test: shufflings, statistics, thresholds, p."""
+"""Options of `numbaglm permute` on the test: contrasts, shufflings, statistics, thresholds, p."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ import click
 from numbaglm.faces._shell import PATH, grouped
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
+
+CONTRASTS = grouped(
+    click.option(
+        "--contrast",
+        multiple=True,
+        metavar="[NAME=]EXPR",
+        help="A column, or an expression such as 'patient - control'; several with ';' between them make an F test. "
+        "Repeat it to test more, each into a folder of its NAME, or of its EXPR where it has none.  "
+        "[default: the first --model column, or the intercept alone]",
+    ),
+    click.option(
+        "--fwe-across-contrasts", is_flag=True, help="With several contrasts: correct p over all of them as well."
+    ),
+)
 
 TEST = grouped(
     click.option(

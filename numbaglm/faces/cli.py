@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 
 from numbaglm import __version__
 from numbaglm.faces._bids_options import BIDS, bids_inputs
-from numbaglm.faces._permute_options import TEST
+from numbaglm.faces._permute_options import CONTRASTS, TEST
 from numbaglm.faces._quality_cli import quality
 from numbaglm.faces._shell import PATH, Terminal, examples, grouped, habits
 from numbaglm.faces.completion import completion
@@ -47,12 +46,12 @@ _MODEL = grouped(
         "for each of its values, in the intercept's place.",
     ),
     click.option("--intercept/--no-intercept", default=True, help="Add a column of ones to --model."),
-    click.option(
-        "--contrast",
-        metavar="EXPR",
-        help="A column, or an expression such as 'patient - control'; several with ';' between them make an "
-        "F test.  [default: the first --model column, or the intercept alone]",
-    ),
+)
+_CONTRAST = click.option(
+    "--contrast",
+    metavar="EXPR",
+    help="A column, or an expression such as 'patient - control'; several with ';' between them make an "
+    "F test.  [default: the first --model column, or the intercept alone]",
 )
 
 
@@ -189,6 +188,7 @@ def verify(terminal: Terminal, path: str, n_workers: int | None) -> None:
 @_MAPS
 @bids_inputs()
 @_MODEL
+@_CONTRAST
 @_IMAGES
 @_OUTPUT
 @BIDS
@@ -219,6 +219,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
         "numbaglm permute cohort.zarr --output results",
         "numbaglm permute sub-*.nii.gz --covariates participants.tsv --model age --tfce --output age",
         "numbaglm permute cohort.zarr --model group --contrast 'patient - control' --output groups",
+        "numbaglm permute cohort.zarr --design '~ age + sex' --contrast age --contrast 'any=age; sex' --output both",
         "numbaglm permute cohort.zarr --cluster-forming-threshold z:3.1 --one-sided --output z31",
         "numbaglm permute cohort.zarr --model age --tfce --memory-limit 4GB --store run --output age",
         "numbaglm permute --bids-dir derivatives/fitlins --first-level-contrast yVsN --model age --bids --output age",
@@ -227,6 +228,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 @_MAPS
 @bids_inputs()
 @_MODEL
+@CONTRASTS
 @_IMAGES
 @TEST
 @click.option(
@@ -248,21 +250,22 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 def permute(
     terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, bids: bool, **options: Any
 ) -> None:
-    """Test a contrast by shuffling, with p corrected for family-wise error.
+    """Test contrasts by shuffling, with p corrected for family-wise error.
 
     MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'; or --bids-dir finds
     them. Without --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a
-    README of what is what; prints the summary and the largest clusters.
+    README of what is what; prints the summary and the largest clusters. Several contrasts have a folder each in it.
     """
     with terminal.loading():
         from numbaglm.data.files import check_free
-        from numbaglm.engine.plan import Plan
         from numbaglm.faces import output as faces
         from numbaglm.faces._inputs import Labels, Question, connected, parse_threshold
         from numbaglm.model import permutation_test
         from numbaglm.results import MARKER
 
-    target = faces.Target(output, overwrite, bids)
+    target = faces.Target(output, overwrite, bids, several=len(options["contrast"]) > 1)
+    if options["fwe_across_contrasts"] and not target.several:
+        raise click.UsageError("--fwe-across-contrasts takes several contrasts: repeat --contrast, or leave it out.")
     check_free(output, target.marker(MARKER), overwrite)
     options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
     blocks = Labels.read(options.pop("exchangeability_blocks"), "--blocks")
@@ -271,7 +274,7 @@ def permute(
     question = Question.pop(maps, options, terminal.progress)
     target.check(question.contrast)
     with connected(scheduler) as client:
-        result = permutation_test(
+        made = permutation_test(
             question.cohort,
             question.design,
             question.contrast,
@@ -281,14 +284,16 @@ def permute(
             progress=terminal.progress,
             **options,
         )
-        if isinstance(result, Plan):
-            terminal.outcome(asdict(result), f"Plan: {result.describe()}.")
+        by_name = made if isinstance(made, dict) else {"": made}
+        if options["dry_run"]:
+            terminal.outcome(*faces.tell_plans(by_name))
             return
         examined = {name: options[name] for name in ("memory_limit", "n_workers")}
-        result = faces.with_quality(result, question.cohort, client=client, progress=terminal.progress, **examined)
-    faces.save_result(result, target, question.cohort)
-    summary = {"output": output, **faces.summarise(result)}
-    terminal.outcome(summary, f"{faces.describe(result)}\n\nMaps, tables, figures and a README are in {output}.")
+        results = faces.with_quality(
+            list(by_name.values()), question.cohort, client=client, progress=terminal.progress, **examined
+        )
+    faces.save_results(results, target, question.cohort)
+    terminal.outcome(*faces.tell_results(results, target))
 
 
 commands.add_command(randomise)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import pandas as pd
 
 from numbaglm.assembly import versions
 from numbaglm.cohort import Cohort
-from numbaglm.data.files import whole_folder, write_readme
+from numbaglm.data.files import README, whole_folder, write_readme
 from numbaglm.data.images import save_maps
+from numbaglm.engine.plan import Plan
 from numbaglm.engine.quality import Quality, examine
+from numbaglm.errors import ContrastError
 from numbaglm.faces import _bids_results, plotting
-from numbaglm.faces._bids_names import label_of, shared_entities
+from numbaglm.faces._bids_names import label_of, labels_of, shared_entities
 from numbaglm.faces._inputs import Question
 from numbaglm.faces._report_words import display_threshold, on_quality
 from numbaglm.faces.projection import decimals
@@ -38,15 +42,24 @@ _P_FLOOR = float(np.finfo(np.float32).tiny)  # images hold float32, and p is nev
 
 @dataclass(frozen=True)
 class Target:
-    """Where a command writes: a folder, whether what is there is replaced, and whether names are those of BIDS."""
+    """Where a command writes: a folder, whether what is there is replaced, and how files are named.
+
+    Attributes
+    ----------
+    bids
+        Whether names are those of BIDS.
+    several
+        Whether each contrast has a folder of its own.
+    """
 
     folder: str
     overwrite: bool
     bids: bool
+    several: bool = False
 
     def marker(self, own: str) -> str:
-        """File by which a folder that may be replaced is known; ``own`` is that of folders without BIDS."""
-        return _bids_results.MARKER if self.bids else own
+        """File by which a folder that may be replaced is known; ``own`` is that of one contrast without BIDS."""
+        return _bids_results.MARKER if self.bids else _bids_results.SEVERAL if self.several else own
 
     def check(self, contrast: Any) -> None:
         """Refuse before any work what names of files can't tell.
@@ -54,10 +67,30 @@ class Target:
         Raises
         ------
         ContrastError
-            The contrast makes no BIDS label.
+            A contrast makes no BIDS label, or two the same; or its name is no name of a folder.
         """
-        if self.bids and contrast is not None:
+        if self.bids and isinstance(contrast, Mapping):
+            labels_of(list(contrast))
+        elif self.bids and contrast is not None:
             label_of(contrast if isinstance(contrast, str) else "; ".join(contrast))
+        elif self.several:
+            for name in contrast:
+                _check_folder(name)
+
+    def folders(self, names: Sequence[str]) -> dict[str, str]:
+        """Where the results of several contrasts can be loaded from, relative to the folder."""
+        if not self.bids:
+            return {name: name for name in names}
+        return {name: f"numbaglm/contrast-{label}" for name, label in labels_of(names).items()}
+
+
+def _check_folder(name: str) -> None:
+    # Blanks at an end are gone already. File systems take 255 bytes, of which a letter may be four.
+    if not re.fullmatch(r"\w[\w +-]{0,59}", name):
+        raise ContrastError(
+            f"The contrast {name!r} can't name a folder. Allowed for several contrasts: up to 60 letters, digits, "
+            "blanks, '_', '-' and '+', a letter or digit first. Write such a name before it: --contrast 'NAME=EXPR'."
+        )
 
 
 def summarise(result: PermutationResult) -> dict[str, Any]:
@@ -90,15 +123,29 @@ def summarise(result: PermutationResult) -> dict[str, Any]:
         "observed_maximum": float(result.h0[maximum][0]),
         "critical_statistic": critical if np.isfinite(critical) else None,
         "n_fwe_0.05": n_reached,
+        **({"n_voxels_fwe_across_contrasts_0.05": across} if (across := _n_across_contrasts(result)) else {}),
         "clusters": result.clusters.to_dict("records"),
         "cohort_fingerprint": provenance["cohort_fingerprint"],
         "left_out": provenance["left_out"],
     }
 
 
+def _n_across_contrasts(result: PermutationResult) -> dict[str, int]:
+    """How many voxels reach a p that is corrected over contrasts as well, by what it is of; empty without such p."""
+    ends = "p_fwe_", "_contrasts"
+    return {
+        name.removeprefix(ends[0]).removesuffix(ends[1]): int(np.sum(p <= ALPHA))
+        for name, p in result.maps.items()
+        if name.startswith(ends[0]) and name.endswith(ends[1])
+    }
+
+
 def describe(result: PermutationResult, n_clusters: int = 10) -> str:
     """Return the summary as text, and the first rows of the cluster table."""
     text = result.summary()
+    if across := _n_across_contrasts(result):
+        found = ", ".join(f"{n:,} by {name}" for name, n in across.items())
+        text += f"\nvoxels with FWE p <= 0.05 over all contrasts too: {found}"
     if "max_size" in result.h0:
         digits = decimals(result.geometry.voxel_sizes)
         text += f"\n\n{cluster_table(result.clusters, result.statistic, n_clusters, digits)}"
@@ -144,6 +191,34 @@ def cluster_table(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digi
 
 def _short_p(p: float) -> str:
     return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}"
+
+
+def tell_results(results: Sequence[PermutationResult], target: Target) -> tuple[dict[str, Any], str]:
+    """What `save_results` wrote, as JSON types and as text."""
+    texts = [describe(result) for result in results]
+    end = f"Maps, tables, figures and a README are in {target.folder}"
+    if not target.several:
+        return {"output": target.folder, **summarise(results[0])}, f"{texts[0]}\n\n{end}."
+    folders = target.folders([_name(result) for result in results])
+    told = {
+        _name(result): {"output": str(Path(target.folder) / folders[_name(result)]), **summarise(result)}
+        for result in results
+    }
+    places = "" if target.bids else f", in a folder for each contrast: {', '.join(folders)}"
+    return {"output": target.folder, "contrasts": told}, "\n\n".join([*texts, f"{end}{places}."])
+
+
+def tell_plans(plans: Mapping[str, Plan]) -> tuple[dict[str, Any], str]:
+    """The plan of a contrast, or of several by name, as JSON types and as text."""
+    if len(plans) == 1:
+        (plan,) = plans.values()
+        return asdict(plan), f"Plan: {plan.describe()}."
+    lines = [f"Plan of {name}: {plan.describe()}." for name, plan in plans.items()]
+    return {"contrasts": {name: asdict(plan) for name, plan in plans.items()}}, "\n".join(lines)
+
+
+def _name(result: PermutationResult) -> str:
+    return str(result.provenance["contrast"]["name"])
 
 
 def draw(result: PermutationResult, folder: Path) -> None:
@@ -253,34 +328,57 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
     return summary, text
 
 
-def with_quality(result: PermutationResult, cohort: Cohort, **running: Any) -> PermutationResult:
-    """Put the quality of a result's maps into its provenance, where reports find it; warn of maps that stand out.
+def with_quality(results: Sequence[PermutationResult], cohort: Cohort, **running: Any) -> list[PermutationResult]:
+    """Put the quality of the maps into the results' provenance, where reports find it; warn of maps that stand out.
 
     Parameters
     ----------
-    result, cohort
+    results, cohort
         What was analysed.
     running
         As in `numbaglm.engine.quality.examine`.
     """
     found = examine(cohort.store, **running)
     log.log(logging.WARNING if found.table["outlier"].any() else logging.INFO, on_quality(found)[0])
-    return replace(result, provenance={**result.provenance, "quality": found.as_json()})
+    quality = found.as_json()
+    return [replace(result, provenance={**result.provenance, "quality": quality}) for result in results]
 
 
-def save_result(result: PermutationResult, target: Target, cohort: Cohort) -> None:
-    """Write a result of a cohort as `PermutationResult.save` or `save_bids` do, with its figures."""
+def save_results(results: Sequence[PermutationResult], target: Target, cohort: Cohort) -> None:
+    """Write results of a cohort as `PermutationResult.save` or `save_bids` do, with their figures."""
     # Figures hold the GIL while files are compressed, which does not.
     with whole_folder(target.folder, target.marker(MARKER), target.overwrite) as part, ThreadPoolExecutor(1) as pool:
         if target.bids:
-            files = pool.submit(_bids_results.write_results, [result], part, _entities(cohort))
+            files = pool.submit(_bids_results.write_results, results, part, _entities(cohort))
+            for result in results:
+                own = f"contrast-{label_of(_name(result))}" if target.several else ""
+                draw(result, part / "figures" / own)
+            files.result()
+        elif target.several:
+            for result in results:
+                (part / _name(result)).mkdir()
+                _write_result(result, part / _name(result), pool)
+            _write_overview(results, part)
         else:
-            files = pool.submit(result.write, part)
-            Quality.from_json(result.provenance["quality"]).table.to_csv(part / "quality.tsv", sep="\t")
-        draw(result, part / "figures")
-        files.result()
-        if not target.bids:
-            write_readme(part, result.provenance["contrast"]["name"], f"```text\n{describe(result)}\n```")
+            _write_result(results[0], part, pool)
+
+
+def _write_result(result: PermutationResult, folder: Path, pool: ThreadPoolExecutor) -> None:
+    files = pool.submit(result.write, folder)
+    Quality.from_json(result.provenance["quality"]).table.to_csv(folder / "quality.tsv", sep="\t")
+    draw(result, folder / "figures")
+    files.result()
+    write_readme(folder, _name(result), f"```text\n{describe(result)}\n```")
+
+
+def _write_overview(results: Sequence[PermutationResult], folder: Path) -> None:
+    """Write what stands above the folders of several contrasts: what was found, to be read and for programs."""
+    found = {_name(result): summarise(result) for result in results}
+    (folder / _bids_results.SEVERAL).write_text(json.dumps(found, indent=2) + "\n")
+    parts = [f"## {_name(result)}\n\n```text\n{describe(result)}\n```" for result in results]
+    end = f"Each contrast has a folder of its name, with a README of its own; `{_bids_results.SEVERAL}` is the same as "
+    text = "\n\n".join([f"# {len(results)} contrasts", *parts, f"{end}this page, for programs."])
+    (folder / README).write_text(f"{text}\n", encoding="utf-8")
 
 
 def _entities(cohort: Cohort) -> dict[str, str]:

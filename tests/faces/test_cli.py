@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import nibabel as nib
@@ -216,6 +217,103 @@ def test_semicolons_make_an_f_test(place, cohort):
     run("fit", cohort, "--model", "age", "--contrast", "age; intercept", "--output", "fit")
     f = nib.load("fit/f.nii.gz").get_fdata()[result.geometry.mask]
     np.testing.assert_allclose(f, result.maps["f"], rtol=1e-5)
+
+
+SEVERAL = ["--model", "age", "--n-perm", "60", "--contrast", "any=age; intercept", "--contrast", "age"]
+
+
+def test_several_contrasts_have_a_folder_each(place, cohort):
+    plan = json.loads(run("permute", cohort, *SEVERAL, "--output", "out", "--dry-run", "--json")[0])
+    assert [len(one["ranges"]) for one in plan["contrasts"].values()] == [1, 1]
+    told = json.loads(run("permute", cohort, *SEVERAL, "--output", "out", "--json")[0])
+    assert visible(place / "out") == ["README.md", "age", "any", "contrasts.json"]
+    alone = json.loads(run("permute", cohort, *SEVERAL[:4], "--contrast", "age", "--output", "alone", "--json")[0])
+    assert told["contrasts"]["age"] == {**alone, "output": str(Path("out", "age"))}
+    assert visible(place / "out" / "age") == visible(place / "alone")
+    assert visible(place / "out" / "any" / "figures") == visible(place / "alone" / "figures")
+    assert explained(place / "out" / "age") == explained(place / "alone")
+    result = PermutationResult.load("out/any")
+    assert (result.statistic, result.provenance["contrast"]["name"]) == ("f", "any")
+    for command in ("info", "report"):
+        assert f"Name one of {Path('out', 'age')}, {Path('out', 'any')}." in run(command, "out", code=1)[1]
+    text, _ = run("permute", cohort, *SEVERAL, "--output", "out", "--overwrite")
+    assert text.index("any: 60 voxels") < text.index("age: 60 voxels") < text.index("for each contrast: any, age.")
+
+
+def test_p_are_corrected_over_contrasts_if_asked(place, cohort):
+    options = ["--fwe-across-contrasts", "--contrast", "older=age", "--contrast", "younger=-age", "--one-sided"]
+    out, _ = run("permute", cohort, "--model", "age", "--n-perm", "60", *options, "--output", "out")
+    older, younger = (PermutationResult.load(f"out/{name}") for name in ("older", "younger"))
+    np.testing.assert_array_equal(older.h0["max_z_contrasts"], younger.h0["max_z_contrasts"])
+    n = np.sum(older.maps["p_fwe_voxel_contrasts"] <= 0.05)
+    assert n > 0
+    assert f"voxels with FWE p <= 0.05 over all contrasts too: {n} by voxel" in out
+    found = json.loads((place / "out" / "contrasts.json").read_text())
+    assert found["older"]["n_voxels_fwe_across_contrasts_0.05"]["voxel"] == n
+
+
+def test_several_contrasts_are_one_bids_dataset(place, cohort):
+    told = json.loads(run("permute", cohort, *SEVERAL, "--bids", "--output", "out", "--json")[0])
+    assert {path.name.split("_")[0] for path in (place / "out" / "group").iterdir()} == {"contrast-age", "contrast-any"}
+    assert visible(place / "out" / "figures") == ["contrast-age", "contrast-any"]
+    assert PermutationResult.load(told["contrasts"]["any"]["output"]).statistic == "f"
+
+
+def test_several_contrasts_appear_together_or_not_at_all(place, cohort, monkeypatch):
+    from numbaglm.faces import output
+
+    draw = output.draw
+
+    def breaks_at_the_second(result, folder):
+        if result.statistic == "t":
+            raise OSError(28, "No space left on device")
+        draw(result, folder)
+
+    monkeypatch.setattr("numbaglm.faces.output.draw", breaks_at_the_second)
+    before = visible(place)
+    for more in ([], ["--bids"]):
+        assert "No space left" in run("permute", cohort, *SEVERAL, *more, "--output", "new/out", "-q", code=1)[1]
+        assert visible(place) == before
+
+
+def test_an_equals_sign_in_a_column_is_no_name(place, cohort):
+    design = pd.DataFrame({"sex=f": [1, 0] * 5, "sex=m": [0, 1] * 5, "age": np.arange(N)})
+    design.to_csv("design.csv", index=False)
+    contrasts = {"sex=f": "sex=f", "sex=f; age": "sex=f; age", "f=sex=f": "f", "f=`sex=f` - `sex=m`": "f"}
+    contrasts["`sex=f` - `sex=m`"] = "`sex=f` - `sex=m`"
+    for typed, name in contrasts.items():
+        options = [
+            "--design",
+            "design.csv",
+            "--contrast",
+            typed,
+            "--n-perm",
+            "20",
+            "--cluster-forming-threshold",
+            "none",
+        ]
+        out, _ = run("permute", cohort, *options, "--output", "o", "--overwrite", "--json")
+        assert json.loads(out)["contrast"] == name
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "code", "message"),
+    [
+        (["age", "Age=intercept"], 1, "Two contrasts are named 'Age'. Give each a name of its own"),
+        (["age", "../x=intercept"], 1, "The contrast '../x' can't name a folder"),
+        (["age", "2*age + intercept"], 1, "--contrast 'NAME=EXPR'"),
+        (["age", "x" * 61 + "=intercept"], 1, "up to 60 letters"),
+        (["age", "=intercept"], 1, "NAME=EXPR with a name before the '='"),
+        (["--bids", "a b=intercept", "aB=age"], 1, "the same BIDS label 'aB'"),
+        (["age", "--fwe-across-contrasts"], 2, "takes several contrasts: repeat --contrast"),
+    ],
+)  # fmt: skip
+def test_names_of_contrasts_that_folders_cannot_have(place, cohort, contrasts, code, message, monkeypatch):
+    monkeypatch.setattr("numbaglm.model.permutation_test", lambda *_, **__: pytest.fail("it went on"))
+    options = [part for text in contrasts for part in ([text] if text.startswith("--") else ["--contrast", text])]
+    _, err = run("permute", cohort, "--model", "age", *options, "--output", "new", code=code)
+    assert message in err
+    assert not (place / "new").exists()
 
 
 def test_blocks_restrict_the_shufflings(place, cohort):
