@@ -125,7 +125,7 @@ class ConversionCase:
         self.decompress(gzip.decompress)
 
     def zlib_ng(self) -> None:
-        """Decompress with zlib-ng, which conversion uses, told how much comes out: larger and larger memory takes time."""
+        """Decompress with zlib-ng, which conversion uses, told how much comes out: to make more room takes time."""
         self.decompress(lambda data: zlib_ng.decompress(data, 31, int.from_bytes(data[-4:], "little")))
 
     def read(self) -> None:

@@ -6,7 +6,7 @@
 Each voxel of a simulated map is a data set of its own, so that one run measures the error rate of the uncorrected p
 over many of them. Voxels of a run share their shufflings, so there are several runs, each with a seed of its own, and
 the 95 % interval is Student's over runs. Family-wise error is measured over smooth maps, one a data set (Clopper and
-Pearson's interval). A scheme whose interval lies above the nominal 5 % is marked.
+Pearson's interval). A scheme whose interval lies above or below the nominal level is marked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ from numbaglm.data.store import CohortStore
 from numbaglm.stats.methods import METHODS
 
 ALPHA = 0.05
+FAMILYWISE = {
+    "sign flips",
+    "permutations",
+    "permutations and flips",
+    "freedman-lane",
+    "within blocks, subjects modelled",
+    "whole blocks",
+    "blocks of several levels",
+}
+"""Schemes of the first table that the family-wise one has as well, once for each kind of noise."""
+
 SIZES = {"small": (8, 250, 99, 30), "full": (60, 500, 499, 400)}  # runs, voxels a run, shufflings, maps
 
 Noise = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
@@ -43,73 +54,171 @@ def skewed(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float
     return rng.standard_exponential(shape) - 1.0
 
 
-def unequal(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Noise of the first eight subjects is three times that of the rest."""
-    noise = rng.standard_normal(shape)
-    noise[:8] *= 3.0
+def noisy_first(groups: NDArray[np.int64]) -> Noise:
+    """Gaussian noise, three times as large in the first group."""
+    return lambda rng, shape: rng.standard_normal(shape) * np.where(groups == 0, 3.0, 1.0)[:, None]
+
+
+def related(families: NDArray[np.int64], shared: float) -> Noise:
+    """Gaussian noise of standard deviation 1, plus noise of deviation ``shared`` that a family has in common."""
+
+    def noise(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
+        own = rng.standard_normal(shape)
+        return own + shared * rng.standard_normal((families.max() + 1, shape[1]))[families]
+
     return noise
-
-
-def paired(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Two rows a subject, which share most of their noise."""
-    return rng.standard_normal(shape) + np.repeat(2.0 * rng.standard_normal((shape[0] // 2, shape[1])), 2, axis=0)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Null data of one kind, tested in one way; ``effect`` is what is planted to measure power."""
+    """Null data of one kind, tested in one way.
+
+    To measure power, ``effect`` is planted on the tested column, or on the sum of those that an F contrast tests.
+    """
 
     name: str
     scheme: str
     design: pd.DataFrame
-    contrast: str
+    contrast: str | list[str]
     noise: Noise
     effect: float
     options: dict[str, Any] = field(default_factory=dict)
+    alpha: float = ALPHA
+
+    def data(self, rng: np.random.Generator, n_voxels: int, effect: float = 0.0) -> NDArray[np.float64]:
+        """Y (n_subjects, n_voxels), null data where there is no effect."""
+        tested = self.design[[self.contrast] if isinstance(self.contrast, str) else self.contrast].sum(axis=1)
+        return self.noise(rng, (len(self.design), n_voxels)) + effect * tested.to_numpy()[:, None]
+
+
+def two_samples(first: int, second: int) -> pd.DataFrame:
+    return pd.DataFrame({"group": np.repeat([1.0, -1.0], [first, second]), "intercept": 1.0})
+
+
+def three_groups(*sizes: int) -> pd.DataFrame:
+    """The second group (b) and the third (c), as differences from the first."""
+    labels = np.repeat([0, 1, 2], sizes)
+    return pd.DataFrame({"b": np.float64(labels == 1), "c": np.float64(labels == 2), "intercept": 1.0})
 
 
 def scenarios() -> list[Scenario]:
     """Every scheme on data that suit it, and on data that don't."""
-    rng = np.random.default_rng(0)
+    return [*of_errors(), *of_variances(), *of_nuisance(), *of_blocks(), *of_tails((0.01, 0.001), ("pareto",))]
+
+
+def of_errors() -> list[Scenario]:
     one = pd.DataFrame({"intercept": np.ones(16)})
-    even = pd.DataFrame({"group": np.repeat([1.0, -1.0], 12), "intercept": 1.0})
-    uneven = pd.DataFrame({"group": np.repeat([1.0, -1.0], [8, 24]), "intercept": 1.0})
-    x = rng.standard_normal(20)
-    age = 0.6 * x + 0.8 * rng.standard_normal(20)
-    confounded = pd.DataFrame({"x": x, "age": age, "intercept": 1.0})
-    many = pd.DataFrame(rng.standard_normal((30, 13)), columns=["x", *(f"confound{k}" for k in range(12))])
-    many["x"] += many["confound0"]
-    many["intercept"] = 1.0
-    visits = pd.DataFrame({"visit": np.tile([1.0, -1.0], 12), "intercept": 1.0})
-    pairs = np.repeat(np.arange(12), 2)
-    found = [
+    even, small, both = two_samples(12, 12), two_samples(10, 10), {"errors": "both"}
+    return [
         Scenario("one sample, Gaussian, n = 16", "sign flips", one, "intercept", gaussian, 0.7),
         Scenario("one sample, skewed, n = 16", "sign flips", one, "intercept", skewed, 0.7),
         Scenario("two samples of 12, Gaussian", "permutations", even, "group", gaussian, 0.5),
         Scenario("two samples of 12, skewed", "permutations", even, "group", skewed, 0.5),
-        Scenario("samples of 8 and 24, skewed", "permutations", uneven, "group", skewed, 0.5),
+        Scenario("samples of 8 and 24, skewed", "permutations", two_samples(8, 24), "group", skewed, 0.5),
+        Scenario("two samples of 10, Gaussian", "permutations and flips", small, "group", gaussian, 0.6, both),
+        Scenario("two samples of 10, skewed", "permutations and flips", small, "group", skewed, 0.6, both),
     ]
-    by_size = {"variance_groups": np.repeat([0, 1], [8, 24])}
-    for scheme, options in (
-        ("permutations, t", {}),
-        ("permutations, v (variance groups)", by_size),
-        ("sign flips, v (variance groups)", {**by_size, "errors": "ise"}),
-    ):
-        name = "samples of 8 and 24, first 3 times as noisy"
-        found.append(Scenario(name, scheme, uneven, "group", unequal, 1.5, options))
-    for name, design, effect in (("correlated confound, n = 20", confounded, 0.8), ("12 confounds, n = 30", many, 0.7)):
-        for noise, kind in ((gaussian, "Gaussian"), (skewed, "skewed")):
-            for method in METHODS:
-                scenario = Scenario(f"{name}, {kind}", method, design, "x", noise, effect, {"method": method})
-                found.append(scenario)
-    blocks = {"exchangeability_blocks": pairs}
-    with_subjects = visits.drop(columns="intercept").join(pd.get_dummies(pairs, prefix="subject", dtype=float))
-    found += [
-        Scenario("12 pairs of visits", "permutations, no blocks", visits, "visit", paired, 0.4),
-        Scenario("12 pairs of visits", "within blocks", visits, "visit", paired, 0.4, blocks),
-        Scenario("12 pairs of visits", "within blocks, subjects modelled", with_subjects, "visit", paired, 0.4, blocks),
-    ]
+
+
+def of_variances() -> list[Scenario]:
+    """The first sample, or group, has three times the standard deviation of the others."""
+    found = []
+    cases: tuple[tuple[str, tuple[int, ...], pd.DataFrame, str | list[str], float], ...] = (
+        ("samples of 8 and 24", (8, 24), two_samples(8, 24), "group", 1.5),
+        ("groups of 6, 8 and 14", (6, 8, 14), three_groups(6, 8, 14), ["b", "c"], 2.5),
+        ("groups of 12, 12 and 12", (12, 12, 12), three_groups(12, 12, 12), ["b", "c"], 2.5),
+    )
+    for name, sizes, design, contrast, effect in cases:
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        own = {"variance_groups": labels}
+        ordinary, robust = "tv" if contrast == "group" else "FG"
+        schemes: dict[str, dict[str, Any]] = {
+            f"permutations, {ordinary}": {},
+            f"permutations, {robust} (variance groups)": own,
+            f"sign flips, {robust} (variance groups)": {**own, "errors": "ise"},
+        }
+        found += [
+            Scenario(f"{name}, first 3 times as noisy", scheme, design, contrast, noisy_first(labels), effect, options)
+            for scheme, options in schemes.items()
+        ]
     return found
+
+
+def of_nuisance() -> list[Scenario]:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(20)
+    confounded = pd.DataFrame({"x": x, "age": 0.6 * x + 0.8 * rng.standard_normal(20), "intercept": 1.0})
+    many = pd.DataFrame(rng.standard_normal((30, 13)), columns=["x", *(f"confound{k}" for k in range(12))])
+    many["x"] += many["confound0"]
+    many["intercept"] = 1.0
+    three = three_groups(7, 7, 7)
+    three.insert(2, "age", three["b"] + 2 * three["c"] + rng.standard_normal(21))
+    t_methods = {name: name for name in METHODS}
+    f_methods = {name: f"F, {name}" for name in ("freedman-lane", "draper-stoneman", "still-white", "kennedy")}
+    cases: tuple[tuple[str, pd.DataFrame, str | list[str], float, dict[str, str]], ...] = (
+        ("correlated confound, n = 20", confounded, "x", 0.8, t_methods),
+        ("12 confounds, n = 30", many, "x", 0.7, t_methods),
+        ("3 groups of 7, correlated confound", three, ["b", "c"], 1.5, f_methods),
+    )
+    return [
+        Scenario(f"{name}, {kind}", scheme, design, contrast, noise, effect, {"method": method})
+        for name, design, contrast, effect, schemes in cases
+        for noise, kind in ((gaussian, "Gaussian"), (skewed, "skewed"))
+        for method, scheme in schemes.items()
+    ]
+
+
+def of_blocks() -> list[Scenario]:
+    """Pairs of visits; families that share their covariate; families of two sizes that share some of it."""
+    rng = np.random.default_rng(1)
+    pairs, trios = np.repeat(np.arange(12), 2), np.repeat(np.arange(10), 3)
+    mixed, kinds = np.repeat(np.arange(10), [2] * 6 + [3] * 4), np.repeat([2, 3], 12)
+    visits = pd.DataFrame({"visit": np.tile([1.0, -1.0], 12), "intercept": 1.0})
+    with_subjects = visits.drop(columns="intercept").join(pd.get_dummies(pairs, prefix="subject", dtype=float))
+    common = pd.DataFrame({"x": rng.standard_normal(10)[trios], "intercept": 1.0})
+    partly = pd.DataFrame({"x": rng.standard_normal(10)[mixed] + rng.standard_normal(24), "intercept": 1.0})
+    tree = np.column_stack([np.full(24, -1), kinds, mixed + 1, np.arange(1, 25)])
+    within = {"exchangeability_blocks": pairs}
+    whole = {"exchangeability_blocks": trios, "block_scheme": "whole"}
+    levels = {"exchangeability_blocks": tree}
+    paired, family, size = related(pairs, 2.0), related(trios, 1.0), related(mixed, 1.0)
+    without, name = "permutations, no blocks", "6 pairs and 4 trios, covariate partly the family's"
+    return [
+        Scenario("12 pairs of visits", without, visits, "visit", paired, 0.4),
+        Scenario("12 pairs of visits", "within blocks", visits, "visit", paired, 0.4, within),
+        Scenario("12 pairs of visits", "within blocks, subjects modelled", with_subjects, "visit", paired, 0.4, within),
+        Scenario("10 families of 3, covariate of the family", without, common, "x", family, 0.8),
+        Scenario("10 families of 3, covariate of the family", "whole blocks", common, "x", family, 0.8, whole),
+        Scenario(name, without, partly, "x", size, 0.6),
+        Scenario(name, "blocks of several levels", partly, "x", size, 0.6, levels),
+    ]
+
+
+def of_tails(levels: tuple[float, ...], tails: tuple[str, ...]) -> list[Scenario]:
+    """A fitted tail in place of the shufflings that the level takes."""
+    return [
+        Scenario(
+            f"two samples of 12, {kind}",
+            f"permutations, {tail} tail of 200, at {100 * alpha:g} %",
+            two_samples(12, 12),
+            "group",
+            noise,
+            0.8,
+            {"tail": tail, "n_perm": 200},
+            alpha,
+        )
+        for noise, kind in ((gaussian, "Gaussian"), (skewed, "skewed"))
+        for tail in tails
+        for alpha in levels
+    ]
+
+
+def familywise_scenarios() -> list[Scenario]:
+    """One of each kind, and what makes sense on smooth maps alone."""
+    once = {(one.scheme, one.noise): one for one in reversed(scenarios()) if one.scheme in FAMILYWISE}
+    first, pseudo = of_errors()[0], {"variance_smoothing_fwhm": 4.0}
+    smoothed = replace(first, scheme="sign flips, pseudo-t (4 mm)", options=pseudo)
+    return [*reversed(once.values()), smoothed, *of_tails((ALPHA,), ("pareto", "gamma"))]
 
 
 def over_runs(shares: list[float]) -> tuple[float, float, float]:
@@ -119,66 +228,51 @@ def over_runs(shares: list[float]) -> tuple[float, float, float]:
     return mean, max(0.0, mean - reach), mean + reach
 
 
+def run_test(scenario: Scenario, Y: NDArray[np.float64], side: tuple[int, int, int], **options: Any) -> Any:
+    """Call numbaglm on data (n_subjects, n_voxels) that fill a volume of ``side``."""
+    cohort = Cohort(CohortStore.from_array(Y.astype(np.float32), Geometry(np.ones(side, bool), np.eye(4))))
+    return ng.permutation_test(cohort, scenario.design, scenario.contrast, **options | scenario.options)
+
+
 def voxelwise(scenario: Scenario, n_voxels: int, n_perm: int, effect: float, seed: int) -> tuple[float, float]:
-    """Share of ``n_voxels`` data sets that have uncorrected p <= 0.05, and seconds of the call."""
-    rng = np.random.default_rng([seed, 3])
-    Y = scenario.noise(rng, (len(scenario.design), n_voxels))
-    Y += effect * scenario.design[scenario.contrast].to_numpy()[:, None]
-    geometry = Geometry(np.ones((n_voxels, 1, 1), bool), np.eye(4))
-    cohort = Cohort(CohortStore.from_array(Y.astype(np.float32), geometry))
+    """Share of ``n_voxels`` data sets whose uncorrected p are below the level, and seconds of the call."""
+    Y = scenario.data(np.random.default_rng([seed, 3]), n_voxels, effect)
     begun = time.perf_counter()
-    result = ng.permutation_test(
-        cohort,
-        scenario.design,
-        scenario.contrast,
-        n_perm=n_perm,
-        seed=seed,
-        cluster_forming_threshold=None,
-        **scenario.options,
-    )
+    result = run_test(scenario, Y, (n_voxels, 1, 1), n_perm=n_perm, seed=seed, cluster_forming_threshold=None)
     seconds = time.perf_counter() - begun
-    return float((result.maps["p_unc"] <= ALPHA + 1e-9).mean()), seconds
+    return float((result.maps["p_unc"] <= scenario.alpha + 1e-9).mean()), seconds
 
 
 def familywise(scenario: Scenario, n_maps: int, n_perm: int) -> dict[str, int]:
     """How many of ``n_maps`` smooth maps of null data have any corrected p <= 0.05, by kind of p."""
-    geometry = Geometry(np.ones((10, 10, 10), bool), np.eye(4))
     hits = {"voxel": 0, "size": 0, "tfce": 0}
     for seed in range(n_maps):
-        Y = scenario.noise(np.random.default_rng([seed, 7]), (len(scenario.design), 1000)).reshape(-1, 10, 10, 10)
+        Y = scenario.data(np.random.default_rng([seed, 7]), 1000).reshape(-1, 10, 10, 10)
         Y = ndimage.gaussian_filter(Y, (0, 1, 1, 1), mode="wrap").reshape(-1, 1000)
-        cohort = Cohort(CohortStore.from_array(Y.astype(np.float32), geometry))
-        result = ng.permutation_test(
-            cohort,
-            scenario.design,
-            scenario.contrast,
-            n_perm=n_perm,
-            seed=seed,
-            cluster_forming_threshold=0.01,
-            tfce=True,
-            **scenario.options,
-        )
+        options = {"n_perm": n_perm, "seed": seed, "cluster_forming_threshold": 0.01, "tfce": True}
+        result = run_test(scenario, Y, (10, 10, 10), **options)
         for kind in hits:
             hits[kind] += bool(result.maps[f"p_fwe_{kind}"].min() <= ALPHA + 1e-9)
     return hits
 
 
 def error_table(n_runs: int, n_voxels: int, n_perm: int) -> pd.DataFrame:
-    """Error rate, power and cost of every scenario."""
+    """Error rate, power and cost (of the fastest call) of every scenario."""
     rows = []
     for scenario in scenarios():
         null = [voxelwise(scenario, n_voxels, n_perm, 0.0, seed)[0] for seed in range(n_runs)]
-        planted = [voxelwise(scenario, n_voxels, n_perm, scenario.effect, seed) for seed in range(n_runs)]
+        planted = [voxelwise(scenario, n_voxels, n_perm, scenario.effect, seed) for seed in range(n_runs // 3)]
         error, low, high = over_runs(null)
+        side = "above" if low > scenario.alpha else "below" if high < scenario.alpha else ""
         rows.append(
             {
                 "data": scenario.name,
                 "scheme": scenario.scheme,
                 "error rate": f"{100 * error:.2f} % ({100 * low:.2f} to {100 * high:.2f})",
-                "": "above 5 %" if low > ALPHA else "below 5 %" if high < ALPHA else "",
+                "": side and f"{side} {100 * scenario.alpha:g} %",
                 "power": f"{100 * np.mean([found for found, _ in planted]):.0f} %",
-                "ms a call": f"{1e3 * np.median([seconds for _, seconds in planted]):.0f}",
-                "_low": low,
+                "ms a call": f"{1e3 * min(seconds for _, seconds in planted):.0f}",
+                "_low": low / scenario.alpha,
             }
         )
     return pd.DataFrame(rows)
@@ -186,18 +280,14 @@ def error_table(n_runs: int, n_voxels: int, n_perm: int) -> pd.DataFrame:
 
 def familywise_table(n_maps: int, n_perm: int) -> pd.DataFrame:
     """Family-wise error of one scenario of each kind."""
-    wanted = {"sign flips", "permutations", "freedman-lane", "within blocks, subjects modelled"}
-    rows, seen = [], set()
-    for scenario in scenarios():
-        if scenario.scheme in wanted and (scenario.scheme, scenario.noise) not in seen:
-            seen.add((scenario.scheme, scenario.noise))
-            hits = familywise(scenario, n_maps, n_perm)
-            row: dict[str, Any] = {"data": scenario.name, "scheme": scenario.scheme}
-            for kind, count in hits.items():
-                low, high = stats.binomtest(count, n_maps).proportion_ci(0.95)
-                row[kind] = f"{100 * count / n_maps:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-                row[f"_{kind}"] = low
-            rows.append(row)
+    rows = []
+    for scenario in familywise_scenarios():
+        row: dict[str, Any] = {"data": scenario.name, "scheme": scenario.scheme}
+        for kind, count in familywise(scenario, n_maps, n_perm).items():
+            low, high = stats.binomtest(count, n_maps).proportion_ci(0.95)
+            row[kind] = f"{100 * count / n_maps:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+            row[f"_{kind}"] = low
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -208,6 +298,20 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def page(size: str, errors: pd.DataFrame, families: pd.DataFrame) -> str:
+    """Both tables, and what they were measured on."""
+    n_runs, n_voxels, n_perm, n_maps = SIZES[size]
+    return (
+        "# Error rates and power\n\n"
+        f"Written by `python benchmarks/validity.py --size {size}`, numbaglm {ng.__version__}. Nominal level 5 % where "
+        f"nothing else is said, two-sided, {n_perm} shufflings, or 200 with a fitted tail; in brackets the 95 % "
+        "interval of the simulation, of which one in twenty misses the true rate. Power is that of a third of the "
+        "runs, and time that of the fastest.\n\n"
+        f"## Uncorrected p, {n_runs} runs of {n_voxels} data sets each\n\n{markdown(errors)}\n\n"
+        f"## Family-wise error, {n_maps} smooth maps each, {2 * n_perm} shufflings\n\n{markdown(families)}\n"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="full")
@@ -215,13 +319,7 @@ def main() -> None:
     arguments = parser.parse_args()
     n_runs, n_voxels, n_perm, n_maps = SIZES[arguments.size]
     errors, families = error_table(n_runs, n_voxels, n_perm), familywise_table(n_maps, 2 * n_perm)
-    arguments.output.write_text(
-        "# Error rates and power\n\n"
-        f"Written by `python benchmarks/validity.py --size {arguments.size}`, numbaglm {ng.__version__}. Nominal level "
-        f"5 %, two-sided, {n_perm} shufflings; in brackets the 95 % interval of the simulation.\n\n"
-        f"## Uncorrected p, {n_runs} runs of {n_voxels} data sets each\n\n{markdown(errors)}\n\n"
-        f"## Family-wise error, {n_maps} smooth maps each, {2 * n_perm} shufflings\n\n{markdown(families)}\n"
-    )
+    arguments.output.write_text(page(arguments.size, errors, families))
     print(arguments.output.read_text())
 
 
