@@ -29,7 +29,8 @@ from numbaglm.engine.records import Observed, Refined, Round, Spec
 from numbaglm.engine.voxels import Block, DrawTable, Source, draw_batch, permute_block, refine_block
 from numbaglm.engine.workspace import DamagedMapsError, Maps, MemoryMaps, Workspace
 
-_CLUSTERINGS_A_TASK = 512  # sparse maps
+CLUSTERINGS_A_TASK = 512
+"""Sparse maps of a task that forms clusters."""
 
 ObservedPicks = tuple[NDArray[np.int32], NDArray[np.floating[Any]]]
 
@@ -194,7 +195,7 @@ class _Run:
         """Largest clusters of a round of shufflings."""
         if self.spec.threshold is None:
             return []
-        spans = _spans(span[1] - span[0], _CLUSTERINGS_A_TASK)
+        spans = _spans(span[1] - span[0], CLUSTERINGS_A_TASK)
         arguments: list[Any] = [(self.clusters, self.work.ledger, rounds, *one) for one in spans]
         return self.map_scope(
             f"{self.name}/clusters-{number:03d}", form_clusters, arguments, "Merging clusters", spans, number
