@@ -50,9 +50,7 @@ def kernel(size: Size) -> Section:
             mine, bare = work / taken["kernel"].median, work / taken["sgemm"].median
             rates.append((n_subjects, mine, bare))
             name, budgets = f"{n_subjects} subjects", (Budget("ratio", "≥", 0.7),)
-            row = Row(name, "GFLOP/s", mine, bare, mine / bare, widest(*taken.values()), budgets)
-            shown = f"permuted t, maxima and counts, {name}, one core" if n_subjects in (30, 300) else None
-            rows.append(replace(row, headline=shown))
+            rows.append(Row(name, "GFLOP/s", mine, bare, mine / bare, widest(*taken.values()), budgets))
         copy, product = machine_rates(size)
     note = (
         f"Batches of {BATCH} sign flips through tiles of {TILE} voxels: products, maximum of each flip and count "
@@ -101,7 +99,7 @@ def whole(size: Size) -> Section:
         return Row(name, "s", time, beside, None if beside is None else time / beside, spread, budgets, shown)
 
     rows = (
-        row("max-t", "max-t", None, ()),
+        row("max-t", "max-t", None, (), False),
         row("max-t, extent and mass", "clusters", max_t, (Budget("ours", "≤", 3.0), Budget("ratio", "≤", 1.5))),
         row("max-t, extent, mass and TFCE, one-sided", "tfce", max_t, (Budget("ours", "≤", 45.0),)),
         row("max-t, extent and mass, beside its tasks alone", "clusters", taken["alone"],
@@ -171,7 +169,8 @@ def beside_nilearn(size: Size) -> Section:
             taken = in_turn(calls, min(size.rounds, 2) if kind == "tfce" else size.rounds, warm=False)
             least = 60.0 if n_subjects < 100 and kind != "tfce" else 100.0
             name = f"{WORDS[kind]}, {n_subjects} subjects"
-            rows.append(_a_shuffling(name, taken, n_perm, step, least))
+            row = _a_shuffling(name, taken, n_perm, step, least)
+            rows.append(row if n_subjects < 100 or kind == "max-t" else replace(row, headline=None))
     note = (
         f"ms a shuffling, {case.cohort.n_voxels:,} voxels, sign flips, two-sided. numbaglm: the whole call over its "
         f"shufflings, set-up included, at its defaults on {n_cores()} threads. nilearn: `permuted_ols` at its default "
@@ -238,7 +237,7 @@ def tfce(size: Size) -> Section:
                 name = f"{connectivity} neighbours, {'both sides' if two_sided else 'above 0'}"
                 budgets = (Budget("ours", "≤", most), Budget("ratio", "≥", least))
                 row = Row(name, "ms", mine * 1e3, peer * 1e3, peer / mine, widest(*taken.values()))
-                headline = f"TFCE of a map: {name}, one core"
+                headline = f"TFCE of a map: {name}, one core" if connectivity == 26 else None
                 rows.append(row if two_sided else replace(row, budgets=budgets, headline=headline))
     note = f"Exact integral of smooth noise in {case.geometry.n_voxels:,} voxels, one core each."
     return Section("TFCE of one map", note, tuple(rows), f"tfce {metadata.version('tfce')}", "tfce / numbaglm")
@@ -359,13 +358,12 @@ def latency(size: Size) -> Section:
                    headline=headline)  # fmt: skip
 
     rows = (
-        row("`import numbaglm`", "import", 0.2, "`import numbaglm`, process and all"),
+        row("`import numbaglm`", "import", 0.2),
         row("`numbaglm --help`", "help", 0.3),
         row("a first test: 12 NIfTI maps of 8 mm, 999 shufflings, clusters; until its result is printed", "result", 1.5,
             "a small test in a new process, kernels compiled before"),
         Row("the same, until the process has ended", "s", taken["first"].median, spread=taken["first"].spread),
-        Row("the same, no kernel compiled before, until its result is printed", "s", cold_first,
-            headline="the same where kernels are yet to be compiled"),
+        Row("the same, no kernel compiled before, until its result is printed", "s", cold_first),
         Row("compiling every kernel, in all precisions", "s", cold - warm, budgets=(Budget("ours", "≤", 20.0),)),
     )  # fmt: skip
     left = f" Not compiled, so not counted: {', '.join(missed)}." if missed else ""
@@ -386,7 +384,8 @@ def memory(size: Size) -> Section:
             f"max-t, {n_subjects} subjects, {case.cohort.n_voxels:,} voxels ({case.matrix.nbytes / 1e6:.0f} MB of data)"
         )
         ratio = None if peer is None else peer / mine
-        rows.append(Row(name, "MB", mine, peer, ratio, headline=f"peak memory, {name}"))
+        shown = f"peak memory, {name}" if n_subjects == size.subjects[-1] else None
+        rows.append(Row(name, "MB", mine, peer, ratio, headline=shown))
     return Section("Memory", "Peak of the process.", tuple(rows), "nilearn", "nilearn / numbaglm")
 
 
