@@ -215,9 +215,13 @@ class _Run:
     @cached_property
     def enhancement(self) -> tuple[Shared, Shared]:
         """What tasks that enhance maps share, and the observed TFCE where they count what reaches it."""
-        task = TfceTask.build(self.spec, self.store.geometry)
-        observed = task.enhance(self.observed().score) if self.spec.tfce_counts else None
-        return self.work.share(f"{self.name}-tfce", task), self.work.share(f"{self.name}-tfce-observed", observed)
+        observed = self.tfce.enhance(self.observed().score) if self.spec.tfce_counts else None
+        return self.work.share(f"{self.name}-tfce", self.tfce), self.work.share(f"{self.name}-tfce-observed", observed)
+
+    @cached_property
+    def tfce(self) -> TfceTask:
+        """How whole maps are enhanced."""
+        return TfceTask.build(self.spec, self.store.geometry)
 
     def map_scope(
         self, stage: str, function: Any, arguments: list[Any], label: str, spans: list[tuple[int, int]], number: int
@@ -296,7 +300,7 @@ class _Run:
             counts=counts,
             max_score=max_score,
             observed_picks=picks,
-            tfce=TfceTask.build(self.spec, self.store.geometry).enhance(observed.score) if self.spec.tfce else None,
+            tfce=self.tfce.enhance(observed.score) if self.spec.tfce else None,
         )
 
 
