@@ -1,4 +1,4 @@
-"""Options of `numbaglm permute` on the test: contrasts, shufflings, statistics, thresholds, p."""
+"""Options of `numbaglm permute`, and `fit`, on the test: contrasts, shufflings, statistics, thresholds, p."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from numbaglm.faces._shell import PATH, grouped
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 
+_EXPRESSION = "A column, or an expression such as 'patient - control'; several with ';' between them make an F test."
+_DEFAULT = "[default: the first --model column, or the intercept alone]"
+
+CONTRAST = click.option("--contrast", metavar="EXPR", help=f"{_EXPRESSION}  {_DEFAULT}")
+
 CONTRASTS = grouped(
     click.option(
         "--contrast",
         multiple=True,
         metavar="[NAME=]EXPR",
-        help="A column, or an expression such as 'patient - control'; several with ';' between them make an F test. "
-        "Repeat it to test more, each into a folder of its NAME, or of its EXPR where it has none.  "
-        "[default: the first --model column, or the intercept alone]",
+        help=f"{_EXPRESSION} Repeat it to test more, each into a folder of its NAME, or of its EXPR where it has none. "
+        f" {_DEFAULT}",
     ),
     click.option(
         "--fwe-across-contrasts", is_flag=True, help="With several contrasts: correct p over all of them as well."

@@ -11,7 +11,7 @@ import click
 
 from numbaglm import __version__
 from numbaglm.faces._bids_options import BIDS, bids_inputs
-from numbaglm.faces._permute_options import CONTRASTS, TEST
+from numbaglm.faces._permute_options import CONTRAST, CONTRASTS, TEST
 from numbaglm.faces._quality_cli import quality
 from numbaglm.faces._shell import PATH, Terminal, examples, grouped, habits
 from numbaglm.faces.completion import completion
@@ -46,12 +46,6 @@ _MODEL = grouped(
         "for each of its values, in the intercept's place.",
     ),
     click.option("--intercept/--no-intercept", default=True, help="Add a column of ones to --model."),
-)
-_CONTRAST = click.option(
-    "--contrast",
-    metavar="EXPR",
-    help="A column, or an expression such as 'patient - control'; several with ';' between them make an "
-    "F test.  [default: the first --model column, or the intercept alone]",
 )
 
 
@@ -188,7 +182,7 @@ def verify(terminal: Terminal, path: str, n_workers: int | None) -> None:
 @_MAPS
 @bids_inputs()
 @_MODEL
-@_CONTRAST
+@CONTRAST
 @_IMAGES
 @_OUTPUT
 @BIDS
