@@ -20,7 +20,8 @@ DOCS = Path(__file__).resolve().parents[1]
 
 # Files of the repository that are pages here.
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"} | {
-    f"benchmarks/{source}.md": f"{page}.md" for source, page in (("validity", "validity"), ("results", "measurements"))
+    f"benchmarks/{source}.md": f"{page}.md"
+    for source, page in (("validity", "validity"), ("results", "measurements"), ("large", "measurements"))
 }
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
