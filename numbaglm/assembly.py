@@ -14,13 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
+from numbaglm.data.cluster_table import no_clusters
 from numbaglm.engine.maps import MAP_TOLERANCE
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.records import Spec
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.observed_clusters import ObservedClusters
 from numbaglm.refine import Corrected, from_null, interval
-from numbaglm.results import PermutationResult, no_clusters
+from numbaglm.results import PermutationResult
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.inference import TIE_TOLERANCE, Hypothesis
 
@@ -52,7 +53,7 @@ def assemble(
     """
     corrected = [_correct(cohort, spec, raw, p_interval) for spec, raw in outcomes]
     if joint:
-        _correct_jointly(outcomes, corrected)
+        _correct_jointly(outcomes, corrected, p_interval)
     return [
         PermutationResult(one.maps, one.h0, one.table, cohort.geometry, provenance(cohort, spec, asked, one.fits))
         for (spec, _), one in zip(outcomes, corrected, strict=True)
@@ -80,11 +81,15 @@ class _Contrast:
             bounds = interval(self.spec, found.counted, level)
             self.maps[f"p_{name}_lower"], self.maps[f"p_{name}_upper"] = bounds
 
-    def add_clusters(self, name: str, null: str, found: Corrected) -> None:
-        """Add p_<name> of each voxel's cluster."""
+    def add_clusters(self, name: str, null: str, found: Corrected, level: float | None) -> None:
+        """Add p_<name> of each cluster to its voxels, and to the table with its interval."""
         assert self.clusters is not None
         source = None if found.source is None else self.clusters.as_map(found.source, 0).astype(np.uint8)
         self.add(name, null, Corrected(self.clusters.p_map(found.p), found.counted, source, found.fit))
+        columns = {f"p_{name}": found.p}
+        if level is not None:
+            columns[f"p_{name}_lower"], columns[f"p_{name}_upper"] = interval(self.spec, found.counted, level)
+        self.table = self.table.assign(**{column: p[self.clusters.ranked] for column, p in columns.items()})
 
 
 def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) -> _Contrast:
@@ -147,19 +152,15 @@ def _add_clusters(one: _Contrast, level: float | None) -> None:
     """Add what is known of the clusters, as maps and as a table."""
     clusters = one.clusters
     assert clusters is not None
-    found = {kind: clusters.corrected(kind, one.h0[f"max_{kind}"]) for kind in ("size", "mass")}
-    bounds: Arrays = {}
-    for kind, corrected in found.items():
+    one.table = clusters.table(one.maps[one.spec.hypothesis.statistic_name], one.maps["p_fwe_voxel"])
+    for kind in ("size", "mass"):
         one.maps[kind] = clusters.as_map(getattr(clusters, kind), 0.0)
-        one.add_clusters(f"fwe_{kind}", f"max_{kind}", corrected)
-        if level is not None:
-            lower, upper = interval(one.spec, corrected.counted, level)
-            bounds |= {f"p_fwe_{kind}_lower": lower, f"p_fwe_{kind}_upper": upper}
-    statistic = one.maps[one.spec.hypothesis.statistic_name]
-    one.table = clusters.table(statistic, one.maps["p_fwe_voxel"], found["size"].p, found["mass"].p, bounds)
+        one.add_clusters(f"fwe_{kind}", f"max_{kind}", clusters.corrected(kind, one.h0[f"max_{kind}"]), level)
 
 
-def _correct_jointly(outcomes: Sequence[tuple[Spec, RunResult]], corrected: Sequence[_Contrast]) -> None:
+def _correct_jointly(
+    outcomes: Sequence[tuple[Spec, RunResult]], corrected: Sequence[_Contrast], level: float | None
+) -> None:
     """Add p corrected over contrasts: each null becomes the maximum over them.
 
     Voxels are compared as z, which statistics of different kinds share.
@@ -171,14 +172,17 @@ def _correct_jointly(outcomes: Sequence[tuple[Spec, RunResult]], corrected: Sequ
         z = spec.height(one.maps["z"])
         tolerance = MAP_TOLERANCE[spec.precision] * np.maximum(1.0, np.abs(z))
         counted = np.where(raw.degenerate, 1.0, pvalues.from_maxima(z, null_z, tolerance))
-        one.add("fwe_voxel_contrasts", "max_z_contrasts", from_null(spec, z, null_z, tolerance, counted))
+        one.add("fwe_voxel_contrasts", "max_z_contrasts", from_null(spec, z, null_z, tolerance, counted), level)
         one.h0["max_z_contrasts"] = null_z
         for kind, null in nulls.items():
             names = f"fwe_{kind}_contrasts", f"max_{kind}_contrasts"
             if kind == "tfce":
-                one.add(*names, _tfce(spec, one.maps["tfce"], null))
+                one.add(*names, _tfce(spec, one.maps["tfce"], null), level)
             elif one.clusters is not None:
-                one.add_clusters(*names, one.clusters.corrected(kind, null))
+                one.add_clusters(*names, one.clusters.corrected(kind, null), level)
+        if one.clusters is not None:
+            peaks = one.clusters.peak[one.clusters.ranked]
+            one.table = one.table.assign(p_fwe_voxel_contrasts=one.maps["p_fwe_voxel_contrasts"][peaks])
 
 
 def _tfce(spec: Spec, tfce: NDArray[np.float64], maxima: NDArray[np.float64]) -> Corrected:

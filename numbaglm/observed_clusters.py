@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from numbaglm.data.cluster_table import COLUMNS
 from numbaglm.data.geometry import Geometry
 from numbaglm.engine.maps import MAP_TOLERANCE, ClusterTask
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.records import Spec
 from numbaglm.refine import Corrected, from_null
-from numbaglm.results import CLUSTER_COLUMNS
 from numbaglm.stats import pvalues
 
 
@@ -88,15 +89,13 @@ class ObservedClusters:
         n_random = self.spec.shufflings.n_shufflings - 1
         return self.as_map(p, 1.0 - 1.0 / n_random if self.spec.conventions.clipped_cluster_p else 1.0)
 
-    def table(
-        self,
-        statistic: NDArray[np.float64],
-        p_voxel: NDArray[np.float64],
-        p_size: NDArray[np.float64],
-        p_mass: NDArray[np.float64],
-        bounds: dict[str, NDArray[np.float64]],
-    ) -> pd.DataFrame:
-        """Table of the clusters, the largest first, with the columns `numbaglm.results.CLUSTER_COLUMNS` and bounds."""
+    @cached_property
+    def ranked(self) -> NDArray[np.intp]:
+        """(n_clusters,) in the order of their table: the largest first."""
+        return np.lexsort((-self.mass, -self.size))
+
+    def table(self, statistic: NDArray[np.float64], p_voxel: NDArray[np.float64]) -> pd.DataFrame:
+        """Table of the clusters with the columns `cluster_table.COLUMNS`; p of extent and mass are NaN."""
         xyz = self.geometry.coordinates(self.peak)
         table = pd.DataFrame(
             {
@@ -109,12 +108,9 @@ class ObservedClusters:
                 "size_voxels": self.size,
                 "size_mm3": self.size * self.geometry.voxel_volume,
                 "mass": self.mass,
-                "p_fwe_size": p_size,
-                "p_fwe_mass": p_mass,
                 "p_fwe_voxel": p_voxel[self.peak],
-                **bounds,
             },
-            columns=pd.Index([*CLUSTER_COLUMNS, *bounds]),
-        ).iloc[np.lexsort((-self.mass, -self.size))]
+            columns=pd.Index(COLUMNS),
+        ).iloc[self.ranked]
         table["cluster"] = np.arange(1, len(table) + 1)
         return table.reset_index(drop=True)

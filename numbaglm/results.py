@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data import files
+from numbaglm.data.cluster_table import typed
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import outside, save_maps, to_image
 from numbaglm.errors import InputError, MissingFileError, StoreError, UnknownNameError, invalid
@@ -28,22 +29,6 @@ Floats = NDArray[np.floating[Any]]
 
 MARKER = "result.npz"
 """The file by which a saved result is known."""
-
-CLUSTER_COLUMNS = (
-    "cluster",
-    "sign",
-    "peak_x",
-    "peak_y",
-    "peak_z",
-    "peak_stat",
-    "size_voxels",
-    "size_mm3",
-    "mass",
-    "p_fwe_size",
-    "p_fwe_mass",
-    "p_fwe_voxel",
-)
-_COLUMN_TYPES: dict[str, Any] = {"cluster": np.int64, "sign": str, "size_voxels": np.int64}  # others are numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +58,8 @@ class PermutationResult:
         Name -> (n_shufflings,) null of the maximum over the map, the observed first: ``max_t`` (or ``max_f``),
         ``max_size`` (voxels), ``max_mass``, ``max_tfce``.
     clusters
-        A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p and, where asked for, their
-        intervals.
+        A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p (those over contrasts too, as
+        ``p_fwe_size_contrasts`` and so on) and, where asked for, intervals of those by extent and mass.
     geometry
         The voxels that were analysed.
     provenance
@@ -161,10 +146,16 @@ class PermutationResult:
             raise UnknownNameError(f"There is no null {name!r}. There are {list(self.h0)}.")
         return pvalues.critical_value(self.h0[name], alpha)
 
+    @property
+    def over_contrasts(self) -> bool:
+        """Whether there are p that are corrected over contrasts too, ``p_fwe_voxel_contrasts`` and so on."""
+        return "p_fwe_voxel_contrasts" in self.maps
+
     def plot(self, save: str | os.PathLike[str] | None = None) -> Any:
         """Draw the corrected -log10 p maps side by side as glass brains; a matplotlib figure.
 
-        Without shufflings it is the Bonferroni-corrected parametric p.
+        Where p are corrected over contrasts too, these are shown. Without shufflings it is the Bonferroni-corrected
+        parametric p.
 
         Parameters
         ----------
@@ -179,12 +170,9 @@ class PermutationResult:
         """
         # By name: a convenience that looks up a floor, which the import contract forbids this one to know.
         plotting = importlib.import_module("numbaglm.faces.plotting")
-        names = {
-            "logp_fwe_voxel": "max-statistic",
-            "logp_fwe_size": "cluster size",
-            "logp_fwe_mass": "cluster mass",
-            "logp_fwe_tfce": "TFCE",
-        }
+        names = {"voxel": "max-statistic", "size": "cluster size", "mass": "cluster mass", "tfce": "TFCE"}
+        end, over = ("_contrasts", ", all contrasts") if self.over_contrasts else ("", "")
+        names = {f"logp_fwe_{kind}{end}": f"{title}{over}" for kind, title in names.items()}
         if not self.h0:
             names = {"logp_bonferroni": "Bonferroni, parametric"}
         panels = {f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps}
@@ -249,7 +237,34 @@ class PermutationResult:
                 lines.append(f"clusters with FWE p <= 0.05 by {kind}: {n} of {len(self.clusters)}")
         if "p_fwe_tfce" in self.maps:
             lines.append(f"voxels with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= 0.05)):,}")
+        if self.over_contrasts:
+            lines.append(f"with FWE p <= 0.05 over all contrasts: {', '.join(self.found_over_contrasts())}")
         return "\n".join(lines)
+
+    def found_over_contrasts(self, alpha: float = 0.05) -> list[str]:
+        """Say how many voxels and clusters there are with a p, corrected over contrasts too, of at most alpha.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=12, voxel_size=10.0).maps
+        >>> design = pd.DataFrame({"mean": 1.0, "age": np.arange(-5.5, 6.0)})
+        >>> options = {"n_perm": 255, "cluster_forming_threshold": None, "fwe_across_contrasts": True}
+        >>> both = ng.permutation_test(maps, design, {"mean": "mean", "age": "age"}, errors="ise", **options)
+        >>> both["age"].found_over_contrasts()
+        ['0 voxels']
+        """
+        found = []
+        kinds: dict[str, tuple[Any, str]] = {
+            "voxel": (self.maps, "voxels"),
+            "size": (self.clusters, "clusters by size"),
+            "mass": (self.clusters, "clusters by mass"),
+            "tfce": (self.maps, "voxels by TFCE"),
+        }
+        for kind, (where, noun) in kinds.items():
+            if (name := f"p_fwe_{kind}_contrasts") in where:
+                found.append(f"{int(np.sum(where[name] <= alpha)):,} {noun}")
+        return found
 
     def __repr__(self) -> str:
         return f"<PermutationResult {self.summary()}>"
@@ -344,7 +359,7 @@ class PermutationResult:
             with (source / MARKER).open("rb") as file, np.load(file) as arrays:
                 values = dict(arrays)
             geometry = Geometry(values["mask"], values["affine"])
-            clusters = _typed(pd.read_csv(source / "clusters.tsv", sep="\t", dtype=str))
+            clusters = typed(pd.read_csv(source / "clusters.tsv", sep="\t", dtype=str))
             provenance = json.loads((source / "provenance.json").read_text())
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise StoreError(f"The result in {source} is damaged ({error}). Make it again.") from error
@@ -355,22 +370,6 @@ class PermutationResult:
             geometry=geometry,
             provenance=provenance,
         )
-
-
-def no_clusters() -> pd.DataFrame:
-    """Table of clusters, empty."""
-    return _typed(pd.DataFrame({column: [] for column in CLUSTER_COLUMNS}))
-
-
-def _typed(clusters: pd.DataFrame) -> pd.DataFrame:
-    """Table of clusters with the types of its columns, from text or empty.
-
-    Python's float reads to the last bit, which pandas' own parser does not.
-    """
-    types = {str(column): _COLUMN_TYPES.get(str(column), float) for column in clusters}
-    return pd.DataFrame(
-        {column: pd.Series([one(value) for value in clusters[column]], dtype=one) for column, one in types.items()}
-    )
 
 
 def _plain(value: Any) -> Any:

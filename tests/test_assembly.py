@@ -63,12 +63,28 @@ def test_correction_over_contrasts(as_cohort):
     rng = np.random.default_rng(0)
     design = pd.DataFrame({"x": rng.normal(size=10), "age": rng.normal(size=10), "intercept": 1.0})
     cohort = cohort_of(as_cohort)
-    options = {"n_perm": 100, "cluster_forming_threshold": ("t", 1.5), "tfce": True}
+    options = {"n_perm": 100, "cluster_forming_threshold": ("t", 1.5), "tfce": True, "p_interval": 0.9}
     both = permutation_test(cohort, design, {"x": "x", "age": "age"}, fwe_across_contrasts=True, **options)
     for name, result in both.items():
         for kind in ("voxel", "size", "mass", "tfce"):
             joint, alone = result.maps[f"p_fwe_{kind}_contrasts"], result.maps[f"p_fwe_{kind}"]
             assert (joint >= alone - 1e-12).all(), (name, kind)
+        table = result.clusters
+        peaks = np.rint(table["peak_x"] / 3).astype(int)  # the voxels are a row
+        for kind in ("voxel", "size", "mass"):
+            np.testing.assert_array_equal(
+                table[f"p_fwe_{kind}_contrasts"], result.maps[f"p_fwe_{kind}_contrasts"][peaks]
+            )
+        for kind in ("size", "mass"):
+            lower, p, upper = (table[f"p_fwe_{kind}_contrasts{end}"] for end in ("_lower", "", "_upper"))
+            assert ((lower < p) & ((p < upper) | (upper == 1))).all()
+        assert (result.maps["p_fwe_tfce_contrasts_upper"] >= result.maps["p_fwe_tfce_contrasts"]).all()
+        n_voxels, n_tfce = (int((result.maps[f"p_fwe_{kind}_contrasts"] <= 0.05).sum()) for kind in ("voxel", "tfce"))
+        n_size, n_mass = (int((table[f"p_fwe_{kind}_contrasts"] <= 0.05).sum()) for kind in ("size", "mass"))
+        assert result.summary().splitlines()[-1] == (
+            f"with FWE p <= 0.05 over all contrasts: {n_voxels} voxels, {n_size} clusters by size, {n_mass} "
+            f"clusters by mass, {n_tfce} voxels by TFCE"
+        )
         z = [one.maps["z"] for one in both.values()]
         assert result.h0["max_z_contrasts"][0] == pytest.approx(np.abs(z).max(), rel=1e-5)
     # One null for all: the smallest p is that of the largest z of any contrast.

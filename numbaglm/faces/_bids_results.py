@@ -304,7 +304,9 @@ def _of_map(name: str) -> dict[str, Any]:
 
 def _columns(clusters: pd.DataFrame) -> dict[str, str]:
     ends = {"_lower": "lower end of the interval of ", "_upper": "upper end of the interval of "}
-    told = dict(_CLUSTER_COLUMNS)
+    told = _CLUSTER_COLUMNS | {
+        f"{name}_contrasts": f"{text}, over contrasts too" for name, text in _CLUSTER_COLUMNS.items() if "fwe" in name
+    }
     for column in map(str, clusters):
         for end, text in ends.items():
             if column.endswith(end):

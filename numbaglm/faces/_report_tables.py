@@ -90,14 +90,16 @@ def cluster_table(result: PermutationResult) -> Table:
         ("p extent", "p of the extent, corrected for family-wise error over clusters"),
         ("mass", "the statistic summed over the cluster"),
         ("p mass", "p of the mass, corrected for family-wise error over clusters"),
+        *(_OVER_CONTRASTS.values() if result.over_contrasts else ()),
     )
     rows, digits = [], decimals(result.geometry.voxel_sizes)
     for one in clusters[shown_clusters(result)].to_dict("records"):
-        p_size, p_mass = (
+        p_size, p_mass, *over_contrasts = (
             p_cell(
                 one[name], (one[f"{name}_lower"], one[f"{name}_upper"]) if f"{name}_lower" in clusters.columns else None
             )
-            for name in ("p_fwe_size", "p_fwe_mass")
+            for name in ("p_fwe_size", "p_fwe_mass", *_OVER_CONTRASTS)
+            if name in clusters.columns
         )
         mm = one["peak_x"], one["peak_y"], one["peak_z"]
         cells = (
@@ -111,6 +113,7 @@ def cluster_table(result: PermutationResult) -> Table:
             p_size,
             Cell(number(one["mass"], 1), one["mass"]),
             p_mass,
+            *over_contrasts,
         )
         rows.append(Row(cells, mm))
     return Table(columns, tuple(rows), len(clusters) - len(rows))
@@ -292,6 +295,10 @@ def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64], distance: float) 
     return [tuple(int(n) for n in ijk[k]) for k in kept]
 
 
+_OVER_CONTRASTS = {
+    "p_fwe_size_contrasts": ("p extent, all", "p of the extent, corrected for family-wise error over contrasts too"),
+    "p_fwe_mass_contrasts": ("p mass, all", "p of the mass, corrected for family-wise error over contrasts too"),
+}
 _XYZ = (("x", "mm, to the right"), ("y", "mm, to the front"), ("z", "mm, up"))
 
 

@@ -77,7 +77,10 @@ def in_words(result: PermutationResult) -> list[str]:
     if "p_fwe_tfce" in maps:
         n = int(np.sum(maps["p_fwe_tfce"] <= ALPHA))
         sentences.append(f"By threshold-free cluster enhancement {_are(n, 'voxel')} significant.")
-    return [*sentences, f"Significant means a p of {ALPHA:g} or less, corrected for family-wise error over the map."]
+    sentences.append(f"Significant means a p of {ALPHA:g} or less, corrected for family-wise error over the map.")
+    if result.over_contrasts:
+        sentences.append(f"Corrected over all contrasts too: {', '.join(result.found_over_contrasts(ALPHA))}.")
+    return sentences
 
 
 def what_was_asked(result: PermutationResult) -> Facts:
@@ -249,7 +252,7 @@ def _on_correction(result: PermutationResult, cited: set[str]) -> list[str]:
             f"Threshold-free cluster enhancement (Smith & Nichols, 2009; {_tfce(conventions)}) was corrected in the "
             "same way."
         )
-    if any(name.endswith("_contrasts") for name in result.h0):
+    if result.over_contrasts:
         sentences.append("p-values were also corrected over contrasts, by the maximum over them.")
     if asked.get("tail", "counts") != "counts":
         cited.add("tails")

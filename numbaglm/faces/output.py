@@ -123,7 +123,7 @@ def summarise(result: PermutationResult) -> dict[str, Any]:
         "observed_maximum": float(result.h0[maximum][0]),
         "critical_statistic": critical if np.isfinite(critical) else None,
         "n_fwe_0.05": n_reached,
-        **({"n_voxels_fwe_across_contrasts_0.05": across} if (across := _n_across_contrasts(result)) else {}),
+        **({"n_voxels_fwe_across_contrasts_0.05": _n_across_contrasts(result)} if result.over_contrasts else {}),
         "clusters": result.clusters.to_dict("records"),
         "cohort_fingerprint": provenance["cohort_fingerprint"],
         "left_out": provenance["left_out"],
@@ -131,7 +131,7 @@ def summarise(result: PermutationResult) -> dict[str, Any]:
 
 
 def _n_across_contrasts(result: PermutationResult) -> dict[str, int]:
-    """How many voxels reach a p that is corrected over contrasts as well, by what it is of; empty without such p."""
+    """How many voxels reach a p that is corrected over contrasts as well, by what it is of."""
     ends = "p_fwe_", "_contrasts"
     return {
         name.removeprefix(ends[0]).removesuffix(ends[1]): int(np.sum(p <= ALPHA))
@@ -143,9 +143,6 @@ def _n_across_contrasts(result: PermutationResult) -> dict[str, int]:
 def describe(result: PermutationResult, n_clusters: int = 10) -> str:
     """Return the summary as text, and the first rows of the cluster table."""
     text = result.summary()
-    if across := _n_across_contrasts(result):
-        found = ", ".join(f"{n:,} by {name}" for name, n in across.items())
-        text += f"\nvoxels with FWE p <= 0.05 over all contrasts too: {found}"
     if "max_size" in result.h0:
         digits = decimals(result.geometry.voxel_sizes)
         text += f"\n\n{cluster_table(result.clusters, result.statistic, n_clusters, digits)}"

@@ -265,13 +265,15 @@ def _brains(result: PermutationResult) -> Iterator[Picture]:
     yield _picture(figure, f"Glass brain of the {label} map: {n:,} voxels reach {number(threshold)}.", caption)
     if not result.h0:
         return
+    end, over = ("_contrasts", ", over all contrasts") if result.over_contrasts else ("", "")
     reached = [
-        f"{what} {int(np.sum(result.maps[f'p_fwe_{kind}'] <= ALPHA)):,}"
+        f"{what} {int(np.sum(result.maps[f'p_fwe_{kind}{end}'] <= ALPHA)):,}"
         for kind, what in _KINDS.items()
-        if f"p_fwe_{kind}" in result.maps
+        if f"p_fwe_{kind}{end}" in result.maps
     ]
     alt = f"Glass brains of the corrected p. Voxels at {ALPHA:g} or less: {', '.join(reached)}."
-    yield _picture(result.plot(), alt, f"\u2212log10 of p corrected for family-wise error, where p \u2264 {ALPHA:g}.")
+    caption = f"\u2212log10 of p corrected for family-wise error{over}, where p \u2264 {ALPHA:g}."
+    yield _picture(result.plot(), alt, caption)
 
 
 def _nulls(result: PermutationResult) -> Picture | None:

@@ -247,7 +247,7 @@ def test_p_are_corrected_over_contrasts_if_asked(place, cohort):
     np.testing.assert_array_equal(older.h0["max_z_contrasts"], younger.h0["max_z_contrasts"])
     n = np.sum(older.maps["p_fwe_voxel_contrasts"] <= 0.05)
     assert n > 0
-    assert f"voxels with FWE p <= 0.05 over all contrasts too: {n} by voxel" in out
+    assert f"with FWE p <= 0.05 over all contrasts: {n} voxels, " in out
     found = json.loads((place / "out" / "contrasts.json").read_text())
     assert found["older"]["n_voxels_fwe_across_contrasts_0.05"]["voxel"] == n
 
