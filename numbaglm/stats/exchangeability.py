@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import InputError, ShufflingError, invalid
 from numbaglm.kernels import shuffle
+from numbaglm.stats.blocks import parse_blocks
 from numbaglm.stats.draws import KEY_DIGITS, keyed_bijection, random_digits, shuffle_siblings
 from numbaglm.stats.trees import (
     BlockTree,
@@ -39,7 +40,6 @@ from numbaglm.stats.trees import (
     flip_units,
     free_tree,
     orbits,
-    parse_blocks,
     place,
 )
 
@@ -231,7 +231,7 @@ def plan_shufflings(
         What the rule for errors says ("ise" tests a mean). By default "ise" where all rows of `design_rows` are equal,
         as no permutation could change the statistic then, else "ee".
     blocks, block_scheme
-        Exchangeability blocks, see `numbaglm.stats.trees.parse_blocks`.
+        Exchangeability blocks, see `numbaglm.stats.blocks.parse_blocks`.
 
     Returns
     -------
