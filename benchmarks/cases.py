@@ -24,7 +24,7 @@ from numbaglm import Cohort, PermutationResult, permutation_test
 from numbaglm.data.images import mask_image, save_image, to_image
 from numbaglm.data.store import CohortStore
 from numbaglm.datasets import brain_geometry, simulate_maps
-from numbaglm.engine.plan import BATCH
+from numbaglm.engine.size import BATCH
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats.inference import TIE_TOLERANCE

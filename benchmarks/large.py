@@ -121,7 +121,7 @@ def rounding(n_subjects: int = 40_000) -> None:
     from numbaglm import Cohort
     from numbaglm.data.geometry import Geometry
     from numbaglm.data.store import CohortStore
-    from numbaglm.engine.plan import BATCH
+    from numbaglm.engine.size import BATCH
     from numbaglm.engine.voxels import prepare_block
     from numbaglm.kernels import shuffle
     from numbaglm.kernels.shuffle import TILE

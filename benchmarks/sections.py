@@ -29,8 +29,8 @@ from numbaglm.data.store import CohortStore
 from numbaglm.datasets import brain_geometry
 from numbaglm.engine import schedule
 from numbaglm.engine.maps import ClusterTask, form_clusters
-from numbaglm.engine.plan import BATCH
 from numbaglm.engine.run import CLUSTERINGS_A_TASK, run_test
+from numbaglm.engine.size import BATCH
 from numbaglm.engine.voxels import Source, permute_block
 from numbaglm.kernels.shuffle import TILE
 

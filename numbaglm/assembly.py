@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.cluster_table import no_clusters
-from numbaglm.engine.maps import MAP_TOLERANCE
+from numbaglm.engine.maps import map_tolerance
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.records import Spec
 from numbaglm.kernels.tails import REFINED, REJECTED
@@ -23,7 +23,7 @@ from numbaglm.observed_clusters import ObservedClusters
 from numbaglm.refine import Corrected, from_null, interval
 from numbaglm.results import PermutationResult
 from numbaglm.stats import effects, pvalues
-from numbaglm.stats.inference import TIE_TOLERANCE, Hypothesis
+from numbaglm.stats.inference import Hypothesis
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -52,7 +52,7 @@ def assemble(
         Coverage of the intervals of p; None for none.
     """
     corrected = [_correct(cohort, spec, raw, p_interval) for spec, raw in outcomes]
-    if joint:
+    if joint and outcomes[0][0].shufflings.n_shufflings > 1:
         _correct_jointly(outcomes, corrected, p_interval)
     return [
         PermutationResult(one.maps, one.h0, one.table, cohort.geometry, provenance(cohort, spec, asked, one.fits))
@@ -112,17 +112,22 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) ->
         return one
     _add_voxels(one, raw, level)
     if raw.tfce is not None and raw.max_tfce is not None:
-        one.h0["max_tfce"] = raw.max_tfce
-        one.add("fwe_tfce", "max_tfce", _tfce(spec, raw.tfce, raw.max_tfce), level)
+        one.h0["max_tfce"] = _headed(raw.max_tfce, np.abs(raw.tfce))
+        one.add("fwe_tfce", "max_tfce", _tfce(spec, raw, one.h0["max_tfce"]), level)
         if raw.tfce_counts is not None:
             counted = pvalues.from_counts(raw.tfce_counts, spec.shufflings.n_shufflings)
             one.add("unc_tfce", "unc_tfce", Corrected(counted, counted), level)
             one.maps["p_fdr_tfce"] = pvalues.FDR[spec.conventions.fdr](counted)
     if raw.max_size is not None and raw.max_mass is not None:
-        one.h0 |= {"max_size": raw.max_size, "max_mass": raw.max_mass}
         one.clusters = ObservedClusters.find(spec, cohort.geometry, raw)
+        one.h0 |= {"max_size": raw.max_size, "max_mass": _headed(raw.max_mass, one.clusters.mass)}
         _add_clusters(one, level)
     return one
+
+
+def _headed(null: NDArray[np.float64], observed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Null with the largest of what was observed at its head: kernels round large statistics to single precision."""
+    return np.concatenate([[observed.max(initial=0.0)], null[1:]])
 
 
 def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
@@ -142,7 +147,8 @@ def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
     one.maps["p_fdr"] = pvalues.FDR[spec.conventions.fdr](uncorrected.p)
     # Ties are told apart by the score; tails are those of the statistic.
     height = spec.height(raw.score)
-    counted = pvalues.from_maxima(height, raw.max_score, TIE_TOLERANCE[spec.precision])
+    tolerance = height - spec.hypothesis.least_equal(height, spec.precision)
+    counted = pvalues.from_maxima(height, raw.max_score, tolerance)
     null = one.h0[f"max_{scale.name}"]
     found = from_null(spec, scale.to_statistic(height), null, 0.0, np.where(raw.degenerate, 1.0, counted))
     one.add("fwe_voxel", f"max_{scale.name}", found, level)
@@ -170,14 +176,15 @@ def _correct_jointly(
     null_z = np.max([spec.hypothesis.scale.to_z(raw.max_score) for spec, raw in outcomes], axis=0)
     for (spec, raw), one in zip(outcomes, corrected, strict=True):
         z = spec.height(one.maps["z"])
-        tolerance = MAP_TOLERANCE[spec.precision] * np.maximum(1.0, np.abs(z))
+        tolerance = map_tolerance(spec, raw.score) * np.maximum(1.0, np.abs(z))
         counted = np.where(raw.degenerate, 1.0, pvalues.from_maxima(z, null_z, tolerance))
         one.add("fwe_voxel_contrasts", "max_z_contrasts", from_null(spec, z, null_z, tolerance, counted), level)
         one.h0["max_z_contrasts"] = null_z
         for kind, null in nulls.items():
             names = f"fwe_{kind}_contrasts", f"max_{kind}_contrasts"
+            one.h0[names[1]] = null
             if kind == "tfce":
-                one.add(*names, _tfce(spec, one.maps["tfce"], null), level)
+                one.add(*names, _tfce(spec, raw, null), level)
             elif one.clusters is not None:
                 one.add_clusters(*names, one.clusters.corrected(kind, null), level)
         if one.clusters is not None:
@@ -185,16 +192,18 @@ def _correct_jointly(
             one.table = one.table.assign(p_fwe_voxel_contrasts=one.maps["p_fwe_voxel_contrasts"][peaks])
 
 
-def _tfce(spec: Spec, tfce: NDArray[np.float64], maxima: NDArray[np.float64]) -> Corrected:
-    height = np.abs(tfce)
-    return from_null(spec, height, maxima, height * MAP_TOLERANCE[spec.precision])
+def _tfce(spec: Spec, raw: RunResult, maxima: NDArray[np.float64]) -> Corrected:
+    assert raw.tfce is not None
+    height = np.abs(raw.tfce)
+    return from_null(spec, height, maxima, height * map_tolerance(spec, raw.score))
 
 
 def _effect_sizes(hypothesis: Hypothesis, raw: RunResult) -> Arrays:
     """How large the effect is, of the data as they are."""
     dof, square = hypothesis.design.dof, raw.length**2
     unit = hypothesis.effect @ hypothesis.effect.T  # C (M' M)^+ C'
-    gain = np.einsum("iv,ij,jv->v", raw.effect, np.linalg.pinv(unit, hermitian=True), raw.effect)
+    scale = np.sqrt(np.diag(unit))[:, None]  # whatever the units of the columns
+    gain = np.einsum("iv,ij,jv->v", raw.effect / scale, np.linalg.inv(unit / scale / scale.T), raw.effect / scale)
     share = np.minimum(np.divide(gain, square, out=np.zeros(gain.shape), where=square > 0), 1.0)
     if not hypothesis.is_t:
         return {"partial_r2": share}

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from numbaglm.errors import InputError, invalid
+from numbaglm.errors import InputError, ShufflingError, invalid
+from numbaglm.stats.conventions import is_number
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.exchangeability import Shufflings, plan_shufflings
 from numbaglm.stats.inference import Hypothesis, default_errors, find_method, shuffled_design
@@ -41,14 +42,31 @@ def build_hypothesis(
             "both. Test them apart, or name the errors."
         )
     rule = next(iter(rules)) if shuffling["errors"] is None else None
+    if len(tested) > 1:  # a contrast that has nothing to shuffle by itself has no use for what others have
+        plan_shufflings(len(rows), design_rows=shuffled_design(design, contrast, record), rule=rule, **shuffling)
     shufflings = plan_shufflings(len(rows), design_rows=rows, rule=rule, **shuffling)
-    hypothesis = Hypothesis.build(design, contrast, shufflings.errors, shufflings.orbits(), method, **variance)
+    orbits = shufflings.orbits()
+    hypothesis = Hypothesis.build(design, contrast, shufflings.errors, orbits, method, **variance)
+    if shufflings.errors == "ee" and shufflings.n_shufflings > 1:
+        _require_change(hypothesis, orbits)
     return shufflings, hypothesis
+
+
+def _require_change(hypothesis: Hypothesis, orbits: NDArray[np.intp]) -> None:
+    """Refuse permutations that all leave what is tested as it is, such as the mean of two groups."""
+    tested, size = hypothesis.basis[: hypothesis.n_interest], np.bincount(orbits)
+    means = np.stack([np.bincount(orbits, weights=row) / size for row in tested])
+    if np.linalg.norm(tested - means[:, orbits]) < 1e-8:
+        raise ShufflingError(
+            f"Permutations leave what the contrast {hypothesis.contrast.name!r} tests as it is, a mean over those who "
+            "change places: under errors='ee' nothing is left to test. Use errors='ise' if the errors are symmetric "
+            "around zero."
+        )
 
 
 def make_pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
     """Make pseudo-t of a t hypothesis."""
-    if not (isinstance(fwhm, int | float) and 0 < fwhm < np.inf):
+    if not (is_number(fwhm) and fwhm > 0):
         raise InputError(invalid("variance_smoothing_fwhm", fwhm, "a width in mm above 0, or None"))
     if not hypothesis.is_t or hypothesis.groups is not None or hypothesis.method.name != "freedman-lane":
         raise InputError(
@@ -84,11 +102,12 @@ def read_threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, t
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        given = isinstance(threshold, int | float) and threshold > 1
+        given = not isinstance(threshold, tuple | list) and is_number(threshold) and threshold > 1
         hint = f"If {threshold} is a statistic, write it as {pairs.replace('value', str(threshold))}." if given else ""
         allowed = f"a p between 0 and {highest}, or {pairs} with a value above 0"
         raise InputError(invalid("cluster_forming_threshold", threshold, allowed, hint))
-    score = hypothesis.scale.to_score(kind, float(value), two_sided)
+    with np.errstate(all="ignore"):  # what is beyond reach becomes infinite on the way
+        score = hypothesis.scale.to_score(kind, float(value), two_sided)
     if not np.isfinite(score):
         raise InputError(invalid("cluster_forming_threshold", threshold, "a value that this statistic can reach"))
     return score

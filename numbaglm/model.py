@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from numbaglm.assembly import assemble, versions
 from numbaglm.cohort import Cohort
+from numbaglm.data.images import list_maps
 from numbaglm.data.tables import labels_are_known, match_covariates, read_table
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.plan import Plan
@@ -27,12 +28,11 @@ from numbaglm.hypotheses import (
     read_threshold,
     read_variance_groups,
 )
-from numbaglm.refine import TAILS
+from numbaglm.refine import TAILS, useful_tail
 from numbaglm.results import PermutationResult
 from numbaglm.runs import Running, plan_tests
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.design import ContrastLike, Design, parse_contrasts
-from numbaglm.stats.exchangeability import Shufflings
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.inference import find_method, smallest_p
 
@@ -109,8 +109,8 @@ def permutation_test(
     mask, smoothing_fwhm
         As in `Cohort.from_maps`; a `Cohort` has its own.
     n_perm
-        Random shufflings beside the observed one. Where the distinct shufflings are no more than that, all of
-        them are enumerated instead. 0 gives the parametric maps alone.
+        Random shufflings beside the observed one. Where the distinct shufflings, the observed among them, are no more
+        than n_perm + 1, all of them are enumerated instead. 0 gives the parametric maps alone.
     two_sided
         Whether effects of both signs count (t contrasts). Clusters of each sign are formed apart; each null
         holds the maximum over both.
@@ -127,8 +127,8 @@ def permutation_test(
         and permutations otherwise; a constant among the nuisance never brings flips on. Flips do not hold their level
         on skewed data (8.5 % measured at 5 %, n = 16).
     exchangeability_blocks, block_scheme
-        Labels (n_subjects,) of blocks within which ("within"), as wholes ("whole"), or both ("both") subjects
-        are shuffled; or a multi-level tree (n_subjects, n_levels).
+        Labels (n_subjects,), in the order of the maps, of blocks within which ("within"), as wholes ("whole") or both
+        ("both") subjects are shuffled; or a multi-level tree (n_subjects, n_levels) in PALM's form.
     variance_groups
         Labels (n_subjects,) of groups with variances of their own, or "auto" for the exchangeability blocks: the
         statistic is then Aspin-Welch's v, or G for F contrasts, and its null that of the z of the same p (degrees of
@@ -160,7 +160,7 @@ def permutation_test(
         the scale of z, both signs merged if two-sided, TFCE in 100 steps, adaptive FDR. "randomise": TFCE in 100
         steps. See `numbaglm.stats.conventions.Conventions`.
     tfce_uncorrected
-        Whether to count TFCE at each voxel as well (``p_unc_tfce``, ``p_fdr_tfce``); brings TFCE on, and costs a fifth
+        Whether to count TFCE at each voxel as well (``p_unc_tfce``, ``p_fdr_tfce``); brings TFCE on, and costs a tenth
         more than TFCE alone.
     store
         Folder, or URL such as ``s3://bucket/run``, that makes the call durable: what each task found is kept there
@@ -230,8 +230,8 @@ def permutation_test(
     _check(tail, p_interval, client, fwe_across_contrasts=fwe_across_contrasts, progress=progress, **switches)
     record, regression = Conventions.parse(conventions, **overrides), find_method(method)
     running = Running.parse(memory_limit, client, n_workers, progress, store)
-    cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
-    design = Design.parse(_ordered(read_design(design_matrix, cohort.covariates), cohort), cohort.n_subjects)
+    subjects, covariates = _listed_subjects(maps)
+    design = Design.parse(_ordered(read_design(design_matrix, covariates), subjects), len(subjects))
     contrasts = parse_contrasts(contrast, design)
     shuffling = {
         "n_perm": n_perm,
@@ -260,10 +260,11 @@ def permutation_test(
             tfce=tfce or tfce_uncorrected,
             precision="float64" if exact else "float32",
             variance_fwhm=variance_smoothing_fwhm,
-            tail=_tail(tail, shufflings),
+            tail=useful_tail(tail, shufflings),
             tfce_counts=tfce_uncorrected,
         )
         specs.append(spec)
+    cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
     asked = {
         "n_perm": n_perm,
         "cluster_forming_threshold": cluster_forming_threshold,
@@ -318,6 +319,13 @@ def _listed(values: Any) -> Any:
     return None if values is None else np.asarray(values).tolist()
 
 
+def _listed_subjects(maps: Any) -> tuple[list[str], pd.DataFrame]:
+    """Labels and covariates, known before any map is read: what can't be used is refused by then."""
+    if isinstance(maps, Cohort):
+        return maps.subjects, maps.covariates
+    return (labels := list_maps(maps)[1]), pd.DataFrame(index=pd.Index(labels))
+
+
 def as_cohort(maps: Any, **options: Any) -> Cohort:
     """Return a cohort as it is, and make one in memory of anything else."""
     if not isinstance(maps, Cohort):
@@ -348,20 +356,20 @@ def read_design(design_matrix: Any, covariates: pd.DataFrame | None = None) -> A
     return design_matrix
 
 
-def _ordered(design: Any, cohort: Cohort) -> Any:
+def _ordered(design: Any, subjects: list[str]) -> Any:
     """Bring a table with labels of subjects into their order; refuse a DataFrame whose index has them in another."""
-    if not isinstance(design, pd.DataFrame) or not labels_are_known(cohort.subjects):
+    if not isinstance(design, pd.DataFrame) or not labels_are_known(subjects):
         return design
     if {"subject_label", "participant_id"} & set(map(str, design.columns)):
         try:
-            return match_covariates(design, cohort.subjects, labels_known=True)[0]
+            return match_covariates(design, subjects, labels_known=True)[0]
         except InputError as error:
             raise DesignError(str(error).replace("'covariates'", "'design_matrix'")) from error
     labels = [str(label) for label in design.index]
-    if labels != list(cohort.subjects) and sorted(labels) == sorted(cohort.subjects):
+    if labels != subjects and sorted(labels) == sorted(subjects):
         raise DesignError(
             f"The index of the design matrix names the subjects in another order ({', '.join(labels[:3])}, ...) than "
-            f"the maps are in ({', '.join(cohort.subjects[:3])}, ...). Use design.loc[list(cohort.subjects)], or "
+            f"the maps are in ({', '.join(subjects[:3])}, ...). Use design.loc[list(cohort.subjects)], or "
             "reset_index(drop=True) if the rows are in the order of the maps."
         )
     return design
@@ -372,20 +380,12 @@ def _check(tail: str, p_interval: float | None, client: Any, **switches: bool) -
     for name, value in switches.items():
         if not isinstance(value, bool | np.bool_):
             raise InputError(invalid(name, value, "True or False"))
-    if tail not in TAILS:
+    if tail not in tuple(TAILS):
         raise InputError(invalid("tail", tail, f"one of {sorted(TAILS)}"))
     if p_interval is not None and not (isinstance(p_interval, float | np.floating) and 0 < p_interval < 1):
         raise InputError(invalid("p_interval", p_interval, "a coverage between 0 and 1, such as 0.95, or None"))
     if client is not None and not hasattr(client, "scheduler_info"):
         raise InputError(invalid("client", client, "a distributed.Client, or None", "Connect: Client('tcp://...')."))
-
-
-def _tail(tail: str, shufflings: Shufflings) -> str:
-    """The tail that there is any use for."""
-    if tail != "counts" and shufflings.exhaustive:
-        log.info("All shufflings are enumerated: p are exact, and no tail is fitted (tail=%r).", tail)
-        return "counts"
-    return tail
 
 
 def _warn(spec: Spec, raw: RunResult) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.cluster_table import COLUMNS
 from numbaglm.data.geometry import Geometry
-from numbaglm.engine.maps import MAP_TOLERANCE, ClusterTask
+from numbaglm.engine.maps import ClusterTask, map_tolerance
 from numbaglm.engine.outcome import RunResult
 from numbaglm.engine.records import Spec
 from numbaglm.refine import Corrected, from_null
@@ -35,6 +35,8 @@ class ObservedClusters:
         (n_clusters,).
     peak
         (n_clusters,) voxel of the largest statistic.
+    tolerance
+        (n_clusters,) how close masses must be to count as equal, relative.
     """
 
     spec: Spec
@@ -45,16 +47,18 @@ class ObservedClusters:
     size: NDArray[np.int64]
     mass: NDArray[np.float64]
     peak: NDArray[np.intp]
+    tolerance: NDArray[np.float64]
 
     @classmethod
     def find(cls, spec: Spec, geometry: Geometry, raw: RunResult) -> ObservedClusters:
         """Form the clusters of the observed map."""
         assert raw.observed_picks is not None
-        voxel, score = raw.observed_picks
+        voxel, _ = raw.observed_picks
+        score = raw.score[voxel]  # in double precision
         task = ClusterTask.build(spec, geometry)
         label = task.label(voxel, score) - 1
         n_clusters = int(label.max(initial=-1)) + 1
-        order = np.lexsort((-np.abs(raw.score[voxel]), label))
+        order = np.lexsort((-np.abs(score), label))
         highest = order[np.searchsorted(label[order], np.arange(n_clusters))]
         return cls(
             spec=spec,
@@ -63,19 +67,20 @@ class ObservedClusters:
             label=label,
             positive=score[highest] > 0,
             size=np.bincount(label, minlength=n_clusters),
-            mass=np.bincount(label, weights=task.contributions(score), minlength=n_clusters).astype(np.float64),
+            mass=np.bincount(label, weights=task.contributions(score), minlength=n_clusters).astype(np.float64).clip(0),
             peak=voxel[highest].astype(np.intp),
+            tolerance=map_tolerance(spec, score[highest]),
         )
 
     def corrected(self, kind: str, maxima: NDArray[Any]) -> Corrected:
         """Corrected p (n_clusters,) of "size" or "mass" against a null (n_shufflings,)."""
         observed = getattr(self, kind)
-        tolerance = 0.5 if kind == "size" else self.mass * MAP_TOLERANCE[self.spec.precision]
+        tolerance = 0.5 if kind == "size" else self.mass * self.tolerance
         if not self.spec.conventions.clipped_cluster_p:
             return from_null(self.spec, observed, maxima, tolerance)
         random = np.sort(maxima[1:])
         reached = random.size - np.searchsorted(random, observed - tolerance)
-        clipped = np.asarray(np.clip(reached / random.size, 1 / random.size, 1 - 1 / random.size))
+        clipped = np.clip(reached / random.size, 1 / random.size, self._most)
         return Corrected(clipped, pvalues.from_maxima(observed, maxima, tolerance))
 
     def as_map(self, values: NDArray[Any], background: float) -> NDArray[np.float64]:
@@ -86,8 +91,13 @@ class ObservedClusters:
 
     def p_map(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map of corrected p; where there is no cluster it is as large as it gets."""
+        return self.as_map(p, self._most)
+
+    @property
+    def _most(self) -> float:
+        """The largest p that a cluster can have; a single random shuffling is too few to stay below 1."""
         n_random = self.spec.shufflings.n_shufflings - 1
-        return self.as_map(p, 1.0 - 1.0 / n_random if self.spec.conventions.clipped_cluster_p else 1.0)
+        return 1.0 - 1.0 / n_random if self.spec.conventions.clipped_cluster_p and n_random > 1 else 1.0
 
     @cached_property
     def ranked(self) -> NDArray[np.intp]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,11 +13,22 @@ from numpy.typing import NDArray
 from numbaglm.engine.records import Spec
 from numbaglm.kernels.tails import REFINED
 from numbaglm.stats import pvalues, tails
+from numbaglm.stats.exchangeability import Shufflings
+
+log = logging.getLogger("numbaglm")
 
 Floats = NDArray[np.float64]
 
 TAILS = {"counts": 0, "pareto": 120, "gamma": 100}
 """What can refine p, and the random shufflings that a fit takes at least."""
+
+
+def useful_tail(tail: str, shufflings: Shufflings) -> str:
+    """The tail that there is any use for."""
+    if tail != "counts" and shufflings.exhaustive:
+        log.info("All shufflings are enumerated: p are exact, and no tail is fitted (tail=%r).", tail)
+        return "counts"
+    return tail
 
 
 @dataclass(frozen=True, eq=False)

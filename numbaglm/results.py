@@ -38,11 +38,11 @@ class PermutationResult:
     Attributes
     ----------
     maps
-        Name -> (n_voxels,) values in C order of the mask: ``t`` or ``f``, ``z`` (of the same parametric p),
-        ``effect`` (contrast of the parameter estimates; (n_rows, n_voxels) for F), ``p_parametric``, ``p_unc``,
-        ``p_fdr``, ``p_fwe_voxel`` and, where asked for, ``p_fwe_size``, ``p_fwe_mass``, ``tfce``, ``p_fwe_tfce``,
-        ``p_unc_tfce``, ``p_fdr_tfce``.
-        ``p_fdr_parametric`` and ``p_bonferroni`` correct ``p_parametric``.
+        Name -> (n_voxels,) values in C order of the mask: ``t`` or ``f`` (``v`` or ``g`` with variance groups), ``z``
+        (of the same parametric p), ``effect`` (contrast of the parameter estimates; (n_rows, n_voxels) for F),
+        ``p_parametric``, ``p_unc``, ``p_fdr``, ``p_fwe_voxel`` and, where asked for, ``size``, ``mass``,
+        ``p_fwe_size``, ``p_fwe_mass`` of the voxel's cluster, ``tfce``, ``p_fwe_tfce``, ``p_unc_tfce``, ``p_fdr_tfce``,
+        and any ``p_fwe_x_contrasts``. ``p_fdr_parametric`` and ``p_bonferroni`` correct ``p_parametric``.
 
         ``effect_se``, ``effect_lower``, ``effect_upper`` (95 %, parametric), ``cohens_d``, ``hedges_g`` and
         ``partial_r2`` tell how large a t contrast is, ``partial_r2`` alone an F contrast; `numbaglm.stats.effects`
@@ -55,8 +55,9 @@ class PermutationResult:
 
         ``maps["logp_x"]`` is -log10 of any ``p_x`` but the bounds of intervals, which can be 0.
     h0
-        Name -> (n_shufflings,) null of the maximum over the map, the observed first: ``max_t`` (or ``max_f``),
-        ``max_size`` (voxels), ``max_mass``, ``max_tfce``.
+        Name -> (n_shufflings,) null of the maximum over the map, the observed first: ``max_t`` (``max_f``; ``max_z``
+        with variance groups, and beside it where clusters are formed on z), ``max_size`` (voxels), ``max_mass``,
+        ``max_tfce``; over all contrasts ``max_z_contrasts``, ``max_size_contrasts`` and so on.
     clusters
         A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p (those over contrasts too, as
         ``p_fwe_size_contrasts`` and so on) and, where asked for, intervals of those by extent and mass.
@@ -94,12 +95,12 @@ class PermutationResult:
 
     @property
     def statistic(self) -> str:
-        """Name of the statistic's map: "t" or "f"; "v" or "g" with variance groups."""
+        """Name of the statistic's map, "t" or "f" ("v" or "g" with variance groups)."""
         return next(name for name in ("t", "f", "v", "g") if name in self.maps)
 
     @property
     def max_statistic(self) -> str:
-        """Name of the voxelwise null: "max_t", "max_f", or "max_z" with variance groups."""
+        """Name of the voxelwise null, "max_t" or "max_f" ("max_z" with variance groups)."""
         return next(name for name in ("max_t", "max_f", "max_z") if name in self.h0)
 
     def to_nifti(self, name: str) -> Any:

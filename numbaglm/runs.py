@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from numbaglm.data.ledger import FolderLedger
 from numbaglm.data.places import Place
 from numbaglm.data.runs import Note, open_run
 from numbaglm.data.store import CohortStore
 from numbaglm.engine import schedule
 from numbaglm.engine.outcome import RunResult
-from numbaglm.engine.plan import Plan, Size, make_plan, refit
+from numbaglm.engine.plan import Plan, make_plan, refit
 from numbaglm.engine.records import Spec
 from numbaglm.engine.run import run_test
+from numbaglm.engine.size import Size
 from numbaglm.engine.workspace import in_folder, in_memory, on_disk, temporary_place
-from numbaglm.errors import InputError, StoreError, invalid
+from numbaglm.errors import InputError, invalid
 from numbaglm.stats import pvalues
 
 log = logging.getLogger("numbaglm")
@@ -79,14 +83,16 @@ class Running:
         store
             The cohort.
         identity
-            Makes all that determines the results, for a folder that stays.
+            Makes all that determines the results: a folder that stays keeps it.
         """
+        asked = identity()
+        n_tests = len(asked["contrasts"])
         if self.place is not None:
-            with open_run(self.place, identity()) as write:
-                yield Run(store, self, self.place, durable=True, write=write)
+            with open_run(self.place, asked) as write:
+                yield Run(store, self, self.place, durable=True, write=write, n_tests=n_tests)
         else:
             with temporary_place(store, self.client is not None) as place:
-                yield Run(store, self, place, durable=False, write=lambda text, level: log.log(level, text))
+                yield Run(store, self, place, False, lambda text, level: log.log(level, text), n_tests)
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,10 @@ class Run:
         Whether the place stays.
     write
         Where to say what happens.
+    n_tests
+        How many tests the call makes, whose results it holds in the end.
+    planned
+        Names of those that have begun.
     """
 
     store: CohortStore
@@ -106,6 +116,8 @@ class Run:
     place: Place
     durable: bool
     write: Note
+    n_tests: int = 1
+    planned: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         """Say what whoever made the call wants to know."""
@@ -115,10 +127,14 @@ class Run:
         """Cut a test up; as it was cut before, where it goes on."""
         running, (n_workers, n_processes) = self.running, self.running.workers
         room = schedule.memory_room(running.memory_limit, _SHARE_OF_MEMORY, running.client)
-        size = size_of(self.store, spec)
+        size = replace(size_of(self.store, spec), n_tests=self.n_tests, n_before=len(self.planned))
+        self.planned.append(name)
         how: dict[str, Any] = {"n_processes": n_processes, "keep": running.client is None}
-        if self.durable and (before := _read_plan(self.place, name)) is not None:
-            return refit(before, size, room, n_workers, **how)
+        if self.durable:
+            before = _read_plan(self.place, name)
+            if before is not None:
+                return refit(before, size, room, n_workers, **how)
+            _forget(self.place, name)
         return make_plan(size, room, n_workers, disk=_free_disk(self.place), **how)
 
     def test(self, spec: Spec, name: str) -> RunResult:
@@ -127,14 +143,14 @@ class Run:
         self.note(f"Plan: {plan.describe()}.")
         how: dict[str, Any] = {
             "client": running.client,
-            "n_workers": running.n_workers,
+            "n_workers": plan.n_workers or running.n_workers,
             "progress": running.progress,
             "note": lambda text: self.write(text, logging.DEBUG),
         }
         if plan.resident and not self.durable:
             return run_test(self.store, spec, plan, in_memory(**how), name)
         if self.durable:
-            self.place.write_bytes(f"plans/{name}.json", json.dumps(asdict(plan)).encode())
+            _write_plan(self.place, name, plan)
         store = self.store if running.client is None else on_disk(self.store, self.place)
         return run_test(store, spec, plan, in_folder(self.place, **how), name)
 
@@ -142,8 +158,9 @@ class Run:
 def plan_tests(store: CohortStore, running: Running, specs: Sequence[Spec]) -> list[Plan]:
     """Plan tests as they would run now, and touch nothing."""
     with temporary_place(store, running.client is not None) as place:
-        run = Run(store, running, running.place or place, durable=False, write=lambda text, level: None)
-        return [run.plan(spec, "") for spec in specs]
+        where = running.place or place
+        runs = [Run(store, running, where, False, lambda text, level: None, len(specs)) for _ in specs]
+        return [run.plan(spec, "") for run, spec in zip(runs, specs, strict=True)]
 
 
 def size_of(store: CohortStore, spec: Spec) -> Size:
@@ -159,6 +176,11 @@ def size_of(store: CohortStore, spec: Spec) -> Size:
         tail_length=spec.tail_length,
         chunk=store.chunks if store.location is not None else Size.chunk,
         rotated=spec.hypothesis.rotation is not None,
+        refitted=spec.hypothesis.method.refit,
+        grouped=spec.hypothesis.groups is not None,
+        n_counts=int(spec.variance_fwhm is not None) + int(spec.tfce_counts),
+        grid=math.prod(store.geometry.padded_shape),
+        ahead=store.chunks_at_once,
     )
 
 
@@ -171,18 +193,39 @@ def _pick_share(spec: Spec) -> float:
 
 
 def _read_plan(place: Place, name: str) -> Plan | None:
+    """How a test was cut up; None where that is not there, or damaged."""
     file = f"plans/{name}.json"
     if not place.exists(file):
         return None
     try:
-        values = json.loads(place.read_bytes(file))
+        kept = json.loads(place.read_bytes(file))
+        values = kept["plan"]
+        if kept["sha256"] != _digest(values):
+            return None
         values |= {key: tuple(tuple(span) for span in values[key]) for key in ("blocks", "ranges")}
         return Plan(**{one.name: values[one.name] for one in fields(Plan)})
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"The plan {place}/{file} is damaged ({error}): what its records mean can't be told. Delete the run, and "
-            "repeat the call."
-        ) from error
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _forget(place: Place, name: str) -> None:
+    """Drop the records of a test that has no plan: what they mean can't be told."""
+    ledger = FolderLedger(place)
+    keys = ledger.done(name)
+    if keys:
+        log.warning("The plan of %s in %s is gone or damaged: its %d tasks run again.", name, place, len(keys))
+    ledger.drop(keys)
+    place.remove("maps")
+
+
+def _write_plan(place: Place, name: str, plan: Plan) -> None:
+    """Keep how a test is cut up, with a checksum: what its records mean follows from it."""
+    values = asdict(plan)
+    place.write_bytes(f"plans/{name}.json", json.dumps({"plan": values, "sha256": _digest(values)}).encode())
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _free_disk(place: Place) -> int | None:

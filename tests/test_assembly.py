@@ -87,6 +87,9 @@ def test_correction_over_contrasts(as_cohort):
         )
         z = [one.maps["z"] for one in both.values()]
         assert result.h0["max_z_contrasts"][0] == pytest.approx(np.abs(z).max(), rel=1e-5)
+        for kind in ("size", "mass", "tfce"):
+            nulls = [one.h0[f"max_{kind}"] for one in both.values()]
+            np.testing.assert_array_equal(result.h0[f"max_{kind}_contrasts"], np.maximum(*nulls))
     # One null for all: the smallest p is that of the largest z of any contrast.
     least = min((one.maps["p_fwe_voxel_contrasts"].min(), name) for name, one in both.items())
     assert least[1] == max((np.abs(one.maps["z"]).max(), name) for name, one in both.items())[1]
@@ -136,6 +139,22 @@ def test_nilearn_s_way_to_count_cluster_p_stays_off_0_and_1(as_cohort):
         observed, null = result.clusters["size_voxels" if kind == "size" else kind], result.h0[f"max_{kind}"][1:]
         expected = [np.clip(np.mean(null >= value * (1 - 1e-5)), 0.02, 0.98) for value in observed]
         np.testing.assert_allclose(result.clusters[f"p_fwe_{kind}"], expected)
+
+
+def test_a_single_shuffling_makes_no_cluster_p_of_0(as_cohort):
+    result = permutation_test(cohort_of(as_cohort), n_perm=1, cluster_forming_threshold=0.2, conventions="nilearn")
+    assert len(result.clusters)
+    assert (result.maps["p_fwe_size"] == 1).all()
+    assert (result.maps["p_fwe_mass"] == 1).all()
+
+
+def test_without_shufflings_nothing_is_corrected_over_contrasts(as_cohort):
+    design = pd.DataFrame({"x": np.arange(10.0), "age": np.arange(10) % 3, "intercept": 1.0})
+    contrasts = {"x": "x", "age": "age"}
+    both = permutation_test(cohort_of(as_cohort), design, contrasts, n_perm=0, fwe_across_contrasts=True)
+    for result in both.values():
+        assert not result.h0
+        assert not any("contrasts" in name for name in result.maps)
 
 
 def test_effect_sizes(as_cohort):

@@ -387,6 +387,7 @@ def test_covariates_are_matched_by_label_or_order(tmp_path):
         ({"covariates": pd.DataFrame({"source": [1, 2, 3]})}, "Rename it"),
         ({"covariates": 3}, "'covariates'"),
         ({"covariates": "table.xlsx"}, "table.xlsx"),
+        ({"covariates": f"{'x' * 300}.tsv"}, "a file that can be opened .*too long"),
         ({"subjects": ["a", "b"]}, "2 labels"),
         ({"subjects": ["a", "b", "a"]}, "a more than once"),
         ({"subjects": "abc"}, "list of 3 labels"),

@@ -292,6 +292,8 @@ def test_permission_denied(tmp_path, paths):
     cohort = Cohort.create(tmp_path / "c.zarr", paths)
     with forbidden(tmp_path / "c.zarr" / "data"), pytest.raises(StoreError, match=r"can't be read \(PermissionError"):
         cohort.store.read(0, 5)
+    with forbidden(tmp_path / "c.zarr" / "data"), pytest.raises(StoreError, match=r"can't be read \(PermissionError"):
+        cohort.verify()  # which does not call it damaged
     for refused in (Cohort.open, status):
         with forbidden(tmp_path / "c.zarr"), pytest.raises(StoreError, match=r"can't be read \(PermissionError"):
             refused(tmp_path / "c.zarr")

@@ -319,6 +319,9 @@ def test_voxels_that_the_nuisance_explains(as_cohort, caplog):
     assert "2 voxels vary with the nuisance alone" in caplog.text
     for name, value in (("t", 0), ("z", 0), ("p_unc", 1), ("p_fwe_voxel", 1), ("p_parametric", 1), ("logp_unc", 0)):
         assert result.maps[name][[1, 3]].tolist() == [value] * 2, name
+    f = permutation_test(as_cohort(Y, mask), design, ["group", "age"], n_perm=20)
+    for name, value in (("f", 0), ("z", 0), ("p_unc", 1), ("p_parametric", 1)):
+        assert f.maps[name][[1, 3]].tolist() == [value] * 2, name
     rest = permutation_test(as_cohort(Y[:, [0, 2, 4]]), design, "group", n_perm=100)
     np.testing.assert_allclose(result.h0["max_t"], rest.h0["max_t"], rtol=1e-12)
 
@@ -330,6 +333,62 @@ def test_a_voxel_that_the_model_fits_exactly_stays_finite(as_cohort):
     assert np.isfinite(result.maps["t"]).all()
     assert np.isfinite(result.maps["z"]).all()
     assert result.maps["t"][1] > 1e6
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_voxels_that_fit_exactly_are_ties_whatever_the_rounding(as_cohort, n):
+    # Binary maps that part the groups: with the groups exchanged they do so again, and nothing else is as high.
+    rng = np.random.default_rng(0)
+    design = pd.DataFrame({"group": np.repeat([1.0, 0.0], n), "age": np.tile(np.arange(n) - 1.5, 2), "one": 1.0})
+    Y = rng.integers(0, 2, size=(2 * n, 12)).astype(float)
+    Y[:, 3:7] = design[["group"]]
+    Y[0], Y[1] = np.where(Y[2:].std(axis=0) == 0, [[1], [0]], Y[:2])  # no voxel is constant
+    options = {"tfce": True, "tfce_uncorrected": True, "cluster_forming_threshold": ("t", 2.0)}
+    result = permutation_test(as_cohort(Y), design, "group", n_perm=1000, **options)
+    least = 2 / result.provenance["n_shufflings"]
+    for name in ("p_unc", "p_unc_tfce", "p_fwe_tfce", "p_fwe_mass"):
+        assert (result.maps[name][3:7] >= least * (1 - 1e-12)).all(), name
+        assert result.maps[name].min() == pytest.approx(least), name
+
+
+@pytest.mark.parametrize("offset", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("contrast", ["intercept", ["intercept", "x"]])
+def test_all_signs_flipped_are_a_tie_however_high_the_statistic(as_cohort, offset, contrast):
+    design = pd.DataFrame({"intercept": 1.0, "x": np.random.default_rng(1).normal(size=7)})
+    Y = data(7, 20, 0) + offset
+    options = {"tfce": True, "tfce_uncorrected": True, "cluster_forming_threshold": 0.05}
+    result = permutation_test(as_cohort(Y), design, contrast, n_perm=1000, **options)
+    for name in ("p_unc", "p_fwe_voxel", "p_fwe_mass", "p_fwe_tfce", "p_unc_tfce"):
+        np.testing.assert_allclose(result.maps[name], 2 / 128, rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("columns", [["group", "one"], ["group", "sex", "one"], ["x", "one"]])
+def test_ties_of_data_far_from_0_are_ties(as_cohort, columns):
+    table = pd.DataFrame({"group": np.arange(8) // 4, "sex": np.arange(8) % 2, "x": np.arange(8.0), "one": 1.0})
+    Y = np.random.default_rng(1).integers(0, 4, size=(8, 60)) + 0.5 * (np.arange(8) == 0)[:, None]
+    options = {"design_matrix": table[columns], "contrast": columns[0], "n_perm": 50_000}
+    near, far = (permutation_test(as_cohort(Y + offset), **options) for offset in (0, 1e6))
+    for name in ("p_unc", "p_fwe_voxel"):
+        np.testing.assert_array_equal(far.maps[name], near.maps[name], err_msg=name)
+
+
+def test_masses_of_high_statistics_are_not_those_of_single_precision(as_cohort):
+    # Correlations this close to 1 round to it, and their t to tens of millions.
+    Y = np.random.default_rng(0).normal(3, 0.001, size=(20, 5))
+    result = permutation_test(as_cohort(Y), n_perm=200, tfce=True)
+    assert result.provenance["precision"] == "float32"
+    mass = np.abs(result.maps["t"]).sum()
+    np.testing.assert_allclose(result.clusters["mass"], [mass])
+    assert result.h0["max_mass"][0] == pytest.approx(mass)
+    assert result.h0["max_tfce"][0] == pytest.approx(result.maps["tfce"].max())
+
+
+def test_scales_of_columns_change_no_f(as_cohort):
+    design, cohort = table(8, 0), as_cohort(data(8, 20, 0))
+    one = permutation_test(cohort, design, ["group", "age"], n_perm=60)
+    other = permutation_test(cohort, design * [1e-9, 1e9, 1.0], ["group", "age"], n_perm=60)
+    for name in ("f", "p_unc", "p_fwe_voxel", "partial_r2"):
+        np.testing.assert_allclose(other.maps[name], one.maps[name], rtol=1e-6, err_msg=name)
 
 
 def test_the_largest_statistic_is_the_observed_null_even_if_it_is_huge(as_cohort):
@@ -437,6 +496,29 @@ BAD = {
     "no conventions": ({"conventions": None}, InputError, "'conventions'"),
     "method": ({"method": "bootstrap"}, InputError, "'method'.*'bootstrap'.*'freedman-lane'"),
     "errors": ({"errors": "iid"}, ShufflingError, "'errors'.*'iid'.*'ee'"),
+    "permutations of a mean": (
+        {
+            "design_matrix": table(8, 0).assign(other=lambda t: 1 - t["group"])[["group", "other"]],
+            "contrast": "(group + other) / 2",
+            "errors": "ee",
+        },
+        ShufflingError,
+        "Permutations leave.*errors='ise'",
+    ),
+    "one of several contrasts without anything to shuffle": (
+        {
+            "design_matrix": table(8, 0),
+            "contrast": {"age": "age", "mean": "intercept"},
+            "errors": "ee",
+            "fwe_across_contrasts": True,
+        },
+        ShufflingError,
+        "rows are all equal.*errors='ise'",
+    ),
+    "errors in a list": ({"errors": ["ee"]}, ShufflingError, r"'errors': got \['ee'\]"),
+    "tails in a list": ({"tail": ["pareto"]}, InputError, r"'tail': got \['pareto'\]"),
+    "an endless threshold": ({"cluster_forming_threshold": 1e-320}, InputError, "this statistic can reach"),
+    "True as a width": ({"variance_smoothing_fwhm": True}, InputError, "variance_smoothing_fwhm.*True"),
     "scheme": (
         {"exchangeability_blocks": [1, 1, 1, 1, 2, 2, 2, 2], "block_scheme": "between"},
         ShufflingError,
@@ -471,6 +553,14 @@ def test_bad_input_is_refused(as_cohort, name):
     options, error, message = BAD[name]
     with pytest.raises(error, match=f"(?s){message}"):
         permutation_test(as_cohort(data(8, 10, 0)), **options)
+
+
+@pytest.mark.parametrize("name", ["another number of rows", "no such column", "p of 0", "errors", "blocks", "n_perm"])
+def test_what_cannot_be_used_is_refused_before_any_map_is_read(tmp_path, name):
+    options, error, message = BAD[name]
+    nowhere = [tmp_path / f"sub-{number:02d}_con.nii.gz" for number in range(8)]
+    with pytest.raises(error, match=f"(?s){message}"):
+        permutation_test(nowhere, **options)
 
 
 def test_rows_are_those_of_the_subjects(tmp_path):

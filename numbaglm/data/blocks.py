@@ -17,7 +17,7 @@ from numbaglm.data.images import MapSource, read_raw
 from numbaglm.data.masking import MISSING, MaskRule, Survey
 from numbaglm.data.raw import RawMap, Tape
 from numbaglm.data.smoothing import Fwhm, smooth
-from numbaglm.data.store import CohortStore, hash_rows
+from numbaglm.data.store import CohortStore, DamagedChunkError, hash_rows
 from numbaglm.data.writer import CohortWriter
 from numbaglm.errors import InputError
 
@@ -268,7 +268,7 @@ def check_block(store: CohortStore, start: int, stop: int) -> list[int]:
     """Task: numbers of the subjects in ``start`` to ``stop`` whose data is not what was stored."""
     try:
         wrong = (hash_rows(store.read_subjects(start, stop)) != store.hashes[start:stop]).any(axis=1)
-    except RuntimeError:
+    except DamagedChunkError:
         return list(range(start, stop))
     return [start + int(row) for row in np.flatnonzero(wrong)]
 

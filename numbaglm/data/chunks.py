@@ -79,6 +79,11 @@ class ChunkedArray:
             raise ValueError(f"array of {array.dtype}, {array.ndim} dimensions and codecs {names}")
         return cls(place, cast(tuple[int, int], array.shape), cast(tuple[int, int], array.chunks))
 
+    @property
+    def at_once(self) -> int:
+        """How many chunks are under way while some are read."""
+        return 1 if self.place.local else _REMOTE_CHUNKS
+
     def read(self, rows: slice, columns: slice) -> Float32:
         """Read a block: C-contiguous, of the rows and columns from start to stop.
 
@@ -127,7 +132,7 @@ class ChunkedArray:
             for index in indices:
                 function(index)
             return
-        with ThreadPoolExecutor(_REMOTE_CHUNKS, thread_name_prefix="numbaglm-chunks") as pool:
+        with ThreadPoolExecutor(self.at_once, thread_name_prefix="numbaglm-chunks") as pool:
             try:
                 for _ in pool.map(function, indices):
                     pass

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -273,9 +274,10 @@ def _where(source: MapSource) -> str:
 def _state(source: MapSource) -> tuple[int, str]:
     """Size of a map in bytes, and a text that changes when the map does."""
     file = source.file
-    if file is not None and file.exists():
-        stat = file.stat()
-        return stat.st_size, f"modified {stat.st_mtime_ns}"
+    with suppress(OSError, ValueError):  # what is wrong is told where it is opened
+        if file is not None:
+            stat = file.stat()
+            return stat.st_size, f"modified {stat.st_mtime_ns}"
     if source.image is None:
         return 0, "missing"
     values: Any = np.ascontiguousarray(

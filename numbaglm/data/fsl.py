@@ -48,7 +48,7 @@ def read_text_matrix(path: str | os.PathLike[str]) -> TextMatrix:
     """
     place = Path(path).expanduser()
     try:
-        lines = place.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = place.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist. Check the path.") from None
     except OSError as error:

@@ -1,7 +1,7 @@
 """What a run has done so far: a record for each task, in memory or in a folder.
 
-A record counts when it is whole: in a folder it appears at once, under its own name, and carries checksums (it is an
-``npz``, whose members are checked as they are read). So whatever stops a run, at any moment, the records that are there
+A record counts when it is whole: in a folder it appears at once, under its own name, and carries a checksum (it is an
+``npz``, with four bytes behind it). So whatever stops a run, at any moment, the records that are there
 are results, and what is missing is what is left to do.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -19,8 +18,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.data.chunks import checksum
 from numbaglm.data.places import Place
-from numbaglm.errors import NumbaglmError, StoreError
+from numbaglm.errors import MissingFileError, StoreError
 
 Record = TypeVar("Record")
 
@@ -108,6 +108,9 @@ class FolderLedger:
         arrays = {one.name: getattr(record, one.name) for one in fields(record)}
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
+        digest = checksum(np.frombuffer(buffer.getbuffer(), np.uint8))
+        buffer.seek(0, io.SEEK_END)
+        buffer.write(digest)
         self.place.write_bytes(_name(key), buffer.getvalue())
 
     def get(self, key: str, kind: type[Record]) -> Record:
@@ -119,8 +122,8 @@ class FolderLedger:
             The record is damaged or gone.
         """
         try:
-            arrays = _arrays(self.place.read_bytes(_name(key)))
-        except _UNREADABLE as error:
+            arrays = self._arrays(key)
+        except (MissingFileError, _DamagedRecordError) as error:
             self.drop([key])
             raise StoreError(
                 f"The run {self.place} has lost a part of its results ({_name(key)}: {error}). Repeat the call as it "
@@ -139,10 +142,16 @@ class FolderLedger:
             self.place.remove(_name(key))
 
     def is_whole(self, key: str) -> bool:
-        """Whether a record can be read to its end."""
+        """Whether a record is there, and what was stored.
+
+        Raises
+        ------
+        StoreError
+            It can't be told: no permission, no connection. What can't be read now may be whole.
+        """
         try:
-            _arrays(self.place.read_bytes(_name(key)))
-        except _UNREADABLE:
+            self._arrays(key)
+        except (MissingFileError, _DamagedRecordError):
             return False
         return True
 
@@ -152,17 +161,24 @@ class FolderLedger:
         self.place.write_bytes(f"{_SHARED}/{name}.pickle", data)
         return _Laid(self.place, f"{_SHARED}/{name}.pickle", sha256(data).hexdigest())
 
+    def _arrays(self, key: str) -> dict[str, NDArray[Any]]:
+        data = self.place.read_bytes(_name(key))
+        # The checksums of its members know nothing of the list of them: one bit there, and one of them is missing.
+        if len(data) < 4 or checksum(np.frombuffer(data, np.uint8)[:-4]) != data[-4:]:
+            raise _DamagedRecordError("its checksum differs")
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except Exception as error:  # zipfile and NumPy have a dozen kinds for what is of another making
+            raise _DamagedRecordError(f"{type(error).__name__}: {error}") from error
 
-_UNREADABLE = (NumbaglmError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+class _DamagedRecordError(Exception):
+    """A record was read, and is not what was stored."""
 
 
 def _name(key: str) -> str:
     return f"{_RECORDS}/{key}.npz"
-
-
-def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
 
 
 @dataclass(frozen=True)

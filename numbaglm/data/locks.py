@@ -72,10 +72,10 @@ def _by_file(place: Place, what: str) -> Iterator[None]:
                 raise _in_use(place, what, _parse(file.read())) from error
             except OSError as error:  # Lustre, for one, is often mounted without them
                 log.warning("The file system of %s has no locks (%s): let no other call write there.", place, error)
-            file.truncate(0)
-            file.write(json.dumps(_owner()))
-            file.flush()
             try:
+                with place.writing():
+                    file.truncate(0)
+                    os.write(file.fileno(), json.dumps(_owner()).encode())  # not through a buffer, which close() writes
                 yield
             finally:
                 (folder / LOCK).unlink(missing_ok=True)
@@ -106,15 +106,16 @@ def _by_object(place: Place, what: str) -> Iterator[None]:
 
 
 def _owner() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "token": uuid.uuid4().hex}
+
+
+def _started(pid: int) -> float:
+    """Seconds from the start of the machine to that of a process: no clock that is set anew changes them."""
     import psutil
 
-    process = psutil.Process()
-    return {
-        "host": socket.gethostname(),
-        "pid": process.pid,
-        "started": process.create_time(),
-        "token": uuid.uuid4().hex,
-    }
+    boot = psutil.boot_time()  # first: what psutil has of it, which a clock moves, is in the time of the process too
+    return float(psutil.Process(pid).create_time() - boot)
 
 
 def _is_gone(owner: Mapping[str, Any]) -> bool:
@@ -125,9 +126,11 @@ def _is_gone(owner: Mapping[str, Any]) -> bool:
         return False
     try:
         # A number is given again, to a process that started at another time.
-        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) > 1)
+        return bool(abs(_started(owner["pid"]) - owner["started"]) > 1)
     except psutil.NoSuchProcess:
         return True
+    except (KeyError, TypeError, ValueError):  # no lock as they are written here: somebody else's
+        return False
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -135,7 +135,8 @@ def _logged(place: Place) -> Iterator[Note]:
     if not place.local:
         yield lambda text, level: log.log(level, text)
         return
-    handler = logging.FileHandler(place.path / _LOG, encoding="utf-8")
+    with place.writing():
+        handler = _LogHandler(place.path / _LOG, encoding="utf-8")
     handler.setFormatter(_Formatter("%(asctime)s %(message)s"))
 
     def note(text: str, level: int) -> None:
@@ -150,6 +151,18 @@ def _logged(place: Place) -> Iterator[Note]:
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+class _LogHandler(logging.FileHandler):
+    """A log that stops no run: on a full disk lines are lost, and what can't be written otherwise is an error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing, where logging would print a traceback for each line."""
+
+    def close(self) -> None:
+        """Close the file, whatever becomes of what it has not written yet."""
+        with suppress(OSError):
+            super().close()
 
 
 class _Formatter(logging.Formatter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,6 +36,10 @@ def choose_chunks(n_subjects: int, n_voxels: int) -> tuple[int, int]:
     rows = min(n_subjects, max(4, min(512, -(-n_subjects // 16))))
     columns = _CHUNK_BYTES // (4 * rows) // _TILE * _TILE
     return rows, min(n_voxels, max(_TILE, min(65536, columns)))
+
+
+class DamagedChunkError(StoreError):
+    """A chunk is gone, or is not what was stored; it can be told, which it can't where a place is closed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +176,11 @@ class CohortStore:
         """How many voxels are read at least; blocks of voxels that are multiples of it read nothing twice."""
         return 1 if self.location is None else self.chunks[1]
 
+    @property
+    def chunks_at_once(self) -> int:
+        """How many chunks are under way while some are read."""
+        return 1 if self.location is None else cast(ChunkedArray, self.data).at_once
+
     @cached_property
     def hashes(self) -> NDArray[np.uint8]:
         """(n_subjects, 16) hash of each subject's row; see `hash_rows`."""
@@ -195,25 +205,39 @@ class CohortStore:
         """
         if not 0 <= start < stop <= self.n_voxels:
             raise InputError(invalid("start, stop", (start, stop), f"0 <= start < stop <= {self.n_voxels}"))
-        return self._read(slice(0, self.n_subjects), slice(start, stop))
+        block = self._read(slice(0, self.n_subjects), slice(start, stop))
+        self._require_unchanged()
+        return block
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[slice, Float32]]:
         """Voxels ``start`` to ``stop`` as `read` gives them, a chunk of subjects at a time: rows, and their data.
 
-        From an object store the next piece is on its way while one is used.
+        From an object store the next piece is on its way while one is used. Of data in memory it is a view of all.
+
+        Raises
+        ------
+        StoreError
+            As `read`.
         """
-        step = self.chunks[0] if self.location is not None else 512
+        if self.location is None:
+            yield slice(0, self.n_subjects), self.data[:, start:stop]
+            return
+        step = self.chunks[0]
         parts = [slice(first, min(first + step, self.n_subjects)) for first in range(0, self.n_subjects, step)]
-        if self.location is None or Place(self.location).local:
+        yield from self._stored_pieces(parts, slice(start, stop))
+        self._require_unchanged()
+
+    def _stored_pieces(self, parts: Sequence[slice], columns: slice) -> Iterator[tuple[slice, Float32]]:
+        if Place(cast(str, self.location)).local:
             for rows in parts:
-                yield rows, self._read(rows, slice(start, stop))
+                yield rows, self._read(rows, columns)
             return
         with ThreadPoolExecutor(1, thread_name_prefix="numbaglm-ahead") as ahead:
-            coming = ahead.submit(self._read, parts[0], slice(start, stop))
+            coming = ahead.submit(self._read, parts[0], columns)
             for rows, following in zip(parts, [*parts[1:], None], strict=True):
                 block = coming.result()
                 if following is not None:
-                    coming = ahead.submit(self._read, following, slice(start, stop))
+                    coming = ahead.submit(self._read, following, columns)
                 yield rows, block
 
     def read_subjects(self, start: int, stop: int) -> Float32:
@@ -229,12 +253,23 @@ class CohortStore:
             return cast(ChunkedArray, self.data).read(rows, columns)
         except ChunkError as error:
             labels = self.subjects["subject_label"].iloc[error.rows]
-            raise StoreError(
+            raise DamagedChunkError(
                 f"The cohort {self.location} is damaged: the chunk {error.name} of its data (subjects "
                 f"{labels.iloc[0]} to {labels.iloc[-1]}, voxels {error.columns.start} to {error.columns.stop - 1}) "
                 f"{error.reason}. Or it was changed while it was in use. Cohort.verify() tells which subjects are "
                 "concerned; create the cohort again from the maps."
             ) from error
+
+    def _require_unchanged(self) -> None:
+        """Refuse what was read if another cohort has taken this one's place: its chunks would be sound as well."""
+        if self.location is None:
+            return
+        try:
+            there = json.loads(Place(self.location).read_bytes(ROOT))["attributes"]["fingerprint"]
+        except (MissingFileError, ValueError, KeyError, TypeError):
+            there = None
+        if there != self.fingerprint:
+            raise StoreError(_changed(self.location))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.location is None:
@@ -272,8 +307,12 @@ def _reopen(location: str, fingerprint: str) -> CohortStore:
 def _opened(location: str, fingerprint: str, root: bytes) -> CohortStore:
     store = CohortStore.open(location)
     if store.fingerprint != fingerprint:
-        raise StoreError(f"The cohort {location} changed while it was in use. Run the analysis again.")
+        raise StoreError(_changed(location))
     return store
+
+
+def _changed(location: str) -> str:
+    return f"The cohort {location} changed while it was in use. Run the analysis again."
 
 
 def hash_rows(rows: Float32) -> NDArray[np.uint8]:

@@ -161,8 +161,12 @@ def read_table(path: Any, parameter: str) -> pd.DataFrame:
     if not isinstance(path, str | os.PathLike):
         raise InputError(invalid(parameter, type(path).__name__, "a DataFrame or the path of a .tsv or .csv file"))
     file = Path(path).expanduser()
-    if not file.exists():
-        raise MissingFileError(f"The table {path} given as {parameter} does not exist. Check the path.")
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"The table {path} given as {parameter} does not exist. Check the path.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(invalid(parameter, str(path), f"a file that can be opened ({error})")) from error
     separators = {".tsv": "\t", ".csv": ","}
     if file.suffix not in separators:
         raise InputError(invalid(parameter, str(path), "a DataFrame or the path of a .tsv or .csv file"))

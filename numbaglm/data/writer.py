@@ -33,7 +33,7 @@ from numbaglm.data.locks import LOCK
 from numbaglm.data.places import Place
 from numbaglm.data.store import CohortStore, choose_chunks, hash_rows
 from numbaglm.data.tables import table_from_json, table_to_json
-from numbaglm.errors import NumbaglmError, OutputExistsError, StoreError
+from numbaglm.errors import MissingFileError, NumbaglmError, OutputExistsError, StoreError
 
 _SURVEYS = "surveys"
 _PARTS = ("data", "hashes", "mask", "subjects", _SURVEYS)
@@ -131,10 +131,7 @@ class CohortWriter:
 
     def is_stored(self, start: int, stop: int) -> bool:
         """Whether a block is stored whole: read again, and equal to its hashes."""
-        try:
-            stored = np.asarray(self.hashes[start:stop])
-        except (ValueError, RuntimeError, OSError):
-            return False  # the hashes are damaged: they are written again
+        stored = self.stored_hashes(start, stop)
         if self.place is None or not stored.any(axis=1).all():
             return False
         try:
@@ -142,6 +139,13 @@ class CohortWriter:
         except StoreError:
             return False
         return bool((hash_rows(rows) == stored).all()) and (not self.is_draft or self._has_survey(start))
+
+    def stored_hashes(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """(stop - start, 16) hashes of a block; zeros where it is not stored, or they are damaged."""
+        try:
+            return np.asarray(self.hashes[start:stop])
+        except (ValueError, RuntimeError, OSError):
+            return np.zeros((stop - start, HASH_BYTES), np.uint8)  # so that they are written again
 
     def read_subjects(self, start: int, stop: int) -> Float32:
         """Read what is stored of the subjects ``start`` to ``stop``: (stop - start, n_voxels)."""
@@ -155,18 +159,27 @@ class CohortWriter:
         assert self.is_draft
         file = io.BytesIO()
         np.savez(file, **cast(Any, arrays))
-        cast(Place, self.place).write_bytes(f"{_SURVEYS}/{start}", _BLOSC.encode(file.getvalue()), sync=False)
+        data = _BLOSC.encode(file.getvalue())
+        cast(Place, self.place).write_bytes(f"{_SURVEYS}/{start}", data + checksum(data), sync=False)
 
     def read_survey(self, start: int) -> dict[str, NDArray[Any]]:
-        """Read what `write_survey` kept."""
+        """Read what `write_survey` kept.
+
+        Raises
+        ------
+        StoreError
+            It is damaged.
+        """
         data = cast(Place, self.place).read_bytes(f"{_SURVEYS}/{start}")
-        with np.load(io.BytesIO(_BLOSC.decode(data))) as arrays:
+        if len(data) < 4 or checksum(data[:-4]) != data[-4:]:  # before it is unpacked: Blosc trusts what it reads
+            raise StoreError(f"The half-written cohort {self.place} is damaged ({_SURVEYS}/{start}): repeat the call.")
+        with np.load(io.BytesIO(_BLOSC.decode(data[:-4]))) as arrays:
             return dict(arrays)
 
     def _has_survey(self, start: int) -> bool:
         try:
             self.read_survey(start)
-        except (ValueError, RuntimeError, OSError):  # torn: a block is stored again
+        except (MissingFileError, StoreError):  # the block is stored again
             return False
         return True
 
@@ -190,9 +203,17 @@ class CohortWriter:
         return replace(self, header=header, is_draft=False)
 
     def complete(self) -> CohortStore:
-        """Declare the cohort whole and open it."""
+        """Declare the cohort whole and open it.
+
+        Raises
+        ------
+        StoreError
+            A block is not stored, or its hashes are damaged: the same call stores it.
+        """
         assert not self.is_draft
-        stored = np.asarray(self.hashes[:])
+        stored = np.concatenate([self.stored_hashes(*block) for block in self.blocks])
+        if self.place is not None and not stored.any(axis=1).all():
+            raise StoreError(f"The half-written cohort {self.place} is damaged (hashes): repeat the call.")
         if self.place is None:
             self.data.flags.writeable = False
             return CohortStore(None, self.header, self.data, stored)
@@ -312,10 +333,13 @@ def _empty(place: Place) -> None:
 
 
 def _update(place: Place, **attributes: Any) -> None:
-    """Set attributes of a group, all at once: its file is replaced, in a tenth of the time that Zarr takes."""
+    """Set attributes of a group, all at once: its file is replaced.
+
+    It is on the disk itself then: what it stood for before may be deleted next.
+    """
     metadata = json.loads(place.read_bytes(ROOT))
     metadata["attributes"] |= attributes
-    place.write_bytes(ROOT, json.dumps(metadata, indent=2).encode(), sync=False)
+    place.write_bytes(ROOT, json.dumps(metadata, indent=2).encode())
 
 
 def _version() -> str:

@@ -171,7 +171,8 @@ class Conversion:
         writer = CohortWriter.resume(place)
         if writer is None:
             return self.create(inputs, place)
-        unread = (np.asarray(writer.hashes[:]) == 0).all(axis=1) if writer.is_draft else None
+        hashes = [writer.stored_hashes(*block) for block in writer.blocks] if writer.is_draft else []
+        unread = (np.concatenate(hashes) == 0).all(axis=1) if hashes else None
         differing = differences(writer.header, inputs, unread)
         if differing:
             raise OutputExistsError(

@@ -22,11 +22,17 @@ MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 """Relative: masses and TFCE scores closer than this are equal. They are sums of statistics."""
 
 
+def map_tolerance(spec: Spec, score: Floats) -> NDArray[np.float64]:
+    """`MAP_TOLERANCE` of what is made of the statistics of these scores; more where rounding takes them further."""
+    found = spec.hypothesis.relative_error(np.asarray(score, dtype=np.float64), spec.precision)
+    return np.maximum(MAP_TOLERANCE[spec.precision], found)
+
+
 def slice_picks(picks: Picks, first: int, last: int) -> Picks:
-    """Picks of shufflings ``first`` to ``last``."""
+    """Picks of shufflings ``first`` to ``last``: copies, so that the others can go."""
     bounds, voxel, value = picks
     inside = slice(bounds[first], bounds[last])
-    return bounds[first : last + 1] - bounds[first], voxel[inside], value[inside]
+    return bounds[first : last + 1] - bounds[first], voxel[inside].copy(), value[inside].copy()
 
 
 def merge_blocks(parts: Sequence[Picks]) -> Picks:
@@ -70,7 +76,7 @@ class Enhanced:
     """
 
     maxima: NDArray[np.float64]
-    counts: NDArray[np.int32] | None
+    counts: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,18 +166,21 @@ class TfceTask:
             height = np.abs(height)
         return height
 
-    def largest(self, scores: Iterable[Floats], observed: Floats | None) -> Enhanced:
-        """Largest TFCE of maps of scores; and, where ``observed`` (n_voxels,) is given, how many reach it."""
+    def reference(self, score: Floats) -> NDArray[np.float64]:
+        """TFCE (n_voxels,) that a map must reach to equal that of a map of scores."""
+        return np.abs(self.enhance(score)) * (1 - map_tolerance(self.spec, score))
+
+    def largest(self, scores: Iterable[Floats], reference: NDArray[np.float64] | None) -> Enhanced:
+        """Largest TFCE of maps of scores; and, where a ``reference`` (n_voxels,) is given, how many reach it."""
         scratch = tfce.new_scratch(self.volume)
-        if observed is None:
+        if reference is None:
             maxima = [tfce.tfce_max(self.heights(score), self.volume, scratch, self.how) for score in scores]
             return Enhanced(np.array(maxima), None)
-        reference = np.abs(observed) - MAP_TOLERANCE[self.spec.precision] * np.abs(observed)
-        counts = np.zeros(observed.size, np.int32)
+        counts = np.zeros(reference.size, np.int32)
         maxima = [
             tfce.tfce_count(self.heights(score), self.volume, scratch, self.how, reference, counts) for score in scores
         ]
-        return Enhanced(np.array(maxima), counts)
+        return Enhanced(np.array(maxima), as_bytes(counts))
 
     def enhance(self, score: Floats) -> NDArray[np.float64]:
         """TFCE (n_voxels,) of one map of scores; negative where the score is, unless signs merge."""
@@ -179,6 +188,12 @@ class TfceTask:
         scratch = tfce.new_scratch(self.volume)
         tfce.tfce_map(self.heights(score), self.volume, scratch, self.how, out)
         return out
+
+
+def as_bytes(counts: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Counts of a task of map scope in a quarter of the room: it takes a few maps, see `Plan.map_rows`."""
+    assert counts.max(initial=0) <= np.iinfo(np.uint8).max
+    return counts.astype(np.uint8)
 
 
 def form_clusters(task: Shared, ledger: Ledger, rounds: Sequence[str], first: int, last: int) -> Clustered:

@@ -5,25 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from numbaglm.engine.size import BATCH, CLUSTERINGS, Size
 from numbaglm.errors import InputError
 from numbaglm.kernels.shuffle import TILE
 
-BATCH = 256
-"""Shufflings of one product: enough to fill the kernel's registers, few enough that weights and picks stay small."""
-
-_WATCHED = 0.4
-"""Share of voxels whose tails are kept: twice that of a map without effects (`numbaglm.stats.tails.WATCH_BELOW`)."""
-
 _MAPS_BYTES = 512 * 2**20  # of a round of whole maps in memory
-_READ_BYTES = 48 * 2**20  # of whole maps that a task of map scope reads at once
 
 # Blocks of a worker where each is read in its turn: what a killed worker was at is done again.
 _BLOCKS_A_WORKER = 8
-
-# What one core does in a second, on a machine of 2024; for predictions alone.
-_FLOPS = {4: 8e10, 8: 4e10}
-_READ, _RESIDUALISED, _SPILLED = 8e8, 2.5e8, 1.2e9  # bytes, values, bytes
-_DRAWN, _ENHANCED, _SMOOTHED = 5e7, 6e7, 4e6  # subjects, voxels, voxels
 
 
 @dataclass(frozen=True)
@@ -44,6 +33,10 @@ class Plan:
         Shufflings that are drawn at once, a multiple of the batch.
     map_rows
         Whole maps that a task of map scope takes at once; divides the batch.
+    clusterings
+        Sparse maps of a task that forms clusters.
+    n_workers
+        Tasks at once in a process, where there is room for fewer than there are workers; None where all work.
     memory
         Predicted peak of a process, bytes, beside what it holds before.
     disk
@@ -58,6 +51,8 @@ class Plan:
     resident: bool
     drawn: int = BATCH
     map_rows: int = 64
+    clusterings: int = CLUSTERINGS
+    n_workers: int | None = None
     memory: int = 0
     disk: int = 0
     seconds: float = 0.0
@@ -70,138 +65,13 @@ class Plan:
     def describe(self) -> str:
         """One line for the log."""
         where = "residuals stay in memory" if self.resident else "each block is read in its turn"
+        few = "" if self.n_workers is None else f"; {self.n_workers} at a time, as more would not fit"
         disk = f", {self.disk / 1e6:,.0f} MB of scratch on disk" if self.disk else ""
         return (
             f"{len(self.blocks)} voxel blocks of up to {self.blocks[0][1] - self.blocks[0][0]:,} voxels, "
             f"{self.ranges[-1][1]:,} shufflings in batches of {self.batch} and {len(self.ranges)} round(s); "
-            f"{where}; about {self.memory / 1e6:,.0f} MB a process at the peak{disk}, {_duration(self.seconds)}"
+            f"{where}{few}; about {self.memory / 1e6:,.0f} MB a process at the peak{disk}, {_duration(self.seconds)}"
         )
-
-
-@dataclass(frozen=True)
-class Size:
-    """What is to be planned.
-
-    Attributes
-    ----------
-    n_subjects, n_voxels, n_shufflings
-        Of the data and the test.
-    n_rows
-        Rows of a product for each shuffling.
-    itemsize
-        Bytes a number.
-    n_maps
-        Whole maps of each shuffling that are kept for a while: 1 for TFCE, 2 for pseudo-t.
-    pick_share
-        Share of voxels that are expected above the cluster-forming threshold.
-    tail_length
-        Largest scores of a voxel that are kept; 0 for none.
-    chunk
-        (subjects, voxels) that are read at once from the store.
-    rotated
-        Whether residuals are rotated, so that the data stay beside them.
-    """
-
-    n_subjects: int
-    n_voxels: int
-    n_shufflings: int
-    n_rows: int
-    itemsize: int
-    n_maps: int
-    pick_share: float = 0.0
-    tail_length: int = 0
-    chunk: tuple[int, int] = (1, TILE)
-    rotated: bool = False
-
-    @property
-    def n_tiles(self) -> int:
-        """Tiles of all voxels."""
-        return math.ceil(self.n_voxels / TILE)
-
-    @property
-    def drawn(self) -> int:
-        """Shufflings that are drawn at once: many where they are short, as each draw costs something by itself."""
-        return max(BATCH, 2**17 // self.n_subjects // BATCH * BATCH)
-
-    @property
-    def map_rows(self) -> int:
-        """Whole maps that a task reads at once: a power of 2, as the batch is."""
-        fitting = _READ_BYTES // (self.n_voxels * self.itemsize * max(1, self.n_maps))
-        return int(2 ** min(6, max(1, fitting).bit_length() - 1))
-
-    @property
-    def per_worker(self) -> int:
-        """Bytes that a task of voxel scope needs, whatever the block."""
-        return (
-            BATCH * self.n_rows * (2 * self.n_subjects + TILE) * self.itemsize  # weights, twice; scores
-            + self.drawn * self.n_subjects * 12  # drawn indices and signs, as they are kept and as they are used
-            + columns_at_once(self.n_subjects) * self.n_subjects * 32  # columns on their way to residuals
-            + 3 * 4 * self.chunk[0] * min(self.chunk[1], self.n_voxels)  # a chunk: compressed, not, and taken
-        )
-
-    @property
-    def per_tile(self) -> int:
-        """Bytes that a tile of a block needs: residuals, and of each batch picks and scores; tails; all picks."""
-        room = _WATCHED * (2 * self.tail_length + BATCH) + BATCH if self.tail_length else 0
-        maps = BATCH * self.itemsize if self.n_maps else 0
-        picks = 2 * self.pick_share * self.n_shufflings * (4 + self.itemsize)
-        voxel = self.n_subjects * (self.itemsize + 4 * self.rotated) + BATCH * 3 + room * self.itemsize + maps + picks
-        return TILE * int(voxel + 100)
-
-    @property
-    def per_mapper(self) -> int:
-        """Bytes that a task of map scope needs: maps as they are read, and one in work."""
-        maps = 2 * self.map_rows * self.n_maps * self.n_voxels * self.itemsize
-        return maps + (120 * self.n_voxels if self.n_maps or self.pick_share else 0)
-
-    @property
-    def residuals(self) -> int:
-        """Bytes of all residuals."""
-        return self.n_tiles * TILE * self.n_subjects * self.itemsize
-
-    @property
-    def table(self) -> int:
-        """Bytes of all shufflings, drawn."""
-        return (4 + 1) * self.n_subjects * self.n_shufflings
-
-    @property
-    def picks(self) -> int:
-        """Bytes of all picks."""
-        return int(self.pick_share * self.n_shufflings * self.n_voxels * (4 + self.itemsize))
-
-    @property
-    def tails(self) -> int:
-        """Bytes of all tails: those of earlier rounds, of one round, and both merged."""
-        return int(3 * _WATCHED * self.tail_length * self.n_voxels * self.itemsize)
-
-    @property
-    def outcome(self) -> int:
-        """Bytes of the maps and nulls of the result, as they are assembled."""
-        return 300 * self.n_voxels + 100 * self.n_shufflings
-
-    def per_shuffling(self, in_memory: bool) -> int:
-        """Bytes that a shuffling leaves in memory until its round ends: picks, held twice while merged; whole maps."""
-        if not in_memory:
-            return 0
-        picks = 2 * self.pick_share * self.n_voxels * (4 + self.itemsize)
-        return int(picks) + self.n_maps * self.n_voxels * self.itemsize
-
-    def seconds(self, n_workers: int, n_rounds: int, spilled: bool) -> float:
-        """Predict how long it takes; see the rates above."""
-        values, maps = self.n_subjects * self.n_voxels, self.n_shufflings * self.n_voxels
-        flops = 2 * values * self.n_rows * self.n_shufflings
-        work = flops / _FLOPS[self.itemsize] + self.n_subjects * self.n_shufflings / _DRAWN
-        work += n_rounds * (4 * values / _READ + values / _RESIDUALISED)
-        if self.n_maps:
-            work += maps / (_ENHANCED if self.n_maps == 1 else _SMOOTHED)
-        if spilled:
-            work += 2 * self.n_maps * maps * self.itemsize / _SPILLED
-        return work / n_workers
-
-
-def columns_at_once(n_subjects: int) -> int:
-    """Voxels that are residualised at once, in double precision: it depends on the subjects alone."""
-    return max(64, min(TILE, 2**22 // (8 * n_subjects) // 64 * 64))
 
 
 def make_plan(
@@ -255,6 +125,7 @@ def make_plan(
             resident=resident,
             drawn=size.drawn,
             map_rows=size.map_rows,
+            clusterings=size.clusterings,
         ),
         size,
         n_workers,
@@ -263,7 +134,7 @@ def make_plan(
 
 
 def refit(plan: Plan, size: Size, room: int, n_workers: int, *, n_processes: int = 1, keep: bool = True) -> Plan:
-    """Fit the plan of an earlier run, whose cuts stay, into another budget.
+    """Fit the plan of an earlier run, whose cuts stay, into another budget: if need be, fewer threads work at once.
 
     Parameters
     ----------
@@ -277,14 +148,16 @@ def refit(plan: Plan, size: Size, room: int, n_workers: int, *, n_processes: int
     InputError
         Its blocks don't fit.
     """
-    for resident in (True, False) if plan.resident and keep else (False,):
-        fitted = _described(replace(plan, resident=resident), size, n_workers, n_processes)
-        if fitted.memory <= room:
-            return fitted
+    for at_once in range(n_workers, 0, -1) if keep else (n_workers,):
+        few = at_once if at_once < n_workers else None
+        for resident in (True, False) if plan.resident and keep else (False,):
+            fitted = _described(replace(plan, resident=resident, n_workers=few), size, at_once, n_processes)
+            if fitted.memory <= room:
+                return fitted
     raise InputError(
         f"The run that is to go on was cut up for more memory: its blocks take {fitted.memory / 1e6:,.0f} MB with "
-        f"{n_workers} workers, and memory_limit leaves {room / 1e6:,.0f} MB. Raise it, use fewer workers, or choose "
-        "another store."
+        f"{at_once} task(s) at once in a process, and memory_limit leaves {room / 1e6:,.0f} MB. Raise it"
+        f"{'' if keep else ', use workers of fewer threads'}, or choose another store."
     )
 
 
@@ -303,12 +176,17 @@ def _described(plan: Plan, size: Size, n_workers: int, n_processes: int) -> Plan
 
 def _memory(size: Size, n_workers: int, resident: bool, tiles: int, in_round: int) -> int:
     """Bytes at the peak, with blocks of so many tiles and rounds of so many shufflings."""
-    kept = 0
+    kept, n_rounds = 0, math.ceil(size.n_shufflings / in_round) if in_round else 1
     if resident:
         in_round = min(in_round, size.n_shufflings)
-        kept = size.residuals + size.table + size.picks + in_round * size.per_shuffling(True)
-    at_work = max(n_workers * (size.per_worker + tiles * size.per_tile), n_workers * size.per_mapper)
-    return int(size.outcome + size.tails + kept + at_work)
+        kept = size.residuals + size.table + size.picks + size.counts + size.tails(n_rounds)
+        kept += in_round * size.per_shuffling(True)
+    at_work = max(
+        size.per_worker + tiles * size.per_tile,
+        size.per_mapper(tiles, resident),
+        tiles * size.per_record(0 if resident else n_rounds),
+    )
+    return int(size.outcome + size.shared + kept + n_workers * at_work)
 
 
 def _aligned(tiles: int, size: Size) -> int:

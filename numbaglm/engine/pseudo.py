@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.ledger import Ledger, Shared
 from numbaglm.data.smoothing import FWHM_PER_SIGMA
-from numbaglm.engine.maps import Clustered, ClusterTask, TfceTask
+from numbaglm.engine.maps import Clustered, ClusterTask, TfceTask, as_bytes
 from numbaglm.engine.records import Picks, Spec
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.engine.voxels import Source
@@ -74,12 +74,12 @@ def fill_block(
 class PseudoRound:
     """What map scope returns of a span of shufflings: counts, and maxima (None of what wasn't asked for)."""
 
-    counts: NDArray[np.int32]
+    counts: NDArray[np.uint8] | None
     maxima: NDArray[np.float64]
     size: NDArray[np.int32] | None
     mass: NDArray[np.float64] | None
     tfce: NDArray[np.float64] | None
-    tfce_counts: NDArray[np.int32] | None
+    tfce_counts: NDArray[np.uint8] | None
 
 
 def reduce_maps(task: Shared, maps: _Pair, first: int, last: int) -> PseudoRound:
@@ -174,7 +174,7 @@ class PseudoTask:
             for _ in scores():
                 pass
         return PseudoRound(
-            counts=counts,
+            counts=as_bytes(counts),
             maxima=np.array(maxima),
             size=np.concatenate([one.size for one in largest]) if largest else None,
             mass=np.concatenate([one.mass for one in largest]) if largest else None,
@@ -186,4 +186,4 @@ class PseudoTask:
         """Observed TFCE, where it is counted."""
         if self.enhance is None or self.observed is None or not self.spec.tfce_counts:
             return None
-        return self.enhance.enhance(self.observed)
+        return self.enhance.reference(self.observed)

@@ -29,9 +29,6 @@ from numbaglm.engine.records import Observed, Refined, Round, Spec
 from numbaglm.engine.voxels import Block, DrawTable, Source, draw_batch, permute_block, refine_block
 from numbaglm.engine.workspace import DamagedMapsError, Maps, MemoryMaps, Workspace
 
-CLUSTERINGS_A_TASK = 512
-"""Sparse maps of a task that forms clusters."""
-
 ObservedPicks = tuple[NDArray[np.int32], NDArray[np.floating[Any]]]
 
 Part = TypeVar("Part")
@@ -53,7 +50,6 @@ def run_test(store: CohortStore, spec: Spec, plan: Plan, work: Workspace, name: 
     kept: dict[int, Block] | None = {} if plan.resident else None
     run = _Run(store, spec, plan, work, name, shared, Source(store, shared, plan, None, kept))
     outcome = run.pseudo() if spec.variance_fwhm is not None else run.plain()
-    work.clear(run.scratch_names)
     work.ledger.drop(work.ledger.done(f"{name}/draws"))
     return outcome
 
@@ -78,22 +74,23 @@ class _Run:
         clusters: list[str] = []
         enhanced: list[str] = []
         for number, span in enumerate(self.plan.ranges):
-            maps = self.maps(1) if self.spec.tfce else []
+            maps = self.maps(1, number) if self.spec.tfce else []
             above = f"{self.name}/tfce-{number:03d}"
-            keys = self.voxel_scope(permute_block, source, number, span, maps, above)
+            keys = self.voxel_scope(permute_block, source, number, span, maps, self.map_keys(above, span))
             rounds.append(keys)
             clusters += self.form_clusters(keys, number, span)
             if self.spec.tfce:
                 enhanced += self.enhance(maps[0], above, span, number)
+            self.work.clear(self.scratch_names(number))
         found = self.outcome(self.observed(), *self.gathered(rounds))
         sizes = [self.get(key, Clustered) for key in clusters]
-        tfce = [self.get(key, Enhanced) for key in enhanced]
+        tfce, counts = self.counted(enhanced, Enhanced, "counts")
         found = _with_maps(
             found,
             [one.size for one in sizes],
             [one.mass for one in sizes],
             [one.maxima for one in tfce],
-            [one.counts for one in tfce if one.counts is not None],
+            counts.get("counts"),
         )
         return replace(found, refined=self.refine(rounds)) if self.spec.tail_length else found
 
@@ -103,26 +100,28 @@ class _Run:
         task = PseudoTask.build(self.spec, self.store.geometry)
         keys: list[str] = []
         for number, span in enumerate(self.plan.ranges):
-            maps = self.maps(2)
+            maps = self.maps(2, number)
             above = f"{self.name}/smooth-{number:03d}"
-            self.voxel_scope(fill_block, source, number, span, maps, above)
+            wanted = [*self.map_keys(above, span), *([self.score_key] if number == 0 else [])]
+            self.voxel_scope(fill_block, source, number, span, maps, wanted)
             if number == 0:
                 task = self.observe(task, maps)
             shared = self.work.share(f"{self.name}-smooth", task)
             spans = _spans(span[1] - span[0], self.plan.map_rows)
             arguments: list[Any] = [(shared, tuple(maps), *one) for one in spans]
             keys += self.map_scope(above, reduce_maps, arguments, "Smoothing variances", spans, number)
+            self.work.clear(self.scratch_names(number))
         assert task.observed is not None
-        parts = [self.get(key, PseudoRound) for key in keys]
+        parts, counts = self.counted(keys, PseudoRound, "counts", "tfce_counts")
         z = self.spec.hypothesis.scale.to_z(task.observed)
         observed = replace(self.observed(), score=task.observed, statistic=task.observed, z=z)
-        counts: NDArray[np.int64] = np.sum([one.counts for one in parts], axis=0, dtype=np.int64)
+        maxima = np.concatenate([one.maxima for one in parts])
         return _with_maps(
-            self.outcome(observed, counts, np.concatenate([one.maxima for one in parts]), task.observed_picks()),
+            self.outcome(observed, counts["counts"], maxima, task.observed_picks()),
             [one.size for one in parts if one.size is not None],
             [one.mass for one in parts if one.mass is not None],
             [one.tfce for one in parts if one.tfce is not None],
-            [one.tfce_counts for one in parts if one.tfce_counts is not None],
+            counts.get("tfce_counts"),
         )
 
     def drawn(self) -> Source:
@@ -144,8 +143,8 @@ class _Run:
         n_shuffled = self.spec.hypothesis.basis.shape[1]
         return replace(self.source, draw=DrawTable(self.work.ledger, stage, self.plan.drawn, n_shuffled))
 
-    def maps(self, n_maps: int) -> list[Maps]:
-        """Room for the whole maps of a round; in memory it is the same room for each."""
+    def maps(self, n_maps: int, number: int) -> list[Maps]:
+        """Room for the whole maps of a round; in memory it is the same room for each, on disk nothing of another."""
         shape = max(last - first for first, last in self.plan.ranges), self.store.n_voxels
         if self.plan.resident:
             while len(self.volatile) < n_maps:
@@ -153,23 +152,39 @@ class _Run:
             return self.volatile
         start, stop = self.plan.blocks[0]
         chunks = min(self.plan.map_rows, shape[0]), stop - start
-        return [self.work.scratch(name, shape, chunks, self.spec.precision) for name in self.scratch_names[:n_maps]]
+        names = self.scratch_names(number)[:n_maps]
+        return [self.work.scratch(name, shape, chunks, self.spec.precision) for name in names]
+
+    def scratch_names(self, number: int) -> tuple[str, str]:
+        """Names of the scratch of a round of this test."""
+        return f"{self.name}-0-{number:03d}", f"{self.name}-1-{number:03d}"
+
+    def map_keys(self, stage: str, span: tuple[int, int]) -> list[str]:
+        """Keys of what is made of the whole maps of a round."""
+        return [f"{stage}/{part:05d}" for part in range(len(_spans(span[1] - span[0], self.plan.map_rows)))]
 
     @property
-    def scratch_names(self) -> tuple[str, str]:
-        """Names of the scratch of this test."""
-        return f"{self.name}-0", f"{self.name}-1"
+    def score_key(self) -> str:
+        """Key of the observed pseudo-t."""
+        return f"{self.name}/pseudo/00000"
 
     def voxel_scope(
-        self, function: Any, source: Source, number: int, span: tuple[int, int], maps: Sequence[Maps], above: str
+        self,
+        function: Any,
+        source: Source,
+        number: int,
+        span: tuple[int, int],
+        maps: Sequence[Maps],
+        wanted: Sequence[str],
     ) -> list[str]:
-        """Take all blocks through a round of shufflings; ``above`` is the stage that its maps are for."""
+        """Take all blocks through a round of shufflings; ``wanted`` are the records that are made of its maps."""
         n, keys = span[1] - span[0], self.voxel_keys(number)
         if number == 0:  # what was observed is kept along with the first round, and lost with it
             there = self.work.ledger.done(f"{self.name}/observed")
             self.work.ledger.drop([key for i, key in enumerate(keys) if self.observed_key(i) not in there])
-        if maps and self.plan.resident and len(self.work.ledger.done(above)) < len(_spans(n, self.plan.map_rows)):
-            self.work.ledger.drop(keys)  # maps that an earlier process had in memory are gone
+        made = set().union(*(self.work.ledger.done(stage) for stage in {key.rpartition("/")[0] for key in wanted}))
+        if maps and not made.issuperset(wanted):
+            self.forget_lost_maps(keys, n, maps)
         arguments = []
         for block, (start, stop) in enumerate(self.plan.blocks):
             observed = self.observed_key(block) if number == 0 else None
@@ -177,6 +192,14 @@ class _Run:
         weights = [n * (stop - start) for start, stop in self.plan.blocks]
         stage = self.voxel_stage(number)
         return self.work.run(stage, function, arguments, label="Shuffling", unit="voxel", weights=weights)
+
+    def forget_lost_maps(self, keys: list[str], n_maps: int, maps: Sequence[Maps]) -> None:
+        """Drop the records of blocks whose maps are gone: an earlier process had them in memory."""
+        done = self.work.ledger.done(keys[0].rpartition("/")[0])
+        if done:
+            there = set.intersection(*(one.columns(n_maps) for one in maps))
+            of_blocks = zip(keys, self.plan.blocks, strict=True)
+            self.work.ledger.drop([key for key, (start, _) in of_blocks if key in done and start not in there])
 
     @property
     def n_rounds(self) -> int:
@@ -195,7 +218,7 @@ class _Run:
         """Largest clusters of a round of shufflings."""
         if self.spec.threshold is None:
             return []
-        spans = _spans(span[1] - span[0], CLUSTERINGS_A_TASK)
+        spans = _spans(span[1] - span[0], self.plan.clusterings)
         arguments: list[Any] = [(self.clusters, self.work.ledger, rounds, *one) for one in spans]
         return self.map_scope(
             f"{self.name}/clusters-{number:03d}", form_clusters, arguments, "Merging clusters", spans, number
@@ -214,8 +237,8 @@ class _Run:
 
     @cached_property
     def enhancement(self) -> tuple[Shared, Shared]:
-        """What tasks that enhance maps share, and the observed TFCE where they count what reaches it."""
-        observed = self.tfce.enhance(self.observed().score) if self.spec.tfce_counts else None
+        """What tasks that enhance maps share, and the TFCE that they count the maps to reach, where they do."""
+        observed = self.tfce.reference(self.observed().score) if self.spec.tfce_counts else None
         return self.work.share(f"{self.name}-tfce", self.tfce), self.work.share(f"{self.name}-tfce-observed", observed)
 
     @cached_property
@@ -232,12 +255,12 @@ class _Run:
             return self.work.run(stage, function, arguments, label=label, unit="map", weights=weights)
         except DamagedMapsError:
             self.work.ledger.drop(self.voxel_keys(number))
-            self.work.clear(self.scratch_names)
+            self.work.clear(self.scratch_names(number))
             raise
 
     def observe(self, task: PseudoTask, maps: Sequence[Maps]) -> PseudoTask:
         """Score the observed map, which is the first, and keep it: later rounds overwrite it."""
-        key = f"{self.name}/pseudo/00000"
+        key = self.score_key
         if key not in self.work.ledger.done(f"{self.name}/pseudo"):
             effect, variance = (one.rows(0, 1)[0] for one in maps)
             self.work.ledger.put(key, _Score(task.score(effect, variance)))
@@ -268,6 +291,22 @@ class _Run:
     def get(self, key: str, kind: type[Part]) -> Part:
         """Return a record."""
         return self.work.ledger.get(key, kind)
+
+    def counted(
+        self, keys: list[str], kind: type[Part], *names: str
+    ) -> tuple[list[Part], dict[str, NDArray[np.int64]]]:
+        """Records of map scope, and the sums of their counts: these are as long as a map, and go one by one."""
+        parts: list[Part] = []
+        total: dict[str, NDArray[np.int64]] = {}
+        for key in keys:
+            part: Any = self.get(key, kind)
+            for name in names:
+                counts = getattr(part, name)
+                if counts is not None:
+                    total.setdefault(name, np.zeros(counts.shape, np.int64))
+                    total[name] += counts
+            parts.append(replace(part, **dict.fromkeys(names)))
+        return parts, total
 
     def gathered(self, rounds: list[list[str]]) -> tuple[NDArray[np.int64], NDArray[np.float64], ObservedPicks | None]:
         """Counts of all voxels, maxima of all shufflings, and what is above the threshold in the observed map."""
@@ -316,14 +355,14 @@ def _with_maps(
     sizes: Sequence[NDArray[np.int32]],
     masses: Sequence[NDArray[np.float64]],
     tfce: Sequence[NDArray[np.float64]],
-    tfce_counts: Sequence[NDArray[np.int32]],
+    tfce_counts: NDArray[np.int64] | None,
 ) -> RunResult:
     return replace(
         found,
         max_size=np.concatenate(sizes).astype(np.int64) if sizes else None,
         max_mass=np.concatenate(masses) if masses else None,
         max_tfce=np.concatenate(tfce) if tfce else None,
-        tfce_counts=np.sum(tfce_counts, axis=0, dtype=np.int64) if tfce_counts else None,
+        tfce_counts=tfce_counts,
     )
 
 

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from numbaglm.data.ledger import Ledger, Shared
 from numbaglm.data.store import CohortStore
-from numbaglm.engine.plan import Plan, columns_at_once
+from numbaglm.engine.plan import Plan
 from numbaglm.engine.records import Drawn, Floats, Observed, Picks, Refined, Round, Spec
 from numbaglm.engine.schedule import checkpoint
+from numbaglm.engine.size import columns_at_once
 from numbaglm.engine.workspace import Maps
 from numbaglm.kernels import shuffle
 from numbaglm.kernels import tails as tail_kernels
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats import pvalues, tails
-from numbaglm.stats.inference import TIE_TOLERANCE
 
 _KEYS: dict[str, type[np.signedinteger[Any]]] = {"float32": np.int32, "float64": np.int64}
 
@@ -106,6 +106,7 @@ def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Bloc
         for t, tile in enumerate(data):
             there = piece[:, t * TILE : (t + 1) * TILE]
             tile[rows, : there.shape[1]] = there
+        del piece, there  # before the next is read
     width = columns_at_once(n_shuffled)
     for t, tile in enumerate(tiles):
         n_there = min(TILE, n_voxels - t * TILE)
@@ -116,7 +117,7 @@ def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Bloc
             found.score[where], found.statistic[where] = observed.score, observed.statistic
             found.effect[:, where], found.degenerate[where] = observed.effect, observed.degenerate
             found.length[where] = observed.length
-            found.z[where] = hypothesis.scale.to_z(observed.score)
+            found.z[where] = np.where(observed.degenerate, 0.0, hypothesis.scale.to_z(observed.score))
             tile[:, columns] = observed.E
         tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
     return Block(start, stop, tiles, found)
@@ -272,9 +273,9 @@ class _Passage:
 
     def _reference(self, n_tiles: int) -> NDArray[np.signedinteger[Any]]:
         """Keys that a score must reach to be counted, (n_tiles, TILE); those that fill up are never reached."""
-        tolerance = TIE_TOLERANCE[self.spec.precision]
         score = self.block.observed.score
-        lowered = np.maximum(np.abs(score) - tolerance, 0.0) if self.spec.two_sided else score - tolerance
+        lowered = self.spec.hypothesis.least_equal(self.spec.height(score), self.spec.precision)
+        lowered = np.maximum(lowered, 0.0) if self.spec.two_sided else lowered
         keys = np.full(n_tiles * TILE, np.iinfo(self.keys).max, dtype=self.keys)
         shuffle.order_keys(lowered.astype(self.spec.precision), self.spec.two_sided, keys[: score.size])
         return keys.reshape(-1, TILE)

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.chunks import checksum
+from numbaglm.data.groups import status
 from numbaglm.data.ledger import FolderLedger, Ledger, MemoryLedger, Shared
 from numbaglm.data.places import Place
 from numbaglm.data.store import CohortStore
-from numbaglm.data.writer import CohortWriter
+from numbaglm.data.writer import CohortWriter, remove
 from numbaglm.engine import schedule
 from numbaglm.errors import MissingFileError, StoreError
 
@@ -112,6 +113,9 @@ class Maps(Protocol):
     def rows(self, first: int, last: int) -> NDArray[np.floating[Any]]:
         """Return maps ``first`` to ``last``."""
 
+    def columns(self, n_maps: int) -> set[int]:
+        """Return where the blocks of voxels begin whose first maps, so many, an earlier process has left here."""
+
 
 @dataclass(frozen=True, eq=False)
 class MemoryMaps:
@@ -126,6 +130,10 @@ class MemoryMaps:
     def rows(self, first: int, last: int) -> NDArray[np.floating[Any]]:
         """See `Maps`."""
         return self.array[first:last]
+
+    def columns(self, n_maps: int) -> set[int]:
+        """See `Maps`."""
+        return set()
 
 
 class DamagedMapsError(StoreError):
@@ -184,6 +192,13 @@ class Scratch:
             part[...] = values.view(self.dtype).reshape(-1, part.shape[1])[: last - first]
         return out
 
+    def columns(self, n_maps: int) -> set[int]:
+        """See `Maps`."""
+        there = set(self.place.list())
+        wanted = range(0, n_maps, self.chunks[0])
+        blocks = range(0, self.shape[1], self.chunks[1])
+        return {start for start in blocks if all(self._name(row, start) in there for row in wanted)}
+
     def _name(self, row: int, column: int) -> str:
         return f"{row // self.chunks[0]}/{column // self.chunks[1]}"
 
@@ -223,7 +238,13 @@ def on_disk(store: CohortStore, place: Place) -> CohortStore:
     """Lay a cohort that is in memory where a cluster's workers can read it."""
     if store.location is not None:
         return store
-    writer = CohortWriter.create(str(place / "cohort.zarr"), store.header)
+    there = place / "cohort.zarr"
+    if status(there) == "complete":
+        laid = CohortStore.open(there)
+        if laid.fingerprint == store.fingerprint:
+            return laid
+    remove(there)
+    writer = CohortWriter.create(there, store.header)
     for start, stop in writer.blocks:
         writer.write(start, store.read_subjects(start, stop))
     return writer.complete()

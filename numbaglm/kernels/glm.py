@@ -7,14 +7,18 @@ from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import exact_kernel, kernel
 
-_LEAST = np.finfo(np.float64).eps  # left of the variance: a voxel that the model fits exactly has no infinite statistic
-
+LEAST = 1e-14
+"""Left of the variance at least: a voxel that the model fits exactly has no infinite statistic, and the same one in any
+shuffling, as this is above what double precision rounds."""
 
 Floats = NDArray[np.floating]
 
 
 def residuals(Y: NDArray[np.float32], basis: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Residuals of each voxel on an orthonormal basis, in double precision.
+
+    Where the basis holds a constant the data are moved to 0 first: far from it products round more, and statistics that
+    are equal on paper would differ.
 
     Parameters
     ----------
@@ -26,6 +30,8 @@ def residuals(Y: NDArray[np.float32], basis: NDArray[np.float64], out: NDArray[n
         (n_subjects, n_voxels), filled.
     """
     out[:] = Y
+    if (basis.sum(axis=1) ** 2).sum() > out.shape[0] * (1 - 1e-12):
+        out -= out[0].copy()
     if basis.shape[0] > 0:
         # Not in a kernel, whose np.dot is scipy's: loaded by the first call, it would escape a limit of BLAS threads.
         _subtract(basis, basis @ out, out)
@@ -54,7 +60,7 @@ def t_of_correlations(score: Floats, dof: float, out: Floats) -> None:
     for v in range(score.shape[0]):
         rho = np.float64(score[v])
         left = 1.0 - rho * rho
-        out[v] = rho * np.sqrt(dof / (left if left > _LEAST else _LEAST))
+        out[v] = rho * np.sqrt(dof / (left if left > LEAST else LEAST))
 
 
 @exact_kernel
@@ -63,4 +69,4 @@ def f_of_shares(score: Floats, dof: float, n_rows: float, out: Floats) -> None:
     for v in range(score.shape[0]):
         share = np.float64(score[v])
         left = 1.0 - share
-        out[v] = share / (left if left > _LEAST else _LEAST) * dof / n_rows
+        out[v] = share / (left if left > LEAST else LEAST) * dof / n_rows

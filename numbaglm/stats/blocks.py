@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import ShufflingError, invalid
@@ -43,12 +44,12 @@ def parse_blocks(blocks: ArrayLike, scheme: str, n_subjects: int) -> BlockTree:
     if scheme not in BLOCK_SCHEMES:
         raise ShufflingError(invalid("block_scheme", scheme, ", ".join(map(repr, BLOCK_SCHEMES))))
     values = _whole_numbers(blocks, n_subjects)
-    if values.ndim == 2 and values.shape[1] > 1:
+    if values.ndim == 2:
         if scheme != "within":
             allowed = "'within', the default, with multi-level blocks, whose signs tell what changes places"
             raise ShufflingError(invalid("block_scheme", scheme, allowed))
         return _tree(values)
-    labels = values.reshape(-1)
+    labels = values
     if labels.min() < 0:
         fix = "Signs mean something in multi-level blocks only; -1 often stands for a missing label."
         raise _refused(f"{labels.min()} in {_rows(np.flatnonzero(labels == labels.min()))}", "labels >= 0", fix)
@@ -60,11 +61,14 @@ def parse_blocks(blocks: ArrayLike, scheme: str, n_subjects: int) -> BlockTree:
 
 
 def _whole_numbers(blocks: ArrayLike, n_subjects: int) -> NDArray[np.int64]:
-    values = np.asarray(blocks, dtype=object)  # NumPy would make text of a number beside text
+    values = np.array(blocks, dtype=object)  # NumPy would make text of a number beside text
     allowed = f"labels ({n_subjects},), or a tree of whole numbers ({n_subjects}, n_levels)"
     if values.ndim not in (1, 2) or values.shape[0] != n_subjects or values.size == 0:
         fix = "Give one label, or one row of indices, a subject, in the order of the design matrix (not a file's name)."
         raise _refused(f"shape {values.shape}", allowed, fix)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]  # of a table
+    values[pd.isna(values)] = np.nan
     text = np.array([isinstance(label, str) for label in values.flat]).reshape(values.shape)
     if values.ndim == 1 and text.all():
         return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)

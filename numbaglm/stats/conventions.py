@@ -92,7 +92,8 @@ class Conventions:
                     raise InputError(invalid(name, value, allowed))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite real number, of Python's or NumPy's."""
     return not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)
 
 
@@ -107,14 +108,14 @@ _ALLOWED: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: isinstance(value, bool),
     ),
     # Beyond them doubles overflow.
-    (("tfce_E", "tfce_H"), "a number from 0 to 20", lambda value: _is_number(value) and 0 <= value <= 20),
-    (("tfce_dh",), "a step above 0, or 0 for none", lambda value: _is_number(value) and value >= 0),
+    (("tfce_E", "tfce_H"), "a number from 0 to 20", lambda value: is_number(value) and 0 <= value <= 20),
+    (("tfce_dh",), "a step above 0, or 0 for none", lambda value: is_number(value) and value >= 0),
     (
         ("tfce_steps",),
         "a whole number of steps, or 0 for the exact integral",
         lambda value: not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 0,
     ),
-    (("v_dof_factor",), "a number above 0", lambda value: _is_number(value) and value > 0),
+    (("v_dof_factor",), "a number above 0", lambda value: is_number(value) and value > 0),
 )
 """Options, what they may be in words, and whether a value is that."""
 

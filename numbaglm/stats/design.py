@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from numbaglm.errors import ContrastError, DesignError, invalid
 
-ContrastLike = str | Sequence[Any] | NDArray[np.floating]
+ContrastLike: TypeAlias = "str | Sequence[Any] | NDArray[np.floating] | pd.Series[Any] | pd.DataFrame"
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,8 @@ class Contrast:
         contrast
             Name of a column, an expression over column names (``"patient - control"``), a vector
             (n_regressors,), a matrix (n_rows, n_regressors) or a list of expressions for an F test; None
-            where the design has one column.
+            where the design has one column. Weights in a Series or DataFrame with labels go to the columns that the
+            labels name.
         design
             The design it is over.
         name
@@ -130,6 +131,8 @@ class Contrast:
             It names no column, has another length than the design has columns, is zero, holds NaN, or its
             rows depend on each other.
         """
+        if isinstance(contrast, pd.Series | pd.DataFrame):
+            contrast = _unlabelled(contrast, design)
         matrix = np.atleast_2d(_weights(contrast, design))
         if matrix.ndim != 2 or matrix.shape[1] != len(design.columns):
             raise ContrastError(
@@ -141,7 +144,9 @@ class Contrast:
             )
         if not np.isfinite(matrix).all():
             raise ContrastError(invalid("contrast", contrast, "finite weights"))
-        if np.linalg.matrix_rank(matrix) < matrix.shape[0]:
+        rows = matrix / design.lengths  # whatever the units of columns and rows
+        sizes = np.linalg.norm(rows, axis=1, keepdims=True)
+        if np.linalg.matrix_rank(rows / np.where(sizes > 0, sizes, 1)) < matrix.shape[0]:
             what = "all its weights are zero" if not matrix.any() else "its rows depend on each other"
             raise ContrastError(invalid("contrast", contrast, f"independent rows that are not zero ({what})"))
         return cls(name or _describe(contrast, design), np.ascontiguousarray(matrix))
@@ -152,6 +157,9 @@ def parse_contrasts(contrast: ContrastLike | Mapping[str, ContrastLike] | None, 
     if isinstance(contrast, Mapping):
         if not contrast:
             raise ContrastError(invalid("contrast", {}, "at least one contrast"))
+        names = [str(key) for key in contrast]
+        if len(set(names)) < len(names):
+            raise ContrastError(invalid("contrast", list(contrast), "a mapping whose keys are different as text"))
         return [Contrast.parse(value, design, str(key)) for key, value in contrast.items()]
     return [Contrast.parse(contrast, design)]
 
@@ -290,6 +298,20 @@ def _weights(contrast: ContrastLike | None, design: Design) -> NDArray[np.float6
         raise ContrastError(
             invalid("contrast", contrast, "a column name, an expression, a vector or a matrix of numbers")
         ) from error
+
+
+def _unlabelled(weights: pd.Series[Any] | pd.DataFrame, design: Design) -> NDArray[Any]:
+    """Weights of a table in the order of the design's columns, or as they are if it has no labels but numbers."""
+    table = weights.to_frame().T if isinstance(weights, pd.Series) else weights
+    names = [str(name) for name in table.columns]
+    if sorted(names) != sorted(design.columns):
+        if pd.api.types.is_integer_dtype(table.columns.dtype):
+            return weights.to_numpy()
+        received = f"a {type(weights).__name__} with the labels {names}"
+        fix = "Give each column a weight, 0 to those that don't count."
+        raise ContrastError(invalid("contrast", received, f"the columns {list(design.columns)} as labels", fix))
+    ordered = table.set_axis(names, axis=1)[list(design.columns)].to_numpy()
+    return ordered[0] if isinstance(weights, pd.Series) else ordered
 
 
 def _expression(expression: str, design: Design) -> NDArray[np.float64]:

@@ -253,7 +253,7 @@ def plan_shufflings(
     if errors is None:
         errors = rule or ("ee" if row_class.any() else "ise")
         why = f"since the contrast tests {'a mean' if errors == 'ise' else 'differences between subjects'}"
-    elif errors not in ERRORS:
+    elif errors not in tuple(ERRORS):
         raise ShufflingError(invalid("errors", errors, "None, " + ", ".join(map(repr, ERRORS))))
     if blocks is None and block_scheme != "within":
         allowed = "'within', the default, where there are no exchangeability blocks"

@@ -42,7 +42,7 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
 
     allowed = f"The table has the columns {[str(column) for column in table.columns]}."
     if table.columns.empty:
-        allowed = "There is no table of covariates: give one with the maps (covariates=)."
+        allowed = "There is no table of covariates: Cohort.from_maps(maps, covariates=...) makes a cohort that has one."
     if "~" in formula and formula.split("~")[0].strip():
         raise DesignError(f"The formula {formula!r} has a left side, but the maps are modelled: begin with '~'.")
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import DesignError, InputError, invalid
@@ -24,14 +25,14 @@ Floats = NDArray[np.float64]
 TIE_TOLERANCE = {"float32": 4e-6, "float64": 1e-11}
 """How far below the observed score a shuffled one still counts as equal to it, by the kernels' precision.
 
-Scores are correlations, or shares of variance, between -1 and 1: the tolerance lies above the error of the
-arithmetic and far below the resolution of any data. Sets of shufflings are full of statistics that are equal
+Scores are correlations between -1 and 1, or shares of variance, whose roots are: the tolerance lies above the error of
+the arithmetic and far below the resolution of any data. Sets of shufflings are full of statistics that are equal
 on paper, and a p-value must not depend on which way rounding tips them.
 """
 
 _FEW = 500  # shufflings, of which 24 (four groups relabelled) may be the same
 
-SMALLEST_VARIANCE = 1e-14
+SMALLEST_VARIANCE = glm.LEAST
 """Of a voxel's mean square: residuals below it are float32's rounding, and nothing is left to test."""
 
 
@@ -107,6 +108,21 @@ class Hypothesis:
         """Rows of interest."""
         return int(self.interest.shape[0])
 
+    def least_equal(self, height: Floats, precision: str) -> Floats:
+        """The least score that counts as equal to an observed one (absolute if two-sided), see `TIE_TOLERANCE`."""
+        tolerance = TIE_TOLERANCE[precision]
+        if isinstance(self.scale, Share):  # a square of correlations: 4e-6 of itself is much where subjects are many
+            return np.asarray(np.maximum(np.sqrt(height) - tolerance, 0.0) ** 2)
+        return height - tolerance
+
+    def relative_error(self, score: Floats, precision: str) -> Floats:
+        """How far rounding takes what is made of statistics, relative to it: far where the model nearly fits."""
+        share = {Correlation: score**2, Share: score}.get(type(self.scale))
+        if share is None:
+            return np.zeros(np.shape(score))
+        left = np.maximum(1.0 - share, SMALLEST_VARIANCE)
+        return np.asarray(np.minimum(10 * np.finfo(precision).eps / left, 0.01))
+
     @property
     def statistic_name(self) -> str:
         """Name of the statistic: "t" or "f"; with variance groups "v" or "g"."""
@@ -143,7 +159,8 @@ class Hypothesis:
         """
         record = find_method(method)
         X, Z = partition(design, contrast)
-        interest = X / np.linalg.norm(X) if contrast.is_t else orthonormal(X)
+        X = X / np.linalg.norm(X, axis=0)  # whatever the units of the columns
+        interest = X if contrast.is_t else orthonormal(X)
         rotation = complement(Z).T if record.data == "rotated" else None
         if record.data == "rotated":
             fixed, moved = Z, Z[:, :0]
@@ -223,14 +240,13 @@ class Hypothesis:
         rows = np.empty((self.n_interest * n_batch, n))
         shuffle.shuffle_rows(self.basis, index, sign, rows)
         rows -= (rows @ self.nuisance.T) @ self.nuisance
-        stacked = rows.reshape(self.n_interest, n_batch, n).transpose(1, 2, 0)
-        refitted, triangle = np.linalg.qr(stacked)
-        # A row that the nuisance explains has no direction of its own: its score is 0. The sign is the row's own.
-        pivot = np.einsum("bkk->bk", triangle)
-        refitted = refitted * np.where(np.abs(pivot) < 1e-10, 0.0, np.sign(pivot))[:, None, :]
+        stacked = rows.reshape(self.n_interest, n_batch, n).transpose(1, 0, 2)
+        # The nearest orthonormal rows, of one sign with them. What the nuisance explains has no direction of its own.
+        turned, sizes, directions = np.linalg.svd(stacked, full_matrices=False)
+        refitted = turned @ (directions * (sizes > 1e-10)[:, :, None])
         height = out.shape[0] // self.n_interest
         for k in range(self.n_interest):
-            out[k * height : k * height + n_batch] = refitted[:, :, k]
+            out[k * height : k * height + n_batch] = refitted[:, k]
 
 
 def find_method(method: str) -> Method:
@@ -317,12 +333,12 @@ def _split_invariant(Z: Floats, orbits: NDArray[np.intp]) -> tuple[Floats, Float
 def _group_numbers(labels: ArrayLike, design: Design, method: Method) -> NDArray[np.intp]:
     """Number variance groups from 0, (n_subjects,)."""
     values = np.asarray(labels)
+    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values  # of a table
     if values.shape != (design.n_subjects,):
         raise DesignError(
             invalid("variance_groups", values.shape, f"one label for each of the {design.n_subjects} subjects")
         )
-    # NumPy makes text of NaN beside text; NaN is not equal to itself.
-    missing = [row for row, label in enumerate(np.asarray(labels, dtype=object)) if label is None or label != label]
+    missing = np.flatnonzero(pd.isna(np.asarray(labels, dtype=object))).tolist()  # NumPy makes text of NaN beside text
     if missing:
         raise DesignError(
             f"Variance groups have no label in row(s) {missing[:10]} (counted from 0). Give every subject one."

@@ -62,7 +62,7 @@ class Correlation:
     def to_score(self, kind: str, value: float, two_sided: bool) -> float:
         """Correlation of a threshold on t, z or p."""
         t = pvalues.statistic_threshold(kind, value, self.dof, None, two_sided)
-        return float(t / np.sqrt(t**2 + self.dof))
+        return float(t / np.hypot(t, np.sqrt(self.dof)))
 
     def to_z(self, score: NDArray[np.floating]) -> Floats:
         """z of a correlation."""
@@ -145,4 +145,4 @@ class Pseudo:
 
 def _one_minus(share: Floats) -> Floats:
     """1 - share, kept above rounding: a voxel that the model fits exactly gets a large statistic, not infinity."""
-    return np.maximum(1.0 - share, np.finfo(np.float64).eps)
+    return np.maximum(1.0 - share, glm.LEAST)

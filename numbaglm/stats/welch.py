@@ -39,6 +39,11 @@ class VarianceGroups:
         Rows of interest.
     residual_dof
         (n_groups,) the share of the residual degrees of freedom that each group holds.
+    root
+        (n, n_rows) rows T such that T'T over the rows of a group is its part of B B', B the basis with its rows of
+        interest last.
+    root_group
+        (n,) the group that each row of it belongs to.
     dof_factor
         What the degrees of freedom of v are multiplied by: 1, or PALM's 1/3.
     """
@@ -47,6 +52,8 @@ class VarianceGroups:
     basis: Floats
     n_interest: int
     residual_dof: Floats
+    root: Floats
+    root_group: NDArray[np.intp]
     dof_factor: float = 1.0
 
     @classmethod
@@ -54,7 +61,13 @@ class VarianceGroups:
         """Split subjects by label (n_subjects,)."""
         groups = np.unique(labels)[:, None] == labels
         free = 1.0 - (basis**2).sum(axis=0)
-        return cls(groups, basis, n_interest, groups @ free, dof_factor)
+        interest_last = np.roll(basis, -n_interest, axis=0)
+        roots = []
+        for group in groups:
+            directions, sizes, _ = np.linalg.svd(interest_last[:, group], full_matrices=False)
+            roots.append((directions * sizes).T[sizes > 1e-10])
+        root_group = np.repeat(np.arange(len(groups)), [len(root) for root in roots])
+        return cls(groups, basis, n_interest, groups @ free, np.vstack(roots), root_group, dof_factor)
 
     def statistics(self, E: Floats, index: NDArray[np.int32], sign: NDArray[np.int8]) -> tuple[Floats, Floats]:
         """v or G, and the z of the same p, of a batch of shufflings on a tile of voxels.
@@ -87,16 +100,31 @@ class VarianceGroups:
         products = self.basis @ E
         residual = E - self.basis.T @ products
         squares = self.groups @ residual**2
-        tiny = 1e-30  # of residuals of unit length: keeps weights of a voxel without variance finite
+        tiny = 1e-20  # of residuals of unit length: a voxel that the model fits exactly has rounding alone
         weights = self.residual_dof[:, None] / np.maximum(squares, tiny)  # (n_groups, n_voxels)
-        spread = np.einsum("kj,gj,lj->gkl", self.basis, self.groups, self.basis)
-        covariance = np.linalg.inv(np.einsum("gv,gkl->vkl", weights, spread))[:, :s, :s]
+        R = self._whitener(weights)
         sizes = self.groups.sum(axis=1)[:, None]
         share = weights * sizes / (weights * sizes).sum(axis=0)
         excess = ((1.0 - share) ** 2 / self.residual_dof[:, None]).sum(axis=0)
         dof2 = s * (s + 2) / (3.0 * np.maximum(excess, tiny))
         interest = products[:s]
         if s == 1:
-            return interest[0] / np.sqrt(np.maximum(covariance[:, 0, 0], tiny)), dof2 * self.dof_factor
-        quadratic = np.einsum("kv,kv->v", interest, np.linalg.solve(covariance, interest.T[:, :, None])[:, :, 0].T)
+            return interest[0] * np.abs(R[:, 0, 0]), dof2 * self.dof_factor
+        quadratic = (np.einsum("vkl,lv->vk", R, interest) ** 2).sum(axis=1)
         return quadratic / (s * (1.0 + 2.0 * (s - 1) / (s * (s + 2)) * excess)), dof2
+
+    def _whitener(self, weights: Floats) -> Floats:
+        """Matrices (n_voxels, n_interest, n_interest) that bring what is tested to unit variance.
+
+        R'R = B W B' has the last block of R for it. A group of equal values (all 0, say) has nearly infinite weight:
+        B W B' would be singular, but the triangle of its root is exact, heavy rows first.
+        """
+        s, n_voxels = self.n_interest, weights.shape[1]
+        step = max(1, 2**18 // self.root.size)  # voxels, as many as stay in the cache
+        found = np.empty((n_voxels, s, s))
+        for v in range(0, n_voxels, step):
+            heavy = np.sqrt(weights[:, v : v + step]).T[:, self.root_group]  # (step, n)
+            order = np.argsort(-heavy, axis=1, kind="stable")
+            rows = np.take_along_axis(heavy, order, axis=1)[:, :, None] * self.root[order]
+            found[v : v + step] = np.asarray(np.linalg.qr(rows, mode="r"))[:, -s:, -s:]
+        return found

@@ -5,6 +5,7 @@ import gzip
 import os
 import pickle
 import re
+from unittest.mock import Mock
 
 import nibabel as nib
 import numpy as np
@@ -81,6 +82,7 @@ def test_labels_come_from_file_names(tmp_path, names, labels):
         (["data/*.nii.gz", "x"], ["glob.glob"]),
         ({"a": 1}, ["'maps'", "dict", "DataFrame"]),
         ([1, 2], ["a int as map 1", "paths"]),
+        (["", "x"], ["an empty path as map 1"]),
         ([], ["0 map(s)", "at least 2"]),
         (["one.nii"], ["1 map(s)", "at least 2"]),
         (pd.DataFrame({"subject_label": ["a"]}), ["effects_map_path", "Add"]),
@@ -112,6 +114,23 @@ def broken(folder, kind):
     elif kind == "folder":
         path.unlink()
         path.mkdir()
+    elif kind in ("no header", "no data"):
+        pair = nib.Nifti1Pair(volumes(1)[0], AFFINE)
+        nib.save(pair, folder / "a.img")
+        gone, path = folder / "a.hdr", folder / "a.img"
+        gone, path = (gone, path) if kind == "no header" else (path, gone)
+        gone.unlink()
+    elif kind == "not compressed":
+        path.write_bytes(gzip.decompress(whole))
+    elif kind == "huge":
+        plain = bytearray(gzip.decompress(whole))
+        plain[42:48] = np.full(3, 30_000, "<i2").tobytes()
+        path.write_bytes(gzip.compress(plain))
+    elif kind == "loop":
+        path.unlink()
+        path.symlink_to(path)
+    elif kind == "long":
+        path = folder / f"{'x' * 300}.nii.gz"
     elif kind == "truncated":
         path = write_maps(folder, volumes(1), suffix=".nii")[0]
         path.write_bytes(path.read_bytes()[:700])
@@ -136,9 +155,16 @@ def broken(folder, kind):
         ("truncated gz", ImageError, "truncated"),
         ("truncated", ImageError, "truncated"),
         ("flipped bit", ImageError, "can't be read"),
-        ("empty", ImageError, "damaged"),
+        ("empty", ImageError, "is empty.*no bytes"),
+        ("no header", ImageError, r"without its header: .*a\.hdr does not exist"),
+        ("no data", ImageError, r"can't be opened \(No such file or directory: .*a\.img\)"),
+        ("not compressed", ImageError, "is not gzip.*Rename it"),
+        ("huge", ImageError, "has 27,000,000,000,000 voxels, by its header"),
         ("text", ImageError, "neither NIfTI nor Analyze|not gzip"),
         ("folder", ImageError, "is a folder"),
+        ("loop", ImageError, "can't be opened.*symbolic links"),
+        ("long", ImageError, "can't be opened.*too long"),
+        ("closed", ImageError, "may not be read.*Permission"),
         ("gifti", ImageError, "not supported yet"),
         ("complex", ImageError, "complex"),
         ("rgb", ImageError, "RGB"),
@@ -146,8 +172,12 @@ def broken(folder, kind):
         ("2D", ImageError, "3 dimensions"),
     ],
 )
-def test_unreadable_maps_are_named(tmp_path, kind, error, words):
+def test_unreadable_maps_are_named(tmp_path, monkeypatch, kind, error, words):
     path = broken(tmp_path, kind)
+    if kind == "closed":  # from root too
+        refused = PermissionError(errno.EACCES, "Permission denied")
+        monkeypatch.setattr("pathlib.Path.stat", Mock(side_effect=refused))
+        monkeypatch.setattr("pathlib.Path.open", Mock(side_effect=refused))
     source = list_maps([path, path])[0][0]
     with pytest.raises(error, match=words) as caught:
         read_map(source)

@@ -50,7 +50,7 @@ def test_an_error_gives_it_back_and_what_was_written_stays(anywhere):
 
 def dead_process():
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        started = psutil.Process(process.pid).create_time()
+        started = locks._started(process.pid)
     return {"host": socket.gethostname(), "pid": process.pid, "started": started, "token": "t"}
 
 
@@ -65,7 +65,23 @@ def test_an_object_that_a_dead_process_left_counts_no_more(owner, caplog):
     assert not place.exists(LOCK)
 
 
-@pytest.mark.parametrize("text", ['{"host": "elsewhere", "pid": 7, "started": 1.0}', "torn", "[]", ""])
+@pytest.mark.parametrize("offset", [-5000.0, 5000.0])
+def test_a_clock_that_is_set_takes_no_lock_away(monkeypatch, offset):
+    """What psutil tells as the start of a process is counted from that of the machine, which moves with the clock."""
+    place = Place.parse(f"memory://locks/{os.getpid()}/clock")
+    create_time, boot_time = psutil.Process.create_time, psutil.boot_time
+    with held(place, "The run"):
+        monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + offset)
+        monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + offset)
+        with pytest.raises(StoreError, match="is being written"), held(place, "The run"):
+            pass
+    assert not place.exists(LOCK)
+
+
+OURS = json.dumps({"host": socket.gethostname(), "pid": "?"})
+
+
+@pytest.mark.parametrize("text", ['{"host": "elsewhere", "pid": 7, "started": 1.0}', "torn", "[]", "", OURS])
 def test_an_object_that_may_be_in_use_counts(text):
     place = Place.parse(f"memory://locks/{os.getpid()}/other")
     place.write_bytes(LOCK, text.encode())

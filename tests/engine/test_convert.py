@@ -271,7 +271,7 @@ def test_a_changed_file_in_a_draft_is_noticed(tmp_path, monkeypatch):
             Cohort.create(tmp_path / "c.zarr", paths, **options)
 
 
-@pytest.mark.parametrize("lost", ["gone", "torn"])
+@pytest.mark.parametrize("lost", ["gone", "torn", "empty", "flipped"])
 def test_a_block_whose_survey_is_lost_is_stored_again(tmp_path, monkeypatch, lost):
     monkeypatch.setattr("numbaglm.engine.convert._HELD_SHARE", 0)
     paths = write_maps(tmp_path / "maps", patchy())
@@ -280,8 +280,26 @@ def test_a_block_whose_survey_is_lost_is_stored_again(tmp_path, monkeypatch, los
         with pytest.raises(KeyboardInterrupt):
             Cohort.create(tmp_path / "c.zarr", paths)
     file = tmp_path / "c.zarr" / "surveys" / "3"
-    file.unlink() if lost == "gone" else file.write_bytes(file.read_bytes()[:50])
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.unlink() if lost == "gone" else file.write_bytes({"torn": data[:50], "empty": b"", "flipped": data}[lost])
     assert Cohort.create(tmp_path / "c.zarr", paths).fingerprint == Cohort.from_maps(paths).fingerprint
+
+
+@pytest.mark.parametrize("is_draft", [True, False])
+def test_a_block_whose_hashes_are_damaged_is_stored_again(tmp_path, monkeypatch, is_draft):
+    monkeypatch.setattr("numbaglm.engine.convert._HELD_SHARE", 0 if is_draft else 0.25)
+    paths = write_maps(tmp_path / "maps", patchy())
+    with monkeypatch.context() as patch:
+        name = "read_survey" if is_draft else "complete"
+        patch.setattr(writer.CohortWriter, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Cohort.create(tmp_path / "c.zarr", paths)
+    file = tmp_path / "c.zarr" / "hashes" / "c" / "1" / "0"
+    file.write_bytes(file.read_bytes()[:30])
+    cohort = Cohort.create(tmp_path / "c.zarr", paths)
+    assert cohort.fingerprint == Cohort.from_maps(paths).fingerprint
+    cohort.verify()
 
 
 @pytest.mark.parametrize("scenario", ["create", "create-draft", "append", "append-draft"])

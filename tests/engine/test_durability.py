@@ -26,7 +26,8 @@ from numbaglm.data.geometry import Geometry
 from numbaglm.data.places import Place
 from numbaglm.data.store import CohortStore
 from numbaglm.engine import schedule, workspace
-from numbaglm.engine.plan import BATCH, Plan
+from numbaglm.engine.plan import Plan
+from numbaglm.engine.size import BATCH
 from numbaglm.engine.workspace import on_disk
 from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError
 from numbaglm.kernels.shuffle import TILE
@@ -350,7 +351,7 @@ def test_damaged_maps_are_made_again(monkeypatch, tmp_path, cohort, expected, ha
 
     def harmful(into, key, *rest):
         if key.endswith("tfce-000/00000"):
-            damage(next(iter(sorted(store.glob("maps/contrast-000-0/0/*")))), harm)
+            damage(next(iter(sorted(store.glob("maps/contrast-000-0-000/0/*")))), harm)
         perform(into, key, *rest)
 
     with monkeypatch.context() as patch:

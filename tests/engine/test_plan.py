@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from numbaglm.engine.plan import BATCH, Size, make_plan, refit
+from numbaglm.engine.plan import make_plan, refit
+from numbaglm.engine.size import BATCH, Size
 from numbaglm.errors import InputError
 from numbaglm.kernels.shuffle import TILE
 
@@ -101,6 +102,11 @@ def test_a_plan_that_goes_on_keeps_its_cuts():
     assert not smaller.resident
     assert (smaller.blocks, smaller.ranges) == (plan.blocks, plan.ranges)
     assert not refit(plan, size, 10**9, 2, keep=False).resident
+    alone = refit(plan, size, refit(plan, size, 10**9, 1, keep=False).memory, 4)
+    assert (alone.n_workers, smaller.n_workers) == (1, None)
+    assert "1 at a time, as more would not fit" in alone.describe()
+    with pytest.raises(InputError, match="use workers of fewer threads"):
+        refit(plan, size, alone.memory, 4, keep=False)
     with pytest.raises(InputError, match="was cut up for more memory"):
         refit(plan, size, 2 * 10**7, 2)
 

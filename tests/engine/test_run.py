@@ -11,7 +11,8 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.geometry import Geometry
 from numbaglm.data.store import CohortStore
 from numbaglm.engine import schedule
-from numbaglm.engine.plan import BATCH, Plan
+from numbaglm.engine.plan import Plan
+from numbaglm.engine.size import BATCH
 from numbaglm.kernels.shuffle import TILE
 from reference.maps import AFFINE
 

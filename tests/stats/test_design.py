@@ -89,6 +89,12 @@ def test_rank_does_not_depend_on_units():
         (["x", "age - x"], [[1, 0, 0], [-1, 1, 0]]),
         (np.eye(3)[:2], [[1, 0, 0], [0, 1, 0]]),
         ([[1, 0, 0], [0, 0, 2]], [[1, 0, 0], [0, 0, 2]]),
+        # Labels say which column a weight is for.
+        (pd.Series({"age": -1, "intercept": 0, "x": 1}), [[1, -1, 0]]),
+        (pd.Series([1, 0, 0]), [[1, 0, 0]]),
+        (pd.Series(["x", "age"]), [[1, 0, 0], [0, 1, 0]]),
+        (pd.DataFrame([[0, 1, 0], [2, 0, 0]], columns=["intercept", "x", "age"]), [[1, 0, 0], [0, 0, 2]]),
+        (pd.DataFrame([[0, 1, 0], [2, 0, 0]], index=[3, 4]), [[0, 1, 0], [2, 0, 0]]),
     ],
 )
 def test_contrasts(contrast, weights):
@@ -141,6 +147,9 @@ def test_columns_whose_names_are_no_identifiers():
         np.zeros((1, 1, 3)),
         ["x", "patient"],
         [object(), 0, 0],
+        pd.Series({"x": 1}),
+        pd.Series({"x": 1, "age": 0, "sex": 0}),
+        pd.DataFrame([[1, 0, 0]], columns=["x", "age", "sex"]),
         None,
         {},
     ],

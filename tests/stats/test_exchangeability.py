@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 from scipy import stats
@@ -314,6 +315,13 @@ def test_labels_of_blocks_may_be_text():
     np.testing.assert_array_equal(text.draw(0, 4)[0], numbers.draw(0, 4)[0])
 
 
+@pytest.mark.parametrize("labels", [["b", "b", "a", "a"], [2, 2, 1, 1]])
+def test_a_column_of_labels_is_labels(labels):
+    plan = plan_shufflings(4, 99, 0, design_rows=X_of(0, 1, 2, 3), blocks=pd.DataFrame({"site": labels}))
+    assert plan.n_distinct == 4
+    assert "within the exchangeability blocks" in plan.reason
+
+
 def test_rows_that_differ_by_rounding_are_equal():
     X = X_of(0.1 + 0.2, 0.3, 0.6, 0.3, 0.6, 2 * 0.3)
     assert plan_shufflings(6, 100, 0, design_rows=X).n_distinct == 20
@@ -366,6 +374,7 @@ FOUR = np.arange(4.0)[:, None]
         (9, 0, {"blocks": [1, 1, np.nan, 2]}, "nan in row 2.*counted from 0"),
         (9, 0, {"blocks": [1, 1.5, 1.5, 2]}, "1.5 in rows 1, 2"),
         (9, 0, {"blocks": ["a", "a", np.nan, "b"]}, "nan in row 2.*Give every subject a label"),
+        (9, 0, {"blocks": pd.array([1, 1, None, 2], dtype="Int64")}, "nan in row 2.*Give every subject a label"),
         (9, 0, {"block_scheme": "whole"}, "block_scheme.*Give exchangeability_blocks"),
         (9, 0, {"blocks": [[-1, 1], [-1, 1], [-1, 2], [-1, 2]], "block_scheme": "whole"}, "block_scheme.*multi-level"),
         (9, 0, {"blocks": [1, 1, -1, -1]}, "-1 in rows 2, 3.*missing"),

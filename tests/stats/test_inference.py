@@ -160,6 +160,45 @@ def test_every_method_sees_the_same_observed_data(method):
     assert METHODS[method].model
 
 
+@pytest.mark.parametrize("moved", ["a", "b"])
+def test_a_shuffled_row_that_the_nuisance_explains_counts_for_nothing(moved):
+    # Where a or b takes the nuisance's place, the other alone is left to test, wherever it stands.
+    k, o = np.array([1.0, -1, 1, -1]), np.zeros(4)
+    table = pd.DataFrame({"a": np.r_[k, o, o], "b": np.r_[o, k, o], "z": np.r_[o, o, k]})
+    design = Design.parse(table, 12)
+    hypothesis = Hypothesis.build(
+        design, Contrast.parse(["a", "b"], design), "ee", np.zeros(12, int), method="draper-stoneman"
+    )
+    order = {"a": [2, 0, 1], "b": [1, 2, 0]}[moved]
+    index = np.concatenate([np.arange(4) + 4 * block for block in order]).astype(np.int32)[None]
+    weights = np.empty((2, 12))
+    hypothesis.weights(index, np.ones((1, 12), np.int8), weights)
+    other = table[moved].to_numpy() / 2  # which stands there now
+    np.testing.assert_allclose(weights.T @ weights, np.outer(other, other), atol=1e-12)
+
+
+def test_shares_are_equal_where_their_roots_are():
+    # With 40,000 subjects 4e-6 of a share is a tenth of a chi^2, and p would be 5 % too large.
+    hypothesis = build(["x", "age"])
+    tolerance = TIE_TOLERANCE["float32"]
+    share = np.array([0.0, 1e-12, 1e-3, 0.5, 1.0])
+    least = hypothesis.least_equal(share, "float32")
+    np.testing.assert_allclose(np.sqrt(least), np.maximum(np.sqrt(share) - tolerance, 0))
+    np.testing.assert_allclose(build("x").least_equal(share, "float32"), share - tolerance)
+
+
+@pytest.mark.parametrize("unit", [1e-16, 1e16])
+def test_rows_of_interest_do_not_depend_on_units(unit):
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=["x", "age", "volume"])
+    found = []
+    for scale in (1.0, unit):
+        design = Design.parse(table * [1.0, 1.0, scale], 9)
+        contrast = Contrast.parse(["x", "volume"], design)
+        interest = Hypothesis.build(design, contrast, "ee", np.zeros(9, int)).interest
+        found.append(interest.T @ interest)
+    np.testing.assert_allclose(found[1], found[0], atol=1e-12)
+
+
 def test_conventions_are_records():
     assert Conventions.parse("numbaglm") is not None
     assert list(CONVENTIONS) == [record.name for record in CONVENTIONS.values()]

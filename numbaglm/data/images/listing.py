@@ -84,8 +84,10 @@ def _source(item: Any, number: int) -> MapSource:
                 "Convert it first.",
             )
         )
+    if not os.fspath(item):
+        raise InputError(invalid("maps", f"an empty path as map {number}", "paths and nibabel images", "Leave it out."))
     path = Path(os.path.abspath(Path(item).expanduser()))  # noqa: PTH100 - resolve() follows links
-    if not path.exists() and any(sign in str(item) for sign in "*?["):
+    if any(sign in str(item) for sign in "*?[") and not os.path.exists(path):  # noqa: PTH110 - raises nothing
         raise InputError(
             invalid(
                 "maps",

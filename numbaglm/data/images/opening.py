@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import math
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +27,8 @@ nib: Any = nibabel  # its functions are not typed
 
 # What nibabel and the decompressors raise on damaged or foreign files.
 _UNREADABLE = (*DECOMPRESSION_ERRORS, ImageFileError, HeaderDataError, ValueError, TypeError, OverflowError)
+
+_MOST_VOXELS = 2**31  # of a grid: positions on it are counted in 32 bits
 
 HEADER_BYTES = 1024
 """Of a NIfTI file: its header is in them, and there is not much more to decompress."""
@@ -83,6 +88,11 @@ def grid_of_image(source: MapSource, image: Any) -> tuple[tuple[int, int, int], 
             f"{source.name} is 4D with {shape[3]} volumes, but one 3D map a subject is needed. "
             "Pass the 4D image alone if its volumes are the subjects; otherwise extract the volume you mean."
         )
+    if math.prod(map(int, shape)) >= _MOST_VOXELS and min(shape) > 0:
+        raise ImageError(
+            f"{source.name} has {math.prod(map(int, shape)):,} voxels, by its header. Allowed: fewer than "
+            f"{_MOST_VOXELS:,}. Most likely the header is damaged: get it again."
+        )
     if min(shape, default=0) < 1:
         raise ImageError(f"{source.name} is empty: it has shape {image.shape}. Allowed: 3 dimensions of 1 or more.")
     if len(shape) != 3:
@@ -105,9 +115,13 @@ def open_image(source: MapSource) -> Any:
     quick = _quick_image(path)
     if quick is not None:
         return quick
-    if not path.exists():
-        raise MissingFileError(f"{source.name} does not exist (looked for {path}). Check the path.")
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"{source.name} does not exist (looked for {path}). Check the path.") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(_closed(source.name, error)) from error
+    if stat.S_ISDIR(mode):
         raise ImageError(f"{source.name} is a folder. Allowed: NIfTI or Analyze files.")
     with naming(source):
         try:
@@ -162,11 +176,17 @@ def naming(source: MapSource) -> Iterator[None]:
     except PermissionError as error:
         raise ImageError(f"{source.name} may not be read ({error}). Change its permissions.") from error
     except _UNREADABLE as error:
-        raise ImageError(_damaged(source.name, error)) from error
+        of_system = isinstance(error, OSError) and error.errno is not None
+        raise ImageError((_closed if of_system else _damaged)(source.name, error)) from error
 
 
 def _foreign(name: str, path: Path, error: BaseException) -> str:
     """Say why nibabel does not recognize a file: a damaged .gz looks like no format at all to it."""
+    if path.stat().st_size == 0:
+        return f"{name} is empty: it has no bytes. Get it again."
+    header = path.with_name(re.sub(r"\.img(?=(\.gz)?$)", ".hdr", path.name))
+    if not header.exists():
+        return f"{name} is without its header: {header} does not exist. Get both files."
     if path.suffix.lower() == ".gz":
         try:
             with gzip.open(path) as stream:
@@ -177,8 +197,16 @@ def _foreign(name: str, path: Path, error: BaseException) -> str:
     return f"{name} is neither NIfTI nor Analyze, or is damaged ({error}). Convert it first."
 
 
+def _closed(name: str, error: BaseException) -> str:
+    why = str(error)
+    if isinstance(error, OSError):  # the other file of a pair may be the one that is not there
+        why = str(error.strerror) if str(error.filename) == name else f"{error.strerror}: {error.filename}"
+    return f"{name} can't be opened ({why}). Check the path, the file's permissions and the disk."
+
+
 def _damaged(name: str, error: BaseException) -> str:
     truncated = isinstance(error, EOFError) or "Expected" in str(error) or "end-of-stream" in str(error)
     foreign = isinstance(error, gzip.BadGzipFile) and "CRC" not in str(error)
     what = "is truncated" if truncated else "is not gzip" if foreign else "is damaged"
-    return f"{name} {what} and can't be read ({type(error).__name__}: {error}). Get it again."
+    advice = "Rename it if it is not compressed, or get it again." if foreign else "Get it again."
+    return f"{name} {what} and can't be read ({type(error).__name__}: {error}). {advice}"
