@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from functools import partial
 from typing import Any
@@ -12,14 +13,7 @@ from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.engine.fit import ContrastFit, fit_contrast
-from numbaglm.errors import (
-    ContrastError,
-    DesignError,
-    InputError,
-    NotFittedError,
-    NumbaglmFutureWarning,
-    warn,
-)
+from numbaglm.errors import ContrastError, DesignError, InputError, NotFittedError, NumbaglmFutureWarning, warn
 from numbaglm.inputs.designs import GroupDesign, check_confounds
 from numbaglm.inputs.estimator import Estimator
 from numbaglm.inputs.jobs import n_workers_of, say
@@ -71,7 +65,7 @@ class SecondLevelModel(Estimator):
     minimize_memory
         False gives access to ``residuals_``, ``predicted_`` and ``r_square_`` once a contrast is computed.
     reports
-        Of nilearn's signature; no report is made of a model (`PermutationResult.report` makes one of a test).
+        False brings a warning with `generate_report`, which makes its page all the same, as in nilearn.
 
     Attributes
     ----------
@@ -176,9 +170,7 @@ class SecondLevelModel(Estimator):
         --------
         >>> import pandas as pd, numbaglm as ng
         >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
-        >>> design = pd.DataFrame({"age": range(8), "intercept": 1.0})
-        >>> model = ng.SecondLevelModel().fit(list(maps), design_matrix=design)
-        >>> model.n_elements_
+        >>> ng.SecondLevelModel().fit(list(maps), design_matrix=pd.DataFrame({"mean": [1.0] * 8})).n_elements_
         1207
         """
         n_workers_of(self.n_jobs)
@@ -308,11 +300,9 @@ class SecondLevelModel(Estimator):
 
         Examples
         --------
-        >>> import pandas as pd, numbaglm as ng
-        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
-        >>> design = pd.DataFrame({"age": range(8), "intercept": 1.0})
-        >>> model = ng.SecondLevelModel().fit(list(maps), design_matrix=design)
-        >>> list(model.compute_contrast("age", output_type="all"))
+        >>> import numbaglm as ng
+        >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps)
+        >>> list(ng.SecondLevelModel().fit(cohort).compute_contrast("intercept", output_type="all"))
         ['z_score', 'stat', 'p_value', 'effect_size', 'effect_variance']
         """
         if not self.__sklearn_is_fitted__():
@@ -346,6 +336,57 @@ class SecondLevelModel(Estimator):
             if hasattr(image, "header"):
                 image.header["descrip"] = f"{name} of contrast {contrast.name}"[:79].encode("ascii", "replace")
         return images if output_type == "all" else images[output_type]
+
+    def generate_report(
+        self,
+        contrasts: Any = None,
+        first_level_contrast: Any = None,
+        title: str | None = None,
+        bg_img: Any = "MNI152TEMPLATE",
+        threshold: float | None = None,
+        alpha: float = 0.001,
+        cluster_threshold: float = 0,
+        height_control: str | None = "fpr",
+        two_sided: bool = False,
+        min_distance: float = 8.0,
+        plot_type: str = "slice",
+        cut_coords: Any = None,
+        display_mode: str | None = None,
+        report_dims: tuple[int, int] = (1600, 800),
+    ) -> Any:
+        """Make an HTML page of the model and the z of contrasts, with what reaches the threshold.
+
+        Parameters
+        ----------
+        contrasts, first_level_contrast
+            As in `compute_contrast`; also a list of contrasts, or a dict by name: there a matrix is F, else its rows t.
+        title, report_dims
+            Heading of the page; its width and height in a notebook, in pixels.
+        bg_img
+            Anatomy beneath slices. By default, and for None, it is the mask: no template of the brain comes along.
+        threshold, alpha, cluster_threshold, height_control, two_sided, min_distance
+            As in `threshold_stats_img` and `get_clusters_table`; with ``height_control=None`` 3.09 by default.
+        plot_type, display_mode, cut_coords
+            "slice" or "glass"; "x", "y", "z", "xz", "yx", "yz" or "ortho" ("z" by default, of glass "ortho"); where
+            slices lie in mm, or of one axis how many: by default at the highest peaks.
+
+        Returns
+        -------
+        An `HTMLReport`: ``save_as_html``, ``open_in_browser``, ``get_iframe``; a notebook shows it.
+
+        Raises
+        ------
+        InputError, ContrastError
+            An argument can't be used. What is missing (a contrast, a call of `fit`) brings a warning alone.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps)
+        >>> ng.SecondLevelModel().fit(cohort).generate_report("intercept").save_as_html("report.html")
+        """
+        asked = {name: value for name, value in locals().items() if name != "self"}
+        return importlib.import_module("numbaglm.faces.model_report").generate_report(self, **asked)
 
 
 def _output(name: str, fit: ContrastFit, dof: int, n_rows: int | None) -> NDArray[np.float64]:

@@ -1,8 +1,14 @@
 """nilearn's own tests, run against the drop-ins: what the installed nilearn 0.14.1 tests of them must hold here.
 
 Its test files are copied with the drop-ins imported in place of nilearn's functions, and those tests that use one of
-them are run by pytest in a process of their own, and must pass. Left out are those of reports of a model
-(glm/tests/test_glm_reporter.py) and of its files (glm/tests/test_io.py), which have faces of their own here.
+them are run by pytest in a process of their own, and must pass. Left out are those of a model's files
+(glm/tests/test_io.py), which have a face of their own here.
+
+Of the tests of reports (glm/tests/test_glm_reporter.py) those are run that have `SecondLevelModel` or "slm" in their
+name, and those that report the first-level model of the fixture `flm`, of a second-level model in its place. Left out
+are those that make a first-level model of their own, and one on an argument that first-level models ignore. They look
+for nilearn's words, which must be in our page too, and for its markup and its words on first-level models, in whose
+place they look for ours (`IN_OUR_PAGE`).
 """
 
 import ast
@@ -20,12 +26,13 @@ if nilearn.__version__ != "0.14.1":
     pytest.skip("The list of differences is that of nilearn 0.14.1", allow_module_level=True)
 
 DROP_INS = {
-    "SecondLevelModel",
-    "get_clusters_table",
-    "make_second_level_design_matrix",
-    "non_parametric_inference",
-    "permuted_ols",
-    "threshold_stats_img",
+    "HTMLReport": "numbaglm.faces.html_report",
+    "SecondLevelModel": "numbaglm",
+    "get_clusters_table": "numbaglm",
+    "make_second_level_design_matrix": "numbaglm",
+    "non_parametric_inference": "numbaglm",
+    "permuted_ols": "numbaglm",
+    "threshold_stats_img": "numbaglm",
 }
 FILES = (
     "glm/tests/test_baseline_comparisons.py",
@@ -36,6 +43,27 @@ FILES = (
     "mass_univariate/tests/test_permuted_least_squares.py",
     "reporting/tests/test_get_clusters_table.py",
 )
+REPORT_FILES = ("glm/tests/test_glm_reporter.py", "reporting/tests/_testing.py")
+IN_OUR_PAGE = {
+    '<nav class="navbar pure-g fw-bold" id="menu"': '<nav aria-label="Sections"',
+    "Adapted from Pure CSS navbar": "</nav>",
+    '<a id="navbar-contrasts-link': '<a href="#contrasts"',
+    '<a id="navbar-matrix-link': '<a href="#design-matrix"',
+    '<a href="#statistical-maps': '<a href="#statistical-maps"',
+    'id="design-matrix-': 'id="design-matrix"',
+    'id="mask-': 'id="mask"',
+    'id="statistical-maps-': 'id="statistical-maps"',
+    "glover": "ordinary least squares",
+    "cosine": "ordinary least squares",
+}
+SECOND_LEVEL = """
+@pytest.fixture
+def flm(rk):
+    import nibabel
+    rng = np.random.default_rng(0)
+    maps = [nibabel.Nifti1Image(rng.normal(size=(7, 7, 7)), np.eye(4)) for _ in range(9)]
+    return SecondLevelModel().fit(maps, design_matrix=pd.DataFrame(rng.normal(size=(9, rk)), columns=list("abc")))
+"""
 ESTIMATOR_CHECKS = {"test_check_estimator_sklearn", "test_check_estimator_nilearn"}
 
 # The one check of an estimator that fails.
@@ -64,20 +92,23 @@ def with_drop_ins(source, left_out):
     class Edit(ast.NodeTransformer):
         def visit_FunctionDef(self, node):
             wanted = not node.name.startswith("test_") or names_in(node) & found
-            return node if wanted and node.name not in left_out else ast.Pass()
+            return self.generic_visit(node) if wanted and node.name not in left_out else ast.Pass()
 
         def visit_ImportFrom(self, node):
             if left_out and node.module == "nilearn._utils.estimator_checks":
                 return None
-            ours = [alias for alias in node.names if alias.name in DROP_INS]
+            ours = [ast.ImportFrom(DROP_INS[one.name], [one], 0) for one in node.names if one.name in DROP_INS]
             theirs = [alias for alias in node.names if alias.name not in DROP_INS]
-            split = [ast.ImportFrom("numbaglm", ours, 0), ast.ImportFrom(node.module, theirs, node.level)]
-            return [one for one in split if one.names]
+            copied = node.module == "nilearn.reporting.tests._testing"
+            return [*ours, *([ast.ImportFrom("_testing" if copied else node.module, theirs, 0)] if theirs else [])]
+
+        def visit_Constant(self, node):
+            return ast.Constant(IN_OUR_PAGE.get(node.value, node.value))
 
     return ast.unparse(ast.fix_missing_locations(Edit().visit(tree)))
 
 
-def copy_tests(folder, files, left_out):
+def copy_tests(folder, files, left_out, added=""):
     root = Path(nilearn.__file__).parent
     shutil.copy(root / "conftest.py", folder)
     for file in map(Path, files):
@@ -86,7 +117,7 @@ def copy_tests(folder, files, left_out):
         for other in (root / file.parent).iterdir():
             if other.name == "conftest.py" or other.suffix == ".npz":
                 shutil.copy(other, place)
-        (place / file.name).write_text(with_drop_ins((root / file).read_text(encoding="utf-8"), left_out))
+        (place / file.name).write_text(with_drop_ins((root / file).read_text(encoding="utf-8") + added, left_out))
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    thread_unsafe\n    single_process\n    slow\n")
 
 
@@ -108,6 +139,29 @@ def test_functions(tmp_path):
     names, failed = run(tmp_path)
     assert failed == {}
     assert len(names) == 210
+
+
+@pytest.mark.slow
+def test_reports(tmp_path, monkeypatch):
+    copy_tests(tmp_path, REPORT_FILES, left_out=ESTIMATOR_CHECKS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "reporting"))
+    names, failed = run(tmp_path, "-k", "slm or SecondLevelModel")
+    assert failed == {}
+    assert len(names) == 7
+
+
+@pytest.mark.slow
+def test_reports_of_first_level_models(tmp_path, monkeypatch):
+    source = (Path(nilearn.__file__).parent / REPORT_FILES[0]).read_text(encoding="utf-8")
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    tests = [node for node in functions if node.name.startswith("test_")]
+    others = {node.name for node in tests if "flm" not in [one.arg for one in node.args.args]}
+    others |= {"test_flm_report_invalid_param", "test_slm_with_flm_as_inputs"}
+    copy_tests(tmp_path, REPORT_FILES, others, added=SECOND_LEVEL)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "reporting"))
+    names, failed = run(tmp_path)
+    assert failed == {}
+    assert len(names) == 21
 
 
 @pytest.mark.slow

@@ -25,9 +25,12 @@ SEVERAL = "contrasts.json"
 MARKER = f"numbaglm/{SEVERAL}"
 """The file by which a dataset is known as ours: label -> name of each contrast."""
 
+FIT = "fit.json"
+"""The file by which the folder of a fit is known: what was found."""
+
 BIDS_VERSION = "1.10.0"
 GROUP = "group"
-_KEPT = (RESULT, "provenance.json", "clusters.tsv", "fit.json")
+_KEPT = (RESULT, "provenance.json", "clusters.tsv", FIT)
 # What BIDS has no names for yet: its validator is told to pass it by.
 _IGNORED = (GROUP, "numbaglm", "figures", "*.html")
 
@@ -244,6 +247,12 @@ def kept_results(dataset: Path) -> Path | None:
     if len(found) > 1:
         raise UnknownNameError(f"{dataset} holds several results. Name one of {', '.join(map(str, found))}.")
     return found[0] if found else None
+
+
+def kept_fit(folder: Path) -> Path | None:
+    """File of what was found by the fit that wrote a folder, a dataset or not; None if none did."""
+    places = [folder / FIT, *sorted(folder.glob(f"numbaglm/*/{FIT}"))]
+    return next((path for path in places if path.is_file()), None)
 
 
 _WHAT_IS_WHAT = f"""## What is what

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
 from numbaglm.errors import InputError, OutputError, invalid
-from numbaglm.faces.projection import VIEWS, UprightGrid, larger
+from numbaglm.faces.projection import VIEWS, UprightGrid, decimals, larger
 
 Map = NDArray[np.generic]
 SavePath = str | os.PathLike[str] | None
@@ -117,8 +117,9 @@ def new_figure(width: float, height: float, title: str | None) -> Figure:
     figure = StillFigure(figsize=(width, height), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
     if title:
-        fits = min(12.0, 120.0 * (width - 0.2) / len(title))  # points; a letter is about 0.6 of one wide
-        figure.text(0.5, 1 - 0.12 / height, title, ha="center", va="top", size=fits, color=INK)
+        title = shortened(title, max(40, int(15 * width)))
+        fits = min(12.0, 11.4 * (width - 0.2) / text_width(title, 12.0))  # points; pixels widen small letters by 5 %
+        figure.text(0.5, 1 - 0.12 / height, title, ha="center", va="top", size=fits, color=INK, parse_math=False)
     return figure
 
 
@@ -126,7 +127,7 @@ def cells(
     names: Sequence[str],
     n_columns: int,
     sizes: Sequence[tuple[float, float]],
-    scale: Scale,
+    scale: Scale | None,
     title: str | None,
     label: str | None,
 ) -> tuple[Figure, list[list[Axes]]]:
@@ -143,7 +144,7 @@ def cells(
     sizes
         Width and height in mm of the views that stand side by side in a cell; a mm is as long in all.
     scale
-        What the colour bar shows.
+        What the colour bar shows; there is none without.
     title, label
         What to write above the figure, and above the colour bar.
 
@@ -159,7 +160,7 @@ def cells(
         cell_width = min(cell_width, 1.7)
     inch = (cell_width - _GAP * len(sizes)) / sum(w for w, _ in sizes)
     row_height = max(h for _, h in sizes) * inch + head + _GAP
-    width = 2 * _MARGIN + n_columns * cell_width + _BAR
+    width = 2 * _MARGIN + n_columns * cell_width + (_BAR if scale else 0.0)
     top = _MARGIN + (0.3 if title else 0.0)
     height = top + n_rows * row_height + _MARGIN
     figure = new_figure(width, height, title)
@@ -170,11 +171,12 @@ def cells(
         figure.text(
             (left + (cell_width - _GAP) / 2) / width,
             (ceiling - 0.04) / height,
-            name,
+            shortened(name, int(cell_width / 0.095)),  # inches, of a letter
             ha="center",
             va="top",
             size=10,
             color=INK,
+            parse_math=False,
         )
         middle = ceiling - head - (row_height - head - _GAP) / 2
         views = []
@@ -183,6 +185,8 @@ def cells(
             views.append(figure.add_axes(box))
             left += w * inch + _GAP
         axes.append(views)
+    if scale is None:
+        return figure, axes
     span = height - top - head - _MARGIN
     length = max(min(span - 0.3, 2.6), 0.6)
     bottom = _MARGIN + (span - length) / 2
@@ -201,7 +205,36 @@ def _colour_bar(figure: Figure, axes: Axes, scale: Scale, label: str | None) -> 
     bar.outline.set_visible(False)
     axes.tick_params(length=2, labelsize=8, colors=INK)
     if label:
-        axes.set_title(label, size=9, color=INK, pad=9, loc="left")
+        axes.set_title(label, size=9, color=INK, pad=9, loc="left", parse_math=False)
+
+
+def planes(grid: UprightGrid, views: str, cuts: Sequence[float] | int) -> tuple[list[tuple[str, int]], list[str]]:
+    """Choose slices: the view and the index of each, and their names.
+
+    Parameters
+    ----------
+    grid
+        Where they lie.
+    views
+        One of x, y and z; or several, each with one slice.
+    cuts
+        Places in mm: on the axis of the one view, or one for each of several; of one view also how many to spread
+        over the mask.
+    """
+    if not views or set(views) - set(VIEWS) or len(set(views)) < len(views):
+        raise InputError(invalid("view", views, '"x", "y" or "z", or several of them such as "xyz"'))
+    n_places = None if isinstance(cuts, int) else len(cuts)
+    if n_places == 0 or (len(views) > 1 and n_places != len(views)):
+        of_one = "one place in mm or more, or how many to spread over the mask"
+        of_several = f"{len(views)} places in mm, one for each of {', '.join(views)}"
+        raise InputError(invalid("cuts", cuts, of_one if len(views) == 1 else of_several))
+    places = grid.spread(views, cuts).tolist() if isinstance(cuts, int) else [float(mm) for mm in cuts]
+    along = views * len(places) if len(views) == 1 else views
+    found = [(view, grid.slice_at(view, mm)) for view, mm in zip(along, places, strict=True)]
+    digits, axes = decimals(grid.step), [VIEWS[view][0] for view, _ in found]
+    mm = [grid.origin[axis] + k * grid.step[axis] + 0.0 for axis, (_, k) in zip(axes, found, strict=True)]
+    names = [f"{view} = {at:.{digits}f} mm".replace("-", "\u2212") for (view, _), at in zip(found, mm, strict=True)]
+    return found, names
 
 
 def fineness(grid: UprightGrid, view: str) -> NDArray[np.intp]:
@@ -255,6 +288,12 @@ def paint(
     image = (
         larger(*(_finer(grid, part, view) for part in extremes)) if scale.two_sided else _finer(grid, extremes[0], view)
     )
+    # Between its neighbours a voxel that just reaches the threshold would be lost: its middle is drawn as it is.
+    whole, fine = larger(*extremes) if scale.two_sided else extremes[0], fineness(grid, view)
+    faint = scale.shown(image).reshape(len(whole), fine[0], -1, fine[1]).mean(axis=(1, 3)) < 0.25
+    middle = np.outer(*(np.abs(np.arange(n) + 0.5 - n / 2) <= n / 4 for n in fine))
+    lost = np.kron(scale.shown(whole) & faint, middle)
+    image = np.where(lost, np.kron(whole, np.ones(fine, np.float32)), image)
     visible = np.ma.masked_where(~scale.shown(image), image)
     extent = grid.extent(view)
     ax.imshow(

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 class Request:
     """The flags of a call, checked against each other; see `numbaglm.faces.randomise` for what each means."""
 
-    image: str
+    maps: str
     root: str
     mask: str | None
     design: str | None

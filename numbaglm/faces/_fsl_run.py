@@ -50,7 +50,7 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     texts = {name: read_text_matrix(path) for name, path in _text_files(request).items()}
     blocks = _blocks(texts["groups"]) if "groups" in texts else None
     mask = None if request.mask is None else image_name(request.mask)
-    cohort = Cohort.from_maps(image_name(request.image), mask, progress=progress)
+    cohort = Cohort.from_maps(image_name(request.maps), mask, progress=progress)
     for name in ("design", "groups"):
         _check_rows(texts.get(name), cohort.n_subjects)
     tests = make_tests(request, texts, cohort.n_subjects)

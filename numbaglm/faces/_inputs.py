@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -148,6 +149,8 @@ class Question:
         else:
             table = cohort.covariates if covariates is None else _by_subject(covariates, cohort, "--covariates")
             table = table.set_axis(cohort.subjects)
+            words = re.findall(r"[^\W\d]\w*", formula or "")
+            _check_numbers(table, [name for name in map(str, table) if name in words or name in model])
             frame = design_from_formula(formula, table) if formula else _columns(table, model, intercept)
         frame = frame.set_axis(cohort.subjects)
         typed = options.pop("contrast")
@@ -156,15 +159,59 @@ class Question:
 
 
 def read_optional(path: str | None, parameter: str) -> pd.DataFrame | None:
-    """Read a table, if one is named."""
-    return None if path is None else read_table(path, parameter)
+    """Read a table, if one is named. A warning tells of a column that looks like labels, and is not read as such.
+
+    Raises
+    ------
+    InputError, MissingFileError
+        As `read_table`; or columns are parted by another sign than the file's ending says.
+    """
+    if path is None:
+        return None
+    table = read_table(path, parameter)
+    names = [str(name) for name in table.columns]
+    if len(names) == 1 and any(sign in names[0] for sign in ";\t,"):
+        raise InputError(
+            f"{path} after {parameter} has one column, {names[0]!r}. Columns are parted by tabs in a .tsv file and by "
+            "commas in a .csv file: write them so, or give the file the other ending."
+        )
+    numbers = [name for name, kind in zip(names, table.dtypes, strict=True) if pd.api.types.is_numeric_dtype(kind)]
+    odd = [name for name in numbers if name.casefold().replace("_", "") in _LIKE_LABELS]
+    if odd and names[0] in numbers and not set(names) & {"participant_id", "subject_label"}:
+        log.warning(
+            "%s of %s holds numbers, which are no labels: rows go by their order. To match them by label, call the "
+            "column participant_id and write what the maps are called, such as sub-01.",
+            odd[0],
+            path,
+        )
+    return table
+
+
+_LIKE_LABELS = ("id", "sub", "subid", "subj", "subjid", "subject", "subjectid", "participant", "participantid")
+
+
+def _check_numbers(table: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse numbers with a word among them: as text, each value would become a group of its own."""
+    for name in names:
+        column = table[name].dropna()
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            continue
+        words = column[pd.to_numeric(column, errors="coerce").isna()]
+        if 0 < 2 * len(words) < len(column):
+            listed = ", ".join(f"{word!r} ({label})" for label, word in words.head(5).items())
+            raise DesignError(
+                f"The covariate {name!r} holds numbers but for {listed}. Correct them, or write n/a where there is "
+                "no value."
+            )
 
 
 def _check_columns(model: Sequence[str], table: pd.DataFrame) -> None:
     lacking = [name for name in model if name not in table]
     if lacking or not model:
         received = ", ".join(lacking) or "nothing"
-        raise InputError(invalid("model", received, f"columns of the covariates: {list(table.columns)}"))
+        formula = any(re.search(r"[+*:()~]", name) for name in lacking)
+        fix = f"A formula goes after --design: '~ {' + '.join(model).replace('~', '').strip()}'." if formula else ""
+        raise InputError(invalid("model", received, f"columns of the covariates: {list(table.columns)}", fix))
 
 
 def _columns(table: pd.DataFrame, model: Sequence[str], intercept: bool) -> pd.DataFrame:
@@ -321,6 +368,11 @@ def _are_numbers(names: Any) -> bool:
 
 
 def _read_design(path: str | None) -> pd.DataFrame | None:
+    if path is not None and Path(path).suffix not in (".tsv", ".csv") and not Path(path).expanduser().exists():
+        raise MissingFileError(
+            f"There is no table {path}. Allowed after --design: the path of a .tsv or .csv file, or a formula, which "
+            f"begins with '~': --design '~ {path}'."
+        )
     design = read_optional(path, "--design")
     if design is not None and _are_numbers(design.columns):
         raise DesignError(f"The first line of {path} holds numbers: --design needs a line of names for its columns.")

@@ -5,7 +5,7 @@ A part of `numbaglm.faces.report`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +39,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells, and the place in mm to which the row leads, if any."""
+    """Cells, the place in mm to which the row leads, if any, and the number of the map that is shown there."""
 
     cells: tuple[Cell, ...]
     mm: tuple[float, ...] = ()
+    volume: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,16 @@ def short(value: float) -> str:
     return f"{value:.3g}".replace("-", "\u2212")
 
 
+def cubic(mm3: float) -> str:
+    """Write a volume in cubic mm, which is less than 1 in small animals."""
+    return number(mm3, 0) if mm3 >= 10 else short(mm3)
+
+
+def times(values: Iterable[float]) -> str:
+    """Write lengths as a product."""
+    return " \u00d7 ".join(f"{value:.3g}" for value in values)
+
+
 def short_p(p: float) -> str:
     """Write a p with four digits after the point, or as a power of ten where that would be 0."""
     return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}".replace("-", "\u2212") if p > 0 else "0"
@@ -82,7 +93,7 @@ def cluster_table(result: PermutationResult) -> Table:
     columns = (
         ("cluster", "number, the largest first"),
         ("sign", "sign of the effect"),
-        *_XYZ,
+        *XYZ,
         (statistic, f"{statistic} at the peak"),
         ("p peak", "p of the peak, corrected for family-wise error over voxels"),
         ("voxels", "extent in voxels"),
@@ -105,11 +116,11 @@ def cluster_table(result: PermutationResult) -> Table:
         cells = (
             Cell(str(one["cluster"]), one["cluster"]),
             Cell("\u2212" if one["sign"] == "-" else "+", one["sign"]),
-            *_xyz_cells(mm, digits),
+            *xyz_cells(mm, digits),
             Cell(number(one["peak_stat"]), one["peak_stat"]),
             p_cell(one["p_fwe_voxel"]),
             Cell(number(one["size_voxels"], 0), one["size_voxels"]),
-            Cell(number(one["size_mm3"], 0), one["size_mm3"]),
+            Cell(cubic(one["size_mm3"]), one["size_mm3"]),
             p_size,
             Cell(number(one["mass"], 1), one["mass"]),
             p_mass,
@@ -144,7 +155,7 @@ def peak_table(result: PermutationResult) -> Table:
     }
     columns = (
         ("cluster", "the cluster in which the peak lies"),
-        *_XYZ,
+        *XYZ,
         (statistic, f"{statistic} at the peak"),
         *(titles[name] for name in maps),
     )
@@ -155,7 +166,7 @@ def peak_table(result: PermutationResult) -> Table:
         p = [float(result.maps[name][voxel]) for name in maps]
         # An uncorrected p is not marked: it tells nothing of the map.
         marked = [Cell(short_p(x), x) if name == "p_unc" else p_cell(x) for name, x in zip(maps, p, strict=True)]
-        cells = (Cell(str(cluster), cluster), *_xyz_cells(mm, digits), Cell(number(value), value), *marked)
+        cells = (Cell(str(cluster), cluster), *xyz_cells(mm, digits), Cell(number(value), value), *marked)
         rows.append(Row(cells, mm))
     return Table(columns, tuple(rows))
 
@@ -299,8 +310,15 @@ _OVER_CONTRASTS = {
     "p_fwe_size_contrasts": ("p extent, all", "p of the extent, corrected for family-wise error over contrasts too"),
     "p_fwe_mass_contrasts": ("p mass, all", "p of the mass, corrected for family-wise error over contrasts too"),
 }
-_XYZ = (("x", "mm, to the right"), ("y", "mm, to the front"), ("z", "mm, up"))
+XYZ = (("x", "mm, to the right"), ("y", "mm, to the front"), ("z", "mm, up"))
+"""Columns of a place."""
 
 
-def _xyz_cells(mm: Sequence[float], digits: int) -> tuple[Cell, ...]:
+def xyz_cells(mm: Sequence[float], digits: int) -> tuple[Cell, ...]:
+    """Write a place in mm, with so many digits after the point."""
     return tuple(Cell(number(round(x, digits) + 0.0, digits), x) for x in mm)
+
+
+def weight_rows(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> list[tuple[str, list[str]]]:
+    """Each regressor with its weight in every row of a contrast, or of several."""
+    return [(name, [f"{row[k]:g}".replace("-", "\u2212") for row in rows]) for k, name in enumerate(columns)]

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from numbaglm.engine.quality import Quality
-from numbaglm.faces._report_tables import ALPHA, STATISTIC_LABELS, number
+from numbaglm.faces._report_tables import ALPHA, STATISTIC_LABELS, cubic, number, times
 from numbaglm.faces.projection import decimals
 from numbaglm.results import Floats, PermutationResult
+from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.quality import MISSING_LIMIT, Z_LIMIT
@@ -48,12 +49,20 @@ _SOURCES = {
 
 def display_threshold(result: PermutationResult) -> tuple[float, str]:
     """Threshold at which the statistic is shown, and where it comes from."""
-    given = result.provenance["cluster_forming_statistic"]
+    asked = result.provenance
+    given = asked["cluster_forming_statistic"]
     if given is not None and "max_size" in result.h0 and not _has_variance_groups(result):  # these form clusters of z
         return float(given), "the cluster-forming threshold"
-    size: Floats = np.abs(result.maps[result.statistic])
-    below = size[result.maps["p_parametric"] < 0.001]
-    return float(below.min() if below.size else size.max()), "uncorrected p < 0.001"
+    values: Floats = result.maps[result.statistic]
+    if not _has_variance_groups(result):
+        n_rows = None if result.statistic == "t" else len(asked["contrast"]["weights"])
+        threshold = pvalues.statistic_threshold("p", 0.001, asked["dof"], n_rows, asked["two_sided"])
+        return threshold, "uncorrected p < 0.001"
+    size = np.abs(values) if asked["two_sided"] else np.maximum(values, 0.0)
+    below = size[result.maps["p_parametric"] < 0.001]  # degrees of freedom differ between voxels
+    if below.size:
+        return float(below.min()), "uncorrected p < 0.001"
+    return float(size.max()), "the largest, as no uncorrected p is below 0.001"
 
 
 def in_words(result: PermutationResult) -> list[str]:
@@ -111,12 +120,12 @@ def what_was_asked(result: PermutationResult) -> Facts:
 def about_data(result: PermutationResult) -> Facts:
     """List what was analysed."""
     asked, geometry = result.provenance, result.geometry
-    fwhm = asked["smoothing_fwhm"]
+    fwhm, mm3 = asked["smoothing_fwhm"], geometry.n_voxels * geometry.voxel_volume
     return [
         ("Subjects", f"{asked['n_subjects']:,}"),
-        ("Voxels", f"{geometry.n_voxels:,} of {geometry.mask.size:,} on a grid of {_times(geometry.shape)}"),
-        ("Voxel size", f"{_times(geometry.voxel_sizes)} mm"),
-        ("Volume", f"{number(geometry.n_voxels * geometry.voxel_volume / 1000, 0)} cm\u00b3"),
+        ("Voxels", f"{geometry.n_voxels:,} of {geometry.mask.size:,} on a grid of {times(geometry.shape)}"),
+        ("Voxel size", f"{times(geometry.voxel_sizes)} mm"),
+        ("Volume", f"{number(mm3 / 1000, 0)} cm\u00b3" if mm3 >= 10_000 else f"{cubic(mm3)} mm\u00b3"),
         ("Smoothing", "none by numbaglm" if fwhm is None else f"Gaussian, {fwhm:g} mm FWHM"),
     ]
 
@@ -171,7 +180,7 @@ def methods_paragraph(result: PermutationResult, found: Quality | None = None) -
     sentences = [
         f"Group-level inference was made with numbaglm {asked['versions']['numbaglm']} on the maps of "
         f"{asked['n_subjects']} subjects ({result.geometry.n_voxels:,} voxels of "
-        f"{_times(result.geometry.voxel_sizes)} mm{smoothing}).",
+        f"{times(result.geometry.voxel_sizes)} mm{smoothing}).",
         *_on_outliers(found, cited),
         f"A general linear model with {regressors} ({', '.join(columns)}) was fitted at each voxel, and the contrast "
         f"\u201c{asked['contrast']['name']}\u201d was tested with {_article(test)} ({asked['dof']} residual degrees "
@@ -354,7 +363,3 @@ def _are(n: int, noun: str, of: int | None = None) -> str:
     if n == 0:
         return f"no {noun}{share} is" if not share else f"none of {of:,} clusters is"
     return f"{count}{share} {noun}{'s' if (of or n) != 1 else ''} {'is' if n == 1 else 'are'}"
-
-
-def _times(values: Any) -> str:
-    return " \u00d7 ".join(f"{float(value):.3g}" for value in values)

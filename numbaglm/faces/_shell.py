@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any
 
 import click
 
-from numbaglm.errors import NumbaglmError
+from numbaglm.errors import NumbaglmError, NumbaglmWarning
 
 log = logging.getLogger("numbaglm")
 
@@ -31,8 +32,11 @@ PATH = click.Path(readable=False)
 
 # What Python's messages name and a shell has under another name.
 _TYPED = {
+    "Open it with Cohort.open, add to it with append, choose": "Choose",
+    "Cohort.from_maps(maps, --covariates ...) makes a cohort that has one": "name one with --covariates",
     "Cohort.create(path, maps)": "numbaglm convert",
     "Cohort.create": "numbaglm convert",
+    "or name the errors": "or take one way of shuffling for all with --errors",
     "resample=True": "--resample",
     "Invalid value for 'path'": "Invalid value for '--output'",
     "use simulate_button_press()": "leave --localizer out",
@@ -64,7 +68,8 @@ class Terminal:
     @property
     def progress(self) -> bool:
         """Whether to show progress bars: only to somebody who watches."""
-        return not self.quiet and sys.stderr.isatty()
+        # A process that is started without a stderr has None.
+        return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def outcome(self, summary: dict[str, Any], text: str) -> None:
         """Print what came out: the summary as JSON where asked, else the text."""
@@ -157,8 +162,9 @@ def as_typed(error: NumbaglmError, command: click.Command) -> str:
         name, option = str(parameter.name), parameter.opts[0]
         if isinstance(parameter, click.Argument):
             message = message.replace(f"Invalid value for '{name}'", f"Invalid value for {name.upper()}")
-        elif option.startswith("--"):
-            message = message.replace(f"Invalid value for '{name}'", f"Invalid value for '{option}'")
+            continue
+        message = message.replace(f"Invalid value for '{name}'", f"Invalid value for '{option}'")
+        if option.startswith("--"):
             message = re.sub(rf"\b{name}=True\b", option, message)
             message = re.sub(rf"(?<!--entity )\b{name}= ?", f"{option} ", message)
             if "_" in name:
@@ -182,12 +188,20 @@ class _ToStderr(logging.Handler):
 
 @contextmanager
 def _logging(level: int, said: set[str]) -> Iterator[None]:
-    """Let the package's log go to stderr, and leave the logger as it was."""
+    """Let the package's log and warnings go to stderr, and leave both as they were."""
     before = log.level, log.propagate, log.handlers[:]
     log.setLevel(level)
     log.propagate, log.handlers[:] = False, [_ToStderr(said)]
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
     finally:
         log.propagate, log.handlers[:] = before[1:]
         log.setLevel(before[0])
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Tell of a warning as the log does, without its place in the code; those of libraries to who wants everything."""
+    level = logging.WARNING if issubclass(category, NumbaglmWarning) else logging.DEBUG
+    log.log(level, "%s", message)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import signal
 import sys
 from pathlib import Path
@@ -117,11 +119,11 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.faces._inputs import pop_maps
+        from numbaglm.faces._inputs import pop_maps, read_optional
 
+    covariates = read_optional(options.pop("covariates"), "--covariates")
     listed, table = pop_maps(maps, options)
-    if options["covariates"] is None:
-        options["covariates"] = table
+    options["covariates"] = table if covariates is None else covariates
     cohort = Cohort.create(output, listed, progress=terminal.progress, **options)
     _show_cohort(terminal, cohort)
 
@@ -130,11 +132,11 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
 @click.argument("path", type=PATH)
 @habits
 def info(terminal: Terminal, path: str) -> None:
-    """Tell what is in a cohort, or in the folder of a result."""
+    """Tell what is in a cohort, or in the folder of a result or of a fit."""
     from numbaglm.cohort import Cohort
     from numbaglm.data.groups import status
     from numbaglm.errors import MissingFileError
-    from numbaglm.faces._bids_results import kept_results
+    from numbaglm.faces._bids_results import kept_fit, kept_results
     from numbaglm.results import MARKER, PermutationResult
 
     found = None if "://" in path else Path(path).expanduser()
@@ -144,9 +146,14 @@ def info(terminal: Terminal, path: str) -> None:
 
         result = PermutationResult.load(found)
         terminal.outcome(output.summarise(result), output.describe(result))
+    elif found and (fitted := kept_fit(found)):
+        from numbaglm.faces import output
+
+        summary = json.loads(fitted.read_text())
+        terminal.outcome(summary, output.describe_fit(summary))
     elif status(path) in ("nothing", "other"):
         raise MissingFileError(
-            f"{path} is neither a cohort nor a result. Name what numbaglm convert or numbaglm permute wrote."
+            f"{path} is neither a cohort nor a result. Name what numbaglm convert, permute or fit wrote."
         )
     else:
         _show_cohort(terminal, Cohort.open(path))
@@ -296,13 +303,13 @@ commands.add_command(quality)
 
 
 @commands.command(epilog=examples("numbaglm report results", "numbaglm report results --output group.html"))
-@click.argument("path", type=PATH, metavar="RESULT")
+@click.argument("folder", type=PATH, metavar="RESULT")
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Page to write.  [default: report.html among the results]"
 )
 @_OVERWRITE
 @habits
-def report(terminal: Terminal, path: str, output: str | None, overwrite: bool) -> None:
+def report(terminal: Terminal, folder: str, output: str | None, overwrite: bool) -> None:
     """Write a saved result onto one HTML page: maps to click through, tables, a methods paragraph.
 
     RESULT is the folder that numbaglm permute wrote. The page needs no network and no other file.
@@ -310,8 +317,8 @@ def report(terminal: Terminal, path: str, output: str | None, overwrite: bool) -
     from numbaglm.faces._bids_results import kept_results
     from numbaglm.results import PermutationResult
 
-    result = PermutationResult.load(kept_results(Path(path).expanduser()) or path)
-    written = result.report(output or Path(path) / "report.html", overwrite)
+    result = PermutationResult.load(kept_results(Path(folder).expanduser()) or folder)
+    written = result.report(output or Path(folder) / "report.html", overwrite)
     terminal.outcome({"output": str(written)}, f"The report is {written}; open it in a browser.")
 
 
@@ -340,8 +347,14 @@ def _show_cohort(terminal: Terminal, cohort: Any) -> None:
 
 def main() -> None:
     """Run the command line."""
-    # As Ctrl-C: what is half-done is cleared away, and the exit code is what a shell expects.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # As Ctrl-C: what is half-done is cleared away, and the exit code is what a shell expects. nohup's choice stays.
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         commands(prog_name="numbaglm", obj=True)  # see Terminal.alone
     finally:

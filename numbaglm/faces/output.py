@@ -24,6 +24,7 @@ from numbaglm.errors import ContrastError
 from numbaglm.faces import _bids_results, plotting
 from numbaglm.faces._bids_names import label_of, labels_of, shared_entities
 from numbaglm.faces._inputs import Question
+from numbaglm.faces._report_tables import STATISTIC_LABELS, cubic
 from numbaglm.faces._report_words import display_threshold, on_quality
 from numbaglm.faces.projection import decimals
 from numbaglm.results import MARKER, Floats, PermutationResult
@@ -32,7 +33,7 @@ from numbaglm.stats import pvalues
 
 log = logging.getLogger("numbaglm")
 
-FIT_MARKER = "fit.json"
+FIT_MARKER = _bids_results.FIT
 ALPHA = 0.05
 Z_UNCORRECTED = 3.09
 """z of an uncorrected one-sided p of 0.001."""
@@ -95,7 +96,7 @@ def _check_folder(name: str) -> None:
 
 def summarise(result: PermutationResult) -> dict[str, Any]:
     """Return what was found, as JSON types."""
-    provenance, maximum = result.provenance, result.max_statistic
+    provenance = result.provenance
     n_reached = {
         name.removeprefix("p_fwe_"): int(np.sum(p <= ALPHA))
         for name, p in result.maps.items()
@@ -114,13 +115,16 @@ def summarise(result: PermutationResult) -> dict[str, Any]:
         "dof",
         "two_sided",
     )
-    critical = result.critical(maximum, ALPHA)
+    values = result.maps[result.statistic]
+    critical, top = np.inf, np.max(np.abs(values) if provenance["two_sided"] else values)
+    if result.h0:
+        critical, top = result.critical(result.max_statistic, ALPHA), result.h0[result.max_statistic][0]
     return {
         "contrast": provenance["contrast"]["name"],
         **{key: provenance[key] for key in keys},
         "cluster_forming_statistic": provenance["cluster_forming_statistic"],
         "seed": provenance["seed"],
-        "observed_maximum": float(result.h0[maximum][0]),
+        "observed_maximum": float(top),
         "critical_statistic": critical if np.isfinite(critical) else None,
         "n_fwe_0.05": n_reached,
         **({"n_voxels_fwe_across_contrasts_0.05": _n_across_contrasts(result)} if result.over_contrasts else {}),
@@ -144,8 +148,8 @@ def describe(result: PermutationResult, n_clusters: int = 10) -> str:
     """Return the summary as text, and the first rows of the cluster table."""
     text = result.summary()
     if "max_size" in result.h0:
-        digits = decimals(result.geometry.voxel_sizes)
-        text += f"\n\n{cluster_table(result.clusters, result.statistic, n_clusters, digits)}"
+        table = cluster_table(result.clusters, result.statistic, n_clusters, decimals(result.geometry.voxel_sizes))
+        return f"{text}\n\n{table}"
     return text
 
 
@@ -173,7 +177,7 @@ def cluster_table(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digi
         statistic: [f"{value:.2f}" for value in shown["peak_stat"]],
         "p(peak)": [_short_p(p) for p in shown["p_fwe_voxel"]],
         "voxels": [f"{n:,}" for n in shown["size_voxels"]],
-        "mm3": [f"{size:,.0f}" for size in shown["size_mm3"]],
+        "mm3": [cubic(size) for size in shown["size_mm3"]],
         "p(size)": [_short_p(p) for p in shown["p_fwe_size"]],
         "mass": [f"{mass:,.1f}" for mass in shown["mass"]],
         "p(mass)": [_short_p(p) for p in shown["p_fwe_mass"]],
@@ -222,14 +226,14 @@ def draw(result: PermutationResult, folder: Path) -> None:
     """Write the figures of a result: the statistic, the corrected p, the nulls, the design, the maps' quality."""
     provenance, name = result.provenance, result.statistic
     threshold, _ = display_threshold(result)
-    label = name.upper() if name == "f" else name
-    title = f"{provenance['contrast']['name']}: {label} \u2265 {threshold:.2f}"
+    label = STATISTIC_LABELS[name]
+    reach = f"|{label}|" if provenance["two_sided"] else label
     plotting.glass_brain(
         result.geometry,
         result.maps[name],
         threshold=threshold,
         two_sided=provenance["two_sided"],
-        title=title,
+        title=f"{provenance['contrast']['name']}: {reach} \u2265 {threshold:.2f}",
         label=label,
         save=folder / "statistic.png",
     )
@@ -283,16 +287,18 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
     statistic = "f" if isinstance(question.contrast, list) else "t"
     model = SecondLevelModel(verbose=int(progress), n_jobs=n_workers or -1).fit(cohort, design_matrix=design)
     maps = parametric_maps(model, question.contrast, statistic)
+    assert model.results_ is not None
     contrast = "; ".join(question.contrast) if statistic == "f" else question.contrast or design.columns[0]
     top = int(np.argmax(maps[statistic]))
     summary = {
         "contrast": str(contrast),
         "statistic": statistic,
-        "dof": len(design) - len(design.columns),
+        "dof": model.results_[0.0].df_residuals,
         "n_subjects": cohort.n_subjects,
         "n_voxels": cohort.n_voxels,
         "maximum": float(maps[statistic][top]),
         "maximum_mm": cohort.geometry.coordinates(np.array([top]))[0].tolist(),
+        "voxel_sizes_mm": cohort.geometry.voxel_sizes.tolist(),
         "n_uncorrected_0.001": int(np.sum(maps["p_parametric"] < 0.001)),
         "n_bonferroni_0.05": int(np.sum(maps["p_bonferroni"] <= ALPHA)),
         "smoothing_fwhm": cohort.store.smoothing_fwhm,
@@ -300,15 +306,7 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
         "left_out": list(cohort.report),
         "versions": versions(),
     }
-    digits = decimals(cohort.geometry.voxel_sizes)
-    place = ", ".join(f"{round(mm, digits) + 0.0:.{digits}f}" for mm in summary["maximum_mm"])
-    text = (
-        f"{contrast}: {cohort.n_voxels:,} voxels, {cohort.n_subjects} subjects, "
-        f"{summary['dof']} degrees of freedom\n"
-        f"largest {statistic}: {summary['maximum']:.2f} at ({place}) mm\n"
-        f"voxels with uncorrected p < 0.001 (one-sided): {summary['n_uncorrected_0.001']:,}\n"
-        f"voxels with Bonferroni p <= 0.05 (one-sided): {summary['n_bonferroni_0.05']:,}"
-    )
+    text = describe_fit(summary)
     with whole_folder(target.folder, target.marker(FIT_MARKER), target.overwrite) as part:
         own = part / ".native" if target.bids else part
         own.mkdir(exist_ok=True)
@@ -323,6 +321,19 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
         else:
             write_readme(part, str(contrast), f"```text\n{text}\n```")
     return summary, text
+
+
+def describe_fit(summary: Mapping[str, Any]) -> str:
+    """Return the summary of a fit as text."""
+    digits = decimals(np.array(summary["voxel_sizes_mm"]))
+    place = ", ".join(f"{round(mm, digits) + 0.0:.{digits}f}" for mm in summary["maximum_mm"])
+    return (
+        f"{summary['contrast']}: {summary['n_voxels']:,} voxels, {summary['n_subjects']} subjects, "
+        f"{summary['dof']} degrees of freedom\n"
+        f"largest {summary['statistic']}: {summary['maximum']:.2f} at ({place}) mm\n"
+        f"voxels with uncorrected p < 0.001 (one-sided): {summary['n_uncorrected_0.001']:,}\n"
+        f"voxels with Bonferroni p <= 0.05 (one-sided): {summary['n_bonferroni_0.05']:,}"
+    )
 
 
 def with_quality(results: Sequence[PermutationResult], cohort: Cohort, **running: Any) -> list[PermutationResult]:

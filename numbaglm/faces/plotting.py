@@ -8,6 +8,7 @@ writes it where ``save`` names a file (.png, .pdf or .svg): whole or not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,12 @@ from numbaglm.faces._canvas import (
     mark_ends,
     new_figure,
     paint,
+    planes,
     shortened,
     text_width,
 )
 from numbaglm.faces._nulls import draw_null
-from numbaglm.faces.projection import VIEWS, decimals, upright
+from numbaglm.faces.projection import VIEWS, upright
 from numbaglm.faces.quality import carpet as carpet
 from numbaglm.faces.quality import quality as quality
 
@@ -48,6 +50,7 @@ def glass_brain(
     title: str | None = None,
     label: str | None = None,
     vmax: float | None = None,
+    views: str = "xyz",
     save: SavePath = None,
 ) -> Figure:
     """Draw a map as if the brain were glass: its largest values seen from three sides.
@@ -66,6 +69,8 @@ def glass_brain(
         What to write above the figure, and beside the colour bar.
     vmax
         Value at the end of the colour bar; the map's largest by default.
+    views
+        From where: "x" (the right), "y" (behind) and "z" (above), one or several.
     save
         File to write (.png, .pdf or .svg).
 
@@ -83,8 +88,10 @@ def glass_brain(
     >>> result = ng.permutation_test(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps, n_perm=0)
     >>> figure = plotting.glass_brain(result.geometry, result.maps["t"], threshold=3.0, label="t", save="t.png")
     """
+    if not views or set(views) - set(VIEWS):
+        raise InputError(invalid("views", views, '"x", "y" or "z", or several of them such as "xyz"'))
     scale = Scale.of(np.asarray(vector), threshold, two_sided, vmax)
-    return finish(_glass_panels(geometry, [("", vector)], scale, "xyz", 1, title, label), save)
+    return finish(_glass_panels(geometry, [("", vector)], scale, views, 1, title, label), save)
 
 
 def subject_grid(
@@ -192,6 +199,7 @@ def slices(
     threshold: float | None = None,
     two_sided: bool = True,
     title: str | None = None,
+    label: str | None = None,
     save: SavePath = None,
 ) -> Figure:
     """Draw slices of a map over the mask or an anatomy.
@@ -206,10 +214,10 @@ def slices(
         What to draw in grey beneath: (n_voxels,) values, or an anatomy on any grid of the same space (an image or its
         path); the mask by default.
     view
-        "x" (sagittal), "y" (coronal) or "z" (axial).
+        "x" (sagittal), "y" (coronal) or "z" (axial); several, such as "xyz", show one slice each.
     cuts
-        Place of each slice on that axis in mm, or how many to spread over the mask.
-    threshold, two_sided, title, save
+        Place of each slice on its axis in mm; of one view also how many to spread over the mask.
+    threshold, two_sided, title, label, save
         As in `glass_brain`.
 
     Raises
@@ -227,22 +235,19 @@ def slices(
     >>> z = ng.permutation_test(cohort, n_perm=0).maps["z"]
     >>> figure = plotting.slices(cohort.geometry, z, cuts=[-24, 58], threshold=3.1)
     """
-    if view not in VIEWS:
-        raise InputError(invalid("view", view, '"x", "y" or "z"'))
-    grid, axis = upright(geometry), VIEWS[view][0]
-    scale = Scale.of(np.asarray(vector), threshold, two_sided)
+    grid, scale = upright(geometry), Scale.of(np.asarray(vector), threshold, two_sided)
     over, under = grid.volume(np.asarray(vector)), Background.of(grid, background)
-    places = grid.spread(view, cuts) if isinstance(cuts, int) else np.asarray(cuts, dtype=float)
-    planes = [grid.slice_at(view, mm) for mm in places]
-    found, digits = grid.origin[axis] + np.array(planes) * grid.step[axis], decimals(grid.step)
-    names = [f"{view} = {mm:.{digits}f} mm".replace("-", "\u2212") for mm in found + 0.0]
-    n_columns = -(-len(planes) // -(-len(planes) // 6))
-    figure, axes = cells(names, n_columns, [grid.size(view)], scale, title, None)
-    for (ax,), k in zip(axes, planes, strict=True):
-        under.draw(ax, view, k)
-        plane = np.take(over, k, axis=axis)
-        paint(ax, grid, (np.maximum(plane, 0.0), np.minimum(plane, 0.0)), view, scale)
-        mark_ends(ax, view)
+    shown, names = planes(grid, view, cuts)
+    if len(view) == 1:
+        n_columns = -(-len(shown) // -(-len(shown) // 6))
+        figure, axes = cells(names, n_columns, [grid.size(view)], scale, title, label)
+    else:
+        figure, axes = cells([", ".join(names)], 1, [grid.size(one) for one in view], scale, title, label)
+    for ax, (one, k) in zip(chain.from_iterable(axes), shown, strict=True):
+        under.draw(ax, one, k)
+        plane = np.take(over, k, axis=VIEWS[one][0])
+        paint(ax, grid, (np.maximum(plane, 0.0), np.minimum(plane, 0.0)), one, scale)
+        mark_ends(ax, one)
     return finish(figure, save)
 
 

@@ -90,13 +90,15 @@ class UprightGrid:
         return right - left, top - bottom
 
     def spread(self, view: str, n_cuts: int) -> NDArray[np.float64]:
-        """(n_cuts,) coordinates in mm that divide the mask evenly along a view's axis."""
+        """(n_cuts,) coordinates in mm that divide the mask evenly along a view's axis; fewer where slices are fewer."""
         if n_cuts < 1:
             raise InputError(invalid("cuts", n_cuts, "1 or more, or coordinates in mm"))
         axis = VIEWS[view][0]
         occupied = np.flatnonzero((self.index < self.n_voxels).any(axis=VIEWS[view][1:]))
         low, high = self.origin[axis] + self.step[axis] * occupied[[0, -1]]
-        return np.linspace(low, high, n_cuts + 2)[1:-1]
+        places = np.linspace(low, high, n_cuts + 2)[1:-1]
+        _, different = np.unique([self.slice_at(view, mm) for mm in places], return_index=True)
+        return np.asarray(places[different])
 
 
 def decimals(step: NDArray[np.float64]) -> int:

@@ -6,6 +6,7 @@ A part of `numbaglm.faces.plotting`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -138,7 +139,8 @@ def _name_rows(ax: Axes, names: Sequence[str], rows: NDArray[np.intp], odd: NDAr
     for k, y, row in zip(order, at, wanted, strict=True):
         colour, weight = (HIGHLIGHT, "bold") if odd[k] else (FAINT, "normal")
         beside = ax.get_yaxis_transform()
-        ax.text(-0.03, y, names[k], transform=beside, ha="right", va="center", size=8, color=colour, weight=weight)
+        style: dict[str, Any] = {"size": 8, "color": colour, "weight": weight, "parse_math": False}
+        ax.text(-0.03, y, names[k], transform=beside, ha="right", va="center", **style)
         ax.plot([-0.025, -0.005], [y, row], transform=beside, color=colour, linewidth=0.6, clip_on=False)
 
 

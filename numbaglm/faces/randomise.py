@@ -60,7 +60,7 @@ _REFUSED = grouped(
     )
 )
 _DATA = grouped(
-    click.option("-i", "image", type=PATH, required=True, metavar="4D", help="Input image, a volume a subject."),
+    click.option("-i", "maps", type=PATH, required=True, metavar="4D", help="Input image, a volume a subject."),
     click.option(
         "-o", "root", type=PATH, required=True, metavar="ROOT", help="What the names of all outputs start with."
     ),

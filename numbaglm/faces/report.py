@@ -6,18 +6,12 @@ forbids everything else.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import uuid
-import zlib
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +20,16 @@ from numbaglm.engine.quality import Quality, examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
 from numbaglm.faces import _report_words as words
 from numbaglm.faces import plotting
-from numbaglm.faces._canvas import Scale, render
+from numbaglm.faces._page import (
+    Picture,
+    Volume,
+    design_picture,
+    fill,
+    page_path,
+    picture,
+    slice_viewer,
+    write_page,
+)
 from numbaglm.faces._report_tables import (
     ALPHA,
     STATISTIC_LABELS,
@@ -36,32 +39,20 @@ from numbaglm.faces._report_tables import (
     peak_distance,
     peak_table,
     quality_table,
+    weight_rows,
 )
-from numbaglm.faces.projection import upright
 from numbaglm.results import PermutationResult
 
 MARKER = '<meta name="generator" content="numbaglm report">'
 """What stands near the head of every report: a file without it is never replaced."""
 
 _LOGP = -float(np.log10(ALPHA))
-_STEPS = 32767  # of int16
-_N_COLOURS = 17
 _KINDS = {
     "voxel": "maximum statistic",
     "size": "cluster extent",
     "mass": "cluster mass",
     "tfce": "TFCE",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG in the page: its data URL, what it shows in words, its caption, and how many pixels wide it is."""
-
-    url: str
-    alt: str
-    caption: str
-    width: int
 
 
 def write_report(
@@ -101,38 +92,23 @@ def write_report(
     'report.html'
     """
     target = _check_free(path, overwrite)
-    page = make_page(result, cohort).encode()
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(page)
-        part.replace(target)
-    except OSError as error:
-        raise OutputError(f"Can't write the report {target}: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-    return target
+    return write_page(target, make_page(result, cohort))
 
 
 def make_page(result: PermutationResult, cohort: Cohort | None = None) -> str:
     """Make the report of a result as HTML; see `write_report`."""
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("numbaglm.faces", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     found = _quality(result, cohort)
     provenance = {name: value for name, value in result.provenance.items() if name != "quality"}
+    rows = provenance["contrast"]["weights"]
     methods, references = words.methods_paragraph(result, found)
-    return templates.get_template("report.html").render(
+    return fill(
+        "report.html",
         provenance=provenance,
         title=provenance["contrast"]["name"],
         in_words=words.in_words(result),
         asked=words.what_was_asked(result),
-        weights=_weights(provenance),
+        headings=["weight"] if len(rows) == 1 else [f"row {k}" for k in range(1, len(rows) + 1)],
+        weights=weight_rows(provenance["design"]["columns"], rows),
         design=_design(result),
         data=words.about_data(result),
         quality=None if found is None else _quality_section(found),
@@ -153,59 +129,18 @@ def make_page(result: PermutationResult, cohort: Cohort | None = None) -> str:
 
 
 def viewer(result: PermutationResult) -> dict[str, Any]:
-    """Return what the slice viewer shows, as JSON types.
-
-    The mask is a bit a voxel of the upright grid that `numbaglm.faces.projection.upright` makes, in C order; a map is
-    an int16 (little-endian) a voxel of the mask, to be multiplied with its ``unit``. Both are deflated and in base64.
-    """
-    grid = upright(result.geometry)
-    inside = grid.index < grid.n_voxels
-    number_of = grid.index[inside]
+    """Return what the slice viewer shows, as JSON types."""
     two_sided = bool(result.provenance["two_sided"])
-    maps = []
-    for name, label, threshold in _viewed(result):
-        values = np.nan_to_num(np.asarray(result.maps[name], dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        unit = float(np.abs(values).max()) / _STEPS or 1.0
-        steps = np.rint(values[number_of] / unit).astype("<i2")
-        signed = two_sided and not name.startswith("logp_")
-        maps.append(
-            {
-                "name": name,
-                "label": label,
-                "unit": unit,
-                "threshold": threshold,
-                "signed": signed,
-                "max": float(np.max(np.abs(values) if signed else values, initial=0.0)),
-                "logp": name.startswith("logp_"),
-                "data": _packed(steps.tobytes()),
-            }
-        )
-    start = int(np.argmax(np.abs(result.maps[result.statistic])))
-    return {
-        "shape": list(inside.shape),
-        "origin": grid.origin.tolist(),
-        "step": grid.step.tolist(),
-        "mask": _packed(np.packbits(inside).tobytes()),
-        "start": result.geometry.coordinates(np.array([start]))[0].tolist(),
-        "hot": _colours(1.0),
-        "cold": _colours(0.0),
-        "maps": maps,
-    }
-
-
-def _colours(end: float) -> list[list[int]]:
-    """Colours of the figures from the middle of their scale to one end, evenly spaced, as RGB up to 255."""
-    middle = np.nextafter(0.5, end)  # on the side of the end: both signs meet at 0.5
-    ramp = np.asarray(Scale(0.0, 1.0, True).cmap(np.linspace(middle, end, _N_COLOURS)))
-    colours: list[list[int]] = np.rint(255 * ramp[:, :3]).astype(int).tolist()
-    return colours
+    volumes = [
+        Volume(name, label, result.maps[name], threshold, two_sided and not name.startswith("logp_"))
+        for name, label, threshold in _viewed(result)
+    ]
+    return slice_viewer(result.geometry, volumes, int(np.argmax(np.abs(result.maps[result.statistic]))))
 
 
 def _check_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """Refuse early what can't be written to; touches nothing."""
-    target = Path(path).expanduser()
-    if target.suffix.lower() not in (".html", ".htm"):
-        raise InputError(invalid("path", str(path), "a file name that ends in .html"))
+    target = page_path(path)
     if not target.exists():
         return target
     if not target.is_file() or MARKER not in _head(target):
@@ -239,15 +174,6 @@ def _viewed(result: PermutationResult) -> Iterator[tuple[str, str, float]]:
         yield "logp_bonferroni", "\u2212log10 p, Bonferroni", _LOGP
 
 
-def _packed(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
-
-
-def _picture(figure: Any, alt: str, caption: str) -> Picture:
-    url = "data:image/png;base64," + base64.b64encode(render(figure, "png")).decode("ascii")
-    return Picture(url, alt, caption, round(figure.get_figwidth() * figure.dpi))
-
-
 def _brains(result: PermutationResult) -> Iterator[Picture]:
     """Glass brains of the statistic and of the corrected p."""
     name = result.statistic
@@ -262,7 +188,7 @@ def _brains(result: PermutationResult) -> Iterator[Picture]:
         f"{reach} \u2265 {number(threshold)} ({source}), seen through the brain from the right, the back and above."
     )
     n = int(np.sum((np.abs(result.maps[name]) if two_sided else result.maps[name]) >= threshold))
-    yield _picture(figure, f"Glass brain of the {label} map: {n:,} voxels reach {number(threshold)}.", caption)
+    yield picture(figure, f"Glass brain of the {label} map: {n:,} voxels reach {number(threshold)}.", caption)
     if not result.h0:
         return
     end, over = ("_contrasts", ", over all contrasts") if result.over_contrasts else ("", "")
@@ -273,7 +199,7 @@ def _brains(result: PermutationResult) -> Iterator[Picture]:
     ]
     alt = f"Glass brains of the corrected p. Voxels at {ALPHA:g} or less: {', '.join(reached)}."
     caption = f"\u2212log10 of p corrected for family-wise error{over}, where p \u2264 {ALPHA:g}."
-    yield _picture(result.plot(), alt, caption)
+    yield picture(result.plot(), alt, caption)
 
 
 def _nulls(result: PermutationResult) -> Picture | None:
@@ -282,19 +208,14 @@ def _nulls(result: PermutationResult) -> Picture | None:
     observed = {name: float(null[0]) for name, null in result.h0.items()}
     figure = plotting.null_histograms(result.h0, observed, alpha=ALPHA)
     alt = "Histograms of the nulls, with the observed maximum and the critical value of each, which the table lists."
-    return _picture(figure, alt, "The largest value over the map, of each shuffling.")
+    return picture(figure, alt, "The largest value over the map, of each shuffling.")
 
 
 def _design(result: PermutationResult) -> Picture | None:
-    """Picture of the design matrix, unless all of its rows are the same."""
     design = result.provenance["design"]
     rows: NDArray[np.float64] = np.asarray(design["rows"], dtype=np.float64)
-    if np.all(rows == rows[0]):
-        return None
     columns = [str(column) for column in design["columns"]]
-    figure = plotting.design_matrix(rows, columns, [str(label) for label in result.provenance["subjects"]])
-    alt = f"Design matrix: {len(rows)} subjects by {len(columns)} regressors: {', '.join(columns)}."
-    return _picture(figure, alt, "Design matrix, each column from its smallest value (black) to its largest (white).")
+    return design_picture(rows, columns, [str(label) for label in result.provenance["subjects"]])
 
 
 def _quality(result: PermutationResult, cohort: Cohort | None) -> Quality | None:
@@ -314,12 +235,5 @@ def _quality_section(found: Quality) -> dict[str, Any]:
         "Each row is a subject, each column neighbouring voxels, from the lowest to the highest; red where the map is "
         "above the others there, blue where it is below."
     )
-    picture = _picture(plotting.carpet(found), alt, caption)
-    return {"n_odd": len(odd), "words": words.on_quality(found), "picture": picture, "table": quality_table(found)}
-
-
-def _weights(provenance: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Each regressor with its weight in every row of the contrast."""
-    rows = provenance["contrast"]["weights"]
-    columns = provenance["design"]["columns"]
-    return [(name, [f"{row[k]:g}".replace("-", "\u2212") for row in rows]) for k, name in enumerate(columns)]
+    shown = picture(plotting.carpet(found), alt, caption)
+    return {"n_odd": len(odd), "words": words.on_quality(found), "picture": shown, "table": quality_table(found)}

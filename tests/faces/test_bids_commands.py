@@ -86,6 +86,7 @@ def test_a_fit_in_names_of_bids(place):
     np.testing.assert_array_equal(p.get_fdata(), nib.load("plain/p_bonferroni.nii.gz").get_fdata())
     told = json.loads((place / "fit/group/task-a_contrast-fMinusM_stat-p_desc-bonferroni_statmap.json").read_text())
     assert (told["MultipleComparisonCorrection"], told["DegreesOfFreedom"]) == ("Bonferroni", json.loads(out)["dof"])
+    assert run("info", "fit") == run("info", "plain")
     assert (place / "fit/numbaglm/contrast-fMinusM/fit.json").read_text() == (place / "plain/fit.json").read_text()
 
 

@@ -16,6 +16,7 @@ import pytest
 from numbaglm.data.files import UNKNOWN
 from numbaglm.errors import InputError
 from numbaglm.faces.cli import commands
+from numbaglm.model import permutation_test
 from numbaglm.results import PermutationResult
 from reference.command_line import run
 from reference.maps import AFFINE, volumes, write_maps
@@ -149,6 +150,8 @@ def test_fit_writes_the_maps_of_the_model(place, cohort):
     error = np.sqrt(residual[0] / (N - 2) / np.sum((np.arange(N) - 4.5) ** 2))
     assert t.max() == pytest.approx(slope[0] / error, rel=1e-4)
     assert "largest t" in explained(place / "fit")
+    assert json.loads(run("info", "fit", "--json")[0]) == {k: v for k, v in summary.items() if k != "output"}
+    assert run("info", "fit")[0].strip() in explained(place / "fit")
     assert (place / "fit" / "figures" / "design.png").is_file()
 
 
@@ -415,12 +418,73 @@ def test_an_output_that_exists_is_refused_before_anything_is_computed(place, coh
     assert visible(place / "mine") == ["thesis.tex"]
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_fit_of_dependent_columns_counts_rank(place, cohort):
+    groups = {"patient": [1] * 5 + [0] * 5, "control": [0] * 5 + [1] * 5, "one": [1] * N}
+    pd.DataFrame(groups).to_csv("design.csv", index=False)
+    arguments = ["--design", "design.csv", "--contrast", "patient - control", "--output", "fit", "--json"]
+    out, err = run("fit", cohort, *arguments)
+    assert json.loads(out)["dof"] == N - 2
+    assert "\nWarning: The design matrix is rank deficient" in err
+
+
+def test_info_of_a_result_without_shufflings(place, maps):
+    permutation_test([str(path) for path in maps], n_perm=0).save("parametric")
+    told = json.loads(run("info", "parametric", "--json")[0])
+    assert (told["critical_statistic"], told["n_fwe_0.05"], told["clusters"]) == (None, {}, [])
+    assert told["observed_maximum"] == np.abs(PermutationResult.load("parametric").maps["t"]).max()
+    assert "parametric maps alone" in run("info", "parametric")[0]
+
+
+def test_numbers_that_look_like_labels_are_told_of(place, maps):
+    pd.DataFrame({"Subject_ID": range(N, 0, -1), "age": range(N)}).to_csv("numbers.csv", index=False)
+    warning = "Warning: Subject_ID of numbers.csv holds numbers, which are no labels: rows go by their order."
+    for command in (["convert", "-o", "c"], ["fit", "--model", "age", "-o", "fit"]):
+        assert warning in run(*command, *maps, "--covariates", "numbers.csv", "-q")[1]
+    pd.DataFrame({"participant_id": LABELS, "id": range(N)}).to_csv("known.csv", index=False)
+    assert run("convert", *maps, "--covariates", "known.csv", "-q", "-o", "d")[1] == ""
+
+
+@pytest.mark.parametrize("options", [["--model", "age"], ["--design", "~ center(age)", "--contrast", "center(age)"]])
+def test_a_word_among_numbers_is_named(place, maps, options):
+    pd.DataFrame({"participant_id": LABELS, "age": [*range(N - 1), "old"]}).to_csv("words.csv", index=False)
+    message = run("permute", *maps, "--covariates", "words.csv", *options, "-o", "o", code=1)[1]
+    assert "The covariate 'age' holds numbers but for 'old' (sub-10). Correct them, or write n/a" in message
+
+
+def test_messages_name_no_python(place, maps, cohort):
+    message = run("convert", *maps, "-o", cohort, code=1)[1]
+    assert message.endswith("holds a cohort already. Choose another path, or pass --overwrite.\n")
+    message = run("permute", *maps, "--design", "~ age", "-o", "o", code=1)[1]
+    assert "There is no table of covariates: name one with --covariates." in message
+    both = ["--contrast", "age=center(age)", "--contrast", "mean=intercept", "--fwe-across-contrasts"]
+    message = run("permute", cohort, "--design", "~ center(age)", *both, "-o", "o", code=1)[1]
+    assert "or take one way of shuffling for all with --errors" in message
+    run("permute", cohort, "--n-perm", 20, "-o", "out")
+    assert "Invalid value for '--output': got 'page.pdf'" in run("report", "out", "-o", "page.pdf", code=1)[1]
+    message = run("randomise", "-i", maps[0], "-1", "-x", "-o", "o", code=1)[1]
+    assert "Invalid value for '-i': got '1 map(s)'" in message
+
+
 BAD = {
     "a file that is missing": (["permute", "maps/sub-99.nii.gz", "maps/sub-98.nii.gz"], "does not exist"),
     "a pattern without a match": (["permute", "maps/*.img"], "No file matches maps/*.img"),
     "not an image": (["permute", "participants.tsv.gz", "maps/sub-01_con.nii.gz"], "participants.tsv.gz"),
     "a single map": (["fit", "maps/sub-01_con.nii.gz"], "at least 2 maps"),
     "a column that is not there": (["permute", "COHORT", "--model", "height"], "Invalid value for '--model'"),
+    "a formula as a column": (
+        ["permute", "COHORT", "--model", "age + C(group)"],
+        "A formula goes after --design: '~ age + C(group)'.",
+    ),
+    "a formula without its sign": (
+        ["permute", "COHORT", "--design", "age + group"],
+        "There is no table age + group. Allowed after --design: the path of a .tsv or .csv file, or a formula, which "
+        "begins with '~': --design '~ age + group'.",
+    ),
+    "a table of other columns": (
+        ["fit", "COHORT", "--covariates", "semicolons.csv", "--model", "age"],
+        "semicolons.csv after --covariates has one column, 'participant_id;age'. Columns are parted by tabs in a .tsv",
+    ),
     "an unknown contrast": (["permute", "COHORT", "--contrast", "height"], "over ['intercept']"),
     "a contrast that is missing": (["permute", "COHORT", "--model", "group"], "A contrast is needed"),
     "too short a design": (["fit", "COHORT", "--design", "short.csv"], "has 3 rows, but there are 10"),
@@ -442,6 +506,7 @@ def test_bad_input_ends_in_one_paragraph_and_leaves_nothing(place, cohort, what)
     arguments, message = BAD[what]
     (place / "participants.tsv.gz").write_bytes(b"not an image")
     (place / "short.csv").write_text("intercept\n1\n1\n1\n")
+    (place / "semicolons.csv").write_text("participant_id;age\nsub-01;20\n")
     before = visible(place)
     command, *rest = (cohort if argument == "COHORT" else argument for argument in arguments)
     out, err = run(command, *rest, "--output", "new/out", "--quiet", code=1)
@@ -486,13 +551,15 @@ def test_ctrl_c_is_130_and_one_line(place, cohort, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_termination_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])  # of kill, and of a connection that is lost
+def test_termination_leaves_nothing_behind(tmp_path, name):
+    number = getattr(signal, name)
     command = [sys.executable, "-c", "from numbaglm.faces.cli import main; main()"]
     process = subprocess.Popen([*command, "demo", "-o", tmp_path / "demo"], stderr=subprocess.PIPE, text=True)
     assert "1/5" in process.stderr.readline()
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + number
     assert "Traceback" not in err
     time.sleep(0.1)
     assert list(tmp_path.iterdir()) == []

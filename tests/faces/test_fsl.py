@@ -29,9 +29,9 @@ def test_what_fsl_wrote_is_read(file, shape, names):
     assert text.names == names
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_keywords_and_rows(tmp_path, ending):
-    (tmp_path / "design.mat").write_bytes(GOOD.replace("\n", ending).encode())
+@pytest.mark.parametrize(("ending", "encoding"), [("\n", "utf-8"), ("\r\n", "utf-8-sig")])
+def test_keywords_and_rows(tmp_path, ending, encoding):
+    (tmp_path / "design.mat").write_bytes(GOOD.replace("\n", ending).encode(encoding))
     text = read_text_matrix(tmp_path / "design.mat")
     np.testing.assert_array_equal(text.values, [[1, 0], [1, -2.5], [0, 1]])
     assert text.names == {}

@@ -2,7 +2,11 @@
 
 import gc
 import json
+import os
 import shutil
+import subprocess
+import sys
+import warnings
 from types import SimpleNamespace
 
 import click
@@ -10,7 +14,8 @@ import nibabel as nib
 import pytest
 from click.testing import CliRunner
 
-from numbaglm.faces._shell import Terminal
+from numbaglm.errors import warn
+from numbaglm.faces._shell import Terminal, habits
 from numbaglm.faces.cli import commands
 from reference.maps import volumes, write_maps
 
@@ -168,3 +173,33 @@ def test_what_is_loaded_stays_only_where_the_process_is_the_commands_own(alone):
     assert gc.isenabled()
     assert (gc.get_freeze_count() > before) == alone
     gc.unfreeze()
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_told_as_the_log_is():
+    @click.command()
+    @habits
+    def command(terminal):
+        warn("Columns depend on each other.")
+        warnings.warn("a font lacks a glyph", UserWarning, stacklevel=1)
+        terminal.outcome({}, "done")
+
+    before = warnings.showwarning
+    assert CliRunner().invoke(command).stderr == "Warning: Columns depend on each other.\n"
+    assert CliRunner().invoke(command, ["--verbose"]).stderr.endswith("Debug: a font lacks a glyph\n")
+    assert warnings.showwarning is before
+
+
+def test_a_process_may_have_no_stderr(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert not Terminal(quiet=False, as_json=False).progress
+
+
+def test_a_terminal_may_lack_letters(place):
+    (place / "\u03b2").mkdir()
+    shutil.copytree(place / "c.zarr", place / "\u03b2" / "c.zarr")
+    command = [sys.executable, "-c", "from numbaglm.faces.cli import main; main()", "info", "\u03b2/c.zarr"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "\\u03b2" in outcome.stdout
+    assert outcome.stderr == ""

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -34,8 +35,8 @@ def blob(geometry, centre, height):
 
 
 def drawn(axes, sign=1):
-    """Mean mm of the visible pixels of one sign in an axes."""
-    (image,) = axes.images
+    """Mean mm of the visible pixels of one sign in an axes, of what lies on top."""
+    image = axes.images[-1]
     left, right, bottom, top = image.get_extent()
     values = image.get_array()
     v, h = np.nonzero(~np.ma.getmaskarray(values) & (sign * values.filled(0.0) > 0))
@@ -65,6 +66,21 @@ def test_a_peak_before_a_trough_leaves_no_gap():
     column = np.ma.getmaskarray(image.get_array())[:, image.get_array().shape[1] // 2]
     visible = np.flatnonzero(~column)
     assert np.all(np.diff(visible) == 1)
+
+
+def test_several_views_stand_side_by_side():
+    geometry = ball_geometry()
+    vector = blob(geometry, RIGHT_FRONT_TOP, 6.0)
+    planes = {"x": [1, 2], "y": [0, 2], "z": [0, 1]}
+    for figure in (
+        plotting.glass_brain(geometry, vector, threshold=3.0, views="zx"),
+        plotting.slices(geometry, vector, view="zx", cuts=[16.0, 20.0], threshold=3.0, label="z"),
+    ):
+        for axes, view in zip(figure.axes, "zx", strict=False):
+            np.testing.assert_allclose(drawn(axes), RIGHT_FRONT_TOP[planes[view]], atol=1.0)
+        assert len(figure.axes) == 3
+    assert "z = 16 mm, x = 20 mm" in [text.get_text() for text in figure.texts]
+    assert figure.axes[-1].get_title(loc="left") == "z"
 
 
 def test_slices_cut_the_map_at_their_height():
@@ -253,6 +269,11 @@ ONES = np.ones(G.n_voxels)
         (lambda: plotting.logp_panel(G, {}), "logp"),
         (lambda: plotting.slices(G, ONES, cuts=0), "cuts"),
         (lambda: plotting.slices(G, ONES, view="t"), "view"),
+        (lambda: plotting.slices(G, ONES, view="xx", cuts=[0.0, 1.0]), "view"),
+        (lambda: plotting.slices(G, ONES, view="xyz"), "cuts"),
+        (lambda: plotting.slices(G, ONES, view="xyz", cuts=[0.0, 1.0]), "cuts"),
+        (lambda: plotting.slices(G, ONES, cuts=[]), "cuts"),
+        (lambda: plotting.glass_brain(G, ONES, views="lr"), "views"),
         (lambda: plotting.slices(G, ONES, nib.Nifti1Image(np.ones((3, 3, 3, 2)), np.eye(4))), "background"),
         (lambda: plotting.null_histograms({"max_t": ONES}, {"max_f": 1.0}), "observed"),
         (lambda: plotting.null_histograms({"max_t": ONES}, {"max_t": 1.0}, alpha=5.0), "alpha"),
@@ -284,3 +305,37 @@ def test_labels_of_a_colour_bar_keep_apart():
     for threshold, expected in ((1.3, ["0", "1.3"]), (0.7, ["0", "0.7", "1.32"]), (0.0, ["0", "1.32"])):
         bar = plotting.glass_brain(geometry, vector, threshold=threshold, two_sided=False).axes[-1]
         assert [label.get_text() for label in bar.get_yticklabels()] == expected
+
+
+def test_dollars_are_no_formulas(tmp_path):
+    geometry = ball_geometry()
+    vector = blob(geometry, RIGHT_FRONT_TOP, 6.0)
+    price = "$a_1$ or $\\frac{$"
+    plotting.glass_brain(geometry, vector, title=price, label=price, save=tmp_path / "title.svg")
+    plotting.subject_grid(geometry, np.stack([vector, vector]), [price, "b"], save=tmp_path / "label.png")
+    cohort = Cohort(
+        CohortStore.from_array(np.stack([vector] * 3).astype(np.float32), geometry, subjects=[price, "b", "c"])
+    )
+    plotting.quality(cohort, save=tmp_path / "quality.png")
+
+
+def test_long_names_stay_within_their_cell_and_figure():
+    geometry = ball_geometry()
+    vector = blob(geometry, RIGHT_FRONT_TOP, 6.0)
+    figure = plotting.subject_grid(geometry, np.stack([vector] * 3), ["sub-" + "x" * 76] * 3, title="y" * 400)
+    title, *names = [text.get_window_extent() for text in figure.texts]
+    assert title.height > 8
+    assert 0 <= title.x0 < title.x1 <= figure.bbox.width
+    assert all(left.x1 < right.x0 for left, right in pairwise(names))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_voxel_that_just_reaches_the_threshold_is_drawn(sign):
+    geometry = ball_geometry()
+    vector = np.zeros(geometry.n_voxels)
+    vector[geometry.n_voxels // 2] = 3.0 * sign
+    for axes in plotting.glass_brain(geometry, vector, threshold=3.0).axes[:3]:
+        (image,) = axes.images
+        shown = image.get_array().compressed()
+        assert shown.size >= (image.get_array().shape[0] / upright(geometry).index.shape[0]) ** 2 / 5
+        np.testing.assert_array_equal(shown, np.float32(3 * sign))

@@ -67,6 +67,8 @@ def test_slices_are_found_by_their_height():
     assert set(np.unique(plane)) == {0.0, 14.5}
     cuts = grid.spread("z", 3)
     np.testing.assert_allclose(cuts, np.linspace(heights.min(), heights.max(), 5)[1:-1])
+    slices = [grid.slice_at("z", mm) for mm in grid.spread("z", 100)]
+    assert slices == sorted(set(slices)), "none is there twice"
 
 
 def test_a_map_of_another_mask_is_refused():

@@ -4,15 +4,13 @@ import base64
 import json
 import re
 import shutil
-import subprocess
 import zlib
 from dataclasses import replace
-from html import unescape
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from click.testing import CliRunner
 
 from numbaglm import PermutationResult, permutation_test
@@ -25,8 +23,9 @@ from numbaglm.faces import _report_words as words
 from numbaglm.faces import report
 from numbaglm.faces._report_tables import cluster_table, find_peaks, null_table, peak_distance, quality_table
 from numbaglm.faces.cli import commands
+from numbaglm.faces.output import describe
+from reference.pages import NASTY, Tags, browse
 
-NASTY = '</script><b>&"patients"'
 HIGH, LOW = np.array([9.0, 6.0, 3.0]), np.array([-9.0, -6.0, -6.0])
 
 
@@ -40,6 +39,10 @@ def ball(tilt=0.0):
     return Geometry((np.linalg.norm(xyz, axis=1) < 19.5).reshape(15, 15, 15), affine)
 
 
+def cube():
+    return Geometry(np.ones((3, 3, 3), bool), np.diag([3.0, 3.0, 3.0, 1.0]))
+
+
 def asked(tilt=0.0):
     """A cohort and a design."""
     geometry = ball(tilt)
@@ -49,7 +52,8 @@ def asked(tilt=0.0):
     for place, sign in ((HIGH, 1), (LOW, -1)):
         Y += 4 * sign * np.exp(-((xyz - place) ** 2).sum(axis=1) / 72)
     store = CohortStore.from_array(Y.astype(np.float32), geometry, report=[f"3 voxels of {NASTY} are left out."])
-    return Cohort(store), pd.DataFrame({"intercept": 1.0, NASTY: rng.normal(size=14)})
+    wide = NASTY + 90 * "x"  # wider than a small window
+    return Cohort(store), pd.DataFrame({"intercept": 1.0, wide: rng.normal(size=14)})
 
 
 def analysed(tilt=0.0, **options):
@@ -70,30 +74,6 @@ def page(result):
 @pytest.fixture(scope="module")
 def quality_page(result):
     return report.make_page(result, asked()[0])
-
-
-class Tags(HTMLParser):
-    """Every tag with its attributes, and the text outside scripts and styles."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.text, self.open, self.silent = [], "", [], 0
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "input"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, "tags are closed in their order"
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.text += data
-
-    def named(self, name):
-        return [attrs for tag, attrs in self.tags if tag == name]
 
 
 def volumes(viewer):
@@ -230,6 +210,10 @@ def test_places_have_digits_where_voxels_are_small():
     assert all(len(text.partition(".")[2]) == 1 for text in peaks)
     assert len(set(peaks)) > 1
     assert peak_distance(small) == pytest.approx(15 * 0.15 / 20)
+    volumes = [float(row.cells[8].text) for row in cluster_table(one).rows]
+    np.testing.assert_allclose(volumes, one.clusters["size_mm3"], rtol=0.01)
+    assert dict(words.about_data(one))["Volume"] == f"{small.n_voxels * 0.15**3:.3g} mm\u00b3"
+    assert f"  {volumes[0]:.3g}  " in describe(one)
 
 
 def test_significant_p_are_marked_and_no_other(page, result):
@@ -260,6 +244,23 @@ def test_thresholds_of_variance_groups_are_on_the_scale_of_z():
     assert asked["Variances"] == "one for each of 2 groups, of 7, 7 subjects"
     assert words.display_threshold(one)[1] == "uncorrected p < 0.001"
     assert "variance of its own" in words.methods_paragraph(one)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, scipy.stats.t.isf(0.0005, 7)),
+        ({"two_sided": False}, scipy.stats.t.isf(0.001, 7)),
+        ({"contrast": np.eye(2), "design_matrix": np.c_[np.ones(8), np.arange(8)]}, scipy.stats.f.isf(0.001, 2, 6)),
+    ],
+)
+def test_a_map_is_shown_at_an_uncorrected_p_of_0_001_whether_or_not_anything_reaches_it(options, expected):
+    store = CohortStore.from_array(np.random.default_rng(0).normal(size=(8, 27)).astype(np.float32), cube())
+    one = permutation_test(Cohort(store), n_perm=20, cluster_forming_threshold=None, **options)
+    assert one.maps["p_parametric"].min() > 0.001
+    assert words.display_threshold(one) == (pytest.approx(expected), "uncorrected p < 0.001")
+    groups = permutation_test(Cohort(store), n_perm=20, variance_groups=[0, 1] * 4)
+    assert words.display_threshold(groups)[1] == "the largest, as no uncorrected p is below 0.001"
 
 
 @pytest.mark.parametrize("options", [{"variance_groups": np.repeat([0, 1], 7)}, {"tail": "gamma", "n_perm": 150}])
@@ -337,65 +338,6 @@ def test_the_command_writes_the_page_beside_the_result(tmp_path, result):
 
 
 # What a reader does, done by a script in a copy of the page: it leaves what it saw in the page.
-LISTEN = """<script>const complaints = [];
-addEventListener("error", (event) => complaints.push(event.message));
-addEventListener("unhandledrejection", (event) => complaints.push(String(event.reason)));</script>"""
-ACT = """<script>
-const the = (id) => document.getElementById(id);
-const place = () => ["x", "y", "z"].map((axis) => Number(the("place-" + axis).value));
-const coloured = () => [...document.querySelectorAll(".view canvas")].map((canvas) => {
-  const copy = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-  [copy.canvas.width, copy.canvas.height] = [canvas.width, canvas.height];
-  copy.drawImage(canvas, 0, 0);
-  const {data} = copy.getImageData(0, 0, canvas.width, canvas.height);
-  let n = 0;
-  for (let k = 0; k < data.length; k += 4) n += data[k] > data[k + 2] + 40 || data[k + 2] > data[k] + 100;
-  return n;
-}).reduce((a, b) => a + b);
-function act() {
-  const seen = {complaints, start: place(), before: coloured(), maps: the("map").length};
-  seen.wide = document.documentElement.scrollWidth - innerWidth;
-  seen.page = getComputedStyle(document.body).backgroundColor;
-  the("slider").value = the("slider").max;
-  the("slider").dispatchEvent(new Event("input"));
-  seen.after = coloured();
-  the("map").selectedIndex = 1;
-  the("map").dispatchEvent(new Event("change"));
-  seen.threshold = Number(the("threshold").value);
-  seen.sorted = [...document.querySelectorAll("table.sortable")].map((table) =>
-    [...table.tHead.rows[0].cells].map((heading, column) => [0, 1].map(() => {
-      heading.querySelector("button").click();
-      return [heading.ariaSort, ...[...table.tBodies[0].rows].map((row) => row.cells[column].dataset.value)];
-    })));
-  document.querySelector("tr[data-mm] .jump").click();
-  seen.asked = document.querySelector("tr[data-mm]").dataset.mm.split(" ").map(Number);
-  seen.jumped = place();
-  const canvas = document.querySelectorAll(".view canvas")[2];
-  canvas.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", cancelable: true}));
-  seen.moved = place();
-  const outcome = document.createElement("pre");
-  outcome.id = "outcome";
-  outcome.textContent = JSON.stringify(seen);
-  document.body.append(outcome);
-}
-(function wait() { the("viewer").hidden ? setTimeout(wait, 20) : setTimeout(act, 100); })();
-</script>"""
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=8000 --dump-dom"
-)
-
-
-def browse(page, folder, *flags):
-    """Open a page in Chromium and act on it: what was seen, and what the browser logged."""
-    target = folder / "page.html"
-    target.write_text(page.replace("<head>", f"<head>{LISTEN}", 1).replace("</body>", f"{ACT}</body>", 1))
-    command = ["chromium", *FLAGS.split(), f"--user-data-dir={folder / 'profile'}", *flags, target.as_uri()]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    (seen,) = re.findall(r'<pre id="outcome">(.*?)</pre>', run.stdout, re.DOTALL)
-    return json.loads(unescape(seen)), run.stderr
-
-
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 @pytest.mark.parametrize(("size", "dark"), [("1280,900", False), ("500,900", True)])
 def test_a_browser_shows_and_sorts_everything_without_complaint(tmp_path, result, quality_page, size, dark):

@@ -1,43 +1,8 @@
-"use strict";
 (() => {
   const $ = (id) => document.getElementById(id);
   const minus = (text) => text.replace(/-/g, "\u2212");
   const short = (value) => minus(Number(value.toPrecision(4)).toString());
 
-  // Tables: a heading sorts, first the way that shows what matters, then the other way.
-  for (const table of document.querySelectorAll("table.sortable")) {
-    const headings = [...table.tHead.rows[0].cells];
-    headings.forEach((heading, column) => {
-      heading.querySelector("button").addEventListener("click", () => {
-        const up = heading.getAttribute("aria-sort") !== "ascending";
-        for (const other of headings) other.setAttribute("aria-sort", "none");
-        heading.setAttribute("aria-sort", up ? "ascending" : "descending");
-        const key = (row) => row.cells[column].dataset.value;
-        const compare = (a, b) => {
-          const difference = Number(key(a)) - Number(key(b));
-          return Number.isNaN(difference) ? key(a).localeCompare(key(b)) : difference;
-        };
-        const rows = [...table.tBodies[0].rows].sort((a, b) => (up ? compare(a, b) : compare(b, a)));
-        table.tBodies[0].append(...rows);
-      });
-    });
-  }
-
-  // The methods: a page from a disk has no clipboard everywhere, and selects the text instead.
-  const copy = $("copy");
-  copy.hidden = false;
-  copy.addEventListener("click", async () => {
-    const paragraph = $("paragraph");
-    try {
-      await navigator.clipboard.writeText(paragraph.innerText);
-      $("copied").textContent = "Copied.";
-    } catch {
-      getSelection().selectAllChildren(paragraph);
-      $("copied").textContent = "Selected: press Ctrl+C or \u2318C.";
-    }
-  });
-
-  // The viewer.
   if (!("DecompressionStream" in window)) {
     $("too-old").hidden = false;
     return;
@@ -260,6 +225,10 @@
       if (!row) return;
       document.querySelector("tr.here")?.classList.remove("here");
       row.classList.add("here");
+      if (row.dataset.map && data.maps[row.dataset.map] !== map) {
+        $("map").value = row.dataset.map;
+        choose(Number(row.dataset.map));
+      }
       go(row.dataset.mm.split(" ").map(Number));
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
       $("viewer").scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
