@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import io
 import re
@@ -16,6 +17,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.faces import plotting
+from numbaglm.faces._report_words import methods_paragraph
 from numbaglm.faces.cli import commands
 
 ROOT = Path(__file__).parents[1]
@@ -64,6 +66,66 @@ def test_python_runs_and_prints_what_follows_it(page, study, tmp_path, monkeypat
             exec(compile(code, f"{page.name}", "exec"), names)
         if following == "text":
             assert printed.getvalue() == text
+
+
+def rows(page):
+    """Cells of each row of the first table of a page."""
+    table = re.search(r"(?m)^\|[-| ]+\|\n((?:\|.*\n)+)", (ROOT / "docs" / page).read_text())
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table[1].splitlines()]
+
+
+@pytest.fixture(scope="module")
+def people():
+    """Sixteen maps: eight pairs, of twins or of visits."""
+    pair = np.repeat(np.arange(8), 2)
+    return pd.DataFrame(
+        {
+            "subject_label": [f"sub-{k:02d}" for k in range(1, 17)],
+            "person": [f"P{k}" for k in pair],
+            "visit": np.tile([1, 2], 8),
+            "group": np.where(pair < 4, "control", "patient"),
+            "arm": np.array(["a", "b", "c"])[pair % 3],
+            "sex": np.array(["f", "m", "m", "f"])[np.arange(16) % 4],
+            "site": np.where(np.arange(16) < 9, "Basel", "Lyon"),
+            **dict(zip(("age", "score", "volume"), np.random.default_rng(0).normal(40, 9, (3, 16)), strict=True)),
+        }
+    )
+
+
+@pytest.mark.parametrize("row", rows("choosing.md"), ids=lambda row: row[0])
+def test_what_to_choose_can_be_called(row, study, people, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    maps = sorted((study / "maps").glob("sub-*"))
+    cohort = ng.Cohort.from_maps(maps, covariates=people)
+    names = {name: cohort.covariates[name] for name in ("person", "site")}
+    names["tree"] = np.column_stack([np.ones(16), np.repeat(np.arange(1, 9), 2), np.arange(1, 17)])
+    design, contrast = (ast.literal_eval(cell.strip("`")) if cell else None for cell in row[1:3])
+    asked = [eval(f"dict({code})", names) for code in re.findall(r"`(\w+=[^`]*)`", row[3])]
+    options = {name: value for one in asked for name, value in one.items()}
+    result = ng.permutation_test(cohort, design, contrast, n_perm=99, **options)
+    shuffling = result.provenance["shuffling"]
+    assert ("exchangeability blocks" in shuffling) == ("exchangeability_blocks" in options)
+    assert ("sign flips" in shuffling) == (design is None)
+    assert result.statistic == ("f" if isinstance(contrast, list) else "t")
+
+
+def test_messages_that_puzzle_are_raised_somewhere():
+    texts = [
+        node.value
+        for path in (ROOT / "numbaglm").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    messages = [row[0].strip("`") for row in rows("troubleshooting.md")]
+    assert [one for one in messages if not any(one in text for text in texts)] == []
+
+
+def test_the_paragraph_to_paste_is_that_of_the_report(study):
+    maps = sorted(str(path) for path in (study / "maps").glob("sub-*"))
+    result = ng.permutation_test(maps, smoothing_fwhm=12.0, n_perm=999, tfce=True)
+    quoted = re.findall(r"(?m)^> (.*)$", (ROOT / "docs" / "reading_results.md").read_text())
+    versionless = [re.sub(r"numbaglm \S+", "", text) for text in (" ".join(quoted), methods_paragraph(result)[0])]
+    assert versionless[0] == versionless[1]
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)

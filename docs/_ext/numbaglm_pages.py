@@ -53,7 +53,10 @@ def on_include(app: Sphinx, path: Path, parent: str, content: list[str]) -> None
 
 
 def prose_of_returns(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Let a section on what is returned be prose, which napoleon would take for a list of types."""
+    """Let what is returned, and what a property is, be prose: napoleon would take it for a type before a colon."""
+    if what == "property":
+        lines[:0] = ["..", ""]  # an empty comment
+        return
     parts = _SECTION.split("\n".join(lines))
     for number in range(1, len(parts), 2):
         if parts[number] == "Returns":
