@@ -29,7 +29,7 @@ from numbaglm.data.store import CohortStore
 from numbaglm.datasets import brain_geometry
 from numbaglm.engine import schedule
 from numbaglm.engine.maps import ClusterTask, form_clusters
-from numbaglm.engine.run import CLUSTERINGS_A_TASK, run_test
+from numbaglm.engine.run import run_test
 from numbaglm.engine.size import BATCH
 from numbaglm.engine.voxels import Source, permute_block
 from numbaglm.kernels.shuffle import TILE
@@ -130,7 +130,8 @@ def tasks_alone(cohort: Cohort, n_perm: int) -> Callable[[], object]:
         for first, last in plan.ranges:
             tasks = [(source, *block, first, last, ledger, None, ()) for block in plan.blocks]
             ledger.records.update(zip(keys, schedule.run_tasks(permute_block, tasks, label=""), strict=True))
-            parts = [(i, min(i + CLUSTERINGS_A_TASK, last - first)) for i in range(0, last - first, CLUSTERINGS_A_TASK)]
+            n, step = last - first, plan.clusterings
+            parts = [(start, min(start + step, n)) for start in range(0, n, step)]
             schedule.run_tasks(form_clusters, [(clusters, ledger, keys, *part) for part in parts], label="")
 
     return run
