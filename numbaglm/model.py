@@ -279,7 +279,8 @@ def permutation_test(
         plans = plan_tests(cohort.store, running, specs)
         return dict(zip(names, plans, strict=True)) if isinstance(contrast, Mapping) else plans[0]
     outcomes = []
-    with running.opened(cohort.store, lambda: _identity(cohort, specs, shuffling, fwe_across_contrasts)) as run:
+    determining = (cohort, specs, shuffling, fwe_across_contrasts)
+    with running.opened(cohort.store, lambda: _identity(*determining), len(specs)) as run:
         for number, spec in enumerate(specs):
             run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
             outcomes.append((spec, run.test(spec, f"contrast-{number:03d}")))

@@ -75,7 +75,7 @@ class Running:
         return max(threads), len(threads)
 
     @contextmanager
-    def opened(self, store: CohortStore, identity: Callable[[], Mapping[str, Any]]) -> Iterator[Run]:
+    def opened(self, store: CohortStore, identity: Callable[[], Mapping[str, Any]], n_tests: int) -> Iterator[Run]:
         """Open the run's place for the length of a call: the folder named, or one that goes with the call.
 
         Parameters
@@ -83,12 +83,12 @@ class Running:
         store
             The cohort.
         identity
-            Makes all that determines the results: a folder that stays keeps it.
+            Makes all that determines the results, for a folder that stays.
+        n_tests
+            How many tests the call makes.
         """
-        asked = identity()
-        n_tests = len(asked["contrasts"])
         if self.place is not None:
-            with open_run(self.place, asked) as write:
+            with open_run(self.place, identity()) as write:
                 yield Run(store, self, self.place, durable=True, write=write, n_tests=n_tests)
         else:
             with temporary_place(store, self.client is not None) as place:

@@ -1,10 +1,11 @@
-"""Folders of results: written whole or not at all, each with a page on what is what."""
+"""Files and folders of results: written whole or not at all, each folder with a page on what is what."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
@@ -160,6 +161,33 @@ def whole_folder(target: str | os.PathLike[str], marker: str, overwrite: bool = 
             for folder in new_parents:
                 with suppress(OSError):
                     folder.rmdir()
+
+
+def write_file(target: Path, data: bytes, what: str) -> Path:
+    """Write a file, whole or not at all, in place of what has that name.
+
+    Parameters
+    ----------
+    target, data
+        Its path, and what it shall hold.
+    what
+        What the file is, for the error.
+
+    Raises
+    ------
+    OutputError
+    """
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(target)
+    except OSError as error:
+        raise OutputError(f"Can't write the {what} {target}: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+    return target
 
 
 def _take_place(part: Path, place: Path) -> None:

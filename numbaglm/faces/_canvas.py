@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +25,8 @@ from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
-from numbaglm.errors import InputError, OutputError, invalid
+from numbaglm.data.files import write_file
+from numbaglm.errors import InputError, invalid
 from numbaglm.faces.projection import VIEWS, UprightGrid, decimals, larger
 
 Map = NDArray[np.generic]
@@ -340,14 +339,5 @@ def finish(figure: Figure, save: SavePath) -> Figure:
     path = Path(save).expanduser()
     if path.suffix.lower() not in _FORMATS:
         raise InputError(invalid("save", str(path), "a file name that ends in .png, .pdf or .svg"))
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(render(figure, path.suffix[1:].lower()))
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"Can't write the figure {path}: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    write_file(path, render(figure, path.suffix[1:].lower()), "figure")
     return figure

@@ -1,4 +1,4 @@
-"""What pages share: pictures, the maps of the slice viewer, templates, and the file they become.
+"""What pages share: pictures, the maps of the slice viewer, templates, and the name of the file they become.
 
 A part of `numbaglm.faces.report` and `numbaglm.faces.model_report`.
 """
@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import base64
 import os
-import uuid
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.geometry import Geometry
-from numbaglm.errors import InputError, OutputError, invalid
+from numbaglm.errors import InputError, invalid
 from numbaglm.faces import plotting
 from numbaglm.faces._canvas import Scale, render
 from numbaglm.faces.projection import upright
@@ -147,26 +145,6 @@ def page_path(path: str | os.PathLike[str]) -> Path:
     target = Path(path).expanduser()
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(invalid("path", str(path), "a file name that ends in .html"))
-    return target
-
-
-def write_page(target: Path, page: str) -> Path:
-    """Write a page, whole or not at all, in place of what has that name.
-
-    Raises
-    ------
-    OutputError
-    """
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(page.encode())
-        part.replace(target)
-    except OSError as error:
-        raise OutputError(f"Can't write the report {target}: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
     return target
 
 

@@ -9,8 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from numbaglm.data.files import write_file
 from numbaglm.errors import OutputError, warn
-from numbaglm.faces._page import page_path, write_page
+from numbaglm.faces._page import page_path
 
 _PIXELS = 800
 
@@ -125,7 +126,7 @@ class HTMLReport:
         >>> Path("hello.html").read_text()
         '<p>Hello</p>'
         """
-        write_page(page_path(file_name), self.html)
+        write_file(page_path(file_name), self.html.encode(), "report")
 
     def open_in_browser(self, file_name: str | os.PathLike[str] | None = None) -> None:
         """Write the page and open it in the user's browser.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
+from numbaglm.data.files import write_file
 from numbaglm.engine.quality import Quality, examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
 from numbaglm.faces import _report_words as words
@@ -28,7 +29,6 @@ from numbaglm.faces._page import (
     page_path,
     picture,
     slice_viewer,
-    write_page,
 )
 from numbaglm.faces._report_tables import (
     ALPHA,
@@ -92,7 +92,7 @@ def write_report(
     'report.html'
     """
     target = _check_free(path, overwrite)
-    return write_page(target, make_page(result, cohort))
+    return write_file(target, make_page(result, cohort).encode(), "report")
 
 
 def make_page(result: PermutationResult, cohort: Cohort | None = None) -> str:
