@@ -20,9 +20,9 @@ from zlib_ng import zlib_ng
 from cases import SIZES
 from measure import n_cores
 from numbaglm import Cohort
-from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import mask_image
-from numbaglm.datasets import brain_geometry, simulate_maps
+from numbaglm.datasets.simulated import brain_geometry, simulate_maps
+from numbaglm.spaces.volume import Geometry
 
 Benchmark = Callable[..., Any]
 

@@ -19,7 +19,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from cases import KERNEL_SUBJECTS, TILES
-from numbaglm.engine.size import BATCH
+from numbaglm.engine.permutation.size import BATCH
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.shuffle import TILE
 

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from cases import SIZES
-from numbaglm.data.geometry import Geometry
-from numbaglm.datasets import brain_geometry, simulate_maps
+from numbaglm.datasets.simulated import brain_geometry, simulate_maps
 from numbaglm.kernels.neighbours import Volume, new_volume
 from numbaglm.kernels.tfce import Enhancement, Scratch, new_scratch, tfce_map, tfce_max
+from numbaglm.spaces.volume import Geometry
 
 Benchmark = Callable[..., Any]
 

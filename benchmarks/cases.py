@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm import Cohort, PermutationResult, permutation_test
+from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import mask_image, save_image, to_image
-from numbaglm.data.store import CohortStore
-from numbaglm.datasets import brain_geometry, simulate_maps
-from numbaglm.engine.size import BATCH
+from numbaglm.datasets.simulated import brain_geometry, simulate_maps
+from numbaglm.engine.permutation.size import BATCH
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.shuffle import TILE
-from numbaglm.stats.inference import TIE_TOLERANCE
+from numbaglm.stats.hypothesis import TIE_TOLERANCE
 
 KINDS = ("max-t", "clusters", "tfce")
 THRESHOLD = 0.001

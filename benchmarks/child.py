@@ -53,8 +53,8 @@ def kernels() -> None:
 
     import numbaglm as ng
     import numbaglm.kernels
-    from numbaglm.data.geometry import Geometry
-    from numbaglm.data.store import CohortStore
+    from numbaglm.data.cohort.store import CohortStore
+    from numbaglm.spaces.volume import Geometry
 
     geometry = Geometry(np.ones((10, 10, 11), bool), np.eye(4))
     Y = np.random.default_rng(0).standard_normal((12, geometry.n_voxels), dtype=np.float32)

@@ -47,11 +47,11 @@ CASES = {
 
 def write_cohort(case: Case, place: Path) -> float:
     """Write the cohort unless it is there; seconds that it took."""
-    from numbaglm.data.geometry import Geometry
-    from numbaglm.data.store import Header
-    from numbaglm.data.writer import CohortWriter
-    from numbaglm.datasets import brain_geometry, simulate_maps
+    from numbaglm.data.cohort.store import Header
+    from numbaglm.data.cohort.writer import CohortWriter
+    from numbaglm.datasets.simulated import brain_geometry, simulate_maps
     from numbaglm.engine.schedule import run_tasks
+    from numbaglm.spaces.volume import Geometry
 
     begin = time.monotonic()
     if (place / "zarr.json").exists():
@@ -119,20 +119,20 @@ def rounding(n_subjects: int = 40_000) -> None:
     from unittest import mock
 
     from numbaglm import Cohort
-    from numbaglm.data.geometry import Geometry
-    from numbaglm.data.store import CohortStore
-    from numbaglm.engine.size import BATCH
-    from numbaglm.engine.voxels import prepare_block
+    from numbaglm.data.cohort.store import CohortStore
+    from numbaglm.engine.permutation.size import BATCH
+    from numbaglm.engine.permutation.voxels import prepare_block
+    from numbaglm.inference.permutation_test import permutation_test
     from numbaglm.kernels import shuffle
     from numbaglm.kernels.shuffle import TILE
-    from numbaglm.model import permutation_test
+    from numbaglm.spaces.volume import Geometry
 
     rng = np.random.default_rng(0)
     geometry = Geometry(np.ones((TILE, 1, 1), bool), np.eye(4))
     x = rng.standard_normal(n_subjects)
     Y = rng.standard_normal((n_subjects, TILE)) * 3 + 100 + np.linspace(0, 0.1, TILE) * x[:, None]
     store = CohortStore.from_array(Y.astype(np.float32), geometry)
-    stop = mock.patch("numbaglm.runs.run_test", side_effect=InterruptedError)
+    stop = mock.patch("numbaglm.inference.running.run_test", side_effect=InterruptedError)
     with stop as seen, contextlib.suppress(InterruptedError):
         permutation_test(Cohort(store), pd.DataFrame({"x": x, "one": 1.0}), "x", n_perm=10_000)
     spec = seen.call_args.args[1]

@@ -15,7 +15,7 @@ import figures
 import mrtrix
 from cases import SIZES
 from measure import Section, figure, load, machine, markdown_table, times, versions
-from numbaglm.datasets import brain_geometry
+from numbaglm.datasets.simulated import brain_geometry
 from sections import SECTIONS
 
 HERE = Path(__file__).parent

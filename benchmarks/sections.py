@@ -23,16 +23,16 @@ from bench_tfce import MapCase
 from cases import KERNEL_SUBJECTS, KINDS, KernelCase, Size, ours, peak_memory, run_child, until_told, whole_case
 from measure import Budget, Curve, Row, Section, Times, in_turn, n_cores, seconds, widest
 from numbaglm import Cohort, simulate_button_press
-from numbaglm.data.geometry import Geometry
-from numbaglm.data.ledger import MemoryLedger
-from numbaglm.data.store import CohortStore
-from numbaglm.datasets import brain_geometry
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.runs.ledger import MemoryLedger
+from numbaglm.datasets.simulated import brain_geometry
 from numbaglm.engine import schedule
-from numbaglm.engine.maps import ClusterTask, form_clusters
-from numbaglm.engine.run import run_test
-from numbaglm.engine.size import BATCH
-from numbaglm.engine.voxels import Source, permute_block
+from numbaglm.engine.permutation.maps import ClusterTask, form_clusters
+from numbaglm.engine.permutation.run import run_test
+from numbaglm.engine.permutation.size import BATCH
+from numbaglm.engine.permutation.voxels import Source, permute_block
 from numbaglm.kernels.shuffle import TILE
+from numbaglm.spaces.volume import Geometry
 
 Calls = dict[str, Callable[[], object]]
 WORDS = {"max-t": "max-t", "clusters": "max-t, extent and mass", "tfce": "max-t and TFCE"}
@@ -119,7 +119,7 @@ def whole(size: Size) -> Section:
 
 def tasks_alone(cohort: Cohort, n_perm: int) -> Callable[[], object]:
     """The tasks of a call with max-t, extent and mass, and nothing around them."""
-    with mock.patch("numbaglm.runs.run_test", wraps=run_test) as seen:
+    with mock.patch("numbaglm.inference.running.run_test", wraps=run_test) as seen:
         ours(cohort, "clusters", n_perm)
     store, spec, plan, _, _ = seen.call_args.args
     ledger, keys = MemoryLedger(), [f"rounds/{i}" for i in range(len(plan.blocks))]
@@ -139,7 +139,7 @@ def tasks_alone(cohort: Cohort, n_perm: int) -> Callable[[], object]:
 
 def permute_command(folder: Path, n_perm: int) -> None:
     """The whole command, in a process of its own."""
-    command = [sys.executable, "-c", "from numbaglm.faces.cli import main; main()", "permute"]
+    command = [sys.executable, "-c", "from numbaglm.faces.cli.main import main; main()", "permute"]
     command += [
         str(folder / "cohort.zarr"),
         "--output",
@@ -342,7 +342,7 @@ def latency(size: Size) -> Section:
         calls: Calls = {
             "python": run("pass"),
             "import": run("import numbaglm"),
-            "help": run("from numbaglm.faces.cli import main; main()", "--help"),
+            "help": run("from numbaglm.faces.cli.main import main; main()", "--help"),
             "first": lambda: told.append(until_told("first", maps, **cache)),
         }
         taken = in_turn(calls, 2 * size.rounds + 1)

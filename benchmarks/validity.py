@@ -25,8 +25,8 @@ from scipy import ndimage, stats
 
 import numbaglm as ng
 from numbaglm.cohort import Cohort
-from numbaglm.data.geometry import Geometry
-from numbaglm.data.store import CohortStore
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.methods import METHODS
 
 ALPHA = 0.05

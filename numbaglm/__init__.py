@@ -7,33 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numbaglm.cohort import Cohort
-    from numbaglm.datasets import fetch_localizer, simulate_button_press
-    from numbaglm.faces.bids import bids_maps, save_bids
-    from numbaglm.faces.nilearn_api import non_parametric_inference, permuted_ols
-    from numbaglm.faces.thresholds import get_clusters_table, threshold_stats_img
-    from numbaglm.inputs.designs import make_second_level_design_matrix
-    from numbaglm.model import permutation_test
-    from numbaglm.results import PermutationResult
-    from numbaglm.second_level import SecondLevelModel
+    from numbaglm.datasets.simulated import fetch_localizer, simulate_button_press
+    from numbaglm.faces.bids.api import bids_maps, save_bids
+    from numbaglm.faces.nilearn.designs import make_second_level_design_matrix
+    from numbaglm.faces.nilearn.permuted import non_parametric_inference, permuted_ols
+    from numbaglm.faces.nilearn.second_level import SecondLevelModel
+    from numbaglm.faces.nilearn.thresholds import get_clusters_table, threshold_stats_img
+    from numbaglm.inference.permutation_test import permutation_test
+    from numbaglm.results.record import PermutationResult
 
 __version__ = "0.1.0"
 
 # Names are looked up when they are first used: importing numbaglm loads none of its dependencies.
 _HOMES = {
     "Cohort": "numbaglm.cohort",
-    "PermutationResult": "numbaglm.results",
-    "SecondLevelModel": "numbaglm.second_level",
-    "bids_maps": "numbaglm.faces.bids",
+    "PermutationResult": "numbaglm.results.record",
+    "SecondLevelModel": "numbaglm.faces.nilearn.second_level",
+    "bids_maps": "numbaglm.faces.bids.api",
     "errors": "numbaglm.errors",
-    "fetch_localizer": "numbaglm.datasets",
-    "get_clusters_table": "numbaglm.faces.thresholds",
-    "make_second_level_design_matrix": "numbaglm.inputs.designs",
-    "non_parametric_inference": "numbaglm.faces.nilearn_api",
-    "permutation_test": "numbaglm.model",
-    "permuted_ols": "numbaglm.faces.nilearn_api",
-    "save_bids": "numbaglm.faces.bids",
-    "simulate_button_press": "numbaglm.datasets",
-    "threshold_stats_img": "numbaglm.faces.thresholds",
+    "fetch_localizer": "numbaglm.datasets.simulated",
+    "get_clusters_table": "numbaglm.faces.nilearn.thresholds",
+    "make_second_level_design_matrix": "numbaglm.faces.nilearn.designs",
+    "non_parametric_inference": "numbaglm.faces.nilearn.permuted",
+    "permutation_test": "numbaglm.inference.permutation_test",
+    "permuted_ols": "numbaglm.faces.nilearn.permuted",
+    "save_bids": "numbaglm.faces.bids.api",
+    "simulate_button_press": "numbaglm.datasets.simulated",
+    "threshold_stats_img": "numbaglm.faces.nilearn.thresholds",
 }
 
 __all__ = [

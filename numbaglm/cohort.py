@@ -12,14 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from numbaglm.data.blocks import check_block
-from numbaglm.data.conversion import parse_additions, parse_inputs
-from numbaglm.data.groups import check_free
-from numbaglm.data.locks import held
-from numbaglm.data.places import Place
-from numbaglm.data.store import CohortStore, choose_chunks
-from numbaglm.data.stored_maps import StoredMaps
-from numbaglm.engine.convert import Conversion
+from numbaglm.data.cohort.layout import check_free
+from numbaglm.data.cohort.store import CohortStore, choose_chunks
+from numbaglm.data.cohort.stored_maps import StoredMaps
+from numbaglm.data.storage.locks import held
+from numbaglm.data.storage.places import Place
+from numbaglm.engine.conversion.convert import Conversion
+from numbaglm.engine.conversion.inputs import parse_additions, parse_inputs
+from numbaglm.engine.conversion.tasks import check_block
 from numbaglm.engine.quality import examine
 from numbaglm.engine.schedule import active_client
 from numbaglm.errors import StoreError
@@ -33,7 +33,7 @@ class Cohort(StoredMaps):
     Attributes
     ----------
     store
-        The data: `numbaglm.data.store.CohortStore`.
+        The data: `numbaglm.data.cohort.store.CohortStore`.
 
     Examples
     --------
@@ -263,7 +263,7 @@ class Cohort(StoredMaps):
     ) -> pd.DataFrame:
         """Look at every map: what it holds, how like the others it is, and whether it stands out.
 
-        One pass over the cohort, a block of voxels at a time; what it found is kept. `numbaglm.faces.plotting.quality`
+        One pass over the cohort, a block of voxels at a time; what it found is kept. `numbaglm.display.brains.quality`
         draws it.
 
         A map stands out by its mean, sd or correlation when its robust z is beyond 3.5, which in a clean cohort of 30

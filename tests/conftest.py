@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from numbaglm.cohort import Cohort
-from numbaglm.data.geometry import Geometry
-from numbaglm.data.store import CohortStore
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.spaces.volume import Geometry
 from reference.dask_cluster import Cluster
 from reference.object_store import moto_server
 

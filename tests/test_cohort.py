@@ -15,8 +15,8 @@ import pytest
 
 from numbaglm import cohort as cohorts
 from numbaglm.cohort import Cohort
-from numbaglm.data import blocks, writer
-from numbaglm.data.smoothing import smooth
+from numbaglm.data.cohort import writer
+from numbaglm.engine.conversion import tasks as blocks
 from numbaglm.errors import (
     GridError,
     ImageError,
@@ -27,6 +27,7 @@ from numbaglm.errors import (
     OutputExistsError,
     StoreError,
 )
+from numbaglm.spaces.smoothing import smooth
 from reference.maps import AFFINE, SHAPE, volumes, write_maps
 
 
@@ -69,7 +70,7 @@ def test_blocks_change_nothing(tmp_path, monkeypatch, chunks, hold):
     whole = Cohort.from_maps(paths, smoothing_fwhm=5)
     monkeypatch.setattr(writer, "choose_chunks", lambda *_: chunks)
     if not hold:
-        monkeypatch.setattr("numbaglm.engine.convert._HELD_SHARE", 0)
+        monkeypatch.setattr("numbaglm.engine.conversion.convert._HELD_SHARE", 0)
     cohort = Cohort.create(tmp_path / "c.zarr", paths, smoothing_fwhm=5)
     assert cohort.store.chunks == chunks
     assert cohort.fingerprint == whole.fingerprint

@@ -17,10 +17,10 @@ import pytest
 from numbaglm import cohort as cohorts
 from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
-from numbaglm.data import writer
-from numbaglm.data.groups import status
-from numbaglm.data.locks import LOCK, held
-from numbaglm.data.places import Place
+from numbaglm.data.cohort import writer
+from numbaglm.data.cohort.layout import status
+from numbaglm.data.storage.locks import LOCK, held
+from numbaglm.data.storage.places import Place
 from numbaglm.errors import MissingFileError, OutputError, OutputExistsError, StoreError
 from reference.maps import AFFINE, volumes, write_maps
 from reference.object_store import SECRET

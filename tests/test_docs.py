@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 
 import numbaglm as ng
-from numbaglm.faces import plotting
-from numbaglm.faces._report_words import methods_paragraph
-from numbaglm.faces.cli import commands
+from numbaglm import plotting
+from numbaglm.faces.cli.main import commands
+from numbaglm.results.words import methods_paragraph
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-PLOTTING = ("numbaglm.faces.plotting", "numbaglm.faces.quality")
+PLOTTING = ("numbaglm.display.brains", "numbaglm.display.carpet")
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- ([^\n]*) -->\n)?^```(python|bash|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

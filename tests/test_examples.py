@@ -10,10 +10,10 @@ import pkgutil
 import pytest
 
 import numbaglm
-from numbaglm.faces import plotting
+from numbaglm import plotting
 
 # Examples that need a network are shown, not run.
-NOT_RUN = {"numbaglm.datasets.fetch_localizer"}
+NOT_RUN = {"numbaglm.datasets.simulated.fetch_localizer"}
 
 
 def public():
@@ -25,7 +25,7 @@ def public():
             methods = inspect.getmembers(one, callable)
             yield from ((f"{name}.{method}", found) for method, found in methods if not method.startswith("_"))
     for name, one in inspect.getmembers(plotting, inspect.isfunction):
-        if not name.startswith("_") and one.__module__ in ("numbaglm.faces.plotting", "numbaglm.faces.quality"):
+        if not name.startswith("_") and one.__module__ in ("numbaglm.display.brains", "numbaglm.display.carpet"):
             yield f"plotting.{name}", one
 
 

@@ -8,8 +8,8 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.cohort import Cohort
-from numbaglm.data.geometry import Geometry
-from numbaglm.data.store import CohortStore
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.spaces.volume import Geometry
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())

@@ -11,18 +11,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from numbaglm import PermutationResult, permutation_test, runs
+from numbaglm import PermutationResult, permutation_test
 from numbaglm.cohort import Cohort
-from numbaglm.data.geometry import Geometry
-from numbaglm.data.store import CohortStore
-from numbaglm.engine.records import Observed
-from numbaglm.engine.run import run_test
-from numbaglm.engine.voxels import Source, permute_block
-from numbaglm.engine.workspace import MemoryMaps
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.engine.permutation.records import Observed
+from numbaglm.engine.permutation.run import run_test
+from numbaglm.engine.permutation.voxels import Source, permute_block
+from numbaglm.engine.permutation.workspace import MemoryMaps
 from numbaglm.errors import InputError
+from numbaglm.inference import running as runs
 from numbaglm.kernels.tails import COUNTED, REFINED, REJECTED
-from numbaglm.refine import TAILS
+from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues, tails
+from numbaglm.stats.corrected import TAILS
 from reference.tails import largest
 
 GOLDEN = Path(__file__).parent / "golden" / "c8_tail_n10"

@@ -74,7 +74,7 @@ def prose_of_returns(app: Sphinx, what: str, name: str, obj: Any, options: Any, 
 
 def whole_signatures(app: Sphinx) -> None:
     """Show the signature of `permutation_test` itself, not those that tell type checkers what it returns."""
-    analyzer = ModuleAnalyzer.for_module("numbaglm.model")
+    analyzer = ModuleAnalyzer.for_module("numbaglm.inference.permutation_test")
     analyzer.analyze()
     analyzer.overloads.clear()
 
@@ -110,7 +110,7 @@ class CommandHelp(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Ask the commands themselves."""
-        from numbaglm.faces.cli import commands
+        from numbaglm.faces.cli.main import commands
 
         sections: list[nodes.Node] = []
         root = click.Context(commands, info_name="numbaglm", terminal_width=88, **commands.context_settings)
@@ -140,8 +140,8 @@ class Table(Directive):
 
 def contents() -> list[tuple[str, ...]]:
     """Files of a saved result, without those that come beside every p and those of other commands."""
-    from numbaglm.data.files import CONTENTS, README
-    from numbaglm.faces.demo import MARKER
+    from numbaglm.data.storage.files import CONTENTS, README
+    from numbaglm.faces.cli.demo import MARKER
 
     beside = re.compile(r"log|source_|p_.*_(lower|upper|contrasts)\.nii\.gz$")
     elsewhere = [MARKER, "fit.json", "cohort.zarr", "truth.nii.gz", "sub-*.nii.gz", "dataset_description.json"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
-from numbaglm.data.store import CohortStore
+from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine import schedule
 from numbaglm.kernels import glm
 from numbaglm.kernels.shuffle import TILE

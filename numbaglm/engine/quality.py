@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.geometry import Geometry
-from numbaglm.data.store import CohortStore
+from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine import schedule
+from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.quality import Measure, Tally, measures, robust_z, tally
 
 N_COLUMNS = 256

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from numbaglm import permutation_test, runs
+from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
-from numbaglm.data.geometry import Geometry
-from numbaglm.data.places import Place
-from numbaglm.data.store import CohortStore
-from numbaglm.engine import plan as plans
-from numbaglm.engine import size as sizes
-from numbaglm.engine.plan import make_plan
-from numbaglm.engine.workspace import on_disk
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.storage.places import Place
+from numbaglm.engine.permutation import plan as plans
+from numbaglm.engine.permutation import size as sizes
+from numbaglm.engine.permutation.plan import make_plan
+from numbaglm.engine.permutation.workspace import on_disk
 from numbaglm.errors import InputError
+from numbaglm.inference import running as runs
+from numbaglm.spaces.volume import Geometry
 
 _PYTHON = 4_000_000  # of code, tables and messages, which a plan counts among the libraries
 

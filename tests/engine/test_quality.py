@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from numbaglm.cohort import Cohort
-from numbaglm.data.geometry import Geometry
+from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import to_image
-from numbaglm.data.store import CohortStore
 from numbaglm.engine import quality
 from numbaglm.engine.quality import Quality, examine, voxel_blocks
+from numbaglm.spaces.volume import Geometry
 from reference.quality import look
 
 FOLDER = Path(os.environ.get("NUMBAGLM_DATA", "absent")) / "wager2008"

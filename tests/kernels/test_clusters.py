@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numbaglm.data.geometry import Geometry
 from numbaglm.kernels import clusters
+from numbaglm.spaces.volume import Geometry
 from reference.clusters import label, largest
 
 SHAPE = (3, 4, 5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from numbaglm.kernels.fused import CHUNK, combine, permute_panels
 from numbaglm.kernels.shuffle import TILE
-from numbaglm.stats.inference import TIE_TOLERANCE
+from numbaglm.stats.hypothesis import TIE_TOLERANCE
 
 KEYS = {"float32": np.int32, "float64": np.int64}
 

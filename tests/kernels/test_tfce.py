@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from numbaglm.data.geometry import Geometry
 from numbaglm.kernels.neighbours import new_volume
 from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_count, tfce_map, tfce_max
+from numbaglm.spaces.volume import Geometry
 from reference.tfce import tfce
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "c1_onesample_n8"

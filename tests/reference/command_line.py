@@ -1,6 +1,6 @@
 from click.testing import CliRunner
 
-from numbaglm.faces.cli import commands
+from numbaglm.faces.cli.main import commands
 
 
 def run(*arguments, code=0):

@@ -26,8 +26,8 @@ import zarr.codecs
 import zarr.storage
 
 from numbaglm.cohort import Cohort
-from numbaglm.data import writer
-from numbaglm.engine import convert
+from numbaglm.data.cohort import writer
+from numbaglm.engine.conversion import convert
 from numbaglm.errors import MissingFileError, StoreError
 
 # Imported here, so that each process need not.

@@ -19,9 +19,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import NDArray
 
-from numbaglm.data.grid import Grid
-from numbaglm.data.raw import DECOMPRESSION_ERRORS, beginning
+from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, beginning
 from numbaglm.errors import ImageError, MissingFileError, NumbaglmError
+from numbaglm.spaces.grid import Grid
 
 nib: Any = nibabel  # its functions are not typed
 

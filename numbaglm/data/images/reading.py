@@ -15,7 +15,6 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
-from numbaglm.data.grid import Grid
 from numbaglm.data.images.opening import (
     HEADER_BYTES,
     MapSource,
@@ -25,8 +24,9 @@ from numbaglm.data.images.opening import (
     open_image,
     parse_header,
 )
-from numbaglm.data.raw import RawMap, Tape, Volume, content
-from numbaglm.data.resampling import Affine, Prepared, Shape
+from numbaglm.data.images.raw import RawMap, Tape, Volume, content
+from numbaglm.spaces.grid import Grid
+from numbaglm.spaces.resampling import Affine, Prepared, Shape
 
 nib: Any = nibabel
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from numbaglm.data.geometry import Geometry
 from numbaglm.errors import InputError, OutputError, invalid
+from numbaglm.spaces.volume import Geometry
 
 nib: Any = nibabel
 

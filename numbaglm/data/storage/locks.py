@@ -1,0 +1,158 @@
+"""Locks of folders: one process at a time writes to a cohort or a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from numbaglm.data.storage.places import Place
+from numbaglm.errors import MissingFileError, StoreError
+
+LOCK = "lock"
+"""Name of the file that holds a lock, in the folder that it is for."""
+
+log = logging.getLogger("numbaglm")
+
+
+@contextmanager
+def held(place: Place, what: str) -> Iterator[None]:
+    """Hold the lock of a folder, for the length of a with block. The folder is made; it goes again if it stays empty.
+
+    On disk the system gives the lock back, however the process ends. In an object store the lock is an object, which
+    a process that was killed leaves behind: it counts no more once its process, on this machine, is gone.
+
+    Parameters
+    ----------
+    place
+        The folder.
+    what
+        What it is, for errors: "the cohort".
+
+    Raises
+    ------
+    StoreError
+        Somebody holds it.
+    OutputError
+        The place can't be written to.
+    """
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        fcntl = None  # type: ignore[assignment]
+    hold = _by_object if not place.local or fcntl is None else _by_file
+    with hold(place, what):
+        yield
+
+
+@contextmanager
+def _by_file(place: Place, what: str) -> Iterator[None]:
+    import fcntl
+
+    folder = place.path
+    new: list[Path] = []
+    try:
+        with place.writing():
+            new += [one for one in (folder, *folder.parents) if not one.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / LOCK).open("a+")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _is(folder / LOCK, file):
+                    raise BlockingIOError
+            except BlockingIOError as error:
+                file.seek(0)
+                raise _in_use(place, what, _parse(file.read())) from error
+            except OSError as error:  # Lustre, for one, is often mounted without them
+                log.warning("The file system of %s has no locks (%s): let no other call write there.", place, error)
+            try:
+                with place.writing():
+                    file.truncate(0)
+                    os.write(file.fileno(), json.dumps(_owner()).encode())  # not through a buffer, which close() writes
+                yield
+            finally:
+                (folder / LOCK).unlink(missing_ok=True)
+    finally:
+        for one in new:
+            with suppress(OSError):
+                one.rmdir()
+
+
+@contextmanager
+def _by_object(place: Place, what: str) -> Iterator[None]:
+    mine = json.dumps(_owner()).encode()
+    if not place.write_new(LOCK, mine):
+        try:
+            owner = _parse(place.read_bytes(LOCK).decode(errors="replace"))
+        except MissingFileError:  # given back just now
+            owner = {}
+        if not _is_gone(owner):
+            raise _in_use(place, what, owner)
+        log.warning("%s was left by a process that is gone (%s): going on.", place, _named(owner))
+        place.write_bytes(LOCK, mine)
+    try:
+        yield
+    finally:
+        with suppress(Exception):
+            if place.read_bytes(LOCK) == mine:
+                place.remove(LOCK)
+
+
+def _owner() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "token": uuid.uuid4().hex}
+
+
+def _started(pid: int) -> float:
+    """Seconds from the start of the machine to that of a process: no clock that is set anew changes them."""
+    import psutil
+
+    boot = psutil.boot_time()  # first: what psutil has of it, which a clock moves, is in the time of the process too
+    return float(psutil.Process(pid).create_time() - boot)
+
+
+def _is_gone(owner: Mapping[str, Any]) -> bool:
+    """Whether the owner was a process of this machine that is no longer there."""
+    import psutil
+
+    if owner.get("host") != socket.gethostname():
+        return False
+    try:
+        # A number is given again, to a process that started at another time.
+        return bool(abs(_started(owner["pid"]) - owner["started"]) > 1)
+    except psutil.NoSuchProcess:
+        return True
+    except (KeyError, TypeError, ValueError):  # no lock as they are written here: somebody else's
+        return False
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _named(owner: Mapping[str, Any]) -> str:
+    return f"process {owner['pid']} on {owner['host']}" if {"pid", "host"} <= set(owner) else "unknown"
+
+
+def _in_use(place: Place, what: str, owner: Mapping[str, Any]) -> StoreError:
+    left = "" if place.local else f" If that process is gone, delete the object {place / LOCK}."
+    return StoreError(f"{what} {place} is being written by another call ({_named(owner)}). Wait for it.{left}")
+
+
+def _is(path: Path, file: Any) -> bool:
+    """Whether the name still stands for the open file: who gave the lock back has deleted it."""
+    try:
+        return bool(os.path.samestat(path.stat(), os.fstat(file.fileno())))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,24 @@
+"""Cohorts to try things on: simulated ones, and one that nilearn fetches."""
+
+from __future__ import annotations
+
+from numbaglm.datasets.phantom import brain_geometry, simulate_maps
+from numbaglm.datasets.simulated import (
+    LocalizerCohort,
+    SimulatedCohort,
+    SimulatedStudy,
+    fetch_localizer,
+    simulate_button_press,
+    simulate_study,
+)
+
+__all__ = [
+    "LocalizerCohort",
+    "SimulatedCohort",
+    "SimulatedStudy",
+    "brain_geometry",
+    "fetch_localizer",
+    "simulate_button_press",
+    "simulate_maps",
+    "simulate_study",
+]

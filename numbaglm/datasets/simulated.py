@@ -1,0 +1,400 @@
+"""Cohorts to try things on: simulated ones as real NIfTI files, and the localizer's button presses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.data.images import mask_image, save_image, to_image
+from numbaglm.datasets.phantom import NOISE_FWHM, Blob, noise, signal
+from numbaglm.datasets.phantom import brain_geometry as brain_geometry
+from numbaglm.datasets.phantom import simulate_maps as simulate_maps
+from numbaglm.engine.schedule import run_tasks
+from numbaglm.errors import InputError, MissingExtraError, NumbaglmError, OutputError, OutputExistsError, invalid
+from numbaglm.spaces.volume import Geometry
+
+# Left minus right press.
+_BUTTON_PRESS: tuple[Blob, ...] = (
+    ((38.0, -24.0, 58.0), 3.4, 20.0),  # hand knob, contralateral to the left hand
+    ((-38.0, -24.0, 58.0), -3.4, 20.0),
+    ((-20.0, -52.0, -24.0), 3.0, 17.0),  # cerebellum, ipsilateral to the left hand
+    ((20.0, -52.0, -24.0), -3.0, 17.0),
+)
+_AMPLITUDE_SD = 0.3
+_JITTER_SD = 3.0
+_RECIPE = 1  # counts the changes of what a seed means
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedCohort:
+    """A simulated cohort on disk.
+
+    Attributes
+    ----------
+    maps
+        One NIfTI file a subject.
+    mask
+        The brain mask they share.
+    truth
+        The planted effect: the mean of the population, before jitter, in noise standard deviations.
+    subjects
+        Labels, in the order of ``maps``.
+    geometry
+        The mask as a `Geometry`.
+    """
+
+    maps: tuple[Path, ...]
+    mask: Path
+    truth: Path
+    subjects: tuple[str, ...]
+    geometry: Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedStudy:
+    """A simulated study on disk.
+
+    Attributes
+    ----------
+    maps, mask, subjects, geometry
+        As in `SimulatedCohort`.
+    participants
+        The table as a .tsv file, a row a map, its label in the column ``subject_label``.
+    truth
+        For each effect, by its expression, the image that its value is multiplied with.
+    """
+
+    maps: tuple[Path, ...]
+    mask: Path
+    participants: Path
+    truth: Mapping[str, Path]
+    subjects: tuple[str, ...]
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class LocalizerCohort:
+    """The localizer's button presses on disk.
+
+    Attributes
+    ----------
+    maps
+        One contrast map (left minus right press) a subject.
+    subjects
+        Labels, in the order of ``maps``.
+    """
+
+    maps: tuple[Path, ...]
+    subjects: tuple[str, ...]
+
+
+def simulate_button_press(
+    folder: str | os.PathLike[str],
+    n_subjects: int = 16,
+    seed: int = 0,
+    voxel_size: float = 3.0,
+    progress: bool = False,
+) -> SimulatedCohort:
+    """Simulate the maps of a left minus right button press, and write them as NIfTI files.
+
+    Every map is smooth noise of standard deviation 1 (FWHM 8 mm) on an MNI-like grid, plus motor cortex
+    (positive on the right, negative on the left) and cerebellum (the other way round), whose amplitude
+    varies by 30 % and whose place by 3 mm from subject to subject. Subject i depends on ``(seed, i)`` alone.
+
+    Parameters
+    ----------
+    folder
+        Where to write. It appears once everything is written. Where it already holds this very simulation,
+        that one is returned.
+    n_subjects
+        Number of subjects, 2 at least.
+    seed
+        Seed of everything random.
+    voxel_size
+        Edge of a voxel in mm, 1 to 10.
+    progress
+        Show a progress bar.
+
+    Raises
+    ------
+    InputError
+        A parameter is out of its range.
+    OutputExistsError
+        The folder holds something else.
+    OutputError
+        The folder can't be written.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> simulated = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0)
+    >>> len(simulated.maps), simulated.mask.name, simulated.geometry.n_voxels
+    (8, 'mask.nii.gz', 1207)
+    """
+    if n_subjects < 2:
+        raise InputError(invalid("n_subjects", n_subjects, "2 or more"))
+    _check(seed, voxel_size)
+    target = Path(folder).absolute()
+    width = max(2, len(str(n_subjects)))
+    subjects = tuple(f"sub-{i + 1:0{width}d}" for i in range(n_subjects))
+    names = [f"{s}_task-buttonpress_contrast-leftVsRight_stat.nii.gz" for s in subjects]
+    geometry = brain_geometry(voxel_size)
+    maps = tuple(target / name for name in names)
+    cohort = SimulatedCohort(maps, target / "mask.nii.gz", target / "truth.nii.gz", subjects, geometry)
+
+    def write(part: Path) -> None:
+        save_image(mask_image(geometry), part / cohort.mask.name)
+        save_image(to_image(geometry, signal(geometry, _BUTTON_PRESS)), part / cohort.truth.name)
+        seeds = np.random.SeedSequence(seed).spawn(n_subjects)
+        tasks = [(geometry, seeds[i], part / names[i]) for i in range(n_subjects)]
+        run_tasks(_write_subject, tasks, label="Simulating", unit="subject", progress=progress)
+
+    title = "Simulated button presses, left minus right"
+    description = _describe(title, n_subjects=n_subjects, seed=seed, voxel_size=voxel_size)
+    _fill(target, description, (*maps, cohort.mask, cohort.truth), write)
+    return cohort
+
+
+def simulate_study(
+    folder: str | os.PathLike[str],
+    participants: pd.DataFrame,
+    effects: Mapping[str, Sequence[Blob]],
+    shared: Mapping[str, float] | None = None,
+    noise_sd: float | str = 1.0,
+    seed: int = 0,
+    voxel_size: float = 3.0,
+    progress: bool = False,
+) -> SimulatedStudy:
+    """Simulate a study whose effects are known, and write its maps as NIfTI files beside its table.
+
+    A map is the sum of the effects, each times its value for that row of the table, and of smooth noise (FWHM 8 mm):
+    its own, which depends on the seed and its label alone, and what it shares with other rows.
+
+    Parameters
+    ----------
+    folder, seed, voxel_size, progress
+        As in `simulate_button_press`.
+    participants
+        A row a map, two at least; the index holds the labels ("sub-01", ... where it is merely numbers).
+    effects
+        An expression over the columns, such as ``"group == 'patient'"``, ``"age - 40"``, or ``"1"`` for all maps alike,
+        and the blobs that its value is multiplied with.
+    shared
+        Column, and standard deviation of the noise that rows with the same value in it have in common: visits of a
+        participant, siblings of a family.
+    noise_sd
+        Standard deviation of a map's own noise: a number, or an expression over the columns.
+
+    Raises
+    ------
+    InputError, OutputExistsError, OutputError
+        As `simulate_button_press`; or an expression or a column can't be used.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from numbaglm.datasets.simulated import simulate_study
+    >>> table = pd.DataFrame({"group": ["control"] * 12 + ["patient"] * 12})
+    >>> weaker = {"group == 'patient'": [((38.0, -24.0, 58.0), -1.0, 20.0)]}
+    >>> len(simulate_study("study", table, weaker, voxel_size=10.0).maps)
+    24
+    """
+    _check(seed, voxel_size)
+    target, table = Path(folder).absolute(), _labelled(participants)
+    values = {name: _value(table, name, "effects") for name in effects}
+    own = _value(table, str(noise_sd), "noise_sd")
+    parts = {"": own} | {name: np.full(len(table), float(sd)) for name, sd in (shared or {}).items()}
+    if any(name and name not in table for name in parts) or any(sd < 0 for sd in (shared or {}).values()):
+        raise InputError(invalid("shared", shared, f"columns among {list(table)}, and deviations of 0 or more"))
+    if (own < 0).any():
+        raise InputError(invalid("noise_sd", noise_sd, "0 or more in every row"))
+    geometry = brain_geometry(voxel_size)
+    maps = tuple(target / f"{label}.nii.gz" for label in table.index)
+    truth = {name: target / f"truth-{k}.nii.gz" for k, name in enumerate(effects)}
+    mask, rows = target / "mask.nii.gz", target / "participants.tsv"
+    study = SimulatedStudy(maps, mask, rows, truth, tuple(table.index), geometry)
+
+    def write(part: Path) -> None:
+        save_image(mask_image(geometry), part / study.mask.name)
+        table.to_csv(part / study.participants.name, sep="\t")
+        planted = [signal(geometry, blobs) for blobs in effects.values()]
+        for image, path in zip(planted, truth.values(), strict=True):
+            save_image(to_image(geometry, image), part / path.name)
+        tasks = []
+        for k, label in enumerate(table.index):
+            noises = [(_seed(seed, name, table[name].iloc[k] if name else label), sd[k]) for name, sd in parts.items()]
+            weights = [value[k] for value in values.values()]
+            tasks.append((geometry, list(zip(weights, planted, strict=True)), noises, part / maps[k].name))
+        run_tasks(_write_map, tasks, label="Simulating", unit="map", progress=progress)
+
+    recipe: dict[str, Any] = {"effects": dict(effects), "shared": dict(shared or {}), "noise_sd": noise_sd}
+    recipe |= {"seed": seed, "voxel_size": voxel_size, "participants": table.to_csv()}
+    # As it comes back from the file: tuples as lists, NumPy's numbers as numbers.
+    description = json.loads(json.dumps(_describe("Simulated study", **recipe), default=float))
+    _fill(target, description, (*maps, study.mask, study.participants, *truth.values()), write)
+    return study
+
+
+def fetch_localizer(n_subjects: int = 16) -> LocalizerCohort:
+    """Fetch real maps of a left minus right button press (Brainomics localizer) through nilearn.
+
+    Parameters
+    ----------
+    n_subjects
+        Number of subjects, 2 to 94.
+
+    Raises
+    ------
+    MissingExtraError
+        nilearn is not installed.
+    NumbaglmError
+        The maps could not be downloaded.
+
+    References
+    ----------
+    Pinel et al. 2007, BMC Neuroscience 8:91. Papadopoulos Orfanos et al. 2017, NeuroImage 144:309.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> localizer = ng.fetch_localizer(16)  # doctest: +SKIP
+    >>> result = ng.permutation_test(localizer.maps, smoothing_fwhm=8.0)  # doctest: +SKIP
+    """
+    if not 2 <= n_subjects <= 94:
+        raise InputError(invalid("n_subjects", n_subjects, "2 to 94, the subjects of the localizer"))
+    try:
+        fetchers = import_module("nilearn.datasets")
+    except ImportError as error:
+        raise MissingExtraError(
+            'The localizer comes through nilearn, which is missing. Run: pip install "numbaglm[nilearn]"'
+        ) from error
+    try:
+        bunch = fetchers.fetch_localizer_contrasts(["left vs right button press"], n_subjects=n_subjects, verbose=0)
+    except (OSError, ValueError) as error:  # requests' and urllib's errors, or a page that is not the index
+        reason = type(error).__name__
+    else:
+        maps = tuple(Path(path) for path in bunch["cmaps"])
+        return LocalizerCohort(maps, tuple(f"sub-{path.parent.name}" for path in maps))
+    # Raised out here so that no chain of urllib tracebacks hangs on it.
+    raise NumbaglmError(
+        f"The localizer maps could not be downloaded ({reason}). Check the network, or use simulate_button_press()."
+    )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which a task that outlived the failure of another may still be writing."""
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.02)
+
+
+def _write_subject(geometry: Geometry, seed: np.random.SeedSequence, path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    amplitude = rng.normal(1.0, _AMPLITUDE_SD)
+    jitter = rng.normal(0.0, _JITTER_SD, (len(_BUTTON_PRESS), 3))
+    pressed = amplitude * signal(geometry, _BUTTON_PRESS, jitter)
+    save_image(to_image(geometry, pressed + noise(geometry, rng, NOISE_FWHM)), path)
+
+
+def _write_map(
+    geometry: Geometry,
+    effects: Sequence[tuple[float, NDArray[np.float32]]],
+    noises: Sequence[tuple[np.random.SeedSequence, float]],
+    path: Path,
+) -> None:
+    values = np.zeros(geometry.n_voxels, np.float32)
+    for value, image in effects:
+        values += np.float32(value) * image
+    for seed, sd in noises:
+        values += np.float32(sd) * noise(geometry, np.random.default_rng(seed), NOISE_FWHM)
+    save_image(to_image(geometry, values), path)
+
+
+def _seed(seed: int, column: str, value: object) -> np.random.SeedSequence:
+    """Seed of the noise of all rows that have this value, whichever rows there are."""
+    return np.random.SeedSequence([seed, int(hashlib.sha256(f"{column}={value}".encode()).hexdigest(), 16)])
+
+
+def _labelled(participants: pd.DataFrame) -> pd.DataFrame:
+    """The table, its index being labels that can name files."""
+    n = len(participants)
+    if n < 2:
+        raise InputError(invalid("participants", f"{n} rows", "2 or more, a row a map"))
+    labels = [str(label) for label in participants.index]
+    if pd.api.types.is_numeric_dtype(participants.index.dtype):
+        labels = [f"sub-{i + 1:0{max(2, len(str(n)))}d}" for i in range(n)]
+    if len({"mask", *labels}) <= n or any(Path(label).name != label or label.startswith("truth-") for label in labels):
+        allowed = 'labels that differ, without slashes, and not "mask" or "truth-..."'
+        raise InputError(invalid("participants", f"the index {labels}", allowed))
+    return participants.set_axis(pd.Index(labels, name="subject_label"))
+
+
+def _value(table: pd.DataFrame, expression: str, parameter: str) -> NDArray[np.float64]:
+    """(n_maps,) value of an expression over the columns."""
+    try:
+        value = np.broadcast_to(np.asarray(table.eval(expression, engine="python"), np.float64), len(table))
+    except Exception as error:  # pandas raises whatever its parser and the columns raise
+        raise InputError(invalid(parameter, expression, f"a number for each row, of columns {list(table)}")) from error
+    if not np.isfinite(value).all():
+        raise InputError(invalid(parameter, expression, "an expression that is finite in every row"))
+    return value
+
+
+def _check(seed: int, voxel_size: float) -> None:
+    if seed < 0:
+        raise InputError(invalid("seed", seed, "0 or more"))
+    if not 1.0 <= voxel_size <= 10.0:
+        raise InputError(invalid("voxel_size", voxel_size, "1 to 10 mm"))
+
+
+def _describe(title: str, **parameters: Any) -> dict[str, Any]:
+    return {
+        "Name": title,
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "numbaglm", "Recipe": _RECIPE, "Parameters": parameters}],
+    }
+
+
+def _fill(target: Path, description: Mapping[str, Any], files: Sequence[Path], write: Callable[[Path], None]) -> None:
+    """Have a folder written, whole or not at all, unless it holds this very simulation."""
+    if _holds(target, description, files):
+        return
+    part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
+    try:
+        part.mkdir(parents=True)
+        write(part)
+        (part / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
+        part.replace(target)
+    except OSError as error:
+        raise OutputError(f"Can't write the simulated cohort to {target}: {error.strerror or error}.") from error
+    finally:
+        _remove(part)
+
+
+def _holds(target: Path, description: Mapping[str, Any], files: Sequence[Path]) -> bool:
+    """Whether ``target`` holds this simulation; False where it is free, an error where it is taken."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    try:
+        found = json.loads((target / "dataset_description.json").read_text())
+    except (OSError, ValueError):
+        found = None
+    if found == description and all(path.is_file() for path in files):
+        return True
+    raise OutputExistsError(f"{target} already holds something else. Name a new folder, or remove that one.")

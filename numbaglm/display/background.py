@@ -1,0 +1,92 @@
+"""What lies beneath the slices of a map: the mask, a map on its grid, or an anatomy of any grid.
+
+A part of `numbaglm.display.brains`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from numbaglm.data.images import grid_of, list_maps, read_map
+from numbaglm.display.canvas import fineness
+from numbaglm.display.projection import VIEWS, UprightGrid
+from numbaglm.errors import InputError, invalid
+
+_MASK_GREY = 0.85
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """A volume in grey.
+
+    Attributes
+    ----------
+    grid
+        Where the slices lie.
+    volume, to_voxels
+        Values, and the (4, 4) affine from mm to their indices.
+    dark, bright
+        Values that are black and white.
+    masked
+        Whether nothing is drawn outside the mask.
+    """
+
+    grid: UprightGrid
+    volume: NDArray[np.float32]
+    to_voxels: NDArray[np.float64]
+    dark: float
+    bright: float
+    masked: bool
+
+    @classmethod
+    def of(cls, grid: UprightGrid, given: Any) -> Background:
+        """Understand a background: None for the mask, (n_voxels,) values, an image or its path."""
+        if given is not None and not isinstance(given, np.ndarray):
+            sources, _, _ = list_maps(given, minimum=1)
+            if len(sources) > 1:
+                raise InputError(invalid("background", f"{len(sources)} volumes", "one 3D image"))
+            volume = np.nan_to_num(read_map(sources[0]), nan=0.0, posinf=0.0, neginf=0.0)
+            held = volume[volume != 0]
+            limits = np.percentile(held, [0.5, 99.5]) if held.size else (0.0, 1.0)
+            to_voxels = np.asarray(np.linalg.inv(grid_of(sources[0])[1]), dtype=np.float64)
+            return cls(grid, volume, to_voxels, float(min(limits[0], 0.0)), float(limits[1]), False)
+        affine = np.diag([*grid.step, 1.0])
+        affine[:3, 3] = grid.origin
+        values = np.full(grid.n_voxels, _MASK_GREY) if given is None else given
+        dark, bright = (0.0, 1.0) if given is None else np.percentile(values[np.isfinite(values)], [1.0, 99.0])
+        return cls(
+            grid, grid.volume(values), np.asarray(np.linalg.inv(affine), np.float64), float(dark), float(bright), True
+        )
+
+    def draw(self, ax: Axes, view: str, k: int) -> None:
+        """Lay slice ``k`` of a view under what is drawn next."""
+        grid, (axis, right, up) = self.grid, VIEWS[view]
+        fine = np.ones(2, int) if self.masked else fineness(grid, view)
+        extent, (width, height) = grid.extent(view), fine * np.take(grid.index.shape, [right, up])
+        mm = np.empty((3, width, height))
+        mm[axis] = grid.origin[axis] + k * grid.step[axis]
+        mm[right] = _centres(extent[0], extent[1], width)[:, None]
+        mm[up] = _centres(extent[2], extent[3], height)
+        ijk = np.tensordot(self.to_voxels[:3, :3], mm, axes=1) + self.to_voxels[:3, 3, None, None]
+        image: Any = map_coordinates(self.volume, ijk, order=0 if self.masked else 1, cval=0.0)
+        if self.masked:
+            image = np.ma.masked_where(np.take(grid.index, k, axis=axis) == grid.n_voxels, image)
+        ax.imshow(
+            image.T,
+            origin="lower",
+            extent=extent,
+            cmap="gray",
+            vmin=self.dark,
+            vmax=self.bright,
+            interpolation="nearest",
+        )
+
+
+def _centres(low: float, high: float, n: int) -> NDArray[np.float64]:
+    return low + (np.arange(n) + 0.5) * (high - low) / n

@@ -1,0 +1,390 @@
+"""Pictures of maps, nulls and designs.
+
+Only matplotlib's objects are used, never pyplot: a figure belongs to whoever asked for it, any thread may
+draw one, and no window opens. Every function returns its figure, which shows itself in a notebook, and
+writes it where ``save`` names a file (.png, .pdf or .svg): whole or not at all. Left is drawn on the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from numbaglm.display.background import Background
+from numbaglm.display.canvas import (
+    FAINT,
+    Map,
+    Outline,
+    SavePath,
+    Scale,
+    cells,
+    finish,
+    mark_ends,
+    new_figure,
+    paint,
+    planes,
+    shortened,
+    text_width,
+)
+from numbaglm.display.nulls import draw_null
+from numbaglm.display.projection import VIEWS, upright
+from numbaglm.errors import InputError, invalid
+from numbaglm.spaces.volume import Geometry
+
+_SLANT = np.radians(40.0)  # of the names above a design matrix
+
+
+def glass_brain(
+    geometry: Geometry,
+    vector: Map,
+    *,
+    threshold: float | None = None,
+    two_sided: bool = True,
+    title: str | None = None,
+    label: str | None = None,
+    vmax: float | None = None,
+    views: str = "xyz",
+    save: SavePath = None,
+) -> Figure:
+    """Draw a map as if the brain were glass: its largest values seen from three sides.
+
+    Parameters
+    ----------
+    geometry
+        Grid and mask, of any orientation.
+    vector
+        (n_voxels,) map. NaN and 0 are not drawn.
+    threshold
+        Values of smaller magnitude are not drawn.
+    two_sided
+        Draw both signs; otherwise positive values alone.
+    title, label
+        What to write above the figure, and beside the colour bar.
+    vmax
+        Value at the end of the colour bar; the map's largest by default.
+    views
+        From where: "x" (the right), "y" (behind) and "z" (above), one or several.
+    save
+        File to write (.png, .pdf or .svg).
+
+    Raises
+    ------
+    InputError
+        A parameter is out of its range, or the map does not fit the mask.
+    OutputError
+        The file can't be written.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm import plotting
+    >>> result = ng.permutation_test(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps, n_perm=0)
+    >>> figure = plotting.glass_brain(result.geometry, result.maps["t"], threshold=3.0, label="t", save="t.png")
+    """
+    if not views or set(views) - set(VIEWS):
+        raise InputError(invalid("views", views, '"x", "y" or "z", or several of them such as "xyz"'))
+    scale = Scale.of(np.asarray(vector), threshold, two_sided, vmax)
+    return finish(_glass_panels(geometry, [("", vector)], scale, views, 1, title, label), save)
+
+
+def subject_grid(
+    geometry: Geometry,
+    maps: Map,
+    labels: Sequence[str],
+    *,
+    threshold: float | None = 2.0,
+    n_columns: int = 4,
+    vmax: float | None = None,
+    title: str | None = None,
+    label: str | None = None,
+    save: SavePath = None,
+) -> Figure:
+    """Draw every subject's map from above, on one scale.
+
+    Parameters
+    ----------
+    geometry
+        Grid and mask, of any orientation.
+    maps
+        (n_subjects, n_voxels) maps.
+    labels
+        (n_subjects,) what to write above each.
+    threshold, title, label, save
+        As in `glass_brain`.
+    n_columns
+        Subjects in a row.
+    vmax
+        Value at the end of the colour bar, whose colour larger ones have too; by default the median over subjects of
+        their largest, which a single odd map does not stretch.
+
+    Raises
+    ------
+    InputError, OutputError
+        As `glass_brain`.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm import plotting
+    >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps)
+    >>> figure = plotting.subject_grid(cohort.geometry, cohort.store.read(0, cohort.n_voxels), cohort.subjects)
+    """
+    if len(maps) == 0 or len(labels) != len(maps):
+        raise InputError(invalid("labels", f"{len(labels)} labels", f"one for each of the {len(maps)} maps"))
+    if n_columns < 1:
+        raise InputError(invalid("n_columns", n_columns, "1 or more"))
+    if vmax is None:
+        size = np.abs(np.nan_to_num(np.asarray(maps), nan=0.0, posinf=0.0, neginf=0.0))
+        vmax = float(np.median(size.max(axis=1))) or None
+    scale = Scale.of(np.asarray(maps), threshold, True, vmax)
+    panels = list(zip(labels, maps, strict=True))
+    return finish(_glass_panels(geometry, panels, scale, "z", n_columns, title, label), save)
+
+
+def logp_panel(
+    geometry: Geometry,
+    logp: Mapping[str, Map],
+    *,
+    threshold: float = -float(np.log10(0.05)),
+    title: str | None = None,
+    save: SavePath = None,
+) -> Figure:
+    """Draw maps of -log10 p side by side, two in a row, on one scale.
+
+    Parameters
+    ----------
+    geometry
+        Grid and mask, of any orientation.
+    logp
+        Title of each panel, and its (n_voxels,) map of -log10 p.
+    threshold
+        Smaller values are not drawn; p < 0.05 by default.
+    title, save
+        As in `glass_brain`.
+
+    Raises
+    ------
+    InputError, OutputError
+        As `glass_brain`.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm import plotting
+    >>> result = ng.permutation_test(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps, n_perm=255)
+    >>> panels = {"max-t": result.maps["logp_fwe_voxel"], "mass": result.maps["logp_fwe_mass"]}
+    >>> figure = plotting.logp_panel(result.geometry, panels)
+    """
+    if not logp:
+        raise InputError(invalid("logp", dict(logp), "one map or more, by title"))
+    values = np.concatenate([np.ravel(vector) for vector in logp.values()])
+    scale = Scale.of(values, threshold, False)
+    return finish(_glass_panels(geometry, list(logp.items()), scale, "xyz", 2, title, "\u2212log10 p"), save)
+
+
+def slices(
+    geometry: Geometry,
+    vector: Map,
+    background: Any = None,
+    *,
+    view: str = "z",
+    cuts: Sequence[float] | int = 8,
+    threshold: float | None = None,
+    two_sided: bool = True,
+    title: str | None = None,
+    label: str | None = None,
+    save: SavePath = None,
+) -> Figure:
+    """Draw slices of a map over the mask or an anatomy.
+
+    Parameters
+    ----------
+    geometry
+        Grid and mask, of any orientation.
+    vector
+        (n_voxels,) map. NaN and 0 are not drawn.
+    background
+        What to draw in grey beneath: (n_voxels,) values, or an anatomy on any grid of the same space (an image or its
+        path); the mask by default.
+    view
+        "x" (sagittal), "y" (coronal) or "z" (axial); several, such as "xyz", show one slice each.
+    cuts
+        Place of each slice on its axis in mm; of one view also how many to spread over the mask.
+    threshold, two_sided, title, label, save
+        As in `glass_brain`.
+
+    Raises
+    ------
+    InputError, OutputError
+        As `glass_brain`.
+    MissingFileError, ImageError
+        The background can't be read.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm import plotting
+    >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps)
+    >>> z = ng.permutation_test(cohort, n_perm=0).maps["z"]
+    >>> figure = plotting.slices(cohort.geometry, z, cuts=[-24, 58], threshold=3.1)
+    """
+    grid, scale = upright(geometry), Scale.of(np.asarray(vector), threshold, two_sided)
+    over, under = grid.volume(np.asarray(vector)), Background.of(grid, background)
+    shown, names = planes(grid, view, cuts)
+    if len(view) == 1:
+        n_columns = -(-len(shown) // -(-len(shown) // 6))
+        figure, axes = cells(names, n_columns, [grid.size(view)], scale, title, label)
+    else:
+        figure, axes = cells([", ".join(names)], 1, [grid.size(one) for one in view], scale, title, label)
+    for ax, (one, k) in zip(chain.from_iterable(axes), shown, strict=True):
+        under.draw(ax, one, k)
+        plane = np.take(over, k, axis=VIEWS[one][0])
+        paint(ax, grid, (np.maximum(plane, 0.0), np.minimum(plane, 0.0)), one, scale)
+        mark_ends(ax, one)
+    return finish(figure, save)
+
+
+def null_histograms(
+    nulls: Mapping[str, NDArray[np.floating]],
+    observed: Mapping[str, float],
+    *,
+    alpha: float = 0.05,
+    title: str | None = None,
+    save: SavePath = None,
+) -> Figure:
+    """Draw the distribution of each maximum statistic, the observed one, and the value it must exceed.
+
+    Parameters
+    ----------
+    nulls
+        Name (such as max_t, max_size) and (n_shufflings,) maxima of each statistic, the observed
+        one among them.
+    observed
+        The observed maximum, by the same names.
+    alpha
+        Family-wise error rate at which to mark the critical value.
+    title, save
+        As in `glass_brain`.
+
+    Raises
+    ------
+    InputError, OutputError
+        As `glass_brain`.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm import plotting
+    >>> result = ng.permutation_test(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps, n_perm=255)
+    >>> figure = plotting.null_histograms(result.h0, {name: null[0] for name, null in result.h0.items()})
+    """
+    if not nulls or set(nulls) != set(observed):
+        raise InputError(invalid("observed", sorted(observed), f"one value for each of {sorted(nulls)}"))
+    if not 0 < alpha < 1:
+        raise InputError(invalid("alpha", alpha, "a rate between 0 and 1"))
+    n_columns = min(2, len(nulls))
+    n_rows = -(-len(nulls) // n_columns)
+    width, height = 4.7 * n_columns, 2.8 * n_rows + (0.35 if title else 0.0)
+    figure = new_figure(width, height, title)
+    top = height - (0.35 if title else 0.0)
+    for number, (name, null) in enumerate(nulls.items()):
+        row, column = divmod(number, n_columns)
+        left, bottom = 4.7 * column + 0.7, top - 2.8 * (row + 1) + 0.55
+        ax = figure.add_axes((left / width, bottom / height, 3.8 / width, 1.85 / height))
+        draw_null(ax, name, np.asarray(null, dtype=float), float(observed[name]), alpha)
+    return finish(figure, save)
+
+
+def design_matrix(
+    matrix: NDArray[np.floating],
+    columns: Sequence[str],
+    subjects: Sequence[str] | None = None,
+    *,
+    title: str | None = None,
+    save: SavePath = None,
+) -> Figure:
+    """Draw a design matrix, each column in greys from its smallest value to its largest.
+
+    Parameters
+    ----------
+    matrix
+        (n_subjects, n_regressors) values.
+    columns
+        (n_regressors,) names.
+    subjects
+        (n_subjects,) labels; row numbers by default.
+    title, save
+        As in `glass_brain`.
+
+    Raises
+    ------
+    InputError, OutputError
+        As `glass_brain`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numbaglm import plotting
+    >>> age = np.linspace(20, 60, 12)
+    >>> figure = plotting.design_matrix(np.column_stack([age, np.ones(12)]), ["age", "intercept"])
+    """
+    X = np.asarray(matrix, dtype=float)
+    if X.ndim != 2 or X.shape[1] != len(columns):
+        raise InputError(invalid("matrix", X.shape, f"(n_subjects, {len(columns)}), a column for each name"))
+    if subjects is not None and len(subjects) != len(X):
+        raise InputError(invalid("subjects", f"{len(subjects)} labels", f"one for each of the {len(X)} rows"))
+    low, span = X.min(axis=0), np.ptp(X, axis=0)
+    # A constant column has no range: it is white, or black where it is 0.
+    shade = np.where(span > 0, (X - low) / np.where(span > 0, span, 1.0), X != 0)
+    names = [str(i + 1) for i in range(len(X))] if subjects is None else [shortened(label, 24) for label in subjects]
+    pitch = min(0.55, 11.0 / len(columns))  # inches from column to column
+    every, above = max(1, int(np.ceil(0.17 / pitch))), [shortened(column) for column in columns]
+    along, up = np.outer((np.cos(_SLANT), np.sin(_SLANT)), [text_width(name, 8) for name in above])
+    body, head = min(max(0.16 * len(X), 1.2), 7.0), 0.25 + up.max() + (0.3 if title else 0.0)
+    side = 0.2 + max(text_width(name, 8) for name in names)
+    over = max(float(np.max(along - pitch * np.arange(len(columns) - 0.5, 0.0, -1.0))), 0.0)
+    width, height = side + pitch * len(columns) + over + 0.2, body + head + 0.15
+    figure = new_figure(width, height, title)
+    ax = figure.add_axes((side / width, 0.15 / height, pitch * len(columns) / width, body / height))
+    ax.imshow(shade, aspect="auto", cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+    slanted: dict[str, Any] = {"rotation": np.degrees(_SLANT), "ha": "left", "rotation_mode": "anchor"}
+    ax.set_xticks(range(0, len(columns), every), above[::every], size=8, parse_math=False, **slanted)
+    ax.xaxis.tick_top()
+    every = max(1, -(-len(X) // 40))
+    ax.set_yticks(range(0, len(X), every), names[::every], size=8, parse_math=False)
+    ax.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
+    ax.grid(which="minor", axis="x", color="#4477aa", linewidth=min(1.2, 6.0 * pitch))
+    ax.tick_params(which="both", length=0)
+    return finish(figure, save)
+
+
+def _glass_panels(
+    geometry: Geometry,
+    panels: Sequence[tuple[str, Map]],
+    scale: Scale,
+    views: str,
+    n_columns: int,
+    title: str | None,
+    label: str | None,
+) -> Figure:
+    """One glass brain a panel, each of one or more views in a row."""
+    grid = upright(geometry)
+    outlines = {view: Outline.of(grid, view) for view in views}
+    sizes = [grid.size(view) for view in views]
+    figure, axes = cells([name for name, _ in panels], n_columns, sizes, scale, title, label)
+    for row, (_, vector) in zip(axes, panels, strict=True):
+        volume = grid.volume(np.asarray(vector))
+        for ax, view in zip(row, views, strict=True):
+            outlines[view].draw(ax)
+            paint(ax, grid, grid.extremes(volume, view), view, scale)
+            mark_ends(ax, view)
+        if not scale.shown(volume).any():
+            empty = f"nothing reaches {scale.threshold:.3g}"
+            middle = row[len(row) // 2]
+            middle.text(0.5, 0.0, empty, transform=middle.transAxes, ha="center", va="top", size=8, color=FAINT)
+    return figure

@@ -1,0 +1,160 @@
+"""What pages share: pictures, the maps of the slice viewer, templates, and the name of the file they become.
+
+A part of `numbaglm.results.report` and `numbaglm.faces.nilearn.model_report`.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.display import brains as plotting
+from numbaglm.display.canvas import Scale, render
+from numbaglm.display.projection import upright
+from numbaglm.errors import InputError, invalid
+from numbaglm.spaces.volume import Geometry
+
+_STEPS = 32767  # of int16
+_N_COLOURS = 17
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG in the page: its data URL, what it shows in words, its caption, and how many pixels wide it is."""
+
+    url: str
+    alt: str
+    caption: str
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A map of the slice viewer.
+
+    Attributes
+    ----------
+    name, label
+        Of what kind it is, and what readers choose it by.
+    values
+        (n_voxels,) map.
+    threshold
+        Smallest magnitude that is shown at first.
+    signed
+        Whether negative values are shown too.
+    """
+
+    name: str
+    label: str
+    values: NDArray[np.generic]
+    threshold: float
+    signed: bool
+
+
+def picture(figure: Any, alt: str, caption: str) -> Picture:
+    """Draw a figure into a page."""
+    url = "data:image/png;base64," + base64.b64encode(render(figure, "png")).decode("ascii")
+    return Picture(url, alt, caption, round(figure.get_figwidth() * figure.dpi))
+
+
+def design_picture(rows: NDArray[np.float64], columns: Sequence[str], subjects: Sequence[str]) -> Picture | None:
+    """Draw a design matrix, unless all of its rows are the same."""
+    if np.all(rows == rows[0]):
+        return None
+    figure = plotting.design_matrix(rows, columns, subjects)
+    alt = f"Design matrix: {len(rows)} subjects by {len(columns)} regressors: {', '.join(columns)}."
+    return picture(figure, alt, "Design matrix, each column from its smallest value (black) to its largest (white).")
+
+
+def slice_viewer(geometry: Geometry, volumes: Sequence[Volume], start: int) -> dict[str, Any]:
+    """Return what the slice viewer shows, as JSON types.
+
+    The mask is a bit a voxel of the upright grid that `numbaglm.display.projection.upright` makes, in C order; a map is
+    an int16 (little-endian) a voxel of the mask, to be multiplied with its ``unit``. Both are deflated and in base64.
+
+    Parameters
+    ----------
+    geometry
+        Grid and mask.
+    volumes
+        The maps, the first of them shown at first.
+    start
+        The voxel of the mask where the slices lie at first.
+    """
+    grid = upright(geometry)
+    inside = grid.index < grid.n_voxels
+    number_of = grid.index[inside]
+    maps = []
+    for one in volumes:
+        values = np.nan_to_num(np.asarray(one.values, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        unit = float(np.abs(values).max()) / _STEPS or 1.0
+        steps = np.rint(values[number_of] / unit).astype("<i2")
+        maps.append(
+            {
+                "name": one.name,
+                "label": one.label,
+                "unit": unit,
+                "threshold": one.threshold,
+                "signed": one.signed,
+                "max": float(np.max(np.abs(values) if one.signed else values, initial=0.0)),
+                "logp": one.name.startswith("logp_"),
+                "data": _packed(steps.tobytes()),
+            }
+        )
+    return {
+        "shape": list(inside.shape),
+        "origin": grid.origin.tolist(),
+        "step": grid.step.tolist(),
+        "mask": _packed(np.packbits(inside).tobytes()),
+        "start": geometry.coordinates(np.array([start]))[0].tolist(),
+        "hot": _colours(1.0),
+        "cold": _colours(0.0),
+        "maps": maps,
+    }
+
+
+def fill(template: str, **values: Any) -> str:
+    """Fill a template of ``display/templates``."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("numbaglm.display", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template(template).render(**values)
+
+
+def page_path(path: str | os.PathLike[str]) -> Path:
+    """Read the name of a page.
+
+    Raises
+    ------
+    InputError
+        It does not end in .html.
+    """
+    target = Path(path).expanduser()
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise InputError(invalid("path", str(path), "a file name that ends in .html"))
+    return target
+
+
+def _colours(end: float) -> list[list[int]]:
+    """Colours of the figures from the middle of their scale to one end, evenly spaced, as RGB up to 255."""
+    middle = np.nextafter(0.5, end)  # on the side of the end: both signs meet at 0.5
+    ramp = np.asarray(Scale(0.0, 1.0, True).cmap(np.linspace(middle, end, _N_COLOURS)))
+    colours: list[list[int]] = np.rint(255 * ramp[:, :3]).astype(int).tolist()
+    return colours
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")

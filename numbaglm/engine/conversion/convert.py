@@ -1,0 +1,308 @@
+"""Maps to a cohort as tasks. Each map is decompressed once.
+
+Which voxels stay is known when all maps have been read. Until then they are held in memory, if they fit; else they
+are stored as a draft, of the voxels that may stay. Where all of these do, as with a mask that all maps cover, the
+draft is the cohort; where some don't, the cohort is copied out of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.data.cohort.layout import Header
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.cohort.writer import CohortWriter, begin_successor, remove, subject_blocks, take_over
+from numbaglm.data.storage.places import Place
+from numbaglm.engine.conversion.coverage import Survey, Verdict, judge
+from numbaglm.engine.conversion.inputs import Inputs, differences
+from numbaglm.engine.conversion.tasks import (
+    Base,
+    Block,
+    InTurn,
+    Look,
+    Reader,
+    check_stored,
+    count_missing,
+    draft_block,
+    hold_block,
+    keep_block,
+    scout_block,
+    store_block,
+)
+from numbaglm.engine.schedule import memory_room, run_tasks
+from numbaglm.errors import MaskError, NumbaglmError, OutputExistsError
+from numbaglm.spaces.volume import Geometry
+
+log = logging.getLogger("numbaglm")
+
+# Maps are held in memory while they take less than this share of what is free.
+_HELD_SHARE = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be converted.
+
+    Attributes
+    ----------
+    inputs
+        The maps.
+    mask
+        (nx, ny, nz) the voxels that may stay.
+    old
+        The cohort that they are added to, if there is one.
+    """
+
+    inputs: Inputs
+    mask: NDArray[np.bool_]
+    old: CohortStore | None = None
+
+    @cached_property
+    def look(self) -> Look:
+        """What is taken of each map."""
+        inputs = self.inputs
+        return Look(inputs.grid, self.mask, inputs.rule, inputs.smoothing_fwhm, inputs.mask is None)
+
+    def blocks(self, spans: Sequence[tuple[int, int]]) -> list[Block]:
+        """All subjects, in blocks from start to stop."""
+        n_old, sources = self.n_old, self.inputs.sources
+        found = []
+        for start, stop in spans:
+            first = max(start - n_old, 0)
+            found.append(Block(start, stop, sources[first : max(stop - n_old, 0)], first))
+        return found
+
+    @property
+    def n_old(self) -> int:
+        """Number of subjects that are there."""
+        return 0 if self.old is None else self.old.n_subjects
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects, old and new."""
+        return self.n_old + len(self.inputs.sources)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that the new maps take."""
+        return 4 * len(self.inputs.sources) * len(self.look.index)
+
+    def base(self, mask: NDArray[np.bool_]) -> Base | None:
+        """Rows of the subjects that are there, within a mask."""
+        return None if self.old is None else Base(self.old, self.n_old, mask[self.mask])
+
+    def mask_of(self, verdict: Verdict) -> NDArray[np.bool_]:
+        """(nx, ny, nz) which of the voxels that might stay do."""
+        mask = np.zeros(self.mask.size, bool)
+        mask[self.look.index] = verdict.keep[self.look.index] if self.look.whole else verdict.keep
+        return mask.reshape(self.mask.shape, order="F")
+
+    def header(self, verdict: Verdict | None) -> Header:
+        """Of the cohort; before there is a verdict, of its draft."""
+        inputs, mask, subjects = self.inputs, self.mask, self.inputs.subjects
+        rule, given, report = "given" if inputs.mask else "intersection", inputs.given_mask, inputs.notes
+        if verdict is not None:
+            mask = self.mask_of(verdict)
+            absent = verdict.missing_in - (verdict.n_nowhere if self.old is None else 0)
+            subjects = subjects.assign(n_missing_voxels=absent)
+            report = (*report, *verdict.report, *verdict.warnings)
+        if self.old is not None:
+            there = self.old.header
+            rule, given = there.mask_rule, there.given_mask
+            subjects = pd.concat([there.subjects, subjects], ignore_index=True).reindex(columns=there.subjects.columns)
+            report = (*there.report, *(f"Appended maps: {text}" for text in report))
+        geometry = Geometry(mask, inputs.grid.affine)
+        return Header(geometry, subjects, inputs.smoothing_fwhm, rule, given, report, inputs.rule.min_coverage)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How the tasks of one call run, and what they make."""
+
+    client: Any = None
+    n_workers: int | None = None
+    progress: bool = False
+
+    def tasks(
+        self, function: Any, arguments: Sequence[tuple[Any, ...]], label: str, on_result: Any = None
+    ) -> list[Any]:
+        """Run tasks; see `run_tasks`."""
+        return run_tasks(
+            function,
+            arguments,
+            label=label,
+            unit="block",
+            client=self.client,
+            n_workers=self.n_workers,
+            progress=self.progress,
+            on_result=on_result,
+        )
+
+    def create(self, inputs: Inputs, place: Place | None) -> CohortStore:
+        """Make a cohort of maps, in a place, in that of an old one, or in memory."""
+        mask = self._scout(inputs) if inputs.mask is None else inputs.mask.mask
+        job = Job(inputs, mask)
+        if self._fits(job, place):
+            return self._hold(job, place)
+        if not mask.any():
+            raise MaskError(f"No voxel is left to analyse: {inputs.sources[0].name} holds no value. Leave it out.")
+        assert place is not None
+        remove(place)
+        draft = CohortWriter.create(place, job.header(None), is_draft=True)
+        return self._in_place(job, draft, place, job.blocks(draft.blocks))
+
+    def resume(self, inputs: Inputs, place: Place) -> CohortStore:
+        """Go on with a cohort that is half-written; begin it if hardly more than its place is there.
+
+        Raises
+        ------
+        OutputExistsError
+            It was begun with other arguments.
+        """
+        writer = CohortWriter.resume(place)
+        if writer is None:
+            return self.create(inputs, place)
+        hashes = [writer.stored_hashes(*block) for block in writer.blocks] if writer.is_draft else []
+        unread = (np.concatenate(hashes) == 0).all(axis=1) if hashes else None
+        differing = differences(writer.header, inputs, unread)
+        if differing:
+            raise OutputExistsError(
+                f"{place} is half-written with other arguments: {'; '.join(differing)}. Repeat the call as it "
+                "was to go on, or pass overwrite=True to start anew."
+            )
+        log.info("%s is half-written: going on where it stopped.", place)
+        writer = writer.update_subjects(inputs.subjects) if writer.is_draft else writer
+        job = Job(inputs, writer.header.geometry.mask)
+        stored = self.tasks(check_stored, [(writer, *span) for span in writer.blocks], "check maps")
+        blocks = [block for block, is_there in zip(job.blocks(writer.blocks), stored, strict=True) if not is_there]
+        if writer.is_draft:
+            return self._in_place(job, writer, place, blocks)
+        with self._readers(job, blocks) as readers:
+            self.tasks(store_block, [(writer, job.look, reader) for reader in readers], "store maps")
+        return writer.complete()
+
+    def extend(self, store: CohortStore, inputs: Inputs) -> CohortStore:
+        """Make a cohort of another one and more maps: it takes its place when it is complete."""
+        job = Job(inputs, store.geometry.mask, store)
+        if store.location is None:
+            return self._hold(job, None)
+        cohort = Place.parse(store.location)
+        place = begin_successor(cohort)
+        try:
+            if self._fits(job, place):
+                made = self._hold(job, place)
+            else:
+                draft = CohortWriter.create(place, job.header(None), is_draft=True)
+                made = self._draft(job, draft, cohort, job.blocks(draft.blocks))
+        except BaseException:
+            with suppress(NumbaglmError):
+                begin_successor(cohort)  # clears away
+            raise
+        return take_over(cohort, Place.parse(cast(str, made.location)))
+
+    def _fits(self, job: Job, place: Place | None) -> bool:
+        """Whether to hold the new maps until all are read."""
+        return place is None or (self.client is None and job.n_bytes <= memory_room(None, _HELD_SHARE, None))
+
+    def _scout(self, inputs: Inputs) -> NDArray[np.bool_]:
+        """Which voxels may stay: where one of so few maps has a value that one of them must."""
+        sources = inputs.sources[: 1 + inputs.rule.n_allowed(len(inputs.sources))]
+        rows = len(sources) if inputs.reel else 4
+        parts = [(sources[i : i + rows], inputs.grid, inputs.rule) for i in range(0, len(sources), rows)]
+        found = np.zeros(inputs.grid.shape, bool)
+        self.tasks(scout_block, parts, "look at maps", lambda _, part: np.logical_or(found, part, out=found))
+        return found
+
+    def _hold(self, job: Job, place: Place | None) -> CohortStore:
+        """Read all maps, then store them."""
+        surveys: list[Survey] = []
+        n_new = len(job.inputs.sources)
+        blocks = job.blocks(subject_blocks(job.n_subjects, len(job.look.index)))
+        with self._readers(job, [block for block in blocks if block.sources]) as readers:
+            arguments = [(job.look, reader, surveys, n_new) for reader in readers]
+            held = dict(self.tasks(hold_block, arguments, "read maps"))
+        total = surveys.pop()
+        for survey in surveys:
+            total.merge(survey)
+        header = job.header(self._judge(job, total))
+        if place is not None:
+            remove(place)
+        return self._keep(job, CohortWriter.create(place, header), held, job.base(header.geometry.mask))
+
+    def _in_place(self, job: Job, draft: CohortWriter, place: Place, blocks: Sequence[Block]) -> CohortStore:
+        """Fill a draft where the cohort shall be; a copy out of it takes its place."""
+        store = self._draft(job, draft, place, blocks)
+        return store if store.location == str(place) else take_over(place, Place.parse(cast(str, store.location)))
+
+    def _draft(self, job: Job, draft: CohortWriter, cohort: Place, blocks: Sequence[Block]) -> CohortStore:
+        """Store the blocks of a draft that are not stored yet, and make a cohort of it, there or beside it."""
+        n_new = len(job.inputs.sources)
+        base = job.base(job.mask)
+        with self._readers(job, blocks) as readers:
+            self.tasks(draft_block, [(draft, job.look, reader, base, n_new) for reader in readers], "store maps")
+        total = job.look.survey(n_new)
+        for block in job.blocks(draft.blocks):
+            if block.sources:
+                total.add_arrays(draft.read_survey(block.start))
+        header = job.header(self._judge(job, total))
+        mask = header.geometry.mask
+        if header.geometry.n_voxels == len(job.look.index):
+            return draft.settle(header).complete()
+        writer = CohortWriter.create(begin_successor(cohort, draft.place), header)
+        return self._keep(job, writer, {}, Base(draft, job.n_subjects, mask[job.mask]))
+
+    def _keep(
+        self, job: Job, writer: CohortWriter, held: dict[int, NDArray[np.float32]], base: Base | None
+    ) -> CohortStore:
+        """Store what was read, or is stored elsewhere, without the voxels that leave."""
+        kept = writer.header.geometry.mask[job.mask]
+        blocks = job.blocks(writer.blocks)
+        # In lists, which tasks take them out of: they are freed as they are stored.
+        rows = [[held.pop(block.start)] if block.start in held else [] for block in blocks]
+        assert not held
+        arguments = [(writer, block, base, box, kept) for block, box in zip(blocks, rows, strict=True)]
+        self.tasks(keep_block, arguments, "store maps")
+        return writer.complete()
+
+    @contextmanager
+    def _readers(self, job: Job, blocks: Sequence[Block]) -> Iterator[Sequence[Reader | InTurn]]:
+        """Readers of blocks, one a task."""
+        file, grid = job.inputs.reel, job.inputs.grid
+        if file is None:
+            yield [Reader(block, grid) for block in blocks]
+            return
+        turns = InTurn(file, grid, blocks)
+        try:
+            yield [turns] * len(blocks)
+        finally:
+            turns.close()
+
+    def _judge(self, job: Job, survey: Survey) -> Verdict:
+        """Decide which voxels stay, and tell."""
+        before, old = None, job.old
+        if old is not None and job.inputs.rule.min_coverage < 1:
+            spans = [(old, start, stop) for start, stop in subject_blocks(old.n_subjects, old.n_voxels)]
+            absent = np.sum(self.tasks(count_missing, spans, "look at subjects"), axis=0)
+            before = (old.n_subjects, old.geometry.unmask(absent).ravel(order="F")[job.look.index])
+        verdict = judge(
+            survey,
+            job.inputs.labels,
+            candidates=job.look.index if job.look.whole else None,
+            before=before,
+            drop_constant=old is None,
+            places="grid" if job.look.whole else "mask",
+        )
+        for sentence in (*job.inputs.notes, *verdict.report):
+            log.info(sentence)
+        for sentence in verdict.warnings:
+            log.warning(sentence)
+        return verdict

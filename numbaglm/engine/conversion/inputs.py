@@ -1,0 +1,286 @@
+"""From maps to a cohort: the arguments, checked once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.data.cohort.layout import Header
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.images import MapSource, grid_of, list_maps, load_mask
+from numbaglm.data.images.raw import is_compressed
+from numbaglm.data.tables import OWN_COLUMNS, check_labels, labels_are_known, match_covariates
+from numbaglm.engine.conversion.coverage import MaskRule, parse_min_coverage
+from numbaglm.errors import InputError, invalid
+from numbaglm.spaces.grid import Grid
+from numbaglm.spaces.smoothing import Fwhm, parse_fwhm
+from numbaglm.spaces.volume import Geometry
+
+_HEADERS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The arguments of a conversion, checked: everything that can be known before a map's values are read.
+
+    Attributes
+    ----------
+    sources
+        The maps.
+    subjects
+        The subject table, a row a map.
+    grid
+        What all maps lie on.
+    mask
+        The mask that was given, if one was.
+    smoothing_fwhm
+        In mm.
+    notes
+        Sentences on what was done with covariates, and with maps on other grids.
+    rule
+        When a voxel stays in the mask.
+    """
+
+    sources: list[MapSource]
+    subjects: pd.DataFrame
+    grid: Grid
+    mask: Geometry | None
+    smoothing_fwhm: Fwhm
+    notes: tuple[str, ...]
+    rule: MaskRule
+
+    @property
+    def labels(self) -> list[str]:
+        """(n_subjects,) labels."""
+        return list(self.subjects["subject_label"])
+
+    @property
+    def given_mask(self) -> str:
+        """Hash of the mask that was given, "" if none was."""
+        return "" if self.mask is None else hashlib.sha256(np.packbits(self.mask.mask).tobytes()).hexdigest()
+
+    @property
+    def stays_here(self) -> bool:
+        """Whether other machines should not be sent the maps: images in memory, or one file to read in its order."""
+        return self.reel is not None or any(source.path is None for source in self.sources)
+
+    @property
+    def reel(self) -> Path | None:
+        """The one compressed file that all maps are volumes of, if it is one: best read from its begin to its end."""
+        first = self.sources[0]
+        alike = all(source.path == first.path and source.volume is not None for source in self.sources)
+        return first.path if alike and first.path is not None and is_compressed(first.path) else None
+
+
+def parse_inputs(
+    maps: Any,
+    mask: Any,
+    smoothing_fwhm: Any,
+    subjects: Any,
+    covariates: Any,
+    *,
+    min_coverage: Any = 1.0,
+    resample: bool = False,
+    durable: bool,
+) -> Inputs:
+    """Check the arguments of a new cohort; opens every file, reads no data.
+
+    Parameters
+    ----------
+    maps, mask, smoothing_fwhm, subjects, covariates, min_coverage, resample
+        As in `numbaglm.Cohort.create`.
+    durable
+        Whether the state of each map is noted, so that a resumed conversion can tell whether the map changed.
+
+    Raises
+    ------
+    InputError, MissingFileError, ImageError, GridError, MaskError
+    """
+    fwhm, rule = parse_fwhm(smoothing_fwhm), MaskRule(mask is None, parse_min_coverage(min_coverage))
+    sources, labels, frame = list_maps(maps)
+    if subjects is not None:
+        if frame is not None:
+            raise InputError(
+                invalid(
+                    "subjects",
+                    "labels beside a DataFrame of maps",
+                    "None: the DataFrame has its labels already",
+                )
+            )
+        labels = subjects
+    labels = check_labels(labels, len(sources))
+    known = subjects is not None or labels_are_known(labels)
+    table, notes = _subject_table(sources, labels, covariates, labels_known=known, durable=durable)
+    geometry = load_mask(mask)
+    grid = Grid(*grid_of(sources[0]), sources[0].name)
+    if geometry is not None:
+        name = f"the mask {mask}" if isinstance(mask, str | os.PathLike) else "the mask"
+        if resample:
+            grid = Grid(geometry.shape, geometry.affine, name)
+        else:
+            grid.check(geometry.shape, geometry.affine, name)
+    if resample:
+        sources, more = _onto(sources, grid, zero_is_missing=rule.zero_is_missing)
+        notes += more
+    else:
+        _check_headers(sources, grid)
+    return Inputs(sources, table, grid, geometry, fwhm, tuple(notes), rule)
+
+
+def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: Any, *, resample: bool = False) -> Inputs:
+    """Check the arguments of an append, against the cohort that is there."""
+    sources, labels, _ = list_maps(maps, minimum=1)
+    if subjects is not None:
+        labels = subjects
+    elif not labels_are_known(labels):
+        labels = [f"subject-{store.n_subjects + number:03d}" for number in range(1, len(sources) + 1)]
+    labels = check_labels(labels, len(sources))
+    present = sorted(set(labels) & set(store.subjects["subject_label"]))
+    if present:
+        raise InputError(
+            invalid(
+                "maps",
+                f"{', '.join(present[:5])}, already in the cohort",
+                "new subjects",
+                "Pass subjects= labels.",
+            )
+        )
+    known = subjects is not None or labels_are_known(labels)
+    durable = store.location is not None
+    table, notes = _subject_table(sources, labels, covariates, labels_known=known, durable=durable)
+    old, new = _covariate_names(store.subjects), _covariate_names(table)
+    if set(old) != set(new):
+        raise InputError(
+            invalid(
+                "covariates",
+                f"columns {new}",
+                f"the cohort's columns {old}",
+                "Bring the table into that form.",
+            )
+        )
+    grid = Grid(store.geometry.shape, store.geometry.affine, f"the cohort {store.location or 'in memory'}")
+    rule = MaskRule(store.header.mask_rule == "intersection", store.header.min_coverage)
+    if resample:
+        sources, more = _onto(sources, grid, zero_is_missing=rule.zero_is_missing)
+        notes += more
+    else:
+        _check_headers(sources, grid)
+    return Inputs(sources, table, grid, store.geometry, store.smoothing_fwhm, tuple(notes), rule)
+
+
+def differences(header: Header, inputs: Inputs, unread: NDArray[np.bool_] | None = None) -> list[str]:
+    """Tell a half-written cohort from the arguments that it is to be continued with.
+
+    Parameters
+    ----------
+    header, inputs
+        Of the one, and the others.
+    unread
+        (n_subjects,) maps of which nothing is known yet: their files may have changed.
+    """
+    old, new = header.subjects, inputs.subjects
+    found = []
+    if header.smoothing_fwhm != inputs.smoothing_fwhm:
+        found.append(f"smoothing_fwhm was {header.smoothing_fwhm}, now {inputs.smoothing_fwhm}")
+    if header.given_mask != inputs.given_mask:
+        found.append("mask is another")
+    if header.min_coverage != inputs.rule.min_coverage:
+        found.append(f"min_coverage was {header.min_coverage:g}, now {inputs.rule.min_coverage:g}")
+    if len(old) != len(new):
+        found.append(f"there were {len(old)} maps, now {len(new)}")
+        return found
+    if _covariate_names(old) != _covariate_names(new):
+        found.append(f"covariates were {_covariate_names(old)}, now {_covariate_names(new)}")
+        return found
+    for column in new.columns:
+        of_files = column in ("source_bytes", "source_state")
+        differ = ~((old[column] == new[column]) | (old[column].isna() & new[column].isna())).to_numpy()
+        changed = np.flatnonzero(differ & ~unread if of_files and unread is not None else differ)
+        if len(changed):
+            row = int(changed[0])
+            what = (
+                f"the file of {new['source'][row]} changed"
+                if of_files
+                else (f"{column} of map {row + 1} was {old[column][row]}, now {new[column][row]}")
+            )
+            found.append(f"{what} ({len(changed)} such)")
+    return found
+
+
+def _covariate_names(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in table.columns if name not in OWN_COLUMNS]
+
+
+def _grids(sources: Sequence[MapSource]) -> list[tuple[tuple[int, int, int], NDArray[np.float64]]]:
+    """Shape and affine of each map, from the headers. They are read at once: storage that is far away answers late."""
+    first = [source for source in sources if source.volume in (None, 0)]  # other volumes of a 4D file share its header
+    parts = [first[i : i + _HEADERS_AT_ONCE] for i in range(0, len(first), _HEADERS_AT_ONCE)]
+    with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
+        found = iter([grid for part in pool.map(lambda part: list(map(grid_of, part)), parts) for grid in part])
+    grids: list[Any] = []
+    for source in sources:
+        grids.append(next(found) if source.volume in (None, 0) else grids[-1])
+    return grids
+
+
+def _check_headers(sources: Sequence[MapSource], grid: Grid) -> None:
+    for source, found in zip(sources, _grids(sources), strict=True):
+        grid.check(*found, source.name)
+
+
+def _onto(sources: Sequence[MapSource], grid: Grid, *, zero_is_missing: bool) -> tuple[list[MapSource], list[str]]:
+    """Have the maps that lie on other grids resampled, and say how many they are."""
+    moved = [not grid.holds(*found) for found in _grids(sources)]
+    ready = [
+        replace(source, onto=grid, zero_is_missing=zero_is_missing) if is_moved else source
+        for source, is_moved in zip(sources, moved, strict=True)
+    ]
+    n_moved = sum(moved)
+    if not n_moved:
+        return ready, []
+    return ready, [
+        f"{n_moved} of {len(sources)} maps lie on another grid and are resampled, linearly, to that of {grid.name}."
+    ]
+
+
+def _subject_table(
+    sources: Sequence[MapSource], labels: Sequence[str], covariates: Any, *, labels_known: bool, durable: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    matched, notes = match_covariates(covariates, labels, labels_known=labels_known)
+    table = pd.DataFrame({"subject_label": list(labels), "source": [_where(source) for source in sources]}, dtype="str")
+    if durable:
+        states = [_state(source) for source in sources]
+        table["source_bytes"] = np.array([size for size, _ in states], np.int64)
+        table["source_state"] = pd.Series([state for _, state in states], dtype="str")
+    return (table if matched is None else pd.concat([table, matched], axis=1)), notes
+
+
+def _where(source: MapSource) -> str:
+    if source.path is None:
+        return source.name
+    return f"{source.path}" if source.volume is None else f"{source.path} (volume {source.volume})"
+
+
+def _state(source: MapSource) -> tuple[int, str]:
+    """Size of a map in bytes, and a text that changes when the map does."""
+    file = source.file
+    with suppress(OSError, ValueError):  # what is wrong is told where it is opened
+        if file is not None:
+            stat = file.stat()
+            return stat.st_size, f"modified {stat.st_mtime_ns}"
+    if source.image is None:
+        return 0, "missing"
+    values: Any = np.ascontiguousarray(
+        source.image.dataobj if source.volume is None else source.image.dataobj[..., source.volume]
+    )
+    return values.nbytes, f"sha256 {hashlib.sha256(values).hexdigest()}"

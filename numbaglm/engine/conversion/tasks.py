@@ -1,0 +1,279 @@
+"""The tasks of a conversion, a block of subjects each: read, look, smooth, store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.data.cohort.store import CohortStore, DamagedChunkError, hash_rows
+from numbaglm.data.cohort.writer import CohortWriter
+from numbaglm.data.images import MapSource, read_raw
+from numbaglm.data.images.raw import RawMap, Tape
+from numbaglm.engine.conversion.coverage import MISSING, MaskRule, Survey
+from numbaglm.errors import InputError
+from numbaglm.spaces.grid import Grid
+from numbaglm.spaces.smoothing import Fwhm, smooth
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What is taken of each map, and what is noted of it.
+
+    Attributes
+    ----------
+    grid
+        What the maps lie on.
+    mask
+        (nx, ny, nz) the voxels that may be in the cohort's mask in the end.
+    rule
+        Of the mask.
+    fwhm
+        Smoothing, in mm.
+    whole
+        Whether the whole grid is surveyed, or the mask alone.
+    """
+
+    grid: Grid
+    mask: NDArray[np.bool_]
+    rule: MaskRule
+    fwhm: Fwhm
+    whole: bool
+
+    @cached_property
+    def index(self) -> NDArray[np.intp]:
+        """(n_voxels,) where the voxels of the mask, in a cohort's order, are in a file.
+
+        A map that was just decompressed is in the cache: to take its voxels in the file's order would save less than
+        to order them afterwards costs.
+        """
+        shape = self.mask.shape  # by way of flat indices: three times as fast as np.nonzero of three dimensions
+        return np.ravel_multi_index(np.unravel_index(np.flatnonzero(self.mask), shape), shape, order="F")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Look, (self.grid, self.mask, self.rule, self.fwhm, self.whole)  # the index is eight times the mask
+
+    def survey(self, n_subjects: int) -> Survey:
+        """Begin a survey."""
+        return Survey(self.mask.size if self.whole else len(self.index), len(self.index), n_subjects, self.rule)
+
+    def take(self, maps: Iterable[RawMap], n_maps: int, first: int, survey: Survey | None) -> Float32:
+        """(n_maps, n_voxels) the maps within the mask, smoothed.
+
+        They are NaN, or `MISSING`, where they lack a value.
+
+        Parameters
+        ----------
+        maps, n_maps
+            What to look at; how many.
+        first
+            Number of the first of them in the survey.
+        survey
+            Where to note what they hold; None notes nothing.
+        """
+        rows = np.empty((n_maps, len(self.index)), np.float32)
+        for row, raw in zip(rows, maps, strict=True):
+            raw.take(self.index, out=row)
+            if survey is not None:
+                survey.add(first, raw.presence() if self.whole else row, row)
+                first += 1
+            present = self.rule.present(row) if self.rule.min_coverage < 1 else None
+            if self.fwhm is not None:
+                smooth(raw.volume(), self.fwhm, self.grid.affine).ravel(order="F").take(
+                    self.index, out=row, mode="clip"
+                )
+            if present is not None:
+                row += 0  # makes -0 a 0, so that the sign tells
+                np.copyto(row, MISSING, where=~present)
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Subjects that are stored together.
+
+    Attributes
+    ----------
+    start, stop
+        Their numbers in the cohort.
+    sources
+        Those of their maps that are new: the last ones.
+    first
+        Number of the first of these, among all new maps.
+    """
+
+    start: int
+    stop: int
+    sources: Sequence[MapSource]
+    first: int
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Reads the new maps of one block."""
+
+    block: Block
+    grid: Grid
+
+    def __call__(self) -> tuple[Block, Iterable[RawMap]]:
+        """Return the block and its maps, which are read as they are asked for."""
+        return self.block, read_raw(self.block.sources, self.grid)
+
+
+class InTurn:
+    """Reads blocks of one compressed file, each call the next block, whoever calls.
+
+    So the file is decompressed once, in its order, while other threads work on the blocks before.
+    """
+
+    def __init__(self, file: Path, grid: Grid, blocks: Iterable[Block]) -> None:
+        self._tape, self._grid, self._blocks = Tape(file), grid, iter(blocks)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> tuple[Block, Iterable[RawMap]]:
+        """Return a block and its maps."""
+        with self._lock:
+            block = next(self._blocks)
+            return block, [raw.copy() for raw in read_raw(block.sources, self._grid, self._tape)]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._tape.close()
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """Rows that are stored already, which come before new maps.
+
+    Attributes
+    ----------
+    store
+        Where they are.
+    n_subjects
+        How many.
+    kept
+        (n_voxels,) which voxels of them stay.
+    """
+
+    store: CohortStore | CohortWriter
+    n_subjects: int
+    kept: NDArray[np.bool_]
+
+    def read(self, block: Block) -> Float32:
+        """(k, n_kept) those of a block."""
+        stop = min(block.stop, self.n_subjects)
+        if block.start >= stop:
+            return np.empty((0, np.count_nonzero(self.kept)), np.float32)
+        rows = self.store.read_subjects(block.start, stop)
+        return rows if self.kept.all() else rows.take(np.flatnonzero(self.kept), axis=1)
+
+
+def scout_block(sources: Sequence[MapSource], grid: Grid, rule: MaskRule) -> NDArray[np.bool_]:
+    """Task: where at least one of some maps has a value."""
+    found = np.zeros(int(np.prod(grid.shape)), bool)
+    for raw in read_raw(sources, grid):
+        found |= rule.present(raw.presence())
+    return found.reshape(grid.shape, order="F")
+
+
+def hold_block(look: Look, reader: Reader | InTurn, surveys: list[Survey], n_new: int) -> tuple[int, Float32]:
+    """Task: read the new maps of a block into memory.
+
+    Parameters
+    ----------
+    look, reader
+        What to take of which maps.
+    surveys
+        Those that no other thread uses: one is taken out or begun, and put back.
+    n_new
+        New maps in all.
+
+    Returns
+    -------
+    Where the block starts, and its rows.
+    """
+    try:
+        survey = surveys.pop()
+    except IndexError:
+        survey = look.survey(n_new)
+    block, maps = reader()
+    rows = look.take(maps, len(block.sources), block.first, survey)
+    surveys.append(survey)
+    return block.start, rows
+
+
+def draft_block(writer: CohortWriter, look: Look, reader: Reader | InTurn, base: Base | None, n_new: int) -> None:
+    """Task: store a block with all voxels that may stay, and the survey of its new maps before it."""
+    block, maps = reader()
+    survey = look.survey(n_new)
+    rows = look.take(maps, len(block.sources), block.first, survey)
+    if block.sources:
+        writer.write_survey(block.start, survey.arrays())
+    writer.write(block.start, rows if base is None else np.concatenate([base.read(block), rows]))
+
+
+def store_block(writer: CohortWriter, look: Look, reader: Reader | InTurn) -> None:
+    """Task: store a block whose voxels are known."""
+    block, maps = reader()
+    _write(writer, block, look.take(maps, len(block.sources), 0, None))
+
+
+def keep_block(
+    writer: CohortWriter, block: Block, base: Base | None, held: list[Float32], kept: NDArray[np.bool_]
+) -> None:
+    """Task: store a block of which all is read.
+
+    Parameters
+    ----------
+    writer, block
+        Where to, and which.
+    base
+        Has the rows that come first, if some do.
+    held
+        (k, n_candidates) the others, in a list that they are taken out of: empty where there are no others.
+    kept
+        (n_candidates,) which voxels of these stay.
+    """
+    parts = [] if base is None else [base.read(block)]
+    if held:
+        rows = held.pop()
+        parts.append(rows if kept.all() else rows.take(np.flatnonzero(kept), axis=1))
+    parts = [part for part in parts if len(part)]
+    _write(writer, block, parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+
+def _write(writer: CohortWriter, block: Block, rows: Float32) -> None:
+    if not np.isfinite(rows).all():
+        raise InputError(
+            f"Subjects {block.start + 1} to {block.stop} hold NaN or infinity inside the mask: the files changed while "
+            "they were converted. Create the cohort again with overwrite=True."
+        )
+    writer.write(block.start, rows)
+
+
+def check_stored(writer: CohortWriter, start: int, stop: int) -> bool:
+    """Task: whether a block is stored."""
+    return writer.is_stored(start, stop)
+
+
+def check_block(store: CohortStore, start: int, stop: int) -> list[int]:
+    """Task: numbers of the subjects in ``start`` to ``stop`` whose data is not what was stored."""
+    try:
+        wrong = (hash_rows(store.read_subjects(start, stop)) != store.hashes[start:stop]).any(axis=1)
+    except DamagedChunkError:
+        return list(range(start, stop))
+    return [start + int(row) for row in np.flatnonzero(wrong)]
+
+
+def count_missing(store: CohortStore, start: int, stop: int) -> NDArray[np.intp]:
+    """Task: (n_voxels,) how many of some subjects of a cohort lack a value there."""
+    rows = store.read_subjects(start, stop)
+    return np.asarray(np.count_nonzero((rows == 0) & np.signbit(rows), axis=0))

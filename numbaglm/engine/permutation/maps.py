@@ -1,0 +1,215 @@
+"""Map scope: a task takes shufflings, gathers their voxels from all blocks, and returns maxima of whole maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.data.runs.ledger import Ledger, Shared
+from numbaglm.engine.permutation.records import Picks, Round, Spec
+from numbaglm.engine.permutation.workspace import Maps
+from numbaglm.engine.schedule import checkpoint
+from numbaglm.kernels import clusters, neighbours, tfce
+from numbaglm.spaces.volume import Geometry
+
+Floats = NDArray[np.floating[Any]]
+
+MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
+"""Relative: masses and TFCE scores closer than this are equal. They are sums of statistics."""
+
+
+def map_tolerance(spec: Spec, score: Floats) -> NDArray[np.float64]:
+    """`MAP_TOLERANCE` of what is made of the statistics of these scores; more where rounding takes them further."""
+    found = spec.hypothesis.relative_error(np.asarray(score, dtype=np.float64), spec.precision)
+    return np.maximum(MAP_TOLERANCE[spec.precision], found)
+
+
+def slice_picks(picks: Picks, first: int, last: int) -> Picks:
+    """Picks of shufflings ``first`` to ``last``: copies, so that the others can go."""
+    bounds, voxel, value = picks
+    inside = slice(bounds[first], bounds[last])
+    return bounds[first : last + 1] - bounds[first], voxel[inside].copy(), value[inside].copy()
+
+
+def merge_blocks(parts: Sequence[Picks]) -> Picks:
+    """Merge the picks of all blocks, which follow each other in space, shuffling by shuffling."""
+    sizes = np.stack([np.diff(bounds) for bounds, _, _ in parts])
+    bounds = np.concatenate([[0], np.cumsum(sizes.sum(axis=0))])
+    before = np.cumsum(sizes, axis=0) - sizes  # picks of earlier blocks in the same shuffling
+    voxel = np.empty(bounds[-1], np.int32)
+    value = np.empty(bounds[-1], parts[0][2].dtype)
+    for part, offset, size in zip(parts, before, sizes, strict=True):
+        start = np.repeat(bounds[:-1] + offset - part[0][:-1], size)
+        place = start + np.arange(part[1].size)
+        voxel[place], value[place] = part[1], part[2]
+    return bounds, voxel, value
+
+
+def on_scale(spec: Spec, score: Floats) -> NDArray[np.float64]:
+    """Scores on the scale that clusters and TFCE see: the statistic, or z."""
+    scale = spec.hypothesis.scale
+    return scale.to_z(score) if spec.conventions.statistic == "z" else scale.to_statistic(score)
+
+
+@dataclass(frozen=True, eq=False)
+class Clustered:
+    """Extent and mass of the largest cluster of each shuffling of a span, (n_shufflings,)."""
+
+    size: NDArray[np.int32]
+    mass: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Enhanced:
+    """TFCE of a span of shufflings.
+
+    Attributes
+    ----------
+    maxima
+        (n_shufflings,) largest of each map.
+    counts
+        (n_voxels,) maps that reach the observed TFCE there; None where they were not asked for.
+    """
+
+    maxima: NDArray[np.float64]
+    counts: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterTask:
+    """What tasks that form clusters share: the neighbourhood and the scale."""
+
+    spec: Spec
+    padded_index: NDArray[np.int32]
+    grid_size: int
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def build(cls, spec: Spec, geometry: Geometry) -> ClusterTask:
+        """Take from a geometry what clusters need."""
+        offsets = geometry.neighbour_offsets(spec.conventions.cluster_connectivity)
+        return cls(spec, geometry.padded_index, int(np.prod(geometry.padded_shape)), offsets[offsets < 0])
+
+    def contributions(self, score: Floats) -> NDArray[np.float64]:
+        """What each voxel adds to its cluster's mass."""
+        height = np.abs(on_scale(self.spec, score))
+        if self.spec.conventions.mass == "excess":
+            height -= on_scale(self.spec, np.array([self.spec.threshold]))[0]
+        return height
+
+    def signs(self, score: Floats) -> NDArray[np.int8]:
+        """Sign of each voxel; voxels of different signs are never in one cluster."""
+        if self.spec.conventions.merge_signs:
+            return np.ones(score.size, np.int8)
+        return np.sign(score).astype(np.int8)
+
+    def largest(self, parts: Sequence[Picks]) -> Clustered:
+        """Largest extent and mass of each shuffling."""
+        bounds, voxel, score = merge_blocks(parts)
+        n_batch, most = bounds.size - 1, int(np.diff(bounds).max(initial=0))
+        size, mass = np.empty(n_batch, np.int32), np.empty(n_batch)
+        clusters.largest_clusters(
+            bounds,
+            self.padded_index[voxel],
+            self.contributions(score),
+            self.signs(score),
+            self.offsets,
+            (np.zeros(self.grid_size, np.int32), np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most)),
+            size,
+            mass,
+        )
+        return Clustered(size, mass)
+
+    def label(self, voxel: NDArray[np.int32], score: Floats) -> NDArray[np.int64]:
+        """Label (k,) the clusters of one map from 1, in the order of their first voxel."""
+        parent = np.empty(voxel.size, np.int32)
+        grid = np.zeros(self.grid_size, np.int32)
+        clusters.label_components(self.padded_index[voxel], self.signs(score), self.offsets, grid, parent)
+        return np.asarray(np.unique(parent, return_inverse=True)[1] + 1, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class TfceTask:
+    """What tasks that enhance maps share."""
+
+    spec: Spec
+    volume: neighbours.Volume
+    how: tfce.Enhancement
+
+    @classmethod
+    def build(cls, spec: Spec, geometry: Geometry) -> TfceTask:
+        """Take from a geometry and the conventions what TFCE needs."""
+        record = spec.conventions
+        volume = neighbours.new_volume(geometry.padded_index, geometry.padded_shape, record.tfce_connectivity)
+        how = tfce.Enhancement(
+            E=float(record.tfce_E),
+            H=float(record.tfce_H),
+            two_sided=spec.two_sided and not record.merge_signs,
+            n_steps=record.tfce_steps,
+            dh=float(record.tfce_dh),
+            times_step=record.tfce_times_step,
+        )
+        return cls(spec, volume, how)
+
+    def heights(self, score: Floats) -> Floats:
+        """Map that is enhanced, of its scores."""
+        if self.spec.conventions.statistic == "z":
+            height = np.asarray(on_scale(self.spec, score), dtype=self.spec.precision)
+        else:
+            height = np.empty(score.size, self.spec.precision)
+            self.spec.hypothesis.scale.fill_statistic(score, height)
+        if self.spec.two_sided and self.spec.conventions.merge_signs:
+            height = np.abs(height)
+        return height
+
+    def reference(self, score: Floats) -> NDArray[np.float64]:
+        """TFCE (n_voxels,) that a map must reach to equal that of a map of scores."""
+        return np.abs(self.enhance(score)) * (1 - map_tolerance(self.spec, score))
+
+    def largest(self, scores: Iterable[Floats], reference: NDArray[np.float64] | None) -> Enhanced:
+        """Largest TFCE of maps of scores; and, where a ``reference`` (n_voxels,) is given, how many reach it."""
+        scratch = tfce.new_scratch(self.volume)
+        if reference is None:
+            maxima = [tfce.tfce_max(self.heights(score), self.volume, scratch, self.how) for score in scores]
+            return Enhanced(np.array(maxima), None)
+        counts = np.zeros(reference.size, np.int32)
+        maxima = [
+            tfce.tfce_count(self.heights(score), self.volume, scratch, self.how, reference, counts) for score in scores
+        ]
+        return Enhanced(np.array(maxima), as_bytes(counts))
+
+    def enhance(self, score: Floats) -> NDArray[np.float64]:
+        """TFCE (n_voxels,) of one map of scores; negative where the score is, unless signs merge."""
+        out = np.empty(score.size)
+        scratch = tfce.new_scratch(self.volume)
+        tfce.tfce_map(self.heights(score), self.volume, scratch, self.how, out)
+        return out
+
+
+def as_bytes(counts: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Counts of a task of map scope in a quarter of the room: it takes a few maps, see `Plan.map_rows`."""
+    assert counts.max(initial=0) <= np.iinfo(np.uint8).max
+    return counts.astype(np.uint8)
+
+
+def form_clusters(task: Shared, ledger: Ledger, rounds: Sequence[str], first: int, last: int) -> Clustered:
+    """Form the clusters of shufflings ``first`` to ``last`` of a round, of the records that its blocks left."""
+    parts = [slice_picks(ledger.get(key, Round).picks, first, last) for key in rounds]
+    largest: Clustered = task.get().largest(parts)
+    return largest
+
+
+def enhance_maps(task: Shared, observed: Shared, maps: Maps, first: int, last: int) -> Enhanced:
+    """TFCE of maps ``first`` to ``last``; ``observed`` is the observed TFCE, or None where nothing is counted."""
+    found: Enhanced = task.get().largest(_in_turn(maps.rows(first, last)), observed.get())
+    return found
+
+
+def _in_turn(maps: Floats) -> Iterator[Floats]:
+    for score in maps:
+        checkpoint()
+        yield score

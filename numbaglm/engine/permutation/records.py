@@ -1,0 +1,166 @@
+"""What tasks are told of a test, and the records that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.stats import pvalues, tails
+from numbaglm.stats.conventions import Conventions
+from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.shuffling.shufflings import Shufflings
+
+Floats = NDArray[np.floating[Any]]
+Picks = tuple[NDArray[np.int64], NDArray[np.int32], Floats]
+"""(bounds, voxel, score): the picks of shuffling i are those in bounds[i]:bounds[i + 1], voxels increasing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """All that a task must know of a test; small, and the same on every worker.
+
+    Attributes
+    ----------
+    threshold
+        Cluster-forming threshold, as a score; None for no clusters.
+    tfce
+        Whether TFCE is computed.
+    tfce_counts
+        Whether each voxel's TFCE is counted as well, for its uncorrected p.
+    precision
+        "float32" or "float64", of the products.
+    variance_fwhm
+        Width in mm of the Gaussian that smooths variances (pseudo-t); None for t.
+    tail
+        What refines p: "counts" (nothing), "pareto" or "gamma".
+    """
+
+    hypothesis: Hypothesis
+    shufflings: Shufflings
+    conventions: Conventions
+    two_sided: bool
+    threshold: float | None
+    tfce: bool
+    precision: str
+    variance_fwhm: float | None = None
+    tail: str = "counts"
+    tfce_counts: bool = False
+
+    @property
+    def n_rows(self) -> int:
+        """Rows a shuffling."""
+        return int(self.hypothesis.basis.shape[0])
+
+    @property
+    def tail_length(self) -> int:
+        """How many of the largest scores of a voxel are kept, to refine its uncorrected p; 0 where none are."""
+        refines = self.tail == "pareto" and self.variance_fwhm is None
+        return tails.tail_length(self.shufflings.n_shufflings - 1) if refines else 0
+
+    def height(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What counts of a score: its absolute value if two-sided."""
+        return np.abs(score) if self.two_sided else score
+
+    def parametric_p(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
+        """p by the statistic's own distribution, whose z is given; of both tails if two-sided."""
+        return pvalues.of_z(self.height(z)) * (1 + self.two_sided)
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What was observed in some voxels.
+
+    Attributes
+    ----------
+    score, statistic, z
+        (n_voxels,) float64; 0 where nothing varies.
+    effect
+        (n_interest, n_voxels) contrast of the parameter estimates.
+    degenerate
+        (n_voxels,) whether the nuisance explains all of the data, so that nothing is left to test.
+    length
+        (n_voxels,) of the residuals on the nuisance, before they were brought to unit length.
+    """
+
+    score: NDArray[np.float64]
+    statistic: NDArray[np.float64]
+    z: NDArray[np.float64]
+    effect: NDArray[np.float64]
+    degenerate: NDArray[np.bool_]
+    length: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, n_effects: int, n_voxels: int) -> Observed:
+        """Room for so many."""
+        return cls(
+            np.empty(n_voxels),
+            np.empty(n_voxels),
+            np.empty(n_voxels),
+            np.empty((n_effects, n_voxels)),
+            np.empty(n_voxels, dtype=bool),
+            np.empty(n_voxels),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Observed]) -> Observed:
+        """Join what was observed in blocks that follow each other."""
+        return cls(*(np.concatenate([getattr(part, one.name) for part in parts], axis=-1) for one in fields(cls)))
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What a block leaves of a range of shufflings.
+
+    Attributes
+    ----------
+    maxima
+        (n_shufflings,) largest score (absolute if two-sided).
+    counts
+        (n_voxels,) shufflings whose score reaches the observed one.
+    bounds, voxel, value
+        Scores that reach the cluster-forming threshold, as `Picks`; voxels are counted from the start of the cohort.
+    tail_voxels, tails
+        Where they are kept: the voxels (m,) that are watched, counted from the start of the block; and their largest
+        scores (m, k), descending, filled up with -inf where the shufflings are fewer.
+    """
+
+    maxima: NDArray[np.float64]
+    counts: NDArray[np.int32]
+    bounds: NDArray[np.int64]
+    voxel: NDArray[np.int32]
+    value: Floats
+    tail_voxels: NDArray[np.int32] | None
+    tails: Floats | None
+
+    @property
+    def picks(self) -> Picks:
+        """Bounds, voxels and scores."""
+        return self.bounds, self.voxel, self.value
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """Uncorrected p (n_voxels,) by the tails of the voxels of a block, and where each comes from."""
+
+    p: NDArray[np.float64]
+    source: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A batch of shufflings as they are kept: identities are left out.
+
+    Attributes
+    ----------
+    index
+        (n_batch, n_shuffled) of the narrowest type that holds it.
+    flips
+        (n_batch, n_shuffled / 8) a bit a subject, 1 where the sign changes.
+    """
+
+    index: NDArray[np.unsignedinteger[Any]] | None
+    flips: NDArray[np.uint8] | None

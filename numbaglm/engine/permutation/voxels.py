@@ -1,0 +1,369 @@
+"""Voxel scope: a task takes a block of voxels through shufflings.
+
+It returns the maximum of each shuffling, the counts of exceedance of each voxel, and the few voxels above the
+cluster-forming threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.runs.ledger import Ledger, Shared
+from numbaglm.engine.permutation.plan import Plan
+from numbaglm.engine.permutation.records import Drawn, Floats, Observed, Picks, Refined, Round, Spec
+from numbaglm.engine.permutation.size import columns_at_once
+from numbaglm.engine.permutation.workspace import Maps
+from numbaglm.engine.schedule import checkpoint
+from numbaglm.kernels import shuffle
+from numbaglm.kernels import tails as tail_kernels
+from numbaglm.kernels.shuffle import TILE
+from numbaglm.stats import pvalues, tails
+
+_KEYS: dict[str, type[np.signedinteger[Any]]] = {"float32": np.int32, "float64": np.int64}
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Voxels ``start`` to ``stop``, residualised and tiled, with what was observed there.
+
+    Attributes
+    ----------
+    tiles
+        (n_tiles, n_shuffled, TILE) residuals of unit length.
+    """
+
+    start: int
+    stop: int
+    tiles: Floats
+    observed: Observed
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels in the block."""
+        return self.stop - self.start
+
+
+def draw_batch(spec: Shared, first: int, last: int) -> Drawn:
+    """Draw shufflings ``first`` to ``last`` once, for all blocks."""
+    shufflings = spec.get().shufflings
+    index, sign = shufflings.draw(first, last)
+    return Drawn(
+        None if shufflings.errors == "ise" else index.astype(np.min_scalar_type(index.shape[1])),
+        None if shufflings.errors == "ee" else np.packbits(sign < 0, axis=1),
+    )
+
+
+class Draw(Protocol):
+    """Where a task has its shufflings from."""
+
+    def draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        """Shufflings number ``start`` to ``stop`` - 1, see `Shufflings.draw`."""
+
+
+@dataclass(frozen=True, eq=False)
+class DrawTable:
+    """Shufflings that were drawn before, so many a record."""
+
+    ledger: Ledger
+    stage: str
+    drawn: int
+    n_shuffled: int
+
+    def draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        """See `Draw`; both are within a record."""
+        drawn = self.ledger.get(f"{self.stage}/{start // self.drawn:05d}", Drawn)
+        shape = stop - start, self.n_shuffled
+        rows = slice(start % self.drawn, start % self.drawn + shape[0])
+        if drawn.index is None:
+            index = np.broadcast_to(np.arange(self.n_shuffled, dtype=np.int32), shape)
+        else:
+            index = drawn.index[rows].astype(np.int32)
+        if drawn.flips is None:
+            return np.ascontiguousarray(index), np.ones(shape, np.int8)
+        bits = np.unpackbits(drawn.flips[rows], axis=1, count=self.n_shuffled)
+        return np.ascontiguousarray(index), 1 - 2 * bits.view(np.int8)
+
+
+def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Block:
+    """Read a block of voxels, residualise it, bring every voxel to unit length."""
+    hypothesis = spec.hypothesis
+    n_voxels, n_shuffled = stop - start, hypothesis.basis.shape[1]
+    tiles = np.empty((-(-n_voxels // TILE), n_shuffled, TILE), dtype=spec.precision)
+    found = Observed.empty(hypothesis.effect.shape[0], n_voxels)
+    data = tiles
+    if n_shuffled != store.n_subjects:  # residuals that were rotated are fewer
+        data = np.empty((len(tiles), store.n_subjects, TILE), np.float32)
+    # The data go where their residuals will be, piece by piece: a block is the largest thing that a task holds.
+    for rows, piece in store.pieces(start, stop):
+        for t, tile in enumerate(data):
+            there = piece[:, t * TILE : (t + 1) * TILE]
+            tile[rows, : there.shape[1]] = there
+        del piece, there  # before the next is read
+    width = columns_at_once(n_shuffled)
+    for t, tile in enumerate(tiles):
+        n_there = min(TILE, n_voxels - t * TILE)
+        for v in range(0, n_there, width):
+            columns = slice(v, min(v + width, n_there))
+            observed = hypothesis.observe(np.ascontiguousarray(data[t][:, columns], dtype=np.float32))
+            where = slice(t * TILE + columns.start, t * TILE + columns.stop)
+            found.score[where], found.statistic[where] = observed.score, observed.statistic
+            found.effect[:, where], found.degenerate[where] = observed.effect, observed.degenerate
+            found.length[where] = observed.length
+            found.z[where] = np.where(observed.degenerate, 0.0, hypothesis.scale.to_z(observed.score))
+            tile[:, columns] = observed.E
+        tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
+    return Block(start, stop, tiles, found)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where tasks of voxel scope have their blocks from.
+
+    Attributes
+    ----------
+    kept
+        Blocks that this process has prepared, by their start; None where each is prepared in its turn.
+    """
+
+    store: CohortStore
+    spec: Shared
+    plan: Plan
+    draw: Draw | None
+    kept: dict[int, Block] | None
+
+    def block(self, start: int, stop: int) -> Block:
+        """Return a block, prepared."""
+        if self.kept is None:
+            return prepare_block(self.store, self.spec.get(), start, stop)
+        if start not in self.kept:
+            self.kept[start] = prepare_block(self.store, self.spec.get(), start, stop)
+        return self.kept[start]
+
+    def batches(self, first: int, last: int) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int8]]]:
+        """Shufflings ``first`` to ``last``, batch by batch: where each begins, indices and signs."""
+        draw: Draw = self.spec.get().shufflings if self.draw is None else self.draw
+        step, batch = self.plan.drawn, self.plan.batch
+        for record in range(first // step * step, last, step):
+            start = max(record, first)
+            index, sign = draw.draw(start, min(record + step, last))
+            for i in range(0, len(index), batch):
+                checkpoint()
+                yield start + i, index[i : i + batch], sign[i : i + batch]
+
+
+def permute_block(
+    source: Source,
+    start: int,
+    stop: int,
+    first: int,
+    last: int,
+    ledger: Ledger,
+    observed: str | None,
+    maps: tuple[Maps, ...],
+) -> Round:
+    """Take voxels ``start`` to ``stop`` through shufflings ``first`` to ``last``.
+
+    Parameters
+    ----------
+    ledger, observed
+        Where to keep what was observed in the block; None where it is known.
+    maps
+        One of (n_shufflings, n_voxels), which takes all scores, for whole maps; or none.
+    """
+    block, spec, plan = source.block(start, stop), source.spec.get(), source.plan
+    if observed is not None:
+        ledger.put(observed, block.observed)
+    watch = _Watch(block, spec, plan) if spec.tail_length else None
+    passage = _Passage(block, spec, plan, bool(maps) or watch is not None)
+    maxima, parts = [], []
+    for i, index, sign in source.batches(first, last):
+        # Residuals of the whole model, left as they are, say nothing of what was observed.
+        apart = i == 0 and spec.hypothesis.method.data == "full residuals"
+        best, picks, scores = passage.batch(index[int(apart) :], sign[int(apart) :])
+        if apart:
+            best, picks, scores = passage.with_observed(best, picks, scores)
+        for one in maps:
+            one.write(i - first, start, scores)
+        if watch is not None:
+            watch.see(scores[int(i == 0) :])
+        maxima.append(best)
+        parts.append(picks)
+    counts = passage.counts.reshape(-1)[: block.n_voxels]
+    tails = (None, None) if watch is None else (watch.voxels, watch.largest())
+    return Round(np.concatenate(maxima), counts, *_chain(parts), *tails)
+
+
+def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence[str]) -> Refined:
+    """Refine the uncorrected p of the voxels of a block that were watched.
+
+    Parameters
+    ----------
+    observed, rounds
+        Keys of what was observed in the block, and of all its rounds.
+
+    Returns
+    -------
+    p (n_voxels,), counted where nothing refines it; and where each comes from, see `numbaglm.stats.tails`.
+    """
+    spec: Spec = shared.get()
+    height = spec.height(ledger.get(observed, Observed).score)
+    parts = [ledger.get(key, Round) for key in rounds]
+    counts: NDArray[np.int64] = np.sum([part.counts for part in parts], axis=0, dtype=np.int64)
+    voxels = parts[0].tail_voxels
+    assert voxels is not None
+    largest = reduce(tails.merge_largest, [part.tails for part in parts if part.tails is not None])
+    scale, n_shufflings = spec.hypothesis.scale, spec.shufflings.n_shufflings
+    least = float(Fraction(1, spec.shufflings.n_distinct))
+    p = pvalues.from_counts(counts, n_shufflings)
+    source = np.full(p.shape, tail_kernels.COUNTED, np.uint8)
+    for i in range(0, voxels.size, TILE):  # a tail in double precision takes room
+        some = voxels[i : i + TILE]
+        reached, tail = scale.to_statistic(height[some]), scale.to_statistic(largest[i : i + TILE])
+        p[some], source[some] = tails.pareto_p_voxels(reached, tail, counts[some], n_shufflings, least)
+    return Refined(p, source)
+
+
+class _Watch:
+    """Voxels that may be worth refining, and their largest scores as batches pass."""
+
+    def __init__(self, block: Block, spec: Spec, plan: Plan) -> None:
+        self.two_sided, self.k = spec.two_sided, spec.tail_length
+        self.voxels = tails.watched(np.where(block.observed.degenerate, 1.0, spec.parametric_p(block.observed.z)))
+        n = self.voxels.size
+        self.kept = np.empty((n, 2 * self.k + plan.batch), spec.precision)
+        self.n_kept = np.zeros(n, np.int32)
+        self.floor = np.full(n, -np.inf, spec.precision)
+
+    def see(self, maps: Floats) -> None:
+        """Take in the scores of random shufflings."""
+        tail_kernels.keep_largest(maps, self.voxels, self.two_sided, self.k, self.kept, self.n_kept, self.floor)
+
+    def largest(self) -> Floats:
+        """Largest scores of each voxel; see `Round.tails`."""
+        start = self.kept[:, : self.k]
+        start[np.arange(self.k) >= self.n_kept[:, None]] = -np.inf
+        largest = np.empty(start.shape, self.kept.dtype)
+        tail_kernels.finish_largest(self.kept, np.maximum(self.n_kept, self.k), largest)
+        return largest
+
+
+class _Passage:
+    """Buffers of one block on its way through shufflings, and the steps of a batch."""
+
+    def __init__(self, block: Block, spec: Spec, plan: Plan, keep_maps: bool) -> None:
+        self.block, self.spec = block, spec
+        dtype, n_tiles = np.dtype(spec.precision), block.tiles.shape[0]
+        self.keys = _KEYS[spec.precision]
+        self.counts = np.zeros((n_tiles, TILE), dtype=np.int32)
+        self.reference = self._reference(n_tiles)
+        self.threshold = self._threshold()
+        # Room for all: pages that are never touched cost nothing.
+        room = plan.batch * block.n_voxels if spec.threshold is not None else 0
+        self.raw = (np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, dtype))
+        self.weights = np.zeros((plan.batch * spec.n_rows, block.tiles.shape[1]), dtype)
+        self.maps = np.empty((plan.batch, block.n_voxels if keep_maps else 0), dtype)
+
+    def _reference(self, n_tiles: int) -> NDArray[np.signedinteger[Any]]:
+        """Keys that a score must reach to be counted, (n_tiles, TILE); those that fill up are never reached."""
+        score = self.block.observed.score
+        lowered = self.spec.hypothesis.least_equal(self.spec.height(score), self.spec.precision)
+        lowered = np.maximum(lowered, 0.0) if self.spec.two_sided else lowered
+        keys = np.full(n_tiles * TILE, np.iinfo(self.keys).max, dtype=self.keys)
+        shuffle.order_keys(lowered.astype(self.spec.precision), self.spec.two_sided, keys[: score.size])
+        return keys.reshape(-1, TILE)
+
+    def _threshold(self) -> int:
+        if self.spec.threshold is None:
+            return int(np.iinfo(self.keys).max)
+        score = np.array([self.spec.threshold], dtype=self.spec.precision)
+        return int(score.view(self.keys)[0]) + int(self.spec.conventions.strict)
+
+    def batch(self, index: NDArray[np.int32], sign: NDArray[np.int8]) -> tuple[NDArray[np.float64], Picks, Floats]:
+        """Maxima, picks and (where they are kept) all scores of a batch of shufflings."""
+        spec, block, n_batch = self.spec, self.block, index.shape[0]
+        best = np.full(n_batch, -np.iinfo(self.keys).max, dtype=self.keys)
+        if spec.hypothesis.groups is None:
+            spec.hypothesis.weights(index, sign, self.weights)
+            shape = (n_batch, spec.n_rows, spec.hypothesis.n_interest, block.n_voxels, spec.hypothesis.is_t)
+            n_picks = shuffle.permute_batch(
+                self.weights,
+                block.tiles,
+                shape,
+                spec.two_sided,
+                self.reference,
+                self.threshold,
+                self.counts,
+                best,
+                self.raw,
+                self.maps,
+            )
+        else:
+            n_picks = self._group_batch(index, sign, best)
+        return self._floats(best), self._grouped(n_batch, n_picks), self.maps[:n_batch]
+
+    def _group_batch(self, index: NDArray[np.int32], sign: NDArray[np.int8], best: NDArray[Any]) -> int:
+        """As the kernel's batch, for the scores of variance groups."""
+        groups = self.spec.hypothesis.groups
+        assert groups is not None
+        n_picks = 0
+        for t, tile in enumerate(self.block.tiles):
+            _, z = groups.statistics(np.asarray(tile, dtype=np.float64), index, sign)
+            place = (t, index.shape[0], self.block.n_voxels)
+            n_picks = shuffle.scan_tile(
+                z.astype(self.spec.precision),
+                place,
+                self.spec.two_sided,
+                self.reference[t],
+                self.threshold,
+                self.counts[t],
+                best,
+                self.raw,
+                n_picks,
+                self.maps,
+            )
+        return n_picks
+
+    def _floats(self, keys: NDArray[np.signedinteger[Any]]) -> NDArray[np.float64]:
+        """Scores of keys: the way back from `shuffle.order_keys`."""
+        bits = np.where(keys < 0, keys ^ np.iinfo(keys.dtype).max, keys)
+        return bits.view(self.spec.precision).astype(np.float64)
+
+    def _grouped(self, n_batch: int, n_picks: int) -> Picks:
+        bounds, voxel = np.empty(n_batch + 1, np.int64), np.empty(n_picks, np.int32)
+        value = np.empty(n_picks, self.spec.precision)
+        shuffle.group_picks(self.raw, n_picks, bounds, voxel, value)
+        voxel += self.block.start
+        return bounds, voxel, value
+
+    def with_observed(
+        self, best: NDArray[np.float64], picks: Picks, maps: Floats
+    ) -> tuple[NDArray[np.float64], Picks, Floats]:
+        """Put the observed scores before those of a batch that begins with shuffling 1."""
+        score = self.block.observed.score.astype(self.spec.precision)
+        height = np.abs(score) if self.spec.two_sided else score
+        self.counts += 1
+        above = np.zeros(0, np.intp)
+        if self.spec.threshold is not None:
+            above = np.flatnonzero((height > 0) & (height.view(self.keys) >= self.threshold))
+        bounds, voxel, value = picks
+        joined = (
+            np.concatenate([[0], bounds + above.size]),
+            np.concatenate([(above + self.block.start).astype(np.int32), voxel]),
+            np.concatenate([score[above], value]),
+        )
+        return np.concatenate([[height.max()], best]), joined, np.vstack([score[None, : maps.shape[1]], maps])
+
+
+def _chain(parts: Sequence[Picks]) -> Picks:
+    """Join picks of batches that follow each other."""
+    sizes = np.concatenate([np.diff(bounds) for bounds, _, _ in parts])
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    return bounds, np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts])

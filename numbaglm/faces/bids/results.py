@@ -1,0 +1,323 @@
+"""Results under the names of BIDS: a derivatives dataset with sidecars, made of what the results write themselves."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from numbaglm.data.images import save_image, to_image
+from numbaglm.data.storage.files import CONTENTS, README, UNKNOWN
+from numbaglm.errors import InputError, UnknownNameError, invalid
+from numbaglm.faces.bids.names import INHERITED, LABEL, SHORT, labels_of, statistic_of, stem_of
+from numbaglm.results.record import MARKER as RESULT
+from numbaglm.results.record import PermutationResult
+
+SEVERAL = "contrasts.json"
+"""The file by which a folder of several results is known: what was found, by contrast."""
+
+MARKER = f"numbaglm/{SEVERAL}"
+"""The file by which a dataset is known as ours: label -> name of each contrast."""
+
+FIT = "fit.json"
+"""The file by which the folder of a fit is known: what was found."""
+
+BIDS_VERSION = "1.10.0"
+GROUP = "group"
+_KEPT = (RESULT, "provenance.json", "clusters.tsv", FIT)
+# What BIDS has no names for yet: its validator is told to pass it by.
+_IGNORED = (GROUP, "numbaglm", "figures", "*.html")
+
+_CORRECTIONS = {"fwe": "family-wise error", "fdr": "false discovery rate", "bonferroni": "Bonferroni"}
+_FACTS_OF_FIT = {
+    "Contrast": "contrast",
+    "Statistic": "statistic",
+    "DegreesOfFreedom": "dof",
+    "NumberOfSubjects": "n_subjects",
+    "NumberOfVoxels": "n_voxels",
+    "SmoothingFWHM": "smoothing_fwhm",
+    "CohortFingerprint": "cohort_fingerprint",
+    "SoftwareVersions": "versions",
+}
+_CLUSTER_COLUMNS = {
+    "cluster": "number of the cluster",
+    "sign": "sign of the effect",
+    "peak_x": "x of the peak in mm, in the space of the maps",
+    "peak_y": "y of the peak in mm",
+    "peak_z": "z of the peak in mm",
+    "peak_stat": "statistic at the peak",
+    "size_voxels": "extent in voxels",
+    "size_mm3": "extent in cubic mm",
+    "mass": "sum of the statistic over the cluster",
+    "p_fwe_size": "p by extent, corrected for family-wise error",
+    "p_fwe_mass": "p by mass, corrected for family-wise error",
+    "p_fwe_voxel": "p of the peak, corrected for family-wise error",
+}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where one contrast is written, and what all its sidecars say.
+
+    Attributes
+    ----------
+    dataset
+        Folder of the dataset.
+    label
+        Of the contrast.
+    entities
+        What the maps that went in share.
+    facts
+        What every sidecar holds.
+    """
+
+    dataset: Path
+    label: str
+    entities: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+    @property
+    def group(self) -> Path:
+        """Where the files are."""
+        return self.dataset / GROUP
+
+    @property
+    def kept(self) -> Path:
+        """Where the files are that BIDS has no names for."""
+        return self.dataset / "numbaglm" / f"contrast-{self.label}"
+
+    def name(self, suffix: str, **entities: str) -> str:
+        """Name of a file, without its extension."""
+        return f"{stem_of(self.entities, contrast=self.label, **entities)}_{suffix}"
+
+    def adopt(self, native: Path) -> None:
+        """Move what a result or a fit wrote by names of its own to names of BIDS, each image with a sidecar.
+
+        The folder ``native`` goes, and what is of no use here.
+        """
+        self.kept.mkdir(parents=True)
+        for path in sorted(native.iterdir()):
+            if path.name == "mask.nii.gz":
+                self._move(path, self.name("mask"), {"Type": "Brain"})
+            elif path.name.endswith(".nii.gz"):
+                name = path.name.removesuffix(".nii.gz")
+                stat, desc = statistic_of(name)
+                self._move(path, self.name("statmap", stat=stat, desc=desc), {**_of_map(name), **self.facts})
+            elif path.name in _KEPT:
+                path.rename(self.kept / path.name)
+        design = pd.read_csv(native / "design.tsv", sep="\t", dtype=str, keep_default_na=False)
+        design = design.rename(columns={design.columns[0]: "participant_id"})
+        told = {str(name): "regressor" for name in design.columns} | {"participant_id": "label of the subject"}
+        self.table(design, "design", told)
+        shutil.rmtree(native)
+
+    def _move(self, path: Path, name: str, more: Mapping[str, Any]) -> None:
+        path.rename(self.group / f"{name}.nii.gz")
+        write_json(self.group / f"{name}.json", {"Description": CONTENTS.get(path.name, UNKNOWN), **more})
+
+    def table(self, frame: pd.DataFrame, suffix: str, columns: Mapping[str, str]) -> None:
+        """Write a table and its data dictionary."""
+        name = self.name(suffix)
+        frame.to_csv(self.group / f"{name}.tsv", sep="\t", index=False, na_rep="n/a")
+        told = {name: {"Description": columns[name]} for name in map(str, frame) if name in columns}
+        write_json(self.group / f"{name}.json", told)
+
+
+def check_entities(entities: Mapping[str, str]) -> dict[str, str]:
+    """Entities by the keys of names.
+
+    Raises
+    ------
+    InputError
+        One can't be in the name of a group's result, or its label holds more than letters and digits.
+    """
+    shared = {SHORT.get(key, key): str(label) for key, label in entities.items()}
+    for key, label in shared.items():
+        if key not in (*INHERITED, "contrast", "stat"):
+            raise InputError(invalid("entities", key, f"{', '.join(INHERITED)}, contrast and stat"))
+        if not re.fullmatch(LABEL, label):
+            raise InputError(invalid(f"entities[{key!r}]", label, "letters and digits"))
+    return shared
+
+
+def write_results(results: Sequence[PermutationResult], dataset: Path, entities: Mapping[str, str]) -> None:
+    """Write results into a folder that is there and empty.
+
+    Parameters
+    ----------
+    results
+        Of different contrasts.
+    dataset
+        Where to write.
+    entities
+        What the maps that went in share.
+    """
+    names = [result.provenance["contrast"]["name"] for result in results]
+    labels = start_dataset(dataset, names, "Group-level permutation tests", [result.markdown() for result in results])
+    for name, result in zip(names, results, strict=True):
+        folder = Folder(dataset, labels[name], entities, _facts(result) | _of_input(entities))
+        native = dataset / ".native"
+        native.mkdir()
+        result.write(native)
+        if "effect_se" in result.maps:  # the convention has the variance
+            (native / "effect_se.nii.gz").unlink()
+            save_image(to_image(result.geometry, result.maps["effect_se"] ** 2), native / "variance.nii.gz")
+        folder.adopt(native)
+        if "max_size" in result.h0:
+            folder.table(result.clusters, "clusters", _columns(result.clusters))
+        if result.h0:
+            nulls = {null: f"{null.removeprefix('max_')}: maximum over the map" for null in result.h0}
+            folder.table(pd.DataFrame(dict(result.h0)), "nulls", nulls)
+
+
+def write_fit(native: Path, dataset: Path, summary: Mapping[str, Any], text: str, entities: Mapping[str, str]) -> None:
+    """Make a dataset of a parametric fit.
+
+    Parameters
+    ----------
+    native
+        Folder of its files by names of their own; it goes.
+    dataset
+        Where to write.
+    summary, text
+        What was found, as JSON types and to be read.
+    entities
+        What the maps that went in share.
+    """
+    name = summary["contrast"]
+    label = start_dataset(dataset, [name], "Group-level parametric model", [f"```text\n{text}\n```"])[name]
+    facts = {key: summary[name] for key, name in _FACTS_OF_FIT.items() if summary[name] is not None}
+    Folder(dataset, label, entities, facts | _of_input(entities)).adopt(native)
+
+
+def start_dataset(dataset: Path, names: Sequence[str], what: str, summaries: Iterable[str]) -> dict[str, str]:
+    """Write what a dataset needs beside its data; return the labels of the contrasts.
+
+    Raises
+    ------
+    ContrastError
+        Two contrasts have the same label.
+    """
+    from numbaglm import __version__
+
+    labels = labels_of(names)
+    (dataset / GROUP).mkdir()
+    (dataset / MARKER).parent.mkdir()
+    write_json(dataset / MARKER, {label: name for name, label in labels.items()})
+    write_json(
+        dataset / "dataset_description.json",
+        {
+            "Name": f"{what}: {', '.join(names)}",
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "numbaglm", "Version": __version__, "Description": what}],
+        },
+    )
+    (dataset / ".bidsignore").write_text("".join(f"{pattern}\n" for pattern in _IGNORED))
+    contrasts = "\n\n".join(
+        f"## contrast-{labels[name]}: {name}\n\n{summary}" for name, summary in zip(names, summaries, strict=True)
+    )
+    (dataset / README).write_text(f"# {what}\n\n{contrasts}\n\n{_WHAT_IS_WHAT}", encoding="utf-8")
+    return labels
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON to be read by people too."""
+    path.write_text(json.dumps(dict(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def kept_results(dataset: Path) -> Path | None:
+    """Folder of the one loadable result in a dataset, or in a folder of several; None if it is none of ours.
+
+    Raises
+    ------
+    UnknownNameError
+        There are several.
+    """
+    above = next((place for place in (dataset, (dataset / MARKER).parent) if (place / SEVERAL).is_file()), None)
+    if above is None:
+        return None
+    found = sorted(path.parent for path in above.glob(f"*/{RESULT}"))
+    if len(found) > 1:
+        raise UnknownNameError(f"{dataset} holds several results. Name one of {', '.join(map(str, found))}.")
+    return found[0] if found else None
+
+
+def kept_fit(folder: Path) -> Path | None:
+    """File of what was found by the fit that wrote a folder, a dataset or not; None if none did."""
+    places = [folder / FIT, *sorted(folder.glob(f"numbaglm/*/{FIT}"))]
+    return next((path for path in places if path.is_file()), None)
+
+
+_WHAT_IS_WHAT = f"""## What is what
+
+- `{GROUP}/*_statmap.nii.gz`: maps; the .json beside each says what it is and how it was made. Named after BIDS
+  extension proposal 41: `stat` is what the values are, `desc` of a p how it is corrected. BIDS itself has no place for
+  results of groups yet: `.bidsignore` tells its validator to pass them by.
+- `{GROUP}/*_clusters.tsv`, `*_nulls.tsv`, `*_design.tsv`: clusters, maxima of each shuffling (the observed data
+  first), and the design matrix, each with a data dictionary beside it.
+- `numbaglm/`: the same at full precision, for programs (`numbaglm.PermutationResult.load`), and the provenance.
+- `figures/`: the same to look at, if it was drawn.
+"""
+
+
+def _facts(result: PermutationResult) -> dict[str, Any]:
+    """What all sidecars of a result say."""
+    provenance = result.provenance
+    columns = provenance["design"]["columns"]
+    rows = [dict(zip(columns, row, strict=True)) for row in provenance["contrast"]["weights"]]
+    facts = {
+        "Contrast": provenance["contrast"]["name"],
+        "ContrastWeights": rows[0] if len(rows) == 1 else rows,
+        "Statistic": result.statistic,
+        "DegreesOfFreedom": provenance["dof"],
+        "TwoSided": provenance["two_sided"],
+        "NumberOfSubjects": provenance["n_subjects"],
+        "NumberOfVoxels": provenance["n_voxels"],
+        "SmoothingFWHM": provenance["smoothing_fwhm"],
+        "VarianceSmoothingFWHM": provenance["variance_smoothing_fwhm"],
+        "NumberOfShufflings": provenance["n_shufflings"],
+        "Exhaustive": provenance["exhaustive"],
+        "Shuffling": provenance["shuffling"],
+        "Method": provenance["method"],
+        "Seed": provenance["seed"],
+        "TailOfP": provenance["tail"],
+        "ClusterFormingThreshold": provenance["cluster_forming_statistic"],
+        # With variance groups clusters are those of z.
+        "ClusterFormingStatistic": {"v": "z", "g": "z"}.get(provenance["statistic"], provenance["statistic"]),
+        "Conventions": provenance["conventions"],
+        "CohortFingerprint": provenance["cohort_fingerprint"],
+        "SoftwareVersions": provenance["versions"],
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _of_input(entities: Mapping[str, str]) -> dict[str, str]:
+    named = {"contrast": "FirstLevelContrast", "stat": "InputStatistic"}
+    return {named[key]: label for key, label in entities.items() if key in named}
+
+
+def _of_map(name: str) -> dict[str, Any]:
+    """What the sidecar of one map says beside that."""
+    if not re.match("(log)?p_", name):
+        return {}
+    correction = next((text for key, text in _CORRECTIONS.items() if key in name), "none")
+    return {"MultipleComparisonCorrection": correction}
+
+
+def _columns(clusters: pd.DataFrame) -> dict[str, str]:
+    ends = {"_lower": "lower end of the interval of ", "_upper": "upper end of the interval of "}
+    told = _CLUSTER_COLUMNS | {
+        f"{name}_contrasts": f"{text}, over contrasts too" for name, text in _CLUSTER_COLUMNS.items() if "fwe" in name
+    }
+    for column in map(str, clusters):
+        for end, text in ends.items():
+            if column.endswith(end):
+                told[column] = text + told[column.removesuffix(end)]
+    return told

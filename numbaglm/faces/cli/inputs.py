@@ -1,0 +1,399 @@
+"""From what is typed to what the calls take: maps, design, contrast, blocks, thresholds, a scheduler."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+
+from numbaglm.cohort import Cohort
+from numbaglm.data.storage.places import Place
+from numbaglm.data.tables import labels_are_known, match_covariates, read_table
+from numbaglm.engine.schedule import connect
+from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
+from numbaglm.faces.bids.maps import find_maps
+from numbaglm.faces.bids.names import SHORT
+from numbaglm.faces.bids.options import ENTITY_OF
+from numbaglm.inference.permutation_test import as_cohort
+from numbaglm.stats.formula import design_from_formula
+
+log = logging.getLogger("numbaglm")
+
+
+def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd.DataFrame | None]:
+    """Maps by MAPS or by --bids-dir, whose options are taken out of ``options``; and the covariates that come along.
+
+    Raises
+    ------
+    click.UsageError
+        There are neither or both, or entities without a dataset.
+    MissingFileError, InputError
+        As `listed_maps` and `find_maps`.
+    """
+    folder = options.pop("bids_dir")
+    entities = {name: options.pop(name) for name in ENTITY_OF}
+    others = options.pop("entities")
+    if folder is None:
+        given = [name for name, labels in entities.items() if labels] + ["entity"] * bool(others)
+        if given:
+            raise click.UsageError(f"--{given[0].replace('_', '-')} picks maps of a dataset: add --bids-dir.")
+        if not arguments:
+            raise click.UsageError("Missing argument 'MAPS...': name the maps, or a dataset with --bids-dir.")
+        return listed_maps(arguments), None
+    if arguments:
+        raise click.UsageError(f"MAPS ({arguments[0]}, ...) and --bids-dir exclude each other: leave one out.")
+    wanted: dict[str, list[str] | None] = {ENTITY_OF[name]: list(labels) for name, labels in entities.items() if labels}
+    for text in others:
+        key, sign, label = text.partition("=")
+        if not key or not sign:
+            raise click.UsageError(f"--entity {text}: write KEY=LABEL, such as desc=smooth.")
+        key = SHORT.get(key, key)
+        before = wanted.get(key)
+        wanted[key] = [*(before or []), label] if label else None
+    found = find_maps(folder, wanted, _as_option)
+    log.info("%d maps are taken from %s, such as %s.", len(found), folder, Path(found["effects_map_path"][0]).name)
+    covariates = found.drop(columns="effects_map_path")
+    return found[["subject_label", "effects_map_path"]], covariates if len(covariates.columns) > 1 else None
+
+
+def _as_option(key: str, label: str | None) -> str:
+    """How an entity is picked in the shell."""
+    option = next((name for name, entity in ENTITY_OF.items() if entity == key), None)
+    if option is None or label is None:
+        return f"--entity {key}={label or ''}"
+    return f"--{option.replace('_', '-')} {label}"
+
+
+def listed_maps(arguments: Sequence[str]) -> Any:
+    """Understand MAPS: files, one 4D file, or one table of paths (.txt, .tsv, .csv).
+
+    Paths in a table are relative to the table's folder.
+    """
+    for argument in arguments:
+        if "://" not in argument and any(sign in argument for sign in "*?[") and not Path(argument).exists():
+            raise MissingFileError(f"No file matches {argument}. Check the folder and the pattern.")
+    if len(arguments) > 1 or "://" in arguments[0]:
+        return list(arguments)
+    first = Path(arguments[0]).expanduser()
+    if first.suffix == ".txt":
+        return _lines_of(first)
+    if first.suffix in (".tsv", ".csv"):
+        table = read_table(first, "MAPS")
+        if "effects_map_path" in table:
+            table["effects_map_path"] = [str(first.parent / str(path)) for path in table["effects_map_path"]]
+        return table
+    return str(first)
+
+
+def _lines_of(table: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in table.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise MissingFileError(f"The list of maps {table} does not exist. Check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The list of maps {table} can't be read ({error}). It needs a path a line.") from error
+    return [str(table.parent / line) for line in lines if line and not line.startswith("#")]
+
+
+def is_cohort(path: str) -> bool:
+    """Whether a path or a URL names a Zarr group, complete or not."""
+    return Place.parse(path, "MAPS").exists("zarr.json")
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of which data: a cohort, a design matrix and a contrast, or several by name."""
+
+    cohort: Cohort
+    design: pd.DataFrame
+    contrast: Any
+
+    @classmethod
+    def pop(cls, maps: Sequence[str], options: dict[str, Any], progress: bool) -> Question:
+        """Understand MAPS, and take the options on images, design and contrast out of ``options``.
+
+        Tables are read before the maps, which may take long.
+        """
+        design = options.pop("design_matrix")
+        formula = design if design is not None and "~" in design else None
+        design = None if formula else _read_design(design)
+        covariates = read_optional(options.pop("covariates"), "--covariates")
+        model, intercept = options.pop("model"), options.pop("intercept")
+        if (formula or design is not None) and model:
+            raise InputError("--design is the whole design matrix: leave --model out, or --design.")
+        if covariates is not None and design is not None:
+            raise InputError("A --design from a file needs no --covariates: leave them out, or write a formula.")
+        if covariates is not None and not formula:
+            _check_columns(model, covariates)
+        images = {name: options.pop(name) for name in ("mask", "smoothing_fwhm")}
+        listed, table = pop_maps(maps, options)
+        if table is not None and covariates is None:
+            images["covariates"] = table
+        one = len(maps) == 1 and is_cohort(maps[0])
+        cohort = as_cohort(
+            Cohort.open(maps[0]) if one else listed,
+            progress=progress,
+            n_workers=options["n_workers"],
+            **images,
+        )
+        if design is not None:
+            frame = _by_subject(design, cohort, "--design")
+        else:
+            table = cohort.covariates if covariates is None else _by_subject(covariates, cohort, "--covariates")
+            table = table.set_axis(cohort.subjects)
+            words = re.findall(r"[^\W\d]\w*", formula or "")
+            _check_numbers(table, [name for name in map(str, table) if name in words or name in model])
+            frame = design_from_formula(formula, table) if formula else _columns(table, model, intercept)
+        frame = frame.set_axis(cohort.subjects)
+        typed = options.pop("contrast")
+        pick = pick_contrasts if isinstance(typed, tuple) else pick_contrast
+        return cls(cohort, frame, pick(typed, frame, model))
+
+
+def read_optional(path: str | None, parameter: str) -> pd.DataFrame | None:
+    """Read a table, if one is named. A warning tells of a column that looks like labels, and is not read as such.
+
+    Raises
+    ------
+    InputError, MissingFileError
+        As `read_table`; or columns are parted by another sign than the file's ending says.
+    """
+    if path is None:
+        return None
+    table = read_table(path, parameter)
+    names = [str(name) for name in table.columns]
+    if len(names) == 1 and any(sign in names[0] for sign in ";\t,"):
+        raise InputError(
+            f"{path} after {parameter} has one column, {names[0]!r}. Columns are parted by tabs in a .tsv file and by "
+            "commas in a .csv file: write them so, or give the file the other ending."
+        )
+    numbers = [name for name, kind in zip(names, table.dtypes, strict=True) if pd.api.types.is_numeric_dtype(kind)]
+    odd = [name for name in numbers if name.casefold().replace("_", "") in _LIKE_LABELS]
+    if odd and names[0] in numbers and not set(names) & {"participant_id", "subject_label"}:
+        log.warning(
+            "%s of %s holds numbers, which are no labels: rows go by their order. To match them by label, call the "
+            "column participant_id and write what the maps are called, such as sub-01.",
+            odd[0],
+            path,
+        )
+    return table
+
+
+_LIKE_LABELS = ("id", "sub", "subid", "subj", "subjid", "subject", "subjectid", "participant", "participantid")
+
+
+def _check_numbers(table: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse numbers with a word among them: as text, each value would become a group of its own."""
+    for name in names:
+        column = table[name].dropna()
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            continue
+        words = column[pd.to_numeric(column, errors="coerce").isna()]
+        if 0 < 2 * len(words) < len(column):
+            listed = ", ".join(f"{word!r} ({label})" for label, word in words.head(5).items())
+            raise DesignError(
+                f"The covariate {name!r} holds numbers but for {listed}. Correct them, or write n/a where there is "
+                "no value."
+            )
+
+
+def _check_columns(model: Sequence[str], table: pd.DataFrame) -> None:
+    lacking = [name for name in model if name not in table]
+    if lacking or not model:
+        received = ", ".join(lacking) or "nothing"
+        formula = any(re.search(r"[+*:()~]", name) for name in lacking)
+        fix = f"A formula goes after --design: '~ {' + '.join(model).replace('~', '').strip()}'." if formula else ""
+        raise InputError(invalid("model", received, f"columns of the covariates: {list(table.columns)}", fix))
+
+
+def _columns(table: pd.DataFrame, model: Sequence[str], intercept: bool) -> pd.DataFrame:
+    """Make a design of columns of the covariates; of none, a column of ones.
+
+    A column of text becomes an indicator for each of its values, which take the place of the intercept.
+    """
+    ones = pd.DataFrame({"intercept": np.ones(len(table))}, index=table.index)
+    if not model:
+        return ones
+    _check_columns(model, table)
+    texts = [name for name in model if not pd.api.types.is_numeric_dtype(table[name].dtype)]
+    if len(texts) > 1:
+        raise DesignError(
+            f"Columns {texts} hold text: one can be coded here, as an indicator for each of its values. "
+            "For more write a formula, such as --design '~ 0 + group + sex'."
+        )
+    parts = []
+    for name in model:
+        without = list(table.index[table[name].isna()])
+        if without:
+            raise DesignError(
+                f"The covariate {name!r} has no value for {', '.join(map(str, without[:10]))}. "
+                "Leave those subjects out, or fill the values in."
+            )
+        parts.append(pd.get_dummies(table[name], dtype=float) if name in texts else table[[name]].astype(float))
+    return pd.concat([*parts, ones] if intercept and not texts else parts, axis=1)
+
+
+def _by_subject(table: pd.DataFrame, cohort: Cohort, option: str) -> pd.DataFrame:
+    """Bring a table into the order of the subjects: by label if it has labels."""
+    if option != "--covariates" and len(table) != cohort.n_subjects:
+        raise DesignError(
+            f"The table after {option} has {len(table)} rows, but there are {cohort.n_subjects} subject maps. "
+            "It needs one row for each map."
+        )
+    try:
+        matched, notes = match_covariates(table, cohort.subjects, labels_known=labels_are_known(cohort.subjects))
+    except InputError as error:
+        raise InputError(str(error).replace("'covariates'", f"'{option}'")) from error
+    assert matched is not None
+    for sentence in notes:
+        log.info(sentence.replace("Covariates", f"Rows of {option}"))
+    return matched
+
+
+def pick_contrast(contrast: str | None, design: pd.DataFrame, model: Sequence[str]) -> Any:
+    """Take the contrast that was typed; by default the first of the columns, if it is a column of numbers.
+
+    Expressions apart by semicolons make an F test.
+    """
+    if contrast is None:
+        return model[0] if model and model[0] in design else None
+    rows = [row.strip() for row in contrast.split(";") if row.strip()]
+    if not rows:
+        raise InputError(invalid("contrast", contrast, f"a column, or an expression over {list(design.columns)}"))
+    return rows[0] if len(rows) == 1 else rows
+
+
+def pick_contrasts(typed: Sequence[str], design: pd.DataFrame, model: Sequence[str]) -> Any:
+    """Take the contrasts that were typed, each as `pick_contrast` does: a mapping if they are several, or named.
+
+    A name is what stands before the first "=", which no expression holds outside of backticks; a column that holds
+    one goes before.
+
+    Raises
+    ------
+    InputError
+        A name is empty, or two are the same but for their case.
+    """
+    if not typed:
+        return pick_contrast(None, design, model)
+    contrasts: dict[str, Any] = {}
+    named = len(typed) > 1
+    for text in typed:
+        name, sign, expression = text.partition("=")
+        if not sign or "`" in name or text.split(";")[0].strip() in design:
+            contrast = pick_contrast(text, design, model)
+            name, expression = contrast if isinstance(contrast, str) else "; ".join(contrast), text
+        else:
+            contrast, name, named = pick_contrast(expression, design, model), name.strip(), True
+        if not name:
+            raise InputError(invalid("contrast", text, "NAME=EXPR with a name before the '='"))
+        if name.casefold() in map(str.casefold, contrasts):  # as folders may not be told apart by case
+            raise InputError(
+                f"Two contrasts are named {name!r}. Give each a name of its own: --contrast 'NAME={expression}'."
+            )
+        contrasts[name] = contrast
+    return contrasts if named else contrast
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What a table tells of each subject: a label, or the indices of a multi-level tree.
+
+    Attributes
+    ----------
+    table
+        As it was read, or what stands for it: a word, or None.
+    path, option
+        Where it was read, and the option that named it.
+    """
+
+    table: pd.DataFrame | str | None
+    path: str | None
+    option: str
+
+    @classmethod
+    def read(cls, path: str | None, option: str, word: str = "") -> Labels:
+        """Read a table; ``word`` is an answer that is no file. A file of numbers alone, as PALM's, needs no names."""
+        if path is None or path == word:
+            return cls(path, path, option)
+        table = read_table(path, option)
+        if _are_numbers(table.columns):
+            table = pd.read_csv(path, sep="\t" if path.endswith(".tsv") else ",", header=None).rename(columns=str)
+            log.info("%s has no line of names: its first line is the first subject's.", path)
+        return cls(table, path, option)
+
+    def of(self, cohort: Cohort) -> Any:
+        """Bring them into the order of the subjects: (n_subjects,) or (n_subjects, n_levels).
+
+        Raises
+        ------
+        DesignError, InputError
+            Rows don't match the subjects, or a subject has none.
+        """
+        if not isinstance(self.table, pd.DataFrame):
+            return self.table
+        table = self.table
+        if len(table.columns) > 1:
+            table = _by_subject(table, cohort, self.option)
+        elif len(table) != cohort.n_subjects:
+            raise DesignError(
+                f"{self.path} after {self.option} has {len(table)} rows, but there are {cohort.n_subjects} subject "
+                "maps. It needs one row for each map."
+            )
+        without = [label for label, row in zip(cohort.subjects, table.isna().any(axis=1), strict=True) if row]
+        if without:
+            raise DesignError(
+                f"{self.path} after {self.option} has no label for {', '.join(without[:10])}. Give every subject one."
+            )
+        if len(table.columns) > 1:
+            return table.to_numpy()
+        labels = table.iloc[:, 0]
+        return labels.to_numpy() if pd.api.types.is_integer_dtype(labels.dtype) else labels.astype(str).to_numpy()
+
+
+def _are_numbers(names: Any) -> bool:
+    """Whether the names of columns are a row of numbers, as in a file without a line of names."""
+    try:
+        return all(np.isfinite(float(name)) for name in names)
+    except ValueError:
+        return False
+
+
+def _read_design(path: str | None) -> pd.DataFrame | None:
+    if path is not None and Path(path).suffix not in (".tsv", ".csv") and not Path(path).expanduser().exists():
+        raise MissingFileError(
+            f"There is no table {path}. Allowed after --design: the path of a .tsv or .csv file, or a formula, which "
+            f"begins with '~': --design '~ {path}'."
+        )
+    design = read_optional(path, "--design")
+    if design is not None and _are_numbers(design.columns):
+        raise DesignError(f"The first line of {path} holds numbers: --design needs a line of names for its columns.")
+    return design
+
+
+def parse_threshold(text: str) -> float | tuple[str, float] | None:
+    """Understand a cluster-forming threshold: a p, or "t:3.1", "z:3.1", "f:6", or "none"."""
+    if text.lower() == "none":
+        return None
+    kind, _, value = text.lower().rpartition(":")
+    try:
+        number = float(value)
+        valid = 0 < number < (float("inf") if kind in ("t", "z", "f") else 1)
+    except ValueError:
+        valid = False
+    if not valid or kind not in ("", "p", "t", "z", "f"):
+        raise InputError(invalid("cluster_forming_threshold", text, "a p such as 0.001, or t:3.1, z:3.1, f:6, or none"))
+    return (kind, number) if kind in ("t", "z", "f") else number
+
+
+def connected(address: str | None) -> AbstractContextManager[Any]:
+    """Connection to a Dask scheduler; None for the threads of this process."""
+    return nullcontext() if address is None else connect(address)

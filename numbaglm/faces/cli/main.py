@@ -1,0 +1,361 @@
+"""The command line. What a command needs is imported when it runs, so that --help is there at once."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from numbaglm import __version__
+from numbaglm.faces.bids.options import BIDS, bids_inputs
+from numbaglm.faces.cli.completion import completion
+from numbaglm.faces.cli.options import CONTRAST, CONTRASTS, TEST
+from numbaglm.faces.cli.quality import quality
+from numbaglm.faces.fsl.command import randomise
+from numbaglm.faces.shell import PATH, Terminal, examples, grouped, habits
+
+_THREADS = click.option(
+    "--threads", "n_workers", type=click.IntRange(min=1), help="Threads to use; all cores by default."
+)
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what an earlier run wrote there.")
+_OUTPUT = click.option(
+    "-o", "--output", type=PATH, required=True, help="Folder to write; it appears when all is in it."
+)
+_MAPS = click.argument("maps", nargs=-1, type=PATH, metavar="[MAPS]...")
+_IMAGES = grouped(
+    click.option("--mask", type=PATH, help="Image of the voxels to analyse.  [default: those that all maps hold]"),
+    click.option("--smoothing-fwhm", type=float, metavar="MM", help="Smooth the maps with a Gaussian."),
+)
+_MODEL = grouped(
+    click.option(
+        "--design",
+        "design_matrix",
+        type=PATH,
+        metavar="FILE",
+        help="Whole design matrix (.tsv, .csv), or a formula over the covariates: '~ age + group'.",
+    ),
+    click.option("--covariates", type=PATH, metavar="FILE", help="Table of a row a subject (.tsv, .csv)."),
+    click.option(
+        "--model",
+        multiple=True,
+        metavar="COLUMN",
+        help="Column of the covariates to put into the model; repeat it for more. Text makes a column "
+        "for each of its values, in the intercept's place.",
+    ),
+    click.option("--intercept/--no-intercept", default=True, help="Add a column of ones to --model."),
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="'numbaglm COMMAND --help' shows examples; 'numbaglm completion --help' how the shell completes commands. "
+    "Exit codes: 0 for done, 1 for what can't be done, 2 for what was typed wrong, 130 after Ctrl-C.",
+)
+@click.version_option(__version__, prog_name="numbaglm")
+def commands() -> None:
+    """Group-level fMRI/VBM inference that is exact, fast and bigger than RAM."""
+
+
+@commands.command(
+    epilog=examples("numbaglm demo", "numbaglm demo --output tour --n-perm 2000", "numbaglm demo --localizer")
+)
+@click.option("-o", "--output", type=PATH, default="numbaglm-demo", show_default=True, help="Folder to write.")
+@click.option("--n-perm", type=click.IntRange(min=1), default=10_000, show_default=True, help="Sign flips.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
+@click.option("--localizer", is_flag=True, help="Analyse real maps, which nilearn downloads.")
+@_OVERWRITE
+@_THREADS
+@habits
+def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any) -> None:
+    """Run a whole group analysis, from maps to corrected p and figures.
+
+    Simulates a left versus right button press of 16 subjects as NIfTI files, converts them to a cohort, fits
+    the one-sample model, flips signs, and writes maps, tables, figures and a README into one folder.
+    """
+    with terminal.loading():
+        from numbaglm.faces.cli.demo import Running, run_demo
+
+    made = run_demo(output, running=Running(n_workers, terminal.progress), **options)
+    terminal.outcome(made.summary, f"{made.text}\n\nEverything is in {output}; start with README.md there.")
+
+
+@commands.command(
+    epilog=examples(
+        "numbaglm convert sub-*/con_0001.nii.gz --output cohort.zarr --smoothing-fwhm 8",
+        "numbaglm convert maps.tsv --mask brain.nii.gz --covariates participants.tsv --output cohort.zarr",
+        "numbaglm convert maps.txt --min-coverage 0.95 --output cohort.zarr",
+        "numbaglm convert --bids-dir derivatives/fitlins --task rest --contrast yVsN --output cohort.zarr",
+    )
+)
+@_MAPS
+@click.option("-o", "--output", type=PATH, required=True, help="Cohort to write, such as cohort.zarr.")
+@_IMAGES
+@click.option(
+    "--covariates", type=PATH, metavar="FILE", help="Table of a row a subject (.tsv, .csv), stored with the maps."
+)
+@click.option(
+    "--min-coverage",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    metavar="SHARE",
+    help="Share of the maps that must hold a voxel, such as 0.95; what the others lack is taken as 0.  [default: 1]",
+)
+@click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
+@bids_inputs("--contrast")
+@_OVERWRITE
+@_THREADS
+@habits
+def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: Any) -> None:
+    """Convert maps to a cohort: checked, smoothed and masked once, read many times.
+
+    MAPS are NIfTI files, one 4D file, or a table of paths: .txt with a path a line, .tsv or .csv with columns
+    subject_label and effects_map_path. Relative paths in a table start at its folder. In their place --bids-dir
+    finds the maps in a BIDS derivatives dataset. If it is stopped, the same command goes on where it was.
+    """
+    with terminal.loading():
+        from numbaglm.cohort import Cohort
+        from numbaglm.faces.cli.inputs import pop_maps, read_optional
+
+    covariates = read_optional(options.pop("covariates"), "--covariates")
+    listed, table = pop_maps(maps, options)
+    options["covariates"] = table if covariates is None else covariates
+    cohort = Cohort.create(output, listed, progress=terminal.progress, **options)
+    _show_cohort(terminal, cohort)
+
+
+@commands.command(epilog=examples("numbaglm info cohort.zarr", "numbaglm info results --json"))
+@click.argument("path", type=PATH)
+@habits
+def info(terminal: Terminal, path: str) -> None:
+    """Tell what is in a cohort, or in the folder of a result or of a fit."""
+    from numbaglm.cohort import Cohort
+    from numbaglm.data.cohort.layout import status
+    from numbaglm.errors import MissingFileError
+    from numbaglm.faces.bids.results import kept_fit, kept_results
+    from numbaglm.results.record import MARKER, PermutationResult
+
+    found = None if "://" in path else Path(path).expanduser()
+    found = found and (kept_results(found) or found)
+    if found and (found / MARKER).is_file():
+        from numbaglm.faces.cli import output
+
+        result = PermutationResult.load(found)
+        terminal.outcome(output.summarise(result), output.describe(result))
+    elif found and (fitted := kept_fit(found)):
+        from numbaglm.faces.cli import output
+
+        summary = json.loads(fitted.read_text())
+        terminal.outcome(summary, output.describe_fit(summary))
+    elif status(path) in ("nothing", "other"):
+        raise MissingFileError(
+            f"{path} is neither a cohort nor a result. Name what numbaglm convert, permute or fit wrote."
+        )
+    else:
+        _show_cohort(terminal, Cohort.open(path))
+
+
+@commands.command(epilog=examples("numbaglm verify cohort.zarr"))
+@click.argument("path", type=PATH, metavar="COHORT")
+@_THREADS
+@habits
+def verify(terminal: Terminal, path: str, n_workers: int | None) -> None:
+    """Read a whole cohort again and compare it with its hashes."""
+    from numbaglm.cohort import Cohort
+
+    cohort = Cohort.open(path)
+    cohort.verify(progress=terminal.progress, n_workers=n_workers)
+    summary = {
+        "location": path,
+        "intact": True,
+        "n_subjects": cohort.n_subjects,
+        "fingerprint": cohort.fingerprint,
+    }
+    terminal.outcome(summary, f"{path} is intact: {cohort.n_subjects} subjects are what was stored.")
+
+
+@commands.command(
+    epilog=examples(
+        "numbaglm fit cohort.zarr --output fit",
+        "numbaglm fit sub-*.nii.gz --covariates participants.tsv --model age --contrast age --output age",
+        "numbaglm fit cohort.zarr --design design.tsv --contrast 'patient - control' --output groups",
+        "numbaglm fit --bids-dir derivatives/fitlins --first-level-contrast yVsN --model age --bids --output age",
+    )
+)
+@_MAPS
+@bids_inputs()
+@_MODEL
+@CONTRAST
+@_IMAGES
+@_OUTPUT
+@BIDS
+@_OVERWRITE
+@_THREADS
+@habits
+def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, bids: bool, **options: Any) -> None:
+    """Fit the parametric model, and write statistic, z, p, effect and variance of a contrast.
+
+    MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'; or --bids-dir finds
+    them. Without --design and --model it is the one-sample test.
+    """
+    with terminal.loading():
+        from numbaglm.data.storage.files import check_free
+        from numbaglm.faces.cli import output as faces
+        from numbaglm.faces.cli.inputs import Question
+
+    target = faces.Target(output, overwrite, bids)
+    check_free(output, target.marker(faces.FIT_MARKER), overwrite)
+    question = Question.pop(maps, options, terminal.progress)
+    target.check(question.contrast)
+    summary, text = faces.save_fit(question, target, terminal.progress, options["n_workers"])
+    terminal.outcome({"output": output, **summary}, f"{text}\n\nMaps, figures and a README are in {output}.")
+
+
+@commands.command(
+    epilog=examples(
+        "numbaglm permute cohort.zarr --output results",
+        "numbaglm permute sub-*.nii.gz --covariates participants.tsv --model age --tfce --output age",
+        "numbaglm permute cohort.zarr --model group --contrast 'patient - control' --output groups",
+        "numbaglm permute cohort.zarr --design '~ age + sex' --contrast age --contrast 'any=age; sex' --output both",
+        "numbaglm permute cohort.zarr --cluster-forming-threshold z:3.1 --one-sided --output z31",
+        "numbaglm permute cohort.zarr --model age --tfce --memory-limit 4GB --store run --output age",
+        "numbaglm permute --bids-dir derivatives/fitlins --first-level-contrast yVsN --model age --bids --output age",
+    )
+)
+@_MAPS
+@bids_inputs()
+@_MODEL
+@CONTRASTS
+@_IMAGES
+@TEST
+@click.option(
+    "--memory-limit", metavar="SIZE", help="Of a whole process, such as 8GB.  [default: half of what is free]"
+)
+@click.option(
+    "--store",
+    type=PATH,
+    metavar="FOLDER",
+    help="Keep what is done in a folder or at a URL: the same command goes on from there, whatever stopped it.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan, with memory, disk and time; run nothing.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://node1:8786.")
+@_OUTPUT
+@BIDS
+@_OVERWRITE
+@_THREADS
+@habits
+def permute(
+    terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, bids: bool, **options: Any
+) -> None:
+    """Test contrasts by shuffling, with p corrected for family-wise error.
+
+    MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'; or --bids-dir finds
+    them. Without --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a
+    README of what is what; prints the summary and the largest clusters. Several contrasts have a folder each in it.
+    """
+    with terminal.loading():
+        from numbaglm.data.storage.files import check_free
+        from numbaglm.faces.cli import output as faces
+        from numbaglm.faces.cli.inputs import Labels, Question, connected, parse_threshold
+        from numbaglm.inference.permutation_test import permutation_test
+        from numbaglm.results.record import MARKER
+
+    target = faces.Target(output, overwrite, bids, several=len(options["contrast"]) > 1)
+    if options["fwe_across_contrasts"] and not target.several:
+        raise click.UsageError("--fwe-across-contrasts takes several contrasts: repeat --contrast, or leave it out.")
+    check_free(output, target.marker(MARKER), overwrite)
+    options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
+    blocks = Labels.read(options.pop("exchangeability_blocks"), "--blocks")
+    groups = Labels.read(options.pop("variance_groups"), "--variance-groups", word="auto")
+    scheduler = options.pop("scheduler")
+    question = Question.pop(maps, options, terminal.progress)
+    target.check(question.contrast)
+    with connected(scheduler) as client:
+        made = permutation_test(
+            question.cohort,
+            question.design,
+            question.contrast,
+            exchangeability_blocks=blocks.of(question.cohort),
+            variance_groups=groups.of(question.cohort),
+            client=client,
+            progress=terminal.progress,
+            **options,
+        )
+        by_name = made if isinstance(made, dict) else {"": made}
+        if options["dry_run"]:
+            terminal.outcome(*faces.tell_plans(by_name))
+            return
+        examined = {name: options[name] for name in ("memory_limit", "n_workers")}
+        results = faces.with_quality(
+            list(by_name.values()), question.cohort, client=client, progress=terminal.progress, **examined
+        )
+    faces.save_results(results, target, question.cohort)
+    terminal.outcome(*faces.tell_results(results, target))
+
+
+commands.add_command(randomise)
+commands.add_command(completion)
+commands.add_command(quality)
+
+
+@commands.command(epilog=examples("numbaglm report results", "numbaglm report results --output group.html"))
+@click.argument("folder", type=PATH, metavar="RESULT")
+@click.option(
+    "-o", "--output", type=PATH, metavar="FILE", help="Page to write.  [default: report.html among the results]"
+)
+@_OVERWRITE
+@habits
+def report(terminal: Terminal, folder: str, output: str | None, overwrite: bool) -> None:
+    """Write a saved result onto one HTML page: maps to click through, tables, a methods paragraph.
+
+    RESULT is the folder that numbaglm permute wrote. The page needs no network and no other file.
+    """
+    from numbaglm.faces.bids.results import kept_results
+    from numbaglm.results.record import PermutationResult
+
+    result = PermutationResult.load(kept_results(Path(folder).expanduser()) or folder)
+    written = result.report(output or Path(folder) / "report.html", overwrite)
+    terminal.outcome({"output": str(written)}, f"The report is {written}; open it in a browser.")
+
+
+def _show_cohort(terminal: Terminal, cohort: Any) -> None:
+    facts = cohort.info()
+    grid = " x ".join(str(length) for length in facts["grid"])
+    voxel = " x ".join(f"{size:g}" for size in facts["voxel_sizes_mm"])
+    fwhm = facts["smoothing_fwhm"]
+    share = facts["min_coverage"]
+    given = "as given" if facts["mask_rule"] == "given" else ""
+    held = f"the voxels that at least {share:.3g} of the maps hold" if share < 1 else ""
+    lines = {
+        "subjects": f"{facts['n_subjects']:,}",
+        "voxels": f"{facts['n_voxels']:,} of a grid of {grid}, each {voxel} mm",
+        "smoothing": "none" if fwhm is None else f"{fwhm} mm",
+        "mask": ", ".join(filter(None, (given, held))) or "the voxels that all maps hold",
+        "covariates": ", ".join(facts["covariates"]) or "none",
+        "on disk": f"{facts['bytes_on_disk'] / 1e6:,.1f} MB",
+        "fingerprint": facts["fingerprint"],
+    }
+    # What the conversion has just told need not be told twice.
+    news = [sentence for sentence in facts["report"] if sentence not in terminal.said]
+    text = [facts["location"], *(f"  {name:12s}{value}" for name, value in lines.items()), *news]
+    terminal.outcome(facts, "\n".join(text))
+
+
+def main() -> None:
+    """Run the command line."""
+    # As Ctrl-C: what is half-done is cleared away, and the exit code is what a shell expects. nohup's choice stays.
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
+    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        commands(prog_name="numbaglm", obj=True)  # see Terminal.alone
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: threads that end would only show a traceback

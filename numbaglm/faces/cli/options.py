@@ -1,0 +1,109 @@
+"""Options of `numbaglm permute`, and `fit`, on the test: contrasts, shufflings, statistics, thresholds, p."""
+
+from __future__ import annotations
+
+import click
+
+from numbaglm.faces.shell import PATH, grouped
+from numbaglm.stats.conventions import CONVENTIONS
+from numbaglm.stats.methods import METHODS
+
+_EXPRESSION = "A column, or an expression such as 'patient - control'; several with ';' between them make an F test."
+_DEFAULT = "[default: the first --model column, or the intercept alone]"
+
+CONTRAST = click.option("--contrast", metavar="EXPR", help=f"{_EXPRESSION}  {_DEFAULT}")
+
+CONTRASTS = grouped(
+    click.option(
+        "--contrast",
+        multiple=True,
+        metavar="[NAME=]EXPR",
+        help=f"{_EXPRESSION} Repeat it to test more, each into a folder of its NAME, or of its EXPR where it has none. "
+        f" {_DEFAULT}",
+    ),
+    click.option(
+        "--fwe-across-contrasts", is_flag=True, help="With several contrasts: correct p over all of them as well."
+    ),
+)
+
+TEST = grouped(
+    click.option(
+        "--n-perm",
+        type=click.IntRange(min=1),
+        default=10_000,
+        show_default=True,
+        help="Random shufflings beside the data as they are. Where the distinct ones are no more, all are taken.",
+    ),
+    click.option("--two-sided/--one-sided", default=True, show_default=True, help="Signs of the effect that count."),
+    click.option(
+        "--cluster-forming-threshold",
+        default="0.001",
+        show_default=True,
+        metavar="P",
+        help="An uncorrected p; or t:3.1, z:3.1, f:6; or none.",
+    ),
+    click.option("--tfce", is_flag=True, help="Threshold-free cluster enhancement as well."),
+    click.option("--tfce-uncorrected", is_flag=True, help="The same, and its uncorrected p of each voxel."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shufflings."),
+    click.option(
+        "--errors",
+        type=click.Choice(["ee", "ise", "both"]),
+        help="ee: permutations; ise: sign flips.  [default: what the contrast calls for]",
+    ),
+    click.option(
+        "--blocks",
+        "exchangeability_blocks",
+        type=PATH,
+        metavar="FILE",
+        help="Exchangeability blocks: a table of one column of labels, or of the levels of a tree (.tsv, .csv; a file "
+        "of numbers, as PALM's eb.csv, needs no line of names).",
+    ),
+    click.option(
+        "--block-scheme",
+        type=click.Choice(["within", "whole", "both"]),
+        default="within",
+        show_default=True,
+        help="Shuffle within blocks, blocks as wholes, or both.",
+    ),
+    click.option(
+        "--variance-groups",
+        type=PATH,
+        metavar="FILE",
+        help="Groups with variances of their own: a table of one column of labels (.tsv, .csv), or 'auto' for the "
+        "blocks. t is then Aspin-Welch's v, and F is G.",
+    ),
+    click.option(
+        "--variance-smoothing-fwhm",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MM",
+        help="Smooth the variances of t, for small samples: pseudo-t.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(list(METHODS)),
+        default="freedman-lane",
+        show_default=True,
+        metavar="NAME",
+        help=f"How nuisance is dealt with: {', '.join(METHODS)}.",
+    ),
+    click.option(
+        "--conventions",
+        type=click.Choice(list(CONVENTIONS)),
+        default="numbaglm",
+        show_default=True,
+        help="Whose clusters, TFCE and false discovery rate.",
+    ),
+    click.option(
+        "--tail",
+        type=click.Choice(["counts", "pareto", "gamma"]),
+        default="counts",
+        show_default=True,
+        help="Refine small p by a fit to the tail of their null.",
+    ),
+    click.option(
+        "--p-interval",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="COVERAGE",
+        help="Intervals of p, such as 0.95: what random shufflings leave open.",
+    ),
+)

@@ -1,0 +1,267 @@
+"""What `numbaglm randomise` does: tests of FSL's files, results under FSL's names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.cohort import Cohort
+from numbaglm.data.images import save_image, to_image
+from numbaglm.errors import DesignError, InputError, OutputError, ShufflingError
+from numbaglm.faces.fsl.request import Floats, Request, Tested, make_tests
+from numbaglm.faces.fsl.text_matrix import TextMatrix, read_text_matrix
+from numbaglm.inference.permutation_test import permutation_test
+from numbaglm.results.record import PermutationResult
+from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.setup import build_hypothesis
+
+log = logging.getLogger("numbaglm")
+
+FWHM_OF_SIGMA = float(np.sqrt(8 * np.log(2)))
+MOST_SHUFFLINGS = 2**20
+"""How many are enumerated where all are asked for."""
+
+_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz")
+# Name in FSL's files: the corrected p, the raw map and the null of a result.
+_KINDS = {
+    "vox": ("p_fwe_voxel", "", ""),  # the statistic has no name of its own
+    "tfce": ("p_fwe_tfce", "tfce", "max_tfce"),
+    "clustere": ("p_fwe_size", "size", "max_size"),
+    "clusterm": ("p_fwe_mass", "mass", "max_mass"),
+}
+
+
+def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
+    """Read, test and write.
+
+    Each image is written whole or not at all, those of a test when it is done.
+
+    Returns
+    -------
+    A summary, as JSON types and as text.
+    """
+    _check_root(request.root)
+    texts = {name: read_text_matrix(path) for name, path in _text_files(request).items()}
+    blocks = _blocks(texts["groups"]) if "groups" in texts else None
+    mask = None if request.mask is None else image_name(request.mask)
+    cohort = Cohort.from_maps(image_name(request.maps), mask, progress=progress)
+    for name in ("design", "groups"):
+        _check_rows(texts.get(name), cohort.n_subjects)
+    tests = make_tests(request, texts, cohort.n_subjects)
+    shuffling = {
+        "seed": request.seed,
+        "blocks": blocks,
+        "block_scheme": "whole" if request.permute_blocks else "within",
+    }
+    numbers = [_n_perm(test, request, shuffling) for test in tests]  # all before the first takes its time
+    outcomes = []
+    for test, n_perm in zip(tests, numbers, strict=True):
+        results = _run(cohort, test, request, n_perm, shuffling, progress)
+        outcomes.append(_write(request, test, results))
+    lines = [f"{one['test']} ({one['name']}): {_found(one)}\n  " + "\n  ".join(one["files"]) for one in outcomes]
+    return {"root": request.root, "n_subjects": cohort.n_subjects, "tests": outcomes}, "\n".join(lines)
+
+
+def _text_files(request: Request) -> dict[str, str]:
+    paths = {name: getattr(request, name) for name in ("design", "contrasts", "f_tests", "groups")}
+    return {name: path for name, path in paths.items() if path is not None}
+
+
+def _check_root(root: str) -> None:
+    """Refuse early a root that nothing can be written under."""
+    folder = Path(f"{root}_").expanduser().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"-o {root}: {folder} is not a folder that may be written to. Make it first.")
+
+
+def image_name(name: str) -> str:
+    """Name of an image, with the suffix that FSL's tools let one leave out.
+
+    Raises
+    ------
+    InputError
+        There are several.
+    """
+    place = Path(name).expanduser()
+    if place.exists():
+        return name
+    found = [f"{name}{suffix}" for suffix in _SUFFIXES if Path(f"{place}{suffix}").exists()]
+    if len(found) > 1:
+        raise InputError(f"{name} may be {' or '.join(found)}. Name one.")
+    return found[0] if found else name  # a name that doesn't exist is refused by who reads it
+
+
+def _check_rows(text: TextMatrix | None, n_subjects: int) -> None:
+    if text is not None and len(text.values) != n_subjects:
+        raise DesignError(
+            f"{text.path} has {len(text.values)} rows, but there are {n_subjects} volumes. It needs one row for each."
+        )
+
+
+def _blocks(text: TextMatrix) -> NDArray[np.int64]:
+    labels = text.values
+    if labels.shape[1] > 1 or (labels != np.round(labels)).any():
+        raise InputError(
+            f"{text.path} holds {labels.shape[1]} column(s) of numbers. Allowed after -e: one column of whole numbers, "
+            "the block of each volume. Multi-level blocks: numbaglm permute --blocks."
+        )
+    if labels.min() < 1:
+        raise InputError(
+            f"{text.path} holds {labels.min():g}: randomise never shuffles volumes of block 0, which is not supported. "
+            "Allowed after -e: blocks from 1."
+        )
+    return labels[:, 0].astype(np.int64)
+
+
+def _n_perm(test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
+    """Shufflings beside the observed one; refuses what can't be tested.
+
+    Raises
+    ------
+    InputError, DesignError, ShufflingError
+    """
+    if not request.kinds(test.is_f) and not request.uncorrected:
+        log.warning("%s: no p is asked for (-x, -T, --T2, --uncorrp, -c, -C, -F, -S): its statistic alone.", test.label)
+        return 0
+    if request.n_shufflings == 1:
+        log.warning("%s: with -n 1, the observed data alone, there is no p to write.", test.label)
+        return 0
+    if test.squared and "clusterm" in request.kinds(is_f=True):
+        raise InputError(
+            f"-S is not supported for {test.label}, an F test of one contrast: take -F, or the t contrast with -C."
+        )
+    design = Design.parse(test.matrix, len(test.matrix))
+    contrast = Contrast.parse(test.weights, design, test.name)
+    plan = {"n_perm": max(1, request.n_shufflings - 1), "errors": None, **shuffling}
+    variance = {"variance_groups": None, "v_dof_factor": 1.0}
+    try:
+        shufflings, _ = build_hypothesis(design, contrast, [contrast], "freedman-lane", plan, variance)
+    except ShufflingError as error:
+        if request.groups is None:
+            raise
+        raise ShufflingError(
+            f"{test.label} can't be shuffled with the blocks of -e {request.groups}: {error} FEAT's .grp files group "
+            "variances, not what may be exchanged: leave -e out if it is one of those."
+        ) from error
+    if request.n_shufflings > 1:
+        return request.n_shufflings - 1
+    if shufflings.n_distinct > MOST_SHUFFLINGS:
+        raise InputError(
+            f"-n 0 asks for all {shufflings.n_distinct_text} shufflings of {test.label}. Up to {MOST_SHUFFLINGS:,} are "
+            "enumerated: give a number, such as -n 5000."
+        )
+    return shufflings.n_distinct - 1
+
+
+def _run(
+    cohort: Cohort, test: Tested, request: Request, n_perm: int, shuffling: dict[str, Any], progress: bool
+) -> dict[str, PermutationResult]:
+    """Results by kind of inference, "stat" for the statistic; one run for each cluster-forming threshold.
+
+    F of one contrast is the square of t: the same clusters at the root of the threshold and, with h = u^2 in its
+    integral, twice the TFCE of |t| with 2 H + 1 in the place of H, as the exact integral.
+    """
+    conventions = dict(request.tfce_options)
+    if test.squared:
+        conventions |= {"merge_signs": True, "tfce_steps": 0, "tfce_H": 2 * conventions.get("tfce_H", 2.0) + 1}
+    thresholds = request.thresholds(test.is_f) if n_perm else {}
+    results: dict[str, PermutationResult] = {}
+    for threshold in dict.fromkeys(thresholds.values()) or (None,):
+        formed = None if threshold is None else ("f" if test.is_f else "t", threshold)
+        if threshold is not None and test.squared:
+            formed = ("t", float(np.sqrt(threshold)))
+        result = permutation_test(
+            cohort,
+            test.matrix,
+            {f"{test.label} ({test.name})": test.weights if len(test.weights) > 1 else test.weights[0]},
+            n_perm=n_perm,
+            two_sided=test.squared,
+            cluster_forming_threshold=formed,
+            tfce=request.tfce and not results,
+            tfce_uncorrected=request.tfce and request.uncorrected and not results,
+            seed=shuffling["seed"],
+            exchangeability_blocks=shuffling["blocks"],
+            block_scheme=shuffling["block_scheme"],
+            variance_smoothing_fwhm=None if test.is_f or request.sigma is None else request.sigma * FWHM_OF_SIGMA,
+            conventions="randomise",
+            progress=progress,
+            **conventions,
+        )
+        (one,) = result.values()
+        if not results:
+            results = dict.fromkeys(("stat", "vox", "tfce"), one)
+        results |= {kind: one for kind, value in thresholds.items() if value == threshold}
+    return results
+
+
+def _write(request: Request, test: Tested, results: dict[str, PermutationResult]) -> dict[str, Any]:
+    """Write what is asked for of one test, and tell what was found."""
+    stat = results["stat"]
+    geometry, maximum = stat.geometry, f"max_{stat.statistic}"
+    images: dict[str, NDArray[Any]] = {test.label: _raw(test, stat, stat.statistic)}
+    nulls, least = {}, {}
+    if request.uncorrected and stat.h0:
+        images[f"vox_p_{test.label}"] = 1 - stat.maps["p_unc"]
+        if "p_unc_tfce" in stat.maps:
+            images[f"tfce_p_{test.label}"] = 1 - stat.maps["p_unc_tfce"]
+    for kind in request.kinds(test.is_f):
+        p, raw, null = _KINDS[kind]
+        result = results.get(kind, stat)
+        if request.raw and raw in result.maps:
+            images[f"{kind}_{test.label}"] = _raw(test, result, raw)
+        if p in result.maps:
+            images[f"{kind}_corrp_{test.label}"] = 1 - result.maps[p]
+            nulls[f"{kind}_corrp_{test.label}"] = _raw(test, result, null or maximum)
+            least[kind] = float(result.maps[p].min())
+    files = [f"{request.root}_{name}.nii.gz" for name in images]
+    for file, values in zip(files, images.values(), strict=True):
+        save_image(to_image(geometry, values), file)
+    if request.nulls:
+        for name, null_values in nulls.items():
+            files.append(f"{request.root}_{name}.txt")
+            _save_text(null_values, Path(files[-1]).expanduser())
+    return {
+        "test": test.label,
+        "name": test.name,
+        "dof": stat.provenance["dof"],
+        "n_shufflings": stat.provenance["n_shufflings"],
+        "shuffling": stat.provenance["shuffling"],
+        "largest_statistic": float(images[test.label].max()),
+        "least_corrected_p": least,
+        "files": files,
+    }
+
+
+def _raw(test: Tested, result: PermutationResult, name: str) -> Floats:
+    """A map or a null, as it is for F where t was tested in its place."""
+    values = np.asarray(result.maps[name] if name in result.maps else result.h0[name], dtype=np.float64)
+    if not test.squared or "size" in name:
+        return values
+    return 2 * np.abs(values) if "tfce" in name else values**2
+
+
+def _found(outcome: dict[str, Any]) -> str:
+    least = ", ".join(f"{kind} {p:.4f}" for kind, p in outcome["least_corrected_p"].items())
+    text = f"{'F' if outcome['test'].startswith('f') else 't'} up to {outcome['largest_statistic']:.2f}"
+    if not least:
+        return text
+    return f"{text}; least corrected p of {outcome['n_shufflings']:,} shufflings: {least}"
+
+
+def _save_text(values: Floats, target: Path) -> None:
+    """Write a number a line, whole or not at all."""
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        try:
+            part.write_text("".join(f"{value:.9g}\n" for value in values), encoding="utf-8")
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target} could not be written ({error}). Check the folder and the disk.") from error

@@ -1,0 +1,269 @@
+"""From raw nulls and counts to corrected maps, the cluster table and provenance."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.cohort import Cohort
+from numbaglm.engine.permutation.maps import map_tolerance
+from numbaglm.engine.permutation.outcome import RunResult
+from numbaglm.engine.permutation.records import Spec
+from numbaglm.inference.observed_clusters import ObservedClusters
+from numbaglm.kernels.tails import REFINED, REJECTED
+from numbaglm.results.cluster_table import no_clusters
+from numbaglm.results.record import PermutationResult
+from numbaglm.stats import effects, pvalues
+from numbaglm.stats.corrected import Corrected, from_null, interval
+from numbaglm.stats.hypothesis import Hypothesis
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def assemble(
+    cohort: Cohort,
+    outcomes: Sequence[tuple[Spec, RunResult]],
+    asked: dict[str, Any],
+    *,
+    joint: bool,
+    p_interval: float | None,
+) -> list[PermutationResult]:
+    """Correct raw results for multiple testing, and name everything.
+
+    Parameters
+    ----------
+    cohort
+        What was analysed.
+    outcomes
+        Specification and raw results of each contrast.
+    asked
+        Arguments to note in the provenance.
+    joint
+        Whether to correct over the contrasts as well.
+    p_interval
+        Coverage of the intervals of p; None for none.
+    """
+    corrected = [_correct(cohort, spec, raw, p_interval) for spec, raw in outcomes]
+    if joint and outcomes[0][0].shufflings.n_shufflings > 1:
+        _correct_jointly(outcomes, corrected, p_interval)
+    return [
+        PermutationResult(one.maps, one.h0, one.table, cohort.geometry, provenance(cohort, spec, asked, one.fits))
+        for (spec, _), one in zip(outcomes, corrected, strict=True)
+    ]
+
+
+@dataclass(eq=False)
+class _Contrast:
+    """Maps, nulls and clusters of one contrast, and the fits to the tails of its nulls, as they are made."""
+
+    spec: Spec
+    maps: Arrays
+    h0: Arrays = field(default_factory=dict)
+    table: pd.DataFrame = field(default_factory=no_clusters)
+    clusters: ObservedClusters | None = None
+    fits: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, null: str, found: Corrected, level: float | None = None) -> None:
+        """Add p_<name> of each voxel, where it comes from, its interval, and the fit to the null."""
+        self.maps[f"p_{name}"] = found.p
+        if found.source is not None:
+            self.maps[f"source_{name}"] = found.source
+            self.fits[null] = found.fit
+        if level is not None:
+            bounds = interval(self.spec, found.counted, level)
+            self.maps[f"p_{name}_lower"], self.maps[f"p_{name}_upper"] = bounds
+
+    def add_clusters(self, name: str, null: str, found: Corrected, level: float | None) -> None:
+        """Add p_<name> of each cluster to its voxels, and to the table with its interval."""
+        assert self.clusters is not None
+        source = None if found.source is None else self.clusters.as_map(found.source, 0).astype(np.uint8)
+        self.add(name, null, Corrected(self.clusters.p_map(found.p), found.counted, source, found.fit))
+        columns = {f"p_{name}": found.p}
+        if level is not None:
+            columns[f"p_{name}_lower"], columns[f"p_{name}_upper"] = interval(self.spec, found.counted, level)
+        self.table = self.table.assign(**{column: p[self.clusters.ranked] for column, p in columns.items()})
+
+
+def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) -> _Contrast:
+    """Correct one contrast over the map."""
+    hypothesis = spec.hypothesis
+    p = np.where(raw.degenerate, 1.0, np.clip(spec.parametric_p(raw.z), np.finfo(float).tiny, 1.0))
+    maps: Arrays = {
+        hypothesis.statistic_name: raw.statistic,
+        "z": raw.z,
+        "effect": raw.effect[0] if hypothesis.is_t else raw.effect,
+        **_effect_sizes(hypothesis, raw),
+        "p_parametric": p,
+        "p_fdr_parametric": pvalues.FDR[spec.conventions.fdr](p),
+        "p_bonferroni": pvalues.bonferroni(p),
+    }
+    if raw.tfce is not None:
+        maps["tfce"] = raw.tfce
+    one = _Contrast(spec, maps)
+    if spec.shufflings.n_shufflings == 1:
+        return one
+    _add_voxels(one, raw, level)
+    if raw.tfce is not None and raw.max_tfce is not None:
+        one.h0["max_tfce"] = _headed(raw.max_tfce, np.abs(raw.tfce))
+        one.add("fwe_tfce", "max_tfce", _tfce(spec, raw, one.h0["max_tfce"]), level)
+        if raw.tfce_counts is not None:
+            counted = pvalues.from_counts(raw.tfce_counts, spec.shufflings.n_shufflings)
+            one.add("unc_tfce", "unc_tfce", Corrected(counted, counted), level)
+            one.maps["p_fdr_tfce"] = pvalues.FDR[spec.conventions.fdr](counted)
+    if raw.max_size is not None and raw.max_mass is not None:
+        one.clusters = ObservedClusters.find(spec, cohort.geometry, raw)
+        one.h0 |= {"max_size": raw.max_size, "max_mass": _headed(raw.max_mass, one.clusters.mass)}
+        _add_clusters(one, level)
+    return one
+
+
+def _headed(null: NDArray[np.float64], observed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Null with the largest of what was observed at its head: kernels round large statistics to single precision."""
+    return np.concatenate([[observed.max(initial=0.0)], null[1:]])
+
+
+def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
+    """Add p of the voxels, uncorrected and corrected."""
+    spec, scale = one.spec, one.spec.hypothesis.scale
+    one.h0[f"max_{scale.name}"] = scale.to_statistic(raw.max_score)
+    if spec.conventions.statistic == "z":
+        one.h0["max_z"] = scale.to_z(raw.max_score)
+    counted = np.where(raw.degenerate, 1.0, pvalues.from_counts(raw.counts, spec.shufflings.n_shufflings))
+    uncorrected = Corrected(counted, counted)
+    if raw.refined is not None:
+        p, source = raw.refined
+        note = {"n_refined": int((source == REFINED).sum()), "n_rejected": int((source == REJECTED).sum())}
+        uncorrected = Corrected(np.where(source == REFINED, p, counted), counted, source, note)
+        one.maps["p_unc_counted"] = counted
+    one.add("unc", "unc", uncorrected, level)
+    one.maps["p_fdr"] = pvalues.FDR[spec.conventions.fdr](uncorrected.p)
+    # Ties are told apart by the score; tails are those of the statistic.
+    height = spec.height(raw.score)
+    tolerance = height - spec.hypothesis.least_equal(height, spec.precision)
+    counted = pvalues.from_maxima(height, raw.max_score, tolerance)
+    null = one.h0[f"max_{scale.name}"]
+    found = from_null(spec, scale.to_statistic(height), null, 0.0, np.where(raw.degenerate, 1.0, counted))
+    one.add("fwe_voxel", f"max_{scale.name}", found, level)
+
+
+def _add_clusters(one: _Contrast, level: float | None) -> None:
+    """Add what is known of the clusters, as maps and as a table."""
+    clusters = one.clusters
+    assert clusters is not None
+    one.table = clusters.table(one.maps[one.spec.hypothesis.statistic_name], one.maps["p_fwe_voxel"])
+    for kind in ("size", "mass"):
+        one.maps[kind] = clusters.as_map(getattr(clusters, kind), 0.0)
+        one.add_clusters(f"fwe_{kind}", f"max_{kind}", clusters.corrected(kind, one.h0[f"max_{kind}"]), level)
+
+
+def _correct_jointly(
+    outcomes: Sequence[tuple[Spec, RunResult]], corrected: Sequence[_Contrast], level: float | None
+) -> None:
+    """Add p corrected over contrasts: each null becomes the maximum over them.
+
+    Voxels are compared as z, which statistics of different kinds share.
+    """
+    kinds = [kind for kind in ("size", "mass", "tfce") if all(f"max_{kind}" in one.h0 for one in corrected)]
+    nulls = {kind: np.max([one.h0[f"max_{kind}"] for one in corrected], axis=0) for kind in kinds}
+    null_z = np.max([spec.hypothesis.scale.to_z(raw.max_score) for spec, raw in outcomes], axis=0)
+    for (spec, raw), one in zip(outcomes, corrected, strict=True):
+        z = spec.height(one.maps["z"])
+        tolerance = map_tolerance(spec, raw.score) * np.maximum(1.0, np.abs(z))
+        counted = np.where(raw.degenerate, 1.0, pvalues.from_maxima(z, null_z, tolerance))
+        one.add("fwe_voxel_contrasts", "max_z_contrasts", from_null(spec, z, null_z, tolerance, counted), level)
+        one.h0["max_z_contrasts"] = null_z
+        for kind, null in nulls.items():
+            names = f"fwe_{kind}_contrasts", f"max_{kind}_contrasts"
+            one.h0[names[1]] = null
+            if kind == "tfce":
+                one.add(*names, _tfce(spec, raw, null), level)
+            elif one.clusters is not None:
+                one.add_clusters(*names, one.clusters.corrected(kind, null), level)
+        if one.clusters is not None:
+            peaks = one.clusters.peak[one.clusters.ranked]
+            one.table = one.table.assign(p_fwe_voxel_contrasts=one.maps["p_fwe_voxel_contrasts"][peaks])
+
+
+def _tfce(spec: Spec, raw: RunResult, maxima: NDArray[np.float64]) -> Corrected:
+    assert raw.tfce is not None
+    height = np.abs(raw.tfce)
+    return from_null(spec, height, maxima, height * map_tolerance(spec, raw.score))
+
+
+def _effect_sizes(hypothesis: Hypothesis, raw: RunResult) -> Arrays:
+    """How large the effect is, of the data as they are."""
+    dof, square = hypothesis.design.dof, raw.length**2
+    unit = hypothesis.effect @ hypothesis.effect.T  # C (M' M)^+ C'
+    scale = np.sqrt(np.diag(unit))[:, None]  # whatever the units of the columns
+    gain = np.einsum("iv,ij,jv->v", raw.effect / scale, np.linalg.inv(unit / scale / scale.T), raw.effect / scale)
+    share = np.minimum(np.divide(gain, square, out=np.zeros(gain.shape), where=square > 0), 1.0)
+    if not hypothesis.is_t:
+        return {"partial_r2": share}
+    effect, sigma = raw.effect[0], effects.residual_sd(raw.length, share, dof)
+    swing = effects.swing(hypothesis.design.matrix, hypothesis.contrast.matrix[0])
+    maps = effects.effect_maps(effect, sigma, dof, float(unit[0, 0]), swing) | {"partial_r2": share}
+    if hypothesis.groups is None:
+        return dict(maps)
+    # The error of v, each group with its variance. Its degrees of freedom, which an interval needs, are not kept.
+    error = np.divide(np.abs(effect), np.abs(raw.statistic), out=np.zeros(effect.shape), where=raw.statistic != 0)
+    return {name: values for name, values in maps.items() if name not in ("effect_lower", "effect_upper")} | {
+        "effect_se": error
+    }
+
+
+def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any], fits: dict[str, Any]) -> dict[str, Any]:
+    """Everything that determines the result, and the fits to its nulls, as JSON types."""
+    hypothesis, shufflings = spec.hypothesis, spec.shufflings
+    return {
+        "contrast": {"name": hypothesis.contrast.name, "weights": hypothesis.contrast.matrix.tolist()},
+        "statistic": hypothesis.statistic_name,
+        "dof": hypothesis.design.dof,
+        "two_sided": spec.two_sided,
+        "cluster_forming_statistic": None
+        if spec.threshold is None
+        else float(hypothesis.scale.to_statistic(np.array([spec.threshold]))[0]),
+        **asked,
+        "n_shufflings": shufflings.n_shufflings,
+        "exhaustive": shufflings.exhaustive,
+        "errors": shufflings.errors,
+        "shuffling": shufflings.reason,
+        "seed": shufflings.seed,
+        "method": hypothesis.method.name,
+        "tail_fits": fits,
+        "variance_smoothing_fwhm": spec.variance_fwhm,
+        "conventions": asdict(spec.conventions),
+        "precision": spec.precision,
+        "n_subjects": cohort.n_subjects,
+        "n_voxels": cohort.n_voxels,
+        "smoothing_fwhm": cohort.store.smoothing_fwhm,
+        "cohort_fingerprint": cohort.fingerprint,
+        "subjects": list(cohort.subjects),
+        "left_out": list(cohort.report),
+        "design": {
+            "columns": list(hypothesis.design.columns),
+            "rows": hypothesis.design.matrix.tolist(),
+        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = ("numbaglm", "numba", "numpy", "scipy", "dask", "zarr", "nibabel")
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

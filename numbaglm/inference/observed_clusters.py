@@ -1,0 +1,126 @@
+"""The clusters of the observed map: extent, mass, peaks, and their corrected p as a table and as maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.engine.permutation.maps import ClusterTask, map_tolerance
+from numbaglm.engine.permutation.outcome import RunResult
+from numbaglm.engine.permutation.records import Spec
+from numbaglm.results.cluster_table import COLUMNS
+from numbaglm.spaces.volume import Geometry
+from numbaglm.stats import pvalues
+from numbaglm.stats.corrected import Corrected, from_null
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedClusters:
+    """Clusters of the observed map.
+
+    Attributes
+    ----------
+    voxel
+        (k,) voxels above the cluster-forming threshold.
+    label
+        (k,) their clusters, from 0.
+    positive
+        (n_clusters,) sign.
+    size, mass
+        (n_clusters,).
+    peak
+        (n_clusters,) voxel of the largest statistic.
+    tolerance
+        (n_clusters,) how close masses must be to count as equal, relative.
+    """
+
+    spec: Spec
+    geometry: Geometry
+    voxel: NDArray[np.int32]
+    label: NDArray[np.int64]
+    positive: NDArray[np.bool_]
+    size: NDArray[np.int64]
+    mass: NDArray[np.float64]
+    peak: NDArray[np.intp]
+    tolerance: NDArray[np.float64]
+
+    @classmethod
+    def find(cls, spec: Spec, geometry: Geometry, raw: RunResult) -> ObservedClusters:
+        """Form the clusters of the observed map."""
+        assert raw.observed_picks is not None
+        voxel, _ = raw.observed_picks
+        score = raw.score[voxel]  # in double precision
+        task = ClusterTask.build(spec, geometry)
+        label = task.label(voxel, score) - 1
+        n_clusters = int(label.max(initial=-1)) + 1
+        order = np.lexsort((-np.abs(score), label))
+        highest = order[np.searchsorted(label[order], np.arange(n_clusters))]
+        return cls(
+            spec=spec,
+            geometry=geometry,
+            voxel=voxel,
+            label=label,
+            positive=score[highest] > 0,
+            size=np.bincount(label, minlength=n_clusters),
+            mass=np.bincount(label, weights=task.contributions(score), minlength=n_clusters).astype(np.float64).clip(0),
+            peak=voxel[highest].astype(np.intp),
+            tolerance=map_tolerance(spec, score[highest]),
+        )
+
+    def corrected(self, kind: str, maxima: NDArray[Any]) -> Corrected:
+        """Corrected p (n_clusters,) of "size" or "mass" against a null (n_shufflings,)."""
+        observed = getattr(self, kind)
+        tolerance = 0.5 if kind == "size" else self.mass * self.tolerance
+        if not self.spec.conventions.clipped_cluster_p:
+            return from_null(self.spec, observed, maxima, tolerance)
+        random = np.sort(maxima[1:])
+        reached = random.size - np.searchsorted(random, observed - tolerance)
+        clipped = np.clip(reached / random.size, 1 / random.size, self._most)
+        return Corrected(clipped, pvalues.from_maxima(observed, maxima, tolerance))
+
+    def as_map(self, values: NDArray[Any], background: float) -> NDArray[np.float64]:
+        """Give each voxel the value (n_clusters,) of its cluster, and ``background`` to all others."""
+        full = np.full(self.geometry.n_voxels, background)
+        full[self.voxel] = values[self.label]
+        return full
+
+    def p_map(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map of corrected p; where there is no cluster it is as large as it gets."""
+        return self.as_map(p, self._most)
+
+    @property
+    def _most(self) -> float:
+        """The largest p that a cluster can have; a single random shuffling is too few to stay below 1."""
+        n_random = self.spec.shufflings.n_shufflings - 1
+        return 1.0 - 1.0 / n_random if self.spec.conventions.clipped_cluster_p and n_random > 1 else 1.0
+
+    @cached_property
+    def ranked(self) -> NDArray[np.intp]:
+        """(n_clusters,) in the order of their table: the largest first."""
+        return np.lexsort((-self.mass, -self.size))
+
+    def table(self, statistic: NDArray[np.float64], p_voxel: NDArray[np.float64]) -> pd.DataFrame:
+        """Table of the clusters with the columns `cluster_table.COLUMNS`; p of extent and mass are NaN."""
+        xyz = self.geometry.coordinates(self.peak)
+        table = pd.DataFrame(
+            {
+                "cluster": 0,
+                "sign": np.where(self.positive, "+", "-"),
+                "peak_x": xyz[:, 0],
+                "peak_y": xyz[:, 1],
+                "peak_z": xyz[:, 2],
+                "peak_stat": statistic[self.peak],
+                "size_voxels": self.size,
+                "size_mm3": self.size * self.geometry.voxel_volume,
+                "mass": self.mass,
+                "p_fwe_voxel": p_voxel[self.peak],
+            },
+            columns=pd.Index(COLUMNS),
+        ).iloc[self.ranked]
+        table["cluster"] = np.arange(1, len(table) + 1)
+        return table.reset_index(drop=True)

@@ -1,0 +1,396 @@
+"""The call that composes everything below: `permutation_test`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from numbaglm.cohort import Cohort
+from numbaglm.data.images import list_maps
+from numbaglm.data.tables import labels_are_known, match_covariates, read_table
+from numbaglm.engine.permutation.outcome import RunResult
+from numbaglm.engine.permutation.plan import Plan
+from numbaglm.engine.permutation.records import Spec
+from numbaglm.errors import DesignError, InputError, invalid
+from numbaglm.inference.assembly import assemble, versions
+from numbaglm.inference.running import Running, plan_tests
+from numbaglm.results.record import PermutationResult
+from numbaglm.stats.conventions import Conventions
+from numbaglm.stats.corrected import TAILS, useful_tail
+from numbaglm.stats.design import ContrastLike, Design, parse_contrasts
+from numbaglm.stats.formula import design_from_formula
+from numbaglm.stats.hypothesis import find_method, smallest_p
+from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
+from numbaglm.stats.setup import build_hypothesis, make_pseudo, read_threshold, read_variance_groups
+
+log = logging.getLogger("numbaglm")
+
+
+@overload
+def permutation_test(
+    maps: Any,
+    design_matrix: Any = ...,
+    contrast: ContrastLike | None = ...,
+    mask: Any = ...,
+    *,
+    dry_run: Literal[True],
+    **options: Any,
+) -> Plan: ...
+
+
+@overload
+def permutation_test(
+    maps: Any, design_matrix: Any = ..., contrast: ContrastLike | None = ..., mask: Any = ..., **options: Any
+) -> PermutationResult: ...
+
+
+@overload
+def permutation_test(
+    maps: Any, design_matrix: Any, contrast: Mapping[str, ContrastLike], mask: Any = ..., **options: Any
+) -> dict[str, PermutationResult]: ...
+
+
+def permutation_test(
+    maps: Any,
+    design_matrix: Any = None,
+    contrast: ContrastLike | Mapping[str, ContrastLike] | None = None,
+    mask: Any = None,
+    n_perm: int = 10_000,
+    two_sided: bool = True,
+    cluster_forming_threshold: ClusterThreshold | None = 0.001,
+    tfce: bool = False,
+    seed: int = 0,
+    *,
+    smoothing_fwhm: Any = None,
+    errors: str | None = None,
+    exchangeability_blocks: ArrayLike | None = None,
+    block_scheme: str = "within",
+    variance_groups: ArrayLike | str | None = None,
+    variance_smoothing_fwhm: float | None = None,
+    method: str = "freedman-lane",
+    fwe_across_contrasts: bool = False,
+    tail: str = "counts",
+    p_interval: float | None = None,
+    conventions: str | Conventions = "numbaglm",
+    tfce_uncorrected: bool = False,
+    store: Any = None,
+    memory_limit: int | str | None = None,
+    client: Any = None,
+    n_workers: int | None = None,
+    progress: bool = False,
+    dry_run: bool = False,
+    **overrides: Any,
+) -> PermutationResult | dict[str, PermutationResult] | Plan | dict[str, Plan]:
+    """Test a contrast of a general linear model by shuffling, with family-wise error control.
+
+    Parameters
+    ----------
+    maps
+        A `Cohort`, or anything that `Cohort.from_maps` takes: paths, images, one 4D image, nilearn's DataFrame.
+    design_matrix
+        DataFrame, array (n_subjects, n_regressors), the path of a .tsv or .csv file, or a formula over the cohort's
+        covariates (``"~ age + group"``); by default a column of ones named "intercept".
+    contrast
+        Name of a column, an expression over column names (``"patient - control"``), a vector (t), a matrix or
+        a list of expressions (F), or a mapping from names to any of these.
+    mask, smoothing_fwhm
+        As in `Cohort.from_maps`; a `Cohort` has its own.
+    n_perm
+        Random shufflings beside the observed one. Where the distinct shufflings, the observed among them, are no more
+        than n_perm + 1, all of them are enumerated instead. 0 gives the parametric maps alone.
+    two_sided
+        Whether effects of both signs count (t contrasts). Clusters of each sign are formed apart; each null
+        holds the maximum over both.
+    cluster_forming_threshold
+        p of the statistic's own distribution (halved if two-sided), or ``("t", 3.1)``, ``("z", 3.1)``,
+        ``("f", 6.0)``; None for no cluster inference.
+    tfce
+        Whether to compute threshold-free cluster enhancement: the exact integral with E = 0.5 and H = 2.
+    seed
+        Shuffling i depends on the seed and i alone.
+    errors
+        "ee" (exchangeable: permutations), "ise" (independent and symmetric: sign flips) or "both". By default sign
+        flips where the contrast tests a mean, that is where the design holds a constant that its nuisance does not,
+        and permutations otherwise; a constant among the nuisance never brings flips on. Flips do not hold their level
+        on skewed data (8.5 % measured at 5 %, n = 16).
+    exchangeability_blocks, block_scheme
+        Labels (n_subjects,), in the order of the maps, of blocks within which ("within"), as wholes ("whole") or both
+        ("both") subjects are shuffled; or a multi-level tree (n_subjects, n_levels) in PALM's form.
+    variance_groups
+        Labels (n_subjects,) of groups with variances of their own, or "auto" for the exchangeability blocks: the
+        statistic is then Aspin-Welch's v, or G for F contrasts, and its null that of the z of the same p (degrees of
+        freedom differ between voxels). Under permutations G does not hold its level (6.5 % measured at 5 %, groups of
+        6, 8 and 14; 5.6 %, three of 12). ``errors="ise"`` comes closer: 5.5 and 4.9 %.
+    variance_smoothing_fwhm
+        Width in mm of a Gaussian that smooths the variances of each shuffling, inside the mask: the statistic is then
+        pseudo-t (in ``maps["t"]``), for small samples. z, parametric p and a threshold given as p take it for t.
+    method
+        How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
+        "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`). "still-white" and "kennedy" do not hold their
+        level (6 % measured at 5 %, with 1 confound and 20 subjects; 14 % with 12 and 30).
+    fwe_across_contrasts
+        Whether p are corrected over all contrasts as well (``p_fwe_voxel_contrasts`` and so on): contrasts then share
+        their shufflings, and each null is the maximum over them, voxels on the scale of z.
+    tail
+        How p below 0.1 are refined beyond what counts can tell, with some hundred shufflings in place of many
+        thousand: "counts" (not at all); "pareto", a generalised Pareto distribution fitted to the tail of each null
+        of a maximum, and of each voxel's own for p_unc; "gamma", a gamma distribution of the moments of each null of
+        a maximum (not for p_unc, where heavy tails make it wrong by orders of magnitude). Where a fit fails the test
+        of its goodness, p stay counted (``source_*`` among the maps); where all shufflings are enumerated they are
+        exact, and are left alone. p_unc of pseudo-t and cluster p of ``conventions="nilearn"`` stay counted.
+    p_interval
+        Coverage, such as 0.95, of Clopper-Pearson intervals of counted p (``p_unc_lower``, ``p_unc_upper`` and so on;
+        for clusters in the table): how far random shufflings leave p open. None for none.
+    conventions
+        "numbaglm": clusters of 26 neighbours, ``>=`` the threshold, mass = sum of the statistic, TFCE of 6;
+        "nilearn": 6, ``>``, sum above the threshold, stepped TFCE, and its way to count cluster p. "palm": all on
+        the scale of z, both signs merged if two-sided, TFCE in 100 steps, adaptive FDR. "randomise": TFCE in 100
+        steps. See `numbaglm.stats.conventions.Conventions`.
+    tfce_uncorrected
+        Whether to count TFCE at each voxel as well (``p_unc_tfce``, ``p_fdr_tfce``); brings TFCE on, and costs a tenth
+        more than TFCE alone.
+    store
+        Folder, or URL such as ``s3://bucket/run``, that makes the call durable: what each task found is kept there
+        before it counts, and the same call goes on from there after whatever stopped it, to the same bits. It is
+        refused for a call that differs. Its ``log.txt`` says what was done when. The whole maps of a TFCE in work
+        (``dry_run`` tells how large) go there too.
+    memory_limit
+        Bytes, or a string like "8GB", that this process, or each worker of a cluster, may hold in all; by default
+        half of the memory that is free, or that a worker may take.
+    client, n_workers
+        A `distributed` client (the active one by default), or threads (all cores by default). Workers read the cohort
+        themselves; without a store, what they leave is kept beside the cohort until the call ends.
+    progress
+        Whether to show progress bars.
+    dry_run
+        Whether to return the plan instead, with the memory, disk and time that it predicts, and run nothing.
+    overrides
+        Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
+        ("sum", "excess"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the other fields of `Conventions`.
+
+    Returns
+    -------
+    `PermutationResult`; a dict of them for a mapping of contrasts. `Plan` with ``dry_run``.
+
+    Raises
+    ------
+    DesignError, ContrastError, ShufflingError, InputError
+        The design, contrast, blocks or an option can't be used.
+    ImageError, GridError, MaskError, MissingFileError
+        The maps can't be used, see `Cohort.from_maps`.
+    OutputExistsError, OutputError, StoreError
+        The store holds something else, is in use or can't be written; workers were lost for good; data is damaged.
+
+    Notes
+    -----
+    p = #{null >= observed} / n_shufflings, the observed among the shufflings, so that p is never 0. Statistics
+    closer than the arithmetic can tell apart count as equal (`numbaglm.stats.hypothesis.TIE_TOLERANCE`).
+
+    It differs from nilearn's `non_parametric_inference` in that every contrast is tested as it is in the parametric
+    model; that sign flips follow from what the contrast tests, never from a constant among the confounds; that
+    results don't depend on the number of workers; that voxels with missing data leave the mask; and in the
+    conventions above.
+
+    References
+    ----------
+    Winkler et al. (2014), NeuroImage 92:381-397. Freedman and Lane (1983), J. Bus. Econ. Stat. 1(4):292-298.
+    Nichols and Holmes (2002), Human Brain Mapping 15:1-25. Smith and Nichols (2009), NeuroImage 44:83-98.
+    Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39. Knijnenburg et al. (2009), Bioinformatics
+    25:i161-i168 and Winkler et al. (2016), NeuroImage 141:502-516, for tails.
+
+    Examples
+    --------
+    >>> import pandas as pd, numbaglm as ng
+    >>> maps = ng.simulate_button_press("maps", n_subjects=12, voxel_size=10.0).maps
+    >>> result = ng.permutation_test(maps, n_perm=999, seed=1)  # the mean, by sign flips
+    >>> bool(result.maps["p_fwe_voxel"].min() <= 0.05), result.h0["max_t"].shape
+    (True, (1000,))
+
+    A design, and a contrast of its columns:
+
+    >>> design = pd.DataFrame({"age": range(12), "intercept": 1.0})
+    >>> result = ng.permutation_test(maps, design, "age", n_perm=999, cluster_forming_threshold=("z", 3.1))
+    >>> result.provenance["errors"]
+    'ee'
+    """
+    switches = {"two_sided": two_sided, "tfce": tfce, "tfce_uncorrected": tfce_uncorrected, "dry_run": dry_run}
+    _check(tail, p_interval, client, fwe_across_contrasts=fwe_across_contrasts, progress=progress, **switches)
+    record, regression = Conventions.parse(conventions, **overrides), find_method(method)
+    running = Running.parse(memory_limit, client, n_workers, progress, store)
+    subjects, covariates = _listed_subjects(maps)
+    design = Design.parse(_ordered(read_design(design_matrix, covariates), subjects), len(subjects))
+    contrasts = parse_contrasts(contrast, design)
+    shuffling = {
+        "n_perm": n_perm,
+        "seed": seed,
+        "errors": errors,
+        "blocks": exchangeability_blocks,
+        "block_scheme": block_scheme,
+    }
+    groups = read_variance_groups(variance_groups, exchangeability_blocks)
+    variance = {"variance_groups": groups, "v_dof_factor": record.v_dof_factor}
+    if fwe_across_contrasts and regression.data == "rotated":
+        raise InputError(f"The method {method!r} shuffles each contrast in its own way: no null spans several.")
+    specs = []
+    for one in contrasts:
+        tested = contrasts if fwe_across_contrasts else [one]
+        shufflings, hypothesis = build_hypothesis(design, one, tested, method, shuffling, variance)
+        if variance_smoothing_fwhm is not None:
+            hypothesis = make_pseudo(hypothesis, variance_smoothing_fwhm)
+        exact = shufflings.exhaustive or hypothesis.groups is not None or variance_smoothing_fwhm is not None
+        spec = Spec(
+            hypothesis=hypothesis,
+            shufflings=shufflings,
+            conventions=record,
+            two_sided=two_sided and one.is_t,
+            threshold=read_threshold(cluster_forming_threshold, hypothesis, two_sided and one.is_t),
+            tfce=tfce or tfce_uncorrected,
+            precision="float64" if exact else "float32",
+            variance_fwhm=variance_smoothing_fwhm,
+            tail=useful_tail(tail, shufflings),
+            tfce_counts=tfce_uncorrected,
+        )
+        specs.append(spec)
+    cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
+    asked = {
+        "n_perm": n_perm,
+        "cluster_forming_threshold": cluster_forming_threshold,
+        "tail": tail,
+        "p_interval": p_interval,
+        "exchangeability_blocks": _listed(exchangeability_blocks),
+        "block_scheme": block_scheme,
+        "variance_groups": _listed(groups),
+    }
+    names = [one.name for one in contrasts]
+    if dry_run:
+        plans = plan_tests(cohort.store, running, specs)
+        return dict(zip(names, plans, strict=True)) if isinstance(contrast, Mapping) else plans[0]
+    outcomes = []
+    determining = (cohort, specs, shuffling, fwe_across_contrasts)
+    with running.opened(cohort.store, lambda: _identity(*determining), len(specs)) as run:
+        for number, spec in enumerate(specs):
+            run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
+            outcomes.append((spec, run.test(spec, f"contrast-{number:03d}")))
+            _warn(*outcomes[-1])
+    results = assemble(cohort, outcomes, asked, joint=fwe_across_contrasts, p_interval=p_interval)
+    return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
+
+
+def _identity(cohort: Cohort, specs: Sequence[Spec], shuffling: Mapping[str, Any], joint: bool) -> dict[str, Any]:
+    """All that determines the records of a run, in words of the call."""
+    first = specs[0]
+    groups = first.hypothesis.groups
+    return {
+        "cohort": cohort.fingerprint,
+        "design columns": list(first.hypothesis.design.columns),
+        "design rows": first.hypothesis.design.matrix,
+        "contrasts": {one.hypothesis.contrast.name: one.hypothesis.contrast.matrix for one in specs},
+        **{name: _listed(value) for name, value in shuffling.items()},
+        "fwe_across_contrasts": joint,
+        "variance_groups": None if groups is None else groups.groups,
+        "method": first.hypothesis.method.name,
+        "two_sided": first.two_sided,
+        "cluster-forming thresholds, as scores": [one.threshold for one in specs],
+        "tfce": first.tfce,
+        "tfce_uncorrected": first.tfce_counts,
+        "tail": first.tail,
+        "variance_smoothing_fwhm": first.variance_fwhm,
+        "conventions": asdict(first.conventions),
+        "versions": {
+            name: text for name, text in versions().items() if name in ("numbaglm", "numba", "numpy", "scipy")
+        },
+    }
+
+
+def _listed(values: Any) -> Any:
+    """Labels as JSON types."""
+    return None if values is None else np.asarray(values).tolist()
+
+
+def _listed_subjects(maps: Any) -> tuple[list[str], pd.DataFrame]:
+    """Labels and covariates, known before any map is read: what can't be used is refused by then."""
+    if isinstance(maps, Cohort):
+        return maps.subjects, maps.covariates
+    return (labels := list_maps(maps)[1]), pd.DataFrame(index=pd.Index(labels))
+
+
+def as_cohort(maps: Any, **options: Any) -> Cohort:
+    """Return a cohort as it is, and make one in memory of anything else."""
+    if not isinstance(maps, Cohort):
+        return Cohort.from_maps(maps, **options)
+    for name in ("mask", "smoothing_fwhm"):
+        if options.get(name) is not None:
+            raise InputError(
+                f"A cohort has its own {name}: got {options[name]!r} beside {maps!r}. "
+                f"Convert the maps again with the {name} that you want."
+            )
+    return maps
+
+
+def read_design(design_matrix: Any, covariates: pd.DataFrame | None = None) -> Any:
+    """Read a design matrix given as the path of a table, or as a formula over covariates; return others as they are.
+
+    The index that pandas writes as a nameless first column is no regressor.
+    """
+    is_file = not isinstance(design_matrix, str) or design_matrix.endswith((".tsv", ".csv"))
+    if covariates is not None and not is_file and "~" in design_matrix:
+        return design_from_formula(design_matrix, covariates)
+    if not is_file and not Path(design_matrix).exists():
+        allowed = "the path of a .tsv or .csv file, or a formula, which begins with '~'"
+        raise InputError(invalid("design_matrix", design_matrix, allowed))
+    if isinstance(design_matrix, str | os.PathLike):
+        table = read_table(design_matrix, "design_matrix")
+        return table.drop(columns=[column for column in table.columns[:1] if str(column) == "Unnamed: 0"])
+    return design_matrix
+
+
+def _ordered(design: Any, subjects: list[str]) -> Any:
+    """Bring a table with labels of subjects into their order; refuse a DataFrame whose index has them in another."""
+    if not isinstance(design, pd.DataFrame) or not labels_are_known(subjects):
+        return design
+    if {"subject_label", "participant_id"} & set(map(str, design.columns)):
+        try:
+            return match_covariates(design, subjects, labels_known=True)[0]
+        except InputError as error:
+            raise DesignError(str(error).replace("'covariates'", "'design_matrix'")) from error
+    labels = [str(label) for label in design.index]
+    if labels != subjects and sorted(labels) == sorted(subjects):
+        raise DesignError(
+            f"The index of the design matrix names the subjects in another order ({', '.join(labels[:3])}, ...) than "
+            f"the maps are in ({', '.join(subjects[:3])}, ...). Use design.loc[list(cohort.subjects)], or "
+            "reset_index(drop=True) if the rows are in the order of the maps."
+        )
+    return design
+
+
+def _check(tail: str, p_interval: float | None, client: Any, **switches: bool) -> None:
+    """Refuse what is neither here nor there before any work is done."""
+    for name, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise InputError(invalid(name, value, "True or False"))
+    if tail not in tuple(TAILS):
+        raise InputError(invalid("tail", tail, f"one of {sorted(TAILS)}"))
+    if p_interval is not None and not (isinstance(p_interval, float | np.floating) and 0 < p_interval < 1):
+        raise InputError(invalid("p_interval", p_interval, "a coverage between 0 and 1, such as 0.95, or None"))
+    if client is not None and not hasattr(client, "scheduler_info"):
+        raise InputError(invalid("client", client, "a distributed.Client, or None", "Connect: Client('tcp://...')."))
+
+
+def _warn(spec: Spec, raw: RunResult) -> None:
+    """Say what a reader of the result should know."""
+    n_degenerate, n_shufflings = int(raw.degenerate.sum()), spec.shufflings.n_shufflings
+    smallest = smallest_p(spec.hypothesis, spec.shufflings, spec.two_sided)
+    if n_degenerate:
+        log.warning("%s voxels vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}")
+    if n_shufflings > 1 and smallest > 0.05:
+        log.warning("With %d shufflings the smallest p that can be reached is %.3g.", n_shufflings, smallest)
+    if 1 < n_shufflings <= TAILS[spec.tail]:
+        log.warning("A %s tail takes %d shufflings or more: p stay counted.", spec.tail, TAILS[spec.tail])

@@ -1,0 +1,238 @@
+"""From a specification to raw results: the memory, the place and the workers of a call."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.runs.folder import Note, open_run
+from numbaglm.data.runs.ledger import FolderLedger
+from numbaglm.data.storage.places import Place
+from numbaglm.engine import schedule
+from numbaglm.engine.permutation.outcome import RunResult
+from numbaglm.engine.permutation.plan import Plan, make_plan, refit
+from numbaglm.engine.permutation.records import Spec
+from numbaglm.engine.permutation.run import run_test
+from numbaglm.engine.permutation.size import Size
+from numbaglm.engine.permutation.workspace import in_folder, in_memory, on_disk, temporary_place
+from numbaglm.errors import InputError, invalid
+from numbaglm.stats import pvalues
+
+log = logging.getLogger("numbaglm")
+
+_SHARE_OF_MEMORY = 0.5  # of what is free, where no limit is given
+_SHARE_OF_DISK = 0.9
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a call runs: its limits, its workers, and where it is kept.
+
+    Attributes
+    ----------
+    memory_limit, client, n_workers, progress
+        As in `numbaglm.permutation_test`.
+    place
+        Folder that makes it durable; None for none.
+    """
+
+    memory_limit: int | str | None
+    client: Any
+    n_workers: int | None
+    progress: bool
+    place: Place | None
+
+    @classmethod
+    def parse(
+        cls, memory_limit: int | str | None, client: Any, n_workers: int | None, progress: bool, store: Any
+    ) -> Running:
+        """Check what a caller gave."""
+        if n_workers is not None and (not isinstance(n_workers, int | np.integer) or n_workers < 1):
+            raise InputError(invalid("n_workers", n_workers, "a number of threads above 0, or None for all cores"))
+        place = None if store is None else Place.parse(store, "store")
+        client = schedule.active_client(client)
+        if place is not None and place.in_process and client is not None:
+            raise InputError(invalid("store", str(place), "a place that a cluster's workers see, or no client"))
+        return cls(memory_limit, client, n_workers, progress, place)
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """Tasks at once in a process, and processes."""
+        if self.client is None:
+            return self.n_workers or schedule.n_cores(), 1
+        threads = list(self.client.nthreads().values()) or [1]
+        return max(threads), len(threads)
+
+    @contextmanager
+    def opened(self, store: CohortStore, identity: Callable[[], Mapping[str, Any]], n_tests: int) -> Iterator[Run]:
+        """Open the run's place for the length of a call: the folder named, or one that goes with the call.
+
+        Parameters
+        ----------
+        store
+            The cohort.
+        identity
+            Makes all that determines the results, for a folder that stays.
+        n_tests
+            How many tests the call makes.
+        """
+        if self.place is not None:
+            with open_run(self.place, identity()) as write:
+                yield Run(store, self, self.place, durable=True, write=write, n_tests=n_tests)
+        else:
+            with temporary_place(store, self.client is not None) as place:
+                yield Run(store, self, place, False, lambda text, level: log.log(level, text), n_tests)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A call on its way.
+
+    Attributes
+    ----------
+    durable
+        Whether the place stays.
+    write
+        Where to say what happens.
+    n_tests
+        How many tests the call makes, whose results it holds in the end.
+    planned
+        Names of those that have begun.
+    """
+
+    store: CohortStore
+    running: Running
+    place: Place
+    durable: bool
+    write: Note
+    n_tests: int = 1
+    planned: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Say what whoever made the call wants to know."""
+        self.write(text, logging.INFO)
+
+    def plan(self, spec: Spec, name: str) -> Plan:
+        """Cut a test up; as it was cut before, where it goes on."""
+        running, (n_workers, n_processes) = self.running, self.running.workers
+        room = schedule.memory_room(running.memory_limit, _SHARE_OF_MEMORY, running.client)
+        size = replace(size_of(self.store, spec), n_tests=self.n_tests, n_before=len(self.planned))
+        self.planned.append(name)
+        how: dict[str, Any] = {"n_processes": n_processes, "keep": running.client is None}
+        if self.durable:
+            before = _read_plan(self.place, name)
+            if before is not None:
+                return refit(before, size, room, n_workers, **how)
+            _forget(self.place, name)
+        return make_plan(size, room, n_workers, disk=_free_disk(self.place), **how)
+
+    def test(self, spec: Spec, name: str) -> RunResult:
+        """Run a test to its end."""
+        plan, running = self.plan(spec, name), self.running
+        self.note(f"Plan: {plan.describe()}.")
+        how: dict[str, Any] = {
+            "client": running.client,
+            "n_workers": plan.n_workers or running.n_workers,
+            "progress": running.progress,
+            "note": lambda text: self.write(text, logging.DEBUG),
+        }
+        if plan.resident and not self.durable:
+            return run_test(self.store, spec, plan, in_memory(**how), name)
+        if self.durable:
+            _write_plan(self.place, name, plan)
+        store = self.store if running.client is None else on_disk(self.store, self.place)
+        return run_test(store, spec, plan, in_folder(self.place, **how), name)
+
+
+def plan_tests(store: CohortStore, running: Running, specs: Sequence[Spec]) -> list[Plan]:
+    """Plan tests as they would run now, and touch nothing."""
+    with temporary_place(store, running.client is not None) as place:
+        where = running.place or place
+        runs = [Run(store, running, where, False, lambda text, level: None, len(specs)) for _ in specs]
+        return [run.plan(spec, "") for run, spec in zip(runs, specs, strict=True)]
+
+
+def size_of(store: CohortStore, spec: Spec) -> Size:
+    """Tell a plan what is to be planned."""
+    return Size(
+        n_subjects=store.n_subjects,
+        n_voxels=store.n_voxels,
+        n_shufflings=spec.shufflings.n_shufflings,
+        n_rows=spec.n_rows,
+        itemsize=np.dtype(spec.precision).itemsize,
+        n_maps=2 if spec.variance_fwhm is not None else int(spec.tfce),
+        pick_share=_pick_share(spec),
+        tail_length=spec.tail_length,
+        chunk=store.chunks if store.location is not None else Size.chunk,
+        rotated=spec.hypothesis.rotation is not None,
+        refitted=spec.hypothesis.method.refit,
+        grouped=spec.hypothesis.groups is not None,
+        n_counts=int(spec.variance_fwhm is not None) + int(spec.tfce_counts),
+        grid=math.prod(store.geometry.padded_shape),
+        ahead=store.chunks_at_once,
+    )
+
+
+def _pick_share(spec: Spec) -> float:
+    """Share of voxels above the cluster-forming threshold, were there no effect; twice that for rough data."""
+    if spec.threshold is None:
+        return 0.0
+    tail = float(pvalues.of_z(spec.hypothesis.scale.to_z(np.array([spec.threshold])))[0])
+    return min(1.0, 2 * tail * (1 + spec.two_sided))
+
+
+def _read_plan(place: Place, name: str) -> Plan | None:
+    """How a test was cut up; None where that is not there, or damaged."""
+    file = f"plans/{name}.json"
+    if not place.exists(file):
+        return None
+    try:
+        kept = json.loads(place.read_bytes(file))
+        values = kept["plan"]
+        if kept["sha256"] != _digest(values):
+            return None
+        values |= {key: tuple(tuple(span) for span in values[key]) for key in ("blocks", "ranges")}
+        return Plan(**{one.name: values[one.name] for one in fields(Plan)})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _forget(place: Place, name: str) -> None:
+    """Drop the records of a test that has no plan: what they mean can't be told."""
+    ledger = FolderLedger(place)
+    keys = ledger.done(name)
+    if keys:
+        log.warning("The plan of %s in %s is gone or damaged: its %d tasks run again.", name, place, len(keys))
+    ledger.drop(keys)
+    place.remove("maps")
+
+
+def _write_plan(place: Place, name: str, plan: Plan) -> None:
+    """Keep how a test is cut up, with a checksum: what its records mean follows from it."""
+    values = asdict(plan)
+    place.write_bytes(f"plans/{name}.json", json.dumps({"plan": values, "sha256": _digest(values)}).encode())
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _free_disk(place: Place) -> int | None:
+    """Bytes that scratch may take; None where that can't be told."""
+    if not place.local:
+        return None
+    folder: Path = place.path
+    while not folder.exists():
+        folder = folder.parent
+    return int(shutil.disk_usage(folder).free * _SHARE_OF_DISK)

@@ -1,0 +1,231 @@
+"""The report of a result: one HTML file that needs nothing else, to be read, sent and kept.
+
+The page fetches nothing: pictures, tables and the maps of its slice viewer are inside, and its content policy
+forbids everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm import plotting
+from numbaglm.cohort import Cohort
+from numbaglm.data.storage.files import write_file
+from numbaglm.display.page import Picture, Volume, design_picture, fill, page_path, picture, slice_viewer
+from numbaglm.engine.quality import Quality, examine
+from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
+from numbaglm.results import words
+from numbaglm.results.record import PermutationResult
+from numbaglm.results.tables import (
+    ALPHA,
+    STATISTIC_LABELS,
+    cluster_table,
+    null_table,
+    number,
+    peak_distance,
+    peak_table,
+    quality_table,
+    weight_rows,
+)
+
+MARKER = '<meta name="generator" content="numbaglm report">'
+"""What stands near the head of every report: a file without it is never replaced."""
+
+_LOGP = -float(np.log10(ALPHA))
+_KINDS = {
+    "voxel": "maximum statistic",
+    "size": "cluster extent",
+    "mass": "cluster mass",
+    "tfce": "TFCE",
+}
+
+
+def write_report(
+    result: PermutationResult, path: str | os.PathLike[str], overwrite: bool = False, cohort: Cohort | None = None
+) -> Path:
+    """Write the report of a result.
+
+    Parameters
+    ----------
+    result
+        What to report.
+    path
+        File to write (.html); it appears whole or not at all.
+    overwrite
+        Whether a report that is there is replaced. Nothing but a report is ever replaced.
+    cohort
+        What was analysed, for the quality of its maps where the result does not hold it.
+
+    Returns
+    -------
+    The file.
+
+    Raises
+    ------
+    InputError
+        The name of the file does not end in .html, or the cohort is another.
+    OutputExistsError, OutputError
+        The file exists, or can't be written.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> from numbaglm.results.report import write_report
+    >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps)
+    >>> result = ng.permutation_test(cohort, n_perm=255)
+    >>> write_report(result, "report.html", cohort=cohort).name
+    'report.html'
+    """
+    target = _check_free(path, overwrite)
+    return write_file(target, make_page(result, cohort).encode(), "report")
+
+
+def make_page(result: PermutationResult, cohort: Cohort | None = None) -> str:
+    """Make the report of a result as HTML; see `write_report`."""
+    found = _quality(result, cohort)
+    provenance = {name: value for name, value in result.provenance.items() if name != "quality"}
+    rows = provenance["contrast"]["weights"]
+    methods, references = words.methods_paragraph(result, found)
+    return fill(
+        "report.html",
+        provenance=provenance,
+        title=provenance["contrast"]["name"],
+        in_words=words.in_words(result),
+        asked=words.what_was_asked(result),
+        headings=["weight"] if len(rows) == 1 else [f"row {k}" for k in range(1, len(rows) + 1)],
+        weights=weight_rows(provenance["design"]["columns"], rows),
+        design=_design(result),
+        data=words.about_data(result),
+        quality=None if found is None else _quality_section(found),
+        viewer=viewer(result),
+        pictures=list(_brains(result)),
+        clusters=cluster_table(result) if "max_size" in result.h0 else None,
+        peaks=peak_table(result) if result.h0 else None,
+        apart=f"{peak_distance(result.geometry):.2g}",
+        nulls=_nulls(result),
+        null_table=null_table(result),
+        fits=[(name, fit) for name, fit in provenance.get("tail_fits", {}).items() if fit],
+        origins=words.origins(result),
+        everything=json.dumps(provenance, indent=1),
+        methods=methods,
+        references=references,
+        alpha=ALPHA,
+    )
+
+
+def viewer(result: PermutationResult) -> dict[str, Any]:
+    """Return what the slice viewer shows, as JSON types."""
+    two_sided = bool(result.provenance["two_sided"])
+    volumes = [
+        Volume(name, label, result.maps[name], threshold, two_sided and not name.startswith("logp_"))
+        for name, label, threshold in _viewed(result)
+    ]
+    return slice_viewer(result.geometry, volumes, int(np.argmax(np.abs(result.maps[result.statistic]))))
+
+
+def _check_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Refuse early what can't be written to; touches nothing."""
+    target = page_path(path)
+    if not target.exists():
+        return target
+    if not target.is_file() or MARKER not in _head(target):
+        raise OutputExistsError(f"{target} exists and is no report of numbaglm: it is left alone. Choose another.")
+    if not overwrite:
+        raise OutputExistsError(f"The report {target} exists: choose another, or overwrite=True to replace it.")
+    return target
+
+
+def _head(target: Path) -> str:
+    try:
+        with target.open("rb") as file:
+            return file.read(1000).decode(errors="replace")
+    except OSError as error:
+        raise OutputError(f"Can't read {target}, which is in the way: {error.strerror or error}.") from error
+
+
+def _viewed(result: PermutationResult) -> Iterator[tuple[str, str, float]]:
+    """Name, label and first threshold of each map of the viewer."""
+    name = result.statistic
+    yield name, STATISTIC_LABELS[name], words.display_threshold(result)[0]
+    for kind, what in _KINDS.items():
+        for suffix, where in (("", ""), ("_contrasts", ", over contrasts")):
+            if f"p_fwe_{kind}{suffix}" in result.maps:
+                yield f"logp_fwe_{kind}{suffix}", f"\u2212log10 p, FWE: {what}{where}", _LOGP
+    if "tfce" in result.maps:
+        critical = result.critical("max_tfce") if "max_tfce" in result.h0 else np.inf
+        top = float(np.abs(result.maps["tfce"]).max())
+        yield "tfce", "TFCE", critical if np.isfinite(critical) else top / 2
+    if not result.h0 and "p_bonferroni" in result.maps:
+        yield "logp_bonferroni", "\u2212log10 p, Bonferroni", _LOGP
+
+
+def _brains(result: PermutationResult) -> Iterator[Picture]:
+    """Glass brains of the statistic and of the corrected p."""
+    name = result.statistic
+    label = STATISTIC_LABELS[name]
+    threshold, source = words.display_threshold(result)
+    two_sided = bool(result.provenance["two_sided"])
+    figure = plotting.glass_brain(
+        result.geometry, result.maps[name], threshold=threshold, two_sided=two_sided, label=label
+    )
+    reach = f"|{label}|" if two_sided else label
+    caption = (
+        f"{reach} \u2265 {number(threshold)} ({source}), seen through the brain from the right, the back and above."
+    )
+    n = int(np.sum((np.abs(result.maps[name]) if two_sided else result.maps[name]) >= threshold))
+    yield picture(figure, f"Glass brain of the {label} map: {n:,} voxels reach {number(threshold)}.", caption)
+    if not result.h0:
+        return
+    end, over = ("_contrasts", ", over all contrasts") if result.over_contrasts else ("", "")
+    reached = [
+        f"{what} {int(np.sum(result.maps[f'p_fwe_{kind}{end}'] <= ALPHA)):,}"
+        for kind, what in _KINDS.items()
+        if f"p_fwe_{kind}{end}" in result.maps
+    ]
+    alt = f"Glass brains of the corrected p. Voxels at {ALPHA:g} or less: {', '.join(reached)}."
+    caption = f"\u2212log10 of p corrected for family-wise error{over}, where p \u2264 {ALPHA:g}."
+    yield picture(result.plot(), alt, caption)
+
+
+def _nulls(result: PermutationResult) -> Picture | None:
+    if not result.h0:
+        return None
+    observed = {name: float(null[0]) for name, null in result.h0.items()}
+    figure = plotting.null_histograms(result.h0, observed, alpha=ALPHA)
+    alt = "Histograms of the nulls, with the observed maximum and the critical value of each, which the table lists."
+    return picture(figure, alt, "The largest value over the map, of each shuffling.")
+
+
+def _design(result: PermutationResult) -> Picture | None:
+    design = result.provenance["design"]
+    rows: NDArray[np.float64] = np.asarray(design["rows"], dtype=np.float64)
+    columns = [str(column) for column in design["columns"]]
+    return design_picture(rows, columns, [str(label) for label in result.provenance["subjects"]])
+
+
+def _quality(result: PermutationResult, cohort: Cohort | None) -> Quality | None:
+    """Quality of the maps: of the cohort, else what the result holds of it."""
+    if cohort is None:
+        kept = result.provenance.get("quality")
+        return None if kept is None else Quality.from_json(kept)
+    if cohort.fingerprint != result.provenance["cohort_fingerprint"]:
+        raise InputError(invalid("cohort", repr(cohort), "the cohort of which the result is, unchanged"))
+    return examine(cohort.store)
+
+
+def _quality_section(found: Quality) -> dict[str, Any]:
+    odd = [str(label) for label in found.table.index[found.table["outlier"]]]
+    alt = f"Every map as a row, with its mean, sd, correlation and missing voxels. {len(odd)} stand out, as listed."
+    caption = (
+        "Each row is a subject, each column neighbouring voxels, from the lowest to the highest; red where the map is "
+        "above the others there, blue where it is below."
+    )
+    shown = picture(plotting.carpet(found), alt, caption)
+    return {"n_odd": len(odd), "words": words.on_quality(found), "picture": shown, "table": quality_table(found)}

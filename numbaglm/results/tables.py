@@ -1,0 +1,324 @@
+"""Tables of a report: clusters, their peaks, the nulls, and the quality of the maps.
+
+A part of `numbaglm.results.report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy  # its spatial is loaded where it is used
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from numbaglm.display.nulls import NULL_LABELS
+from numbaglm.display.projection import decimals
+from numbaglm.engine.quality import Quality
+from numbaglm.results.record import PermutationResult
+from numbaglm.spaces.volume import Geometry
+
+ALPHA = 0.05
+STATISTIC_LABELS = {"t": "t", "f": "F", "v": "v", "g": "G"}
+
+_MOST_ROWS = 50  # of what is not significant or does not stand out: tables are for reading, not for keeping
+_MOST_PEAKS = 3
+_APART_MM = 8.0  # on a grid of 16 cm or more; on a smaller one a twentieth of its length
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what to read, what to sort by, whether it is a significant p, and what to add in small print."""
+
+    text: str
+    value: float | str
+    significant: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells, the place in mm to which the row leads, if any, and the number of the map that is shown there."""
+
+    cells: tuple[Cell, ...]
+    mm: tuple[float, ...] = ()
+    volume: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: names of its columns with what they mean, and rows."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+    n_more: int = 0
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Write a number as it is read: thousands apart, a true minus."""
+    return f"{value:,.{digits}f}".replace("-", "\u2212")
+
+
+def short(value: float) -> str:
+    """Write a number of any size with three digits, a true minus."""
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+def cubic(mm3: float) -> str:
+    """Write a volume in cubic mm, which is less than 1 in small animals."""
+    return number(mm3, 0) if mm3 >= 10 else short(mm3)
+
+
+def times(values: Iterable[float]) -> str:
+    """Write lengths as a product."""
+    return " \u00d7 ".join(f"{value:.3g}" for value in values)
+
+
+def short_p(p: float) -> str:
+    """Write a p with four digits after the point, or as a power of ten where that would be 0."""
+    return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}".replace("-", "\u2212") if p > 0 else "0"
+
+
+def p_cell(p: float, bounds: tuple[float, float] | None = None) -> Cell:
+    """Make the cell of a corrected p."""
+    note = "" if bounds is None else f"[{short_p(bounds[0])}, {short_p(bounds[1])}]"
+    return Cell(short_p(p), p, p <= ALPHA, note)
+
+
+def cluster_table(result: PermutationResult) -> Table:
+    """Tabulate the clusters: all that are significant, and the largest of the others."""
+    clusters = result.clusters
+    statistic = STATISTIC_LABELS[result.statistic]
+    columns = (
+        ("cluster", "number, the largest first"),
+        ("sign", "sign of the effect"),
+        *XYZ,
+        (statistic, f"{statistic} at the peak"),
+        ("p peak", "p of the peak, corrected for family-wise error over voxels"),
+        ("voxels", "extent in voxels"),
+        ("mm\u00b3", "extent in cubic millimetres"),
+        ("p extent", "p of the extent, corrected for family-wise error over clusters"),
+        ("mass", "the statistic summed over the cluster"),
+        ("p mass", "p of the mass, corrected for family-wise error over clusters"),
+        *(_OVER_CONTRASTS.values() if result.over_contrasts else ()),
+    )
+    rows, digits = [], decimals(result.geometry.voxel_sizes)
+    for one in clusters[shown_clusters(result)].to_dict("records"):
+        p_size, p_mass, *over_contrasts = (
+            p_cell(
+                one[name], (one[f"{name}_lower"], one[f"{name}_upper"]) if f"{name}_lower" in clusters.columns else None
+            )
+            for name in ("p_fwe_size", "p_fwe_mass", *_OVER_CONTRASTS)
+            if name in clusters.columns
+        )
+        mm = one["peak_x"], one["peak_y"], one["peak_z"]
+        cells = (
+            Cell(str(one["cluster"]), one["cluster"]),
+            Cell("\u2212" if one["sign"] == "-" else "+", one["sign"]),
+            *xyz_cells(mm, digits),
+            Cell(number(one["peak_stat"]), one["peak_stat"]),
+            p_cell(one["p_fwe_voxel"]),
+            Cell(number(one["size_voxels"], 0), one["size_voxels"]),
+            Cell(cubic(one["size_mm3"]), one["size_mm3"]),
+            p_size,
+            Cell(number(one["mass"], 1), one["mass"]),
+            p_mass,
+            *over_contrasts,
+        )
+        rows.append(Row(cells, mm))
+    return Table(columns, tuple(rows), len(clusters) - len(rows))
+
+
+def peak_distance(geometry: Geometry) -> float:
+    """Least distance of two peaks of a cluster, mm."""
+    return min(_APART_MM, float((geometry.voxel_sizes * geometry.shape).max()) / 20)
+
+
+def shown_clusters(result: PermutationResult) -> NDArray[np.bool_]:
+    """(n_clusters,) which clusters have a place in the table."""
+    p = result.clusters[["p_fwe_size", "p_fwe_mass", "p_fwe_voxel"]].to_numpy(float)
+    return np.asarray((p <= ALPHA).any(axis=1) | (np.arange(len(p)) < _MOST_ROWS))
+
+
+def peak_table(result: PermutationResult) -> Table:
+    """Tabulate up to three peaks a cluster, `peak_distance` apart or more, the highest first.
+
+    Without a cluster-forming threshold, the clusters are those of voxels with a corrected p of 0.05 or less.
+    """
+    statistic = STATISTIC_LABELS[result.statistic]
+    maps = [name for name in ("p_fwe_voxel", "p_fwe_tfce", "p_unc") if name in result.maps]
+    titles = {
+        "p_fwe_voxel": ("p voxel", "p corrected for family-wise error by the maximum statistic"),
+        "p_fwe_tfce": ("p TFCE", "p of threshold-free cluster enhancement, corrected for family-wise error"),
+        "p_unc": ("p uncorrected", "p of the voxel alone, by shuffling"),
+    }
+    columns = (
+        ("cluster", "the cluster in which the peak lies"),
+        *XYZ,
+        (statistic, f"{statistic} at the peak"),
+        *(titles[name] for name in maps),
+    )
+    rows, digits = [], decimals(result.geometry.voxel_sizes)
+    for cluster, voxel in find_peaks(result):
+        mm = tuple(float(x) for x in result.geometry.coordinates(np.array([voxel]))[0])
+        value = float(result.maps[result.statistic][voxel])
+        p = [float(result.maps[name][voxel]) for name in maps]
+        # An uncorrected p is not marked: it tells nothing of the map.
+        marked = [Cell(short_p(x), x) if name == "p_unc" else p_cell(x) for name, x in zip(maps, p, strict=True)]
+        cells = (Cell(str(cluster), cluster), *xyz_cells(mm, digits), Cell(number(value), value), *marked)
+        rows.append(Row(cells, mm))
+    return Table(columns, tuple(rows))
+
+
+def null_table(result: PermutationResult) -> Table:
+    """Tabulate the nulls: what was observed, and what it had to reach."""
+    columns = (
+        ("null", "the largest value over the map, of each shuffling"),
+        ("observed", "of the data as they are"),
+        ("critical value", f"the least value of the null whose corrected p, by counts, is {ALPHA:g} or less"),
+        ("p", "corrected for family-wise error, of the observed maximum"),
+    )
+    rows = []
+    for name, null in result.h0.items():
+        critical = result.critical(name, ALPHA)
+        label = NULL_LABELS.get(name, name)
+        kind = name.removeprefix("max_")
+        kind = kind.replace(kind[0], "voxel", 1) if kind.split("_")[0] in ("t", "f", "z") else kind
+        p = float(result.maps[f"p_fwe_{kind}"].min())  # as it was counted, ties and all, or refined
+        out_of_reach = "none: too few shufflings"
+        cells = (
+            Cell(label, label),
+            Cell(f"{null[0]:,.5g}", float(null[0])),
+            Cell(f"{critical:,.5g}" if np.isfinite(critical) else out_of_reach, critical),
+            p_cell(p),
+        )
+        rows.append(Row(cells))
+    return Table(columns, tuple(rows))
+
+
+def quality_table(found: Quality) -> Table:
+    """Tabulate the maps: those that stand out first, then the others as far as there is room."""
+    columns = (
+        ("subject", "label of the map"),
+        ("stands out by", "what is far from that of the other maps"),
+        ("mean", "over the voxels of the mask"),
+        ("sd", "over the voxels of the mask"),
+        ("least", "smallest value in the mask"),
+        ("greatest", "largest value in the mask"),
+        ("correlation", "with the median of all maps, over voxels"),
+        ("missing", "voxels that the map lacks, though not all maps do: outside the mask, or 0 in it"),
+        ("% missing", "the same as a share of the mask and of what the map lacks outside it"),
+    )
+    odd = {name: measure.odd for name, measure in found.measures.items()}
+    table = found.table.assign(
+        n=found.table["n_missing_voxels"].fillna(0).astype(np.int64) + found.table["n_empty_voxels"],
+        row=range(len(found.table)),
+    ).sort_values("outlier", ascending=False, kind="stable")
+    rows: list[Row] = []
+    for label, one in zip(table.index, table.to_dict("records"), strict=True):
+        if not one["outlier"] and len(rows) >= _MOST_ROWS:
+            break
+        marked = {name: bool(which[one["row"]]) for name, which in odd.items()}
+        cells = (
+            Cell(str(label), str(label)),
+            Cell(one["reason"], one["reason"]),
+            Cell(short(one["mean"]), one["mean"], marked["mean"]),
+            Cell(short(one["sd"]), one["sd"], marked["sd"]),
+            Cell(short(one["min"]), one["min"]),
+            Cell(short(one["max"]), one["max"]),
+            Cell(number(one["correlation"]), one["correlation"], marked["correlation"]),
+            Cell(number(one["n"], 0), one["n"]),
+            Cell(number(100 * one["missing"], 1), one["missing"], marked["missing"]),
+        )
+        rows.append(Row(cells))
+    return Table(columns, tuple(rows), len(table) - len(rows))
+
+
+def find_peaks(result: PermutationResult) -> list[tuple[int, int]]:
+    """Cluster and in-mask voxel of each peak."""
+    geometry, found = result.geometry, []
+    statistic, distance = (
+        geometry.unmask(np.asarray(result.maps[result.statistic], np.float64)),
+        peak_distance(geometry),
+    )
+    for sign, label in _labels(result):
+        heights = np.where(label > 0, sign * statistic, -np.inf)
+        highest = np.argwhere((label > 0) & (heights == ndimage.maximum_filter(heights, 3)))
+        highest = highest[np.argsort(-heights[tuple(highest.T)], kind="stable")]
+        for cluster in np.unique(label[tuple(highest.T)]):
+            among = highest[label[tuple(highest.T)] == cluster]
+            found += [(int(cluster), ijk) for ijk in _apart(among, geometry.affine, distance)]
+    voxel_at = geometry.unmask(np.arange(geometry.n_voxels))
+    return [(cluster, int(voxel_at[ijk])) for cluster, ijk in sorted(found, key=lambda one: one[0])]
+
+
+def _labels(result: PermutationResult) -> list[tuple[int, NDArray[np.intp]]]:
+    """Of each sign, the volume of the numbers that its clusters have in their table; 0 elsewhere.
+
+    Signs are looked at apart, as conventions that merge them have peaks of both in one cluster.
+    """
+    maps, geometry = result.maps, result.geometry
+    conventions = result.provenance["conventions"]
+    in_cluster = maps["size"] > 0 if "size" in maps else significant(result)
+    positive = maps[result.statistic] > 0
+    reach = {6: 1, 18: 2, 26: 3}[conventions["cluster_connectivity"]]
+    structure = ndimage.generate_binary_structure(3, reach)
+    groups = [in_cluster] if conventions["merge_signs"] else [in_cluster & positive, in_cluster & ~positive]
+    number_of = np.zeros(geometry.shape, np.intp)
+    n_before = 0
+    for group in groups:
+        label, n_labels = ndimage.label(geometry.unmask(group).astype(bool), structure)
+        ranks = np.zeros(n_labels + 1, np.intp)
+        if "size" in maps:
+            shown = result.clusters[shown_clusters(result)]
+            xyz = shown[["peak_x", "peak_y", "peak_z"]].to_numpy(float)
+            inverse = np.linalg.inv(geometry.affine)
+            at_peak = label[tuple(np.rint(xyz @ inverse[:3, :3].T + inverse[:3, 3]).astype(int).T)]
+            ranks[at_peak] = shown["cluster"]
+        else:
+            ranks[1:] = np.arange(n_labels) + 1 + n_before
+        ranks[0] = 0
+        number_of += ranks[label]
+        n_before += n_labels
+    sides = [(1, geometry.unmask(positive)), (-1, geometry.unmask(~positive))]
+    return [(sign, np.where(side, number_of, 0)) for sign, side in sides]
+
+
+def significant(result: PermutationResult) -> NDArray[np.bool_]:
+    """(n_voxels,) where a voxelwise p, by the maximum statistic or TFCE, is corrected and 0.05 or less."""
+    found = np.zeros(result.geometry.n_voxels, bool)
+    for name in ("p_fwe_voxel", "p_fwe_tfce"):
+        if name in result.maps:
+            found |= result.maps[name] <= ALPHA
+    return found
+
+
+def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64], distance: float) -> list[tuple[int, ...]]:
+    """The first voxels of some, each a good way from those before it."""
+    xyz = ijk @ affine[:3, :3].T
+    kept: list[int] = []
+    for k in range(len(xyz)):
+        if not kept or scipy.spatial.distance.cdist(xyz[kept], xyz[k : k + 1]).min() >= distance:
+            kept.append(k)
+            if len(kept) == _MOST_PEAKS:
+                break
+    return [tuple(int(n) for n in ijk[k]) for k in kept]
+
+
+_OVER_CONTRASTS = {
+    "p_fwe_size_contrasts": ("p extent, all", "p of the extent, corrected for family-wise error over contrasts too"),
+    "p_fwe_mass_contrasts": ("p mass, all", "p of the mass, corrected for family-wise error over contrasts too"),
+}
+XYZ = (("x", "mm, to the right"), ("y", "mm, to the front"), ("z", "mm, up"))
+"""Columns of a place."""
+
+
+def xyz_cells(mm: Sequence[float], digits: int) -> tuple[Cell, ...]:
+    """Write a place in mm, with so many digits after the point."""
+    return tuple(Cell(number(round(x, digits) + 0.0, digits), x) for x in mm)
+
+
+def weight_rows(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> list[tuple[str, list[str]]]:
+    """Each regressor with its weight in every row of a contrast, or of several."""
+    return [(name, [f"{row[k]:g}".replace("-", "\u2212") for row in rows]) for k, name in enumerate(columns)]

@@ -1,0 +1,365 @@
+"""Sentences of a report: what was asked, of which data, what was found, and a methods paragraph with its sources.
+
+A part of `numbaglm.results.report`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numbaglm.display.projection import decimals
+from numbaglm.engine.quality import Quality
+from numbaglm.results.record import Floats, PermutationResult
+from numbaglm.results.tables import ALPHA, STATISTIC_LABELS, cubic, number, times
+from numbaglm.stats import pvalues
+from numbaglm.stats.conventions import CONVENTIONS
+from numbaglm.stats.methods import METHODS
+from numbaglm.stats.quality import MISSING_LIMIT, Z_LIMIT
+
+Facts = list[tuple[str, str]]
+
+_MOST_NAMED = 20
+
+_SHUFFLES = {"ee": "permutations", "ise": "sign flips", "both": "permutations with sign flips"}
+_TAILS = {"pareto": "generalised Pareto", "gamma": "gamma"}
+_METHODS_IN_TEXT = {"freedman-lane": "freedman"}
+_SOURCES = {
+    "winkler": "Winkler, A. M., Ridgway, G. R., Webster, M. A., Smith, S. M., & Nichols, T. E. (2014). Permutation "
+    "inference for the general linear model. NeuroImage, 92, 381\u2013397. "
+    "https://doi.org/10.1016/j.neuroimage.2014.01.060",
+    "freedman": "Freedman, D., & Lane, D. (1983). A nonstochastic interpretation of reported significance levels. "
+    "Journal of Business & Economic Statistics, 1(4), 292\u2013298. https://doi.org/10.1080/07350015.1983.10509354",
+    "nichols": "Nichols, T. E., & Holmes, A. P. (2002). Nonparametric permutation tests for functional neuroimaging: "
+    "A primer with examples. Human Brain Mapping, 15(1), 1\u201325. https://doi.org/10.1002/hbm.1058",
+    "smith": "Smith, S. M., & Nichols, T. E. (2009). Threshold-free cluster enhancement: Addressing problems of "
+    "smoothing, threshold dependence and localisation in cluster inference. NeuroImage, 44(1), 83\u201398. "
+    "https://doi.org/10.1016/j.neuroimage.2008.03.061",
+    "phipson": "Phipson, B., & Smyth, G. K. (2010). Permutation p-values should never be zero: Calculating exact "
+    "p-values when permutations are randomly drawn. Statistical Applications in Genetics and Molecular Biology, "
+    "9(1), 39. https://doi.org/10.2202/1544-6115.1585",
+    "blocks": "Winkler, A. M., Webster, M. A., Vidaurre, D., Nichols, T. E., & Smith, S. M. (2015). Multi-level block "
+    "permutation. NeuroImage, 123, 253\u2013268. https://doi.org/10.1016/j.neuroimage.2015.05.092",
+    "iglewicz": "Iglewicz, B., & Hoaglin, D. C. (1993). How to detect and handle outliers. ASQC Quality Press.",
+    "tails": "Winkler, A. M., Ridgway, G. R., Douaud, G., Nichols, T. E., & Smith, S. M. (2016). Faster permutation "
+    "inference in brain imaging. NeuroImage, 141, 502\u2013516. https://doi.org/10.1016/j.neuroimage.2016.05.068",
+}
+
+
+def display_threshold(result: PermutationResult) -> tuple[float, str]:
+    """Threshold at which the statistic is shown, and where it comes from."""
+    asked = result.provenance
+    given = asked["cluster_forming_statistic"]
+    if given is not None and "max_size" in result.h0 and not _has_variance_groups(result):  # these form clusters of z
+        return float(given), "the cluster-forming threshold"
+    values: Floats = result.maps[result.statistic]
+    if not _has_variance_groups(result):
+        n_rows = None if result.statistic == "t" else len(asked["contrast"]["weights"])
+        threshold = pvalues.statistic_threshold("p", 0.001, asked["dof"], n_rows, asked["two_sided"])
+        return threshold, "uncorrected p < 0.001"
+    size = np.abs(values) if asked["two_sided"] else np.maximum(values, 0.0)
+    below = size[result.maps["p_parametric"] < 0.001]  # degrees of freedom differ between voxels
+    if below.size:
+        return float(below.min()), "uncorrected p < 0.001"
+    return float(size.max()), "the largest, as no uncorrected p is below 0.001"
+
+
+def in_words(result: PermutationResult) -> list[str]:
+    """Say in a few sentences what was found."""
+    maps, geometry = result.maps, result.geometry
+    name, label = result.statistic, STATISTIC_LABELS[result.statistic]
+    top = int(np.argmax(np.abs(maps[name]) if result.provenance["two_sided"] else maps[name]))
+    digits = decimals(geometry.voxel_sizes)
+    x, y, z = (number(round(mm, digits) + 0.0, digits) for mm in geometry.coordinates(np.array([top]))[0])
+    sentences = [f"{_symbol(result)} is largest at ({x}, {y}, {z}) mm, where {label} is {number(maps[name][top])}."]
+    if not result.h0:
+        return [*sentences, "No shufflings were made: the maps are parametric."]
+    sentences.append(_on_voxels(result))
+    if "max_size" in result.h0 and result.clusters.empty:
+        sentences.append("No voxel reaches the cluster-forming threshold.")
+    n_clusters = len(result.clusters)
+    for kind, noun in (("size", "extent"), ("mass", "mass")):
+        if n_clusters:
+            n = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
+            sentences.append(f"By cluster {noun} {_are(n, 'cluster', n_clusters)} significant.")
+    if "p_fwe_tfce" in maps:
+        n = int(np.sum(maps["p_fwe_tfce"] <= ALPHA))
+        sentences.append(f"By threshold-free cluster enhancement {_are(n, 'voxel')} significant.")
+    sentences.append(f"Significant means a p of {ALPHA:g} or less, corrected for family-wise error over the map.")
+    if result.over_contrasts:
+        sentences.append(f"Corrected over all contrasts too: {', '.join(result.found_over_contrasts(ALPHA))}.")
+    return sentences
+
+
+def what_was_asked(result: PermutationResult) -> Facts:
+    """List the test and how it was made."""
+    asked = result.provenance
+    facts = [("Test", f"{_test(result)}, {asked['dof']} residual degrees of freedom")]
+    if _has_variance_groups(result) and "variance_groups" in asked:
+        sizes = np.unique(asked["variance_groups"], return_counts=True)[1]
+        facts.append(("Variances", f"one for each of {len(sizes)} groups, of {', '.join(map(str, sizes))} subjects"))
+    if result.h0:
+        kind = "all distinct ones" if asked["exhaustive"] else f"the data as they are, and {_n_random(result):,} random"
+        facts.append(("Shufflings", f"{asked['n_shufflings']:,} ({kind}), seed {asked['seed']}"))
+        facts.append(("Why these", str(asked["shuffling"])))
+        facts.append(("Nuisance", METHODS[asked["method"]].reference if _has_nuisance(result) else "none"))
+    if "max_size" in result.h0:
+        facts.append(("Cluster-forming threshold", _cluster_threshold(result)))
+    if "tfce" in result.maps:
+        facts.append(("TFCE", _tfce(asked["conventions"])))
+    if asked.get("variance_smoothing_fwhm") is not None:
+        facts.append(("Pseudo-t", f"variances smoothed by {asked['variance_smoothing_fwhm']:g} mm FWHM"))
+    if asked.get("tail", "counts") != "counts":
+        facts.append(("Small p", f"refined by a {_TAILS[asked['tail']]} fit to the tail of their null"))
+    if asked.get("p_interval"):
+        facts.append(("Intervals of p", f"{asked['p_interval']:.0%}, of counted p"))
+    return [*facts, ("Conventions", _conventions(asked["conventions"]))]
+
+
+def about_data(result: PermutationResult) -> Facts:
+    """List what was analysed."""
+    asked, geometry = result.provenance, result.geometry
+    fwhm, mm3 = asked["smoothing_fwhm"], geometry.n_voxels * geometry.voxel_volume
+    return [
+        ("Subjects", f"{asked['n_subjects']:,}"),
+        ("Voxels", f"{geometry.n_voxels:,} of {geometry.mask.size:,} on a grid of {times(geometry.shape)}"),
+        ("Voxel size", f"{times(geometry.voxel_sizes)} mm"),
+        ("Volume", f"{number(mm3 / 1000, 0)} cm\u00b3" if mm3 >= 10_000 else f"{cubic(mm3)} mm\u00b3"),
+        ("Smoothing", "none by numbaglm" if fwhm is None else f"Gaussian, {fwhm:g} mm FWHM"),
+    ]
+
+
+def on_quality(found: Quality) -> list[str]:
+    """Say which maps stand out, and what that means."""
+    odd = found.table[found.table["outlier"]]
+    named = [f"{label} ({reason})" for label, reason in odd["reason"].head(_MOST_NAMED).items()]
+    more = f" and {len(odd) - _MOST_NAMED} more" if len(odd) > _MOST_NAMED else ""
+    count = f"{len(odd)} of {len(found.table):,} maps stand{'s' if len(odd) == 1 else ''} out"
+    return [
+        f"{count}: {', '.join(named)}{more}. All of them are in this analysis."
+        if named
+        else f"None of {len(found.table):,} maps stands out.",
+        f"A map stands out when its mean, its sd or its correlation with the median of all maps lies more than "
+        f"{Z_LIMIT:g} robust standard deviations from the median over subjects, when it lacks more than "
+        f"{MISSING_LIMIT:.0%} of the voxels, or when another map holds the same data. In a clean cohort of 30 about "
+        "one map in 250 does, by each of the first three: look at such a map before you leave it out.",
+    ]
+
+
+def origins(result: PermutationResult) -> Facts:
+    """List what makes the result again."""
+    asked = result.provenance
+    versions = [(name, version) for name, version in asked["versions"].items()]
+    return [
+        ("seed", str(asked["seed"])),
+        ("precision", asked["precision"]),
+        ("cohort fingerprint", asked["cohort_fingerprint"]),
+        *versions,
+    ]
+
+
+def methods_paragraph(result: PermutationResult, found: Quality | None = None) -> tuple[str, list[str]]:
+    """Write the paragraph for a paper, and the sources that it cites, in the order of their authors.
+
+    Parameters
+    ----------
+    result
+        What to describe.
+    found
+        Quality of its maps, if they were looked at.
+    """
+    asked = result.provenance
+    columns = asked["design"]["columns"]
+    regressors = "one regressor" if len(columns) == 1 else f"{len(columns)} regressors"
+    cited: set[str] = set()
+    test = _test(result)
+    smoothing = (
+        "" if asked["smoothing_fwhm"] is None else f", smoothed with a Gaussian of {asked['smoothing_fwhm']:g} mm FWHM"
+    )
+    sentences = [
+        f"Group-level inference was made with numbaglm {asked['versions']['numbaglm']} on the maps of "
+        f"{asked['n_subjects']} subjects ({result.geometry.n_voxels:,} voxels of "
+        f"{times(result.geometry.voxel_sizes)} mm{smoothing}).",
+        *_on_outliers(found, cited),
+        f"A general linear model with {regressors} ({', '.join(columns)}) was fitted at each voxel, and the contrast "
+        f"\u201c{asked['contrast']['name']}\u201d was tested with {_article(test)} ({asked['dof']} residual degrees "
+        "of freedom).",
+    ]
+    if asked.get("variance_smoothing_fwhm") is not None:
+        cited.add("nichols")
+        sentences.append(
+            f"Residual variances were smoothed with a Gaussian of {asked['variance_smoothing_fwhm']:g} mm FWHM, which "
+            "makes t a pseudo-t (Nichols & Holmes, 2002)."
+        )
+    if _has_variance_groups(result):
+        sentences.append(
+            "Each variance group had a variance of its own, and statistics were compared as z of the same p, as their "
+            "degrees of freedom differ between voxels (Winkler et al., 2014)."
+        )
+        cited.add("winkler")
+    if result.h0:
+        sentences += [*_on_shuffling(result, cited), *_on_correction(result, cited)]
+    else:
+        sentences.append("p-values are parametric.")
+    references = [_SOURCES[name] for name in cited if name in _SOURCES]
+    if result.h0 and _has_nuisance(result) and asked["method"] not in _METHODS_IN_TEXT:
+        references.append(METHODS[asked["method"]].reference)
+    return " ".join(sentences), sorted(references)
+
+
+def _on_outliers(found: Quality | None, cited: set[str]) -> list[str]:
+    if found is None:
+        return []
+    cited.add("iglewicz")
+    n = int(found.table["outlier"].sum())
+    kept = "none stood out" if n == 0 else f"{n} stood out and {'was' if n == 1 else 'were'} kept in the analysis"
+    return [
+        "Maps were screened for outliers by their mean, standard deviation and spatial correlation with the median map "
+        f"(robust z beyond {Z_LIMIT:g}; Iglewicz & Hoaglin, 1993), for missing voxels (more than {MISSING_LIMIT:.0%}) "
+        f"and for duplicates: {kept}."
+    ]
+
+
+def _on_shuffling(result: PermutationResult, cited: set[str]) -> list[str]:
+    asked = result.provenance
+    shuffles = _SHUFFLES[asked["errors"]]
+    cited.add("winkler")
+    n = f"all {asked['n_shufflings']:,} distinct" if asked["exhaustive"] else f"{_n_random(result):,} random"
+    text = f"Its significance was assessed by {n} {shuffles} (Winkler et al., 2014)"
+    if "exchangeability blocks" in asked["shuffling"]:
+        cited.add("blocks")
+        text += ", restricted to exchangeability blocks (Winkler et al., 2015)"
+    if _has_nuisance(result):
+        if asked["method"] in _METHODS_IN_TEXT:
+            cited.add(_METHODS_IN_TEXT[asked["method"]])
+        text += f", with the method of {_method_source(asked['method'])} for nuisance regressors"
+    sentences = [f"{text}."]
+    if not asked["exhaustive"]:
+        cited.add("phipson")
+        sentences.append(
+            "The unshuffled data count among the shufflings, so that no p-value is zero (Phipson & Smyth, 2010)."
+        )
+    return sentences
+
+
+def _on_correction(result: PermutationResult, cited: set[str]) -> list[str]:
+    asked, conventions = result.provenance, result.provenance["conventions"]
+    cited.add("nichols")
+    sentences = [
+        "p-values were corrected for family-wise error over the map by the null distribution of the maximum statistic "
+        "(Nichols & Holmes, 2002)."
+    ]
+    if "max_size" in result.h0:
+        sentences.append(
+            f"Clusters ({conventions['cluster_connectivity']}-connected) were formed at {_cluster_threshold(result)}, "
+            "and their extent and mass were corrected by the null distributions of the maximum extent and mass."
+        )
+    if "max_tfce" in result.h0:
+        cited.add("smith")
+        sentences.append(
+            f"Threshold-free cluster enhancement (Smith & Nichols, 2009; {_tfce(conventions)}) was corrected in the "
+            "same way."
+        )
+    if result.over_contrasts:
+        sentences.append("p-values were also corrected over contrasts, by the maximum over them.")
+    if asked.get("tail", "counts") != "counts":
+        cited.add("tails")
+        sentences.append(
+            f"Small p-values were refined by fitting a {_TAILS[asked['tail']]} distribution to the null (Winkler et "
+            "al., 2016)."
+        )
+    return [*sentences, f"Results with a corrected p of {ALPHA:g} or less are called significant."]
+
+
+def _method_source(name: str) -> str:
+    """Authors and year as a sentence cites them."""
+    authors, _, rest = METHODS[name].reference.partition(" (")
+    return f"{authors} ({rest.partition(')')[0]})"
+
+
+def _test(result: PermutationResult) -> str:
+    label = STATISTIC_LABELS[result.statistic]
+    name = {"v": "Aspin-Welch v", "g": "G"}.get(result.statistic, label)
+    if result.provenance.get("variance_smoothing_fwhm") is not None:
+        name = "pseudo-t"
+    if result.statistic in ("f", "g"):
+        return f"{name} test"
+    return f"{'two' if result.provenance['two_sided'] else 'one'}-sided {name} test"
+
+
+def _on_voxels(result: PermutationResult) -> str:
+    """Count the significant voxels, and say how high they are.
+
+    The least of them is told: a critical value is one of the null's own, and can lie far above it where shufflings
+    are few or p are refined.
+    """
+    found = result.maps["p_fwe_voxel"] <= ALPHA
+    text = f"By the maximum statistic {_are(int(found.sum()), 'voxel')} significant"
+    if not found.any():
+        return f"{text}."
+    name = result.max_statistic.removeprefix("max_")
+    height = result.maps[name][found]
+    least = float((np.abs(height) if result.provenance["two_sided"] else height).min())
+    return f"{text} ({_symbol(result, name)} \u2265 {number(least, 3)})."
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AF' else 'a'} {noun}"
+
+
+def _symbol(result: PermutationResult, name: str | None = None) -> str:
+    name = name or result.statistic
+    symbol = STATISTIC_LABELS.get(name, name)
+    return f"|{symbol}|" if result.provenance["two_sided"] else symbol
+
+
+def _cluster_threshold(result: PermutationResult) -> str:
+    asked = result.provenance
+    relation = ">" if asked["conventions"]["strict"] else "\u2265"
+    name = "z" if _has_variance_groups(result) else result.statistic
+    text = f"{_symbol(result, name)} {relation} {number(asked['cluster_forming_statistic'])}"
+    given = asked["cluster_forming_threshold"]
+    if isinstance(given, float | int):
+        return f"{text} (uncorrected p {given:g}{', both tails' if asked['two_sided'] else ''})"
+    return text if given[0] == name else f"{text} ({given[0]} = {given[1]:g})"
+
+
+def _tfce(conventions: dict[str, Any]) -> str:
+    steps = "exact integral"
+    if conventions["tfce_dh"]:
+        steps = f"steps of {conventions['tfce_dh']:g}"
+    elif conventions["tfce_steps"]:
+        steps = f"{conventions['tfce_steps']} steps"
+    return (
+        f"E = {conventions['tfce_E']:g}, H = {conventions['tfce_H']:g}, {conventions['tfce_connectivity']}-connected, "
+        f"{steps}"
+    )
+
+
+def _conventions(used: dict[str, Any]) -> str:
+    """Name of the conventions, and where they were overridden."""
+    record = CONVENTIONS.get(used["name"])
+    changed = [f"{key} = {value}" for key, value in used.items() if record and getattr(record, key) != value]
+    return "; ".join([used["name"], *changed])
+
+
+def _has_variance_groups(result: PermutationResult) -> bool:
+    return result.statistic in ("v", "g")
+
+
+def _has_nuisance(result: PermutationResult) -> bool:
+    weights = np.asarray(result.provenance["contrast"]["weights"], dtype=float)
+    return int(np.linalg.matrix_rank(weights)) < len(result.provenance["design"]["columns"])
+
+
+def _n_random(result: PermutationResult) -> int:
+    return int(result.provenance["n_shufflings"]) - 1
+
+
+def _are(n: int, noun: str, of: int | None = None) -> str:
+    count = "no" if n == 0 else f"{n:,}"
+    share = "" if of is None else f" of {of:,}"
+    if n == 0:
+        return f"no {noun}{share} is" if not share else f"none of {of:,} clusters is"
+    return f"{count}{share} {noun}{'s' if (of or n) != 1 else ''} {'is' if n == 1 else 'are'}"

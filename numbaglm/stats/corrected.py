@@ -1,0 +1,88 @@
+"""Corrected p: counted from a null, refined by its tail where that is asked for, with intervals of what is counted."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.engine.permutation.records import Spec
+from numbaglm.kernels.tails import REFINED
+from numbaglm.stats import pvalues, tails
+from numbaglm.stats.shuffling.shufflings import Shufflings
+
+log = logging.getLogger("numbaglm")
+
+Floats = NDArray[np.float64]
+
+TAILS = {"counts": 0, "pareto": 120, "gamma": 100}
+"""What can refine p, and the random shufflings that a fit takes at least."""
+
+
+def useful_tail(tail: str, shufflings: Shufflings) -> str:
+    """The tail that there is any use for."""
+    if tail != "counts" and shufflings.exhaustive:
+        log.info("All shufflings are enumerated: p are exact, and no tail is fitted (tail=%r).", tail)
+        return "counts"
+    return tail
+
+
+@dataclass(frozen=True, eq=False)
+class Corrected:
+    """p of some observed values.
+
+    Attributes
+    ----------
+    p
+        Refined where the source says so, counted elsewhere.
+    counted
+        By counts alone: #{null >= observed} / n_shufflings.
+    source
+        Where each p comes from, as in `numbaglm.stats.tails`; None where nothing was refined.
+    fit
+        Of the null's tail, or of how many voxels' own tails, as JSON types.
+    """
+
+    p: Floats
+    counted: Floats
+    source: NDArray[np.uint8] | None = None
+    fit: dict[str, Any] | None = None
+
+
+def from_null(
+    spec: Spec,
+    observed: NDArray[np.number],
+    null: NDArray[np.number],
+    tolerance: float | Floats,
+    counted: Floats | None = None,
+) -> Corrected:
+    """p of observed values from one null, the observed shuffling at its head.
+
+    Parameters
+    ----------
+    observed, null, tolerance
+        As in `numbaglm.stats.pvalues.from_maxima`.
+    counted
+        p counted on a scale on which ties are told apart better; by default from the values given.
+    """
+    if counted is None:
+        counted = pvalues.from_maxima(observed, null, tolerance)
+    if spec.tail == "counts":
+        return Corrected(counted, counted)
+    fit_tail = tails.pareto_p if spec.tail == "pareto" else tails.gamma_p
+    least = float(Fraction(1, spec.shufflings.n_distinct))
+    p, source, fit = fit_tail(observed, null, tolerance, least)
+    note = {name: None if value != value else value for name, value in asdict(fit).items()}
+    return Corrected(np.where(source == REFINED, p, counted), counted, source, note)
+
+
+def interval(spec: Spec, counted: Floats, level: float) -> tuple[Floats, Floats]:
+    """Clopper-Pearson interval of counted p; p itself where all shufflings were enumerated."""
+    n = spec.shufflings.n_shufflings
+    if spec.shufflings.exhaustive:
+        return counted, counted
+    return tails.clopper_pearson(np.rint(counted * n).astype(np.int64), n, level)

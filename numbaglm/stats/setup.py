@@ -1,0 +1,113 @@
+"""From the arguments of a call to hypotheses and the shufflings that test them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numbaglm.errors import InputError, ShufflingError, invalid
+from numbaglm.stats.conventions import is_number
+from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.hypothesis import Hypothesis, default_errors, find_method, shuffled_design
+from numbaglm.stats.scales import Pseudo
+from numbaglm.stats.shuffling.shufflings import Shufflings, plan_shufflings
+
+ClusterThreshold = float | tuple[str, float]
+
+
+def build_hypothesis(
+    design: Design,
+    contrast: Contrast,
+    tested: Sequence[Contrast],
+    method: str,
+    shuffling: dict[str, Any],
+    variance: dict[str, Any],
+) -> tuple[Shufflings, Hypothesis]:
+    """Decide on the shufflings, which tell all ``tested`` contrasts apart, and build what they act on."""
+    record = find_method(method)
+    if record.data == "rotated" and shuffling["blocks"] is not None:
+        raise InputError(
+            f"The method {method!r} rotates subjects into each other, so that exchangeability blocks mean nothing "
+            "to it. Use 'freedman-lane' with blocks."
+        )
+    rows = np.hstack([shuffled_design(design, one, record) for one in tested])
+    rules = {default_errors(design, one) for one in tested}
+    if shuffling["errors"] is None and len(rules) > 1:
+        raise InputError(
+            "Some of the contrasts test means, by sign flips, and others differences, by permutations: no null spans "
+            "both. Test them apart, or name the errors."
+        )
+    rule = next(iter(rules)) if shuffling["errors"] is None else None
+    if len(tested) > 1:  # a contrast that has nothing to shuffle by itself has no use for what others have
+        plan_shufflings(len(rows), design_rows=shuffled_design(design, contrast, record), rule=rule, **shuffling)
+    shufflings = plan_shufflings(len(rows), design_rows=rows, rule=rule, **shuffling)
+    orbits = shufflings.orbits()
+    hypothesis = Hypothesis.build(design, contrast, shufflings.errors, orbits, method, **variance)
+    if shufflings.errors == "ee" and shufflings.n_shufflings > 1:
+        _require_change(hypothesis, orbits)
+    return shufflings, hypothesis
+
+
+def _require_change(hypothesis: Hypothesis, orbits: NDArray[np.intp]) -> None:
+    """Refuse permutations that all leave what is tested as it is, such as the mean of two groups."""
+    tested, size = hypothesis.basis[: hypothesis.n_interest], np.bincount(orbits)
+    means = np.stack([np.bincount(orbits, weights=row) / size for row in tested])
+    if np.linalg.norm(tested - means[:, orbits]) < 1e-8:
+        raise ShufflingError(
+            f"Permutations leave what the contrast {hypothesis.contrast.name!r} tests as it is, a mean over those who "
+            "change places: under errors='ee' nothing is left to test. Use errors='ise' if the errors are symmetric "
+            "around zero."
+        )
+
+
+def make_pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
+    """Make pseudo-t of a t hypothesis."""
+    if not (is_number(fwhm) and fwhm > 0):
+        raise InputError(invalid("variance_smoothing_fwhm", fwhm, "a width in mm above 0, or None"))
+    if not hypothesis.is_t or hypothesis.groups is not None or hypothesis.method.name != "freedman-lane":
+        raise InputError(
+            f"variance_smoothing_fwhm={fwhm} makes a pseudo-t: it goes with t contrasts, the method "
+            "'freedman-lane' and no variance groups."
+        )
+    return replace(hypothesis, scale=Pseudo(hypothesis.design.dof))
+
+
+def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:
+    """Variance groups as they are; "auto" takes the exchangeability blocks, at the level below the root of a tree."""
+    if not isinstance(labels, str):
+        return labels
+    if labels != "auto" or blocks is None:
+        raise InputError(
+            invalid("variance_groups", labels, "labels (n_subjects,), or 'auto' with exchangeability_blocks")
+        )
+    values = np.asarray(blocks)
+    return values if values.ndim == 1 else values[:, min(1, values.shape[1] - 1)]
+
+
+def read_threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, two_sided: bool) -> float | None:
+    """Score of a cluster-forming threshold."""
+    if threshold is None:
+        return None
+    own = hypothesis.scale.name
+    kinds = ("p", "z") if own == "z" else ("p", own, "z")
+    pairs = " or ".join(f'("{kind}", value)' for kind in kinds[1:])
+    highest = 1 if two_sided or not hypothesis.is_t else 0.5  # beyond it t is below 0
+    kind, value = threshold if isinstance(threshold, tuple | list) and len(threshold) == 2 else ("p", threshold)
+    try:
+        valid = kind in kinds and 0 < float(value) < (highest if kind == "p" else np.inf)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        given = not isinstance(threshold, tuple | list) and is_number(threshold) and threshold > 1
+        hint = f"If {threshold} is a statistic, write it as {pairs.replace('value', str(threshold))}." if given else ""
+        allowed = f"a p between 0 and {highest}, or {pairs} with a value above 0"
+        raise InputError(invalid("cluster_forming_threshold", threshold, allowed, hint))
+    with np.errstate(all="ignore"):  # what is beyond reach becomes infinite on the way
+        score = hypothesis.scale.to_score(kind, float(value), two_sided)
+    if not np.isfinite(score):
+        raise InputError(invalid("cluster_forming_threshold", threshold, "a value that this statistic can reach"))
+    return score

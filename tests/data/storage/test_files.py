@@ -1,0 +1,100 @@
+import os
+
+import pytest
+
+from numbaglm.data.storage.files import CONTENTS, UNKNOWN, check_free, whole_folder, write_readme
+from numbaglm.errors import InputError, OutputError, OutputExistsError
+
+MARKER = "fit.json"
+
+
+def write(target, text, overwrite=False):
+    with whole_folder(target, MARKER, overwrite) as part:
+        (part / MARKER).write_text(text)
+
+
+def test_a_folder_appears_when_everything_is_in_it(tmp_path):
+    target = tmp_path / "new" / "out"
+    with whole_folder(target, MARKER) as part:
+        (part / MARKER).write_text("all")
+        assert not target.exists()
+    assert (target / MARKER).read_text() == "all"
+    assert sorted(path.name for path in target.parent.iterdir()) == ["out"]
+    # It is for whom any new folder would be for.
+    (tmp_path / "plain").mkdir()
+    assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [InputError, KeyboardInterrupt])
+def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path, error):
+    def fail(target):
+        with whole_folder(target, MARKER, overwrite=True) as part:
+            (part / "half").write_text("half")
+            raise error
+
+    write(tmp_path / "old", "old")
+    for target in ("old", "new/deep/out"):
+        with pytest.raises(error):
+            fail(tmp_path / target)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert [path.name for path in (tmp_path / "old").iterdir()] == [MARKER]
+
+
+def test_the_systems_refusals_become_ours(tmp_path):
+    with pytest.raises(OutputError, match="No space left"), whole_folder(tmp_path / "out", MARKER):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_its_own_kind_is_replaced_and_only_when_asked(tmp_path):
+    target = tmp_path / "out"
+    write(target, "first")
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
+        write(target, "second")
+    write(target, "second", overwrite=True)
+    assert (target / MARKER).read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (target / MARKER).rename(target / "thesis.tex")
+    with pytest.raises(OutputExistsError, match="left alone"):
+        write(target, "third", overwrite=True)
+    with pytest.raises(OutputExistsError, match="is a file"):
+        check_free(target / "thesis.tex", MARKER, overwrite=True)
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "empty", "fine")
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    write(tmp_path / "disk", "first")
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    write(tmp_path / "link", "second", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / MARKER).read_text() == "second"
+
+
+def test_what_cant_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="not a folder to write to"):
+        check_free(tmp_path / "file" / "out", MARKER)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused_before_the_work(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="not a folder to write to"):
+        check_free(tmp_path / "out", MARKER)
+
+
+def test_the_readme_lists_every_file_once_and_equal_ones_together(tmp_path):
+    for name in ("t.nii.gz", "maps/sub-01.nii.gz", "maps/sub-02.nii.gz", "cohort.zarr/data", "odd.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    write_readme(tmp_path, "Title", "Text.")
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    assert lines[:3] == ["# Title", "", "Text."]
+    assert lines[6:] == [
+        "- `README.md`: this page",
+        f"- `cohort.zarr`: {CONTENTS['cohort.zarr']}",
+        f"- `odd.bin`: {UNKNOWN}",
+        "- `t.nii.gz`: t statistic",
+        "- `maps/sub-*.nii.gz`: a map for each subject",
+    ]

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from numbaglm.data.storage import locks
+from numbaglm.data.storage.locks import LOCK, held
+from numbaglm.data.storage.places import Place
+from numbaglm.errors import OutputError, StoreError
+
+kinds = pytest.mark.parametrize("anywhere", ["local", "memory", "s3"], indirect=True)
+
+
+@kinds
+def test_one_holds_it_at_a_time_and_nothing_is_left(anywhere):
+    place = Place.parse(anywhere)
+    for _ in range(2):
+        with held(place, "The run"):
+            assert place.children() == [LOCK]
+            here = (
+                rf"The run .*here is being written by another call \(process {os.getpid()} on {socket.gethostname()}\)"
+            )
+            with pytest.raises(StoreError, match=here), held(place, "The run"):
+                pass
+            assert place.children() == [LOCK]
+        assert not place.exists()
+
+
+@kinds
+def test_an_error_gives_it_back_and_what_was_written_stays(anywhere):
+    place = Place.parse(anywhere)
+
+    def fail():
+        with held(place, "The run"):
+            place.write_bytes("kept", b"1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert place.list() == ["kept"]
+    with held(place, "The run"):
+        pass
+
+
+def dead_process():
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        started = locks._started(process.pid)
+    return {"host": socket.gethostname(), "pid": process.pid, "started": started, "token": "t"}
+
+
+@pytest.mark.parametrize("owner", ["dead", "another with its number"])
+def test_an_object_that_a_dead_process_left_counts_no_more(owner, caplog):
+    place = Place.parse(f"memory://locks/{os.getpid()}/{owner}")
+    left = dead_process() if owner == "dead" else {**locks._owner(), "started": 12345.0}
+    place.write_bytes(LOCK, json.dumps(left).encode())
+    with held(place, "The run"):
+        assert json.loads(place.read_bytes(LOCK))["pid"] == os.getpid()
+    assert "by a process that is gone" in caplog.text
+    assert not place.exists(LOCK)
+
+
+@pytest.mark.parametrize("offset", [-5000.0, 5000.0])
+def test_a_clock_that_is_set_takes_no_lock_away(monkeypatch, offset):
+    """What psutil tells as the start of a process is counted from that of the machine, which moves with the clock."""
+    place = Place.parse(f"memory://locks/{os.getpid()}/clock")
+    create_time, boot_time = psutil.Process.create_time, psutil.boot_time
+    with held(place, "The run"):
+        monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + offset)
+        monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + offset)
+        with pytest.raises(StoreError, match="is being written"), held(place, "The run"):
+            pass
+    assert not place.exists(LOCK)
+
+
+OURS = json.dumps({"host": socket.gethostname(), "pid": "?"})
+
+
+@pytest.mark.parametrize("text", ['{"host": "elsewhere", "pid": 7, "started": 1.0}', "torn", "[]", "", OURS])
+def test_an_object_that_may_be_in_use_counts(text):
+    place = Place.parse(f"memory://locks/{os.getpid()}/other")
+    place.write_bytes(LOCK, text.encode())
+    with (
+        pytest.raises(StoreError, match=r"If that process is gone, delete the object memory://.*/lock"),
+        held(place, "It"),
+    ):
+        pass
+    assert place.read_bytes(LOCK) == text.encode()
+
+
+def test_who_lost_an_object_does_not_give_back_anothers():
+    place = Place.parse(f"memory://locks/{os.getpid()}/lost")
+    with held(place, "The run"):
+        place.write_bytes(LOCK, b"another's")
+    assert place.read_bytes(LOCK) == b"another's"
+
+
+def test_a_file_that_a_killed_process_left_is_no_lock(tmp_path):
+    code = f"""
+import os
+from numbaglm.data.locks import held
+from numbaglm.data.places import Place
+with held(Place({str(tmp_path / "run")!r}), "The run"):
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert (tmp_path / "run" / LOCK).exists()
+    with held(Place.parse(tmp_path / "run"), "The run"):
+        pass
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with held(Place.parse(tmp_path / "run"), "The run"):
+        pass
+    assert "has no locks" in caplog.text
+
+
+def test_a_place_that_takes_no_lock(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OutputError, match="could not be written"),
+        held(Place.parse(tmp_path / "file" / "x"), "The run"),
+    ):
+        pass

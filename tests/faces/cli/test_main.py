@@ -1,0 +1,577 @@
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from numbaglm.data.storage.files import UNKNOWN
+from numbaglm.errors import InputError
+from numbaglm.faces.cli.main import commands
+from numbaglm.inference.permutation_test import permutation_test
+from numbaglm.results.record import PermutationResult
+from reference.command_line import run
+from reference.maps import AFFINE, volumes, write_maps
+
+N = 10
+LABELS = [f"sub-{number:02d}" for number in range(1, N + 1)]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with ten maps, an effect of age and of group in them, and a table of covariates."""
+    monkeypatch.chdir(tmp_path)
+    values = volumes(N)
+    age = np.arange(20.0, 20.0 + N)
+    values[:, 2, 3, 2] += 0.5 * (age - age.mean())
+    values[: N // 2, 3, 3, 2] += 4.0
+    write_maps(tmp_path / "maps", values)
+    table = pd.DataFrame({"participant_id": LABELS, "age": age, "group": ["patient"] * 5 + ["control"] * 5})
+    # In another order than the maps: rows are matched by label.
+    table.iloc[::-1].to_csv("participants.tsv", sep="\t", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def maps(place):
+    return sorted((place / "maps").glob("*.nii.gz"))
+
+
+@pytest.fixture
+def cohort(place, maps):
+    run("convert", *maps, "--covariates", "participants.tsv", "--output", "cohort.zarr")
+    return "cohort.zarr"
+
+
+def visible(folder):
+    """Everything in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def explained(folder):
+    """The README of an output folder, once every file is found to be in it."""
+    text = (folder / "README.md").read_text()
+    listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("- `")}
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == listed
+    assert UNKNOWN not in text
+    return text
+
+
+def test_convert_keeps_voxels_that_most_maps_hold_if_asked(place):
+    values = volumes(N)
+    values[0, 2, 2, 2] = 0
+    maps = write_maps(place / "patchy", values)
+    out, told = run("convert", *maps, "--min-coverage", "0.9", "--output", "c.zarr")
+    assert "60 of a grid" in out
+    assert "the voxels that at least 0.9 of the maps hold" in out
+    assert "1 values (0.17% of the mask's) that maps lack at 1 of 60 mask voxels are taken as 0." in told
+    assert "--min-coverage" in run("convert", *maps, "--min-coverage", "90", "--output", "d.zarr", code=2)[1]
+
+
+def test_convert_resamples_if_asked(place, maps):
+    other = write_maps(place / "other", volumes(1), affine=AFFINE + np.diag([0, 0, 1.0], 1))
+    message = run("convert", *maps, *other, "--output", "c.zarr", code=1)[1]
+    assert "Pass --resample to numbaglm convert" in message
+    told = run("convert", *maps, *other, "--resample", "--output", "c.zarr")[1]
+    assert "1 of 11 maps lie on another grid and are resampled, linearly" in told
+    assert "are resampled, linearly" in run("info", "c.zarr")[0]
+
+
+def test_convert_tells_what_is_kept_and_what_is_left_out(place, maps):
+    hole = nib.load(maps[3])
+    values = hole.get_fdata(dtype=np.float32)
+    values[1:3, 1, 1] = np.nan
+    nib.save(nib.Nifti1Image(values, hole.affine), maps[3])
+    arguments = ["convert", *maps, "--smoothing-fwhm", "4", "--covariates", "participants.tsv", "--output"]
+    out, err = run(*arguments, "c.zarr")
+    assert "58 of a grid of 6 x 7 x 5" in out
+    assert "age, group" in out
+    assert "152 of 210 grid voxels are left out" in err
+    assert "2 are NaN or infinite in at least one map" in err or "2 NaN or infinite in at least one map" in err
+    # Once is enough; but somebody who wants no log still sees it.
+    assert "left out" not in out
+    out, err = run(*arguments, "again.zarr", "--quiet")
+    assert "152 of 210 grid voxels are left out" in out
+    assert err == ""
+
+
+def test_info_and_verify_of_a_cohort(place, cohort):
+    facts = json.loads(run("info", cohort, "--json")[0])
+    assert (facts["n_subjects"], facts["n_voxels"]) == (N, 60)
+    assert facts["covariates"] == ["age", "group"]
+    assert facts["fingerprint"] in run("info", cohort)[0]
+    assert json.loads(run("verify", cohort, "--json")[0])["intact"] is True
+    chunk = next((place / cohort / "data" / "c").rglob("0"))
+    chunk = chunk if chunk.is_file() else next(path for path in chunk.rglob("*") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-9] + b"scrambled")
+    assert "is damaged" in run("verify", cohort, code=1)[1]
+
+
+@pytest.mark.parametrize("kind", ["files", "4D", "txt", "tsv"])
+def test_maps_in_every_form_are_the_same_cohort(place, maps, kind):
+    (place / "lists").mkdir()
+    if kind == "files":
+        arguments = maps
+    elif kind == "4D":
+        nib.save(nib.concat_images([str(path) for path in maps]), "all.nii.gz")
+        arguments = ["all.nii.gz"]
+    else:
+        # Relative to the list's folder, not to the folder the command is called from.
+        paths = [f"../maps/{path.name}" for path in maps]
+        table = pd.DataFrame({"subject_label": LABELS, "effects_map_path": paths})
+        table.to_csv("lists/maps.tsv", sep="\t", index=False)
+        (place / "lists" / "maps.txt").write_text("# ours\n" + "\n".join(paths) + "\n")
+        arguments = [f"lists/maps.{kind}"]
+    out, _ = run("convert", *arguments, "--output", "c.zarr", "--json")
+    run("convert", *maps, "--output", "reference.zarr")
+    assert json.loads(out)["fingerprint"] == json.loads(run("info", "reference.zarr", "--json")[0])["fingerprint"]
+
+
+def test_fit_writes_the_maps_of_the_model(place, cohort):
+    out, _ = run("fit", cohort, "--model", "age", "--output", "fit", "--json")
+    summary = json.loads(out)
+    assert (summary["contrast"], summary["statistic"], summary["dof"]) == ("age", "t", N - 2)
+    t, p = (nib.load(f"fit/{name}.nii.gz").get_fdata() for name in ("t", "p_parametric"))
+    assert np.unravel_index(np.argmax(t), t.shape) == (2, 3, 2)
+    assert summary["maximum"] == pytest.approx(t.max(), rel=1e-6)
+    assert p.min() > 0
+    assert p[0, 0, 0] == 1
+    # The straight way: a regression at the peak.
+    maps = [nib.load(path).get_fdata()[2, 3, 2] for path in sorted((place / "maps").iterdir())]
+    slope, residual = np.polyfit(np.arange(N), maps, 1, full=True)[:2]
+    error = np.sqrt(residual[0] / (N - 2) / np.sum((np.arange(N) - 4.5) ** 2))
+    assert t.max() == pytest.approx(slope[0] / error, rel=1e-4)
+    assert "largest t" in explained(place / "fit")
+    assert json.loads(run("info", "fit", "--json")[0]) == {k: v for k, v in summary.items() if k != "output"}
+    assert run("info", "fit")[0].strip() in explained(place / "fit")
+    assert (place / "fit" / "figures" / "design.png").is_file()
+
+
+def test_permute_writes_a_result_that_loads(place, cohort):
+    arguments = ["--model", "age", "--n-perm", "200", "--cluster-forming-threshold", "t:3"]
+    out, err = run("permute", cohort, *arguments, "--output", "out", "--json")
+    summary = json.loads(out)
+    result = PermutationResult.load("out")
+    assert summary["n_shufflings"] == len(result.h0["max_t"]) == 201
+    assert summary["cluster_forming_statistic"] == pytest.approx(3.0)
+    assert summary["n_fwe_0.05"]["voxel"] == np.sum(result.maps["p_fwe_voxel"] <= 0.05) > 0
+    assert summary["clusters"][0]["peak_stat"] == pytest.approx(result.maps["t"].max())
+    assert "permutations" in err
+    assert "age: 60 voxels, 10 subjects" in explained(place / "out")
+    assert {path.name for path in (place / "out" / "figures").iterdir()} == {
+        "statistic.png",
+        "corrected.png",
+        "nulls.png",
+        "design.png",
+        "quality.png",
+    }
+    told, _ = run("info", "out")
+    assert "Clusters, p corrected" in told
+    assert json.loads(run("info", "out", "--json")[0])["seed"] == 0
+
+
+def test_tails_and_intervals_are_explained(place, cohort):
+    run("permute", cohort, "--n-perm", "150", "--tail", "pareto", "--p-interval", "0.9", "--tfce", "--output", "out")
+    assert "`source_fwe_voxel.nii.gz`: where p_fwe_voxel comes from" in explained(place / "out")
+    result = PermutationResult.load("out")
+    assert (result.provenance["tail"], result.provenance["p_interval"]) == ("pareto", 0.9)
+    assert {"p_unc_counted", "p_unc_lower", "p_fwe_tfce_upper"} < set(result.maps)
+    assert "p_fwe_mass_upper" in result.clusters
+
+
+def test_maps_and_their_cohort_give_the_same_result(place, maps, cohort):
+    options = ["--model", "age", "--n-perm", "50", "--cluster-forming-threshold", "none"]
+    run("permute", cohort, *options, "--output", "stored")
+    run("permute", *maps, "--covariates", "participants.tsv", *options, "--output", "read")
+    stored, read = PermutationResult.load("stored"), PermutationResult.load("read")
+    np.testing.assert_array_equal(stored.h0["max_t"], read.h0["max_t"])
+    assert "max_size" not in stored.h0
+
+
+def test_groups_are_compared_by_the_values_of_a_column(place, cohort):
+    options = ["--n-perm", "100", "--one-sided"]
+    contrast = ["--contrast", "patient - control"]
+    run("permute", cohort, "--model", "group", *contrast, *options, "--output", "by-name")
+    result = PermutationResult.load("by-name")
+    assert result.provenance["design"]["columns"] == ["control", "patient"]
+    peak = result.geometry.ijk[np.argmax(result.maps["t"])]
+    assert tuple(peak) == (3, 3, 2)
+    design = pd.DataFrame({"patient": [1] * 5 + [0] * 5, "control": [0] * 5 + [1] * 5})
+    design.to_csv("design.csv", index=False)
+    run("permute", cohort, "--design", "design.csv", *contrast, *options, "--output", "by-file")
+    run("permute", cohort, "--design", "~ group", "--contrast", "`group[patient]`", *options, "--output", "by-formula")
+    for other in ("by-file", "by-formula"):
+        np.testing.assert_allclose(PermutationResult.load(other).h0["max_t"], result.h0["max_t"], rtol=1e-5)
+
+
+def test_semicolons_make_an_f_test(place, cohort):
+    run("permute", cohort, "--model", "age", "--contrast", "age; intercept", "--n-perm", "50", "--output", "f")
+    result = PermutationResult.load("f")
+    assert result.statistic == "f"
+    assert np.shape(result.provenance["contrast"]["weights"]) == (2, 2)
+    run("fit", cohort, "--model", "age", "--contrast", "age; intercept", "--output", "fit")
+    f = nib.load("fit/f.nii.gz").get_fdata()[result.geometry.mask]
+    np.testing.assert_allclose(f, result.maps["f"], rtol=1e-5)
+
+
+SEVERAL = ["--model", "age", "--n-perm", "60", "--contrast", "any=age; intercept", "--contrast", "age"]
+
+
+def test_several_contrasts_have_a_folder_each(place, cohort):
+    plan = json.loads(run("permute", cohort, *SEVERAL, "--output", "out", "--dry-run", "--json")[0])
+    assert [len(one["ranges"]) for one in plan["contrasts"].values()] == [1, 1]
+    told = json.loads(run("permute", cohort, *SEVERAL, "--output", "out", "--json")[0])
+    assert visible(place / "out") == ["README.md", "age", "any", "contrasts.json"]
+    alone = json.loads(run("permute", cohort, *SEVERAL[:4], "--contrast", "age", "--output", "alone", "--json")[0])
+    assert told["contrasts"]["age"] == {**alone, "output": str(Path("out", "age"))}
+    assert visible(place / "out" / "age") == visible(place / "alone")
+    assert visible(place / "out" / "any" / "figures") == visible(place / "alone" / "figures")
+    assert explained(place / "out" / "age") == explained(place / "alone")
+    result = PermutationResult.load("out/any")
+    assert (result.statistic, result.provenance["contrast"]["name"]) == ("f", "any")
+    for command in ("info", "report"):
+        assert f"Name one of {Path('out', 'age')}, {Path('out', 'any')}." in run(command, "out", code=1)[1]
+    text, _ = run("permute", cohort, *SEVERAL, "--output", "out", "--overwrite")
+    assert text.index("any: 60 voxels") < text.index("age: 60 voxels") < text.index("for each contrast: any, age.")
+
+
+def test_p_are_corrected_over_contrasts_if_asked(place, cohort):
+    options = ["--fwe-across-contrasts", "--contrast", "older=age", "--contrast", "younger=-age", "--one-sided"]
+    out, _ = run("permute", cohort, "--model", "age", "--n-perm", "60", *options, "--output", "out")
+    older, younger = (PermutationResult.load(f"out/{name}") for name in ("older", "younger"))
+    np.testing.assert_array_equal(older.h0["max_z_contrasts"], younger.h0["max_z_contrasts"])
+    n = np.sum(older.maps["p_fwe_voxel_contrasts"] <= 0.05)
+    assert n > 0
+    assert f"with FWE p <= 0.05 over all contrasts: {n} voxels, " in out
+    found = json.loads((place / "out" / "contrasts.json").read_text())
+    assert found["older"]["n_voxels_fwe_across_contrasts_0.05"]["voxel"] == n
+
+
+def test_several_contrasts_are_one_bids_dataset(place, cohort):
+    told = json.loads(run("permute", cohort, *SEVERAL, "--bids", "--output", "out", "--json")[0])
+    assert {path.name.split("_")[0] for path in (place / "out" / "group").iterdir()} == {"contrast-age", "contrast-any"}
+    assert visible(place / "out" / "figures") == ["contrast-age", "contrast-any"]
+    assert PermutationResult.load(told["contrasts"]["any"]["output"]).statistic == "f"
+
+
+def test_several_contrasts_appear_together_or_not_at_all(place, cohort, monkeypatch):
+    from numbaglm.faces.cli import output
+
+    draw = output.draw
+
+    def breaks_at_the_second(result, folder):
+        if result.statistic == "t":
+            raise OSError(28, "No space left on device")
+        draw(result, folder)
+
+    monkeypatch.setattr("numbaglm.faces.cli.output.draw", breaks_at_the_second)
+    before = visible(place)
+    for more in ([], ["--bids"]):
+        assert "No space left" in run("permute", cohort, *SEVERAL, *more, "--output", "new/out", "-q", code=1)[1]
+        assert visible(place) == before
+
+
+def test_an_equals_sign_in_a_column_is_no_name(place, cohort):
+    design = pd.DataFrame({"sex=f": [1, 0] * 5, "sex=m": [0, 1] * 5, "age": np.arange(N)})
+    design.to_csv("design.csv", index=False)
+    contrasts = {"sex=f": "sex=f", "sex=f; age": "sex=f; age", "f=sex=f": "f", "f=`sex=f` - `sex=m`": "f"}
+    contrasts["`sex=f` - `sex=m`"] = "`sex=f` - `sex=m`"
+    for typed, name in contrasts.items():
+        options = [
+            "--design",
+            "design.csv",
+            "--contrast",
+            typed,
+            "--n-perm",
+            "20",
+            "--cluster-forming-threshold",
+            "none",
+        ]
+        out, _ = run("permute", cohort, *options, "--output", "o", "--overwrite", "--json")
+        assert json.loads(out)["contrast"] == name
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "code", "message"),
+    [
+        (["age", "Age=intercept"], 1, "Two contrasts are named 'Age'. Give each a name of its own"),
+        (["age", "../x=intercept"], 1, "The contrast '../x' can't name a folder"),
+        (["age", "2*age + intercept"], 1, "--contrast 'NAME=EXPR'"),
+        (["age", "x" * 61 + "=intercept"], 1, "up to 60 letters"),
+        (["age", "=intercept"], 1, "NAME=EXPR with a name before the '='"),
+        (["--bids", "a b=intercept", "aB=age"], 1, "the same BIDS label 'aB'"),
+        (["age", "--fwe-across-contrasts"], 2, "takes several contrasts: repeat --contrast"),
+    ],
+)  # fmt: skip
+def test_names_of_contrasts_that_folders_cannot_have(place, cohort, contrasts, code, message, monkeypatch):
+    monkeypatch.setattr(
+        "numbaglm.inference.permutation_test.permutation_test", lambda *_, **__: pytest.fail("it went on")
+    )
+    options = [part for text in contrasts for part in ([text] if text.startswith("--") else ["--contrast", text])]
+    _, err = run("permute", cohort, "--model", "age", *options, "--output", "new", code=code)
+    assert message in err
+    assert not (place / "new").exists()
+
+
+def test_blocks_restrict_the_shufflings(place, cohort):
+    site = pd.DataFrame({"site": ["a", "a", "b", "b", "c", "c", "d", "d", "e", "e"]})
+    site.to_csv("blocks.csv", index=False)
+    out, _ = run(
+        "permute", cohort, "--model", "age", "--blocks", "blocks.csv", "--n-perm", "20", "--output", "o", "--json"
+    )
+    assert "20 random ones of 32 distinct" in json.loads(out)["shuffling"]
+    assert "within the exchangeability blocks" in json.loads(out)["shuffling"]
+
+
+def test_blocks_may_be_a_file_of_palm(place, cohort):
+    rows = [[1, 1 + k // 2, 1 + k % 2] for k in range(N)]
+    (place / "eb.csv").write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    out, err = run("permute", cohort, "--model", "age", "--blocks", "eb.csv", "--n-perm", "20", "-o", "o", "--json")
+    assert "eb.csv has no line of names" in err
+    assert "along the tree of exchangeability blocks" in json.loads(out)["shuffling"]
+    assert PermutationResult.load("o").provenance["exchangeability_blocks"] == rows
+
+
+def test_variance_groups_methods_and_conventions(place, cohort):
+    groups = pd.DataFrame({"participant_id": LABELS[::-1], "scanner": ["x", "y"] * 5})
+    groups.to_csv("groups.tsv", sep="\t", index=False)
+    run("permute", cohort, "--model", "age", "--variance-groups", "groups.tsv", "--n-perm", "20", "-o", "v")
+    v = PermutationResult.load("v")
+    assert v.statistic == "v"
+    assert v.provenance["variance_groups"] == ["y", "x"] * 5
+    options = ["--method", "draper-stoneman", "--conventions", "palm", "--n-perm", "20"]
+    run("permute", cohort, "--model", "age", *options, "-o", "palm")
+    asked = PermutationResult.load("palm").provenance
+    assert (asked["method"], asked["conventions"]["name"]) == ("draper-stoneman", "palm")
+    run("permute", cohort, "--variance-smoothing-fwhm", "6", "--n-perm", "20", "-o", "pseudo")
+    assert PermutationResult.load("pseudo").provenance["variance_smoothing_fwhm"] == 6.0
+    assert "'auto' with --blocks" in run("permute", cohort, "--variance-groups", "auto", "-o", "x", code=1)[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--blocks", "site\n" + "1\n" * 9, "bad.csv after --blocks has 9 rows, but there are 10 subject maps"),
+        ("--blocks", 'site\na\nb\n""\n' + "a\n" * 7, "bad.csv after --blocks has no label for sub-03"),
+        ("--blocks", "r,b\n" + "1,2\n" * 9, "table after --blocks has 9 rows"),
+        ("--variance-groups", "site\n1\n" + "2\n" * 9, "Variance group(s) of one subject: 1 (row 0"),
+        ("--design", "20,1\n" * 10, "first line of bad.csv holds numbers"),
+    ],
+)
+def test_bad_tables_are_named(place, cohort, option, text, message):
+    (place / "bad.csv").write_text(text)
+    assert message in run("permute", cohort, option, "bad.csv", "--output", "o", code=1)[1]
+    assert not (place / "o").exists()
+
+
+def test_cohorts_and_runs_in_an_object_store(place, maps, s3):
+    url = f"{s3}/cli/cohort.zarr"
+    run("convert", *maps, "--output", url)
+    assert url in run("info", url)[0]
+    assert json.loads(run("verify", url, "--json")[0])["intact"]
+    options = ["--cluster-forming-threshold", "0.05", "--tfce-uncorrected"]
+    run("permute", url, *options, "--store", f"{s3}/cli/run", "--output", "out")
+    run("permute", *maps, *options, "--output", "local")
+    np.testing.assert_array_equal(
+        PermutationResult.load("out").maps["p_unc_tfce"], PermutationResult.load("local").maps["p_unc_tfce"]
+    )
+
+
+def test_a_dry_run_writes_nothing(place, cohort):
+    before = set(place.rglob("*"))
+    text, _ = run("permute", cohort, "--tfce", "--store", "run", "--output", "out", "--dry-run")
+    assert text.startswith("Plan: ")
+    plan = json.loads(run("permute", cohort, "--output", "out", "--dry-run", "--json")[0])
+    assert plan["ranges"] == [[0, 1024]]
+    assert set(place.rglob("*")) == before
+
+
+def test_a_store_is_gone_on_with(place, cohort):
+    run("permute", cohort, "--store", "run", "--output", "out")
+    told = run("permute", cohort, "--store", "run", "--output", "again", "--verbose")[1]
+    assert "Shuffling: done" not in told
+    refused = run("permute", cohort, "--store", "run", "--seed", 3, "--output", "third", code=1)[1]
+    assert "is of something else: seed: 0 there, 3 here" in refused
+    assert "Shuffling: done in" in (place / "run" / "log.txt").read_text()
+
+
+def test_an_output_that_exists_is_refused_before_anything_is_computed(place, cohort, monkeypatch):
+    run("fit", cohort, "--output", "fit")
+    (place / "mine").mkdir()
+    (place / "mine" / "thesis.tex").write_text("years of work")
+    monkeypatch.setattr("numbaglm.cohort.Cohort.open", lambda *_: pytest.fail("it went on to the computation"))
+    for command in ("fit", "permute"):
+        _, err = run(command, cohort, "--output", "mine", "--overwrite", code=1)
+        assert err.startswith("Error: The output folder mine exists and holds something else")
+    _, err = run("fit", cohort, "--output", "fit", code=1)
+    assert "--overwrite" in err
+    monkeypatch.undo()
+    os.chdir(place)
+    run("fit", cohort, "--model", "age", "--output", "fit", "--overwrite")
+    assert json.loads((place / "fit" / "fit.json").read_text())["contrast"] == "age"
+    assert visible(place / "mine") == ["thesis.tex"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_fit_of_dependent_columns_counts_rank(place, cohort):
+    groups = {"patient": [1] * 5 + [0] * 5, "control": [0] * 5 + [1] * 5, "one": [1] * N}
+    pd.DataFrame(groups).to_csv("design.csv", index=False)
+    arguments = ["--design", "design.csv", "--contrast", "patient - control", "--output", "fit", "--json"]
+    out, err = run("fit", cohort, *arguments)
+    assert json.loads(out)["dof"] == N - 2
+    assert "\nWarning: The design matrix is rank deficient" in err
+
+
+def test_info_of_a_result_without_shufflings(place, maps):
+    permutation_test([str(path) for path in maps], n_perm=0).save("parametric")
+    told = json.loads(run("info", "parametric", "--json")[0])
+    assert (told["critical_statistic"], told["n_fwe_0.05"], told["clusters"]) == (None, {}, [])
+    assert told["observed_maximum"] == np.abs(PermutationResult.load("parametric").maps["t"]).max()
+    assert "parametric maps alone" in run("info", "parametric")[0]
+
+
+def test_numbers_that_look_like_labels_are_told_of(place, maps):
+    pd.DataFrame({"Subject_ID": range(N, 0, -1), "age": range(N)}).to_csv("numbers.csv", index=False)
+    warning = "Warning: Subject_ID of numbers.csv holds numbers, which are no labels: rows go by their order."
+    for command in (["convert", "-o", "c"], ["fit", "--model", "age", "-o", "fit"]):
+        assert warning in run(*command, *maps, "--covariates", "numbers.csv", "-q")[1]
+    pd.DataFrame({"participant_id": LABELS, "id": range(N)}).to_csv("known.csv", index=False)
+    assert run("convert", *maps, "--covariates", "known.csv", "-q", "-o", "d")[1] == ""
+
+
+@pytest.mark.parametrize("options", [["--model", "age"], ["--design", "~ center(age)", "--contrast", "center(age)"]])
+def test_a_word_among_numbers_is_named(place, maps, options):
+    pd.DataFrame({"participant_id": LABELS, "age": [*range(N - 1), "old"]}).to_csv("words.csv", index=False)
+    message = run("permute", *maps, "--covariates", "words.csv", *options, "-o", "o", code=1)[1]
+    assert "The covariate 'age' holds numbers but for 'old' (sub-10). Correct them, or write n/a" in message
+
+
+def test_messages_name_no_python(place, maps, cohort):
+    message = run("convert", *maps, "-o", cohort, code=1)[1]
+    assert message.endswith("holds a cohort already. Choose another path, or pass --overwrite.\n")
+    message = run("permute", *maps, "--design", "~ age", "-o", "o", code=1)[1]
+    assert "There is no table of covariates: name one with --covariates." in message
+    both = ["--contrast", "age=center(age)", "--contrast", "mean=intercept", "--fwe-across-contrasts"]
+    message = run("permute", cohort, "--design", "~ center(age)", *both, "-o", "o", code=1)[1]
+    assert "or take one way of shuffling for all with --errors" in message
+    run("permute", cohort, "--n-perm", 20, "-o", "out")
+    assert "Invalid value for '--output': got 'page.pdf'" in run("report", "out", "-o", "page.pdf", code=1)[1]
+    message = run("randomise", "-i", maps[0], "-1", "-x", "-o", "o", code=1)[1]
+    assert "Invalid value for '-i': got '1 map(s)'" in message
+
+
+BAD = {
+    "a file that is missing": (["permute", "maps/sub-99.nii.gz", "maps/sub-98.nii.gz"], "does not exist"),
+    "a pattern without a match": (["permute", "maps/*.img"], "No file matches maps/*.img"),
+    "not an image": (["permute", "participants.tsv.gz", "maps/sub-01_con.nii.gz"], "participants.tsv.gz"),
+    "a single map": (["fit", "maps/sub-01_con.nii.gz"], "at least 2 maps"),
+    "a column that is not there": (["permute", "COHORT", "--model", "height"], "Invalid value for '--model'"),
+    "a formula as a column": (
+        ["permute", "COHORT", "--model", "age + C(group)"],
+        "A formula goes after --design: '~ age + C(group)'.",
+    ),
+    "a formula without its sign": (
+        ["permute", "COHORT", "--design", "age + group"],
+        "There is no table age + group. Allowed after --design: the path of a .tsv or .csv file, or a formula, which "
+        "begins with '~': --design '~ age + group'.",
+    ),
+    "a table of other columns": (
+        ["fit", "COHORT", "--covariates", "semicolons.csv", "--model", "age"],
+        "semicolons.csv after --covariates has one column, 'participant_id;age'. Columns are parted by tabs in a .tsv",
+    ),
+    "an unknown contrast": (["permute", "COHORT", "--contrast", "height"], "over ['intercept']"),
+    "a contrast that is missing": (["permute", "COHORT", "--model", "group"], "A contrast is needed"),
+    "too short a design": (["fit", "COHORT", "--design", "short.csv"], "has 3 rows, but there are 10"),
+    "two designs": (["fit", "COHORT", "--design", "short.csv", "--model", "age"], "leave --model out"),
+    "a threshold without a scale": (
+        ["permute", "COHORT", "--cluster-forming-threshold", "3.1"],
+        "Invalid value for '--cluster-forming-threshold': got '3.1'",
+    ),
+    "a mask beside a cohort": (["fit", "COHORT", "--mask", "mask.nii.gz"], "A cohort has its own mask"),
+    "a limit that is no size": (
+        ["permute", "COHORT", "--memory-limit", "much"],
+        "Invalid value for '--memory-limit': got 'much'",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_ends_in_one_paragraph_and_leaves_nothing(place, cohort, what):
+    arguments, message = BAD[what]
+    (place / "participants.tsv.gz").write_bytes(b"not an image")
+    (place / "short.csv").write_text("intercept\n1\n1\n1\n")
+    (place / "semicolons.csv").write_text("participant_id;age\nsub-01;20\n")
+    before = visible(place)
+    command, *rest = (cohort if argument == "COHORT" else argument for argument in arguments)
+    out, err = run(command, *rest, "--output", "new/out", "--quiet", code=1)
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert visible(place) == before
+
+
+def test_the_log_is_left_as_it_was(place, cohort):
+    log = logging.getLogger("numbaglm")
+    before = log.level, log.propagate, list(log.handlers)
+    run("info", cohort, "--verbose")
+    assert (log.level, log.propagate, log.handlers) == before
+
+
+def test_a_failure_while_writing_leaves_what_was_there(place, cohort, monkeypatch):
+    run("permute", cohort, "--n-perm", "20", "--output", "out")
+    was = (place / "out" / "nulls.tsv").read_text()
+
+    def disk_is_full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numbaglm.faces.cli.output.draw", disk_is_full)
+    before = visible(place)
+    _, err = run("permute", cohort, "--n-perm", "30", "--output", "out", "--overwrite", "-q", code=1)
+    assert "No space left on device" in err
+    assert visible(place) == before
+    assert (place / "out" / "nulls.tsv").read_text() == was
+
+
+def test_ctrl_c_is_130_and_one_line(place, cohort, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("numbaglm.inference.permutation_test.permutation_test", interrupted)
+    before = visible(place)
+    _, err = run("permute", cohort, "--output", "out", "-q", code=130)
+    assert err.strip() == "Interrupted."
+    assert visible(place) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])  # of kill, and of a connection that is lost
+def test_termination_leaves_nothing_behind(tmp_path, name):
+    number = getattr(signal, name)
+    command = [sys.executable, "-c", "from numbaglm.faces.cli.main import main; main()"]
+    process = subprocess.Popen([*command, "demo", "-o", tmp_path / "demo"], stderr=subprocess.PIPE, text=True)
+    assert "1/5" in process.stderr.readline()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    time.sleep(0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_messages_name_what_was_typed():
+    from numbaglm.faces.shell import as_typed
+
+    command = commands.commands["permute"]
+    assert isinstance(command, click.Command)
+    error = InputError("Invalid value for 'n_perm': got -1. Pass mask=, or overwrite=True, over ['contrast'].")
+    expected = "Invalid value for '--n-perm': got -1. Pass --mask , or --overwrite, over ['contrast']."
+    assert as_typed(error, command) == expected

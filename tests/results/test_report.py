@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from click.testing import CliRunner
+
+from numbaglm import PermutationResult, permutation_test
+from numbaglm.cohort import Cohort
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.engine.quality import examine
+from numbaglm.errors import InputError, OutputError, OutputExistsError
+from numbaglm.faces.cli.main import commands
+from numbaglm.faces.cli.output import describe
+from numbaglm.results import report, words
+from numbaglm.results.tables import cluster_table, find_peaks, null_table, peak_distance, quality_table
+from numbaglm.spaces.volume import Geometry
+from reference.pages import NASTY, Tags, browse
+
+HIGH, LOW = np.array([9.0, 6.0, 3.0]), np.array([-9.0, -6.0, -6.0])
+
+
+def ball(tilt=0.0):
+    """A ball of 3 mm voxels, right to left as scanners store it, or tilted."""
+    affine = np.diag([-3.0, 3.0, 3.0, 1.0])
+    cos, sin = np.cos(tilt), np.sin(tilt)
+    affine[:2, :2] = np.array([[cos, -sin], [sin, cos]]) @ affine[:2, :2]
+    affine[:3, 3] = -affine[:3, :3] @ np.full(3, 7.0)
+    xyz = np.indices((15, 15, 15)).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+    return Geometry((np.linalg.norm(xyz, axis=1) < 19.5).reshape(15, 15, 15), affine)
+
+
+def cube():
+    return Geometry(np.ones((3, 3, 3), bool), np.diag([3.0, 3.0, 3.0, 1.0]))
+
+
+def asked(tilt=0.0):
+    """A cohort and a design."""
+    geometry = ball(tilt)
+    rng = np.random.default_rng(0)
+    xyz = geometry.coordinates(np.arange(geometry.n_voxels))
+    Y = rng.normal(size=(14, geometry.n_voxels))
+    for place, sign in ((HIGH, 1), (LOW, -1)):
+        Y += 4 * sign * np.exp(-((xyz - place) ** 2).sum(axis=1) / 72)
+    store = CohortStore.from_array(Y.astype(np.float32), geometry, report=[f"3 voxels of {NASTY} are left out."])
+    wide = NASTY + 90 * "x"  # wider than a small window
+    return Cohort(store), pd.DataFrame({"intercept": 1.0, wide: rng.normal(size=14)})
+
+
+def analysed(tilt=0.0, **options):
+    options = {"contrast": "intercept", "n_perm": 60, "tfce": True} | options
+    return permutation_test(*asked(tilt), **options)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return analysed()
+
+
+@pytest.fixture(scope="module")
+def page(result):
+    return report.make_page(result)
+
+
+@pytest.fixture(scope="module")
+def quality_page(result):
+    return report.make_page(result, asked()[0])
+
+
+def volumes(viewer):
+    """The viewer's maps on its grid, as its script unpacks them; NaN outside the mask."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(viewer["mask"])), np.uint8)
+    inside = np.unpackbits(bits, count=int(np.prod(viewer["shape"]))).astype(bool).reshape(viewer["shape"])
+    found = {}
+    for one in viewer["maps"]:
+        found[one["name"]] = np.full(viewer["shape"], np.nan)
+        steps = np.frombuffer(zlib.decompress(base64.b64decode(one["data"])), "<i2")
+        found[one["name"]][inside] = steps * one["unit"]
+    return found
+
+
+def embedded(page):
+    return json.loads(re.search(r'id="volumes">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_page_holds_everything_and_fetches_nothing(page):
+    tags = Tags(page)
+    assert not tags.open
+    urls = [attrs[key] for _, attrs in tags.tags for key in ("src", "href") if key in attrs]
+    assert urls
+    assert all(url.startswith(("data:", "#")) for url in urls)
+    targets = {attrs["id"] for _, attrs in tags.tags if "id" in attrs}
+    assert {url[1:] for url in urls if url.startswith("#")} <= targets
+    assert len(tags.named("img")) == 4
+    for image in tags.named("img"):
+        assert image["alt"]
+        assert base64.b64decode(image["src"].partition(",")[2]).startswith(b"\x89PNG")
+    assert all(attrs["scope"] in ("col", "row") for attrs in tags.named("th"))
+
+
+def test_names_are_text_and_never_markup(page):
+    tags = Tags(page)
+    assert NASTY in tags.text
+    assert f"3 voxels of {NASTY} are left out." in tags.text
+    assert [tag for tag, _ in tags.tags].count("script") == 2
+    assert "patients" not in page.split("<body>")[0]
+
+
+def test_the_viewer_shows_the_maps_where_they_are(page, result):
+    viewer = embedded(page)
+    maps = volumes(viewer)
+    assert list(maps) == ["t", *(f"logp_fwe_{kind}" for kind in ("voxel", "size", "mass", "tfce")), "tfce"]
+    ijk = np.indices(viewer["shape"]).reshape(3, -1).T
+    xyz = ijk * viewer["step"] + viewer["origin"]
+    at = np.rint((xyz - result.geometry.affine[:3, 3]) @ np.linalg.inv(result.geometry.affine[:3, :3]).T).astype(int)
+    on_grid = np.all((at >= 0) & (at < 15), axis=1)
+    for one in viewer["maps"]:
+        truth = np.full(len(at), np.nan)
+        truth[on_grid] = np.where(
+            result.geometry.mask, result.geometry.unmask(result.maps[one["name"]].astype(float)), np.nan
+        )[tuple(at[on_grid].T)]
+        np.testing.assert_allclose(maps[one["name"]].ravel(), truth, rtol=0, atol=0.51 * one["unit"])
+        assert one["max"] == pytest.approx(np.nanmax(np.abs(truth)))
+    assert viewer["start"] == pytest.approx(
+        result.geometry.coordinates(np.array([np.argmax(np.abs(result.maps["t"]))]))[0]
+    )
+
+
+def test_a_tilted_grid_is_turned_upright():
+    viewer = report.viewer(analysed(tilt=0.4, n_perm=5))
+    t = volumes(viewer)["t"]
+    for place, peak in ((HIGH, np.nanargmax(t)), (LOW, np.nanargmin(t))):
+        mm = np.array(np.unravel_index(peak, t.shape)) * viewer["step"] + viewer["origin"]
+        assert np.linalg.norm(mm - place) < 7
+
+
+def test_colours_of_both_signs_are_those_of_the_figures(page):
+    viewer = embedded(page)
+    for (red, _, blue), warm in [(viewer[side][k], side == "hot") for side in ("hot", "cold") for k in (0, 4, 8, 12)]:
+        assert (red > blue) == warm
+    assert all(sum(viewer[side][0]) > sum(viewer[side][-1]) for side in ("hot", "cold"))
+
+
+def test_tables_hold_every_cluster_and_peaks_in_them(page, result):
+    rows = [attrs["data-mm"] for attrs in Tags(page).named("tr") if "data-mm" in attrs]
+    clusters = [f"{row.peak_x} {row.peak_y} {row.peak_z}" for row in result.clusters.itertuples()]
+    assert rows[: len(clusters)] == clusters
+    t, size = result.maps["t"], result.maps["size"]
+    peaks = find_peaks(result)
+    assert {cluster for cluster, _ in peaks} == set(result.clusters["cluster"])
+    xyz = result.geometry.coordinates(np.arange(result.geometry.n_voxels))
+    for row in result.clusters.itertuples():
+        voxels = [voxel for cluster, voxel in peaks if cluster == row.cluster]
+        assert 1 <= len(voxels) <= 3
+        assert t[voxels[0]] == row.peak_stat
+        assert all(size[voxel] == row.size_voxels for voxel in voxels)
+        gaps = [np.linalg.norm(xyz[a] - xyz[b]) for a in voxels for b in voxels if a < b]
+        assert min(gaps, default=8.0) >= peak_distance(result.geometry)
+        for voxel in voxels:
+            near = np.abs(xyz - xyz[voxel]).max(axis=1) < 3.5
+            assert abs(t[voxel]) == np.abs(t[near & (size == row.size_voxels) & (t * t[voxel] > 0)]).max()
+
+
+def test_the_quality_of_the_maps_is_told_where_it_is_known(result, page, quality_page):
+    assert "Quality of the maps" not in page
+    before, after = Tags(page), Tags(quality_page)
+    assert not after.open
+    assert len(after.named("img")) == len(before.named("img")) + 1
+    assert "of 14 maps stand" in after.text
+    assert "Hoaglin" in after.text
+    assert "Hoaglin" not in before.text
+    kept = replace(result, provenance={**result.provenance, "quality": examine(asked()[0].store).as_json()})
+    with_kept = Tags(report.make_page(kept))
+    assert with_kept.text == after.text, "also where the result itself holds it"
+    other = Cohort(CohortStore.from_array(np.ones((14, ball().n_voxels)), ball()))
+    with pytest.raises(InputError, match="'cohort'"):
+        report.make_page(result, other)
+
+
+def test_the_table_of_maps_holds_all_that_stand_out_first():
+    rng = np.random.default_rng(0)
+    Y = rng.normal(size=(120, ball().n_voxels)) + rng.normal(size=ball().n_voxels)
+    Y += rng.permutation(np.linspace(-0.3, 0.3, 120))[:, None]
+    Y[100] += 9
+    Y[110] *= -1
+    found = examine(CohortStore.from_array(Y, ball()))
+    table = quality_table(found)
+    assert [row.cells[0].text for row in table.rows[:3]] == ["subject-101", "subject-111", "subject-001"]
+    assert (len(table.rows), table.n_more) == (50, 70)
+    columns = [name for name, _ in table.columns]
+    marked = [[name for name, cell in zip(columns, row.cells, strict=True) if cell.significant] for row in table.rows]
+    assert marked == [["mean"], ["correlation"], *[[]] * 48]
+    assert words.on_quality(found)[0].startswith("2 of 120 maps stand out: subject-101 (mean), subject-111 (corr")
+
+
+def test_places_have_digits_where_voxels_are_small():
+    store, design = asked()[0].store, asked()[1]
+    small = Geometry(store.geometry.mask, store.geometry.affine * [[0.05], [0.05], [0.05], [1.0]])
+    one = permutation_test(Cohort(CohortStore.from_array(store.data, small)), design, "intercept", n_perm=20)
+    peaks = [row.cells[2].text for row in cluster_table(one).rows]
+    assert all(len(text.partition(".")[2]) == 1 for text in peaks)
+    assert len(set(peaks)) > 1
+    assert peak_distance(small) == pytest.approx(15 * 0.15 / 20)
+    volumes = [float(row.cells[8].text) for row in cluster_table(one).rows]
+    np.testing.assert_allclose(volumes, one.clusters["size_mm3"], rtol=0.01)
+    assert dict(words.about_data(one))["Volume"] == f"{small.n_voxels * 0.15**3:.3g} mm\u00b3"
+    assert f"  {volumes[0]:.3g}  " in describe(one)
+
+
+def test_significant_p_are_marked_and_no_other(page, result):
+    marked = []
+    for row, one in zip(cluster_table(result).rows, result.clusters.itertuples(), strict=True):
+        small = {6: one.p_fwe_voxel <= 0.05, 9: one.p_fwe_size <= 0.05, 11: one.p_fwe_mass <= 0.05}
+        assert [cell.significant for cell in row.cells] == [small.get(k, False) for k in range(12)]
+        marked += list(small.values())
+    assert 0 < sum(marked) < len(marked)
+    assert page.count('class="significant"') >= sum(marked)
+
+
+def test_words_say_what_was_found_and_asked(result):
+    found = " ".join(words.in_words(result))
+    small = result.maps["p_fwe_voxel"] <= 0.05
+    least = np.abs(result.maps["t"][small]).min()
+    assert f"{small.sum()} voxels are significant (|t| \u2265 {least:.3f})" in found
+    asked = dict(words.what_was_asked(result))
+    assert asked["Test"] == "two-sided t test, 12 residual degrees of freedom"
+    assert asked["Conventions"] == "numbaglm"
+    assert asked["Cluster-forming threshold"].endswith("(uncorrected p 0.001, both tails)")
+
+
+def test_thresholds_of_variance_groups_are_on_the_scale_of_z():
+    one = analysed(n_perm=30, variance_groups=np.repeat([0, 1], 7))
+    asked = dict(words.what_was_asked(one))
+    assert asked["Cluster-forming threshold"].startswith("|z| \u2265 3.29")
+    assert asked["Variances"] == "one for each of 2 groups, of 7, 7 subjects"
+    assert words.display_threshold(one)[1] == "uncorrected p < 0.001"
+    assert "variance of its own" in words.methods_paragraph(one)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, scipy.stats.t.isf(0.0005, 7)),
+        ({"two_sided": False}, scipy.stats.t.isf(0.001, 7)),
+        ({"contrast": np.eye(2), "design_matrix": np.c_[np.ones(8), np.arange(8)]}, scipy.stats.f.isf(0.001, 2, 6)),
+    ],
+)
+def test_a_map_is_shown_at_an_uncorrected_p_of_0_001_whether_or_not_anything_reaches_it(options, expected):
+    store = CohortStore.from_array(np.random.default_rng(0).normal(size=(8, 27)).astype(np.float32), cube())
+    one = permutation_test(Cohort(store), n_perm=20, cluster_forming_threshold=None, **options)
+    assert one.maps["p_parametric"].min() > 0.001
+    assert words.display_threshold(one) == (pytest.approx(expected), "uncorrected p < 0.001")
+    groups = permutation_test(Cohort(store), n_perm=20, variance_groups=[0, 1] * 4)
+    assert words.display_threshold(groups)[1] == "the largest, as no uncorrected p is below 0.001"
+
+
+@pytest.mark.parametrize("options", [{"variance_groups": np.repeat([0, 1], 7)}, {"tail": "gamma", "n_perm": 150}])
+def test_the_table_of_nulls_tells_the_p_of_the_maps(options):
+    one = analysed(**({"n_perm": 30} | options))
+    found = {row.cells[0].text: row.cells[3].value for row in null_table(one).rows}
+    top = one.clusters.loc[one.clusters["mass"].idxmax()]
+    assert found["maximum cluster mass"] == top.p_fwe_mass
+    assert found[f"maximum {one.max_statistic[4:]}"] == one.maps["p_fwe_voxel"].min()
+
+
+@pytest.mark.parametrize(
+    ("options", "cited", "not_cited", "text"),
+    [
+        ({}, ("Freedman", "Nichols", "Phipson", "Smith", "Winkler"), (), "60 random sign flips"),
+        ({"tfce": False, "method": "kennedy"}, ("Kennedy",), ("Freedman", "Threshold-free"), "Kennedy (1995)"),
+        (
+            {"contrast": np.eye(2), "cluster_forming_threshold": None},
+            ("Winkler",),
+            ("Freedman",),
+            "tested with an F test (12",
+        ),
+        ({"two_sided": False, "tail": "gamma", "n_perm": 150}, ("Faster permutation",), (), "one-sided t test"),
+        ({"n_perm": 0}, (), ("Winkler", "Nichols"), "p-values are parametric."),
+        ({"conventions": "palm", "exchangeability_blocks": np.repeat([0, 1], 7)}, ("block",), (), "exchangeability"),
+    ],
+)
+def test_the_methods_cite_what_was_used(options, cited, not_cited, text):
+    one = analysed(**({"n_perm": 20} | options if options else {}))
+    paragraph, references = words.methods_paragraph(one)
+    assert text in paragraph
+    for name in cited:
+        assert any(name in reference for reference in references)
+    for name in not_cited:
+        assert not any(name in reference for reference in references)
+    for year in re.findall(r"\((?:19|20)\d\d\)", " ".join(references)):
+        assert year[1:5] in paragraph, "every source is cited"
+    Tags(report.make_page(one))
+
+
+def test_a_page_of_a_loaded_result_is_the_same_page(tmp_path, result, page):
+    assert report.make_page(PermutationResult.load(result.save(tmp_path / "out"))) == page
+
+
+def test_a_report_is_written_whole_and_replaces_reports_alone(tmp_path, result, page, monkeypatch):
+    target = result.report(tmp_path / "deep" / "report.html")
+    assert target.read_text(encoding="utf-8") == page
+    assert list(target.parent.iterdir()) == [target]
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
+        result.report(target)
+    result.report(target, overwrite=True)
+    other = tmp_path / "thesis.html"
+    other.write_text("<p>mine</p>")
+    with pytest.raises(OutputExistsError, match="left alone"):
+        result.report(other, overwrite=True)
+    assert other.read_text() == "<p>mine</p>"
+    with pytest.raises(InputError, match=r"\.html"):
+        result.report(tmp_path / "report.pdf")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        result.report(tmp_path / "file" / "report.html")
+
+
+def test_the_command_writes_the_page_beside_the_result(tmp_path, result):
+    folder = result.save(tmp_path / "out")
+    run = CliRunner().invoke(commands, ["report", str(folder), "--json"])
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout) == {"output": str(folder / "report.html")}
+    again = CliRunner().invoke(commands, ["report", str(folder)])
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+    elsewhere = tmp_path / "page.html"
+    assert CliRunner().invoke(commands, ["report", str(folder), "-o", str(elsewhere)]).exit_code == 0
+    assert elsewhere.is_file()
+
+
+# What a reader does, done by a script in a copy of the page: it leaves what it saw in the page.
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+@pytest.mark.parametrize(("size", "dark"), [("1280,900", False), ("500,900", True)])
+def test_a_browser_shows_and_sorts_everything_without_complaint(tmp_path, result, quality_page, size, dark):
+    flags = [f"--window-size={size}", *(["--force-dark-mode"] if dark else [])]
+    seen, log = browse(quality_page, tmp_path, *flags)
+    assert seen["complaints"] == []
+    assert "CONSOLE" not in log
+    assert seen["wide"] <= 0, "nothing is wider than the window"
+    assert (sum(map(int, re.findall(r"\d+", seen["page"]))) < 200) == dark
+    assert seen["maps"] == 6
+    top = result.geometry.coordinates(np.array([np.argmax(np.abs(result.maps["t"]))]))[0]
+    np.testing.assert_allclose(seen["start"], top, atol=0.01)
+    assert seen["before"] > 2 * seen["after"], "a higher threshold leaves less"
+    assert seen["threshold"] == pytest.approx(-np.log10(0.05), rel=1e-3)
+    np.testing.assert_allclose(seen["jumped"], seen["asked"], atol=0.01)
+    np.testing.assert_allclose(np.subtract(seen["moved"], seen["jumped"]), [3, 0, 0], atol=0.01)
+    assert len(seen["sorted"]) == 4
+    for up, down in (pair for table in seen["sorted"] for pair in table):
+        assert (up[0], down[0]) == ("ascending", "descending")
+        try:
+            numbers = [[float(value) for value in values[1:]] for values in (up, down)]
+        except ValueError:
+            continue  # words
+        assert numbers == [sorted(numbers[0]), sorted(numbers[0], reverse=True)]
