@@ -260,7 +260,7 @@ def test_resuming_with_other_arguments_is_refused(tmp_path, monkeypatch):
 KILLED = """
 import sys, time
 from numbaglm.cohort import Cohort
-from numbaglm.data import writer
+from numbaglm.data.cohort import writer
 writer.choose_chunks = lambda *_: (2, 16)
 original = writer.CohortWriter.write
 def slow(self, start, rows):

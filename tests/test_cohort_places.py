@@ -147,7 +147,7 @@ def test_stopped_and_resumed_anywhere(anywhere, paths, monkeypatch):
 KILLED = """
 import os, sys
 from numbaglm.cohort import Cohort
-from numbaglm.data import writer
+from numbaglm.data.cohort import writer
 writer.choose_chunks = lambda *_: (2, 16)
 stage, call, location, *maps = sys.argv[1:]
 def die(*_): os._exit(9)

@@ -9,6 +9,7 @@ import pytest
 
 from numbaglm import datasets
 from numbaglm.cohort import Cohort
+from numbaglm.datasets import simulated
 from numbaglm.errors import InputError, MissingExtraError, NumbaglmError, OutputError, OutputExistsError
 
 MOTOR_RIGHT, MOTOR_LEFT = [38, -24, 58], [-38, -24, 58]
@@ -60,14 +61,14 @@ def test_a_cohort_that_is_there_is_kept_and_another_is_refused(tmp_path):
 
 
 def test_a_cohort_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    save_image = datasets.save_image
+    save_image = simulated.save_image
 
     def disk_fills_up(image, path):
         if Path(path).name.startswith("sub-02"):
             raise OSError(28, "No space left on device")
         return save_image(image, path)
 
-    monkeypatch.setattr(datasets, "save_image", disk_fills_up)
+    monkeypatch.setattr(simulated, "save_image", disk_fills_up)
     with pytest.raises(OutputError, match="No space left on device"):
         datasets.simulate_button_press(tmp_path / "cohort", 3, voxel_size=8.0)
     assert list(tmp_path.iterdir()) == []

@@ -8,10 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from numbaglm import SecondLevelModel, permutation_test
+from numbaglm import SecondLevelModel, permutation_test, plotting
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.display import brains as plotting
 from numbaglm.display.projection import upright
 from numbaglm.errors import InputError, OutputError
 from numbaglm.spaces.volume import Geometry

@@ -103,8 +103,8 @@ def test_who_lost_an_object_does_not_give_back_anothers():
 def test_a_file_that_a_killed_process_left_is_no_lock(tmp_path):
     code = f"""
 import os
-from numbaglm.data.locks import held
-from numbaglm.data.places import Place
+from numbaglm.data.storage.locks import held
+from numbaglm.data.storage.places import Place
 with held(Place({str(tmp_path / "run")!r}), "The run"):
     os._exit(9)
 """
