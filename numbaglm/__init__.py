@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from numbaglm.version import __version__
+
 if TYPE_CHECKING:
     from numbaglm.cohort import Cohort
-    from numbaglm.datasets.simulated import fetch_localizer, simulate_button_press
+    from numbaglm.datasets.localizer import fetch_localizer
+    from numbaglm.datasets.simulated import simulate_button_press
     from numbaglm.faces.bids.api import bids_maps, save_bids
     from numbaglm.faces.nilearn.designs import make_second_level_design_matrix
     from numbaglm.faces.nilearn.permuted import non_parametric_inference, permuted_ols
@@ -16,8 +19,6 @@ if TYPE_CHECKING:
     from numbaglm.inference.permutation_test import permutation_test
     from numbaglm.results.record import PermutationResult
 
-__version__ = "0.1.0"
-
 # Names are looked up when they are first used: importing numbaglm loads none of its dependencies.
 _HOMES = {
     "Cohort": "numbaglm.cohort",
@@ -25,7 +26,7 @@ _HOMES = {
     "SecondLevelModel": "numbaglm.faces.nilearn.second_level",
     "bids_maps": "numbaglm.faces.bids.api",
     "errors": "numbaglm.errors",
-    "fetch_localizer": "numbaglm.datasets.simulated",
+    "fetch_localizer": "numbaglm.datasets.localizer",
     "get_clusters_table": "numbaglm.faces.nilearn.thresholds",
     "make_second_level_design_matrix": "numbaglm.faces.nilearn.designs",
     "non_parametric_inference": "numbaglm.faces.nilearn.permuted",

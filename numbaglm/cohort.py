@@ -22,7 +22,7 @@ from numbaglm.engine.conversion.inputs import parse_additions, parse_inputs
 from numbaglm.engine.conversion.tasks import check_block
 from numbaglm.engine.quality import examine
 from numbaglm.engine.schedule import active_client
-from numbaglm.errors import StoreError
+from numbaglm.errors import InputError, StoreError
 
 
 class Cohort(StoredMaps):
@@ -302,3 +302,16 @@ class Cohort(StoredMaps):
         """
         running: dict[str, Any] = {"client": client, "n_workers": n_workers, "progress": progress}
         return examine(self.store, memory_limit=memory_limit, **running).table.copy()
+
+
+def as_cohort(maps: Any, **options: Any) -> Cohort:
+    """Return a cohort as it is, and make one in memory of anything else."""
+    if not isinstance(maps, Cohort):
+        return Cohort.from_maps(maps, **options)
+    for name in ("mask", "smoothing_fwhm"):
+        if options.get(name) is not None:
+            raise InputError(
+                f"A cohort has its own {name}: got {options[name]!r} beside {maps!r}. "
+                f"Convert the maps again with the {name} that you want."
+            )
+    return maps

@@ -13,7 +13,7 @@ import numbaglm
 from numbaglm import plotting
 
 # Examples that need a network are shown, not run.
-NOT_RUN = {"numbaglm.datasets.simulated.fetch_localizer"}
+NOT_RUN = {"numbaglm.datasets.localizer.fetch_localizer"}
 
 
 def public():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from numbaglm.datasets.localizer import LocalizerCohort, fetch_localizer
 from numbaglm.datasets.phantom import brain_geometry, simulate_maps
 from numbaglm.datasets.simulated import (
-    LocalizerCohort,
     SimulatedCohort,
     SimulatedStudy,
-    fetch_localizer,
     simulate_button_press,
     simulate_study,
 )

@@ -1,16 +1,12 @@
-"""Cohorts to try things on: simulated ones as real NIfTI files, and the localizer's button presses."""
+"""Simulated cohorts to try things on, as real NIfTI files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
-import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data.images import mask_image, save_image, to_image
+from numbaglm.data.storage.files import whole_folder
 from numbaglm.datasets.phantom import NOISE_FWHM, Blob, noise, signal
 from numbaglm.datasets.phantom import brain_geometry as brain_geometry
 from numbaglm.datasets.phantom import simulate_maps as simulate_maps
 from numbaglm.engine.schedule import run_tasks
-from numbaglm.errors import InputError, MissingExtraError, NumbaglmError, OutputError, OutputExistsError, invalid
+from numbaglm.errors import InputError, OutputExistsError, invalid
 from numbaglm.spaces.volume import Geometry
 
 # Left minus right press.
@@ -35,6 +32,7 @@ _BUTTON_PRESS: tuple[Blob, ...] = (
 )
 _AMPLITUDE_SD = 0.3
 _JITTER_SD = 3.0
+_DESCRIPTION = "dataset_description.json"
 _RECIPE = 1  # counts the changes of what a seed means
 
 
@@ -83,22 +81,6 @@ class SimulatedStudy:
     truth: Mapping[str, Path]
     subjects: tuple[str, ...]
     geometry: Geometry
-
-
-@dataclass(frozen=True)
-class LocalizerCohort:
-    """The localizer's button presses on disk.
-
-    Attributes
-    ----------
-    maps
-        One contrast map (left minus right press) a subject.
-    subjects
-        Labels, in the order of ``maps``.
-    """
-
-    maps: tuple[Path, ...]
-    subjects: tuple[str, ...]
 
 
 def simulate_button_press(
@@ -248,61 +230,6 @@ def simulate_study(
     return study
 
 
-def fetch_localizer(n_subjects: int = 16) -> LocalizerCohort:
-    """Fetch real maps of a left minus right button press (Brainomics localizer) through nilearn.
-
-    Parameters
-    ----------
-    n_subjects
-        Number of subjects, 2 to 94.
-
-    Raises
-    ------
-    MissingExtraError
-        nilearn is not installed.
-    NumbaglmError
-        The maps could not be downloaded.
-
-    References
-    ----------
-    Pinel et al. 2007, BMC Neuroscience 8:91. Papadopoulos Orfanos et al. 2017, NeuroImage 144:309.
-
-    Examples
-    --------
-    >>> import numbaglm as ng
-    >>> localizer = ng.fetch_localizer(16)  # doctest: +SKIP
-    >>> result = ng.permutation_test(localizer.maps, smoothing_fwhm=8.0)  # doctest: +SKIP
-    """
-    if not 2 <= n_subjects <= 94:
-        raise InputError(invalid("n_subjects", n_subjects, "2 to 94, the subjects of the localizer"))
-    try:
-        fetchers = import_module("nilearn.datasets")
-    except ImportError as error:
-        raise MissingExtraError(
-            'The localizer comes through nilearn, which is missing. Run: pip install "numbaglm[nilearn]"'
-        ) from error
-    try:
-        bunch = fetchers.fetch_localizer_contrasts(["left vs right button press"], n_subjects=n_subjects, verbose=0)
-    except (OSError, ValueError) as error:  # requests' and urllib's errors, or a page that is not the index
-        reason = type(error).__name__
-    else:
-        maps = tuple(Path(path) for path in bunch["cmaps"])
-        return LocalizerCohort(maps, tuple(f"sub-{path.parent.name}" for path in maps))
-    # Raised out here so that no chain of urllib tracebacks hangs on it.
-    raise NumbaglmError(
-        f"The localizer maps could not be downloaded ({reason}). Check the network, or use simulate_button_press()."
-    )
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder in which a task that outlived the failure of another may still be writing."""
-    for _ in range(100):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.02)
-
-
 def _write_subject(geometry: Geometry, seed: np.random.SeedSequence, path: Path) -> None:
     rng = np.random.default_rng(seed)
     amplitude = rng.normal(1.0, _AMPLITUDE_SD)
@@ -375,16 +302,9 @@ def _fill(target: Path, description: Mapping[str, Any], files: Sequence[Path], w
     """Have a folder written, whole or not at all, unless it holds this very simulation."""
     if _holds(target, description, files):
         return
-    part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
-    try:
-        part.mkdir(parents=True)
+    with whole_folder(target, _DESCRIPTION) as part:
         write(part)
-        (part / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
-        part.replace(target)
-    except OSError as error:
-        raise OutputError(f"Can't write the simulated cohort to {target}: {error.strerror or error}.") from error
-    finally:
-        _remove(part)
+        (part / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
 
 
 def _holds(target: Path, description: Mapping[str, Any], files: Sequence[Path]) -> bool:
@@ -392,7 +312,7 @@ def _holds(target: Path, description: Mapping[str, Any], files: Sequence[Path]) 
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     try:
-        found = json.loads((target / "dataset_description.json").read_text())
+        found = json.loads((target / _DESCRIPTION).read_text())
     except (OSError, ValueError):
         found = None
     if found == description and all(path.is_file() for path in files):

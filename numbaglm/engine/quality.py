@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.engine import schedule
+from numbaglm.engine import memory, schedule
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.quality import Measure, Tally, measures, robust_z, tally
 
@@ -115,8 +115,8 @@ def examine(
     if store not in _examined:
         client = None if store.location is None else schedule.active_client(client)  # data in memory stay here
         # Of one process, as memory limits are.
-        threads = n_workers or schedule.n_cores() if client is None else max(client.nthreads().values(), default=1)
-        budget = schedule.memory_room(memory_limit, _SHARE_OF_MEMORY, client) // (_COPIES * threads)
+        threads = n_workers or memory.n_cores() if client is None else max(client.nthreads().values(), default=1)
+        budget = memory.memory_room(memory_limit, _SHARE_OF_MEMORY, client) // (_COPIES * threads)
         running = {"client": client, "n_workers": n_workers, "progress": progress}
         _examined[store] = _examine(store, min(budget, _MOST_BYTES), running)
     return _examined[store]

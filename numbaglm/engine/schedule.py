@@ -2,89 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from numbaglm.engine.memory import n_cores
 from numbaglm.errors import InputError, StoreError, invalid
-
-# Of a process that has run a small test: 310 MB; of one that has imported numbaglm and opened a cohort: 230 MB.
-_LIBRARIES, _STILL_TO_LOAD = 340_000_000, 90_000_000
-_MORE_TO_LOAD = 30_000_000  # where one test is done, by another that needs other kernels
-
-
-def n_cores() -> int:
-    """Cores this process may use (not those that the machine has)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory_room(limit: int | str | None, share: float, client: Any | None) -> int:
-    """Bytes that tasks may take in each process, beside what it holds before them.
-
-    Parameters
-    ----------
-    limit
-        What a process may hold in all: a number of bytes, a string like "8GB", or None for a share of what is free
-        now (of what a worker may take).
-    """
-    if limit is None:
-        if client is not None:
-            return int(min(_worker_limits(client)) * share)
-        import psutil
-
-        return int(psutil.virtual_memory().available * share)
-    from dask.utils import parse_bytes
-
-    allowed = 'a number of bytes above 0, or a string such as "8GB"'
-    try:
-        n_bytes = int(parse_bytes(limit) if isinstance(limit, str) else limit)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(invalid("memory_limit", limit, allowed)) from error
-    if n_bytes <= 0:
-        raise InputError(invalid("memory_limit", limit, allowed))
-    room = n_bytes - held_before(client)
-    if room <= 0:
-        held = f"Python, the libraries and the data of this process take {(n_bytes - room) / 1e6:,.0f} MB by themselves"
-        raise InputError(invalid("memory_limit", limit, f"more than that: {held}"))
-    return room
-
-
-def held_before(client: Any | None) -> int:
-    """Bytes that a process holds before its first task, with the libraries and compiled code that tasks will load."""
-    if client is not None:
-        return _LIBRARIES
-    import psutil
-
-    _give_back()
-    kernels = sys.modules.get("numbaglm.kernels.shuffle")  # to import it would take half a second
-    still = _MORE_TO_LOAD if kernels is not None and kernels.shuffle_rows.signatures else _STILL_TO_LOAD
-    return max(int(psutil.Process().memory_info().rss) + still, _LIBRARIES)
-
-
-def _give_back() -> None:
-    """Have the C library give back what was freed, if it is one that keeps it: it is not held by anything."""
-    import ctypes
-
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _worker_limits(client: Any) -> list[int]:
-    """Memory limit of each worker; half a machine's memory where it has none, as several may share one."""
-    import psutil
-
-    limits = [
-        int(worker.get("memory_limit") or 0) for worker in client.scheduler_info(n_workers=-1)["workers"].values()
-    ]
-    return [limit or psutil.virtual_memory().total // 2 for limit in limits] or [psutil.virtual_memory().total // 2]
 
 
 def active_client(client: Any | None) -> Any | None:

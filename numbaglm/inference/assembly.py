@@ -24,6 +24,7 @@ from numbaglm.results.record import PermutationResult
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.corrected import Corrected, from_null, interval
 from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.version import __version__
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -257,8 +258,9 @@ def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any], fits: dict[str
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    packages = ("numbaglm", "numba", "numpy", "scipy", "dask", "zarr", "nibabel")
-    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+    packages = ("numba", "numpy", "scipy", "dask", "zarr", "nibabel")
+    ours = {"python": platform.python_version(), "numbaglm": __version__}
+    return ours | {name: _version(name) for name in packages}
 
 
 @cache

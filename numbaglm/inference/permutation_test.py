@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from numbaglm.cohort import Cohort
+from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.data.images import list_maps
 from numbaglm.data.tables import labels_are_known, match_covariates, read_table
 from numbaglm.engine.permutation.outcome import RunResult
@@ -320,19 +320,6 @@ def _listed_subjects(maps: Any) -> tuple[list[str], pd.DataFrame]:
     if isinstance(maps, Cohort):
         return maps.subjects, maps.covariates
     return (labels := list_maps(maps)[1]), pd.DataFrame(index=pd.Index(labels))
-
-
-def as_cohort(maps: Any, **options: Any) -> Cohort:
-    """Return a cohort as it is, and make one in memory of anything else."""
-    if not isinstance(maps, Cohort):
-        return Cohort.from_maps(maps, **options)
-    for name in ("mask", "smoothing_fwhm"):
-        if options.get(name) is not None:
-            raise InputError(
-                f"A cohort has its own {name}: got {options[name]!r} beside {maps!r}. "
-                f"Convert the maps again with the {name} that you want."
-            )
-    return maps
 
 
 def read_design(design_matrix: Any, covariates: pd.DataFrame | None = None) -> Any:

@@ -19,7 +19,7 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.folder import Note, open_run
 from numbaglm.data.runs.ledger import FolderLedger
 from numbaglm.data.storage.places import Place
-from numbaglm.engine import schedule
+from numbaglm.engine import memory, schedule
 from numbaglm.engine.permutation.outcome import RunResult
 from numbaglm.engine.permutation.plan import Plan, make_plan, refit
 from numbaglm.engine.permutation.records import Spec
@@ -70,7 +70,7 @@ class Running:
     def workers(self) -> tuple[int, int]:
         """Tasks at once in a process, and processes."""
         if self.client is None:
-            return self.n_workers or schedule.n_cores(), 1
+            return self.n_workers or memory.n_cores(), 1
         threads = list(self.client.nthreads().values()) or [1]
         return max(threads), len(threads)
 
@@ -126,7 +126,7 @@ class Run:
     def plan(self, spec: Spec, name: str) -> Plan:
         """Cut a test up; as it was cut before, where it goes on."""
         running, (n_workers, n_processes) = self.running, self.running.workers
-        room = schedule.memory_room(running.memory_limit, _SHARE_OF_MEMORY, running.client)
+        room = memory.memory_room(running.memory_limit, _SHARE_OF_MEMORY, running.client)
         size = replace(size_of(self.store, spec), n_tests=self.n_tests, n_before=len(self.planned))
         self.planned.append(name)
         how: dict[str, Any] = {"n_processes": n_processes, "keep": running.client is None}

@@ -1,4 +1,4 @@
-"""Where voxels lie: mask, affine, flat indices and neighbourhoods."""
+"""Where voxels lie: the grid that maps share; mask, affine, flat indices and neighbourhoods."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import InputError, MaskError, invalid
+from numbaglm.errors import GridError, InputError, MaskError, invalid
 
 CONNECTIVITIES = (6, 18, 26)
 
@@ -130,3 +130,39 @@ class Geometry:
     def same_grid(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> bool:
         """Whether another image lies on this grid (same shape, affine equal to within 1e-3 mm)."""
         return tuple(shape) == self.shape and bool(np.allclose(affine, self.affine, rtol=0, atol=1e-3))
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The grid that maps must share, and the map that set it.
+
+    Attributes
+    ----------
+    shape, affine
+        (nx, ny, nz), and (4, 4) voxel indices to mm.
+    name
+        What messages call the image it comes from.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    name: str
+
+    def holds(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> bool:
+        """Whether another image lies on this grid (to within 1e-3 mm)."""
+        return tuple(shape) == self.shape and bool(np.abs(affine - self.affine).max() <= 1e-3)
+
+    def check(self, shape: tuple[int, ...], affine: NDArray[np.float64], name: str) -> None:
+        """Raise GridError if another image does not lie on this grid."""
+        if self.holds(shape, affine):
+            return
+        advice = "Pass resample=True to Cohort.create to have them resampled, or bring them to one grid first."
+        if tuple(shape) != self.shape:
+            raise GridError(
+                f"{name} has shape {tuple(shape)}, but {self.name} has {self.shape}: they lie on "
+                f"different grids. {advice}"
+            )
+        raise GridError(
+            f"{name} and {self.name} have the same shape but different affines (largest difference "
+            f"{np.abs(affine - self.affine).max():.4g} mm): they lie on different grids. {advice}"
+        )

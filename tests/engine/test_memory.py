@@ -1,81 +1,158 @@
-"""Arrays take no more than a plan says: counted as they are made, whatever the system does with their pages."""
+"""What limits a process, where it is written: in files that stand in for those of the system."""
 
-from __future__ import annotations
-
-import tracemalloc
+import os
+import subprocess
+import sys
+from unittest.mock import Mock
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from numbaglm import permutation_test
-from numbaglm.cohort import Cohort
-from numbaglm.data.cohort.store import CohortStore
-from numbaglm.data.storage.places import Place
-from numbaglm.engine.permutation import plan as plans
-from numbaglm.engine.permutation import size as sizes
-from numbaglm.engine.permutation.plan import make_plan
-from numbaglm.engine.permutation.workspace import on_disk
+from numbaglm.engine import memory
+from numbaglm.engine.memory import free_memory, held_before, memory_room, n_cores
 from numbaglm.errors import InputError
-from numbaglm.inference import running as runs
-from numbaglm.spaces.volume import Geometry
-
-_PYTHON = 4_000_000  # of code, tables and messages, which a plan counts among the libraries
 
 
-def cohort(n_subjects, edge, place):
-    """Maps with an effect at every voxel."""
-    Y = np.random.default_rng(0).standard_normal((n_subjects, edge**3), dtype=np.float32) + np.float32(1)
-    store = CohortStore.from_array(Y, Geometry(np.ones((edge, edge, edge), bool), np.diag([2.0, 2, 2, 1])))
-    return Cohort(on_disk(store, Place.parse(place)))
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """Write the files of a system: ``own`` is /proc/self/cgroup, the others lie below /sys/fs/cgroup."""
+
+    def write(own, **files):
+        (tmp_path / "own").write_text(own)
+        for name, text in files.items():
+            file = tmp_path / "fs" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{text}\n")
+        monkeypatch.setattr(memory, "_OWN_CGROUPS", tmp_path / "own")
+        monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "fs")
+        monkeypatch.setattr("psutil.virtual_memory", lambda: Mock(available=10**10))
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
+
+    return write
 
 
-SEVERAL = {name: name for name in ("x", "y", "x + y", "x - y")}
-
-# Subjects, edge of the grid, whether residuals and maps stay in memory, what is asked. Each took more than its plan.
-CASES = {
-    "counts of pseudo-t": (10, 16, True, {"n_perm": 1000, "variance_smoothing_fwhm": 2.0}),
-    "counts of TFCE": (10, 24, True, {"n_perm": 500, "tfce_uncorrected": True}),
-    "tails of every voxel, in many rounds": (20, 24, True, {"n_perm": 1000, "tfce": True, "tail": "pareto"}),
-    "variance groups": (3000, 8, False, {"n_perm": 2, "variance_groups": np.arange(3000) % 2}),
-    "rows that are refitted": (3000, 8, False, {"n_perm": 260, "method": "dekker", "contrast": ["x", "y"]}),
-    "residuals that are rotated": (1200, 8, False, {"n_perm": 20, "method": "huh-jhun"}),
-    "many picks": (10, 30, False, {"n_perm": 1000, "cluster_forming_threshold": 0.2}),
-    "several contrasts": (10, 40, True, {"n_perm": 20, "contrast": SEVERAL, "p_interval": 0.9}),
-}
+def test_a_machine_without_cgroups(system):
+    system("")
+    limit = free_memory()
+    assert (limit.n_bytes, limit.source, n_cores()) == (10**10, "the machine", 8)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_test_takes_no_more_than_its_plan_says(monkeypatch, tmp_path, name):
-    n, edge, keep, options = CASES[name]
-    made = cohort(n, edge, tmp_path)
-    rng = np.random.default_rng(1)
-    design = pd.DataFrame({"x": rng.normal(size=n), "y": rng.normal(size=n), "one": 1.0})
-    options = {"contrast": "one" if "tail" in options else "x", "cluster_forming_threshold": None} | options
-    asked = []
+def test_version_2_the_tightest_of_a_cgroup_and_those_above_it(system):
+    """A job's step without a limit, in a job that has one; cached files count as its use, but are given up."""
+    system(
+        "0::/job/step\n",
+        **{
+            "job/step/memory.max": "max",
+            "job/step/memory.current": 10**8,
+            "job/step/cpu.max": "max 100000",
+            "job/memory.max": 12 * 10**8,
+            "job/memory.current": 5 * 10**8,
+            "job/memory.stat": f"anon 1\nactive_file 7\ninactive_file {2 * 10**8}",
+            "job/cpu.max": "150000 100000",
+        },
+    )
+    limit = free_memory()
+    assert limit.n_bytes == 9 * 10**8
+    assert limit.source.endswith("fs/job")
+    assert n_cores() == 2
+    assert memory_room(None, 0.5, None) == 45 * 10**7
 
-    def smallest(size, room, n_workers, **how):
-        """The least room in which it fits, in memory or not."""
-        low, high = 0, 4 * 10**9
-        while high - low > 10**5:
-            room = (low + high) // 2
-            low, high = (low, room) if fits(size, room, n_workers, how) else (room, high)
-        asked.append(make_plan(size, high, n_workers, **how | {"keep": keep}))
-        return asked[-1]
 
-    def fits(size, room, n_workers, how):
-        try:
-            return make_plan(size, room, n_workers, **how | {"keep": keep}).resident is keep
-        except InputError:
-            return False
+def test_version_2_in_a_container_that_sees_its_own_cgroup_as_the_root(system):
+    root = {"memory.max": 10**9, "memory.current": 3 * 10**9, "cpu.max": "50000 100000"}
+    system("0::/kubepods/pod1\n", **root)
+    assert (free_memory().n_bytes, n_cores()) == (0, 1)  # more used than allowed is no negative number
 
-    monkeypatch.setattr(plans, "_MAPS_BYTES", 17 * 10**6)
-    monkeypatch.setattr(sizes, "_READ_BYTES", 2**16)
-    monkeypatch.setattr(runs, "make_plan", smallest)
-    permutation_test(made, design, n_workers=1, **options | {"n_perm": 2})  # what is loaded once
-    asked.clear()
-    tracemalloc.start()
-    permutation_test(made, design, n_workers=1, **options)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak <= asked[0].memory + _PYTHON, (peak, asked[0])
+
+def test_version_1(system):
+    system(
+        "5:cpu,cpuacct:/docker/1\n4:memory:/docker/1\n1:name=systemd:/docker/1\n0::/\n",
+        **{
+            "memory/docker/1/memory.limit_in_bytes": 2**30,
+            "memory/docker/1/memory.usage_in_bytes": 2**29,
+            "memory/docker/1/memory.stat": "inactive_file 5\ntotal_inactive_file 1000",
+            "memory/memory.limit_in_bytes": 2**63 - 4096,  # none
+            "memory/memory.usage_in_bytes": 1,
+            "cpu,cpuacct/docker/1/cpu.cfs_quota_us": -1,
+            "cpu,cpuacct/docker/1/cpu.cfs_period_us": 100000,
+            "cpu,cpuacct/cpu.cfs_quota_us": 300000,
+            "cpu,cpuacct/cpu.cfs_period_us": 100000,
+        },
+    )
+    assert (free_memory().n_bytes, n_cores()) == (2**29 + 1000, 3)
+
+
+def test_files_that_say_nothing_limit_nothing(system):
+    system("rubbish\n0::/a\n", **{"a/memory.max": "?", "a/memory.current": "", "a/cpu.max": "0 0"})
+    assert (free_memory().source, n_cores()) == ("the machine", 8)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems don't keep to it")
+def test_the_limit_of_address_space():
+    code = (
+        "from resource import RLIMIT_AS, getrlimit, setrlimit\n"
+        "setrlimit(RLIMIT_AS, (2 * 10**9, getrlimit(RLIMIT_AS)[1]))\n"
+        "from numbaglm.engine.memory import free_memory\n"
+        "print(free_memory().n_bytes, free_memory().source)"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    n_bytes, source = said.stdout.strip().split(" ", 1)
+    assert 0 < int(n_bytes) < 2 * 10**9
+    assert source == "the limit of address space (ulimit -v)"
+
+
+def test_there_is_a_core():
+    assert n_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "n_bytes"),
+    [
+        ("8GB", 8 * 10**9),
+        ("1 GiB", 2**30),
+        ("1.5g", 15 * 10**8),
+        ("2e9 b", 2 * 10**9),
+        (np.int64(10**9), 10**9),
+        (5e9, 5 * 10**9),
+    ],
+)
+def test_a_memory_limit_is_of_the_whole_process(limit, n_bytes, monkeypatch):
+    monkeypatch.setattr("numbaglm.engine.memory.held_before", lambda client: 10**8)
+    assert memory_room(limit, 0.5, None) == n_bytes - 10**8
+
+
+def test_the_default_memory_limit_is_a_share_of_what_is_free():
+    assert 0 < memory_room(None, 0.25, None) < memory_room(None, 0.9, None)
+
+
+@pytest.mark.parametrize("limit", ["lots", "0", 0, -5, "-1GB", [], "8 gallons", "8 i", True, np.inf, np.nan, "1e999"])
+def test_bad_memory_limits(limit):
+    with pytest.raises(InputError, match=r"'memory_limit'.*8GB"):
+        memory_room(limit, 0.5, None)
+
+
+def test_what_is_loaded_is_not_reckoned_twice(monkeypatch):
+    """A second contrast, or a second call, in the room that the first one had."""
+    kernels = Mock()
+    monkeypatch.setitem(sys.modules, "numbaglm.kernels.shuffle", kernels)
+    monkeypatch.setattr(memory, "_LIBRARIES", 0)
+    held = []
+    for kernels.shuffle_rows.signatures in ([], ["compiled"]):
+        held.append(held_before(None))
+    assert held[0] - held[1] > 5 * 10**7
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other C libraries keep nothing")
+def test_what_was_freed_is_not_held(monkeypatch):
+    monkeypatch.setattr(memory, "_LIBRARIES", 0)
+    before = held_before(None)
+    pieces = [bytearray(b"x" * 60_000) for _ in range(3000)]
+    del pieces[:-1]  # the last one keeps the C library from shrinking its heap by itself
+    assert held_before(None) - before < 10**8
+
+
+def test_a_memory_limit_below_what_the_process_holds():
+    assert held_before(None) > 2 * 10**8
+    with pytest.raises(InputError, match=r"the data of this process take [0-9]+ MB by themselves"):
+        memory_room("50MB", 0.5, None)

@@ -1,16 +1,11 @@
 import io
-import sys
 import threading
 import time
-from unittest.mock import Mock
 
-import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from numbaglm.engine import schedule
-from numbaglm.engine.schedule import active_client, held_before, memory_room, n_cores, run_tasks
-from numbaglm.errors import InputError
+from numbaglm.engine.schedule import active_client, run_tasks
 
 
 def square(number):
@@ -118,52 +113,7 @@ def test_progress_counts_the_weights(monkeypatch):
     assert [(bar.total, bar.n, bar.desc) for bar in bars] == [(10, 10, "work")]
 
 
-@pytest.mark.parametrize(
-    ("limit", "n_bytes"), [("8GB", 8 * 10**9), ("1 GiB", 2**30), (np.int64(10**9), 10**9), (5e9, 5 * 10**9)]
-)
-def test_a_memory_limit_is_of_the_whole_process(limit, n_bytes, monkeypatch):
-    monkeypatch.setattr("numbaglm.engine.schedule.held_before", lambda client: 10**8)
-    assert memory_room(limit, 0.5, None) == n_bytes - 10**8
-
-
-def test_the_default_memory_limit_is_a_share_of_what_is_free():
-    assert 0 < memory_room(None, 0.25, None) < memory_room(None, 0.9, None)
-
-
-@pytest.mark.parametrize("limit", ["lots", "0", 0, -5, "-1GB", [], "8 gallons", np.inf, np.nan, "1e999"])
-def test_bad_memory_limits(limit):
-    with pytest.raises(InputError, match=r"'memory_limit'.*8GB"):
-        memory_room(limit, 0.5, None)
-
-
-def test_what_is_loaded_is_not_reckoned_twice(monkeypatch):
-    """A second contrast, or a second call, in the room that the first one had."""
-    kernels = Mock()
-    monkeypatch.setitem(sys.modules, "numbaglm.kernels.shuffle", kernels)
-    monkeypatch.setattr(schedule, "_LIBRARIES", 0)
-    held = []
-    for kernels.shuffle_rows.signatures in ([], ["compiled"]):
-        held.append(held_before(None))
-    assert held[0] - held[1] > 5 * 10**7
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other C libraries keep nothing")
-def test_what_was_freed_is_not_held(monkeypatch):
-    monkeypatch.setattr(schedule, "_LIBRARIES", 0)
-    before = held_before(None)
-    pieces = [bytearray(b"x" * 60_000) for _ in range(3000)]
-    del pieces[:-1]  # the last one keeps the C library from shrinking its heap by itself
-    assert held_before(None) - before < 10**8
-
-
-def test_a_memory_limit_below_what_the_process_holds():
-    assert held_before(None) > 2 * 10**8
-    with pytest.raises(InputError, match=r"the data of this process take [0-9]+ MB by themselves"):
-        memory_room("50MB", 0.5, None)
-
-
 def test_there_is_no_client_unless_one_is_given():
     assert active_client(None) is None
     client = object()
     assert active_client(client) is client
-    assert n_cores() >= 1

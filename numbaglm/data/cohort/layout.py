@@ -30,8 +30,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data.cohort.chunks import ChunkedArray
+from numbaglm.data.storage.files import PARTIAL
 from numbaglm.data.storage.locks import LOCK
-from numbaglm.data.storage.places import PARTIAL, Place
+from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import table_from_json
 from numbaglm.errors import MissingFileError, OutputError, OutputExistsError, StoreError
 from numbaglm.spaces.smoothing import Fwhm

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import numpy as np
@@ -34,6 +33,7 @@ from numbaglm.data.storage.locks import LOCK
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import table_from_json, table_to_json
 from numbaglm.errors import MissingFileError, NumbaglmError, OutputExistsError, StoreError
+from numbaglm.version import __version__
 
 _SURVEYS = "surveys"
 _PARTS = ("data", "hashes", "mask", "subjects", _SURVEYS)
@@ -253,7 +253,7 @@ def _attributes(header: Header) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
-        "numbaglm_version": _version(),
+        "numbaglm_version": __version__,
         "status": "preparing",
         "n_subjects": len(header.subjects),
         "n_voxels": header.geometry.n_voxels,
@@ -340,10 +340,3 @@ def _update(place: Place, **attributes: Any) -> None:
     metadata = json.loads(place.read_bytes(ROOT))
     metadata["attributes"] |= attributes
     place.write_bytes(ROOT, json.dumps(metadata, indent=2).encode())
-
-
-def _version() -> str:
-    try:
-        return version("numbaglm")
-    except PackageNotFoundError:
-        return "unknown"

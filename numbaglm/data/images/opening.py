@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, beginning
 from numbaglm.errors import ImageError, MissingFileError, NumbaglmError
-from numbaglm.spaces.grid import Grid
+from numbaglm.spaces.volume import Grid
 
 nib: Any = nibabel  # its functions are not typed
 

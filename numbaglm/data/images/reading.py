@@ -25,8 +25,8 @@ from numbaglm.data.images.opening import (
     parse_header,
 )
 from numbaglm.data.images.raw import RawMap, Tape, Volume, content
-from numbaglm.spaces.grid import Grid
 from numbaglm.spaces.resampling import Affine, Prepared, Shape
+from numbaglm.spaces.volume import Grid
 
 nib: Any = nibabel
 

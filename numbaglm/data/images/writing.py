@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError, OutputError, invalid
 from numbaglm.spaces.volume import Geometry
 
@@ -63,24 +63,10 @@ def save_image(image: Any, path: str | os.PathLike[str]) -> Path:
     target = Path(path).expanduser()
     if not target.name.endswith((".nii", ".nii.gz")):
         raise InputError(invalid("path", str(path), "a name that ends in .nii or .nii.gz"))
-    suffix = ".nii.gz" if target.name.endswith(".gz") else ".nii"
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}{suffix}")
-    try:
-        try:
-            content = image.to_bytes()
-            with part.open("wb") as stream:
-                stream.write(zlib_ng.compress(content, _LEVEL, _GZIP) if suffix == ".nii.gz" else content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(
-            f"{target} could not be written ({error}). Check the folder, its permissions and the disk."
-        ) from error
-    return target
+    if not target.parent.is_dir():
+        raise OutputError(f"{target} could not be written: {target.parent} is not a folder. Make it first.")
+    data = image.to_bytes()
+    return write_file(target, zlib_ng.compress(data, _LEVEL, _GZIP) if target.name.endswith(".gz") else data, "image")
 
 
 def outside(name: str) -> float:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError
 
+PARTIAL = ".partial"
+"""Ending of files that are being written, ours and Zarr's: who was killed leaves them, nobody reads them."""
+
 README = "README.md"
 UNKNOWN = "not described"
 
@@ -164,7 +167,7 @@ def whole_folder(target: str | os.PathLike[str], marker: str, overwrite: bool = 
 
 
 def write_file(target: Path, data: bytes, what: str) -> Path:
-    """Write a file, whole or not at all, in place of what has that name.
+    """Write a file, whole or not at all, in place of what has that name. It is on the disk itself then.
 
     Parameters
     ----------
@@ -177,17 +180,37 @@ def write_file(target: Path, data: bytes, what: str) -> Path:
     ------
     OutputError
     """
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(target)
+        with staged(target, data) as part:
+            part.replace(target)
     except OSError as error:
-        raise OutputError(f"Can't write the {what} {target}: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
+        why = error.strerror or error
+        raise OutputError(f"Can't write the {what} {target}: {why}. Check folder, permissions and disk.") from error
     return target
+
+
+@contextmanager
+def staged(target: Path, data: bytes, sync: bool = True) -> Iterator[Path]:
+    """Write a file beside its target, which the body moves to its name; what the body leaves of it is deleted.
+
+    Parameters
+    ----------
+    target, data
+        As in `write_file`. The folder is made.
+    sync
+        Whether it is on the disk itself before the body begins.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _take_place(part: Path, place: Path) -> None:

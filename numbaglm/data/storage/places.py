@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,10 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from numbaglm.data.storage.files import PARTIAL, staged
 from numbaglm.errors import InputError, MissingExtraError, MissingFileError, OutputError, StoreError, invalid
-
-PARTIAL = ".partial"
-"""Ending of files that are being written, ours and Zarr's: who was killed leaves them, nobody reads them."""
 
 _ALLOWED = "a folder on disk, or a URL such as s3://bucket/name"
 # A colon may also come before a port, which is all digits.
@@ -162,7 +159,7 @@ class Place:
         """
         with self.writing():
             if self.local:
-                with _staged(self.path / name, data, sync) as part:
+                with staged(self.path / name, data, sync) as part:
                     part.replace(self.path / name)
             else:
                 fs, root = _open(self.url)
@@ -337,25 +334,9 @@ def _join(root: str, name: str) -> str:
     return f"{root}/{name}" if name else root
 
 
-@contextmanager
-def _staged(target: Path, data: bytes, sync: bool = True) -> Iterator[Path]:
-    """Write a file beside its target; what the body leaves of it is deleted."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _create(target: Path, data: bytes) -> bool:
     """Write a file; False where there is one."""
-    with _staged(target, data) as part, suppress(FileExistsError):
+    with staged(target, data) as part, suppress(FileExistsError):
         try:
             os.link(part, target)  # whole at once, which writing to an exclusively opened file is not
         except FileExistsError:

@@ -38,7 +38,8 @@ from numbaglm.engine.conversion.tasks import (
     scout_block,
     store_block,
 )
-from numbaglm.engine.schedule import memory_room, run_tasks
+from numbaglm.engine.memory import memory_room
+from numbaglm.engine.schedule import run_tasks
 from numbaglm.errors import MaskError, NumbaglmError, OutputExistsError
 from numbaglm.spaces.volume import Geometry
 

@@ -22,9 +22,8 @@ from numbaglm.data.images.raw import is_compressed
 from numbaglm.data.tables import OWN_COLUMNS, check_labels, labels_are_known, match_covariates
 from numbaglm.engine.conversion.coverage import MaskRule, parse_min_coverage
 from numbaglm.errors import InputError, invalid
-from numbaglm.spaces.grid import Grid
 from numbaglm.spaces.smoothing import Fwhm, parse_fwhm
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.volume import Geometry, Grid
 
 _HEADERS_AT_ONCE = 16
 

@@ -18,8 +18,8 @@ from numbaglm.data.images import MapSource, read_raw
 from numbaglm.data.images.raw import RawMap, Tape
 from numbaglm.engine.conversion.coverage import MISSING, MaskRule, Survey
 from numbaglm.errors import InputError
-from numbaglm.spaces.grid import Grid
 from numbaglm.spaces.smoothing import Fwhm, smooth
+from numbaglm.spaces.volume import Grid
 
 Float32 = NDArray[np.float32]
 

@@ -18,6 +18,7 @@ from numbaglm.errors import InputError, UnknownNameError, invalid
 from numbaglm.faces.bids.names import INHERITED, LABEL, SHORT, labels_of, statistic_of, stem_of
 from numbaglm.results.record import MARKER as RESULT
 from numbaglm.results.record import PermutationResult
+from numbaglm.version import __version__
 
 SEVERAL = "contrasts.json"
 """The file by which a folder of several results is known: what was found, by contrast."""
@@ -204,8 +205,6 @@ def start_dataset(dataset: Path, names: Sequence[str], what: str, summaries: Ite
     ContrastError
         Two contrasts have the same label.
     """
-    from numbaglm import __version__
-
     labels = labels_of(names)
     (dataset / GROUP).mkdir()
     (dataset / MARKER).parent.mkdir()

@@ -16,7 +16,8 @@ from numbaglm import plotting
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import list_maps, read_maps, save_maps
 from numbaglm.data.storage.files import whole_folder, write_readme
-from numbaglm.datasets.simulated import fetch_localizer, simulate_button_press
+from numbaglm.datasets.localizer import fetch_localizer
+from numbaglm.datasets.simulated import simulate_button_press
 from numbaglm.faces.cli import output
 from numbaglm.faces.nilearn.second_level import SecondLevelModel
 from numbaglm.inference.permutation_test import permutation_test

@@ -14,7 +14,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from numbaglm.cohort import Cohort
+from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import labels_are_known, match_covariates, read_table
 from numbaglm.engine.schedule import connect
@@ -22,7 +22,6 @@ from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
 from numbaglm.faces.bids.maps import find_maps
 from numbaglm.faces.bids.names import SHORT
 from numbaglm.faces.bids.options import ENTITY_OF
-from numbaglm.inference.permutation_test import as_cohort
 from numbaglm.stats.formula import design_from_formula
 
 log = logging.getLogger("numbaglm")

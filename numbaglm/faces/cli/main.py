@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from numbaglm import __version__
 from numbaglm.faces.bids.options import BIDS, bids_inputs
 from numbaglm.faces.cli.completion import completion
 from numbaglm.faces.cli.options import CONTRAST, CONTRASTS, TEST
 from numbaglm.faces.cli.quality import quality
 from numbaglm.faces.fsl.command import randomise
 from numbaglm.faces.shell import PATH, Terminal, examples, grouped, habits
+from numbaglm.version import __version__
 
 _THREADS = click.option(
     "--threads", "n_workers", type=click.IntRange(min=1), help="Threads to use; all cores by default."

@@ -48,11 +48,10 @@ def quality(
     them. A map stands out by its mean, its sd or its correlation with the median map (robust z beyond 3.5), by missing
     voxels (more than 5 %), or when another map holds the same data. Look at such a map before you leave it out.
     """
-    from numbaglm.cohort import Cohort
+    from numbaglm.cohort import Cohort, as_cohort
     from numbaglm.data.storage.files import check_free
     from numbaglm.engine.quality import examine
     from numbaglm.faces.cli.inputs import is_cohort, pop_maps
-    from numbaglm.inference.permutation_test import as_cohort
 
     if output is not None:
         check_free(output, MARKER, overwrite)

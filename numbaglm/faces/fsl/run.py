@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_image, to_image
+from numbaglm.data.storage.files import write_file
 from numbaglm.errors import DesignError, InputError, OutputError, ShufflingError
 from numbaglm.faces.fsl.request import Floats, Request, Tested, make_tests
 from numbaglm.faces.fsl.text_matrix import TextMatrix, read_text_matrix
@@ -225,7 +225,8 @@ def _write(request: Request, test: Tested, results: dict[str, PermutationResult]
     if request.nulls:
         for name, null_values in nulls.items():
             files.append(f"{request.root}_{name}.txt")
-            _save_text(null_values, Path(files[-1]).expanduser())
+            text = "".join(f"{value:.9g}\n" for value in null_values)
+            write_file(Path(files[-1]).expanduser(), text.encode(), "null")
     return {
         "test": test.label,
         "name": test.name,
@@ -252,16 +253,3 @@ def _found(outcome: dict[str, Any]) -> str:
     if not least:
         return text
     return f"{text}; least corrected p of {outcome['n_shufflings']:,} shufflings: {least}"
-
-
-def _save_text(values: Floats, target: Path) -> None:
-    """Write a number a line, whole or not at all."""
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        try:
-            part.write_text("".join(f"{value:.9g}\n" for value in values), encoding="utf-8")
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{target} could not be written ({error}). Check the folder and the disk.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from numbaglm.engine.schedule import n_cores
+from numbaglm.engine.memory import n_cores
 from numbaglm.errors import InputError, InputTypeError
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.cohort import Cohort
+from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import MapSource, grid_of, is_image, list_maps, load_mask, prepared, read_maps
 from numbaglm.data.tables import sorted_frame
@@ -31,11 +31,9 @@ from numbaglm.errors import (
 )
 from numbaglm.faces.nilearn.designs import design_table, make_second_level_design_matrix
 from numbaglm.faces.nilearn.maskers import MaskChoice, Masker, SurfaceMasker
-from numbaglm.inference.permutation_test import as_cohort
-from numbaglm.spaces.grid import Grid
 from numbaglm.spaces.resampling import nearest, target_grid
 from numbaglm.spaces.surface import SurfaceMask, check_group, is_surface, stack_maps
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.volume import Geometry, Grid
 
 log = logging.getLogger("numbaglm")
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from numbaglm.data.images import grid_of, is_image, list_maps, mask_image, prepared, read_maps, to_image
 from numbaglm.errors import InputError, InputTypeError, invalid, warn
-from numbaglm.spaces.grid import Grid
 from numbaglm.spaces.smoothing import Fwhm, smooth
 from numbaglm.spaces.surface import SurfaceMask, is_surface, stack_maps, values_of
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.volume import Geometry, Grid
 
 
 @dataclass(frozen=True)

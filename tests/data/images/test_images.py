@@ -23,9 +23,8 @@ from numbaglm.data.images import (
     to_image,
 )
 from numbaglm.errors import GridError, ImageError, InputError, MaskError, MissingFileError, OutputError
-from numbaglm.spaces.grid import Grid
 from numbaglm.spaces.smoothing import parse_fwhm, smooth
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.volume import Geometry, Grid
 from reference.maps import AFFINE, SHAPE, volumes, write_maps
 
 

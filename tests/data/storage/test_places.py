@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 from numbaglm.data.storage import places
+from numbaglm.data.storage.files import PARTIAL
 from numbaglm.data.storage.places import Place
 from numbaglm.errors import InputError, MissingExtraError, MissingFileError, OutputError, StoreError
 
@@ -177,7 +178,7 @@ def test_errors_of_any_library_become_ours(monkeypatch):
 def test_what_was_killed_while_writing_is_not_seen(tmp_path):
     place = Place.parse(tmp_path)
     place.write_bytes("whole", b"1")
-    (tmp_path / f"torn.0123{places.PARTIAL}").write_bytes(b"to")
+    (tmp_path / f"torn.0123{PARTIAL}").write_bytes(b"to")
     assert place.list() == ["whole"]
     assert place.size() == 1
 

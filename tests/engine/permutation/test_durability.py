@@ -24,7 +24,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs import ledger
 from numbaglm.data.storage.places import Place
-from numbaglm.engine import schedule
+from numbaglm.engine import memory, schedule
 from numbaglm.engine.permutation import workspace
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.size import BATCH
@@ -347,7 +347,7 @@ def damage(file, harm):
 
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "gone"])
 def test_damaged_maps_are_made_again(monkeypatch, tmp_path, cohort, expected, harm):
-    monkeypatch.setattr(schedule, "held_before", lambda client: 0)
+    monkeypatch.setattr(memory, "held_before", lambda client: 0)
     store = tmp_path / "run"
     perform = workspace._perform
 
@@ -417,7 +417,7 @@ def test_a_clock_that_jumps(tmp_path, cohort, expected, monkeypatch):
 @pytest.mark.parametrize("name", ["TFCE", "pseudo"])
 def test_a_run_in_an_object_store(request, monkeypatch, tmp_path, cohort, expected, where, name):
     """Stopped there, too, and gone on with; maps are spilled to it."""
-    monkeypatch.setattr(schedule, "held_before", lambda client: 0)
+    monkeypatch.setattr(memory, "held_before", lambda client: 0)
     perform, calls = workspace._perform, []
 
     def counted(*arguments):

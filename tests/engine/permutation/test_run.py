@@ -9,7 +9,7 @@ import pytest
 from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.engine import schedule
+from numbaglm.engine import memory, schedule
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.size import BATCH
 from numbaglm.inference import running as runs
@@ -86,13 +86,13 @@ def test_no_plan_changes_a_bit(monkeypatch, cohort, expected, name, tiles, batch
 
 
 def test_neither_does_the_memory_limit(monkeypatch, cohort, expected):
-    monkeypatch.setattr(schedule, "held_before", lambda client: 0)
+    monkeypatch.setattr(memory, "held_before", lambda client: 0)
     for limit, n_workers in (("12MB", 1), ("16MB", 1), ("30MB", 2), ("200MB", 4)):
         assert_same(run(cohort, "nuisance", memory_limit=limit, n_workers=n_workers), expected["nuisance"])
 
 
 def test_a_cohort_on_disk_is_the_same_as_in_memory(tmp_path, monkeypatch, cohort, expected):
-    monkeypatch.setattr(schedule, "held_before", lambda client: 0)
+    monkeypatch.setattr(memory, "held_before", lambda client: 0)
     for number, chunks in enumerate([(3, 1000), (10, 97)]):
         on_disk = stored(tmp_path / f"{number}.zarr", cohort, monkeypatch, chunks)
         assert_same(run(on_disk, "nuisance", memory_limit="12MB", n_workers=1), expected["nuisance"])
