@@ -8,12 +8,38 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Self
 
 _HERE = __file__.removesuffix("errors.py")
 
 
+class Refusal(str):
+    """The message of a refused value, which keeps its parts: a face words them anew, in its user's terms.
+
+    Attributes
+    ----------
+    parameter, received, allowed, fix
+        As in `invalid`; what was received as text.
+    """
+
+    parameter: str = ""
+    received: str = ""
+    allowed: str = ""
+    fix: str = ""
+
+
 class NumbaglmError(Exception):
     """Everything that numbaglm raises on purpose."""
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Parameter, what was received, what is allowed and what to do, where a value was refused."""
+        return next((one for one in self.args if isinstance(one, Refusal)), None)
+
+    def naming(self, parameter: str) -> Self:
+        """Return the same error, of a parameter that the caller knows under another name."""
+        told = self.refusal
+        return self if told is None else type(self)(compose(parameter, told.received, told.allowed, told.fix))
 
 
 class InputError(NumbaglmError, ValueError):
@@ -95,7 +121,7 @@ def warn(message: str, category: type[Warning] = NumbaglmWarning) -> None:
     warnings.warn(message, category, stacklevel=level + 1)
 
 
-def invalid(parameter: str, received: object, allowed: str, fix: str = "") -> str:
+def invalid(parameter: str, received: object, allowed: str, fix: str = "") -> Refusal:
     """Compose the message of a refused value.
 
     Parameters
@@ -109,5 +135,12 @@ def invalid(parameter: str, received: object, allowed: str, fix: str = "") -> st
     fix
         What to do about it, a whole sentence.
     """
-    message = f"Invalid value for '{parameter}': got {received!r}. Allowed: {allowed}."
-    return f"{message} {fix}" if fix else message
+    return compose(parameter, repr(received), allowed, fix)
+
+
+def compose(parameter: str, received: str, allowed: str, fix: str) -> Refusal:
+    """As `invalid`, of what was received as text."""
+    message = f"Invalid value for '{parameter}': got {received}. Allowed: {allowed}."
+    told = Refusal(f"{message} {fix}" if fix else message)
+    told.parameter, told.received, told.allowed, told.fix = parameter, received, allowed, fix
+    return told

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal, overload
 
-import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from numbaglm.cohort import Cohort, as_cohort
-from numbaglm.data.images import list_maps
-from numbaglm.data.tables import labels_are_known, match_covariates, read_table
 from numbaglm.engine.permutation.outcome import RunResult
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import Spec
-from numbaglm.errors import DesignError, InputError, invalid
+from numbaglm.inference.arguments import Options, listed_subjects, ordered, read_design
 from numbaglm.inference.assembly import assemble, versions
 from numbaglm.inference.running import Running, plan_tests
 from numbaglm.results.record import PermutationResult
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
-from numbaglm.stats.design import ContrastLike, Design, parse_contrasts
-from numbaglm.stats.formula import design_from_formula
-from numbaglm.stats.hypothesis import find_method, smallest_p
+from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts
+from numbaglm.stats.hypothesis import smallest_p
 from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
-from numbaglm.stats.setup import build_hypothesis, make_pseudo, read_threshold, read_variance_groups
+from numbaglm.stats.setup import build_hypothesis, make_pseudo, read_threshold
 
 log = logging.getLogger("numbaglm")
 
@@ -221,154 +213,95 @@ def permutation_test(
     >>> result.provenance["errors"]
     'ee'
     """
-    switches = {"two_sided": two_sided, "tfce": tfce, "tfce_uncorrected": tfce_uncorrected, "dry_run": dry_run}
-    _check(tail, p_interval, client, fwe_across_contrasts=fwe_across_contrasts, progress=progress, **switches)
-    record, regression = Conventions.parse(conventions, **overrides), find_method(method)
+    options = Options.parse(
+        n_perm=n_perm,
+        two_sided=two_sided,
+        cluster_forming_threshold=cluster_forming_threshold,
+        tfce=tfce,
+        seed=seed,
+        mask=mask,
+        smoothing_fwhm=smoothing_fwhm,
+        errors=errors,
+        exchangeability_blocks=exchangeability_blocks,
+        block_scheme=block_scheme,
+        variance_groups=variance_groups,
+        variance_smoothing_fwhm=variance_smoothing_fwhm,
+        method=method,
+        fwe_across_contrasts=fwe_across_contrasts,
+        tail=tail,
+        p_interval=p_interval,
+        conventions=Conventions.parse(conventions, **overrides),
+        tfce_uncorrected=tfce_uncorrected,
+        store=store,
+        memory_limit=memory_limit,
+        client=client,
+        n_workers=n_workers,
+        progress=progress,
+        dry_run=dry_run,
+    )
     running = Running.parse(memory_limit, client, n_workers, progress, store)
-    subjects, covariates = _listed_subjects(maps)
-    design = Design.parse(_ordered(read_design(design_matrix, covariates), subjects), len(subjects))
+    subjects, covariates = listed_subjects(maps)
+    design = Design.parse(ordered(read_design(design_matrix, covariates), subjects), len(subjects))
     contrasts = parse_contrasts(contrast, design)
-    shuffling = {
-        "n_perm": n_perm,
-        "seed": seed,
-        "errors": errors,
-        "blocks": exchangeability_blocks,
-        "block_scheme": block_scheme,
-    }
-    groups = read_variance_groups(variance_groups, exchangeability_blocks)
-    variance = {"variance_groups": groups, "v_dof_factor": record.v_dof_factor}
-    if fwe_across_contrasts and regression.data == "rotated":
-        raise InputError(f"The method {method!r} shuffles each contrast in its own way: no null spans several.")
-    specs = []
-    for one in contrasts:
-        tested = contrasts if fwe_across_contrasts else [one]
-        shufflings, hypothesis = build_hypothesis(design, one, tested, method, shuffling, variance)
-        if variance_smoothing_fwhm is not None:
-            hypothesis = make_pseudo(hypothesis, variance_smoothing_fwhm)
-        exact = shufflings.exhaustive or hypothesis.groups is not None or variance_smoothing_fwhm is not None
-        spec = Spec(
-            hypothesis=hypothesis,
-            shufflings=shufflings,
-            conventions=record,
-            two_sided=two_sided and one.is_t,
-            threshold=read_threshold(cluster_forming_threshold, hypothesis, two_sided and one.is_t),
-            tfce=tfce or tfce_uncorrected,
-            precision="float64" if exact else "float32",
-            variance_fwhm=variance_smoothing_fwhm,
-            tail=useful_tail(tail, shufflings),
-            tfce_counts=tfce_uncorrected,
-        )
-        specs.append(spec)
+    specs = [_specify(design, one, contrasts, options) for one in contrasts]
     cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
-    asked = {
-        "n_perm": n_perm,
-        "cluster_forming_threshold": cluster_forming_threshold,
-        "tail": tail,
-        "p_interval": p_interval,
-        "exchangeability_blocks": _listed(exchangeability_blocks),
-        "block_scheme": block_scheme,
-        "variance_groups": _listed(groups),
-    }
     names = [one.name for one in contrasts]
-    if dry_run:
+    if options.dry_run:
         plans = plan_tests(cohort.store, running, specs)
         return dict(zip(names, plans, strict=True)) if isinstance(contrast, Mapping) else plans[0]
     outcomes = []
-    determining = (cohort, specs, shuffling, fwe_across_contrasts)
-    with running.opened(cohort.store, lambda: _identity(*determining), len(specs)) as run:
+    with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:
         for number, spec in enumerate(specs):
             run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
             outcomes.append((spec, run.test(spec, f"contrast-{number:03d}")))
             _warn(*outcomes[-1])
-    results = assemble(cohort, outcomes, asked, joint=fwe_across_contrasts, p_interval=p_interval)
+    results = assemble(cohort, outcomes, options.asked(), joint=options.fwe_across_contrasts, p_interval=p_interval)
     return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
 
 
-def _identity(cohort: Cohort, specs: Sequence[Spec], shuffling: Mapping[str, Any], joint: bool) -> dict[str, Any]:
+def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], options: Options) -> Spec:
+    """Decide how one contrast is tested."""
+    shuffling = {
+        "n_perm": options.n_perm,
+        "seed": options.seed,
+        "errors": options.errors,
+        "blocks": options.exchangeability_blocks,
+        "block_scheme": options.block_scheme,
+    }
+    groups, fwhm = options.variance_groups, options.variance_smoothing_fwhm
+    variance = {"variance_groups": groups, "v_dof_factor": options.conventions.v_dof_factor}
+    tested = contrasts if options.fwe_across_contrasts else [contrast]
+    shufflings, hypothesis = build_hypothesis(design, contrast, tested, options.method, shuffling, variance)
+    if fwhm is not None:
+        hypothesis = make_pseudo(hypothesis, fwhm)
+    exact = shufflings.exhaustive or hypothesis.groups is not None or fwhm is not None
+    two_sided = options.two_sided and contrast.is_t
+    return Spec(
+        hypothesis=hypothesis,
+        shufflings=shufflings,
+        conventions=options.conventions,
+        two_sided=two_sided,
+        threshold=read_threshold(options.cluster_forming_threshold, hypothesis, two_sided),
+        tfce=options.tfce or options.tfce_uncorrected,
+        precision="float64" if exact else "float32",
+        variance_fwhm=fwhm,
+        tail=useful_tail(options.tail, shufflings),
+        tfce_counts=options.tfce_uncorrected,
+    )
+
+
+def _identity(cohort: Cohort, design: Design, contrasts: Sequence[Contrast], options: Options) -> dict[str, Any]:
     """All that determines the records of a run, in words of the call."""
-    first = specs[0]
-    groups = first.hypothesis.groups
     return {
         "cohort": cohort.fingerprint,
-        "design columns": list(first.hypothesis.design.columns),
-        "design rows": first.hypothesis.design.matrix,
-        "contrasts": {one.hypothesis.contrast.name: one.hypothesis.contrast.matrix for one in specs},
-        **{name: _listed(value) for name, value in shuffling.items()},
-        "fwe_across_contrasts": joint,
-        "variance_groups": None if groups is None else groups.groups,
-        "method": first.hypothesis.method.name,
-        "two_sided": first.two_sided,
-        "cluster-forming thresholds, as scores": [one.threshold for one in specs],
-        "tfce": first.tfce,
-        "tfce_uncorrected": first.tfce_counts,
-        "tail": first.tail,
-        "variance_smoothing_fwhm": first.variance_fwhm,
-        "conventions": asdict(first.conventions),
+        "design columns": list(design.columns),
+        "design rows": design.matrix,
+        "contrasts": {one.name: one.matrix for one in contrasts},
+        **options.identity(),
         "versions": {
             name: text for name, text in versions().items() if name in ("numbaglm", "numba", "numpy", "scipy")
         },
     }
-
-
-def _listed(values: Any) -> Any:
-    """Labels as JSON types."""
-    return None if values is None else np.asarray(values).tolist()
-
-
-def _listed_subjects(maps: Any) -> tuple[list[str], pd.DataFrame]:
-    """Labels and covariates, known before any map is read: what can't be used is refused by then."""
-    if isinstance(maps, Cohort):
-        return maps.subjects, maps.covariates
-    return (labels := list_maps(maps)[1]), pd.DataFrame(index=pd.Index(labels))
-
-
-def read_design(design_matrix: Any, covariates: pd.DataFrame | None = None) -> Any:
-    """Read a design matrix given as the path of a table, or as a formula over covariates; return others as they are.
-
-    The index that pandas writes as a nameless first column is no regressor.
-    """
-    is_file = not isinstance(design_matrix, str) or design_matrix.endswith((".tsv", ".csv"))
-    if covariates is not None and not is_file and "~" in design_matrix:
-        return design_from_formula(design_matrix, covariates)
-    if not is_file and not Path(design_matrix).exists():
-        allowed = "the path of a .tsv or .csv file, or a formula, which begins with '~'"
-        raise InputError(invalid("design_matrix", design_matrix, allowed))
-    if isinstance(design_matrix, str | os.PathLike):
-        table = read_table(design_matrix, "design_matrix")
-        return table.drop(columns=[column for column in table.columns[:1] if str(column) == "Unnamed: 0"])
-    return design_matrix
-
-
-def _ordered(design: Any, subjects: list[str]) -> Any:
-    """Bring a table with labels of subjects into their order; refuse a DataFrame whose index has them in another."""
-    if not isinstance(design, pd.DataFrame) or not labels_are_known(subjects):
-        return design
-    if {"subject_label", "participant_id"} & set(map(str, design.columns)):
-        try:
-            return match_covariates(design, subjects, labels_known=True)[0]
-        except InputError as error:
-            raise DesignError(str(error).replace("'covariates'", "'design_matrix'")) from error
-    labels = [str(label) for label in design.index]
-    if labels != subjects and sorted(labels) == sorted(subjects):
-        raise DesignError(
-            f"The index of the design matrix names the subjects in another order ({', '.join(labels[:3])}, ...) than "
-            f"the maps are in ({', '.join(subjects[:3])}, ...). Use design.loc[list(cohort.subjects)], or "
-            "reset_index(drop=True) if the rows are in the order of the maps."
-        )
-    return design
-
-
-def _check(tail: str, p_interval: float | None, client: Any, **switches: bool) -> None:
-    """Refuse what is neither here nor there before any work is done."""
-    for name, value in switches.items():
-        if not isinstance(value, bool | np.bool_):
-            raise InputError(invalid(name, value, "True or False"))
-    if tail not in tuple(TAILS):
-        raise InputError(invalid("tail", tail, f"one of {sorted(TAILS)}"))
-    if p_interval is not None and not (isinstance(p_interval, float | np.floating) and 0 < p_interval < 1):
-        raise InputError(invalid("p_interval", p_interval, "a coverage between 0 and 1, such as 0.95, or None"))
-    if client is not None and not hasattr(client, "scheduler_info"):
-        raise InputError(invalid("client", client, "a distributed.Client, or None", "Connect: Client('tcp://...')."))
 
 
 def _warn(spec: Spec, raw: RunResult) -> None:

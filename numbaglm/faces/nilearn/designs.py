@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.errors import ContrastError, DesignError, InputError, InputTypeError, warn
-from numbaglm.inference.permutation_test import read_design
+from numbaglm.inference.arguments import read_design
 from numbaglm.stats.design import Contrast, Design
 
 _NOTHING_NEW = 1e-10  # of a column's length: what is left of it by rounding where others span it

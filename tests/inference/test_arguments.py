@@ -1,0 +1,46 @@
+import inspect
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from numbaglm import permutation_test
+from numbaglm.errors import OutputExistsError
+from numbaglm.inference.arguments import INCIDENTAL, Options
+
+# What a durable run is known by: another value of one of these is another run.
+DETERMINING = {
+    *("n_perm", "two_sided", "cluster_forming_threshold", "tfce", "seed", "errors", "exchangeability_blocks"),
+    *("block_scheme", "variance_groups", "variance_smoothing_fwhm", "method", "fwe_across_contrasts", "tail"),
+    *("conventions", "tfce_uncorrected"),
+}
+
+
+def test_each_option_either_tells_runs_apart_or_is_named_as_one_that_does_not():
+    names = {one.name for one in fields(Options)}
+    assert names == DETERMINING | INCIDENTAL
+    assert not DETERMINING & INCIDENTAL
+
+
+def test_the_options_are_those_of_the_call():
+    parameters = set(inspect.signature(permutation_test).parameters)
+    assert {one.name for one in fields(Options)} == parameters - {"maps", "design_matrix", "contrast", "overrides"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("tail", "gamma"), ("tfce_E", 1.0), ("errors", "ise"), ("block_scheme", "both"), ("two_sided", False)],
+)
+def test_a_durable_run_goes_on_under_the_same_options_alone(tmp_path, as_cohort, name, value):
+    cohort = as_cohort(np.random.default_rng(0).normal(size=(8, 6)))
+    blocks = {"exchangeability_blocks": [0, 0, 1, 1, 2, 2, 3, 3]}
+    options = {"n_perm": 20, "cluster_forming_threshold": None, "store": tmp_path / "run"} | blocks
+    first = permutation_test(cohort, **options)
+    again = permutation_test(cohort, **options, progress=False, n_workers=1, p_interval=0.9)
+    np.testing.assert_array_equal(first.h0["max_t"], again.h0["max_t"])
+    kept = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]
+    assert set(kept) >= DETERMINING
+    assert not INCIDENTAL & set(kept)
+    with pytest.raises(OutputExistsError, match="conventions" if name == "tfce_E" else name):
+        permutation_test(cohort, **options | {name: value})
