@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.errors import ContrastError, DesignError, invalid
+from numbaglm.stats.contrasts import linear_weights
 
 ContrastLike: TypeAlias = "str | Sequence[Any] | NDArray[np.floating] | pd.Series[Any] | pd.DataFrame"
 
@@ -288,10 +289,10 @@ def _weights(contrast: ContrastLike | None, design: Design) -> NDArray[np.float6
             )
         return np.ones(1)
     if isinstance(contrast, str):
-        return _expression(contrast, design)
+        return linear_weights(contrast, design.columns)
     rows = list(contrast) if np.iterable(contrast) else []
     if rows and all(isinstance(row, str) for row in rows):
-        return np.stack([_expression(row, design) for row in rows])
+        return np.stack([linear_weights(row, design.columns) for row in rows])
     try:
         return np.asarray(contrast, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -312,32 +313,6 @@ def _unlabelled(weights: pd.Series[Any] | pd.DataFrame, design: Design) -> NDArr
         raise ContrastError(invalid("contrast", received, f"the columns {list(design.columns)} as labels", fix))
     ordered = table.set_axis(names, axis=1)[list(design.columns)].to_numpy()
     return ordered[0] if isinstance(weights, pd.Series) else ordered
-
-
-def _expression(expression: str, design: Design) -> NDArray[np.float64]:
-    unit = pd.DataFrame(np.eye(len(design.columns)), columns=pd.Index(design.columns))
-    if expression in unit:
-        return unit[expression].to_numpy()
-    # What is linear takes at any rows the value that its weights give: "x ** 2", "x > 0" and "x - 1" don't.
-    probe = pd.DataFrame(np.random.default_rng(0).normal(size=(8, len(design.columns))), columns=unit.columns)
-    try:
-        with np.errstate(all="ignore"):
-            weights = np.asarray(unit.eval(expression, engine="python"), dtype=np.float64)
-            value = np.asarray(probe.eval(expression, engine="python"), dtype=np.float64)
-    except Exception as error:  # pandas raises whatever its parser and the expression's parts raise
-        raise ContrastError(
-            invalid(
-                "contrast",
-                expression,
-                f"a column name or a linear expression over {list(design.columns)}",
-                "In an expression, put names that hold blanks or brackets into backticks.",
-            )
-        ) from error
-    if weights.shape != (len(design.columns),) or not np.allclose(value, probe.to_numpy() @ weights):
-        raise ContrastError(
-            invalid("contrast", expression, f"a linear expression over {list(design.columns)}, without constants")
-        )
-    return weights
 
 
 def _describe(contrast: ContrastLike | None, design: Design) -> str:

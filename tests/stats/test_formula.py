@@ -35,6 +35,54 @@ def test_refusals(formula, message):
         design_from_formula(formula, TABLE)
 
 
+HERE = np.array([4.0, 3.0, 1.0, 2.0])  # a name of the caller
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "~ HERE",
+        "~ age + np.log(HERE)",
+        "~ exit()",
+        "~ quit()",
+        "~ age.to_csv('FILE')",
+        "~ {open('FILE', 'w')}",
+        "~ I(__import__('os').system('touch FILE'))",
+        "~ np.save('FILE', age)",
+        "~ np.lib.npyio.os.system('touch FILE')",
+        "~ I((lambda: age)())",
+        "~ I([one for one in age])",
+        "~ C(site).__class__",
+        "~ I(9 ** 9 ** 9 ** 9)",
+        "~ contr.__class__()",
+        "~ I(age[0])",
+        "~ I(((9 ** 20) ** 20) ** 20)",
+        "~ I([1] * 10 ** 10)",
+        "~ log(",
+    ],
+)
+def test_a_formula_runs_nothing_but_arithmetic(tmp_path, formula):
+    file = tmp_path / "written"
+    with pytest.raises(DesignError, match="can't be used"):
+        design_from_formula(formula.replace("FILE", str(file)), TABLE)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("formula", "columns"),
+    [
+        ("~ np.sqrt(age) + I(age ** 2)", ["intercept", "np.sqrt(age)", "I(age ** 2)"]),
+        ("~ 0 + C(site, contr.sum)", ["C(site, contr.sum)[a]", "C(site, contr.sum)[b]"]),
+        ("~ scale(age):site", ["intercept", "scale(age):site[a]", "scale(age):site[b]"]),
+        ("~ {age / 10} + poly(age, 2)", ["intercept", "age / 10", "poly(age, 2)[1]", "poly(age, 2)[2]"]),
+        ("~ `two words` + center(`two words`)", ["intercept", "two words", "center(`two words`)"]),
+        ("~ I(np.where(age > 20, 1, 0))", ["intercept", "I(np.where(age > 20, 1, 0))"]),
+    ],
+)
+def test_transforms_that_are_there(formula, columns):
+    assert list(design_from_formula(formula, TABLE.assign(**{"two words": 1.5})).columns) == columns
+
+
 def test_an_infinite_column_brings_no_warning():
     assert np.isneginf(design_from_formula("~ np.log(age)", TABLE)["np.log(age)"].iloc[3])
 
