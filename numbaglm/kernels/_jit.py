@@ -19,6 +19,8 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
+from numbaglm.kernels._llvm import LAYOUT
+
 F = TypeVar("F", bound=Callable[..., object])
 
 _FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
@@ -51,12 +53,26 @@ def _cached(compiled: Any) -> Any:
 
 
 class _Cache(FunctionCache):
-    """numba's cache, but for what makes it stale: it looks at a kernel's own file, not at the kernels it calls."""
+    """numba's cache, but for what makes it stale, what it tells apart, and what happens where it cannot write.
+
+    numba's looks at a kernel's own file, not at the kernels it calls, knows no layout of memory, and ends the caller's
+    work when the disk is full: here the kernel runs uncached.
+    """
 
     def __init__(self, function: Callable[..., object]) -> None:
         super().__init__(function)
         stamp = self._impl.locator.get_source_stamp(), _sources()
         self._cache_file = _CacheFiles(self.cache_path, self._impl.filename_base, stamp)
+
+    def _index_key(self, signature: Any, codegen: Any) -> tuple[Any, ...]:
+        # numba's own part holds all that the layout follows from; this holds if that should ever change.
+        return super()._index_key(signature, codegen), LAYOUT
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        try:
+            super().save_overload(signature, data)
+        except OSError as error:
+            _tell_of_lost_code(self.cache_path, error.strerror or str(error))
 
 
 class _CacheFiles(IndexDataCacheFile):
@@ -64,13 +80,27 @@ class _CacheFiles(IndexDataCacheFile):
 
     Files are named by the signature. numba numbers them, and processes that compile different signatures at once
     may give them one number: the index of one then leads to the code of the other.
+
+    A file that cannot be read, or was cut short, is as good as none: the kernel is compiled, and the file written anew.
     """
+
+    def load(self, key: Any) -> Any:
+        try:
+            return super().load(key)
+        except Exception:  # a pickle that is cut short raises anything
+            return None
 
     def save(self, key: Any, data: Any) -> None:
         signature = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         name = f"{self._index_name.removesuffix('.nbi')}.{signature}.nbc"
         self._save_data(name, data)
         self._save_index(self._load_index() | {key: name})
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except Exception:  # as in load
+            return {}
 
 
 @cache
@@ -85,4 +115,14 @@ def _tell_of_no_cache() -> None:
     logging.getLogger("numbaglm").warning(
         "No folder can be written to keep compiled code in, so that every process compiles anew: "
         "set NUMBA_CACHE_DIR to one that can."
+    )
+
+
+@cache
+def _tell_of_lost_code(folder: str, why: str) -> None:
+    logging.getLogger("numbaglm").warning(
+        "Compiled code cannot be kept in %s (%s), so that every process compiles anew: make room there, "
+        "or set NUMBA_CACHE_DIR to a folder that can be written.",
+        folder,
+        why,
     )

@@ -11,20 +11,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-_FEATURES = binding.get_host_cpu_features()
+# What numba compiles for, in the words that its cache goes by: not always the processor that is there, for
+# NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say another.
+_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 
-BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
-"""Of a vector."""
+BYTES = 64 if "+avx512f" in _FEATURES.split(",") else 32 if _TRIPLE.startswith("x86") else 16
+"""Of a vector. SSE takes it in halves, which costs less than to read every weight for half as many voxels."""
 
 VECTORS = 2
 """Vectors of voxels side by side."""
 
 ROWS = 4 if BYTES == 32 else 8
 """Shufflings at once: with VECTORS sums each, no more than stay in registers (AVX has 16, others 32)."""
+
+LAYOUT = BYTES, VECTORS, ROWS
+"""What compiled code and the memory that it is given must agree on."""
 
 
 def _vectors(kind: Any) -> tuple[ir.VectorType, ir.VectorType]:
