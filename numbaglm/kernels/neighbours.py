@@ -19,6 +19,7 @@ from numbaglm.kernels._jit import kernel
 
 Bits = NDArray[np.signedinteger[Any]]
 Ints = NDArray[np.int32]
+Measure = tuple[()] | tuple[NDArray[np.float64]]
 
 SEGMENT = 2048  # positions whose masks stay in the first cache
 _GAP = 64  # a gap in the mask that is cheaper to compute through than to start anew after
@@ -41,6 +42,10 @@ class Volume(NamedTuple):
     offset
         (37,) int64, from a voxel to its neighbour of bit b (0 to 26, C order of the cube), at ``2**b % 37``.
         2 is a primitive root of 37: no two bits meet, and the table spares a logarithm.
+    before
+        (connectivity / 2,) int64, from a voxel to its neighbours that come before it.
+    measure
+        (): voxels are counted.
     strides
         Positions to the next plane and to the next row.
     connectivity
@@ -51,6 +56,8 @@ class Volume(NamedTuple):
     n_positions: int
     segments: NDArray[np.int64]
     offset: NDArray[np.int64]
+    before: NDArray[np.int64]
+    measure: tuple[()]
     strides: tuple[int, int]
     connectivity: int
 
@@ -78,13 +85,18 @@ def new_volume(padded_index: Ints, padded_shape: tuple[int, int, int], connectiv
         end = int(stretch[-1]) + 1
         segments += [(start, min(SEGMENT, end - start)) for start in range(int(stretch[0]), end, SEGMENT)]
     offset = np.zeros(37, dtype=np.int64)
+    before = []
     for bit, (a, b, c) in enumerate(np.ndindex(3, 3, 3)):
         offset[2**bit % 37] = (a - 1) * plane + (b - 1) * row + c - 1
+        if bit < 13 and _distance(a, b, c) <= {6: 1, 18: 2, 26: 3}[connectivity]:
+            before.append(offset[2**bit % 37])
     return Volume(
         position.astype(np.int32),
         int(position[-1]) + 1 + margin,
         np.array(segments, dtype=np.int64),
         offset,
+        np.array(before, dtype=np.int64),
+        (),
         (plane, row),
         connectivity,
     )

@@ -1,8 +1,9 @@
 """Exact threshold-free cluster enhancement (TFCE) of one map.
 
 TFCE(v) is the integral, over the heights h from 0 to the height of voxel v, of extent(v, h)^E h^H, where
-extent(v, h) counts the voxels of the connected component of {x : height(x) >= h} that holds v. Voxels enter
-one by one, from the highest to the lowest; between two that enter the same component its extent is constant,
+extent(v, h) counts the voxels of the connected component of {x : height(x) >= h} that holds v, or adds up their
+measures. (A voxel stands for any element of a space: a vertex of a surface, an edge of a network.) Voxels enter one by
+one, from the highest to the lowest; between two that enter the same component its extent is constant,
 so that the integral is a finite sum and no step is needed. Stepping packages are served by the same code:
 only the antiderivative of h^H becomes a staircase.
 
@@ -10,7 +11,11 @@ Two passes do it (a max-tree whose nodes are branches). The descent labels each 
 maximum begins one, and a saddle ends all but one of those that meet there. The union-find is over branches, a
 hundred times fewer than voxels, and most voxels need no search (see `neighbours`). The ascent adds up.
 
-Equal heights are ordered by position. The order among equals changes no result: all it adds is zeros.
+In a network there is nothing to follow: an edge joins the components of its two nodes.
+
+Equal heights are ordered by position. The order among equals changes no result: all it adds is zeros. Extents are exact
+and a voxel's terms are added in the order of their heights, so that the same map with its voxels in another order is
+enhanced to the same bits.
 
 References
 ----------
@@ -26,9 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.graph import Graph, Space, link_graph, next_higher, without_next
-from numbaglm.kernels.neighbours import SEGMENT, Ints, link_neighbours
+from numbaglm.kernels.graph import Graph, link_graph
+from numbaglm.kernels.neighbours import SEGMENT, Ints, Measure, Volume, link_neighbours
 from numbaglm.kernels.ranking import N_DIGITS, Keys, rank_doubles, rank_singles
+from numbaglm.kernels.topology import Topology, extent_type, measure_of, next_higher, without_next
 
 Floats = NDArray[np.floating[Any]]
 
@@ -41,7 +47,7 @@ class Enhancement(NamedTuple):
     Attributes
     ----------
     E, H
-        Exponents of extent (in voxels) and of height, H > -1.
+        Exponents of extent (in voxels, edges, or what the measure of a graph is in) and of height, H > -1.
     two_sided
         Enhance the negative part as well, apart from the positive part, with negative results. Otherwise only
         values above 0 count, and the others get 0.
@@ -68,7 +74,7 @@ class Scratch(NamedTuple):
     Attributes
     ----------
     height
-        (n_positions,) integers in the order of the values (see `ranking`); 0 outside the mask for good.
+        (n_positions,) integers in the order of the values (see `ranking`); 0 where no voxel is for good.
     link
         (n_positions,) what to follow (see `link_neighbours`, `link_graph`) before a voxel enters, then its
         branch, at last its rank.
@@ -81,11 +87,14 @@ class Scratch(NamedTuple):
     integral
         (n_voxels,) by rank: the absolute height, then the integral of h^H from 0 to it, at last the absolute TFCE.
     parent, extent, total, reached
-        (n_voxels,) by branch: union-find, voxels, and TFCE and `integral` of the voxel last passed.
+        (n_voxels,) by branch: union-find, extent, and TFCE and `integral` of the voxel last passed.
     merges
         (n_voxels, 3) rank of the saddle, branch that ends, branch that goes on.
-    higher, floor, tie
-        (SEGMENT,) see `link_neighbours`; of a graph (n_neighbours,), (0,) and (0,), see `link_graph`.
+    higher
+        Of a volume (SEGMENT,), see `link_neighbours`; of a graph (n_neighbours,), see `link_graph`; of a network
+        (2 n_nodes,), branches of the nodes' edges above 0, then of those below.
+    floor, tie, marks
+        (SEGMENT,) see `link_neighbours` and `link_graph`.
     """
 
     height: Ints
@@ -95,19 +104,23 @@ class Scratch(NamedTuple):
     counts: Ints
     integral: NDArray[np.float64]
     parent: Ints
-    extent: Ints
+    extent: NDArray[Any]
     total: NDArray[np.float64]
     reached: NDArray[np.float64]
     merges: Ints
     higher: Ints
     floor: Ints
     tie: Ints
+    marks: Ints
 
 
-def new_scratch(space: Space) -> Scratch:
+def new_scratch(space: Topology) -> Scratch:
     """Allocate the memory to enhance maps in `space`."""
     n_voxels, n_positions = space.position.size, space.n_positions
-    n_higher, n_floors = (space.indices.size, 0) if isinstance(space, Graph) else (SEGMENT, SEGMENT)
+    if isinstance(space, Graph):
+        n_higher = space.indices.size
+    else:
+        n_higher = SEGMENT if isinstance(space, Volume) else 2 * space.strides[0]
     return Scratch(
         height=np.zeros(n_positions, np.int32),
         link=np.empty(n_positions, np.int32),
@@ -116,17 +129,18 @@ def new_scratch(space: Space) -> Scratch:
         counts=np.empty((3, N_DIGITS), np.int32),
         integral=np.empty(n_voxels),
         parent=np.empty(n_voxels, np.int32),
-        extent=np.empty(n_voxels, np.int32),
+        extent=np.empty(n_voxels, extent_type(space)),
         total=np.empty(n_voxels),
         reached=np.empty(n_voxels),
         merges=np.empty((n_voxels, 3), np.int32),
         higher=np.empty(n_higher, np.int32),
-        floor=np.empty(n_floors, np.int32),
-        tie=np.empty(n_floors, np.int32),
+        floor=np.empty(SEGMENT, np.int32),
+        tie=np.empty(SEGMENT, np.int32),
+        marks=np.empty(SEGMENT, np.int32),
     )
 
 
-def tfce_map(values: Floats, space: Space, scratch: Scratch, how: Enhancement, out: NDArray[np.float64]) -> None:
+def tfce_map(values: Floats, space: Topology, scratch: Scratch, how: Enhancement, out: NDArray[np.float64]) -> None:
     """Enhance a map.
 
     Parameters
@@ -134,7 +148,7 @@ def tfce_map(values: Floats, space: Space, scratch: Scratch, how: Enhancement, o
     values
         (n_voxels,) float32 or float64, finite, C-contiguous.
     space, scratch
-        From `new_volume` or `new_graph`, and `new_scratch`.
+        From `new_volume`, `new_graph` or `new_network`, and `new_scratch`.
     how
         Exponents, sides, steps.
     out
@@ -144,7 +158,7 @@ def tfce_map(values: Floats, space: Space, scratch: Scratch, how: Enhancement, o
     _by_voxel(space.position, scratch.height, scratch.link, scratch.integral, out)
 
 
-def tfce_max(values: Floats, space: Space, scratch: Scratch, how: Enhancement) -> float:
+def tfce_max(values: Floats, space: Topology, scratch: Scratch, how: Enhancement) -> float:
     """Largest absolute TFCE of a map: exactly the maximum of what `tfce_map` gives.
 
     TFCE grows along a branch, so that its maximum is at a branch's end; no map is written.
@@ -161,15 +175,15 @@ def tfce_max(values: Floats, space: Space, scratch: Scratch, how: Enhancement) -
     memory = scratch.height, scratch.order, scratch.integral, scratch.keys, scratch.counts
     n_nodes: int = rank(values, space.position, how.two_sided, *memory)
     if isinstance(space, Graph):
-        link_graph(scratch.height, space, scratch.link, scratch.higher)
-    else:
+        link_graph(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie, scratch.marks)
+    elif isinstance(space, Volume):
         link_neighbours(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie)
     return _grow(n_nodes, space, scratch, how)
 
 
 def tfce_count(
     values: Floats,
-    space: Space,
+    space: Topology,
     scratch: Scratch,
     how: Enhancement,
     reference: NDArray[np.float64],
@@ -218,11 +232,11 @@ def _by_voxel(position: Ints, height: Ints, link: Ints, tfce: NDArray[np.float64
 
 
 @kernel
-def _grow(n_nodes: int, space: Space, scratch: Scratch, how: Enhancement) -> float:
+def _grow(n_nodes: int, space: Topology, scratch: Scratch, how: Enhancement) -> float:
     """Leave the absolute TFCE by rank in `integral`, ranks in `link`; return the largest."""
     _integrate(scratch.integral[:n_nodes], how)
-    n_branches, n_merges = _descend(scratch.order, n_nodes, space, scratch)
-    _ascend(scratch.order, n_nodes, n_branches, n_merges, how.E, scratch)
+    n_branches, n_merges = _let_in(scratch.order, n_nodes, space, space.strides, scratch)
+    _ascend(scratch.order, n_nodes, n_branches, n_merges, how.E, space.measure, scratch)
     largest = 0.0
     for branch in range(n_branches):
         largest = max(largest, scratch.total[branch])
@@ -238,6 +252,10 @@ def _integrate(heights: NDArray[np.float64], how: Enhancement) -> None:
         for r in range(heights.size):
             h = heights[r]
             heights[r] = h * h * h / 3.0
+    elif how.H == 3.0:
+        for r in range(heights.size):
+            square = heights[r] * heights[r]
+            heights[r] = square * square / 4.0
     else:
         for r in range(heights.size):
             heights[r] = heights[r] ** (how.H + 1.0) / (how.H + 1.0)
@@ -280,13 +298,20 @@ def _branch(parent: Ints, label: Any) -> Any:
 
 
 @kernel
-def _descend(order: Keys, n_nodes: int, space: Space, scratch: Scratch) -> tuple[int, int]:
+def _let_in(order: Keys, n_nodes: int, space: Topology, strides: Any, scratch: Scratch) -> tuple[int, int]:
+    if len(strides) == 1:
+        return _descend_edges(order, n_nodes, space, scratch)
+    return _descend(order, n_nodes, space, scratch)
+
+
+@kernel
+def _descend(order: Keys, n_nodes: int, space: Topology, scratch: Scratch) -> tuple[int, int]:
     """Let the voxels in, highest first: label each with its branch, and record which branch ends in which.
 
-    Where branches meet, the one with more voxels goes on. Returns the numbers of branches and of merges.
+    Where branches meet, the larger one goes on. Returns the numbers of branches and of merges.
     """
-    link, parent, extent, merges = scratch.link, scratch.parent, scratch.extent, scratch.merges
-    strides, higher = space.strides, scratch.higher
+    link, parent, extent = scratch.link, scratch.parent, scratch.extent
+    strides, higher, measure = space.strides, scratch.higher, space.measure
     n_branches, n_merges = 0, 0
     for r in range(n_nodes - 1, -1, -1):
         p = order[r] & _LOW
@@ -306,19 +331,57 @@ def _descend(order: Keys, n_nodes: int, space: Space, scratch: Scratch) -> tuple
                 other = _branch(parent, link[next_higher(space, strides, higher, p, left)])
                 left = without_next(strides, left)
                 if other != branch:
-                    if extent[other] > extent[branch]:
-                        branch, other = other, branch
-                    parent[other] = branch
-                    extent[branch] += extent[other]
-                    merges[n_merges, 0], merges[n_merges, 1], merges[n_merges, 2] = r, other, branch
+                    branch = _merge(scratch, n_merges, r, branch, other)
                     n_merges += 1
-        extent[np.uint32(branch)] += 1
+        extent[np.uint32(branch)] += measure_of(measure, p)
         link[p] = branch
     return n_branches, n_merges
 
 
 @kernel
-def _ascend(order: Keys, n_nodes: int, n_branches: int, n_merges: int, E: float, scratch: Scratch) -> None:
+def _merge(scratch: Scratch, n_merges: int, r: int, branch: Any, other: Any) -> Any:
+    """Have the smaller of two branches end in the other at the voxel of rank r; return the one that goes on."""
+    extent, merges = scratch.extent, scratch.merges
+    if extent[other] > extent[branch]:
+        branch, other = other, branch
+    scratch.parent[other] = branch
+    extent[branch] += extent[other]
+    merges[n_merges, 0], merges[n_merges, 1], merges[n_merges, 2] = r, other, branch
+    return branch
+
+
+@kernel
+def _descend_edges(order: Keys, n_ranked: int, network: Any, scratch: Scratch) -> tuple[int, int]:
+    """Do the same with the edges of a network: each joins the components of its nodes, apart by sign."""
+    height, link, parent, extent = scratch.height, scratch.link, scratch.parent, scratch.extent
+    ends, n_nodes, cells = network.ends, network.strides[0], scratch.higher
+    cells[:] = -1
+    n_branches, n_merges = 0, 0
+    for r in range(n_ranked - 1, -1, -1):
+        e = order[r] & _LOW
+        shift = n_nodes if height[e] < 0 else 0
+        a, b = np.uint32(ends[e, 0] + shift), np.uint32(ends[e, 1] + shift)
+        there, beyond = cells[a], cells[b]
+        if there < 0 and beyond < 0:
+            branch = np.int32(n_branches)
+            parent[branch] = branch
+            extent[branch] = 0
+            n_branches += 1
+        else:
+            branch = _branch(parent, there if there >= 0 else beyond)
+            other = _branch(parent, beyond if beyond >= 0 else there)
+            if other != branch:
+                branch = _merge(scratch, n_merges, r, branch, other)
+                n_merges += 1
+        extent[np.uint32(branch)] += 1
+        cells[a] = cells[b] = link[e] = branch
+    return n_branches, n_merges
+
+
+@kernel
+def _ascend(
+    order: Keys, n_nodes: int, n_branches: int, n_merges: int, E: float, measure: Measure, scratch: Scratch
+) -> None:
     """Add up the integral from the lowest voxel to the highest, along every branch.
 
     The TFCE of a voxel is that of the voxel that entered its component next, plus
@@ -333,12 +396,12 @@ def _ascend(order: Keys, n_nodes: int, n_branches: int, n_merges: int, E: float,
         p = order[r] & _LOW
         branch = np.uint32(link[p])
         n = np.float64(extent[branch])
-        power = math.sqrt(n) if E == 0.5 else n**E
+        power = n if E == 1.0 else (math.sqrt(n) if E == 0.5 else n**E)
         height = integral[r]
         tfce = total[branch] + power * (height - reached[branch])
         total[branch] = tfce
         reached[branch] = height
-        extent[branch] -= 1
+        extent[branch] -= measure_of(measure, p)
         # By rank, and the rank where the branch was: storing by position would miss the cache each time.
         integral[r] = tfce
         link[p] = r

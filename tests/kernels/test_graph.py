@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.spatial import ConvexHull
 
@@ -44,6 +46,106 @@ def triangulated_sphere(n_nodes, seed):
     sphere = csr_array((np.ones(2 * a.size), (np.r_[a, b], np.r_[b, a])), shape=(n_nodes, n_nodes))
     assert sphere.nnz == 2 * (3 * n_nodes - 6)  # Euler: a closed surface
     return sphere
+
+
+def random_graph(rng, n_nodes, n_edges):
+    """CSR adjacency of random edges."""
+    a, b = rng.integers(0, n_nodes, (2, n_edges))
+    a, b = a[a != b], b[a != b]
+    graph = csr_array((np.ones(2 * a.size), (np.r_[a, b], np.r_[b, a])), shape=(n_nodes, n_nodes))
+    graph.sum_duplicates()
+    return graph
+
+
+@st.composite
+def measured_maps(draw):
+    """A graph (in pieces, with hubs), values (tied, all different, none above 0), and measures (some of them 0)."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n_nodes = draw(st.sampled_from([1, 2, 7, 60]))
+    graph = random_graph(rng, n_nodes, draw(st.sampled_from([0, n_nodes // 2, 2 * n_nodes, 12 * n_nodes])))
+    values = rng.normal(size=n_nodes).round(draw(st.sampled_from([0, 1, 7])))
+    values = -np.abs(values) if draw(st.integers(0, 9)) == 0 else values
+    measure = rng.uniform(0.4, 5, n_nodes) * (rng.random(n_nodes) < draw(st.sampled_from([1.0, 0.7, 0.0])))
+    return graph, values, draw(st.sampled_from([None, measure]))
+
+
+EXPONENTS = st.sampled_from([(0.5, 2.0), (1.0, 2.0), (0.4, 3.0), (0.0, 0.0), (0.7, 1.3)])
+
+
+@given(measured_maps(), EXPONENTS, st.booleans(), st.sampled_from([0, 10]), st.sampled_from([np.float32, np.float64]))
+@settings(deadline=None, max_examples=150)
+def test_is_the_integral(case, exponents, two_sided, n_steps, dtype):
+    graph, values, measure = case
+    values = values.astype(dtype)
+    how = Enhancement(*exponents, two_sided=two_sided, n_steps=n_steps)
+    expected = tfce_graph(values, graph.indptr, graph.indices, measure, **how._asdict())
+    found = enhance(new_graph(graph.indptr, graph.indices, measure), values, how)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-14 * np.abs(expected).max())
+
+
+@given(measured_maps(), EXPONENTS, st.booleans(), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=60)
+def test_the_order_of_the_nodes_changes_no_bit(case, exponents, two_sided, seed):
+    graph, values, measure = case
+    how = Enhancement(*exponents, two_sided=two_sided)
+    order = np.random.default_rng(seed).permutation(values.size)
+    there = enhance(new_graph(graph.indptr, graph.indices, measure), values, how)
+    graph, measure = graph[order][:, order], None if measure is None else measure[order]
+    np.testing.assert_array_equal(
+        enhance(new_graph(graph.indptr, graph.indices, measure), values[order], how), there[order]
+    )
+
+
+def test_measures_add_up_exactly_in_any_order():
+    rng = np.random.default_rng(5)
+    measure = rng.uniform(0, 5, 10_000) * 10.0 ** rng.integers(-6, 3, 10_000)
+    (kept,) = new_graph(np.zeros(10_001, int), [], measure).measure
+    np.testing.assert_allclose(kept, measure, atol=2.0**-51 * measure.sum())
+    left, right = rng.random(10_000) < 0.5, 0.0
+    total = kept.sum()
+    for value in kept[left]:
+        total -= value
+        right += value
+    assert total == kept[~left][::-1].cumsum()[-1]
+    assert right == kept[left].sum()
+    # Where all measures are whole numbers nothing is rounded.
+    np.testing.assert_array_equal(new_graph(np.zeros(4, int), [], [1, 7, 1e6]).measure[0], [1, 7, 1e6])
+
+
+def test_a_ring_is_walked_round():
+    """A wheel: the rim's nodes touch the hub and two others; around the hub all of the rim is one piece."""
+    rim = np.random.default_rng(6).permutation(np.arange(1, 9))
+    a, b = np.r_[np.zeros(8, int), rim], np.r_[rim, np.roll(rim, 1)]
+    wheel = csr_array((np.ones(32), (np.r_[a, b], np.r_[b, a])))
+    graph = new_graph(wheel.indptr, wheel.indices)
+    around = graph.indices[:8]
+    assert wheel[around, np.roll(around, 1)].all()
+    assert (graph.touches[0], graph.ring[0]) == (0b11111110, 0b10000000)
+
+
+def test_stretches_of_nodes_of_different_degree():
+    """Longer than a segment, its last nodes without neighbours, and a hub in it."""
+    rng = np.random.default_rng(7)
+    graph = random_graph(rng, 4500, 9000).tolil()
+    graph[3000:, :] = 0
+    graph[:, 3000:] = 0
+    graph[5, 100:140] = graph[100:140, 5] = 1
+    graph = csr_array(graph)
+    values = rng.normal(size=4500).round(2).astype(np.float32)
+    expected = tfce_graph(values, graph.indptr, graph.indices, **HOWS["both sides"]._asdict())
+    found = enhance(new_graph(graph.indptr, graph.indices), values, HOWS["both sides"])
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+def test_as_the_c_library(two_sided):
+    tfce = pytest.importorskip("tfce").tfce
+    sphere = triangulated_sphere(642, seed=8)
+    values = np.random.default_rng(9).normal(size=642)
+    shown = values if two_sided else np.maximum(values, 0)
+    expected = tfce(shown, adjacency=sphere.astype(np.int32), E=1.0, H=2.0)
+    found = enhance(new_graph(sphere.indptr, sphere.indices), values, Enhancement(E=1.0, two_sided=two_sided))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("connectivity", [6, 18, 26])
@@ -117,3 +219,16 @@ def test_isolated_nodes():
 def test_what_is_no_graph(indptr, indices, message):
     with pytest.raises(InputError, match=message):
         new_graph(indptr, indices)
+
+
+@pytest.mark.parametrize(
+    ("measure", "message"),
+    [
+        ([1.0], r"'measure': got 'shape \(1,\)'\. Allowed: \(2,\), one a node"),
+        ([1.0, -0.1], r"'measure': got '-0\.1 for node 1'"),
+        ([np.nan, 1.0], r"'measure': got 'nan for node 0'\. Allowed: finite numbers, 0 or more"),
+    ],
+)
+def test_what_is_no_measure(measure, message):
+    with pytest.raises(InputError, match=message):
+        new_graph([0, 1, 2], [1, 0], measure)

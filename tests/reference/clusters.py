@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 STRUCTURES = {6: 1, 18: 2, 26: 3}
 
@@ -19,9 +21,22 @@ def label(above, sign, connectivity):
     return labels, n
 
 
-def largest(labels, n, contribution):
+def label_graph(above, sign, indptr, indices):
+    """Label clusters of the nodes of a graph."""
+    graph = csr_array((np.ones(len(indices)), indices, indptr), shape=(above.size,) * 2)
+    labels, n = np.zeros(above.size, int), 0
+    for one in np.unique(sign[above]):
+        inside = np.flatnonzero(above & (sign == one))
+        k, found = connected_components(graph[inside][:, inside], directed=False)
+        labels[inside] = found + n + 1
+        n += k
+    return labels, n
+
+
+def largest(labels, n, contribution, measure=None):
     """Largest extent and largest mass of any cluster; 0 where there is none."""
     if n == 0:
         return 0, 0.0
     inside = range(1, n + 1)
-    return np.bincount(labels.ravel())[1:].max(), np.max(ndimage.sum_labels(contribution, labels, inside))
+    extent = np.bincount(labels.ravel(), weights=measure)[1:].max()
+    return extent, np.max(ndimage.sum_labels(contribution, labels, inside))

@@ -12,8 +12,8 @@ def tfce(volume, connectivity, **how):
     return _enhance(volume, lambda inside: label(inside, structure)[0], **how)
 
 
-def tfce_graph(values, indptr, indices, **how):
-    """Enhance the values of a graph's nodes."""
+def tfce_graph(values, indptr, indices, measure=None, **how):
+    """Enhance the values of a graph's nodes; extents are sums of their measures, or count them."""
     graph = csr_array((np.ones(len(indices)), indices, indptr), shape=(len(values),) * 2)
 
     def label_nodes(inside):
@@ -21,20 +21,20 @@ def tfce_graph(values, indptr, indices, **how):
         labels[inside] = 1 + connected_components(graph[inside][:, inside], directed=False)[1]
         return labels
 
-    return _enhance(values, label_nodes, **how)
+    return _enhance(values, label_nodes, measure=measure, **how)
 
 
-def _enhance(values, label_inside, E=0.5, H=2.0, two_sided=True, n_steps=0, dh=0.0, times_step=True):
+def _enhance(values, label_inside, E=0.5, H=2.0, two_sided=True, n_steps=0, dh=0.0, times_step=True, measure=None):
     """Enhance exactly, in `n_steps` up to the peak, or in steps of `dh`."""
     values = np.asarray(values, dtype=np.float64)
     peak = np.abs(values).max() if two_sided else values.max()
-    out = _positive(values, peak, label_inside, E, H, n_steps, dh, times_step)
+    out = _positive(values, peak, label_inside, E, H, n_steps, dh, times_step, measure)
     if two_sided:
-        out -= _positive(-values, peak, label_inside, E, H, n_steps, dh, times_step)
+        out -= _positive(-values, peak, label_inside, E, H, n_steps, dh, times_step, measure)
     return out
 
 
-def _positive(values, peak, label_inside, E, H, n_steps, dh, times_step):
+def _positive(values, peak, label_inside, E, H, n_steps, dh, times_step, measure):
     out = np.zeros(values.shape)
     if peak <= 0:
         return out
@@ -48,8 +48,8 @@ def _positive(values, peak, label_inside, E, H, n_steps, dh, times_step):
         weights = np.diff(np.r_[0, heights ** (H + 1)]) / (H + 1)
     for height, weight in zip(heights, weights, strict=True):
         labels = label_inside(values >= height)
-        extent = np.bincount(labels.ravel()).astype(np.float64)
-        extent[0] = 0
+        extent = np.bincount(labels.ravel(), weights=measure).astype(np.float64)
         extent[1:] **= E
+        extent[0] = 0
         out += weight * extent[labels]
     return out
