@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from numbaglm.kernels.discoveries import (
+    NEVER,
+    best_shares,
+    bound_nodes,
+    component_tree,
+    largest_nodes,
+    leave_out,
+    share_plateaus,
+)
+from numbaglm.kernels.graph import new_graph
+from numbaglm.kernels.neighbours import new_volume
+from reference import discoveries as reference
+
+
+def bounds(parent, level):
+    size, found = np.full(parent.size, -7, np.int32), np.full(parent.size, -7, np.int32)
+    bound_nodes(parent, level, size, found)
+    return size, found
+
+
+def volume_of(mask, connectivity):
+    shape = tuple(side + 2 for side in mask.shape)
+    return new_volume(np.flatnonzero(np.pad(mask, 1)).astype(np.int32), shape, connectivity)
+
+
+@st.composite
+def forests(draw):
+    """Parents that come after their children, and levels: few, or many; monotone, or not; some never reached."""
+    n = draw(st.integers(1, 40))
+    reach = draw(st.sampled_from([1, 3, 40]))  # chains, bushes
+    parent = [draw(st.integers(node + 1, min(node + reach, n))) for node in range(n)]
+    levels = draw(st.lists(st.integers(1, draw(st.sampled_from([2, 8, 60]))), min_size=n, max_size=n))
+    if draw(st.booleans()):
+        levels.sort()
+    never = draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    parent = np.where(np.array(parent) == n, -1, parent).astype(np.int32)
+    return parent, np.where(never, NEVER, levels).astype(np.int32)
+
+
+@given(forests())
+def test_bounds_of_all_nodes(forest):
+    parent, level = forest
+    sets = reference.node_sets(parent)
+    size, found = bounds(parent, level)
+    np.testing.assert_array_equal(size, [len(nodes) for nodes in sets])
+    np.testing.assert_array_equal(found, [reference.bound(level[sorted(nodes)]) for nodes in sets])
+
+
+@given(forests(), st.sampled_from([0.1, 0.5, 1.0]))
+def test_best_and_largest(forest, share):
+    parent, level = forest
+    size, found = bounds(parent, level)
+    best, chosen = np.empty(parent.size), np.empty(parent.size, np.int32)
+    best_shares(parent, size, found, best)
+    largest_nodes(parent, size, found, share, chosen)
+    for node in range(parent.size):
+        path = [node]
+        while parent[path[-1]] >= 0:
+            path.append(parent[path[-1]])
+        assert best[node] == max(found[path] / size[path])
+        assert chosen[node] == max([-1, *(k for k in path if found[k] >= share * size[k])])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("two_sided", [False, True])
+@pytest.mark.parametrize("decimals", [0, 1, 7])
+@pytest.mark.parametrize("space", [6, 18, 26, "graph"])
+def test_nodes_are_the_components_at_all_heights(space, decimals, two_sided, dtype):
+    rng = np.random.default_rng(1)
+    if space == "graph":
+        adjacency = csr_array(np.triu(rng.random((90, 90)) < 0.03, 1))
+        adjacency = csr_array(adjacency + adjacency.T)
+        where, topology = np.arange(90), new_graph(adjacency.indptr, adjacency.indices)
+        values, label = np.empty(90), reference.graph_labels(adjacency)
+    else:
+        mask = rng.random((5, 4, 6)) < 0.8
+        where, topology = np.flatnonzero(mask), volume_of(mask, space)
+        values, label = np.zeros(mask.shape), reference.volume_labels(space)
+    values.flat[where] = rng.normal(size=where.size).round(decimals)
+    values = values.astype(dtype)
+    level = rng.integers(1, 30, where.size).astype(np.int32)
+
+    tree = component_tree(np.ascontiguousarray(values.flat[where]), topology, two_sided)
+    size, found = bounds(tree.parent, level[tree.element])
+    share_plateaus(tree.parent, tree.height, size, found)
+
+    expected = reference.components(values, label, two_sided).flat[where]
+    assert set(tree.element) == {n for n, component in enumerate(expected) if component is not None}
+    np.testing.assert_array_equal(tree.height, np.abs(values.flat[where])[tree.element])
+    assert (np.diff(tree.height) <= 0).all()
+    for element, n_elements, n_true in zip(tree.element, size, found, strict=True):
+        component = expected[element].flat[where].astype(bool)
+        assert (n_elements, n_true) == (component.sum(), reference.bound(level[component]))
+
+
+def test_a_map_without_any_component():
+    tree = component_tree(-np.ones(8), volume_of(np.ones((2, 2, 2), bool), 26), False)
+    assert tree.element.size == tree.parent.size == 0
+    assert [array.size for array in bounds(tree.parent, tree.element)] == [0, 0]
+
+
+@pytest.mark.parametrize("beyond", [0.0, 1.0])
+def test_elements_left_out(beyond):
+    rng = np.random.default_rng(2)
+    p = np.sort(rng.random((5, 7)), axis=1)
+    elements = np.array([rng.permutation(9)[:7] for _ in range(5)], np.int32)
+    out, left = rng.random(9) < 0.4, np.full(p.shape, np.nan)
+    leave_out(p, elements, out, beyond, left)
+    np.testing.assert_array_equal(left, reference.leave_out(p, elements, out, beyond))
