@@ -304,24 +304,24 @@ def ari(p: ArrayLike, alpha: float = 0.05) -> Bound:
 
 
 class Template(Protocol):
-    """A sequence of thresholds for each value of one parameter, in which they increase."""
+    """A sequence of thresholds for each value of one parameter, its level; they grow with it."""
 
-    def levels(self, sorted_p: Floats, n_elements: int, n_least: int) -> Floats:
-        """Largest parameter at which no p of a shuffling is below its threshold, for each shuffling.
+    def level(self, p: Floats, k: int, n_elements: int) -> Floats:
+        """Largest level at which the k-th threshold is not above p; the inverse of `thresholds`.
 
         Parameters
         ----------
-        sorted_p
-            (n_shufflings, n_thresholds), increasing along rows.
+        p
+            Any shape.
+        k
+            From 1.
         n_elements
-            Of which these are the smallest.
-        n_least
-            So many of the smallest levels are exact; the others may be larger than they are.
+            Of the map.
         """
         ...
 
     def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Floats:
-        """(n_thresholds,) thresholds of a value of the parameter."""
+        """(n_thresholds,) increasing thresholds."""
         ...
 
 
@@ -341,10 +341,9 @@ class Simes:
 
     shift: int = 0
 
-    def levels(self, sorted_p: Floats, n_elements: int, n_least: int) -> Floats:
+    def level(self, p: Floats, k: int, n_elements: int) -> Floats:
         """See `Template`."""
-        per_level = self.thresholds(1.0, sorted_p.shape[1], n_elements)[self.shift :]
-        return np.asarray((sorted_p[:, self.shift :] / per_level).min(axis=1, initial=np.inf), dtype=np.float64)
+        return p * ((n_elements - self.shift) / (k - self.shift)) if k > self.shift else np.full(p.shape, np.inf)
 
     def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Floats:
         """See `Template`."""
@@ -356,20 +355,9 @@ class Simes:
 class Beta:
     """t_k is the quantile at the level of the k-th smallest of n independent uniform p: every k errs alike."""
 
-    def levels(self, sorted_p: Floats, n_elements: int, n_least: int) -> Floats:
-        """See `Template`.
-
-        The distribution function is dear. A few k bound all levels from above, and with them the largest that is
-        asked for; only p below the thresholds of that one can make a level smaller.
-        """
-        n_thresholds = sorted_p.shape[1]
-        few = np.unique(np.geomspace(1, n_thresholds, _N_FEW).astype(np.int64))
-        levels = special.betainc(few, n_elements + 1 - few, sorted_p[:, few - 1]).min(axis=1)
-        needed = float(np.partition(levels, n_least - 1)[n_least - 1])
-        rows, columns = np.nonzero(sorted_p < self.thresholds(needed, n_thresholds, n_elements) * (1 + _ROUNDING))
-        k = columns + 1
-        np.minimum.at(levels, rows, special.betainc(k, n_elements + 1 - k, sorted_p[rows, columns]))
-        return np.asarray(levels, dtype=np.float64)
+    def level(self, p: Floats, k: int, n_elements: int) -> Floats:
+        """See `Template`."""
+        return np.asarray(special.betainc(k, n_elements + 1 - k, p), dtype=np.float64)
 
     def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Floats:
         """See `Template`."""
@@ -377,13 +365,12 @@ class Beta:
         return np.asarray(special.betaincinv(k, n_elements + 1 - k, level), dtype=np.float64)
 
 
-_N_FEW = 20
-_ROUNDING = 1e-6  # of the inverse of the beta distribution, by a wide margin: it costs a few evaluations
-
-
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """t_k is a quantile of the k-th smallest p of training shufflings; the level is its number, -1 for none.
+    """t_k is a quantile of the k-th smallest p of training shufflings.
+
+    The level is the number of that quantile, from 0; between two of them, a share of the way. From 0 at level -1 the
+    thresholds rise to the lowest quantile in the same way, so that few training shufflings find less and err no more.
 
     Parameters
     ----------
@@ -408,20 +395,19 @@ class Learned:
         """
         return Learned(np.sort(np.ascontiguousarray(_parse_sorted_p(sorted_p).T), axis=1))
 
-    def levels(self, sorted_p: Floats, n_elements: int, n_least: int) -> Floats:
+    def level(self, p: Floats, k: int, n_elements: int) -> Floats:
         """See `Template`."""
-        if sorted_p.shape[1] != self.curves.shape[0]:
-            received = f"{sorted_p.shape[1]} p of each shuffling"
-            raise InputError(invalid("sorted_p", received, f"{self.curves.shape[0]}, as the template was learned from"))
-        least = np.full(sorted_p.shape[0], self.curves.shape[1])
-        for curve, p in zip(self.curves, np.ascontiguousarray(sorted_p.T), strict=True):
-            np.minimum(least, np.searchsorted(curve, p, side="right"), out=least)
-        return least - 1.0
+        knots = np.concatenate([[0.0], self.curves[k - 1], [np.inf]])  # beyond the last no share of the way is made
+        above = np.searchsorted(knots, p, side="right")
+        lower, upper = knots[above - 1], knots[above]
+        return np.asarray(above - 2 + (p - lower) / (upper - lower), dtype=np.float64)
 
     def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Floats:
         """See `Template`."""
         number = int(np.floor(level))
-        return self.curves[:, number].copy() if number >= 0 else np.zeros(n_thresholds)
+        lower = self.curves[:, number] if number >= 0 else np.zeros(n_thresholds)
+        upper = self.curves[:, min(number + 1, self.curves.shape[1] - 1)]
+        return np.asarray(lower + (level - number) * (upper - lower), dtype=np.float64)
 
 
 TEMPLATES: dict[str, Template] = {"simes": Simes(), "beta": Beta()}
@@ -580,7 +566,7 @@ def _choose(template: Template, p: Floats, n_elements: int, alpha: float, rule: 
     n_least = min(
         _n_missing(p.shape[0], alpha) + 3, p.shape[0]
     )  # one more for a quantile between two, one for the first
-    levels = template.levels(p, n_elements, n_least)
+    levels = least_levels(template, p, n_elements, n_least)
     if rule == "notip" and isinstance(template, Learned):
         level = _halve(levels[1:], alpha, template.curves.shape[1])
         if level < 0:
@@ -589,6 +575,35 @@ def _choose(template: Template, p: Floats, n_elements: int, alpha: float, rule: 
     else:
         level = RULES[rule](levels, alpha)
     return template, level, template.thresholds(level, p.shape[1], n_elements)
+
+
+def least_levels(template: Template, sorted_p: Floats, n_elements: int, n_least: int) -> Floats:
+    """Level of each shuffling, the least of its p's, as far as it can be among the smallest.
+
+    A few k bound all levels from above, and with them the largest level that is needed. Only p below its thresholds can
+    make a level smaller that matters: a few in a hundred.
+
+    Parameters
+    ----------
+    sorted_p
+        (n_shufflings, n_thresholds), increasing along rows.
+    n_least
+        So many of the smallest levels are exact; the others may be larger than they are.
+    """
+    columns = np.ascontiguousarray(sorted_p.T)
+    n_thresholds = columns.shape[0]
+    few = np.unique(np.geomspace(1, n_thresholds, _N_FEW).astype(np.int64)).tolist()
+    levels = np.min([template.level(columns[k - 1], k, n_elements) for k in few], axis=0)
+    needed = float(np.partition(levels, n_least - 1)[n_least - 1])
+    below = columns < template.thresholds(needed, n_thresholds, n_elements)[:, None] * (1 + _ROUNDING)
+    for column in np.flatnonzero(below.any(axis=1)).tolist():
+        rows = np.flatnonzero(below[column])
+        levels[rows] = np.minimum(levels[rows], template.level(columns[column, rows], column + 1, n_elements))
+    return np.asarray(levels, dtype=np.float64)
+
+
+_N_FEW = 20
+_ROUNDING = 1e-6  # of a template's inverse, by a wide margin: it costs a few evaluations
 
 
 def _halve(levels: Floats, alpha: float, n_curves: int) -> float:
@@ -678,6 +693,9 @@ def _parse_template(template: str | Template, n_thresholds: int) -> Template:
         template = TEMPLATES[template]
     if isinstance(template, Simes) and not 0 <= template.shift < n_thresholds:
         raise InputError(invalid("shift", template.shift, f"0 or more, below the number of thresholds, {n_thresholds}"))
+    if isinstance(template, Learned) and template.curves.shape[0] != n_thresholds:
+        allowed = f"{template.curves.shape[0]}, as many as the template was learned from"
+        raise InputError(invalid("sorted_p", f"{n_thresholds} p of each shuffling", allowed))
     return template
 
 

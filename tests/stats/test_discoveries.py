@@ -18,6 +18,7 @@ from numbaglm.stats.discoveries import (
     ari,
     calibrate,
     hommel_value,
+    least_levels,
     true_discoveries,
 )
 from reference import discoveries as reference
@@ -198,7 +199,7 @@ def test_the_level_is_the_largest_at_which_alpha_of_the_shufflings_err(name, alp
     template = templates(20, 60)[name]
     found = calibrate(p, 60, template, alpha)
     np.testing.assert_array_equal(found.thresholds, template.thresholds(found.level, 20, 60))
-    higher = found.level + 1 if name == "learned" else found.level * 1.001
+    higher = found.level + 1e-3 * abs(found.level)
     n_allowed = round(100 * alpha)
     assert reference.n_erring(p, found.thresholds) <= n_allowed
     assert reference.n_erring(p, template.thresholds(higher, 20, 60)) > n_allowed
@@ -214,18 +215,22 @@ def test_templates_are_what_they_are_named_after():
     np.testing.assert_allclose(Simes().thresholds(0.3, 20, 60), 0.3 * k / 60)
     np.testing.assert_allclose(Simes(shift=4).thresholds(0.3, 20, 60), 0.3 * np.maximum(k - 4, 0) / 56)
     np.testing.assert_allclose(Beta().thresholds(0.3, 20, 60), stats.beta.ppf(0.3, k, 61 - k))
+    np.testing.assert_allclose([Beta().level(0.3, j, 60) for j in k], stats.beta.cdf(0.3, k, 61 - k))
     training = shuffled_p(99, 200, 60, 20)[0]
-    np.testing.assert_allclose(Learned.learn(training).thresholds(50, 20, 60), np.quantile(training, 50 / 199, axis=0))
+    for level in (50, 50.3):
+        expected = np.quantile(training, level / 199, axis=0)
+        np.testing.assert_allclose(Learned.learn(training).thresholds(level, 20, 60), expected)
 
 
+@pytest.mark.parametrize("name", ["simes", "shifted", "beta", "learned"])
 @pytest.mark.parametrize("n_listed", [8, 60, 300])
-def test_levels_of_the_beta_template_are_exact_where_needed(n_listed):
-    p = shuffled_p(2, 200, 300, n_listed)[0]
-    k = np.arange(1, n_listed + 1)
-    expected = np.sort(stats.beta.cdf(p, k, 301 - k).min(axis=1))
+def test_levels_are_exact_where_they_are_needed(name, n_listed):
+    p, template = shuffled_p(2, 200, 300, n_listed)[0], templates(n_listed, 300)[name]
+    expected = np.sort([min(template.level(row[k - 1], k, 300) for k in range(1, n_listed + 1)) for row in p])
     for n_least in (1, 13, 200):
-        found = Beta().levels(p, 300, n_least)
-        np.testing.assert_allclose(np.sort(found)[:n_least], expected[:n_least], rtol=1e-9)
+        found = least_levels(template, p, 300, n_least)
+        np.testing.assert_array_equal(np.sort(found)[:n_least], expected[:n_least])
+        assert (np.sort(found) >= expected).all()
 
 
 @pytest.mark.parametrize(("name", "n_listed"), [("simes", 30), ("simes", 60), ("beta", 30)])
@@ -241,7 +246,7 @@ def test_stepping_down_is_calibration_without_what_was_found(name, n_listed):
     while True:
         left = np.array([row[~out[whose]] for row, whose in zip(*everything[:2], strict=True)])[:, :n_listed]
         padded = np.pad(left, ((0, 0), (0, n_listed - left.shape[1])), constant_values=1.0)
-        level = np.sort(template.levels(padded, 60, 100))[5]
+        level = np.sort(least_levels(template, padded, 60, 100))[5]
         found = observed < template.thresholds(level, n_listed, 60)[0] * (1 - 1e-12)
         if (found == out).all():
             break
@@ -260,22 +265,31 @@ def test_a_shifted_template_does_not_step_down():
     assert down.thresholds[3] > 0
 
 
-def test_curves_of_which_none_keeps_alpha_find_nothing():
-    p, _, observed = shuffled_p(4, 100, 60, 20, effect=1.0)
+def test_below_the_lowest_curve_thresholds_go_on_down_to_0():
+    p = shuffled_p(4, 100, 60, 20, effect=1.0)[0]
     template = Learned.learn(np.sort(np.random.default_rng(0).uniform(0.5, 1, (50, 20)), axis=1))
     found = calibrate(p, 60, template)
-    assert found.level == -1
-    assert found.bound(observed).of(np.ones(60, bool)).n_true == 0
+    assert -1 < found.level < 0
+    np.testing.assert_allclose(found.thresholds, (found.level + 1) * template.curves[:, 0])
+    assert reference.n_erring(p, found.thresholds) == 5
+    # notip has nothing there, and draws a line.
     with pytest.warns(NumbaglmWarning, match="No curve"):
         line = calibrate(p, 60, template, rule="notip")
     assert isinstance(line.template, Simes)
     assert line.level == calibrate(p, 60, rule="sanssouci").level
 
 
+def test_above_the_highest_curve_thresholds_go_no_further():
+    p = shuffled_p(4, 100, 60, 20)[0]
+    found = calibrate(p, 60, Learned.learn(p[:30] * 1e-6))
+    assert found.level == 29
+    np.testing.assert_array_equal(found.thresholds, p[:30].max(axis=0) * 1e-6)
+
+
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.29])
 def test_rules_of_others(alpha):
     p = shuffled_p(5, 101, 60, 20)[0]
-    levels = Simes().levels(p, 60, 101)
+    levels = least_levels(Simes(), p, 60, 101)
     found = {rule: calibrate(p, 60, alpha=alpha, rule=rule).level for rule in RULES}
     assert found["exact"] == reference.lower_quantile(levels, alpha)
     assert found["pari"] == np.sort(levels)[int(np.floor(alpha * 101))]
@@ -319,7 +333,7 @@ def test_the_same_as_sanssouci(alpha, n_training):
         ({"n_elements": 1}, "'n_elements'"),
         ({"template": "gamma"}, "'gamma'. Allowed: simes, beta"),
         ({"template": Simes(shift=2)}, "'shift'"),
-        ({"template": Learned(np.ones((3, 5)))}, "as the template was learned from"),
+        ({"template": Learned(np.ones((3, 5)))}, "as many as the template was learned from"),
         ({"rule": "median"}, "'rule'"),
         ({"elements": np.zeros((20, 3), int)}, "integers of shape"),
         ({"elements": np.full((20, 2), 5)}, "0 to 4"),
