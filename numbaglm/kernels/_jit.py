@@ -1,7 +1,11 @@
 """The one kernel decorator.
 
 Serial and without the GIL: Dask brings the parallelism (numba's own threading layer aborts when two threads
-enter it). Fast-math is the subset that keeps NaN and infinity meaningful. Compiled code is cached on disk.
+enter it). The compiler may fuse a product and a sum, and divide by way of a reciprocal; it may not change the order
+of sums, which would then follow the width of vectors. So nulls are the same bits on all x86 processors of one maker
+that fuse (AVX2 to AVX-512); partial t may differ in the last bit between makers, whose estimates of reciprocal roots
+differ, and all nulls between processors that fuse and those that don't, by 1e-6 of the largest (TFCE 3e-6): below what
+counts as a tie. Compiled code is cached on disk.
 """
 
 # numba has no types.
@@ -23,7 +27,7 @@ from numbaglm.kernels._llvm import LAYOUT
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+_FASTMATH = {"contract", "arcp"}
 # A C entry to every kernel would only take time to compile.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
