@@ -6,6 +6,7 @@ that each took and how many kernels were compiled so far. Public names of numbag
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import time
@@ -100,12 +101,15 @@ def _test(
         cohort = ng.Cohort.create(path, place.study.images(n), mask=place.study.mask_image)
     given = {"n_perm": max(9, round(n_perm * place.size.share)), "cluster_forming_threshold": None} | options
     X = None if design is None else design(n)
+    call = partial(ng.permutation_test, cohort, X, contrast, n_workers=2, **given)
+    if not on_disk:
+        return call
+    call()  # has all that is needed imported, which counts
 
-    def run() -> object:
-        limit = {"memory_limit": psutil.Process().memory_info().rss + 64 * 2**20} if on_disk else {}
-        return ng.permutation_test(cohort, X, contrast, n_workers=2, **given, **limit)
+    def limited() -> object:
+        return call(memory_limit=psutil.Process().memory_info().rss + 80 * 2**20)
 
-    return run
+    return limited
 
 
 def _levels(k: int, n: int) -> Any:
@@ -157,6 +161,7 @@ ROWS = {row.name: row for row in TIMED}
 def main(checkout: str, folder: str, size: str) -> None:
     """Answer until there are no more names."""
     check_origin(checkout)
+    logging.disable(logging.WARNING)
     place = Place(Path(folder), SIZES[size])
     name, run = "", None
     with event.install_recorder("numba:compile") as recorder:
