@@ -107,7 +107,7 @@ def _test(
     call()  # has all that is needed imported, which counts
 
     def limited() -> object:
-        return call(memory_limit=psutil.Process().memory_info().rss + 80 * 2**20)
+        return call(memory_limit=psutil.Process().memory_info().rss + 160 * 2**20)
 
     return limited
 
