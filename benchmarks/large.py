@@ -51,6 +51,7 @@ def write_cohort(case: Case, place: Path) -> float:
     from numbaglm.data.cohort.writer import CohortWriter
     from numbaglm.datasets.simulated import brain_geometry, simulate_maps
     from numbaglm.engine.schedule import run_tasks
+    from numbaglm.spaces.space import Space
     from numbaglm.spaces.volume import Geometry
 
     begin = time.monotonic()
@@ -63,7 +64,7 @@ def write_cohort(case: Case, place: Path) -> float:
     effect = np.zeros((1, geometry.n_voxels), np.float32)
     effect[:, : geometry.n_voxels // 200] = 0.05
     patterns = np.concatenate([simulate_maps(geometry, _RANK, seed=1, fwhm=8.0), effect])
-    writer = CohortWriter.create(str(place), Header(geometry, subjects, smoothing_fwhm=8.0))
+    writer = CohortWriter.create(str(place), Header(Space.of(geometry), subjects, smoothing_fwhm=8.0))
 
     def write(start: int, stop: int) -> None:
         rng = np.random.default_rng([2, start])

@@ -204,12 +204,12 @@ def failing_write(after, error):
     """A `CohortWriter.write` that fails once ``after`` blocks are stored."""
     original, done = writer.CohortWriter.write, []
 
-    def write(self, start, rows):
+    def write(self, start, rows, *more):
         if len(done) >= after:
             with self.place.writing():
                 raise error
         done.append(start)
-        original(self, start, rows)
+        original(self, start, rows, *more)
 
     return write
 
@@ -263,8 +263,8 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.cohort import writer
 writer.choose_chunks = lambda *_: (2, 16)
 original = writer.CohortWriter.write
-def slow(self, start, rows):
-    original(self, start, rows)
+def slow(self, start, rows, *more):
+    original(self, start, rows, *more)
     print("stored", start, flush=True)
     time.sleep(0.2)
 writer.CohortWriter.write = slow

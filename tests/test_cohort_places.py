@@ -59,7 +59,7 @@ def test_a_cohort_is_the_same_anywhere(anywhere, paths):
     assert again.append(more, subjects=["late"]).n_subjects == 8
     assert len(place.children()) == 2  # the root's attributes, and the newest
     assert Cohort.create(anywhere, paths[:4], overwrite=True).fingerprint == first.fingerprint
-    assert sorted(place.children()) == ["data", "hashes", "mask", "subjects", "zarr.json"]
+    assert sorted(place.children()) == ["data", "hashes", "space", "subjects", "zarr.json"]
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -85,7 +85,9 @@ def test_damaged_chunks_are_not_read_anywhere(anywhere, paths, damage):
 
 
 @pytest.mark.parametrize("anywhere", ["local", "memory"], indirect=True)
-@pytest.mark.parametrize("part", ["mask/c/0/0/0", "hashes/c/0/0", "subjects/zarr.json", "data/zarr.json", "zarr.json"])
+@pytest.mark.parametrize(
+    "part", ["space/0/mask/c/0/0/0", "hashes/c/0/0", "subjects/zarr.json", "data/zarr.json", "zarr.json"]
+)
 @pytest.mark.parametrize("damage", ["gone", "cut"])
 def test_a_cohort_that_lost_a_part_does_not_open_anywhere(anywhere, paths, part, damage):
     Cohort.create(anywhere, paths)
@@ -124,13 +126,13 @@ def test_stopped_and_resumed_anywhere(anywhere, paths, monkeypatch):
     whole, written = Cohort.from_maps(paths), []
     original = writer.CohortWriter.write
 
-    def stop(self, start, rows):
+    def stop(self, start, rows, *more):
         if len(written) == 2:
             raise KeyboardInterrupt
-        note(self, start, rows)
+        note(self, start, rows, *more)
 
-    def note(self, start, rows):
-        original(self, start, rows)
+    def note(self, start, rows, *more):
+        original(self, start, rows, *more)
         written.append(start)
 
     with monkeypatch.context() as patch:
@@ -152,8 +154,8 @@ writer.choose_chunks = lambda *_: (2, 16)
 stage, call, location, *maps = sys.argv[1:]
 def die(*_): os._exit(9)
 original = {name: getattr(writer, name) for name in ("_update", "_clear", "_empty")}
-def write(self, start, rows, first=writer.CohortWriter.write):
-    first(self, start, rows)
+def write(self, start, rows, *more, first=writer.CohortWriter.write):
+    first(self, start, rows, *more)
     die()
 def after(name):
     def run(*args, **options):

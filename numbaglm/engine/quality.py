@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine import memory, schedule
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.space import Space
 from numbaglm.stats.quality import Measure, Tally, measures, robust_z, tally
 
 N_COLUMNS = 256
@@ -123,7 +123,7 @@ def examine(
 
 
 def _examine(store: CohortStore, budget: int, running: dict[str, Any]) -> Quality:
-    columns, heights = _columns(store.geometry)
+    columns, heights = _columns(store.space)
     rows = np.linspace(0, store.n_subjects, min(store.n_subjects, MOST_ROWS), endpoint=False).astype(np.intp)
     spans = voxel_blocks(store, budget)
     total = _Total()
@@ -187,9 +187,10 @@ class _Total:
                 self.tally.merge(one)
 
 
-def _columns(geometry: Geometry) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
+def _columns(space: Space) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
     """(n_voxels,) column of the carpet of each voxel, from the lowest to the highest; and the z of each column, mm."""
-    z = geometry.coordinates(np.arange(geometry.n_voxels))[:, 2]
+    z = space.coordinates(np.arange(space.n))[:, 2]
+    z = np.where(np.isnan(z), 0.0, z)  # what has no place in the head stays in its order
     n_columns = min(N_COLUMNS, len(z))
     columns = np.empty(len(z), np.uint16)
     columns[np.argsort(z, kind="stable")] = np.arange(len(z)) * n_columns // len(z)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.errors import GridError, InputError, MaskError, invalid
+from numbaglm.spaces.smoothing import Fwhm, smooth
 
 CONNECTIVITIES = (6, 18, 26)
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The grid of a cohort and the voxels of it that are analysed.
+    """The grid of a cohort and the voxels of it that are analysed: a space, or a part of one, that is a volume.
 
     Attributes
     ----------
@@ -27,6 +30,13 @@ class Geometry:
 
     mask: NDArray[np.bool_]
     affine: NDArray[np.float64]
+
+    # As a part of a space; see `numbaglm.spaces.space.Part`.
+    kind: ClassVar[str] = "volume"
+    name: ClassVar[str] = ""
+    noun: ClassVar[str] = "voxel"
+    unit: ClassVar[str] = "mm3"
+    domain: ClassVar[str] = "volume"
 
     def __post_init__(self) -> None:
         mask = np.ascontiguousarray(self.mask, dtype=bool)
@@ -108,6 +118,20 @@ class Geometry:
         _, ny, nz = self.padded_shape
         return np.sort(steps @ np.array([ny * nz, nz, 1])).astype(np.int64)
 
+    def topology(self, connectivity: int) -> Any:
+        """Which voxels touch, as the kernels have it: a `numbaglm.kernels.neighbours.Volume`.
+
+        Parameters
+        ----------
+        connectivity
+            As in `neighbour_offsets`.
+        """
+        if connectivity not in CONNECTIVITIES:
+            raise InputError(invalid("connectivity", connectivity, "6, 18 or 26"))
+        from numbaglm.kernels import neighbours  # half a second, which who opens a cohort need not wait for
+
+        return neighbours.new_volume(self.padded_index, self.padded_shape, connectivity)
+
     def coordinates(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
         """(k, 3) mm coordinates of the in-mask voxels numbered ``voxels``."""
         return self.ijk[voxels] @ self.affine[:3, :3].T + self.affine[:3, 3]
@@ -126,6 +150,52 @@ class Geometry:
         volume = np.full(self.shape + vector.shape[:-1], fill, dtype=vector.dtype)
         volume[self.mask] = vector.T
         return volume
+
+    @property
+    def n(self) -> int:
+        """Number of voxels in the mask."""
+        return self.n_voxels
+
+    @property
+    def measure(self) -> NDArray[np.float64]:
+        """(n_voxels,) volume of each voxel in mm3."""
+        return np.full(self.n_voxels, self.voxel_volume)
+
+    def places(self, elements: NDArray[np.intp]) -> list[str]:
+        """No names: the coordinates of voxels say where they are."""
+        return [""] * len(elements)
+
+    def select(self, keep: NDArray[np.bool_]) -> Geometry:
+        """Return the same grid with those of its voxels alone that are kept, (n_voxels,)."""
+        mask = self.mask.copy()
+        mask[self.mask] = keep
+        return Geometry(mask, self.affine)
+
+    def same(self, other: object) -> bool:
+        """Whether another volume has this grid and this mask."""
+        return (
+            isinstance(other, Geometry)
+            and self.same_grid(other.shape, other.affine)
+            and np.array_equal(self.mask, other.mask)
+        )
+
+    def smooth(self, values: NDArray[np.float32], fwhm: Fwhm) -> NDArray[np.float32]:
+        """Smooth a map (n_voxels,) with a Gaussian of a width in mm, 0 outside the mask."""
+        volume = np.asarray(self.unmask(np.asarray(values, np.float32)), np.float32)
+        return np.asarray(smooth(volume, fwhm, self.affine)[self.mask])
+
+    def token(self) -> tuple[str, bytes]:
+        """Return what tells it from other volumes: its shape, and affine and mask as bytes."""
+        return str(self.shape), self.affine.astype("<f8").tobytes() + np.packbits(self.mask).tobytes()
+
+    def describe(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return its affine, and its mask by name."""
+        return {"affine": self.affine.tolist()}, {"mask": self.mask.astype(np.uint8)}
+
+    @classmethod
+    def build(cls, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Geometry:
+        """Make a volume of what `describe` returned."""
+        return cls(arrays["mask"].astype(bool), np.array(description["affine"]))
 
     def same_grid(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> bool:
         """Whether another image lies on this grid (same shape, affine equal to within 1e-3 mm)."""

@@ -32,11 +32,12 @@ _CODECS = ["bytes", "blosc", "crc32c"]
 Float32 = NDArray[np.float32]
 
 
-def codecs() -> list[Any]:
-    """Zarr's names of what a chunk goes through."""
+def codecs(dtype: str) -> list[Any]:
+    """Zarr's names of what a chunk of a type goes through."""
     from zarr.codecs import BloscCodec, Crc32cCodec
 
-    return [BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=4), Crc32cCodec()]
+    size = np.dtype(dtype).itemsize
+    return [BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=size), Crc32cCodec()]
 
 
 class ChunkError(Exception):
@@ -49,7 +50,7 @@ class ChunkError(Exception):
 
 @dataclass(frozen=True)
 class ChunkedArray:
-    """A float32 array (n_rows, n_columns) of Zarr v3. Immutable; holds no data.
+    """An array (n_rows, n_columns) of Zarr v3: float32, or bytes. Immutable; holds no data.
 
     Attributes
     ----------
@@ -59,11 +60,14 @@ class ChunkedArray:
         (n_rows, n_columns).
     chunks
         (rows, columns) of a chunk.
+    dtype
+        "<f4" or "|u1".
     """
 
     place: Place
     shape: tuple[int, int]
     chunks: tuple[int, int]
+    dtype: str = "<f4"
 
     @classmethod
     def of(cls, place: Place, array: Any) -> ChunkedArray:
@@ -75,16 +79,22 @@ class ChunkedArray:
             It is of another making.
         """
         names = [codec.to_dict()["name"] for codec in array.metadata.codecs]
-        if names != _CODECS or array.dtype != np.dtype("<f4") or array.ndim != 2:
+        dtype = np.dtype(array.dtype).newbyteorder("<").str
+        if names != _CODECS or dtype not in ("<f4", "|u1") or array.ndim != 2:
             raise ValueError(f"array of {array.dtype}, {array.ndim} dimensions and codecs {names}")
-        return cls(place, cast(tuple[int, int], array.shape), cast(tuple[int, int], array.chunks))
+        return cls(place, cast(tuple[int, int], array.shape), cast(tuple[int, int], array.chunks), dtype)
+
+    @property
+    def fill_value(self) -> float:
+        """What stands in a chunk beyond the array, and for a chunk that is gone."""
+        return np.nan if self.dtype == "<f4" else 0
 
     @property
     def at_once(self) -> int:
         """How many chunks are under way while some are read."""
         return 1 if self.place.local else _REMOTE_CHUNKS
 
-    def read(self, rows: slice, columns: slice) -> Float32:
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a block: C-contiguous, of the rows and columns from start to stop.
 
         It takes the memory of the block and of a chunk, twice (eight of them from an object store).
@@ -96,7 +106,7 @@ class ChunkedArray:
         StoreError
             The place can't be read.
         """
-        block = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        block = np.empty((rows.stop - rows.start, columns.stop - columns.start), self.dtype)
 
         def fetch(index: tuple[int, int]) -> None:
             theirs, ours = zip(*map(_overlap, index, self.chunks, (rows, columns)), strict=True)
@@ -105,7 +115,7 @@ class ChunkedArray:
         self._each(fetch, self._touched(rows, columns))
         return block
 
-    def write(self, start: int, rows: Float32) -> None:
+    def write(self, start: int, rows: NDArray[Any]) -> None:
         """Write whole rows from ``start`` on, a multiple of the chunk's rows; up to such a multiple, or to the end.
 
         Raises
@@ -119,7 +129,9 @@ class ChunkedArray:
         def store(index: tuple[int, int]) -> None:
             i, j = index
             part = rows[i * n_rows - start : (i + 1) * n_rows - start, j * n_columns : (j + 1) * n_columns]
-            chunk = np.full(self.chunks, np.nan, "<f4") if part.shape != self.chunks else np.empty(self.chunks, "<f4")
+            chunk: NDArray[Any] = np.empty(self.chunks, self.dtype)
+            if part.shape != self.chunks:
+                chunk.fill(self.fill_value)
             chunk[: part.shape[0], : part.shape[1]] = part
             data = _BLOSC.encode(chunk)
             # Unsynced: what a crash of the machine leaves half-written does not match its checksum.
@@ -147,15 +159,17 @@ class ChunkedArray:
         )
         return [(i, j) for i in of_rows for j in of_columns]
 
-    def _chunk(self, i: int, j: int) -> Float32:
+    def _chunk(self, i: int, j: int) -> NDArray[Any]:
         try:
             data = np.frombuffer(self.place.read_bytes(_name(i, j)), np.uint8)
         except MissingFileError as error:
             raise self._error(i, j, "is gone") from error
         if data.size < 4 or checksum(data[:-4]) != data[-4:].tobytes():
             raise self._error(i, j, "is not what was stored: its checksum differs")
-        chunk = np.empty(self.chunks, "<f4")
-        if int.from_bytes(data[4:8].tobytes(), "little") != chunk.nbytes:  # as Blosc's header has it
+        chunk: NDArray[Any] = np.empty(self.chunks, self.dtype)
+        # As Blosc's header has them: the bytes of the chunk, and of itself. It reads as far as they say.
+        n_bytes, n_packed = (int.from_bytes(data[at : at + 4].tobytes(), "little") for at in (4, 12))
+        if data.size < 20 or n_bytes != chunk.nbytes or n_packed != data.size - 4:
             raise self._error(i, j, "is of another array")
         _BLOSC.decode(data[:-4], out=chunk)
         return chunk

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
@@ -17,22 +17,31 @@ from xxhash import xxh3_128_digest
 
 from numbaglm.data.cohort.chunks import ChunkedArray, ChunkError, Float32
 from numbaglm.data.cohort.layout import (
+    DATA,
     HASH_BYTES,
+    PRESENCE,
     ROOT,
     SCHEMA,
+    Arrays,
+    CohortGroup,
     Header,
     Where,
     how_far,
     open_group,
     read_hashes,
     read_parts,
+    read_patterns,
+    zero_sign_tells,
 )
+from numbaglm.data.cohort.presence import Bits, Patterns, n_bytes, pack, unpack
 from numbaglm.data.storage.places import Place
 from numbaglm.errors import InputError, MissingFileError, StoreError, invalid
 from numbaglm.spaces.smoothing import Fwhm
+from numbaglm.spaces.space import Part, Space
 from numbaglm.spaces.volume import Geometry
 
 _CHUNK_BYTES = 2 * 2**20
+_WIDEST = 65536  # elements whose patterns are found at once
 _TILE = 1024  # of the kernels (numbaglm.kernels.shuffle, which is too heavy to import here)
 
 
@@ -56,29 +65,31 @@ class DamagedChunkError(StoreError):
 class CohortStore:
     """The maps of a cohort, (n_subjects, n_voxels), with what belongs to them. Immutable.
 
-    A store on disk is pickled as its location, and opened again where it is first used, so that workers read the
-    chunks themselves; a scheduler, which unpickles it too, need not see it. One in memory is pickled whole.
+    A store on disk is pickled as its location, and opened where it is unpickled, so that workers read the chunks
+    themselves. One in memory is pickled whole.
 
     Attributes
     ----------
     location
         Path or URL of the Zarr group; None in memory.
     header
-        Geometry, subjects, smoothing, report.
-    data
-        (n_subjects, n_voxels) float32, a `ChunkedArray` or a NumPy array: use `read`.
+        Space, subjects, smoothing, report.
+    arrays
+        The data: use `read`. Without hashes, where they are not made yet.
+    group
+        The opened group; None in memory.
     """
 
     location: str | None
     header: Header
-    data: Any
-    stored_hashes: NDArray[np.uint8] | None = field(default_factory=lambda: None)  # no attribute of the class
+    arrays: Arrays
+    group: CohortGroup | None = None
 
     @classmethod
     def from_array(
         cls,
         Y: NDArray[Any],
-        geometry: Geometry,
+        geometry: Space | Part,
         *,
         subjects: Sequence[str] | pd.DataFrame | None = None,
         smoothing_fwhm: Fwhm = None,
@@ -92,20 +103,23 @@ class CohortStore:
             (n_subjects, n_voxels) data, finite, voxels in C order of the mask. Not copied if it is
             C-contiguous float32: don't change it afterwards.
         geometry
-            Where the voxels lie.
+            Where the voxels lie: a `Geometry`, or any other space.
         subjects
             Labels, or a DataFrame with a column ``subject_label`` and covariates; "subject-001" and so on by
             default.
         smoothing_fwhm, report
             As in `Header`.
         """
+        space = Space.of(geometry)
         data = np.ascontiguousarray(Y, dtype=np.float32)
-        if data.ndim != 2 or data.shape[1] != geometry.n_voxels:
+        if data.ndim != 2 or data.shape[1] != space.n:
             raise InputError(
-                invalid("Y", data.shape, f"(n_subjects, {geometry.n_voxels}), a column for each voxel of the mask")
+                invalid("Y", data.shape, f"(n_subjects, {space.n}), a column for each {space.noun} of the mask")
             )
         if not np.isfinite(data).all():
-            raise InputError(invalid("Y", "NaN or infinity", "finite values", "Leave such voxels out of the mask."))
+            raise InputError(
+                invalid("Y", "NaN or infinity", "finite values", f"Leave such {space.noun}s out of the mask.")
+            )
         data = data.view()
         data.flags.writeable = False
         if subjects is None:
@@ -114,7 +128,8 @@ class CohortStore:
             subjects = pd.DataFrame({"subject_label": list(subjects)})
         if len(subjects) != len(data):
             raise InputError(invalid("subjects", f"{len(subjects)} labels", f"one for each of {len(data)} rows of Y"))
-        return cls(None, Header(geometry, subjects, smoothing_fwhm, report=tuple(report)), data)
+        header = Header(space, subjects, smoothing_fwhm, report=tuple(report))
+        return cls(None, header, Arrays({DATA: data}, None, None))
 
     @classmethod
     def open(cls, location: Where) -> CohortStore:
@@ -131,24 +146,40 @@ class CohortStore:
         group = open_group(place)
         if group.attributes["status"] != "complete":
             raise StoreError(how_far(group))
-        header, data, _ = read_parts(group)
+        header, arrays = read_parts(group)
         hashes = read_hashes(group)
-        shape = (len(header.subjects), header.geometry.n_voxels)
-        store = cls(str(place), header, data, hashes)
+        store = cls(str(place), header, replace(arrays, hashes=hashes), group)
+        n_subjects, n_elements = shape = (len(header.subjects), header.space.n)
         if (
-            data.shape != shape
-            or hashes.shape != (shape[0], HASH_BYTES)
+            any(layer.shape != shape for layer in arrays.layers.values())
+            or (arrays.presence is not None and arrays.presence.shape != (n_subjects, n_bytes(n_elements)))
+            or hashes.shape != (n_subjects, HASH_BYTES * len(arrays.all))
             or group.attributes["fingerprint"] != store.fingerprint
         ):
             raise StoreError(
-                f"The cohort {place} is damaged: its data {data.shape}, mask and subject table {shape} or "
+                f"The cohort {place} is damaged: its data {arrays.data.shape}, mask and subject table {shape} or "
                 "hashes do not belong together. Create it again from the maps."
             )
         return store
 
     @property
+    def data(self) -> Any:
+        """(n_subjects, n_voxels) float32, a `ChunkedArray` or a NumPy array: use `read`."""
+        return self.arrays.data
+
+    @property
+    def space(self) -> Space:
+        """Where the elements lie."""
+        return self.header.space
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, "data" the first."""
+        return self.header.layers
+
+    @property
     def geometry(self) -> Geometry:
-        """Grid and mask."""
+        """Grid and mask of a cohort whose space is one volume; see `Space.volume`."""
         return self.header.geometry
 
     @property
@@ -182,40 +213,106 @@ class CohortStore:
         return cast(tuple[int, int], tuple(getattr(self.data, "chunks", self.data.shape)))
 
     @property
-    def voxel_chunk(self) -> int:
-        """How many voxels are read at least; blocks of voxels that are multiples of it read nothing twice."""
-        return 1 if self.location is None else self.chunks[1]
-
-    @property
     def chunks_at_once(self) -> int:
         """How many chunks are under way while some are read."""
         return 1 if self.location is None else cast(ChunkedArray, self.data).at_once
 
     @cached_property
+    def row_hashes(self) -> NDArray[np.uint8]:
+        """(n_subjects, 16 * arrays) hash of each subject's row of each layer, and of its presence; see `hash_rows`."""
+        if self.arrays.hashes is not None:
+            return np.asarray(self.arrays.hashes)
+        return hash_arrays([np.asarray(array) for array in self.arrays.all])
+
+    @property
     def hashes(self) -> NDArray[np.uint8]:
-        """(n_subjects, 16) hash of each subject's row; see `hash_rows`."""
-        return self.stored_hashes if self.stored_hashes is not None else hash_rows(np.asarray(self.data))
+        """(n_subjects, 16) hash of each subject's row of the first layer."""
+        return self.row_hashes[:, :HASH_BYTES]
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of data, mask and affine: equal for equal cohorts, however chunked and wherever they are."""
-        digest = hashlib.sha256(f"{SCHEMA} {self.geometry.shape} {self.n_subjects}".encode())
-        digest.update(self.geometry.affine.astype("<f8").tobytes())
-        digest.update(np.packbits(self.geometry.mask).tobytes())
+        """Hash of data, space and presence: equal for equal cohorts, however chunked and wherever they are."""
+        heading, made_of = self.space.token
+        digest = hashlib.sha256(f"{SCHEMA} {heading} {self.n_subjects}".encode())
+        digest.update(made_of)
         digest.update(self.hashes.tobytes())
+        n_layers = len(self.layers)
+        for number, name in enumerate(self.layers[1:], 1):
+            digest.update(name.encode())
+            digest.update(self.row_hashes[:, HASH_BYTES * number : HASH_BYTES * (number + 1)].tobytes())
+        if not self.all_present and self.arrays.presence is not None:
+            digest.update(PRESENCE.encode())
+            digest.update(self.row_hashes[:, HASH_BYTES * n_layers :].tobytes())
         return digest.hexdigest()
 
-    def read(self, start: int, stop: int) -> Float32:
+    @cached_property
+    def all_present(self) -> bool:
+        """Whether every subject has every element."""
+        if self.arrays.presence is None and not self._by_sign:
+            return True
+        if self.group is not None and "all_present" in self.group.attributes:
+            return bool(self.group.attributes["all_present"])
+        return self.patterns.all_present
+
+    @cached_property
+    def patterns(self) -> Patterns:
+        """The distinct sets of subjects that elements have.
+
+        Raises
+        ------
+        StoreError
+        """
+        if self.arrays.presence is None and not self._by_sign:
+            return Patterns.whole(self.n_subjects, self.n_voxels)
+        if self.arrays.presence is not None and self.group is not None:
+            return read_patterns(self.group, self.n_subjects)
+        step = min(self.chunks[1], _WIDEST)
+        spans = [(start, min(start + step, self.n_voxels)) for start in range(0, self.n_voxels, step)]
+        every = slice(0, self.n_subjects)
+        return Patterns.find((self._present(every, slice(*span)) for span in spans), self.n_subjects)
+
+    def present(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Which subjects have the voxels ``start`` to ``stop``: (n_subjects, stop - start)."""
+        self._check(start, stop, self.n_voxels)
+        return self._present(slice(0, self.n_subjects), slice(start, stop))
+
+    def presence_of(self, start: int, stop: int) -> Bits | None:
+        """Bits of the elements that the subjects ``start`` to ``stop`` have; None where all have all."""
+        if self.arrays.presence is None and not self._by_sign:
+            return None
+        return pack(self._present(slice(start, stop), slice(0, self.n_voxels)))
+
+    def _present(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
+        if self.arrays.presence is not None:
+            first = columns.start // 8
+            bits = self._take(self.arrays.presence, PRESENCE, rows, slice(first, n_bytes(columns.stop)))
+            return unpack(bits, columns.stop - 8 * first)[:, columns.start - 8 * first :]
+        if self._by_sign:
+            values = self._take(self.data, DATA, rows, columns)
+            return np.asarray((values != 0) | ~np.signbit(values))
+        return np.ones((rows.stop - rows.start, columns.stop - columns.start), bool)
+
+    @property
+    def _by_sign(self) -> bool:
+        return self.group is not None and zero_sign_tells(self.group)
+
+    def read(self, start: int, stop: int, layer: str = DATA) -> Float32:
         """Voxels ``start`` to ``stop`` of all subjects: (n_subjects, stop - start), C-contiguous.
+
+        Parameters
+        ----------
+        start, stop
+            Which voxels.
+        layer
+            Which layer; the maps themselves by default.
 
         Raises
         ------
         StoreError
             If the data on disk is damaged or gone.
         """
-        if not 0 <= start < stop <= self.n_voxels:
-            raise InputError(invalid("start, stop", (start, stop), f"0 <= start < stop <= {self.n_voxels}"))
-        block = self._read(slice(0, self.n_subjects), slice(start, stop))
+        self._check(start, stop, self.n_voxels)
+        block = self._read(slice(0, self.n_subjects), slice(start, stop), layer)
         self._require_unchanged()
         return block
 
@@ -250,22 +347,43 @@ class CohortStore:
                     coming = ahead.submit(self._read, following, columns)
                 yield rows, block
 
-    def read_subjects(self, start: int, stop: int) -> Float32:
+    def read_subjects(self, start: int, stop: int, layer: str = DATA) -> Float32:
         """All voxels of the subjects ``start`` to ``stop``: (stop - start, n_voxels), C-contiguous."""
-        if not 0 <= start < stop <= self.n_subjects:
-            raise InputError(invalid("start, stop", (start, stop), f"0 <= start < stop <= {self.n_subjects}"))
-        return self._read(slice(start, stop), slice(0, self.n_voxels))
+        self._check(start, stop, self.n_subjects)
+        return self._read(slice(start, stop), slice(0, self.n_voxels), layer)
 
-    def _read(self, rows: slice, columns: slice) -> Float32:
+    def read_hashes_anew(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """(stop - start, 16 * arrays) hashes of what is stored now of the subjects ``start`` to ``stop``.
+
+        Raises
+        ------
+        DamagedChunkError
+        """
+        rows, names = slice(start, stop), [*self.layers, PRESENCE]
+        arrays = zip(self.arrays.all, names, strict=False)
+        return hash_arrays([self._take(array, name, rows, slice(0, array.shape[1])) for array, name in arrays])
+
+    @staticmethod
+    def _check(start: int, stop: int, n: int) -> None:
+        if not 0 <= start < stop <= n:
+            raise InputError(invalid("start, stop", (start, stop), f"0 <= start < stop <= {n}"))
+
+    def _read(self, rows: slice, columns: slice, layer: str = DATA) -> Float32:
+        if layer not in self.layers:
+            raise InputError(invalid("layer", layer, f"one of the cohort's layers: {', '.join(self.layers)}"))
+        return cast(Float32, self._take(self.arrays.layers[layer], layer, rows, columns))
+
+    def _take(self, array: Any, name: str, rows: slice, columns: slice) -> NDArray[Any]:
         if self.location is None:
-            return np.ascontiguousarray(self.data[rows, columns])
+            return np.ascontiguousarray(array[rows, columns])
         try:
-            return cast(ChunkedArray, self.data).read(rows, columns)
+            return cast(ChunkedArray, array).read(rows, columns)
         except ChunkError as error:
             labels = self.subjects["subject_label"].iloc[error.rows]
+            what = "bytes" if name == PRESENCE else f"{self.space.noun}s"
             raise DamagedChunkError(
-                f"The cohort {self.location} is damaged: the chunk {error.name} of its data (subjects "
-                f"{labels.iloc[0]} to {labels.iloc[-1]}, voxels {error.columns.start} to {error.columns.stop - 1}) "
+                f"The cohort {self.location} is damaged: the chunk {error.name} of its {name} (subjects "
+                f"{labels.iloc[0]} to {labels.iloc[-1]}, {what} {error.columns.start} to {error.columns.stop - 1}) "
                 f"{error.reason}. Or it was changed while it was in use. Cohort.verify() tells which subjects are "
                 "concerned; create the cohort again from the maps."
             ) from error
@@ -283,25 +401,12 @@ class CohortStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.location is None:
-            return CohortStore, (None, self.header, self.data, self.stored_hashes)
-        return _closed, (self.location, self.fingerprint)
-
-    def __getattr__(self, name: str) -> Any:
-        # A worker that failed to unpickle a task would say so to nobody, and the task would never end.
-        if name not in ("header", "data", "stored_hashes"):
-            raise AttributeError(name)
-        self.__dict__.update(_reopen(cast(str, self.location), self.fingerprint).__dict__)
-        return self.__dict__[name]
+            return CohortStore, (None, self.header, self.arrays)
+        return _reopen, (self.location, self.fingerprint)
 
     def __repr__(self) -> str:
         place = self.location or "in memory"
         return f"<CohortStore: {self.n_subjects} subjects x {self.n_voxels} voxels, {place}>"
-
-
-def _closed(location: str, fingerprint: str) -> CohortStore:
-    store = object.__new__(CohortStore)
-    store.__dict__.update(location=location, fingerprint=fingerprint)
-    return store
 
 
 def _reopen(location: str, fingerprint: str) -> CohortStore:
@@ -325,11 +430,16 @@ def _changed(location: str) -> str:
     return f"The cohort {location} changed while it was in use. Run the analysis again."
 
 
-def hash_rows(rows: Float32) -> NDArray[np.uint8]:
-    """(k, 16) XXH3 (128 bits) of each row of (k, n_voxels), as little-endian float32.
+def hash_arrays(arrays: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+    """(k, 16 * arrays) hashes of the rows of several arrays (k, ...), side by side."""
+    return np.concatenate([hash_rows(rows) for rows in arrays], axis=1)
+
+
+def hash_rows(rows: NDArray[Any]) -> NDArray[np.uint8]:
+    """(k, 16) XXH3 (128 bits) of each row of (k, n_voxels), as little-endian float32, or as bytes.
 
     It tells apart whatever differs by accident, at thirty times the speed of SHA-256, which would take a tenth of the
     time of a conversion. It is no proof against forgery.
     """
-    contiguous = np.ascontiguousarray(rows, dtype="<f4")
+    contiguous = np.ascontiguousarray(rows, dtype="u1" if rows.dtype == np.uint8 else "<f4")
     return np.frombuffer(b"".join(xxh3_128_digest(row) for row in contiguous), np.uint8).reshape(-1, HASH_BYTES)

@@ -48,6 +48,8 @@ class StoredMaps:
             "smoothing_fwhm": store.smoothing_fwhm,
             "mask_rule": store.header.mask_rule,
             "min_coverage": store.header.min_coverage,
+            "layers": list(store.layers),
+            "all_present": store.all_present,
             "covariates": list(self.covariates.columns),
             "chunks": store.chunks,
             "bytes": store.n_subjects * store.n_voxels * 4,

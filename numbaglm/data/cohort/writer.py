@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -17,18 +18,27 @@ from numpy.typing import NDArray
 
 from numbaglm.data.cohort.chunks import ChunkedArray, ChunkError, Float32, checksum, codecs
 from numbaglm.data.cohort.layout import (
+    DATA,
     HASH_BYTES,
+    LAYERS,
+    PATTERNS,
+    PRESENCE,
     ROOT,
     SCHEMA,
     SCHEMA_VERSION,
+    SPACE,
+    Arrays,
     Header,
     Where,
     header_hash,
+    layer_path,
     open_group,
     read_parts,
+    refuse_to_resume,
     status,
 )
-from numbaglm.data.cohort.store import CohortStore, choose_chunks, hash_rows
+from numbaglm.data.cohort.presence import Bits, Patterns, n_bytes, pack, unpack
+from numbaglm.data.cohort.store import CohortStore, choose_chunks, hash_arrays
 from numbaglm.data.storage.locks import LOCK
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import table_from_json, table_to_json
@@ -36,7 +46,7 @@ from numbaglm.errors import MissingFileError, NumbaglmError, OutputExistsError, 
 from numbaglm.version import __version__
 
 _SURVEYS = "surveys"
-_PARTS = ("data", "hashes", "mask", "subjects", _SURVEYS)
+_PARTS = (DATA, LAYERS, PRESENCE, *PATTERNS, SPACE, "hashes", "subjects", _SURVEYS, "mask")  # the last of schema 3
 _SUCCESSOR = "appended-"
 
 
@@ -54,10 +64,8 @@ class CohortWriter:
         Of the Zarr group; None in memory.
     header
         What is known beforehand.
-    data
-        A `ChunkedArray`, or a NumPy array.
-    hashes
-        A Zarr or a NumPy array.
+    arrays
+        What is written to.
     is_draft
         Whether it is of all voxels that may be in the mask: which of them are, and what there is to report, is known
         when all maps are read.
@@ -65,8 +73,7 @@ class CohortWriter:
 
     place: Place | None
     header: Header
-    data: Any
-    hashes: Any
+    arrays: Arrays
     is_draft: bool
 
     @classmethod
@@ -77,9 +84,8 @@ class CohortWriter:
         ------
         OutputError
         """
-        shape = (len(header.subjects), header.geometry.n_voxels)
         if location is None:
-            return cls(None, header, np.empty(shape, np.float32), np.zeros((shape[0], HASH_BYTES), np.uint8), is_draft)
+            return cls(None, header, _in_memory(header), is_draft)
         place, table = Place.parse(location), table_to_json(header.subjects)
         attributes = _attributes(header) | {"is_draft": is_draft}
         if not is_draft:
@@ -89,7 +95,7 @@ class CohortWriter:
         try:
             with place.writing():
                 group = zarr.create_group(place.zarr_store(), zarr_format=3, attributes=attributes)
-                data, hashes = _lay_out(group, header, table)
+                arrays = _lay_out(place, group, header, table)
             _update(place, status="writing")
         except BaseException:
             # Not what another process has made in the meantime.
@@ -97,15 +103,27 @@ class CohortWriter:
                 if status(place) in ("nothing", "preparing"):
                     remove(place)
             raise
-        return cls(place, header, ChunkedArray.of(place / "data", data), hashes, is_draft)
+        return cls(place, header, arrays, is_draft)
 
     @classmethod
     def resume(cls, location: Where) -> CohortWriter | None:
-        """Take up the half-written cohort at a place; None if it stopped before its layout was there."""
+        """Take up the half-written cohort at a place; None if it stopped before its layout was there.
+
+        Raises
+        ------
+        StoreError
+            It can't be read, or another release of numbaglm began it.
+        """
         opened = open_group(location, mode="r+")
         if opened.attributes["status"] == "preparing":
             return None
+        refuse_to_resume(opened)
         return cls(opened.place, *read_parts(opened), bool(opened.attributes.get("is_draft")))
+
+    @property
+    def data(self) -> Any:
+        """(n_subjects, n_voxels) the first layer: a `ChunkedArray`, or a NumPy array."""
+        return self.arrays.data
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
@@ -116,18 +134,40 @@ class CohortWriter:
         rows = self.data.chunks[0]
         return [(start, min(start + rows, n_subjects)) for start in range(0, n_subjects, rows)]
 
-    def write(self, start: int, rows: Float32) -> None:
-        """Store the maps of a block, (k, n_voxels), from subject ``start`` on, then their hashes."""
-        stop = start + len(rows)
+    def write(
+        self, start: int, rows: Float32, present: Bits | None = None, layers: Mapping[str, Float32] | None = None
+    ) -> None:
+        """Store a block of subjects, then its hashes.
+
+        Parameters
+        ----------
+        start
+            The first subject.
+        rows
+            (k, n_voxels) their maps: 0 where they lack a value.
+        present
+            (k, ceil(n_voxels / 8)) bits of what they have; None has all.
+        layers
+            (k, n_voxels) of each further layer.
+        """
+        parts: list[NDArray[Any]] = [rows, *((layers or {})[name] for name in self.header.layers[1:])]
+        if self.arrays.presence is not None:
+            every = np.ones((1, self.header.space.n), bool)
+            parts.append(np.repeat(pack(every), len(rows), axis=0) if present is None else present)
+        assert present is None or self.arrays.presence is not None
+        found = hash_arrays(parts)
         if self.place is None:
-            self.data[start:stop], self.hashes[start:stop] = rows, hash_rows(rows)
+            for array, part in zip(self.arrays.all, parts, strict=True):
+                array[start : start + len(part)] = part
+            self.arrays.hashes[start : start + len(rows)] = found
             return
-        data = cast(ChunkedArray, self.data)
-        data.write(start, rows)
+        for array, part in zip(self.arrays.all, parts, strict=True):
+            cast(ChunkedArray, array).write(start, part)
         # As Zarr stores a chunk of bytes: itself and its checksum, in a tenth of the time.
-        chunk = np.zeros((data.chunks[0], HASH_BYTES), np.uint8)
-        chunk[: len(rows)] = hash_rows(rows)
-        self.place.write_bytes(f"hashes/c/{start // data.chunks[0]}/0", chunk.tobytes() + checksum(chunk), sync=False)
+        n_rows = self.data.chunks[0]
+        chunk = np.zeros((n_rows, found.shape[1]), np.uint8)
+        chunk[: len(rows)] = found
+        self.place.write_bytes(f"hashes/c/{start // n_rows}/0", chunk.tobytes() + checksum(chunk), sync=False)
 
     def is_stored(self, start: int, stop: int) -> bool:
         """Whether a block is stored whole: read again, and equal to its hashes."""
@@ -135,22 +175,30 @@ class CohortWriter:
         if self.place is None or not stored.any(axis=1).all():
             return False
         try:
-            rows = self.read_subjects(start, stop)
+            parts = [self._read(array, start, stop) for array in self.arrays.all]
         except StoreError:
             return False
-        return bool((hash_rows(rows) == stored).all()) and (not self.is_draft or self._has_survey(start))
+        return bool((hash_arrays(parts) == stored).all()) and (not self.is_draft or self._has_survey(start))
 
     def stored_hashes(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """(stop - start, 16) hashes of a block; zeros where it is not stored, or they are damaged."""
+        """(stop - start, 16 * arrays) hashes of a block; zeros where it is not stored, or they are damaged."""
         try:
-            return np.asarray(self.hashes[start:stop])
+            return np.asarray(self.arrays.hashes[start:stop])
         except (ValueError, RuntimeError, OSError):
-            return np.zeros((stop - start, HASH_BYTES), np.uint8)  # so that they are written again
+            # So that they are written again.
+            return np.zeros((stop - start, HASH_BYTES * len(self.arrays.all)), np.uint8)
 
-    def read_subjects(self, start: int, stop: int) -> Float32:
+    def read_subjects(self, start: int, stop: int, layer: str = DATA) -> Float32:
         """Read what is stored of the subjects ``start`` to ``stop``: (stop - start, n_voxels)."""
+        return self._read(self.arrays.layers[layer], start, stop)
+
+    def presence_of(self, start: int, stop: int) -> Bits | None:
+        """Bits of the elements that the subjects ``start`` to ``stop`` have; None where all have all."""
+        return None if self.arrays.presence is None else self._read(self.arrays.presence, start, stop)
+
+    def _read(self, array: Any, start: int, stop: int) -> NDArray[Any]:
         try:
-            return cast(ChunkedArray, self.data).read(slice(start, stop), slice(0, self.data.shape[1]))
+            return cast(ChunkedArray, array).read(slice(start, stop), slice(0, array.shape[1]))
         except ChunkError as error:
             raise StoreError(f"The half-written cohort {self.place} is damaged: repeat the call. {error}") from error
 
@@ -214,33 +262,69 @@ class CohortWriter:
         stored = np.concatenate([self.stored_hashes(*block) for block in self.blocks])
         if self.place is not None and not stored.any(axis=1).all():
             raise StoreError(f"The half-written cohort {self.place} is damaged (hashes): repeat the call.")
+        arrays = replace(self.arrays, hashes=stored)
         if self.place is None:
-            self.data.flags.writeable = False
-            return CohortStore(None, self.header, self.data, stored)
+            for array in self.arrays.all:
+                array.flags.writeable = False
+            return CohortStore(None, self.header, arrays)
         # The subject table as it will be read.
         subjects = table_from_json(table_to_json(self.header.subjects))
-        store = CohortStore(str(self.place), replace(self.header, subjects=subjects), self.data, stored)
+        header = replace(self.header, subjects=subjects)
+        all_present = True
+        if header.has_presence:
+            all_present = self._keep_patterns()
+        _update(self.place, all_present=all_present)
+        store = CohortStore(str(self.place), header, arrays, open_group(self.place))
         _update(self.place, status="complete", fingerprint=store.fingerprint)
         return store
 
+    def _keep_patterns(self) -> bool:
+        """Find the patterns of presence and store them; return whether there is but one, which has all."""
+        import zarr
+
+        place, presence = cast(Place, self.place), cast(ChunkedArray, self.arrays.presence)
+        n_subjects, n_elements = self.data.shape
+        step = presence.chunks[1]
+        spans = [slice(first, min(first + step, presence.shape[1])) for first in range(0, presence.shape[1], step)]
+        blocks = (
+            unpack(presence.read(slice(0, n_subjects), span), min(8 * span.stop, n_elements) - 8 * span.start)
+            for span in spans
+        )
+        try:
+            found = Patterns.find(blocks, n_subjects)
+        except ChunkError as error:
+            raise StoreError(f"The half-written cohort {place} is damaged: repeat the call. {error}") from error
+        with place.writing():
+            group = zarr.open_group(place.zarr_store(), mode="r+", zarr_format=3, use_consolidated=False)
+            dimensions = (("pattern", "subject_byte"), ("element",))
+            arrays: tuple[NDArray[Any], ...] = (found.bits, found.of)
+            for name, array, names in zip(PATTERNS, arrays, dimensions, strict=True):
+                made = group.create_array(
+                    name,
+                    shape=array.shape,
+                    chunks=array.shape,
+                    dtype=array.dtype,
+                    fill_value=0,
+                    compressors=codecs(array.dtype.str),
+                    dimension_names=names,
+                    overwrite=True,
+                )
+                made[...] = array
+        return found.all_present
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self.place is None:
-            return CohortWriter, (None, self.header, self.data, self.hashes, self.is_draft)
-        return _closed, (self.place,)
-
-    def __getattr__(self, name: str) -> Any:
-        # As a store, it is opened where it is first used.
-        if name not in ("header", "data", "hashes", "is_draft"):
-            raise AttributeError(name)
-        resumed = CohortWriter.resume(cast(Place, self.place))
-        self.__dict__.update(cast(CohortWriter, resumed).__dict__)
-        return self.__dict__[name]
+            return CohortWriter, (None, self.header, self.arrays, self.is_draft)
+        return _reopen, (self.place,)
 
 
-def _closed(place: Place) -> CohortWriter:
-    writer = object.__new__(CohortWriter)
-    writer.__dict__.update(place=place)
-    return writer
+def _reopen(place: Place) -> CohortWriter:
+    return _opened(place, place.read_bytes(ROOT))
+
+
+@lru_cache(maxsize=2)  # a worker gets the same writer with every task
+def _opened(place: Place, root: bytes) -> CohortWriter:
+    return cast(CohortWriter, CohortWriter.resume(place))
 
 
 def subject_blocks(n_subjects: int, n_voxels: int) -> list[tuple[int, int]]:
@@ -256,8 +340,10 @@ def _attributes(header: Header) -> dict[str, Any]:
         "numbaglm_version": __version__,
         "status": "preparing",
         "n_subjects": len(header.subjects),
-        "n_voxels": header.geometry.n_voxels,
-        "affine": header.geometry.affine.tolist(),
+        "n_voxels": header.space.n,
+        "space": header.space.describe()[0],
+        "layers": list(header.layers),
+        "has_presence": header.has_presence,
         "smoothing_fwhm": header.smoothing_fwhm,
         "mask_rule": header.mask_rule,
         "given_mask": header.given_mask,
@@ -267,25 +353,50 @@ def _attributes(header: Header) -> dict[str, Any]:
     }
 
 
-def _lay_out(group: Any, header: Header, table: dict[str, Any]) -> tuple[Any, Any]:
-    mask = header.geometry.mask.astype(np.uint8)
-    shape = (len(header.subjects), header.geometry.n_voxels)
+def _in_memory(header: Header) -> Arrays:
+    shape = (len(header.subjects), header.space.n)
+    layers = {name: np.empty(shape, np.float32) for name in header.layers}
+    presence = np.zeros((shape[0], n_bytes(shape[1])), np.uint8) if header.has_presence else None
+    n_arrays = len(layers) + header.has_presence
+    return Arrays(layers, presence, np.zeros((shape[0], HASH_BYTES * n_arrays), np.uint8))
+
+
+def _lay_out(place: Place, group: Any, header: Header, table: dict[str, Any]) -> Arrays:
+    n_subjects, n_elements = shape = (len(header.subjects), header.space.n)
     chunks = choose_chunks(*shape)
-    blosc, crc32c = codecs()
-    group.create_array("mask", shape=mask.shape, chunks=mask.shape, dtype="uint8", fill_value=0)[...] = mask
+    for name, array in header.space.describe()[1].items():
+        whole = array.shape or (1,)
+        group.create_array(f"{SPACE}/{name}", shape=whole, chunks=whole, dtype=array.dtype, fill_value=0)[...] = array
     group.create_group("subjects", attributes=table)
-    data = group.create_array(
-        "data", shape=shape, chunks=chunks, dtype="float32", fill_value=np.nan, compressors=[blosc, crc32c]
-    )
+
+    def lay(path: str, shape: tuple[int, int], chunks: tuple[int, int], dtype: str, fill: float, element: str) -> Any:
+        made = group.create_array(
+            path,
+            shape=shape,
+            chunks=chunks,
+            dtype=dtype,
+            fill_value=fill,
+            compressors=codecs(dtype),
+            dimension_names=("subject", element),
+        )
+        return ChunkedArray.of(place / path, made)
+
+    layers = {name: lay(layer_path(name), shape, chunks, "<f4", np.nan, "element") for name in header.layers}
+    presence = None
+    if header.has_presence:
+        bits = ((n_subjects, n_bytes(n_elements)), (chunks[0], n_bytes(chunks[1])))
+        presence = lay(PRESENCE, *bits, "|u1", 0, "element_byte")
+    n_hashes = HASH_BYTES * (len(layers) + header.has_presence)
     hashes = group.create_array(
         "hashes",
-        shape=(shape[0], HASH_BYTES),
-        chunks=(chunks[0], HASH_BYTES),
+        shape=(n_subjects, n_hashes),
+        chunks=(chunks[0], n_hashes),
         dtype="uint8",
         fill_value=0,
-        compressors=[crc32c],
+        compressors=[codecs("|u1")[-1]],
+        dimension_names=("subject", "hash_byte"),
     )
-    return data, hashes
+    return Arrays(layers, presence, hashes)
 
 
 def begin_successor(cohort: Place, draft: Place | None = None) -> Place:

@@ -30,6 +30,7 @@ from numbaglm.engine.conversion.tasks import (
     InTurn,
     Look,
     Reader,
+    Rows,
     check_stored,
     count_missing,
     draft_block,
@@ -41,6 +42,7 @@ from numbaglm.engine.conversion.tasks import (
 from numbaglm.engine.memory import memory_room
 from numbaglm.engine.schedule import run_tasks
 from numbaglm.errors import MaskError, NumbaglmError, OutputExistsError
+from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 
 log = logging.getLogger("numbaglm")
@@ -121,8 +123,16 @@ class Job:
             rule, given = there.mask_rule, there.given_mask
             subjects = pd.concat([there.subjects, subjects], ignore_index=True).reindex(columns=there.subjects.columns)
             report = (*there.report, *(f"Appended maps: {text}" for text in report))
-        geometry = Geometry(mask, inputs.grid.affine)
-        return Header(geometry, subjects, inputs.smoothing_fwhm, rule, given, report, inputs.rule.min_coverage)
+        return Header(
+            space=Space.of(Geometry(mask, inputs.grid.affine)),
+            subjects=subjects,
+            smoothing_fwhm=inputs.smoothing_fwhm,
+            mask_rule=rule,
+            given_mask=given,
+            report=report,
+            min_coverage=inputs.rule.min_coverage,
+            has_presence=inputs.rule.keeps_incomplete,
+        )
 
 
 @dataclass(frozen=True)
@@ -261,9 +271,7 @@ class Conversion:
         writer = CohortWriter.create(begin_successor(cohort, draft.place), header)
         return self._keep(job, writer, {}, Base(draft, job.n_subjects, mask[job.mask]))
 
-    def _keep(
-        self, job: Job, writer: CohortWriter, held: dict[int, NDArray[np.float32]], base: Base | None
-    ) -> CohortStore:
+    def _keep(self, job: Job, writer: CohortWriter, held: dict[int, Rows], base: Base | None) -> CohortStore:
         """Store what was read, or is stored elsewhere, without the voxels that leave."""
         kept = writer.header.geometry.mask[job.mask]
         blocks = job.blocks(writer.blocks)
@@ -290,7 +298,7 @@ class Conversion:
     def _judge(self, job: Job, survey: Survey) -> Verdict:
         """Decide which voxels stay, and tell."""
         before, old = None, job.old
-        if old is not None and job.inputs.rule.min_coverage < 1:
+        if old is not None and job.inputs.rule.keeps_incomplete:
             spans = [(old, start, stop) for start, stop in subject_blocks(old.n_subjects, old.n_voxels)]
             absent = np.sum(self.tasks(count_missing, spans, "look at subjects"), axis=0)
             before = (old.n_subjects, old.geometry.unmask(absent).ravel(order="F")[job.look.index])

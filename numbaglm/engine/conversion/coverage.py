@@ -21,8 +21,8 @@ _SPARSE = 0.1
 _SUMMED = ("n_nonfinite", "n_zero", "nonfinite_in", "zero_in")
 _FIELDS = (*_SUMMED, "absent", "low", "high")
 
-MISSING = np.float32(-0.0)
-"""What stands in a cohort for a value that a map lacks: 0 to whoever computes, and told from a 0 by its sign."""
+MISSING = np.float32(0)
+"""What stands in a cohort for a value that a map lacks: 0 to whoever computes; a bit tells that it is missing."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class MaskRule:
     def n_allowed(self, n_subjects: int) -> int:
         """How many of so many maps may lack a value at a voxel that stays."""
         return n_subjects - ceil(self.min_coverage * n_subjects - 1e-9)
+
+    @property
+    def keeps_incomplete(self) -> bool:
+        """Whether voxels stay that some maps lack."""
+        return self.min_coverage < 1
 
     def present(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Where there are values."""
@@ -163,7 +168,7 @@ class Survey:
             return
         low, high = (self.low, self.high) if where is None else (self.low[where], self.high[where])
         values = values if where is None else values.take(where)
-        if self.rule.min_coverage < 1:  # else it does not matter what is least where a value is missing
+        if self.rule.keeps_incomplete:  # else it does not matter what is least where a value is missing
             values = np.where(self.rule.present(values), values, np.float32(np.nan))
         np.fmin(low, values, out=low)
         np.fmax(high, values, out=high)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.data.cohort.store import CohortStore, DamagedChunkError, hash_rows
+from numbaglm.data.cohort.presence import Bits, n_bytes, pack, unpack
+from numbaglm.data.cohort.store import CohortStore, DamagedChunkError
 from numbaglm.data.cohort.writer import CohortWriter
 from numbaglm.data.images import MapSource, read_raw
 from numbaglm.data.images.raw import RawMap, Tape
@@ -22,6 +23,44 @@ from numbaglm.spaces.smoothing import Fwhm, smooth
 from numbaglm.spaces.volume import Grid
 
 Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Maps of a few subjects, and which of their values they have.
+
+    Attributes
+    ----------
+    values
+        (k, n_voxels).
+    present
+        (k, ceil(n_voxels / 8)) bits; None where they have all that stays.
+    """
+
+    values: Float32
+    present: Bits | None
+
+    def kept(self, keep: NDArray[np.bool_]) -> Rows:
+        """Return what is left of them within the voxels that stay, (n_voxels,)."""
+        if keep.all():
+            return self
+        index = np.flatnonzero(keep)
+        present = self.present
+        if present is not None:  # a row at a time: flags take eight times the bits
+            present = np.stack([pack(unpack(row, len(keep))[index]) for row in present])
+        return Rows(self.values.take(index, axis=1), present)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """Put rows one below the other. Where one of them has bits, the others have all."""
+        if len(parts) == 1:
+            return parts[0]
+        values = np.concatenate([part.values for part in parts])
+        if all(part.present is None for part in parts):
+            return cls(values, None)
+        every = pack(np.ones((1, values.shape[1]), bool))
+        bits = [np.repeat(every, len(one.values), axis=0) if one.present is None else one.present for one in parts]
+        return cls(values, np.concatenate(bits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +104,8 @@ class Look:
         """Begin a survey."""
         return Survey(self.mask.size if self.whole else len(self.index), len(self.index), n_subjects, self.rule)
 
-    def take(self, maps: Iterable[RawMap], n_maps: int, first: int, survey: Survey | None) -> Float32:
-        """(n_maps, n_voxels) the maps within the mask, smoothed.
-
-        They are NaN, or `MISSING`, where they lack a value.
+    def take(self, maps: Iterable[RawMap], n_maps: int, first: int, survey: Survey | None) -> Rows:
+        """Take the maps within the mask, smoothed. They are NaN, or `MISSING` where such voxels stay.
 
         Parameters
         ----------
@@ -80,20 +117,22 @@ class Look:
             Where to note what they hold; None notes nothing.
         """
         rows = np.empty((n_maps, len(self.index)), np.float32)
-        for row, raw in zip(rows, maps, strict=True):
+        bits = np.empty((n_maps, n_bytes(len(self.index))), np.uint8) if self.rule.keeps_incomplete else None
+        for number, (row, raw) in enumerate(zip(rows, maps, strict=True)):
             raw.take(self.index, out=row)
             if survey is not None:
                 survey.add(first, raw.presence() if self.whole else row, row)
                 first += 1
-            present = self.rule.present(row) if self.rule.min_coverage < 1 else None
+            present = self.rule.present(row) if bits is not None else None
             if self.fwhm is not None:
                 smooth(raw.volume(), self.fwhm, self.grid.affine).ravel(order="F").take(
                     self.index, out=row, mode="clip"
                 )
-            if present is not None:
-                row += 0  # makes -0 a 0, so that the sign tells
+            if present is not None and bits is not None:
+                row += 0  # makes -0 a 0: how a map writes 0 makes no difference
                 np.copyto(row, MISSING, where=~present)
-        return rows
+                bits[number] = pack(present)
+        return Rows(rows, bits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,13 +206,13 @@ class Base:
     n_subjects: int
     kept: NDArray[np.bool_]
 
-    def read(self, block: Block) -> Float32:
-        """(k, n_kept) those of a block."""
+    def read(self, block: Block) -> list[Rows]:
+        """Read those of a block, in a list of one; an empty one where it has none of them."""
         stop = min(block.stop, self.n_subjects)
         if block.start >= stop:
-            return np.empty((0, np.count_nonzero(self.kept)), np.float32)
-        rows = self.store.read_subjects(block.start, stop)
-        return rows if self.kept.all() else rows.take(np.flatnonzero(self.kept), axis=1)
+            return []
+        values, present = self.store.read_subjects(block.start, stop), self.store.presence_of(block.start, stop)
+        return [Rows(values, present).kept(self.kept)]
 
 
 def scout_block(sources: Sequence[MapSource], grid: Grid, rule: MaskRule) -> NDArray[np.bool_]:
@@ -184,7 +223,7 @@ def scout_block(sources: Sequence[MapSource], grid: Grid, rule: MaskRule) -> NDA
     return found.reshape(grid.shape, order="F")
 
 
-def hold_block(look: Look, reader: Reader | InTurn, surveys: list[Survey], n_new: int) -> tuple[int, Float32]:
+def hold_block(look: Look, reader: Reader | InTurn, surveys: list[Survey], n_new: int) -> tuple[int, Rows]:
     """Task: read the new maps of a block into memory.
 
     Parameters
@@ -217,7 +256,9 @@ def draft_block(writer: CohortWriter, look: Look, reader: Reader | InTurn, base:
     rows = look.take(maps, len(block.sources), block.first, survey)
     if block.sources:
         writer.write_survey(block.start, survey.arrays())
-    writer.write(block.start, rows if base is None else np.concatenate([base.read(block), rows]))
+    parts = [*([] if base is None else base.read(block)), *([rows] if block.sources else [])]
+    both = Rows.joined(parts)
+    writer.write(block.start, both.values, both.present)
 
 
 def store_block(writer: CohortWriter, look: Look, reader: Reader | InTurn) -> None:
@@ -227,7 +268,7 @@ def store_block(writer: CohortWriter, look: Look, reader: Reader | InTurn) -> No
 
 
 def keep_block(
-    writer: CohortWriter, block: Block, base: Base | None, held: list[Float32], kept: NDArray[np.bool_]
+    writer: CohortWriter, block: Block, base: Base | None, held: list[Rows], kept: NDArray[np.bool_]
 ) -> None:
     """Task: store a block of which all is read.
 
@@ -242,21 +283,19 @@ def keep_block(
     kept
         (n_candidates,) which voxels of these stay.
     """
-    parts = [] if base is None else [base.read(block)]
+    parts = [] if base is None else base.read(block)
     if held:
-        rows = held.pop()
-        parts.append(rows if kept.all() else rows.take(np.flatnonzero(kept), axis=1))
-    parts = [part for part in parts if len(part)]
-    _write(writer, block, parts[0] if len(parts) == 1 else np.concatenate(parts))
+        parts.append(held.pop().kept(kept))
+    _write(writer, block, Rows.joined(parts))
 
 
-def _write(writer: CohortWriter, block: Block, rows: Float32) -> None:
-    if not np.isfinite(rows).all():
+def _write(writer: CohortWriter, block: Block, rows: Rows) -> None:
+    if not np.isfinite(rows.values).all():
         raise InputError(
             f"Subjects {block.start + 1} to {block.stop} hold NaN or infinity inside the mask: the files changed while "
             "they were converted. Create the cohort again with overwrite=True."
         )
-    writer.write(block.start, rows)
+    writer.write(block.start, rows.values, rows.present)
 
 
 def check_stored(writer: CohortWriter, start: int, stop: int) -> bool:
@@ -267,7 +306,7 @@ def check_stored(writer: CohortWriter, start: int, stop: int) -> bool:
 def check_block(store: CohortStore, start: int, stop: int) -> list[int]:
     """Task: numbers of the subjects in ``start`` to ``stop`` whose data is not what was stored."""
     try:
-        wrong = (hash_rows(store.read_subjects(start, stop)) != store.hashes[start:stop]).any(axis=1)
+        wrong = (store.read_hashes_anew(start, stop) != store.row_hashes[start:stop]).any(axis=1)
     except DamagedChunkError:
         return list(range(start, stop))
     return [start + int(row) for row in np.flatnonzero(wrong)]
@@ -275,5 +314,7 @@ def check_block(store: CohortStore, start: int, stop: int) -> list[int]:
 
 def count_missing(store: CohortStore, start: int, stop: int) -> NDArray[np.intp]:
     """Task: (n_voxels,) how many of some subjects of a cohort lack a value there."""
-    rows = store.read_subjects(start, stop)
-    return np.asarray(np.count_nonzero((rows == 0) & np.signbit(rows), axis=0))
+    bits, counts = store.presence_of(start, stop), np.zeros(store.n_voxels, np.intp)
+    for row in () if bits is None else bits:
+        counts += ~unpack(row, store.n_voxels)
+    return counts

@@ -21,7 +21,6 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.cohort import writer
 from numbaglm.data.images import raw
 from numbaglm.engine.conversion import tasks as blocks
-from numbaglm.engine.conversion.coverage import MISSING
 from numbaglm.errors import GridError, ImageError, InputError, MaskError, OutputError, OutputExistsError, StoreError
 from numbaglm.spaces.smoothing import smooth
 from reference import killing
@@ -91,7 +90,8 @@ def test_both_ways_store_what_is_documented(tmp_path, way, case, suffix):
     np.testing.assert_array_equal(cohort.geometry.mask, inside)
     stored = cohort.store.read(0, cohort.n_voxels)
     np.testing.assert_array_equal(stored, data)
-    np.testing.assert_array_equal((stored == 0) & np.signbit(stored), missing)
+    np.testing.assert_array_equal(~cohort.store.present(0, cohort.n_voxels), missing)
+    assert cohort.store.all_present == (not missing.any())
     cohort.verify()
     assert cohort.fingerprint == Cohort.from_maps(maps, **options).fingerprint
     assert cohort.info()["min_coverage"] == options.get("min_coverage", 1)
@@ -166,8 +166,9 @@ def test_a_mean_with_missing_values_is_tested_as_if_by_those_that_have_them():
     assert filled.maps["p_unc"][at] == others.maps["p_unc"][at]  # both of all flips: 256, and 64
     assert abs(filled.maps["t"][at]) < abs(others.maps["t"][at]) * 1.1
     stored = cohort.store.read(at, at + 1)[:, 0]
-    assert (stored[[2, 5]] == MISSING).all()
-    assert np.signbit(stored[[2, 5]]).all()
+    assert (stored[[2, 5]] == 0).all()
+    present = cohort.store.present(at, at + 1)[:, 0]
+    assert np.flatnonzero(~present).tolist() == [2, 5]
 
 
 def test_smoothed_values_that_were_missing_stay_missing():
