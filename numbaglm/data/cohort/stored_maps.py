@@ -41,6 +41,7 @@ class StoredMaps:
         on_disk = None if store.location is None else Place.parse(store.location).size()
         return {
             "location": store.location,
+            "zarr_group": None if store.group is None else str(store.group.current),
             "n_subjects": store.n_subjects,
             "n_voxels": store.n_voxels,
             "grid": store.geometry.shape,

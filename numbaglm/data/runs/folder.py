@@ -1,6 +1,6 @@
 """Folders of runs: made for one question, resumed for the same one only, and used by one process at a time.
 
-Layout, schema 1::
+Layout, schema 2 (1 was of numbaglm 0.1)::
 
     run.json       what is asked, of which data, with which versions: what a later call must equal to go on
     plans/         how each contrast is cut up; a resumed run keeps the cuts
@@ -28,7 +28,7 @@ from numbaglm.data.storage.places import Place
 from numbaglm.errors import OutputExistsError
 
 SCHEMA = "numbaglm.run"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _HEADER, _LOG = "run.json", "log.txt"
 
@@ -111,7 +111,9 @@ def _check(place: Place, identity: Mapping[str, Any]) -> None:
         ) from error
     if version != SCHEMA_VERSION:
         raise OutputExistsError(
-            f"The run {place} has schema version {version}, this numbaglm {SCHEMA_VERSION}. Choose another store."
+            f"The run {place} was begun by another version of numbaglm (schema {version} there, {SCHEMA_VERSION} here), and "
+            "this one can't go on with it. Choose another store, or delete this one to start anew; with the version that "
+            "began it the call goes on."
         )
     differing = differences(there, identity)
     if differing:

@@ -195,7 +195,9 @@ def test_a_space_of_a_later_version_is_refused_by_name(tmp_path):
 def test_xarray_finds_named_dimensions(tmp_path):
     xarray = pytest.importorskip("xarray")
     store, arrays = written(tmp_path / "c.zarr", present=np.ones((7, SPACE.n), bool), layers=LAYERS)
-    with xarray.open_zarr(tmp_path / "c.zarr", consolidated=False) as dataset:
+    group = Cohort(store).info()["zarr_group"]
+    assert group == str(tmp_path / "c.zarr"), "a cohort that was appended to is a group within"
+    with xarray.open_zarr(group, consolidated=False) as dataset:
         assert dataset["data"].dims == ("subject", "element")
         assert dataset.sizes["element"] == store.n_voxels
         np.testing.assert_array_equal(dataset["data"], arrays["data"])

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from numbaglm.data.runs.folder import differences, open_run
+from numbaglm.data.storage.places import Place
+from numbaglm.errors import OutputExistsError
+
+
+def test_a_run_goes_on_for_the_same_question_alone(tmp_path):
+    place, asked = Place.parse(tmp_path / "run"), {"n_perm": 10, "rows": [1, 2]}
+    with open_run(place, asked):
+        assert place.exists("run.json")
+    with open_run(place, {**asked}):
+        pass
+    with pytest.raises(OutputExistsError, match=r"n_perm: 10 there, 20 here"), open_run(place, {**asked, "n_perm": 20}):
+        pass
+
+
+@pytest.mark.parametrize(("version", "words"), [(1, "an earlier version"), (99, "another version")])
+def test_a_run_that_another_version_began_is_refused_with_what_to_do(tmp_path, version, words):
+    header = {"schema": "numbaglm.run", "schema_version": version, "identity": {}}
+    (tmp_path / "run.json").write_text(json.dumps(header))
+    with (
+        pytest.raises(OutputExistsError, match=rf"{words} of numbaglm.*Choose another store"),
+        open_run(Place(str(tmp_path)), {}),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_differences_are_named_where_they_are():
+    assert differences({"a": {"b": 1}}, {"a": {"b": 1}}) == []
+    assert differences({"a": {"b": 1}}, {"a": {"b": 2}}) == ["a, b: 1 there, 2 here"]
+    assert differences({"rows": list(range(9))}, {"rows": [*range(8), 0]}) == [
+        "rows: 1 of 9 entries (the first at 8, counted from 0)"
+    ]
