@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numbaglm.data.geometry import Geometry
 from numpy.typing import NDArray
 from scipy import ndimage, special, stats
 
 import validity_discoveries as validity
 from cases import SIZES
-from numbaglm.data.geometry import Geometry
 from numbaglm.datasets import brain_geometry, simulate_maps
 from numbaglm.kernels.discoveries import component_tree
 from numbaglm.kernels.neighbours import Volume, new_volume

@@ -28,6 +28,7 @@ def nulls(target, cache, folder):
 
 def run():
     """Smooth noise of as many voxels as fill two tiles: scores, counts and maxima, and TFCE of the scores."""
+    from numbaglm.stats.inference import TIE_TOLERANCE
     from scipy.ndimage import gaussian_filter
 
     from numbaglm.kernels import shuffle
@@ -35,7 +36,6 @@ def run():
     from numbaglm.kernels.shuffle import TILE
     from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_count, tfce_map
     from numbaglm.kernels.vectors import BYTES
-    from numbaglm.stats.inference import TIE_TOLERANCE
 
     rng = np.random.default_rng(1)
     E = gaussian_filter(rng.standard_normal((N_SUBJECTS, *SHAPE)), (0, 1, 1, 1)).reshape(N_SUBJECTS, -1)
