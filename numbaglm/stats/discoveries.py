@@ -631,15 +631,16 @@ def _bound(levels: Ints) -> int:
     return int((np.arange(2, levels.size + 2) - levels).max(initial=0))
 
 
-def _bound_labels(label: NDArray[Any], level: Ints, alpha: float) -> dict[int, TrueDiscoveries]:
-    names, number, sizes = np.unique(label, return_inverse=True, return_counts=True)
-    jobs = np.flatnonzero(level != NEVER)
-    jobs = jobs[np.lexsort((level[jobs], number[jobs]))]
-    ends = np.searchsorted(number[jobs], np.arange(names.size + 1))
+def _bound_labels(label: NDArray[np.int64], level: Ints, alpha: float) -> dict[int, TrueDiscoveries]:
+    inside = np.flatnonzero(label)
+    names, number, sizes = np.unique(label[inside], return_inverse=True, return_counts=True)
+    jobs = level[inside] != NEVER
+    levels, number = level[inside][jobs], number[jobs]
+    order = np.lexsort((levels, number))
+    ends = np.searchsorted(number[order], np.arange(names.size + 1))
     return {
-        int(name): TrueDiscoveries(int(size), _bound(level[jobs[begin:end]]), alpha)
+        int(name): TrueDiscoveries(int(size), _bound(levels[order[begin:end]]), alpha)
         for name, size, begin, end in zip(names, sizes, ends[:-1], ends[1:], strict=True)
-        if name != 0
     }
 
 
@@ -726,7 +727,7 @@ def _parse_region(region: ArrayLike, n_elements: int) -> tuple[NDArray[Any], boo
             raise InputError(invalid("region", f"a mask of {array.size}", f"one of the {n_elements} elements"))
         return array, False
     array = array.astype(np.int64)
-    distinct = np.unique(array).size == array.size
+    distinct = np.count_nonzero(array == 0) < 2 and np.unique(array).size == array.size
     if array.size == n_elements and not distinct:
         return array, True
     if array.size == n_elements:
