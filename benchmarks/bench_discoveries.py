@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numbaglm.data.geometry import Geometry
 from numpy.typing import NDArray
 from scipy import ndimage, special, stats
 
 import validity_discoveries as validity
 from cases import SIZES
-from numbaglm.data.geometry import Geometry
 from numbaglm.data.images import mask_image, to_image
 from numbaglm.datasets import brain_geometry, simulate_maps
 from numbaglm.kernels.discoveries import component_tree
