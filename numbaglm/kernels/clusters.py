@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.neighbours import Ints
-from numbaglm.kernels.topology import Topology, beside, extent_type, measure_of, n_beside, n_cells, n_own, own
+from numbaglm.kernels.topology import (
+    Topology,
+    beside,
+    lists_of,
+    measure_of,
+    n_beside,
+    n_cells,
+    n_own,
+    own,
+    unit_of,
+    unit_type,
+)
 
 
 class ClusterScratch(NamedTuple):
@@ -38,7 +49,7 @@ def new_cluster_scratch(space: Topology, n_most: int) -> ClusterScratch:
     return ClusterScratch(
         cells=np.zeros(n_cells(space), np.int32),
         parent=np.empty(n_most, np.int32),
-        extent=np.empty(n_most, extent_type(space)),
+        extent=np.empty(n_most, unit_type(space)),
         mass=np.empty(n_most),
     )
 
@@ -91,11 +102,12 @@ def label_clusters(
     ----------
     Tarjan (1975), Journal of the ACM 22(2), on union-find.
     """
+    lists, position = lists_of(space, strides), space.position
     for n in range(voxel.size):
         parent[n] = n
-        p, sign = space.position[voxel[n] - first], signs[n]
-        for k in range(n_beside(space, strides, p)):
-            other = cells[beside(space, strides, p, sign, k)] - 1
+        p, sign = position[voxel[n] - first], signs[n]
+        for k in range(n_beside(lists, strides, p)):
+            other = cells[beside(lists, strides, p, sign, k)] - 1
             if other >= 0 and signs[other] == sign:
                 a, b = _root(parent, n), _root(parent, other)
                 if a < b:
@@ -103,11 +115,11 @@ def label_clusters(
                 else:
                     parent[a] = b
         for k in range(n_own(strides)):
-            cells[own(space, strides, p, sign, k)] = n + 1
+            cells[own(lists, strides, p, sign, k)] = n + 1
     for n in range(voxel.size):
-        p = space.position[voxel[n] - first]
+        p = position[voxel[n] - first]
         for k in range(n_own(strides)):
-            cells[own(space, strides, p, signs[n], k)] = 0
+            cells[own(lists, strides, p, signs[n], k)] = 0
         parent[n] = parent[parent[n]]  # the first of a component comes first, so that it is final by now
 
 
@@ -155,7 +167,7 @@ def cluster_maxima(
             mass[root] += masses[begin[b] + n]
             largest = max(largest, extent[root])
             heaviest = max(heaviest, mass[root])
-        max_extent[b] = largest
+        max_extent[b] = largest * unit_of(space.measure)
         max_mass[b] = heaviest
 
 

@@ -19,6 +19,7 @@ from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.neighbours import SEGMENT, Bits, Ints, Measure
 
 _MOST = 30  # neighbours that a mask has room for
+_STRETCH = SEGMENT // 4  # nodes whose columns stay in the first cache
 _i = np.int32
 _NONE, _ONE = np.int32(0), np.int32(1)
 
@@ -48,8 +49,8 @@ class Graph(NamedTuple):
     crowded
         (n_crowded,) int32, nodes with more neighbours than a mask has room for. They are in no column.
     measure
-        () where nodes are counted, or the measure of each, (n_nodes,) float64: multiples of one power of two, so that
-        all their sums are exact, and the same in any order.
+        () where nodes are counted, or the measure of each, (n_nodes,) int64, in a unit, a power of two: sums are exact,
+        and the same in any order.
     strides
         None: their number is how the compiler tells a graph from other spaces.
     """
@@ -108,7 +109,7 @@ def new_graph(indptr: ArrayLike, indices: ArrayLike, measure: ArrayLike | None =
         touches=touches,
         ring=ring,
         crowded=np.flatnonzero(np.diff(begin) > _MOST).astype(np.int32),
-        measure=() if measure is None else (_exact_in_sums(measure, n_nodes),),
+        measure=() if measure is None else _in_units(measure, n_nodes),
         strides=(),
     )
 
@@ -147,16 +148,16 @@ def _distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     return keys[new]
 
 
-def _exact_in_sums(measure: ArrayLike, n_nodes: int) -> NDArray[np.float64]:
-    """Round to multiples of a power of two of which all together are no more than a double counts."""
+def _in_units(measure: ArrayLike, n_nodes: int) -> tuple[NDArray[np.int64], float]:
+    """Round to a power of two of which all together are no more than a double counts."""
     array = np.asarray(measure, dtype=np.float64)
     if array.shape != (n_nodes,):
         raise InputError(invalid("measure", f"shape {array.shape}", f"({n_nodes},), one a node"))
     wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if wrong.size > 0:
         raise InputError(invalid("measure", f"{array[wrong[0]]} for node {wrong[0]}", "finite numbers, 0 or more"))
-    unit = math.frexp(math.fsum(array) + array.max())[1] - 52
-    return np.ldexp(np.rint(np.ldexp(array, -unit)), unit)
+    power = math.frexp(math.fsum(array) + array.max())[1] - 52
+    return np.rint(np.ldexp(array, -power)).astype(np.int64), math.ldexp(1.0, power)
 
 
 def _columns(indptr: NDArray[np.int64], indices: Ints) -> tuple[NDArray[np.int64], Ints]:
@@ -164,8 +165,8 @@ def _columns(indptr: NDArray[np.int64], indices: Ints) -> tuple[NDArray[np.int64
     degree = np.diff(indptr)
     degree[degree > _MOST] = 0
     segments, columns, begin = [], [np.empty(0, np.int32)], 0
-    for start in range(0, n_nodes, SEGMENT):
-        here = degree[start : start + SEGMENT]
+    for start in range(0, n_nodes, _STRETCH):
+        here = degree[start : start + _STRETCH]
         width = int(here.max())
         k = np.arange(width)[:, None]
         inside = k < here
@@ -256,14 +257,16 @@ def link_graph(height: Bits, graph: Graph, link: Ints, higher: Ints, floor_: Int
     graph
         From `new_graph`.
     link
-        (n_positions,) overwritten: -1 nothing to follow, p >= 0 the node p, below -1 the complement of the number of
-        neighbours to search, one or more of each piece. Without meaning where `height` is 0.
+        (n_positions,) overwritten: -1 nothing to follow, p >= 0 the node p, below -1 the complement of where in
+        `higher` the neighbours to search begin. Without meaning where `height` is 0.
     higher
-        (n_neighbours,) overwritten: the neighbours to search, from where each node's neighbours begin.
+        (n_neighbours + 1,) overwritten from 1: of each node that has to search, one neighbour or more of each piece,
+        the last as its complement. They are side by side: places of its own for each node would leave the cache.
     floor_, beside_, marks_
         (SEGMENT,) scratch: what a neighbour must exceed to be higher; heights of one neighbour of each node; masks of
         higher neighbours.
     """
+    n_listed = 1
     for segment in range(graph.segments.shape[0]):
         start, size, width, begin = graph.segments[segment]
         floor, beside, marks = floor_[:size], beside_[:size], marks_[:size]
@@ -275,13 +278,16 @@ def link_graph(height: Bits, graph: Graph, link: Ints, higher: Ints, floor_: Int
             _gather(height, column, beside)
             _mark(centre, beside, column, floor, _i(start), bit, marks)
             _follow(marks, column, bit, codes)
-        _keep_pieces(marks, graph.touches[start : start + size], graph.ring[start : start + size])
+        _part_pieces(marks, graph.touches[start : start + size], graph.ring[start : start + size])
         for n in range(size):
             if marks[n] != 0:
-                codes[n] = _list_marked(marks[n], graph.indptr[start + n], graph.indices, higher)
+                codes[n] = ~n_listed
+                n_listed = _list_marked(marks[n], n, size, graph.columns[begin:], higher, n_listed)
     for n in range(graph.crowded.size):
         p = graph.crowded[n]
-        link[p] = _list_higher(height, graph, p, higher)
+        last = _list_higher(height, graph, p, higher, n_listed)
+        link[p] = -1 if last == n_listed else ~n_listed
+        n_listed = last
 
 
 @kernel
@@ -318,38 +324,39 @@ def _follow(marks: Ints, column: Ints, bit: np.int32, codes: Ints) -> None:
 
 
 @kernel
-def _keep_pieces(marks: Ints, touches: Ints, ring: Ints) -> None:
+def _part_pieces(marks: Ints, touches: Ints, ring: Ints) -> None:
     """Keep of each piece the neighbour that begins it, and none where all are of one piece."""
     for n in range(marks.size):
         mask = marks[n]
-        follows = _i(_i(_i(mask << 1) & touches[n]) | (_ONE if _i(mask & ring[n]) != 0 else _NONE))
-        begins = _i(mask & ~follows)
-        marks[n] = begins if _i(begins & _i(begins - _ONE)) != 0 else _NONE
+        after = _i(_i(_i(mask << 1) & touches[n]) | (_ONE if _i(mask & ring[n]) != 0 else _NONE))
+        first = _i(mask & ~after)
+        marks[n] = first if _i(first & _i(first - _ONE)) != 0 else _NONE
 
 
 @kernel
-def _list_marked(mask: int, begin: int, indices: Ints, higher: Ints) -> int:
-    """List the marked neighbours, and return the complement of their number."""
-    n_listed = 0
-    k = begin
+def _list_marked(mask: int, place: int, size: int, columns: Ints, higher: Ints, n_listed: int) -> int:
+    """List the marked neighbours of a node of a segment; return where the list ends."""
     while mask != 0:
         # Without a branch: the next one overwrites this one if it is not marked.
-        higher[begin + n_listed] = indices[k]
+        higher[n_listed] = columns[place]
         n_listed += mask & 1
+        place += size
         mask >>= 1
-        k += 1
-    return ~n_listed
+    higher[n_listed - 1] = ~higher[n_listed - 1]
+    return n_listed
 
 
 @kernel
-def _list_higher(height: Bits, graph: Graph, p: int, higher: Ints) -> int:
-    """Compare all neighbours of a crowded node, list those that are higher, and return what it follows."""
-    begin, x = graph.indptr[p], height[p]
-    n_higher = 0
-    for k in range(begin, graph.indptr[p + 1]):
+def _list_higher(height: Bits, graph: Graph, p: int, higher: Ints, n_listed: int) -> int:
+    """Compare all neighbours of a crowded node and list those that are higher; return where the list ends."""
+    x = height[p]
+    end = n_listed
+    for k in range(graph.indptr[p], graph.indptr[p + 1]):
         q = graph.indices[k]
         y = height[q]
         if (y > x if x > 0 else y < x) or (y == x and q > p):
-            higher[begin + n_higher] = q
-            n_higher += 1
-    return higher[begin] if n_higher == 1 else ~n_higher
+            higher[end] = q
+            end += 1
+    if end > n_listed:
+        higher[end - 1] = ~higher[end - 1]
+    return end

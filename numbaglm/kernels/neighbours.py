@@ -19,7 +19,7 @@ from numbaglm.kernels._jit import kernel
 
 Bits = NDArray[np.signedinteger[Any]]
 Ints = NDArray[np.int32]
-Measure = tuple[()] | tuple[NDArray[np.float64]]
+Measure = tuple[()] | tuple[NDArray[np.int64], float]
 
 SEGMENT = 2048  # positions whose masks stay in the first cache
 _GAP = 64  # a gap in the mask that is cheaper to compute through than to start anew after

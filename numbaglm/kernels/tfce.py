@@ -34,7 +34,7 @@ from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.graph import Graph, link_graph
 from numbaglm.kernels.neighbours import SEGMENT, Ints, Measure, Volume, link_neighbours
 from numbaglm.kernels.ranking import N_DIGITS, Keys, rank_doubles, rank_singles
-from numbaglm.kernels.topology import Topology, extent_type, measure_of, next_higher, without_next
+from numbaglm.kernels.topology import Topology, measure_of, next_higher, paths_of, unit_of, unit_type, without_next
 
 Floats = NDArray[np.floating[Any]]
 
@@ -91,7 +91,7 @@ class Scratch(NamedTuple):
     merges
         (n_voxels, 3) rank of the saddle, branch that ends, branch that goes on.
     higher
-        Of a volume (SEGMENT,), see `link_neighbours`; of a graph (n_neighbours,), see `link_graph`; of a network
+        Of a volume (SEGMENT,), see `link_neighbours`; of a graph (n_neighbours + 1,), see `link_graph`; of a network
         (2 n_nodes,), branches of the nodes' edges above 0, then of those below.
     floor, tie, marks
         (SEGMENT,) see `link_neighbours` and `link_graph`.
@@ -118,7 +118,7 @@ def new_scratch(space: Topology) -> Scratch:
     """Allocate the memory to enhance maps in `space`."""
     n_voxels, n_positions = space.position.size, space.n_positions
     if isinstance(space, Graph):
-        n_higher = space.indices.size
+        n_higher = space.indices.size + 1
     else:
         n_higher = SEGMENT if isinstance(space, Volume) else 2 * space.strides[0]
     return Scratch(
@@ -129,7 +129,7 @@ def new_scratch(space: Topology) -> Scratch:
         counts=np.empty((3, N_DIGITS), np.int32),
         integral=np.empty(n_voxels),
         parent=np.empty(n_voxels, np.int32),
-        extent=np.empty(n_voxels, extent_type(space)),
+        extent=np.empty(n_voxels, unit_type(space)),
         total=np.empty(n_voxels),
         reached=np.empty(n_voxels),
         merges=np.empty((n_voxels, 3), np.int32),
@@ -311,7 +311,8 @@ def _descend(order: Keys, n_nodes: int, space: Topology, scratch: Scratch) -> tu
     Where branches meet, the larger one goes on. Returns the numbers of branches and of merges.
     """
     link, parent, extent = scratch.link, scratch.parent, scratch.extent
-    strides, higher, measure = space.strides, scratch.higher, space.measure
+    strides, measure = space.strides, space.measure
+    paths = paths_of(space, strides, scratch.higher)
     n_branches, n_merges = 0, 0
     for r in range(n_nodes - 1, -1, -1):
         p = order[r] & _LOW
@@ -325,11 +326,11 @@ def _descend(order: Keys, n_nodes: int, space: Topology, scratch: Scratch) -> tu
             n_branches += 1
         else:
             left = ~code
-            branch = _branch(parent, link[next_higher(space, strides, higher, p, left)])
-            left = without_next(strides, left)
+            branch = _branch(parent, link[next_higher(paths, strides, p, left)])
+            left = without_next(paths, strides, left)
             while left != 0:
-                other = _branch(parent, link[next_higher(space, strides, higher, p, left)])
-                left = without_next(strides, left)
+                other = _branch(parent, link[next_higher(paths, strides, p, left)])
+                left = without_next(paths, strides, left)
                 if other != branch:
                     branch = _merge(scratch, n_merges, r, branch, other)
                     n_merges += 1
@@ -389,13 +390,14 @@ def _ascend(
     """
     link, integral = scratch.link, scratch.integral
     extent, total, reached, merges = scratch.extent, scratch.total, scratch.reached, scratch.merges
+    unit = unit_of(measure)
     total[:n_branches] = 0
     reached[:n_branches] = 0
     next_saddle = merges[n_merges - 1, 0] if n_merges > 0 else -1
     for r in range(n_nodes):
         p = order[r] & _LOW
         branch = np.uint32(link[p])
-        n = np.float64(extent[branch])
+        n = np.float64(extent[branch] * unit)
         power = n if E == 1.0 else (math.sqrt(n) if E == 0.5 else n**E)
         height = integral[r]
         tfce = total[branch] + power * (height - reached[branch])

@@ -29,30 +29,52 @@ def extent_type(space: Topology) -> type[np.int32 | np.float64]:
     return np.float64 if space.measure else np.int32
 
 
+def unit_type(space: Topology) -> type[np.int32 | np.int64]:
+    """Type of an extent in the units of the measure."""
+    return np.int64 if space.measure else np.int32
+
+
+@kernel
+def unit_of(measure: Any) -> Any:
+    """What one is of an extent in units."""
+    if len(measure) == 0:
+        return 1
+    return measure[1]
+
+
 @kernel
 def measure_of(measure: Any, p: int) -> Any:
-    """What an element adds to an extent."""
+    """What an element adds to an extent in units."""
     if len(measure) == 0:
         return 1
     return measure[0][p]
 
 
 @kernel
-def next_higher(space: Any, strides: Any, higher: Ints, p: int, left: int) -> int:
-    """Position of the next neighbour to search; `left` is the complement of a code below -1 at first.
-
-    It is a mask for a `Volume`, a number for a `Graph`.
-    """
+def paths_of(space: Any, strides: Any, higher: Ints) -> Any:
+    """What `next_higher` looks at: one array, where a space of many would hinder the compiler from inlining it."""
     if len(strides) == 0:
-        return int(higher[space.indptr[p] + left - 1])
-    return int(p + space.offset[(left & -left) % 37])
+        return higher
+    return space.offset
 
 
 @kernel
-def without_next(strides: Any, left: int) -> int:
+def next_higher(paths: Any, strides: Any, p: int, left: int) -> int:
+    """Position of the next neighbour to search; `left` is the complement of a code below -1 at first.
+
+    It is a mask for a `Volume`, a place in a list for a `Graph`.
+    """
+    if len(strides) == 0:
+        q = paths[left]
+        return int(q if q >= 0 else ~q)
+    return int(p + paths[(left & -left) % 37])
+
+
+@kernel
+def without_next(paths: Any, strides: Any, left: int) -> int:
     """What is left after `next_higher`, 0 after the last."""
     if len(strides) == 0:
-        return left - 1
+        return left + 1 if paths[left] >= 0 else 0
     return left & (left - 1)
 
 
@@ -62,23 +84,33 @@ def n_cells(space: Topology) -> int:
 
 
 @kernel
-def n_beside(space: Any, strides: Any, p: int) -> int:
-    """How many cells to look at for elements that touch this one and came before."""
+def lists_of(space: Any, strides: Any) -> Any:
+    """What the functions below look at: few arrays, as `paths_of` has it."""
     if len(strides) == 0:
-        return int(space.indptr[p + 1] - space.indptr[p])
+        return space.indptr, space.indices
     if len(strides) == 1:
-        return 2
-    return int(space.before.size)
+        return (space.ends,)
+    return (space.before,)
 
 
 @kernel
-def beside(space: Any, strides: Any, p: int, sign: int, k: int) -> int:
+def n_beside(lists: Any, strides: Any, p: int) -> int:
+    """How many cells to look at for elements that touch this one and came before."""
+    if len(strides) == 0:
+        return int(lists[0][p + 1] - lists[0][p])
+    if len(strides) == 1:
+        return 2
+    return int(lists[0].size)
+
+
+@kernel
+def beside(lists: Any, strides: Any, p: int, sign: int, k: int) -> int:
     """Cell to look at."""
     if len(strides) == 0:
-        return int(space.indices[space.indptr[p] + k])
+        return int(lists[1][lists[0][p] + k])
     if len(strides) == 1:
-        return int(space.ends[p, k] + (strides[0] if sign < 0 else 0))
-    return int(p + space.before[k])
+        return int(lists[0][p, k] + (strides[0] if sign < 0 else 0))
+    return int(p + lists[0][k])
 
 
 @kernel
@@ -90,8 +122,8 @@ def n_own(strides: Any) -> int:
 
 
 @kernel
-def own(space: Any, strides: Any, p: int, sign: int, k: int) -> int:
+def own(lists: Any, strides: Any, p: int, sign: int, k: int) -> int:
     """Cell to mark."""
     if len(strides) == 1:
-        return int(space.ends[p, k] + (strides[0] if sign < 0 else 0))
+        return int(lists[0][p, k] + (strides[0] if sign < 0 else 0))
     return p
