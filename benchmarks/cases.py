@@ -41,6 +41,8 @@ class Size:
 
     Attributes
     ----------
+    name
+        In `SIZES`.
     subjects, voxel_size, n_perm
         Of whole calls; the edge of a voxel is in mm.
     n_perm_tfce
@@ -55,6 +57,7 @@ class Size:
         Of whole calls.
     """
 
+    name: str
     subjects: tuple[int, ...]
     voxel_size: float
     n_perm: int
@@ -72,6 +75,7 @@ class Size:
 # 1.74 mm makes 230,000 voxels.
 SIZES = {
     "small": Size(
+        name="small",
         subjects=(12,),
         voxel_size=8.0,
         n_perm=999,
@@ -86,6 +90,7 @@ SIZES = {
         rounds=2,
     ),
     "full": Size(
+        name="full",
         subjects=(30, 100),
         voxel_size=1.74,
         n_perm=10_000,

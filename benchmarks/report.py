@@ -28,6 +28,7 @@ PEERS = {
     "nilearn": "nilearn",
     "mrtrix": "MRtrix3",
     "tfce": "`tfce`, in C",
+    "surface": "`tfce`, in C",
     "memory": "nilearn",
     "conversion": "gzip.decompress",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import mrtrix
 from bench_conversion import MAPS, PLAIN, ConversionCase
+from bench_spaces import N_MAPS, ROUGH, SMOOTH, MeshCase, NetworkCase, VolumeCase
 from bench_tfce import MapCase
 from cases import KERNEL_SUBJECTS, KINDS, KernelCase, Size, ours, peak_memory, run_child, until_told, whole_case
 from measure import Budget, Curve, Row, Section, Times, in_turn, n_cores, seconds, widest
@@ -244,6 +246,57 @@ def tfce(size: Size) -> Section:
     return Section("TFCE of one map", note, tuple(rows), f"tfce {metadata.version('tfce')}", "tfce / numbaglm")
 
 
+def surface(size: Size) -> Section:
+    """Exact TFCE of maps on a mesh beside the C library."""
+    if not find_spec("tfce"):
+        return Section("TFCE on a mesh", "The C library `tfce` is not installed.", ())
+    rows = []
+    with threadpool_limits(limits=1):
+        for n_rounds, two_sided in itertools.product((SMOOTH, ROUGH), (False, True)):
+            case = MeshCase(size.name, n_rounds, two_sided)
+            taken = in_turn({side: case.sides[side] for side in ("vertices", "tfce")}, 9)
+            mine, peer = (taken[side].median / N_MAPS for side in ("vertices", "tfce"))
+            name = f"{'smooth' if n_rounds else 'rough'}, {'both sides' if two_sided else 'above 0'}"
+            budgets = (Budget("ratio", "≥", 4.0),)
+            headline = None if two_sided or not n_rounds else "TFCE of a map on a mesh: above 0, one core"
+            spread = widest(*taken.values())
+            rows.append(Row(name, "ms", mine * 1e3, peer * 1e3, peer / mine, spread, budgets, headline))
+    note = (
+        f"Exact integral of noise on a mesh of {case.areas.size:,} vertices, each counted as one since `tfce` has no "
+        "areas, E 1, H 2; one core each."
+    )
+    return Section("TFCE on a mesh", note, tuple(rows), f"tfce {metadata.version('tfce')}", "tfce / numbaglm")
+
+
+def spaces(size: Size) -> Section:
+    """Exact TFCE of maps on a mesh and in a network beside maps of volumes, an element."""
+    rows = []
+    with threadpool_limits(limits=1):
+        for n_rounds, two_sided in itertools.product((SMOOTH, ROUGH), (False, True)):
+            case = MeshCase(size.name, n_rounds, two_sided)
+            beside = VolumeCase(size.name, n_rounds > 0, two_sided)
+            taken = in_turn({"mesh": case.sides["areas"], "volume": beside.call}, 9)
+            mine = taken["mesh"].median / N_MAPS
+            peer = taken["volume"].median / N_MAPS * case.areas.size / beside.volume.position.size
+            name = f"mesh with areas, {'smooth' if n_rounds else 'rough'}, {'both sides' if two_sided else 'above 0'}"
+            at_most = () if two_sided else (Budget("ours", "≤", 1.6),)
+            budgets = (*at_most, Budget("ratio", "≥", 0.67))
+            rows.append(Row(name, "ms", mine * 1e3, peer * 1e3, peer / mine, widest(*taken.values()), budgets))
+        for two_sided in (False, True):
+            network = NetworkCase(400 if size.name == "full" else 40, two_sided)
+            taken = in_turn({"network": network.call}, 9)
+            mine = taken["network"].median / N_MAPS
+            name = f"network of {network.n_nodes} nodes, {'both sides' if two_sided else 'above 0'}"
+            budgets = (Budget("ours", "≤", 6.0),)
+            rows.append(Row(name, "ms", mine * 1e3, spread=widest(*taken.values()), budgets=budgets))
+    note = (
+        f"Exact integral of noise on a mesh of {case.areas.size:,} vertices with areas (E 1, H 2), beside the time that "
+        "a brain of about as many voxels (26 neighbours, E 0.5, H 2) takes for as many; and of noise at "
+        f"{network.network.position.size:,} edges (E 0.4, H 3). One core."
+    )
+    return Section("TFCE in other spaces", note, tuple(rows), "volume", "volume / mesh")
+
+
 def scaling(size: Size) -> Section:
     """Cost against subjects, voxels and shufflings, and two threads beside one."""
     most = max(size.scaled_subjects)
@@ -396,6 +449,8 @@ SECTIONS: dict[str, Callable[[Size], Section]] = {
     "nilearn": beside_nilearn,
     "mrtrix": beside_mrtrix,
     "tfce": tfce,
+    "surface": surface,
+    "spaces": spaces,
     "scaling": scaling,
     "conversion": conversion,
     "latency": latency,

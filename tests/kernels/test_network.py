@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numbaglm.errors import InputError
-from numbaglm.kernels.clusters import cluster_maxima, extent_type, new_cluster_scratch
+from numbaglm.kernels.clusters import cluster_maxima, new_cluster_scratch
 from numbaglm.kernels.network import new_network
 from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_map, tfce_max
+from numbaglm.kernels.topology import extent_type
 from reference.network import line_graph
 from reference.tfce import tfce_graph
 
