@@ -290,8 +290,8 @@ def spaces(size: Size) -> Section:
             budgets = (Budget("ours", "≤", 6.0),)
             rows.append(Row(name, "ms", mine * 1e3, spread=widest(*taken.values()), budgets=budgets))
     note = (
-        f"Exact integral of noise on a mesh of {case.areas.size:,} vertices with areas (E 1, H 2), beside the time that "
-        "a brain of about as many voxels (26 neighbours, E 0.5, H 2) takes for as many; and of noise at "
+        f"Exact integral of noise on a mesh of {case.areas.size:,} vertices with areas (E 1, H 2), beside the time "
+        "that a brain of about as many voxels (26 neighbours, E 0.5, H 2) takes for as many; and of noise at "
         f"{network.network.position.size:,} edges (E 0.4, H 3). One core."
     )
     return Section("TFCE in other spaces", note, tuple(rows), "volume", "volume / mesh")

@@ -31,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.graph import Graph, Space, link_graph, next_higher, without_next
-from numbaglm.kernels.neighbours import Ints, link_neighbours
+from numbaglm.kernels.graph import Graph, link_graph
+from numbaglm.kernels.neighbours import Ints, Volume, link_neighbours
 from numbaglm.kernels.ranking import Keys, rank_doubles, rank_singles
 from numbaglm.kernels.tfce import new_scratch
+from numbaglm.kernels.topology import next_higher, paths_of, without_next
 
 Floats = NDArray[np.floating[Any]]
 
@@ -63,7 +64,7 @@ class Tree(NamedTuple):
     height: NDArray[np.float64]
 
 
-def component_tree(values: Floats, space: Space, two_sided: bool) -> Tree:
+def component_tree(values: Floats, space: Volume | Graph, two_sided: bool) -> Tree:
     """Find the components {absolute value >= h} of a map at all heights h.
 
     Parameters
@@ -80,7 +81,7 @@ def component_tree(values: Floats, space: Space, two_sided: bool) -> Tree:
     memory = scratch.height, scratch.order, scratch.integral, scratch.keys, scratch.counts
     n_nodes: int = rank(values, space.position, two_sided, *memory)
     if isinstance(space, Graph):
-        link_graph(scratch.height, space, scratch.link, scratch.higher)
+        link_graph(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie, scratch.marks)
     else:
         link_neighbours(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie)
     element, parent = np.empty(n_nodes, np.int32), np.empty(n_nodes, np.int32)
@@ -99,9 +100,10 @@ def _end(ahead: Ints, place: Any) -> Any:
 
 
 @kernel
-def _enter(order: Keys, space: Space, link: Ints, higher: Ints, joined: Ints, parent: Ints) -> None:
+def _enter(order: Keys, space: Volume | Graph, link: Ints, higher: Ints, joined: Ints, parent: Ints) -> None:
     """Let the elements in, highest first; leave in `link` the node of each position that counts."""
     strides = space.strides
+    paths = paths_of(space, strides, higher)
     for node in range(order.size):
         p = order[order.size - 1 - node] & _LOW
         joined[node] = node
@@ -114,8 +116,8 @@ def _enter(order: Keys, space: Space, link: Ints, higher: Ints, joined: Ints, pa
         elif code < -1:
             left = ~code
             while left != 0:
-                child = _end(joined, link[next_higher(space, strides, higher, p, left)])
-                left = without_next(strides, left)
+                child = _end(joined, link[next_higher(paths, strides, p, left)])
+                left = without_next(paths, strides, left)
                 if child != node:
                     joined[child] = node
                     parent[child] = node
