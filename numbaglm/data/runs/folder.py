@@ -111,9 +111,9 @@ def _check(place: Place, identity: Mapping[str, Any]) -> None:
         ) from error
     if version != SCHEMA_VERSION:
         raise OutputExistsError(
-            f"The run {place} was begun by another version of numbaglm (schema {version} there, "
-            f"{SCHEMA_VERSION} here), and this one can't go on with it. Choose another store, or delete this one to "
-            "start anew; with the version that began it the call goes on."
+            f"The run {place} was begun by another version of numbaglm (schema {version}, here {SCHEMA_VERSION}). "
+            "This one can't go on with it: choose another store, or delete this one to start anew. With the version "
+            "that began it the call goes on."
         )
     differing = differences(there, identity)
     if differing:

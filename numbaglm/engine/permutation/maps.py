@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.runs.ledger import Ledger, Shared
+from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.records import Picks, Round, Spec
-from numbaglm.engine.permutation.workspace import Maps
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import clusters, neighbours, tfce
 from numbaglm.spaces.volume import Geometry
@@ -144,7 +144,7 @@ class TfceTask:
     def build(cls, spec: Spec, geometry: Geometry) -> TfceTask:
         """Take from a geometry and the conventions what TFCE needs."""
         record = spec.conventions
-        volume = neighbours.new_volume(geometry.padded_index, geometry.padded_shape, record.tfce_connectivity)
+        volume = geometry.topology(record.tfce_connectivity)
         how = tfce.Enhancement(
             E=float(record.tfce_E),
             H=float(record.tfce_H),

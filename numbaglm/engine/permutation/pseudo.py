@@ -18,10 +18,10 @@ import scipy  # its ndimage is loaded where it is used
 from numpy.typing import NDArray
 
 from numbaglm.data.runs.ledger import Ledger, Shared
+from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.maps import Clustered, ClusterTask, TfceTask, as_bytes
 from numbaglm.engine.permutation.records import Picks, Spec
 from numbaglm.engine.permutation.voxels import Source
-from numbaglm.engine.permutation.workspace import Maps
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.spaces.smoothing import FWHM_PER_SIGMA

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.ledger import Shared
+from numbaglm.data.runs.maps import DamagedMapsError, Maps, MemoryMaps
 from numbaglm.engine.permutation.maps import (
     Clustered,
     ClusterTask,
@@ -27,7 +28,7 @@ from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.pseudo import PseudoRound, PseudoTask, fill_block, reduce_maps
 from numbaglm.engine.permutation.records import Observed, Refined, Round, Spec
 from numbaglm.engine.permutation.voxels import Block, DrawTable, Source, draw_batch, permute_block, refine_block
-from numbaglm.engine.permutation.workspace import DamagedMapsError, Maps, MemoryMaps, Workspace
+from numbaglm.engine.permutation.workspace import Workspace
 
 ObservedPicks = tuple[NDArray[np.int32], NDArray[np.floating[Any]]]
 

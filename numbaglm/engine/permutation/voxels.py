@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.ledger import Ledger, Shared
+from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import Drawn, Floats, Observed, Picks, Refined, Round, Spec
 from numbaglm.engine.permutation.size import columns_at_once
-from numbaglm.engine.permutation.workspace import Maps
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import shuffle
 from numbaglm.kernels import tails as tail_kernels

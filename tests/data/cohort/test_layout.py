@@ -22,6 +22,8 @@ from numbaglm.data.cohort.layout import Header, open_group, read_parts
 from numbaglm.data.cohort.presence import pack, unpack
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.cohort.writer import CohortWriter
+from numbaglm.data.storage.places import Place
+from numbaglm.engine.permutation.workspace import on_disk
 from numbaglm.errors import InputError, StoreError
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
@@ -171,6 +173,14 @@ def test_a_layout_that_does_not_belong_together_is_refused(tmp_path, damage):
     root.write_text(json.dumps(described))
     with pytest.raises(StoreError, match="damaged"):
         CohortStore.open(tmp_path / "c.zarr")
+
+
+def test_a_cohort_in_memory_is_laid_where_workers_see_it_with_all_that_it_has(tmp_path):
+    present = np.random.default_rng(1).random((7, SPACE.n)) < 0.9
+    memory, arrays = written(None, present=present, layers=LAYERS)
+    laid = on_disk(memory, Place.parse(tmp_path))
+    assert (laid.fingerprint, laid.layers) == (memory.fingerprint, LAYERS)
+    np.testing.assert_array_equal(laid.read(0, 9, "gm"), arrays["gm"][:, :9])
 
 
 def test_half_written_layers_are_known_as_such(tmp_path, monkeypatch):

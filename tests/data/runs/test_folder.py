@@ -19,14 +19,12 @@ def test_a_run_goes_on_for_the_same_question_alone(tmp_path):
         pass
 
 
-@pytest.mark.parametrize(("version", "words"), [(1, "an earlier version"), (99, "another version")])
-def test_a_run_that_another_version_began_is_refused_with_what_to_do(tmp_path, version, words):
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_run_that_another_version_began_is_refused_with_what_to_do(tmp_path, version):
     header = {"schema": "numbaglm.run", "schema_version": version, "identity": {}}
     (tmp_path / "run.json").write_text(json.dumps(header))
-    with (
-        pytest.raises(OutputExistsError, match=rf"{words} of numbaglm.*Choose another store"),
-        open_run(Place(str(tmp_path)), {}),
-    ):
+    words = rf"another version of numbaglm \(schema {version}, here 2\).*choose another store"
+    with pytest.raises(OutputExistsError, match=words), open_run(Place.parse(tmp_path), {}):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 

@@ -104,7 +104,7 @@ def stored(path, cohort, monkeypatch, chunks=(4, 1024)):
     monkeypatch.setattr("numbaglm.data.cohort.writer.choose_chunks", lambda *_: chunks)
     header = cohort.store.header
     labels = header.subjects.assign(source="", source_bytes=0, source_state="")
-    writer = CohortWriter.create(path, type(header)(header.geometry, labels))
+    writer = CohortWriter.create(path, type(header)(header.space, labels))
     for start, stop in writer.blocks:
         writer.write(start, cohort.store.read_subjects(start, stop))
     writer.complete()
