@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from numbaglm.version import __version__
@@ -17,25 +16,8 @@ if TYPE_CHECKING:
     from numbaglm.faces.nilearn.second_level import SecondLevelModel
     from numbaglm.faces.nilearn.thresholds import get_clusters_table, threshold_stats_img
     from numbaglm.inference.permutation_test import permutation_test
-    from numbaglm.results.record import PermutationResult
+    from numbaglm.results.result import PermutationResult
 
-# Names are looked up when they are first used: importing numbaglm loads none of its dependencies.
-_HOMES = {
-    "Cohort": "numbaglm.cohort",
-    "PermutationResult": "numbaglm.results.record",
-    "SecondLevelModel": "numbaglm.faces.nilearn.second_level",
-    "bids_maps": "numbaglm.faces.bids.api",
-    "errors": "numbaglm.errors",
-    "fetch_localizer": "numbaglm.datasets.localizer",
-    "get_clusters_table": "numbaglm.faces.nilearn.thresholds",
-    "make_second_level_design_matrix": "numbaglm.faces.nilearn.designs",
-    "non_parametric_inference": "numbaglm.faces.nilearn.permuted",
-    "permutation_test": "numbaglm.inference.permutation_test",
-    "permuted_ols": "numbaglm.faces.nilearn.permuted",
-    "save_bids": "numbaglm.faces.bids.api",
-    "simulate_button_press": "numbaglm.datasets.simulated",
-    "threshold_stats_img": "numbaglm.faces.nilearn.thresholds",
-}
 
 __all__ = [
     "Cohort",
@@ -56,13 +38,42 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'numbaglm' has no attribute {name!r}")
-    module = importlib.import_module(_HOMES[name])
-    value = module if module.__name__ == f"numbaglm.{name}" else getattr(module, name)
-    globals()[name] = value
-    return value
+    # Names are looked up when they are first used: importing numbaglm loads none of its dependencies.
+    found: Any
+    match name:
+        case "Cohort":
+            from numbaglm.cohort import Cohort as found
+        case "PermutationResult":
+            from numbaglm.results.result import PermutationResult as found
+        case "SecondLevelModel":
+            from numbaglm.faces.nilearn.second_level import SecondLevelModel as found
+        case "bids_maps":
+            from numbaglm.faces.bids.api import bids_maps as found
+        case "errors":
+            import numbaglm.errors as found
+        case "fetch_localizer":
+            from numbaglm.datasets.localizer import fetch_localizer as found
+        case "get_clusters_table":
+            from numbaglm.faces.nilearn.thresholds import get_clusters_table as found
+        case "make_second_level_design_matrix":
+            from numbaglm.faces.nilearn.designs import make_second_level_design_matrix as found
+        case "non_parametric_inference":
+            from numbaglm.faces.nilearn.permuted import non_parametric_inference as found
+        case "permutation_test":
+            from numbaglm.inference.permutation_test import permutation_test as found
+        case "permuted_ols":
+            from numbaglm.faces.nilearn.permuted import permuted_ols as found
+        case "save_bids":
+            from numbaglm.faces.bids.api import save_bids as found
+        case "simulate_button_press":
+            from numbaglm.datasets.simulated import simulate_button_press as found
+        case "threshold_stats_img":
+            from numbaglm.faces.nilearn.thresholds import threshold_stats_img as found
+        case _:
+            raise AttributeError(f"module 'numbaglm' has no attribute {name!r}")
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted([*__all__, "errors"])

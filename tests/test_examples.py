@@ -25,7 +25,7 @@ def public():
             methods = inspect.getmembers(one, callable)
             yield from ((f"{name}.{method}", found) for method, found in methods if not method.startswith("_"))
     for name, one in inspect.getmembers(plotting, inspect.isfunction):
-        if not name.startswith("_") and one.__module__ in ("numbaglm.display.brains", "numbaglm.display.carpet"):
+        if name in plotting.__all__:
             yield f"plotting.{name}", one
 
 

@@ -1,5 +1,7 @@
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +23,22 @@ def test_every_public_name_is_there():
         assert name in dir(numbaglm)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = numbaglm.nothing
+
+
+ROOT = Path(numbaglm.__file__).parent
+MODULES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+NOT_CODE = {"importlib.metadata", "importlib.resources"}  # of packages and files, which these read
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_a_module_uses_stands_in_its_imports(module):
+    """A name that is looked up at run time is an import that no contract sees."""
+    hidden = set()
+    for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            hidden |= {one.name for one in node.names if one.name.split(".")[0] == "importlib"}
+        elif isinstance(node, ast.ImportFrom) and node.module == "importlib":
+            hidden |= {f"importlib.{one.name}" for one in node.names}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            hidden |= {node.func.id} & {"__import__", "locals"}
+    assert hidden <= NOT_CODE

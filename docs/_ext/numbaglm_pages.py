@@ -140,8 +140,8 @@ class Table(Directive):
 
 def contents() -> list[tuple[str, ...]]:
     """Files of a saved result, without those that come beside every p and those of other commands."""
-    from numbaglm.data.storage.files import CONTENTS, README
     from numbaglm.faces.cli.demo import MARKER
+    from numbaglm.results.vocabulary import CONTENTS, README
 
     beside = re.compile(r"log|source_|p_.*_(lower|upper|contrasts)\.nii\.gz$")
     elsewhere = [MARKER, "fit.json", "cohort.zarr", "truth.nii.gz", "sub-*.nii.gz", "dataset_description.json"]

@@ -1,7 +1,4 @@
-"""What lies beneath the slices of a map: the mask, a map on its grid, or an anatomy of any grid.
-
-A part of `numbaglm.display.brains`.
-"""
+"""What lies beneath slices of a map: the mask, a map on its grid or an anatomy of any grid; and slices of the mask."""
 
 from __future__ import annotations
 
@@ -10,15 +7,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from numbaglm.data.images import grid_of, list_maps, read_map
-from numbaglm.display.canvas import fineness
-from numbaglm.display.projection import VIEWS, UprightGrid
+from numbaglm.display.canvas import HIGHLIGHT, cells, fineness, mark_ends, planes
+from numbaglm.display.projection import VIEWS, UprightGrid, upright
 from numbaglm.errors import InputError, invalid
+from numbaglm.spaces.volume import Geometry
 
 _MASK_GREY = 0.85
+_N_CUTS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +86,32 @@ class Background:
             vmax=self.bright,
             interpolation="nearest",
         )
+
+
+def mask_slices(geometry: Geometry, background: Any = None) -> Figure:
+    """Draw axial slices of a mask: in grey, or as its outline over an anatomy.
+
+    Parameters
+    ----------
+    geometry
+        Grid and mask, of any orientation.
+    background
+        As in `numbaglm.display.brains.slices`.
+    """
+    grid, under = upright(geometry), Background.of(upright(geometry), background)
+    inside = grid.volume(np.ones(geometry.n_voxels))
+    shown, names = planes(grid, "z", _N_CUTS)
+    figure, axes = cells(names, _N_CUTS, [grid.size("z")], None, None, None)
+    for (ax,), (view, k) in zip(axes, shown, strict=True):
+        extent = grid.extent(view)
+        under.draw(ax, view, k)
+        plane = np.take(inside, k, axis=VIEWS[view][0])
+        if background is not None and plane.any():
+            ax.contour(plane.T, levels=[0.5], colors=HIGHLIGHT, linewidths=0.8, extent=extent)
+        ax.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
+        ax.set_axis_off()
+        mark_ends(ax, view)
+    return figure
 
 
 def _centres(low: float, high: float, n: int) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """The picture of a cohort's quality: every map as a row of a carpet, and the numbers by which maps stand out.
 
-A part of `numbaglm.display.brains`.
+On the left is the carpet: a row a subject (or a few, where they are more than 1000), a column some hundred neighbouring
+voxels, from the lowest to the highest. On the right are the numbers by which maps stand out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from numbaglm.cohort import Cohort
 from numbaglm.display.canvas import (
     DIVERGING,
     FAINT,
@@ -26,7 +26,7 @@ from numbaglm.display.canvas import (
     shortened,
     text_width,
 )
-from numbaglm.engine.quality import Quality, examine
+from numbaglm.engine.quality import Quality
 from numbaglm.stats.quality import MISSING_LIMIT, Z_LIMIT, Measure
 
 _WIDEST_Z = 4.0
@@ -34,31 +34,6 @@ _ALL_NAMED = 40  # subjects, up to whom every row has its label
 _LINE = 0.135  # inches from label to label
 _CARPET, _PANEL, _GAP = 4.5, 1.0, 0.22
 _TITLES = {"mean": "mean", "sd": "sd", "correlation": "correlation with\nthe median", "missing": "voxels missing"}
-
-
-def quality(cohort: Cohort, *, title: str | None = None, save: SavePath = None) -> Figure:
-    """Draw how the maps of a cohort differ, and which of them stand out.
-
-    On the left is the carpet: a row a subject (or a few, where they are more than 1000), a column some hundred
-    neighbouring voxels, from the lowest to the highest. Its colours are robust z: how far the mean of those voxels lies
-    from that of the other subjects. On the right are the numbers of `Cohort.quality`, and the range within which they
-    don't stand out.
-
-    Parameters
-    ----------
-    cohort
-        What to look at; one pass over it, unless it was looked at before.
-    title, save
-        As in `glass_brain`, which tells what is refused, too.
-
-    Examples
-    --------
-    >>> import numbaglm as ng
-    >>> from numbaglm import plotting
-    >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps)
-    >>> figure = plotting.quality(cohort, save="quality.png")
-    """
-    return carpet(examine(cohort.store), title=title, save=save)
 
 
 def carpet(found: Quality, *, title: str | None = None, save: SavePath = None) -> Figure:

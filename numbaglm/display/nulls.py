@@ -1,35 +1,69 @@
-"""The histogram of a null.
-
-A part of `numbaglm.display.brains`.
-"""
+"""The distributions of maximum statistics, with what was observed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from numbaglm.display.canvas import FAINT, HIGHLIGHT, INK
+from numbaglm.display.canvas import FAINT, HIGHLIGHT, INK, SavePath, finish, new_figure
+from numbaglm.errors import InputError, invalid
 from numbaglm.stats.pvalues import critical_value
 
-NULL_LABELS = {
-    "max_t": "maximum t",
-    "max_f": "maximum F",
-    "max_z": "maximum z",
-    "max_size": "maximum cluster extent (voxels)",
-    "max_mass": "maximum cluster mass",
-    "max_tfce": "maximum TFCE",
-    "max_z_contrasts": "maximum z over all contrasts",
-    "max_size_contrasts": "maximum cluster extent over all contrasts (voxels)",
-    "max_mass_contrasts": "maximum cluster mass over all contrasts",
-    "max_tfce_contrasts": "maximum TFCE over all contrasts",
-}
-"""What the nulls are called in the field; a name that is not here stands for itself."""
+
+def null_histograms(
+    nulls: Mapping[str, NDArray[np.floating]],
+    observed: Mapping[str, float],
+    *,
+    labels: Mapping[str, str] = MappingProxyType({}),
+    alpha: float = 0.05,
+    title: str | None = None,
+    save: SavePath = None,
+) -> Figure:
+    """Draw the distribution of each maximum statistic, the observed one, and the value it must exceed.
+
+    Parameters
+    ----------
+    nulls
+        Name (such as max_t, max_size) and (n_shufflings,) maxima of each statistic, the observed
+        one among them.
+    observed
+        The observed maximum, by the same names.
+    labels
+        Name -> what to write below its histogram; the name itself by default.
+    alpha
+        Family-wise error rate at which to mark the critical value.
+    title, save
+        As in `numbaglm.display.brains.glass_brain`.
+
+    Raises
+    ------
+    InputError, OutputError
+        As `numbaglm.display.brains.glass_brain`.
+    """
+    if not nulls or set(nulls) != set(observed):
+        raise InputError(invalid("observed", sorted(observed), f"one value for each of {sorted(nulls)}"))
+    if not 0 < alpha < 1:
+        raise InputError(invalid("alpha", alpha, "a rate between 0 and 1"))
+    n_columns = min(2, len(nulls))
+    n_rows = -(-len(nulls) // n_columns)
+    width, height = 4.7 * n_columns, 2.8 * n_rows + (0.35 if title else 0.0)
+    figure = new_figure(width, height, title)
+    top = height - (0.35 if title else 0.0)
+    for number, (name, null) in enumerate(nulls.items()):
+        row, column = divmod(number, n_columns)
+        left, bottom = 4.7 * column + 0.7, top - 2.8 * (row + 1) + 0.55
+        ax = figure.add_axes((left / width, bottom / height, 3.8 / width, 1.85 / height))
+        _draw_null(ax, labels.get(name, name), np.asarray(null, dtype=float), float(observed[name]), alpha)
+    return finish(figure, save)
 
 
-def draw_null(ax: Axes, name: str, null: NDArray[np.float64], observed: float, alpha: float) -> None:
+def _draw_null(ax: Axes, label: str, null: NDArray[np.float64], observed: float, alpha: float) -> None:
     """Draw the histogram of a null, what was observed, and the critical value.
 
     The axis ends where the bulk of the null, or the observed value, does. It is logarithmic where the observed value
@@ -39,8 +73,8 @@ def draw_null(ax: Axes, name: str, null: NDArray[np.float64], observed: float, a
     ----------
     ax
         Where to draw.
-    name
-        Of the null, such as max_t.
+    label
+        What to write below.
     null
         (n_shufflings,) maxima, the observed one among them.
     observed
@@ -71,7 +105,7 @@ def draw_null(ax: Axes, name: str, null: NDArray[np.float64], observed: float, a
         clear = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
         place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top", "bbox": clear}
         ax.text(1.0, 0.98, f"not drawn: {note}", size=7, color=FAINT, **place)
-    ax.set_xlabel(NULL_LABELS.get(name, name), size=9, color=INK)
+    ax.set_xlabel(label, size=9, color=INK)
     ax.set_ylabel("shufflings", size=9, color=INK)
     ax.tick_params(labelsize=8, colors=INK)
     ax.spines[["top", "right"]].set_visible(False)

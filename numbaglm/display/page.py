@@ -17,8 +17,8 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.display import brains as plotting
 from numbaglm.display.canvas import Scale, render
+from numbaglm.display.design import design_matrix
 from numbaglm.display.projection import upright
 from numbaglm.errors import InputError, invalid
 from numbaglm.spaces.volume import Geometry
@@ -70,7 +70,7 @@ def design_picture(rows: NDArray[np.float64], columns: Sequence[str], subjects: 
     """Draw a design matrix, unless all of its rows are the same."""
     if np.all(rows == rows[0]):
         return None
-    figure = plotting.design_matrix(rows, columns, subjects)
+    figure = design_matrix(rows, columns, subjects)
     alt = f"Design matrix: {len(rows)} subjects by {len(columns)} regressors: {', '.join(columns)}."
     return picture(figure, alt, "Design matrix, each column from its smallest value (black) to its largest (white).")
 

@@ -20,7 +20,7 @@ from numbaglm.engine.permutation.records import Spec
 from numbaglm.inference.observed_clusters import ObservedClusters
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.result import PermutationResult
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.corrected import Corrected, from_null, interval
 from numbaglm.stats.hypothesis import Hypothesis

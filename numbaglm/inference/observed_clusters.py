@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from numbaglm.engine.permutation.maps import ClusterTask, map_tolerance
 from numbaglm.engine.permutation.outcome import RunResult
 from numbaglm.engine.permutation.records import Spec
-from numbaglm.results.cluster_table import COLUMNS
+from numbaglm.results.vocabulary import EVERY_TABLE
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
 from numbaglm.stats.corrected import Corrected, from_null
@@ -105,7 +105,7 @@ class ObservedClusters:
         return np.lexsort((-self.mass, -self.size))
 
     def table(self, statistic: NDArray[np.float64], p_voxel: NDArray[np.float64]) -> pd.DataFrame:
-        """Table of the clusters with the columns `cluster_table.COLUMNS`; p of extent and mass are NaN."""
+        """Table of the clusters with the columns `vocabulary.EVERY_TABLE`; p of extent and mass are NaN."""
         xyz = self.geometry.coordinates(self.peak)
         table = pd.DataFrame(
             {
@@ -120,7 +120,7 @@ class ObservedClusters:
                 "mass": self.mass,
                 "p_fwe_voxel": p_voxel[self.peak],
             },
-            columns=pd.Index(COLUMNS),
+            columns=pd.Index(EVERY_TABLE),
         ).iloc[self.ranked]
         table["cluster"] = np.arange(1, len(table) + 1)
         return table.reset_index(drop=True)

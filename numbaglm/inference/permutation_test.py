@@ -15,7 +15,7 @@ from numbaglm.engine.permutation.records import Spec
 from numbaglm.inference.arguments import Options, listed_subjects, ordered, read_design
 from numbaglm.inference.assembly import assemble, versions
 from numbaglm.inference.running import Running, plan_tests
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.result import PermutationResult
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
 from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts

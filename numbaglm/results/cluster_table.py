@@ -1,4 +1,4 @@
-"""The table of clusters: its columns and their types."""
+"""The table of clusters, empty or read from text; `numbaglm.results.vocabulary.COLUMNS` tells its columns."""
 
 from __future__ import annotations
 
@@ -7,28 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-COLUMNS = (
-    "cluster",
-    "sign",
-    "peak_x",
-    "peak_y",
-    "peak_z",
-    "peak_stat",
-    "size_voxels",
-    "size_mm3",
-    "mass",
-    "p_fwe_size",
-    "p_fwe_mass",
-    "p_fwe_voxel",
-)
-"""What every table has; p over contrasts and intervals of p come behind, where they were asked for."""
+from numbaglm.results.vocabulary import COLUMNS, EVERY_TABLE
 
-_TYPES: dict[str, Any] = {"cluster": np.int64, "sign": str, "size_voxels": np.int64}  # others are numbers
+_TYPES: dict[type, Any] = {int: np.int64, float: float, str: str}
 
 
 def no_clusters() -> pd.DataFrame:
     """Return a table without a row."""
-    return typed(pd.DataFrame({column: [] for column in COLUMNS}))
+    return typed(pd.DataFrame({column: [] for column in EVERY_TABLE}))
 
 
 def typed(clusters: pd.DataFrame) -> pd.DataFrame:
@@ -36,7 +22,7 @@ def typed(clusters: pd.DataFrame) -> pd.DataFrame:
 
     Python's float reads to the last bit, which pandas' own parser does not.
     """
-    types = {str(column): _TYPES.get(str(column), float) for column in clusters}
+    types = {str(column): _TYPES[COLUMNS[str(column)].kind] for column in clusters}
     return pd.DataFrame(
         {column: pd.Series([one(value) for value in clusters[column]], dtype=one) for column, one in types.items()}
     )

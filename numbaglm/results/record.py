@@ -1,16 +1,18 @@
-"""What a permutation test returns: frozen, with its provenance, saved and loaded whole."""
+"""The record of a permutation test: data, its summary, and how it is saved and loaded whole.
+
+`numbaglm.results.result` adds what draws it.
+"""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,9 +23,9 @@ from numbaglm.data.images import outside, save_maps, to_image
 from numbaglm.data.storage import files
 from numbaglm.errors import InputError, MissingFileError, StoreError, UnknownNameError, invalid
 from numbaglm.results.cluster_table import typed
+from numbaglm.results.vocabulary import with_log, write_readme
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
-from numbaglm.stats.pvalues import LogpMaps
 
 Floats = NDArray[np.floating[Any]]
 
@@ -31,51 +33,34 @@ MARKER = "result.npz"
 """The file by which a saved result is known."""
 
 
+class LogpMaps(Mapping[str, NDArray[Any]]):
+    """Maps by name; beside each ``p_x`` its ``logp_x`` = -log10 p, made when it is asked for."""
+
+    def __init__(self, stored: Mapping[str, NDArray[Any]]) -> None:
+        self.stored = MappingProxyType(dict(stored))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name in self.stored:
+            return self.stored[name]
+        p = name.removeprefix("log")
+        if p != name and p in self.stored and with_log(p):
+            return pvalues.logp(np.asarray(self.stored[p], dtype=np.float64))
+        raise UnknownNameError(f"There is no map {name!r}. There are {list(self)}.")
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.stored
+        yield from (f"log{name}" for name in self.stored if with_log(name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"maps {list(self)}"
+
+
 @dataclass(frozen=True, eq=False)
-class PermutationResult:
-    """The outcome of a permutation test of one contrast.
-
-    Attributes
-    ----------
-    maps
-        Name -> (n_voxels,) values in C order of the mask: ``t`` or ``f`` (``v`` or ``g`` with variance groups), ``z``
-        (of the same parametric p), ``effect`` (contrast of the parameter estimates; (n_rows, n_voxels) for F),
-        ``p_parametric``, ``p_unc``, ``p_fdr``, ``p_fwe_voxel`` and, where asked for, ``size``, ``mass``,
-        ``p_fwe_size``, ``p_fwe_mass`` of the voxel's cluster, ``tfce``, ``p_fwe_tfce``, ``p_unc_tfce``, ``p_fdr_tfce``,
-        and any ``p_fwe_x_contrasts``. ``p_fdr_parametric`` and ``p_bonferroni`` correct ``p_parametric``.
-
-        ``effect_se``, ``effect_lower``, ``effect_upper`` (95 %, parametric), ``cohens_d``, ``hedges_g`` and
-        ``partial_r2`` tell how large a t contrast is, ``partial_r2`` alone an F contrast; `numbaglm.stats.effects`
-        defines them. With variance groups ``effect_se`` is that of v, there is no interval, and d, g and R^2 take the
-        variance pooled over groups. With pseudo-t all are those of t.
-
-        With a ``tail``, ``source_x`` tells where ``p_x`` comes from: 0 from counts, 1 from the tail, 2 from counts as
-        no fit of the tail passed. Counted p stay in ``p_unc_counted``; those of corrected p follow from ``h0``. With
-        ``p_interval``, ``p_x_lower`` and ``p_x_upper`` are the interval of the counted p.
-
-        ``maps["logp_x"]`` is -log10 of any ``p_x`` but the bounds of intervals, which can be 0.
-    h0
-        Name -> (n_shufflings,) null of the maximum over the map, the observed first: ``max_t`` (``max_f``; ``max_z``
-        with variance groups, and beside it where clusters are formed on z), ``max_size`` (voxels), ``max_mass``,
-        ``max_tfce``; over all contrasts ``max_z_contrasts``, ``max_size_contrasts`` and so on.
-    clusters
-        A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p (those over contrasts too, as
-        ``p_fwe_size_contrasts`` and so on) and, where asked for, intervals of those by extent and mass.
-    geometry
-        The voxels that were analysed.
-    provenance
-        What was asked, of what data, with which versions, and how tails were fitted; JSON types only.
-
-    Examples
-    --------
-    >>> import numbaglm as ng
-    >>> maps = ng.simulate_button_press("maps", n_subjects=12, voxel_size=10.0).maps
-    >>> result = ng.permutation_test(maps, n_perm=999)
-    >>> result.maps["t"].shape, list(result.h0)
-    ((1207,), ['max_t', 'max_size', 'max_mass'])
-    >>> result.provenance["versions"]["numbaglm"] == ng.__version__
-    True
-    """
+class Record:
+    """The outcome of a permutation test of one contrast; `PermutationResult` tells what it holds."""
 
     maps: Mapping[str, Floats]
     h0: Mapping[str, Floats]
@@ -152,60 +137,6 @@ class PermutationResult:
         """Whether there are p that are corrected over contrasts too, ``p_fwe_voxel_contrasts`` and so on."""
         return "p_fwe_voxel_contrasts" in self.maps
 
-    def plot(self, save: str | os.PathLike[str] | None = None) -> Any:
-        """Draw the corrected -log10 p maps side by side as glass brains; a matplotlib figure.
-
-        Where p are corrected over contrasts too, these are shown. Without shufflings it is the Bonferroni-corrected
-        parametric p.
-
-        Parameters
-        ----------
-        save
-            PNG to write as well.
-
-        Examples
-        --------
-        >>> import numbaglm as ng
-        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
-        >>> figure = ng.permutation_test(maps, n_perm=255).plot(save="corrected.png")
-        """
-        # By name: a convenience that looks up a floor, which the import contract forbids this one to know.
-        plotting = importlib.import_module("numbaglm.display.brains")
-        names = {"voxel": "max-statistic", "size": "cluster size", "mass": "cluster mass", "tfce": "TFCE"}
-        end, over = ("_contrasts", ", all contrasts") if self.over_contrasts else ("", "")
-        names = {f"logp_fwe_{kind}{end}": f"{title}{over}" for kind, title in names.items()}
-        if not self.h0:
-            names = {"logp_bonferroni": "Bonferroni, parametric"}
-        panels = {f"-log10 p, FWE: {title}": self.maps[name] for name, title in names.items() if name in self.maps}
-        return plotting.logp_panel(self.geometry, panels, save=save)
-
-    def report(self, path: str | os.PathLike[str], overwrite: bool = False, cohort: Any = None) -> Path:
-        """Write everything onto one HTML page that needs nothing else: maps to click through, tables, methods.
-
-        Parameters
-        ----------
-        path
-            File to write (.html); it appears whole or not at all.
-        overwrite
-            Whether a report that is there is replaced. Nothing but a report is ever replaced.
-        cohort
-            The `Cohort` that was analysed, for a look at the quality of its maps.
-
-        Raises
-        ------
-        InputError, OutputExistsError, OutputError
-            The file has another ending, exists, or can't be written; the cohort is another one.
-
-        Examples
-        --------
-        >>> import numbaglm as ng
-        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
-        >>> ng.permutation_test(maps, n_perm=255).report("report.html").name
-        'report.html'
-        """
-        written: Path = importlib.import_module("numbaglm.results.report").write_report(self, path, overwrite, cohort)
-        return written
-
     def summary(self) -> str:
         """A few lines on what was found.
 
@@ -268,7 +199,7 @@ class PermutationResult:
         return found
 
     def __repr__(self) -> str:
-        return f"<PermutationResult {self.summary()}>"
+        return f"<{type(self).__name__} {self.summary()}>"
 
     def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write everything into a folder: maps as NIfTI, tables as TSV, a README of what is what.
@@ -295,7 +226,7 @@ class PermutationResult:
         """
         with files.whole_folder(folder, MARKER, overwrite) as part:
             self.write(part)
-            files.write_readme(part, self.provenance["contrast"]["name"], self.markdown())
+            write_readme(part, self.provenance["contrast"]["name"], self.markdown())
         return Path(folder).expanduser()
 
     def markdown(self) -> str:
@@ -335,7 +266,7 @@ class PermutationResult:
         np.savez(folder / MARKER, mask=self.geometry.mask, affine=self.geometry.affine, **arrays)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> PermutationResult:
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
         """Read back what `save` wrote, to the last bit.
 
         Raises

@@ -21,11 +21,9 @@ from numbaglm.data.storage.files import write_file
 from numbaglm.display.page import Picture, Volume, design_picture, fill, page_path, picture, slice_viewer
 from numbaglm.engine.quality import Quality, examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
-from numbaglm.results import words
-from numbaglm.results.record import PermutationResult
+from numbaglm.results import figures, words
+from numbaglm.results.record import Record
 from numbaglm.results.tables import (
-    ALPHA,
-    STATISTIC_LABELS,
     cluster_table,
     null_table,
     number,
@@ -34,21 +32,16 @@ from numbaglm.results.tables import (
     quality_table,
     weight_rows,
 )
+from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, map_of
 
 MARKER = '<meta name="generator" content="numbaglm report">'
 """What stands near the head of every report: a file without it is never replaced."""
 
 _LOGP = -float(np.log10(ALPHA))
-_KINDS = {
-    "voxel": "maximum statistic",
-    "size": "cluster extent",
-    "mass": "cluster mass",
-    "tfce": "TFCE",
-}
 
 
 def write_report(
-    result: PermutationResult, path: str | os.PathLike[str], overwrite: bool = False, cohort: Cohort | None = None
+    result: Record, path: str | os.PathLike[str], overwrite: bool = False, cohort: Cohort | None = None
 ) -> Path:
     """Write the report of a result.
 
@@ -87,7 +80,7 @@ def write_report(
     return write_file(target, make_page(result, cohort).encode(), "report")
 
 
-def make_page(result: PermutationResult, cohort: Cohort | None = None) -> str:
+def make_page(result: Record, cohort: Cohort | None = None) -> str:
     """Make the report of a result as HTML; see `write_report`."""
     found = _quality(result, cohort)
     provenance = {name: value for name, value in result.provenance.items() if name != "quality"}
@@ -120,7 +113,7 @@ def make_page(result: PermutationResult, cohort: Cohort | None = None) -> str:
     )
 
 
-def viewer(result: PermutationResult) -> dict[str, Any]:
+def viewer(result: Record) -> dict[str, Any]:
     """Return what the slice viewer shows, as JSON types."""
     two_sided = bool(result.provenance["two_sided"])
     volumes = [
@@ -150,67 +143,57 @@ def _head(target: Path) -> str:
         raise OutputError(f"Can't read {target}, which is in the way: {error.strerror or error}.") from error
 
 
-def _viewed(result: PermutationResult) -> Iterator[tuple[str, str, float]]:
+def _viewed(result: Record) -> Iterator[tuple[str, str, float]]:
     """Name, label and first threshold of each map of the viewer."""
-    name = result.statistic
-    yield name, STATISTIC_LABELS[name], words.display_threshold(result)[0]
-    for kind, what in _KINDS.items():
-        for suffix, where in (("", ""), ("_contrasts", ", over contrasts")):
-            if f"p_fwe_{kind}{suffix}" in result.maps:
-                yield f"logp_fwe_{kind}{suffix}", f"\u2212log10 p, FWE: {what}{where}", _LOGP
+    corrected = [f"logp_fwe_{kind}{end}" for kind in FWE_KINDS for end in ("", "_contrasts")]
+    shown = {result.statistic: words.display_threshold(result)[0]}
+    shown |= {name: _LOGP for name in corrected if name in result.maps}
     if "tfce" in result.maps:
         critical = result.critical("max_tfce") if "max_tfce" in result.h0 else np.inf
         top = float(np.abs(result.maps["tfce"]).max())
-        yield "tfce", "TFCE", critical if np.isfinite(critical) else top / 2
+        shown["tfce"] = critical if np.isfinite(critical) else top / 2
     if not result.h0 and "p_bonferroni" in result.maps:
-        yield "logp_bonferroni", "\u2212log10 p, Bonferroni", _LOGP
+        shown["logp_bonferroni"] = _LOGP
+    yield from ((name, map_of(name).label, threshold) for name, threshold in shown.items())
 
 
-def _brains(result: PermutationResult) -> Iterator[Picture]:
+def _brains(result: Record) -> Iterator[Picture]:
     """Glass brains of the statistic and of the corrected p."""
-    name = result.statistic
-    label = STATISTIC_LABELS[name]
+    name, label = result.statistic, map_of(result.statistic).label
     threshold, source = words.display_threshold(result)
-    two_sided = bool(result.provenance["two_sided"])
-    figure = plotting.glass_brain(
-        result.geometry, result.maps[name], threshold=threshold, two_sided=two_sided, label=label
-    )
-    reach = f"|{label}|" if two_sided else label
     caption = (
-        f"{reach} \u2265 {number(threshold)} ({source}), seen through the brain from the right, the back and above."
+        f"{words.symbol(result)} \u2265 {number(threshold)} ({source}), seen through the brain from the right, the "
+        "back and above."
     )
-    n = int(np.sum((np.abs(result.maps[name]) if two_sided else result.maps[name]) >= threshold))
-    yield picture(figure, f"Glass brain of the {label} map: {n:,} voxels reach {number(threshold)}.", caption)
+    height = np.abs(result.maps[name]) if result.provenance["two_sided"] else result.maps[name]
+    n = int(np.sum(height >= threshold))
+    alt = f"Glass brain of the {label} map: {n:,} voxels reach {number(threshold)}."
+    yield picture(figures.statistic(result), alt, caption)
     if not result.h0:
         return
     end, over = ("_contrasts", ", over all contrasts") if result.over_contrasts else ("", "")
-    reached = [
-        f"{what} {int(np.sum(result.maps[f'p_fwe_{kind}{end}'] <= ALPHA)):,}"
-        for kind, what in _KINDS.items()
-        if f"p_fwe_{kind}{end}" in result.maps
-    ]
+    names = [name for name in (f"p_fwe_{kind}{end}" for kind in FWE_KINDS) if name in result.maps]
+    reached = [f"{map_of(name).label} {int(np.sum(result.maps[name] <= ALPHA)):,}" for name in names]
     alt = f"Glass brains of the corrected p. Voxels at {ALPHA:g} or less: {', '.join(reached)}."
     caption = f"\u2212log10 of p corrected for family-wise error{over}, where p \u2264 {ALPHA:g}."
-    yield picture(result.plot(), alt, caption)
+    yield picture(figures.corrected(result), alt, caption)
 
 
-def _nulls(result: PermutationResult) -> Picture | None:
+def _nulls(result: Record) -> Picture | None:
     if not result.h0:
         return None
-    observed = {name: float(null[0]) for name, null in result.h0.items()}
-    figure = plotting.null_histograms(result.h0, observed, alpha=ALPHA)
     alt = "Histograms of the nulls, with the observed maximum and the critical value of each, which the table lists."
-    return picture(figure, alt, "The largest value over the map, of each shuffling.")
+    return picture(figures.nulls(result), alt, "The largest value over the map, of each shuffling.")
 
 
-def _design(result: PermutationResult) -> Picture | None:
+def _design(result: Record) -> Picture | None:
     design = result.provenance["design"]
     rows: NDArray[np.float64] = np.asarray(design["rows"], dtype=np.float64)
     columns = [str(column) for column in design["columns"]]
     return design_picture(rows, columns, [str(label) for label in result.provenance["subjects"]])
 
 
-def _quality(result: PermutationResult, cohort: Cohort | None) -> Quality | None:
+def _quality(result: Record, cohort: Cohort | None) -> Quality | None:
     """Quality of the maps: of the cohort, else what the result holds of it."""
     if cohort is None:
         kept = result.provenance.get("quality")

@@ -9,18 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import scipy  # its spatial is loaded where it is used
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from numbaglm.display.nulls import NULL_LABELS
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.record import Record
+from numbaglm.results.vocabulary import ALPHA, COLUMNS, label_of_null, map_of
 from numbaglm.spaces.volume import Geometry
-
-ALPHA = 0.05
-STATISTIC_LABELS = {"t": "t", "f": "F", "v": "v", "g": "G"}
 
 _MOST_ROWS = 50  # of what is not significant or does not stand out: tables are for reading, not for keeping
 _MOST_PEAKS = 3
@@ -86,22 +84,14 @@ def p_cell(p: float, bounds: tuple[float, float] | None = None) -> Cell:
     return Cell(short_p(p), p, p <= ALPHA, note)
 
 
-def cluster_table(result: PermutationResult) -> Table:
+def cluster_table(result: Record) -> Table:
     """Tabulate the clusters: all that are significant, and the largest of the others."""
     clusters = result.clusters
-    statistic = STATISTIC_LABELS[result.statistic]
     columns = (
-        ("cluster", "number, the largest first"),
-        ("sign", "sign of the effect"),
-        *XYZ,
-        (statistic, f"{statistic} at the peak"),
-        ("p peak", "p of the peak, corrected for family-wise error over voxels"),
-        ("voxels", "extent in voxels"),
-        ("mm\u00b3", "extent in cubic millimetres"),
-        ("p extent", "p of the extent, corrected for family-wise error over clusters"),
-        ("mass", "the statistic summed over the cluster"),
-        ("p mass", "p of the mass, corrected for family-wise error over clusters"),
-        *(_OVER_CONTRASTS.values() if result.over_contrasts else ()),
+        *_headed("cluster", "sign", "peak_x", "peak_y", "peak_z"),
+        _peak_column(result),
+        *_headed("p_fwe_voxel", "size_voxels", "size_mm3", "p_fwe_size", "mass", "p_fwe_mass"),
+        *(_headed(*_OVER_CONTRASTS) if result.over_contrasts else ()),
     )
     rows, digits = [], decimals(result.geometry.voxel_sizes)
     for one in clusters[shown_clusters(result)].to_dict("records"):
@@ -130,34 +120,70 @@ def cluster_table(result: PermutationResult) -> Table:
     return Table(columns, tuple(rows), len(clusters) - len(rows))
 
 
+def cluster_text(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digits: int = 0) -> str:
+    """Lay the first rows of a table of clusters out to be read.
+
+    Parameters
+    ----------
+    clusters
+        As in `PermutationResult.clusters`.
+    statistic
+        "t" or "f".
+    n_rows
+        How many rows to show.
+    digits
+        Of a peak's mm, after the point.
+    """
+    if clusters.empty:
+        return "No cluster at this threshold."
+    shown = clusters.head(n_rows)
+    peaks = shown[["peak_x", "peak_y", "peak_z"]].round(digits) + 0.0  # no negative zero
+    columns = {
+        "cluster": [str(number) for number in shown["cluster"]],
+        "peak (mm)": [" ".join(f"{mm:4.{digits}f}" for mm in peak) for peak in peaks.itertuples(index=False)],
+        statistic: [f"{value:.2f}" for value in shown["peak_stat"]],
+        "p(peak)": [_plain_p(p) for p in shown["p_fwe_voxel"]],
+        "voxels": [f"{n:,}" for n in shown["size_voxels"]],
+        "mm3": [cubic(size) for size in shown["size_mm3"]],
+        "p(size)": [_plain_p(p) for p in shown["p_fwe_size"]],
+        "mass": [f"{mass:,.1f}" for mass in shown["mass"]],
+        "p(mass)": [_plain_p(p) for p in shown["p_fwe_mass"]],
+    }
+    lines = [[name, *cells] for name, cells in columns.items()]
+    widths = [max(map(len, cells)) for cells in lines]
+    rows = zip(*lines, strict=True)
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    more = len(clusters) - len(shown)
+    return "\n".join(["Clusters, p corrected for family-wise error:", *table, *([f"... {more} more"] if more else [])])
+
+
+def _plain_p(p: float) -> str:
+    """As `short_p`, for a terminal: some have no minus but the hyphen."""
+    return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}"
+
+
 def peak_distance(geometry: Geometry) -> float:
     """Least distance of two peaks of a cluster, mm."""
     return min(_APART_MM, float((geometry.voxel_sizes * geometry.shape).max()) / 20)
 
 
-def shown_clusters(result: PermutationResult) -> NDArray[np.bool_]:
+def shown_clusters(result: Record) -> NDArray[np.bool_]:
     """(n_clusters,) which clusters have a place in the table."""
     p = result.clusters[["p_fwe_size", "p_fwe_mass", "p_fwe_voxel"]].to_numpy(float)
     return np.asarray((p <= ALPHA).any(axis=1) | (np.arange(len(p)) < _MOST_ROWS))
 
 
-def peak_table(result: PermutationResult) -> Table:
+def peak_table(result: Record) -> Table:
     """Tabulate up to three peaks a cluster, `peak_distance` apart or more, the highest first.
 
     Without a cluster-forming threshold, the clusters are those of voxels with a corrected p of 0.05 or less.
     """
-    statistic = STATISTIC_LABELS[result.statistic]
     maps = [name for name in ("p_fwe_voxel", "p_fwe_tfce", "p_unc") if name in result.maps]
-    titles = {
-        "p_fwe_voxel": ("p voxel", "p corrected for family-wise error by the maximum statistic"),
-        "p_fwe_tfce": ("p TFCE", "p of threshold-free cluster enhancement, corrected for family-wise error"),
-        "p_unc": ("p uncorrected", "p of the voxel alone, by shuffling"),
-    }
     columns = (
         ("cluster", "the cluster in which the peak lies"),
         *XYZ,
-        (statistic, f"{statistic} at the peak"),
-        *(titles[name] for name in maps),
+        _peak_column(result),
+        *((one.title, one.sentence) for one in map(map_of, maps)),
     )
     rows, digits = [], decimals(result.geometry.voxel_sizes)
     for cluster, voxel in find_peaks(result):
@@ -171,7 +197,7 @@ def peak_table(result: PermutationResult) -> Table:
     return Table(columns, tuple(rows))
 
 
-def null_table(result: PermutationResult) -> Table:
+def null_table(result: Record) -> Table:
     """Tabulate the nulls: what was observed, and what it had to reach."""
     columns = (
         ("null", "the largest value over the map, of each shuffling"),
@@ -182,7 +208,7 @@ def null_table(result: PermutationResult) -> Table:
     rows = []
     for name, null in result.h0.items():
         critical = result.critical(name, ALPHA)
-        label = NULL_LABELS.get(name, name)
+        label = label_of_null(name)
         kind = name.removeprefix("max_")
         kind = kind.replace(kind[0], "voxel", 1) if kind.split("_")[0] in ("t", "f", "z") else kind
         p = float(result.maps[f"p_fwe_{kind}"].min())  # as it was counted, ties and all, or refined
@@ -235,7 +261,7 @@ def quality_table(found: Quality) -> Table:
     return Table(columns, tuple(rows), len(table) - len(rows))
 
 
-def find_peaks(result: PermutationResult) -> list[tuple[int, int]]:
+def find_peaks(result: Record) -> list[tuple[int, int]]:
     """Cluster and in-mask voxel of each peak."""
     geometry, found = result.geometry, []
     statistic, distance = (
@@ -253,7 +279,7 @@ def find_peaks(result: PermutationResult) -> list[tuple[int, int]]:
     return [(cluster, int(voxel_at[ijk])) for cluster, ijk in sorted(found, key=lambda one: one[0])]
 
 
-def _labels(result: PermutationResult) -> list[tuple[int, NDArray[np.intp]]]:
+def _labels(result: Record) -> list[tuple[int, NDArray[np.intp]]]:
     """Of each sign, the volume of the numbers that its clusters have in their table; 0 elsewhere.
 
     Signs are looked at apart, as conventions that merge them have peaks of both in one cluster.
@@ -285,7 +311,7 @@ def _labels(result: PermutationResult) -> list[tuple[int, NDArray[np.intp]]]:
     return [(sign, np.where(side, number_of, 0)) for sign, side in sides]
 
 
-def significant(result: PermutationResult) -> NDArray[np.bool_]:
+def significant(result: Record) -> NDArray[np.bool_]:
     """(n_voxels,) where a voxelwise p, by the maximum statistic or TFCE, is corrected and 0.05 or less."""
     found = np.zeros(result.geometry.n_voxels, bool)
     for name in ("p_fwe_voxel", "p_fwe_tfce"):
@@ -306,12 +332,21 @@ def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64], distance: float) 
     return [tuple(int(n) for n in ijk[k]) for k in kept]
 
 
-_OVER_CONTRASTS = {
-    "p_fwe_size_contrasts": ("p extent, all", "p of the extent, corrected for family-wise error over contrasts too"),
-    "p_fwe_mass_contrasts": ("p mass, all", "p of the mass, corrected for family-wise error over contrasts too"),
-}
-XYZ = (("x", "mm, to the right"), ("y", "mm, to the front"), ("z", "mm, up"))
+_OVER_CONTRASTS = ("p_fwe_size_contrasts", "p_fwe_mass_contrasts")
+
+
+def _headed(*names: str) -> list[tuple[str, str]]:
+    """Columns of the table of clusters: heading, and what it means."""
+    return [(COLUMNS[name].title, COLUMNS[name].sentence) for name in names]
+
+
+XYZ = tuple(_headed("peak_x", "peak_y", "peak_z"))
 """Columns of a place."""
+
+
+def _peak_column(result: Record) -> tuple[str, str]:
+    statistic = map_of(result.statistic).label
+    return statistic, f"{statistic} at the peak"
 
 
 def xyz_cells(mm: Sequence[float], digits: int) -> tuple[Cell, ...]:

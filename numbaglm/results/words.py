@@ -11,8 +11,9 @@ import numpy as np
 
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
-from numbaglm.results.record import Floats, PermutationResult
-from numbaglm.results.tables import ALPHA, STATISTIC_LABELS, cubic, number, times
+from numbaglm.results.record import Floats, Record
+from numbaglm.results.tables import cluster_text, cubic, number, times
+from numbaglm.results.vocabulary import ALPHA, map_of
 from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
@@ -47,7 +48,7 @@ _SOURCES = {
 }
 
 
-def display_threshold(result: PermutationResult) -> tuple[float, str]:
+def display_threshold(result: Record) -> tuple[float, str]:
     """Threshold at which the statistic is shown, and where it comes from."""
     asked = result.provenance
     given = asked["cluster_forming_statistic"]
@@ -65,14 +66,73 @@ def display_threshold(result: PermutationResult) -> tuple[float, str]:
     return float(size.max()), "the largest, as no uncorrected p is below 0.001"
 
 
-def in_words(result: PermutationResult) -> list[str]:
+def summarise(result: Record) -> dict[str, Any]:
+    """Return what was found, as JSON types."""
+    provenance = result.provenance
+    n_reached = {
+        name.removeprefix("p_fwe_"): int(np.sum(p <= ALPHA))
+        for name, p in result.maps.items()
+        if name in ("p_fwe_voxel", "p_fwe_tfce")
+    }
+    for kind in ("size", "mass"):
+        if f"max_{kind}" in result.h0:
+            n_reached[f"clusters_by_{kind}"] = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
+    keys = (
+        "n_subjects",
+        "n_voxels",
+        "n_shufflings",
+        "exhaustive",
+        "shuffling",
+        "statistic",
+        "dof",
+        "two_sided",
+    )
+    values = result.maps[result.statistic]
+    critical, top = np.inf, np.max(np.abs(values) if provenance["two_sided"] else values)
+    if result.h0:
+        critical, top = result.critical(result.max_statistic, ALPHA), result.h0[result.max_statistic][0]
+    return {
+        "contrast": provenance["contrast"]["name"],
+        **{key: provenance[key] for key in keys},
+        "cluster_forming_statistic": provenance["cluster_forming_statistic"],
+        "seed": provenance["seed"],
+        "observed_maximum": float(top),
+        "critical_statistic": critical if np.isfinite(critical) else None,
+        "n_fwe_0.05": n_reached,
+        **({"n_voxels_fwe_across_contrasts_0.05": _n_across_contrasts(result)} if result.over_contrasts else {}),
+        "clusters": result.clusters.to_dict("records"),
+        "cohort_fingerprint": provenance["cohort_fingerprint"],
+        "left_out": provenance["left_out"],
+    }
+
+
+def _n_across_contrasts(result: Record) -> dict[str, int]:
+    """How many voxels reach a p that is corrected over contrasts as well, by what it is of."""
+    ends = "p_fwe_", "_contrasts"
+    return {
+        name.removeprefix(ends[0]).removesuffix(ends[1]): int(np.sum(p <= ALPHA))
+        for name, p in result.maps.items()
+        if name.startswith(ends[0]) and name.endswith(ends[1])
+    }
+
+
+def describe(result: Record, n_clusters: int = 10) -> str:
+    """Return the summary as text, and the first rows of the cluster table."""
+    text = result.summary()
+    if "max_size" in result.h0:
+        table = cluster_text(result.clusters, result.statistic, n_clusters, decimals(result.geometry.voxel_sizes))
+        return f"{text}\n\n{table}"
+    return text
+
+
+def in_words(result: Record) -> list[str]:
     """Say in a few sentences what was found."""
     maps, geometry = result.maps, result.geometry
-    name, label = result.statistic, STATISTIC_LABELS[result.statistic]
+    name, label = result.statistic, map_of(result.statistic).label
     top = int(np.argmax(np.abs(maps[name]) if result.provenance["two_sided"] else maps[name]))
     digits = decimals(geometry.voxel_sizes)
     x, y, z = (number(round(mm, digits) + 0.0, digits) for mm in geometry.coordinates(np.array([top]))[0])
-    sentences = [f"{_symbol(result)} is largest at ({x}, {y}, {z}) mm, where {label} is {number(maps[name][top])}."]
+    sentences = [f"{symbol(result)} is largest at ({x}, {y}, {z}) mm, where {label} is {number(maps[name][top])}."]
     if not result.h0:
         return [*sentences, "No shufflings were made: the maps are parametric."]
     sentences.append(_on_voxels(result))
@@ -92,7 +152,7 @@ def in_words(result: PermutationResult) -> list[str]:
     return sentences
 
 
-def what_was_asked(result: PermutationResult) -> Facts:
+def what_was_asked(result: Record) -> Facts:
     """List the test and how it was made."""
     asked = result.provenance
     facts = [("Test", f"{_test(result)}, {asked['dof']} residual degrees of freedom")]
@@ -117,7 +177,7 @@ def what_was_asked(result: PermutationResult) -> Facts:
     return [*facts, ("Conventions", _conventions(asked["conventions"]))]
 
 
-def about_data(result: PermutationResult) -> Facts:
+def about_data(result: Record) -> Facts:
     """List what was analysed."""
     asked, geometry = result.provenance, result.geometry
     fwhm, mm3 = asked["smoothing_fwhm"], geometry.n_voxels * geometry.voxel_volume
@@ -147,7 +207,7 @@ def on_quality(found: Quality) -> list[str]:
     ]
 
 
-def origins(result: PermutationResult) -> Facts:
+def origins(result: Record) -> Facts:
     """List what makes the result again."""
     asked = result.provenance
     versions = [(name, version) for name, version in asked["versions"].items()]
@@ -159,7 +219,7 @@ def origins(result: PermutationResult) -> Facts:
     ]
 
 
-def methods_paragraph(result: PermutationResult, found: Quality | None = None) -> tuple[str, list[str]]:
+def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str, list[str]]:
     """Write the paragraph for a paper, and the sources that it cites, in the order of their authors.
 
     Parameters
@@ -221,7 +281,7 @@ def _on_outliers(found: Quality | None, cited: set[str]) -> list[str]:
     ]
 
 
-def _on_shuffling(result: PermutationResult, cited: set[str]) -> list[str]:
+def _on_shuffling(result: Record, cited: set[str]) -> list[str]:
     asked = result.provenance
     shuffles = _SHUFFLES[asked["errors"]]
     cited.add("winkler")
@@ -243,7 +303,7 @@ def _on_shuffling(result: PermutationResult, cited: set[str]) -> list[str]:
     return sentences
 
 
-def _on_correction(result: PermutationResult, cited: set[str]) -> list[str]:
+def _on_correction(result: Record, cited: set[str]) -> list[str]:
     asked, conventions = result.provenance, result.provenance["conventions"]
     cited.add("nichols")
     sentences = [
@@ -278,8 +338,8 @@ def _method_source(name: str) -> str:
     return f"{authors} ({rest.partition(')')[0]})"
 
 
-def _test(result: PermutationResult) -> str:
-    label = STATISTIC_LABELS[result.statistic]
+def _test(result: Record) -> str:
+    label = map_of(result.statistic).label
     name = {"v": "Aspin-Welch v", "g": "G"}.get(result.statistic, label)
     if result.provenance.get("variance_smoothing_fwhm") is not None:
         name = "pseudo-t"
@@ -288,7 +348,7 @@ def _test(result: PermutationResult) -> str:
     return f"{'two' if result.provenance['two_sided'] else 'one'}-sided {name} test"
 
 
-def _on_voxels(result: PermutationResult) -> str:
+def _on_voxels(result: Record) -> str:
     """Count the significant voxels, and say how high they are.
 
     The least of them is told: a critical value is one of the null's own, and can lie far above it where shufflings
@@ -301,24 +361,24 @@ def _on_voxels(result: PermutationResult) -> str:
     name = result.max_statistic.removeprefix("max_")
     height = result.maps[name][found]
     least = float((np.abs(height) if result.provenance["two_sided"] else height).min())
-    return f"{text} ({_symbol(result, name)} \u2265 {number(least, 3)})."
+    return f"{text} ({symbol(result, name)} \u2265 {number(least, 3)})."
 
 
 def _article(noun: str) -> str:
     return f"{'an' if noun[0] in 'AF' else 'a'} {noun}"
 
 
-def _symbol(result: PermutationResult, name: str | None = None) -> str:
-    name = name or result.statistic
-    symbol = STATISTIC_LABELS.get(name, name)
-    return f"|{symbol}|" if result.provenance["two_sided"] else symbol
+def symbol(result: Record, name: str | None = None) -> str:
+    """The letter of a statistic, by default of the one tested, between bars where both signs count."""
+    label = map_of(name or result.statistic).label
+    return f"|{label}|" if result.provenance["two_sided"] else label
 
 
-def _cluster_threshold(result: PermutationResult) -> str:
+def _cluster_threshold(result: Record) -> str:
     asked = result.provenance
     relation = ">" if asked["conventions"]["strict"] else "\u2265"
     name = "z" if _has_variance_groups(result) else result.statistic
-    text = f"{_symbol(result, name)} {relation} {number(asked['cluster_forming_statistic'])}"
+    text = f"{symbol(result, name)} {relation} {number(asked['cluster_forming_statistic'])}"
     given = asked["cluster_forming_threshold"]
     if isinstance(given, float | int):
         return f"{text} (uncorrected p {given:g}{', both tails' if asked['two_sided'] else ''})"
@@ -344,16 +404,16 @@ def _conventions(used: dict[str, Any]) -> str:
     return "; ".join([used["name"], *changed])
 
 
-def _has_variance_groups(result: PermutationResult) -> bool:
+def _has_variance_groups(result: Record) -> bool:
     return result.statistic in ("v", "g")
 
 
-def _has_nuisance(result: PermutationResult) -> bool:
+def _has_nuisance(result: Record) -> bool:
     weights = np.asarray(result.provenance["contrast"]["weights"], dtype=float)
     return int(np.linalg.matrix_rank(weights)) < len(result.provenance["design"]["columns"])
 
 
-def _n_random(result: PermutationResult) -> int:
+def _n_random(result: Record) -> int:
     return int(result.provenance["n_shufflings"]) - 1
 
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-
-from numbaglm.errors import UnknownNameError
 
 Floats = NDArray[np.float64]
 
@@ -154,31 +148,3 @@ def statistic_threshold(kind: str, value: float, dof: float, n_rows: int | None,
         return float(-special.stdtrit(dof, p))
     share = special.betaincinv(dof / 2, n_rows / 2, p)  # 1 / (1 + n_rows F / dof) has this distribution
     return float((1 / share - 1) * dof / n_rows)
-
-
-class LogpMaps(Mapping[str, NDArray[Any]]):
-    """Maps by name; beside each ``p_x`` its ``logp_x`` = -log10 p, made when it is asked for."""
-
-    def __init__(self, stored: Mapping[str, NDArray[Any]]) -> None:
-        self.stored = MappingProxyType(dict(stored))
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        if name in self.stored:
-            return self.stored[name]
-        if name.startswith("logp_") and f"p_{name[5:]}" in self.stored and _has_log(name):
-            return logp(np.asarray(self.stored[f"p_{name[5:]}"], dtype=np.float64))
-        raise UnknownNameError(f"There is no map {name!r}. There are {list(self)}.")
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self.stored
-        yield from (f"log{name}" for name in self.stored if name.startswith("p_") and _has_log(name))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        return f"maps {list(self)}"
-
-
-def _has_log(name: str) -> bool:
-    return not name.endswith(("_lower", "_upper"))

@@ -1,4 +1,4 @@
-"""Files and folders of results: written whole or not at all, each folder with a page on what is what."""
+"""Files and folders of results: written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,83 +8,12 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatch
 from pathlib import Path
 
 from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError
 
 PARTIAL = ".partial"
 """Ending of files that are being written, ours and Zarr's: who was killed leaves them, nobody reads them."""
-
-README = "README.md"
-UNKNOWN = "not described"
-
-_P = {
-    "p_parametric": "uncorrected parametric p: of one tail, or of both if the test has two sides",
-    "p_unc": "p of each voxel by shuffling, uncorrected",
-    "p_unc_counted": "p_unc by counts alone, before tails refined it",
-    "p_unc_tfce": "p of threshold-free cluster enhancement at each voxel by shuffling, uncorrected",
-    "p_fdr_tfce": "p_unc_tfce adjusted to control the false discovery rate",
-    "p_fdr": "p_unc adjusted to control the false discovery rate",
-    "p_fdr_parametric": "parametric p adjusted to control the false discovery rate",
-    "p_bonferroni": "parametric p, Bonferroni-corrected for the number of voxels",
-    "p_fwe_voxel": "p corrected for family-wise error by the maximum statistic",
-    "p_fwe_size": "p of the voxel's cluster by extent, corrected for family-wise error; 1 outside clusters",
-    "p_fwe_mass": "p of the voxel's cluster by mass, corrected for family-wise error; 1 outside clusters",
-    "p_fwe_tfce": "p of threshold-free cluster enhancement, corrected for family-wise error",
-}
-_P |= {f"{name}_contrasts": f"{text}, over all contrasts too" for name, text in _P.items() if "_fwe_" in name}
-_SOURCE = "0 counts, 1 the tail of its null, 2 counts as no fit of the tail passed"
-_END = "end of the interval of {} by counts: what random shufflings leave open"
-
-CONTENTS = {
-    README: "this page",
-    "demo.json": "what was found, in a form for programs",
-    "fit.json": "what was asked, and the extremes of the maps",
-    "provenance.json": "what was asked, of which data, with which seed and versions",
-    "report.html": "everything on one page, with a viewer of the maps; it needs no network",
-    "result.npz": "the whole result at full precision: `numbaglm.PermutationResult.load(folder)`",
-    "cohort.zarr": "the maps as they are analysed, smoothed and masked: `numbaglm.Cohort.open(folder)`",
-    "clusters.tsv": "a row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p",
-    "nulls.tsv": "a row a shuffling, the observed data first: the maximum of each statistic over the map",
-    "design.tsv": "design matrix, a row a subject",
-    "quality.tsv": "a row a subject: what its map holds, how like the others it is, whether and by what it stands out",
-    "mask.nii.gz": "the voxels that are analysed",
-    "truth.nii.gz": "the effect that was planted, in standard deviations of the noise",
-    "sub-*.nii.gz": "a map for each subject",
-    "dataset_description.json": "how the maps were simulated",
-    "t.nii.gz": "t statistic",
-    "f.nii.gz": "F statistic",
-    "v.nii.gz": "Aspin-Welch v statistic, t with a variance for each group",
-    "g.nii.gz": "G statistic, F with a variance for each group",
-    "z.nii.gz": "z of the same parametric p as the statistic",
-    "effect.nii.gz": "contrast of the parameter estimates; for F one volume a row",
-    "effect_se.nii.gz": "standard error of the effect",
-    "effect_lower.nii.gz": "lower end of the effect's 95 % confidence interval (parametric, uncorrected)",
-    "effect_upper.nii.gz": "upper end of the effect's 95 % confidence interval (parametric, uncorrected)",
-    "cohens_d.nii.gz": "Cohen's d: the effect in residual standard deviations",
-    "hedges_g.nii.gz": "Hedges' g: Cohen's d without its bias in small samples",
-    "partial_r2.nii.gz": "partial R^2: the effect's share of the variance that the nuisance leaves",
-    "variance.nii.gz": "variance of the contrast; for F that of the residuals",
-    "tfce.nii.gz": "threshold-free cluster enhancement of the statistic",
-    "size.nii.gz": "extent of the voxel's cluster in voxels; 0 outside clusters",
-    "mass.nii.gz": "mass of the voxel's cluster; 0 outside clusters",
-    **{
-        f"source_{name[2:]}.nii.gz": f"where {name} comes from: {_SOURCE}" for name in _P if name[2:5] in ("unc", "fwe")
-    },
-    **{f"{name}.nii.gz": text for name, text in _P.items()},
-    **{f"{name}_lower.nii.gz": f"lower {_END.format(name)}" for name in _P},
-    **{f"{name}_upper.nii.gz": f"upper {_END.format(name)}" for name in _P},
-    **{f"log{name}.nii.gz": f"-log10 of {name}: {text}" for name, text in _P.items()},
-    "subjects.png": "each subject's map from above, as it came, at a threshold of 2",
-    "z.png": "z on a glass brain, uncorrected p < 0.001",
-    "statistic.png": "the statistic on a glass brain, at the cluster-forming threshold",
-    "corrected.png": "-log10 of the corrected p side by side",
-    "nulls.png": "the null of each maximum with its critical value, and what was observed",
-    "design.png": "design matrix",
-    "quality.png": "every map as a row, with the numbers by which it may stand out",
-}
-"""What each file that numbaglm writes into a folder holds, by name or pattern."""
 
 
 def check_free(target: str | os.PathLike[str], marker: str, overwrite: bool = False) -> Path:
@@ -225,34 +154,6 @@ def _take_place(part: Path, place: Path) -> None:
         old.rename(place)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def write_readme(folder: Path, title: str, text: str) -> None:
-    """Write README.md: a summary, then what each file in the folder holds, after `CONTENTS`.
-
-    Parameters
-    ----------
-    folder
-        Holds everything else already.
-    title, text
-        Heading, and what comes before the list of files.
-    """
-    (folder / README).touch()
-    lines = [f"# {title}", "", text, "", "## What is what", ""]
-    listed: dict[str, str] = {}
-    for path in sorted(_leaves(folder), key=lambda path: (len(path.parts), path)):
-        pattern = next((pattern for pattern in CONTENTS if fnmatch(path.name, pattern)), path.name)
-        listed[path.relative_to(folder).with_name(pattern).as_posix()] = CONTENTS.get(pattern, UNKNOWN)
-    lines += [f"- `{name}`: {what}" for name, what in listed.items()]
-    (folder / README).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _leaves(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.is_dir() and path.suffix != ".zarr":
-            yield from _leaves(path)
-        else:
-            yield path
 
 
 def _umask() -> int:

@@ -17,7 +17,7 @@ from numbaglm.data.storage.files import whole_folder
 from numbaglm.errors import InputError, invalid
 from numbaglm.faces.bids.maps import find_maps
 from numbaglm.faces.bids.results import MARKER, check_entities, write_results
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.result import PermutationResult
 
 
 def bids_maps(derivatives: str | os.PathLike[str], **entities: Any) -> pd.DataFrame:

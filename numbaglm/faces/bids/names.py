@@ -33,26 +33,6 @@ INHERITED = ("task", "acq", "dir", "hemi", "space", "res", "den")
 LABEL = r"[0-9a-zA-Z+]+"
 """What a label is made of."""
 
-_STATS = {
-    "t": ("t", ""),
-    "f": ("F", ""),
-    "v": ("v", ""),
-    "g": ("G", ""),
-    "z": ("z", ""),
-    "effect": ("effect", ""),
-    "effect_lower": ("effect", "lower95"),
-    "effect_upper": ("effect", "upper95"),
-    "variance": ("variance", ""),
-    "cohens_d": ("cohensd", ""),
-    "hedges_g": ("hedgesg", ""),
-    "partial_r2": ("partialrsquared", ""),
-    "tfce": ("tfce", ""),
-    "size": ("clustersize", ""),
-    "mass": ("clustermass", ""),
-}
-# What other maps are, by the start of their names.
-_KINDS = {"p_": "p", "logp_": "logp", "source_": "source"}
-
 
 @dataclass(frozen=True)
 class Named:
@@ -148,21 +128,6 @@ def labels_of(names: Sequence[str]) -> dict[str, str]:
             )
         labels[name] = label
     return labels
-
-
-def statistic_of(name: str) -> tuple[str, str]:
-    """The stat and desc of a map of a result: "p_fwe_voxel" is ("p", "fweVoxel"); desc may be empty."""
-    if name in _STATS:
-        return _STATS[name]
-    for start, kind in _KINDS.items():
-        if name.startswith(start):
-            return kind, _joined(name.removeprefix(start))
-    return _joined(name), ""
-
-
-def _joined(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.capitalize() for word in others)
 
 
 def stem_of(entities: Mapping[str, str], **own: str) -> str:

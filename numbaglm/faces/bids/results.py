@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from numbaglm.data.images import save_image, to_image
-from numbaglm.data.storage.files import CONTENTS, README, UNKNOWN
 from numbaglm.errors import InputError, UnknownNameError, invalid
-from numbaglm.faces.bids.names import INHERITED, LABEL, SHORT, labels_of, statistic_of, stem_of
+from numbaglm.faces.bids.names import INHERITED, LABEL, SHORT, labels_of, stem_of
 from numbaglm.results.record import MARKER as RESULT
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.record import Record
+from numbaglm.results.vocabulary import COLUMNS, CONTENTS, NULLS, README, UNKNOWN, map_of
 from numbaglm.version import __version__
 
 SEVERAL = "contrasts.json"
@@ -45,20 +45,6 @@ _FACTS_OF_FIT = {
     "SmoothingFWHM": "smoothing_fwhm",
     "CohortFingerprint": "cohort_fingerprint",
     "SoftwareVersions": "versions",
-}
-_CLUSTER_COLUMNS = {
-    "cluster": "number of the cluster",
-    "sign": "sign of the effect",
-    "peak_x": "x of the peak in mm, in the space of the maps",
-    "peak_y": "y of the peak in mm",
-    "peak_z": "z of the peak in mm",
-    "peak_stat": "statistic at the peak",
-    "size_voxels": "extent in voxels",
-    "size_mm3": "extent in cubic mm",
-    "mass": "sum of the statistic over the cluster",
-    "p_fwe_size": "p by extent, corrected for family-wise error",
-    "p_fwe_mass": "p by mass, corrected for family-wise error",
-    "p_fwe_voxel": "p of the peak, corrected for family-wise error",
 }
 
 
@@ -108,8 +94,9 @@ class Folder:
                 self._move(path, self.name("mask"), {"Type": "Brain"})
             elif path.name.endswith(".nii.gz"):
                 name = path.name.removesuffix(".nii.gz")
-                stat, desc = statistic_of(name)
-                self._move(path, self.name("statmap", stat=stat, desc=desc), {**_of_map(name), **self.facts})
+                one = map_of(name)
+                own = self.name(one.suffix, stat=one.stat, desc=one.desc)
+                self._move(path, own, {**_of_map(name), **self.facts})
             elif path.name in _KEPT:
                 path.rename(self.kept / path.name)
         design = pd.read_csv(native / "design.tsv", sep="\t", dtype=str, keep_default_na=False)
@@ -147,7 +134,7 @@ def check_entities(entities: Mapping[str, str]) -> dict[str, str]:
     return shared
 
 
-def write_results(results: Sequence[PermutationResult], dataset: Path, entities: Mapping[str, str]) -> None:
+def write_results(results: Sequence[Record], dataset: Path, entities: Mapping[str, str]) -> None:
     """Write results into a folder that is there and empty.
 
     Parameters
@@ -171,10 +158,9 @@ def write_results(results: Sequence[PermutationResult], dataset: Path, entities:
             save_image(to_image(result.geometry, result.maps["effect_se"] ** 2), native / "variance.nii.gz")
         folder.adopt(native)
         if "max_size" in result.h0:
-            folder.table(result.clusters, "clusters", _columns(result.clusters))
+            folder.table(result.clusters, "clusters", {name: one.sentence for name, one in COLUMNS.items()})
         if result.h0:
-            nulls = {null: f"{null.removeprefix('max_')}: maximum over the map" for null in result.h0}
-            folder.table(pd.DataFrame(dict(result.h0)), "nulls", nulls)
+            folder.table(pd.DataFrame(dict(result.h0)), "nulls", {name: one.sentence for name, one in NULLS.items()})
 
 
 def write_fit(native: Path, dataset: Path, summary: Mapping[str, Any], text: str, entities: Mapping[str, str]) -> None:
@@ -266,7 +252,7 @@ _WHAT_IS_WHAT = f"""## What is what
 """
 
 
-def _facts(result: PermutationResult) -> dict[str, Any]:
+def _facts(result: Record) -> dict[str, Any]:
     """What all sidecars of a result say."""
     provenance = result.provenance
     columns = provenance["design"]["columns"]
@@ -308,15 +294,3 @@ def _of_map(name: str) -> dict[str, Any]:
         return {}
     correction = next((text for key, text in _CORRECTIONS.items() if key in name), "none")
     return {"MultipleComparisonCorrection": correction}
-
-
-def _columns(clusters: pd.DataFrame) -> dict[str, str]:
-    ends = {"_lower": "lower end of the interval of ", "_upper": "upper end of the interval of "}
-    told = _CLUSTER_COLUMNS | {
-        f"{name}_contrasts": f"{text}, over contrasts too" for name, text in _CLUSTER_COLUMNS.items() if "fwe" in name
-    }
-    for column in map(str, clusters):
-        for end, text in ends.items():
-            if column.endswith(end):
-                told[column] = text + told[column.removesuffix(end)]
-    return told

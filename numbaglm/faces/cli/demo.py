@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,19 @@ import numpy as np
 from numbaglm import plotting
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import list_maps, read_maps, save_maps
-from numbaglm.data.storage.files import whole_folder, write_readme
+from numbaglm.data.storage.files import whole_folder
 from numbaglm.datasets.localizer import fetch_localizer
 from numbaglm.datasets.simulated import simulate_button_press
 from numbaglm.faces.cli import output
-from numbaglm.faces.nilearn.second_level import SecondLevelModel
+from numbaglm.inference.parametric import parametric_maps
 from numbaglm.inference.permutation_test import permutation_test
-from numbaglm.results.record import Floats, PermutationResult
+from numbaglm.results import figures
+from numbaglm.results.record import Floats
+from numbaglm.results.result import PermutationResult
+from numbaglm.results.tables import cluster_text
+from numbaglm.results.vocabulary import ALPHA, write_readme
+from numbaglm.results.words import summarise
+from numbaglm.stats.design import Design, parse_contrasts
 
 log = logging.getLogger("numbaglm")
 
@@ -113,7 +120,7 @@ def run_demo(
         _draw_subjects(cohort, maps, part / "figures" / "subjects.png")
         log.info("3/5 Fitting the one-sample model")
         logp_bonferroni = _parametric(cohort, part, running)["logp_bonferroni"]
-        n_bonferroni = int(np.sum(logp_bonferroni >= -np.log10(output.ALPHA)))
+        n_bonferroni = int(np.sum(logp_bonferroni >= -np.log10(ALPHA)))
         log.info("4/5 Flipping signs")
         test: dict[str, Any] = {"n_perm": n_perm, "two_sided": False, "seed": seed}
         result = permutation_test(cohort, contrast="intercept", **test, **workers)
@@ -121,8 +128,8 @@ def run_demo(
         (part / "permutation").mkdir()
         result.write(part / "permutation")
         _draw_corrected(result, logp_bonferroni, part / "figures" / "corrected.png")
-        output.draw_nulls(result, part / "figures" / "nulls.png")
-        summary = {**output.summarise(result), "n_bonferroni_0.05": n_bonferroni}
+        figures.nulls(result, part / "figures" / "nulls.png")
+        summary = {**summarise(result), "n_bonferroni_0.05": n_bonferroni}
         (part / MARKER).write_text(json.dumps(summary, indent=2) + "\n")
         text = _describe(result, n_bonferroni)
         _write_readme(part, source, text)
@@ -137,13 +144,14 @@ def _draw_subjects(cohort: Cohort, maps: list[Path], save: Path) -> None:
     plotting.subject_grid(cohort.geometry, np.stack(inside), cohort.subjects, threshold=2.0, title=title, save=save)
 
 
-def _parametric(cohort: Cohort, part: Path, running: Running) -> dict[str, Floats]:
+def _parametric(cohort: Cohort, part: Path, running: Running) -> Mapping[str, Floats]:
     """Fit the one-sample model, write its maps and draw z."""
-    model = SecondLevelModel(n_jobs=running.n_workers or -1).fit(cohort)
-    maps = output.parametric_maps(model, "intercept", "t")
+    design = Design.parse(None, cohort.n_subjects)
+    (contrast,) = parse_contrasts("intercept", design)
+    maps = parametric_maps(cohort, design, contrast, n_workers=running.n_workers)
     (part / "parametric").mkdir()
     save_maps(cohort.geometry, maps, part / "parametric")
-    output.draw_z(model, maps["z"], "Left \u2212 right button press", part / "figures" / "z.png")
+    output.draw_z(cohort.geometry, maps["z"], "Left \u2212 right button press", part / "figures" / "z.png")
     return maps
 
 
@@ -162,7 +170,7 @@ def _describe(result: PermutationResult, n_bonferroni: int) -> str:
     return (
         f"{result.summary()}\n"
         f"voxels with Bonferroni p <= 0.05 (parametric): {n_bonferroni:,}\n\n"
-        f"{output.cluster_table(result.clusters, result.statistic)}"
+        f"{cluster_text(result.clusters, result.statistic)}"
     )
 
 

@@ -137,15 +137,16 @@ def info(terminal: Terminal, path: str) -> None:
     from numbaglm.data.cohort.layout import status
     from numbaglm.errors import MissingFileError
     from numbaglm.faces.bids.results import kept_fit, kept_results
-    from numbaglm.results.record import MARKER, PermutationResult
+    from numbaglm.results.record import MARKER
+    from numbaglm.results.result import PermutationResult
 
     found = None if "://" in path else Path(path).expanduser()
     found = found and (kept_results(found) or found)
     if found and (found / MARKER).is_file():
-        from numbaglm.faces.cli import output
+        from numbaglm.results import words
 
         result = PermutationResult.load(found)
-        terminal.outcome(output.summarise(result), output.describe(result))
+        terminal.outcome(words.summarise(result), words.describe(result))
     elif found and (fitted := kept_fit(found)):
         from numbaglm.faces.cli import output
 
@@ -315,7 +316,7 @@ def report(terminal: Terminal, folder: str, output: str | None, overwrite: bool)
     RESULT is the folder that numbaglm permute wrote. The page needs no network and no other file.
     """
     from numbaglm.faces.bids.results import kept_results
-    from numbaglm.results.record import PermutationResult
+    from numbaglm.results.result import PermutationResult
 
     result = PermutationResult.load(kept_results(Path(folder).expanduser()) or folder)
     written = result.report(output or Path(folder) / "report.html", overwrite)

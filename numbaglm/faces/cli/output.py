@@ -17,7 +17,7 @@ import pandas as pd
 from numbaglm import plotting
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_maps
-from numbaglm.data.storage.files import README, whole_folder, write_readme
+from numbaglm.data.storage.files import whole_folder
 from numbaglm.display.projection import decimals
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.quality import Quality, examine
@@ -25,21 +25,21 @@ from numbaglm.errors import ContrastError
 from numbaglm.faces.bids import results as _bids_results
 from numbaglm.faces.bids.names import label_of, labels_of, shared_entities
 from numbaglm.faces.cli.inputs import Question
-from numbaglm.faces.nilearn.second_level import SecondLevelModel
+from numbaglm.faces.nilearn.designs import GroupDesign
 from numbaglm.inference.assembly import versions
-from numbaglm.results.record import MARKER, Floats, PermutationResult
-from numbaglm.results.tables import STATISTIC_LABELS, cubic
-from numbaglm.results.words import display_threshold, on_quality
-from numbaglm.stats import pvalues
+from numbaglm.inference.parametric import parametric_maps
+from numbaglm.results import figures
+from numbaglm.results.record import MARKER, Floats
+from numbaglm.results.result import PermutationResult
+from numbaglm.results.vocabulary import ALPHA, README, write_readme
+from numbaglm.results.words import describe, on_quality, summarise
+from numbaglm.spaces.volume import Geometry
 
 log = logging.getLogger("numbaglm")
 
 FIT_MARKER = _bids_results.FIT
-ALPHA = 0.05
 Z_UNCORRECTED = 3.09
 """z of an uncorrected one-sided p of 0.001."""
-
-_P_FLOOR = float(np.finfo(np.float32).tiny)  # images hold float32, and p is never 0
 
 
 @dataclass(frozen=True)
@@ -95,106 +95,6 @@ def _check_folder(name: str) -> None:
         )
 
 
-def summarise(result: PermutationResult) -> dict[str, Any]:
-    """Return what was found, as JSON types."""
-    provenance = result.provenance
-    n_reached = {
-        name.removeprefix("p_fwe_"): int(np.sum(p <= ALPHA))
-        for name, p in result.maps.items()
-        if name in ("p_fwe_voxel", "p_fwe_tfce")
-    }
-    for kind in ("size", "mass"):
-        if f"max_{kind}" in result.h0:
-            n_reached[f"clusters_by_{kind}"] = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
-    keys = (
-        "n_subjects",
-        "n_voxels",
-        "n_shufflings",
-        "exhaustive",
-        "shuffling",
-        "statistic",
-        "dof",
-        "two_sided",
-    )
-    values = result.maps[result.statistic]
-    critical, top = np.inf, np.max(np.abs(values) if provenance["two_sided"] else values)
-    if result.h0:
-        critical, top = result.critical(result.max_statistic, ALPHA), result.h0[result.max_statistic][0]
-    return {
-        "contrast": provenance["contrast"]["name"],
-        **{key: provenance[key] for key in keys},
-        "cluster_forming_statistic": provenance["cluster_forming_statistic"],
-        "seed": provenance["seed"],
-        "observed_maximum": float(top),
-        "critical_statistic": critical if np.isfinite(critical) else None,
-        "n_fwe_0.05": n_reached,
-        **({"n_voxels_fwe_across_contrasts_0.05": _n_across_contrasts(result)} if result.over_contrasts else {}),
-        "clusters": result.clusters.to_dict("records"),
-        "cohort_fingerprint": provenance["cohort_fingerprint"],
-        "left_out": provenance["left_out"],
-    }
-
-
-def _n_across_contrasts(result: PermutationResult) -> dict[str, int]:
-    """How many voxels reach a p that is corrected over contrasts as well, by what it is of."""
-    ends = "p_fwe_", "_contrasts"
-    return {
-        name.removeprefix(ends[0]).removesuffix(ends[1]): int(np.sum(p <= ALPHA))
-        for name, p in result.maps.items()
-        if name.startswith(ends[0]) and name.endswith(ends[1])
-    }
-
-
-def describe(result: PermutationResult, n_clusters: int = 10) -> str:
-    """Return the summary as text, and the first rows of the cluster table."""
-    text = result.summary()
-    if "max_size" in result.h0:
-        table = cluster_table(result.clusters, result.statistic, n_clusters, decimals(result.geometry.voxel_sizes))
-        return f"{text}\n\n{table}"
-    return text
-
-
-def cluster_table(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digits: int = 0) -> str:
-    """Lay the first rows of a table of clusters out to be read.
-
-    Parameters
-    ----------
-    clusters
-        As in `PermutationResult.clusters`.
-    statistic
-        "t" or "f".
-    n_rows
-        How many rows to show.
-    digits
-        Of a peak's mm, after the point.
-    """
-    if clusters.empty:
-        return "No cluster at this threshold."
-    shown = clusters.head(n_rows)
-    peaks = shown[["peak_x", "peak_y", "peak_z"]].round(digits) + 0.0  # no negative zero
-    columns = {
-        "cluster": [str(number) for number in shown["cluster"]],
-        "peak (mm)": [" ".join(f"{mm:4.{digits}f}" for mm in peak) for peak in peaks.itertuples(index=False)],
-        statistic: [f"{value:.2f}" for value in shown["peak_stat"]],
-        "p(peak)": [_short_p(p) for p in shown["p_fwe_voxel"]],
-        "voxels": [f"{n:,}" for n in shown["size_voxels"]],
-        "mm3": [cubic(size) for size in shown["size_mm3"]],
-        "p(size)": [_short_p(p) for p in shown["p_fwe_size"]],
-        "mass": [f"{mass:,.1f}" for mass in shown["mass"]],
-        "p(mass)": [_short_p(p) for p in shown["p_fwe_mass"]],
-    }
-    lines = [[name, *cells] for name, cells in columns.items()]
-    widths = [max(map(len, cells)) for cells in lines]
-    rows = zip(*lines, strict=True)
-    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    more = len(clusters) - len(shown)
-    return "\n".join(["Clusters, p corrected for family-wise error:", *table, *([f"... {more} more"] if more else [])])
-
-
-def _short_p(p: float) -> str:
-    return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}"
-
-
 def tell_results(results: Sequence[PermutationResult], target: Target) -> tuple[dict[str, Any], str]:
     """What `save_results` wrote, as JSON types and as text."""
     texts = [describe(result) for result in results]
@@ -225,32 +125,13 @@ def _name(result: PermutationResult) -> str:
 
 def draw(result: PermutationResult, folder: Path) -> None:
     """Write the figures of a result: the statistic, the corrected p, the nulls, the design, the maps' quality."""
-    provenance, name = result.provenance, result.statistic
-    threshold, _ = display_threshold(result)
-    label = STATISTIC_LABELS[name]
-    reach = f"|{label}|" if provenance["two_sided"] else label
-    plotting.glass_brain(
-        result.geometry,
-        result.maps[name],
-        threshold=threshold,
-        two_sided=provenance["two_sided"],
-        title=f"{provenance['contrast']['name']}: {reach} \u2265 {threshold:.2f}",
-        label=label,
-        save=folder / "statistic.png",
-    )
-    result.plot(save=folder / "corrected.png")
-    draw_nulls(result, folder / "nulls.png")
-    design = provenance["design"]
-    if len(design["columns"]) > 1:
-        draw_design(pd.DataFrame(design["rows"], provenance["subjects"], pd.Index(design["columns"])), folder)
-    if "quality" in provenance:
-        plotting.carpet(Quality.from_json(provenance["quality"]), save=folder / "quality.png")
-
-
-def draw_nulls(result: PermutationResult, save: Path) -> None:
-    """Write the histogram of each null with what was observed."""
-    observed = {name: float(null[0]) for name, null in result.h0.items()}
-    plotting.null_histograms(dict(result.h0), observed, save=save)
+    figures.statistic(result, folder / "statistic.png", titled=True)
+    figures.corrected(result, folder / "corrected.png")
+    figures.nulls(result, folder / "nulls.png")
+    if len(result.provenance["design"]["columns"]) > 1:
+        figures.design(result, folder / "design.png")
+    if "quality" in result.provenance:
+        plotting.carpet(Quality.from_json(result.provenance["quality"]), save=folder / "quality.png")
 
 
 def draw_design(design: pd.DataFrame, folder: Path) -> None:
@@ -259,42 +140,18 @@ def draw_design(design: pd.DataFrame, folder: Path) -> None:
     plotting.design_matrix(design.to_numpy(np.float64), columns, subjects, save=folder / "design.png")
 
 
-def parametric_maps(model: SecondLevelModel, contrast: Any, statistic: str) -> dict[str, Floats]:
-    """(n_voxels,) maps of a contrast by the names of their files; p is of one tail."""
-    images = model.compute_contrast(contrast, output_type="all")
-    mask = model.cohort_.geometry.mask
-
-    def inside(name: str) -> Floats:
-        values = images[name].get_fdata()[mask]
-        return np.ascontiguousarray(values.T)
-
-    p = np.maximum(inside("p_value"), _P_FLOOR)
-    bonferroni = pvalues.bonferroni(p)
-    return {
-        statistic: inside("stat"),
-        "z": inside("z_score"),
-        "effect": inside("effect_size"),
-        "variance": inside("effect_variance"),
-        "p_parametric": p,
-        "logp_parametric": pvalues.logp(p),
-        "p_bonferroni": bonferroni,
-        "logp_bonferroni": pvalues.logp(bonferroni),
-    }
-
-
 def save_fit(question: Question, target: Target, progress: bool, n_workers: int | None) -> tuple[dict[str, Any], str]:
     """Fit the parametric model of a question and write its maps; return the summary and its text."""
-    design, cohort = question.design, question.cohort
-    statistic = "f" if isinstance(question.contrast, list) else "t"
-    model = SecondLevelModel(verbose=int(progress), n_jobs=n_workers or -1).fit(cohort, design_matrix=design)
-    maps = parametric_maps(model, question.contrast, statistic)
-    assert model.results_ is not None
-    contrast = "; ".join(question.contrast) if statistic == "f" else question.contrast or design.columns[0]
+    table, cohort = question.design, question.cohort
+    design = GroupDesign.parse(table, cohort.n_subjects)
+    contrast = design.contrast(question.contrast)
+    statistic = "t" if contrast.is_t else "f"
+    maps = parametric_maps(cohort, design.design, contrast, n_workers=n_workers, progress=progress)
     top = int(np.argmax(maps[statistic]))
     summary = {
-        "contrast": str(contrast),
+        "contrast": contrast.name,
         "statistic": statistic,
-        "dof": model.results_[0.0].df_residuals,
+        "dof": design.dof,
         "n_subjects": cohort.n_subjects,
         "n_voxels": cohort.n_voxels,
         "maximum": float(maps[statistic][top]),
@@ -312,15 +169,15 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
         own = part / ".native" if target.bids else part
         own.mkdir(exist_ok=True)
         save_maps(cohort.geometry, maps, own)
-        design.to_csv(own / "design.tsv", sep="\t", index_label="subject_label")
-        draw_z(model, maps["z"], str(contrast), part / "figures" / "z.png")
-        if len(design.columns) > 1:
-            draw_design(design, part / "figures")
+        table.to_csv(own / "design.tsv", sep="\t", index_label="subject_label")
+        draw_z(cohort.geometry, maps["z"], contrast.name, part / "figures" / "z.png")
+        if len(table.columns) > 1:
+            draw_design(table, part / "figures")
         (own / FIT_MARKER).write_text(json.dumps(summary, indent=2) + "\n")
         if target.bids:
             _bids_results.write_fit(own, part, summary, text, _entities(cohort))
         else:
-            write_readme(part, str(contrast), f"```text\n{text}\n```")
+            write_readme(part, contrast.name, f"```text\n{text}\n```")
     return summary, text
 
 
@@ -395,7 +252,7 @@ def _entities(cohort: Cohort) -> dict[str, str]:
     return shared_entities(cohort.store.subjects["source"])
 
 
-def draw_z(model: SecondLevelModel, z: Floats, title: str, save: Path) -> None:
+def draw_z(geometry: Geometry, z: Floats, title: str, save: Path) -> None:
     """Write the glass brain of z at an uncorrected p < 0.001."""
     title = f"{title}: z \u2265 {Z_UNCORRECTED} (p < 0.001, uncorrected)"
-    plotting.glass_brain(model.cohort_.geometry, z, threshold=Z_UNCORRECTED, title=title, label="z", save=save)
+    plotting.glass_brain(geometry, z, threshold=Z_UNCORRECTED, title=title, label="z", save=save)

@@ -96,7 +96,8 @@ def describe(found: Quality) -> str:
 
 def _write(found: Quality, text: str, output: str, overwrite: bool) -> None:
     from numbaglm import plotting
-    from numbaglm.data.storage.files import whole_folder, write_readme
+    from numbaglm.data.storage.files import whole_folder
+    from numbaglm.results.vocabulary import write_readme
 
     with whole_folder(output, MARKER, overwrite) as part:
         found.table.to_csv(part / MARKER, sep="\t")

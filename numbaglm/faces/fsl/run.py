@@ -17,7 +17,7 @@ from numbaglm.errors import DesignError, InputError, OutputError, ShufflingError
 from numbaglm.faces.fsl.request import Floats, Request, Tested, make_tests
 from numbaglm.faces.fsl.text_matrix import TextMatrix, read_text_matrix
 from numbaglm.inference.permutation_test import permutation_test
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.result import PermutationResult
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.setup import build_hypothesis
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from dataclasses import dataclass
 from functools import cache
@@ -62,9 +61,10 @@ class Estimator:
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's description of an estimator; only it and nilearn ask for it."""
-        utils = importlib.import_module("sklearn.utils")
+        from sklearn.utils import Tags, TargetTags
+
         given = _input_tags()(two_d_array=False)
-        return utils.Tags(estimator_type="glm", target_tags=utils.TargetTags(required=False), input_tags=given)
+        return Tags(estimator_type="glm", target_tags=TargetTags(required=False), input_tags=given)
 
     def _more_tags(self) -> Any:
         """The same, by the name that nilearn's estimators have for it."""
@@ -74,9 +74,10 @@ class Estimator:
 @cache
 def _input_tags() -> Any:
     """scikit-learn's words for the input, and those that nilearn adds."""
+    import sklearn.utils
 
     @dataclass
-    class InputTags(importlib.import_module("sklearn.utils").InputTags):  # type: ignore[misc]
+    class InputTags(sklearn.utils.InputTags):
         niimg_like: bool = True
         surf_img: bool = True
 

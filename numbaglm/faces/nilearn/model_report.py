@@ -7,7 +7,7 @@ forbids everything else.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 
 from numbaglm import plotting
 from numbaglm.data.images import list_maps
+from numbaglm.display.background import mask_slices
 from numbaglm.display.html_report import HTMLReport
-from numbaglm.display.mask_slices import mask_slices
 from numbaglm.display.page import Picture, Volume, design_picture, fill, picture, slice_viewer
 from numbaglm.display.projection import decimals
 from numbaglm.errors import InputError, InputTypeError, NumbaglmFutureWarning, invalid, warn
 from numbaglm.faces.nilearn import model_words as words
+from numbaglm.faces.nilearn.designs import GroupDesign
 from numbaglm.faces.nilearn.maskers import Masker
 from numbaglm.faces.nilearn.model_options import Asked, contrasts_of
-from numbaglm.faces.nilearn.second_level import SecondLevelModel
+from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
 from numbaglm.faces.nilearn.thresholds import get_clusters_table, threshold_stats_img
 from numbaglm.inference.assembly import versions
 from numbaglm.results.tables import Cell, Row, Table, number, weight_rows, xyz_cells
@@ -79,58 +80,67 @@ class Found:
 
 
 def generate_report(
-    model: SecondLevelModel, contrasts: Any, first_level_contrast: Any, title: Any, report_dims: Any, **options: Any
+    model: ModelRecord, contrasts: Any, title: Any, report_dims: Any, options: Mapping[str, Any]
 ) -> HTMLReport:
-    """Make the report of a model; see `SecondLevelModel.generate_report`, whose arguments these are."""
+    """Make the report of a model.
+
+    Parameters
+    ----------
+    model
+        What is told and drawn of it.
+    contrasts, title, report_dims
+        As in `numbaglm.SecondLevelModel.generate_report`.
+    options
+        Its other arguments, by name.
+    """
     if not isinstance(title, str | None):
         raise InputTypeError(invalid("title", title, "a text, or None"))
     if np.shape(report_dims) != (2,):
         raise InputError(invalid("report_dims", report_dims, "width and height in pixels"))
     asked, notes = Asked.parse(options)
-    wanted, fitted = contrasts_of(contrasts), model.__sklearn_is_fitted__()
-    notes += _shortcomings(model, fitted, bool(wanted))
+    wanted, fitted = contrasts_of(contrasts), model.fitted
+    notes += _shortcomings(model, bool(wanted))
     found = []
-    if fitted:  # what can't be used is refused before anything is computed
+    if fitted is not None:  # what can't be used is refused before anything is computed
         if asked.bg_img is not None and not is_surface(asked.bg_img):
             list_maps(asked.bg_img, minimum=1)
-        parsed = [(_contrast(model, name, one), one) for name, one in wanted]
-        found = [_find(model, contrast, one, first_level_contrast, asked) for contrast, one in parsed]
-    if fitted and not isinstance(model.masker_, Masker):
-        notes.append("Maps on surfaces are not drawn: the page has their tables.")
+        parsed = [(_contrast(fitted.design, name, one), one) for name, one in wanted]
+        found = [_find(fitted, contrast, one, asked) for contrast, one in parsed]
+        if not isinstance(fitted.masker, Masker):
+            notes.append("Maps on surfaces are not drawn: the page has their tables.")
     for note in notes:
         warn(note)
-    content = _content(model, found, asked) if fitted else None
     page = fill(
         "model_report.html",
-        title=title or type(model).__name__,
-        model=str(model),
+        title=title or model.kind,
+        model=model.text,
         version=versions()["numbaglm"],
         notes=notes,
         parameters=words.parameters(model),
-        fitted=content,
+        fitted=None if fitted is None else _content(fitted, found, asked),
     )
     return HTMLReport(page, *report_dims)
 
 
-def _shortcomings(model: SecondLevelModel, fitted: bool, contrasts: bool) -> list[str]:
+def _shortcomings(model: ModelRecord, contrasts: bool) -> list[str]:
     """Say what keeps a report from being whole."""
     notes = []
     if not model.reports:
         notes.append("Report generation not enabled: the model was made with reports=False.")
-    if not fitted:
+    if model.fitted is None:
         notes.append("This estimator has not been fit yet. Call fit first: the page lists its parameters alone.")
     elif not contrasts:
         notes.append("No contrast passed during report generation. Name some in 'contrasts' to see their maps.")
     return notes
 
 
-def _find(model: SecondLevelModel, contrast: Contrast, given: Any, first_level_contrast: Any, asked: Asked) -> Found:
-    z = model.compute_contrast(given, first_level_contrast, output_type="z_score")
+def _find(model: Fitted, contrast: Contrast, given: Any, asked: Asked) -> Found:
+    z = model.z_of(given)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         shown, threshold = threshold_stats_img(
             z,
-            model.mask_img_,
+            model.masker.mask_img_,
             alpha=asked.alpha,
             threshold=asked.threshold,
             height_control=asked.height_control,
@@ -146,9 +156,8 @@ def _find(model: SecondLevelModel, contrast: Contrast, given: Any, first_level_c
     return Found(contrast, z, shown, float(threshold), table, tuple(notes))
 
 
-def _contrast(model: SecondLevelModel, name: str | None, given: Any) -> Contrast:
+def _contrast(design: GroupDesign, name: str | None, given: Any) -> Contrast:
     """The contrast over the columns that were given, filled up with zeros as the model does."""
-    design = model._design
     weights = np.asarray(given) if given is not None else np.ones(1)
     if weights.dtype.kind in "biuf":
         rows = np.atleast_2d(weights).astype(np.float64)
@@ -156,9 +165,9 @@ def _contrast(model: SecondLevelModel, name: str | None, given: Any) -> Contrast
     return Contrast.parse(given, Design(design.matrix, design.columns), name)
 
 
-def _content(model: SecondLevelModel, found: Sequence[Found], asked: Asked) -> dict[str, Any]:
+def _content(model: Fitted, found: Sequence[Found], asked: Asked) -> dict[str, Any]:
     """What the page holds of a model that is fitted."""
-    masker, design = model.masker_, model._design
+    (cohort, masker), design = model.read(), model.design
     geometry = masker.geometry if isinstance(masker, Masker) else None
     if asked.bg_img is not None and is_surface(asked.bg_img) != (geometry is None):
         raise InputTypeError(_wrong_background(asked.bg_img, geometry))
@@ -166,15 +175,15 @@ def _content(model: SecondLevelModel, found: Sequence[Found], asked: Asked) -> d
     methods, references = words.methods_paragraph(model, contrasts, asked)
     return {
         "n_subjects": len(design.matrix),
-        "n_elements": model.n_elements_,
+        "n_elements": masker.n_elements_,
         "noun": "vertices" if geometry is None else "voxels",
         "facts": words.about_model(model),
-        "design": design_picture(design.matrix, design.columns, model.cohort_.subjects),
+        "design": design_picture(design.matrix, design.columns, cohort.subjects),
         "headings": [heading for one in found for heading in _headings(one.contrast)],
         "weights": weight_rows(design.columns, [row for one in found for row in one.contrast.matrix.tolist()]),
         "mask": words.about_mask(model),
         "mask_picture": None if geometry is None else _mask_picture(geometry, asked),
-        "left_out": model.cohort_.report,
+        "left_out": cohort.report,
         "viewer": _viewer(geometry, found, asked) if geometry is not None and found else None,
         "found": [_section(geometry, one, k, asked) for k, one in enumerate(found)],
         "methods": methods,

@@ -14,7 +14,7 @@ import pandas as pd
 from numbaglm.data.images import is_image
 from numbaglm.faces.nilearn.maskers import Masker
 from numbaglm.faces.nilearn.model_options import Asked
-from numbaglm.faces.nilearn.second_level import SecondLevelModel
+from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
 from numbaglm.inference.assembly import versions
 from numbaglm.results.tables import number, times
 
@@ -28,14 +28,14 @@ _SOURCES = {
 }
 
 
-def parameters(model: SecondLevelModel) -> Facts:
+def parameters(model: ModelRecord) -> Facts:
     """List what the model was made with."""
-    return [(name, _shown(value)) for name, value in model.get_params(deep=False).items()]
+    return [(name, _shown(value)) for name, value in model.parameters.items()]
 
 
-def about_model(model: SecondLevelModel) -> Facts:
+def about_model(model: Fitted) -> Facts:
     """List what was fitted to what."""
-    masker, design = model.masker_, model._design
+    masker, design = model.masker, model.design
     noun = "Voxels" if isinstance(masker, Masker) else "Vertices"
     facts = [
         ("Model", "general linear model, ordinary least squares"),
@@ -48,9 +48,9 @@ def about_model(model: SecondLevelModel) -> Facts:
     return facts
 
 
-def about_mask(model: SecondLevelModel) -> str:
+def about_mask(model: Fitted) -> str:
     """Say what the mask holds."""
-    masker = model.masker_
+    masker = model.masker
     if not isinstance(masker, Masker):
         share = masker.n_elements_ / masker.vertices.inside.size
         return f"The mask includes {masker.n_elements_:,} vertices, {share:.1%} of the surface."
@@ -110,9 +110,7 @@ def reach(asked: Asked, threshold: float) -> str:
     return f"z {sign} {number(threshold, 3)}"
 
 
-def methods_paragraph(
-    model: SecondLevelModel, contrasts: Sequence[tuple[str, bool]], asked: Asked
-) -> tuple[str, list[str]]:
+def methods_paragraph(model: Fitted, contrasts: Sequence[tuple[str, bool]], asked: Asked) -> tuple[str, list[str]]:
     """Write the paragraph for a paper, and the sources that it cites.
 
     Parameters
@@ -124,7 +122,7 @@ def methods_paragraph(
     asked
         How the maps are thresholded.
     """
-    masker, design = model.masker_, model._design
+    masker, design = model.masker, model.design
     noun, element, size = "vertices", "vertex", ""
     if isinstance(masker, Masker):
         noun, element, size = "voxels", "voxel", f" of {times(masker.geometry.voxel_sizes)} mm"
@@ -154,9 +152,9 @@ def methods_paragraph(
     return " ".join(sentences), [_SOURCES[asked.height_control]] if asked.height_control in _SOURCES else []
 
 
-def origins(model: SecondLevelModel) -> Facts:
+def origins(model: Fitted) -> Facts:
     """List what makes the page again."""
-    return [("cohort fingerprint", model.cohort_.fingerprint), *versions().items()]
+    return [("cohort fingerprint", model.cohort.fingerprint), *versions().items()]
 
 
 _CONTROLS = {
@@ -181,8 +179,8 @@ def _on_height(asked: Asked, noun: str) -> str:
     return f"Maps were thresholded {how}{small}."
 
 
-def _smoothing(model: SecondLevelModel) -> str:
-    fwhm = model.cohort_.store.smoothing_fwhm
+def _smoothing(model: Fitted) -> str:
+    fwhm = model.cohort.store.smoothing_fwhm
     if fwhm is None:
         return ""
     return f"Gaussian of {times(fwhm) if isinstance(fwhm, tuple) else f'{fwhm:g}'} mm FWHM"

@@ -25,7 +25,7 @@ from numbaglm.errors import (
     warn,
 )
 from numbaglm.faces.nilearn.designs import GroupDesign
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.result import PermutationResult
 from numbaglm.spaces.surface import is_surface
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design, orthonormal

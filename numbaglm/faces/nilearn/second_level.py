@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from numbaglm.faces.nilearn.estimator import Estimator
 from numbaglm.faces.nilearn.jobs import n_workers_of, say
 from numbaglm.faces.nilearn.maps import check_maps, design_of, effect_maps, first_name, read_cohort, several_names
 from numbaglm.faces.nilearn.maskers import MaskChoice, Masker, SurfaceMasker, choose_for_model
+from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
 from numbaglm.stats import pvalues
 from numbaglm.stats.design import ContrastLike
 from numbaglm.stats.regression import Regression
@@ -385,8 +385,27 @@ class SecondLevelModel(Estimator):
         >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps)
         >>> ng.SecondLevelModel().fit(cohort).generate_report("intercept").save_as_html("report.html")
         """
-        asked = {name: value for name, value in locals().items() if name != "self"}
-        return importlib.import_module("numbaglm.faces.nilearn.model_report").generate_report(self, **asked)
+        from numbaglm.faces.nilearn.model_report import generate_report  # what draws is loaded where it is used
+
+        fitted = None
+        if self.__sklearn_is_fitted__():
+            z_of = partial(self.compute_contrast, first_level_contrast=first_level_contrast, output_type="z_score")
+            fitted = Fitted(self._design, z_of, lambda: (self.cohort_, self.masker_))
+        parameters = self.get_params(deep=False)
+        model = ModelRecord(type(self).__name__, str(self), parameters, bool(self.reports), fitted)
+        options = {
+            "bg_img": bg_img,
+            "threshold": threshold,
+            "alpha": alpha,
+            "cluster_threshold": cluster_threshold,
+            "height_control": height_control,
+            "two_sided": two_sided,
+            "min_distance": min_distance,
+            "plot_type": plot_type,
+            "cut_coords": cut_coords,
+            "display_mode": display_mode,
+        }
+        return generate_report(model, contrasts, title, report_dims, options)
 
 
 def _output(name: str, fit: ContrastFit, dof: int, n_rows: int | None) -> NDArray[np.float64]:

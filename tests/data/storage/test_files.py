@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from numbaglm.data.storage.files import CONTENTS, UNKNOWN, check_free, whole_folder, write_readme
+from numbaglm.data.storage.files import check_free, whole_folder
 from numbaglm.errors import InputError, OutputError, OutputExistsError
 
 MARKER = "fit.json"
@@ -82,19 +82,3 @@ def test_a_folder_without_permission_is_refused_before_the_work(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="not a folder to write to"):
         check_free(tmp_path / "out", MARKER)
-
-
-def test_the_readme_lists_every_file_once_and_equal_ones_together(tmp_path):
-    for name in ("t.nii.gz", "maps/sub-01.nii.gz", "maps/sub-02.nii.gz", "cohort.zarr/data", "odd.bin"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    write_readme(tmp_path, "Title", "Text.")
-    lines = (tmp_path / "README.md").read_text().splitlines()
-    assert lines[:3] == ["# Title", "", "Text."]
-    assert lines[6:] == [
-        "- `README.md`: this page",
-        f"- `cohort.zarr`: {CONTENTS['cohort.zarr']}",
-        f"- `odd.bin`: {UNKNOWN}",
-        "- `t.nii.gz`: t statistic",
-        "- `maps/sub-*.nii.gz`: a map for each subject",
-    ]

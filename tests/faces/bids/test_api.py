@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from numbaglm import Cohort, bids_maps, permutation_test, save_bids
-from numbaglm.data.storage.files import UNKNOWN
 from numbaglm.errors import ContrastError, InputError, MissingFileError, OutputExistsError
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.result import PermutationResult
+from numbaglm.results.vocabulary import UNKNOWN
 from reference.maps import AFFINE, volumes
 
 N = 6

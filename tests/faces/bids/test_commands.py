@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.result import PermutationResult
 from reference.command_line import run
 from reference.maps import AFFINE, volumes
 

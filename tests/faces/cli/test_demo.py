@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from numbaglm.cohort import Cohort
-from numbaglm.data.storage.files import UNKNOWN
 from numbaglm.datasets.simulated import simulate_button_press
 from numbaglm.errors import MissingExtraError, OutputExistsError
 from numbaglm.faces.cli.demo import run_demo
 from numbaglm.faces.cli.main import commands
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.result import PermutationResult
+from numbaglm.results.vocabulary import UNKNOWN
 
 FIGURES = ("subjects", "z", "corrected", "nulls")
 

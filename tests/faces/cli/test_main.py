@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from numbaglm.data.storage.files import UNKNOWN
 from numbaglm.errors import InputError
 from numbaglm.faces.cli.main import commands
 from numbaglm.inference.permutation_test import permutation_test
-from numbaglm.results.record import PermutationResult
+from numbaglm.results.result import PermutationResult
+from numbaglm.results.vocabulary import UNKNOWN
 from reference.command_line import run
 from reference.maps import AFFINE, volumes, write_maps
 

@@ -1,0 +1,411 @@
+"""One vocabulary of what results hold: a record a quantity, which files, columns, figures, names and texts read.
+
+A quantity that is not here can't be saved, loaded, named or drawn: who makes a new one writes it down here first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from numbaglm.errors import UnknownNameError
+
+README = "README.md"
+UNKNOWN = "not described"
+
+ALPHA = 0.05
+"""Results with a corrected p of this or less are called significant."""
+
+FWE_KINDS = ("voxel", "size", "mass", "tfce")
+"""What a maximum is taken of: p corrected for family-wise error are ``p_fwe_<kind>``."""
+
+Intent = Literal["none", "t test", "f test", "z score", "p value", "log10 p value", "estimate", "label"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that a result holds.
+
+    Attributes
+    ----------
+    name
+        By which code finds it: a key of ``maps`` or ``h0``, a column of the table of clusters.
+    sentence
+        What it is, for a README, a sidecar or the title of a column.
+    label
+        What figures and pages call it.
+    heading
+        Of a column in a table; the label where it is short enough.
+    unit
+        Of its values: "" where they have none; "input" for that of the maps that went in.
+    stat, desc, suffix
+        Parts of its file's name after BIDS; of a map alone.
+    intent
+        What its header says that the values are, by nibabel's name; of a map alone.
+    kind
+        Of what its values are: numbers, whole numbers or text.
+    """
+
+    name: str
+    sentence: str
+    label: str
+    heading: str = ""
+    unit: str = ""
+    stat: str = ""
+    desc: str = ""
+    suffix: str = "statmap"
+    intent: Intent = "none"
+    kind: type = float
+
+    @property
+    def file(self) -> str:
+        """Name of its file, of a map."""
+        return f"{self.name}.nii.gz"
+
+    @property
+    def title(self) -> str:
+        """Heading of a column, or the label."""
+        return self.heading or self.label
+
+
+def _by_name(*several: Quantity) -> dict[str, Quantity]:
+    return {one.name: one for one in several}
+
+
+_DONE_BY = {"voxel": "maximum statistic", "size": "cluster extent", "mass": "cluster mass", "tfce": "TFCE"}
+_SENTENCES = {
+    "voxel": "p corrected for family-wise error by the maximum statistic",
+    "size": "p of the voxel's cluster by extent, corrected for family-wise error; 1 outside clusters",
+    "mass": "p of the voxel's cluster by mass, corrected for family-wise error; 1 outside clusters",
+    "tfce": "p of threshold-free cluster enhancement, corrected for family-wise error",
+}
+_HEADINGS = {"voxel": "p voxel", "size": "p extent", "mass": "p mass", "tfce": "p TFCE"}
+
+
+def _p(name: str, sentence: str, label: str, heading: str = "") -> Quantity:
+    return Quantity(name, sentence, label, heading, stat="p", desc=_joined(name[2:]), intent="p value")
+
+
+def _joined(name: str) -> str:
+    """The words of a name as one, as BIDS has them: fwe_voxel is fweVoxel."""
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+_P = _by_name(
+    _p(
+        "p_parametric",
+        "uncorrected parametric p: of one tail, or of both if the test has two sides",
+        "p, uncorrected, parametric",
+    ),
+    _p("p_unc", "p of each voxel by shuffling, uncorrected", "p, uncorrected", "p uncorrected"),
+    _p("p_unc_counted", "p_unc by counts alone, before tails refined it", "p, uncorrected, counted"),
+    _p(
+        "p_unc_tfce",
+        "p of threshold-free cluster enhancement at each voxel by shuffling, uncorrected",
+        "p, uncorrected: TFCE",
+    ),
+    _p("p_fdr_tfce", "p_unc_tfce adjusted to control the false discovery rate", "p, FDR: TFCE"),
+    _p("p_fdr", "p_unc adjusted to control the false discovery rate", "p, FDR"),
+    _p("p_fdr_parametric", "parametric p adjusted to control the false discovery rate", "p, FDR, parametric"),
+    _p("p_bonferroni", "parametric p, Bonferroni-corrected for the number of voxels", "p, Bonferroni"),
+    *(_p(f"p_fwe_{kind}", _SENTENCES[kind], f"p, FWE: {_DONE_BY[kind]}", _HEADINGS[kind]) for kind in FWE_KINDS),
+    *(
+        _p(f"p_fwe_{kind}_contrasts", f"{_SENTENCES[kind]}, over all contrasts too", f"{label}, over contrasts")
+        for kind in FWE_KINDS
+        for label in [f"p, FWE: {_DONE_BY[kind]}"]
+    ),
+)
+
+
+def _bound(p: Quantity, end: str, which: str) -> Quantity:
+    sentence = f"{which} end of the interval of {p.name} by counts: what random shufflings leave open"
+    label = f"{p.label}, {which} bound"
+    return replace(p, name=f"{p.name}{end}", sentence=sentence, label=label, heading="", desc=p.desc + end[1:].title())
+
+
+def _logp(p: Quantity) -> Quantity:
+    """-log10 of a p."""
+    return replace(
+        p,
+        name=f"log{p.name}",
+        sentence=f"-log10 of {p.name}: {p.sentence}",
+        label=f"\u2212log10 {p.label}",
+        heading="",
+        stat="logp",
+        intent="log10 p value",
+    )
+
+
+def _source(p: Quantity) -> Quantity:
+    """Where a p that a tail may have refined comes from."""
+    where = "0 counts, 1 the tail of its null, 2 counts as no fit of the tail passed"
+    return replace(
+        p,
+        name=f"source_{p.name[2:]}",
+        sentence=f"where {p.name} comes from: {where}",
+        label=f"source of {p.label}",
+        heading="",
+        stat="source",
+        intent="none",
+        kind=int,
+    )
+
+
+MAPS: Mapping[str, Quantity] = MappingProxyType(
+    _by_name(
+        Quantity("t", "t statistic", "t", stat="t", intent="t test"),
+        Quantity("f", "F statistic", "F", stat="F", intent="f test"),
+        Quantity("v", "Aspin-Welch v statistic, t with a variance for each group", "v", stat="v"),
+        Quantity("g", "G statistic, F with a variance for each group", "G", stat="G"),
+        Quantity("z", "z of the same parametric p as the statistic", "z", stat="z", intent="z score"),
+        Quantity(
+            "effect",
+            "contrast of the parameter estimates; for F one volume a row",
+            "effect",
+            unit="input",
+            stat="effect",
+            intent="estimate",
+        ),
+        Quantity(
+            "effect_se",
+            "standard error of the effect",
+            "standard error",
+            unit="input",
+            stat="effectSe",
+            intent="estimate",
+        ),
+        Quantity(
+            "effect_lower",
+            "lower end of the effect's 95 % confidence interval (parametric, uncorrected)",
+            "effect, lower 95 % bound",
+            unit="input",
+            stat="effect",
+            desc="lower95",
+            intent="estimate",
+        ),
+        Quantity(
+            "effect_upper",
+            "upper end of the effect's 95 % confidence interval (parametric, uncorrected)",
+            "effect, upper 95 % bound",
+            unit="input",
+            stat="effect",
+            desc="upper95",
+            intent="estimate",
+        ),
+        Quantity(
+            "cohens_d",
+            "Cohen's d: the effect in residual standard deviations",
+            "Cohen's d",
+            stat="cohensd",
+            intent="estimate",
+        ),
+        Quantity(
+            "hedges_g",
+            "Hedges' g: Cohen's d without its bias in small samples",
+            "Hedges' g",
+            stat="hedgesg",
+            intent="estimate",
+        ),
+        Quantity(
+            "partial_r2",
+            "partial R^2: the effect's share of the variance that the nuisance leaves",
+            "partial R\u00b2",
+            stat="partialrsquared",
+            intent="estimate",
+        ),
+        Quantity(
+            "variance",
+            "variance of the contrast; for F that of the residuals",
+            "variance",
+            unit="input^2",
+            stat="variance",
+            intent="estimate",
+        ),
+        Quantity("tfce", "threshold-free cluster enhancement of the statistic", "TFCE", stat="tfce"),
+        Quantity(
+            "clusters",
+            "number of the voxel's cluster in the table of clusters; 0 outside clusters",
+            "cluster",
+            desc="clusters",
+            suffix="dseg",
+            intent="label",
+            kind=int,
+        ),
+        Quantity(
+            "size",
+            "extent of the voxel's cluster in voxels; 0 outside clusters",
+            "cluster extent",
+            unit="voxels",
+            stat="clustersize",
+        ),
+        Quantity("mass", "mass of the voxel's cluster; 0 outside clusters", "cluster mass", stat="clustermass"),
+        *(_source(one) for one in _P.values() if one.name[2:5] in ("unc", "fwe")),
+        *_P.values(),
+        *(_bound(one, "_lower", "lower") for one in _P.values()),
+        *(_bound(one, "_upper", "upper") for one in _P.values()),
+        *(_logp(one) for one in _P.values()),
+    )
+)
+"""Every map that a result, or a parametric fit, may hold."""
+
+_NULLS = _by_name(
+    Quantity("max_t", "the largest t over the map", "maximum t"),
+    Quantity("max_f", "the largest F over the map", "maximum F"),
+    Quantity("max_z", "the largest z over the map", "maximum z"),
+    Quantity(
+        "max_size", "the extent of the largest cluster of the map", "maximum cluster extent (voxels)", unit="voxels"
+    ),
+    Quantity("max_mass", "the largest mass of a cluster of the map", "maximum cluster mass"),
+    Quantity("max_tfce", "the largest value of threshold-free cluster enhancement over the map", "maximum TFCE"),
+)
+
+
+def _over_contrasts(null: Quantity) -> Quantity:
+    head, unit, _ = null.label.partition(" (voxels)")
+    return replace(
+        null,
+        name=f"{null.name}_contrasts",
+        sentence=f"{null.sentence}, and over all contrasts",
+        label=f"{head} over all contrasts{unit}",
+    )
+
+
+NULLS: Mapping[str, Quantity] = MappingProxyType(
+    _NULLS | _by_name(*(_over_contrasts(one) for name, one in _NULLS.items() if name not in ("max_t", "max_f")))
+)
+"""Every null of a maximum that a result may hold, a value a shuffling."""
+
+_COLUMNS = _by_name(
+    Quantity("cluster", "number, the largest first, as in the map of clusters", "cluster", kind=int),
+    Quantity("sign", "sign of the effect", "sign", kind=str),
+    Quantity("peak_x", "mm, to the right", "x", unit="mm"),
+    Quantity("peak_y", "mm, to the front", "y", unit="mm"),
+    Quantity("peak_z", "mm, up", "z", unit="mm"),
+    Quantity("peak_stat", "statistic at the peak", "statistic"),
+    Quantity("size_voxels", "extent in voxels", "voxels", unit="voxels", kind=int),
+    Quantity("size_mm3", "extent in cubic millimetres", "mm\u00b3", unit="mm^3"),
+    Quantity("mass", "the statistic summed over the cluster", "mass"),
+    Quantity("p_fwe_size", "p of the extent, corrected for family-wise error over clusters", "p extent"),
+    Quantity("p_fwe_mass", "p of the mass, corrected for family-wise error over clusters", "p mass"),
+    Quantity("p_fwe_voxel", "p of the peak, corrected for family-wise error over voxels", "p peak"),
+)
+EVERY_TABLE = tuple(_COLUMNS)
+"""Columns that every table of clusters has; p over contrasts and intervals of p come behind, where asked for."""
+
+_TOO = _by_name(
+    *(
+        replace(one, name=f"{name}_contrasts", sentence=f"{one.sentence} and over contrasts", label=f"{one.label}, all")
+        for name, one in _COLUMNS.items()
+        if name.startswith("p_fwe_")
+    )
+)
+COLUMNS: Mapping[str, Quantity] = MappingProxyType(
+    _COLUMNS
+    | _TOO
+    | _by_name(
+        *(
+            replace(one, name=f"{name}_{end}", sentence=f"{end} end of the interval of {name}, by counts", label=end)
+            for name, one in (_COLUMNS | _TOO).items()
+            if name.startswith(("p_fwe_size", "p_fwe_mass"))
+            for end in ("lower", "upper")
+        )
+    )
+)
+"""Every column that a table of clusters may have."""
+
+FILES: Mapping[str, str] = MappingProxyType(
+    {
+        README: "this page",
+        "demo.json": "what was found, in a form for programs",
+        "fit.json": "what was asked, and the extremes of the maps",
+        "provenance.json": "what was asked, of which data, with which seed and versions",
+        "report.html": "everything on one page, with a viewer of the maps; it needs no network",
+        "result.npz": "the whole result at full precision: `numbaglm.PermutationResult.load(folder)`",
+        "cohort.zarr": "the maps as they are analysed, smoothed and masked: `numbaglm.Cohort.open(folder)`",
+        "clusters.tsv": "a row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p",
+        "nulls.tsv": "a row a shuffling, the observed data first: the maximum of each statistic over the map",
+        "design.tsv": "design matrix, a row a subject",
+        "quality.tsv": "a row a subject: what its map holds, how like the others it is, whether and by what it stands "
+        "out",
+        "quality.json": "the same, and the picture that the report shows of it, in a form for programs",
+        "mask.nii.gz": "the voxels that are analysed",
+        "truth.nii.gz": "the effect that was planted, in standard deviations of the noise",
+        "sub-*.nii.gz": "a map for each subject",
+        "dataset_description.json": "how the maps were simulated",
+    }
+)
+"""What files hold that are no maps of a result, by name or pattern."""
+
+FIGURES: Mapping[str, str] = MappingProxyType(
+    {
+        "subjects.png": "each subject's map from above, as it came, at a threshold of 2",
+        "z.png": "z on a glass brain, uncorrected p < 0.001",
+        "statistic.png": "the statistic on a glass brain, at the cluster-forming threshold",
+        "corrected.png": "-log10 of the corrected p side by side",
+        "nulls.png": "the null of each maximum with its critical value, and what was observed",
+        "design.png": "design matrix",
+        "quality.png": "every map as a row, with the numbers by which it may stand out",
+    }
+)
+"""What the figures show that commands write."""
+
+CONTENTS: Mapping[str, str] = MappingProxyType(
+    {**FILES, **{one.file: one.sentence for one in MAPS.values()}, **FIGURES}
+)
+"""What each file that numbaglm writes into a folder holds, by name or pattern."""
+
+
+def map_of(name: str) -> Quantity:
+    """Return the record of a map.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such quantity.
+    """
+    if name not in MAPS:
+        raise UnknownNameError(f"There is no quantity {name!r} in `numbaglm.results.vocabulary.MAPS`.")
+    return MAPS[name]
+
+
+def label_of_null(name: str) -> str:
+    """What figures call a null; a name that is not in `NULLS` stands for itself."""
+    return NULLS[name].label if name in NULLS else name
+
+
+def with_log(name: str) -> bool:
+    """Whether a map is a p that has a -log10: bounds of intervals can be 0, and have none."""
+    return name.startswith("p_") and not name.endswith(("_lower", "_upper"))
+
+
+def write_readme(folder: Path, title: str, text: str) -> None:
+    """Write README.md: a summary, then what each file in the folder holds, after `CONTENTS`.
+
+    Parameters
+    ----------
+    folder
+        Holds everything else already.
+    title, text
+        Heading, and what comes before the list of files.
+    """
+    (folder / README).touch()
+    lines = [f"# {title}", "", text, "", "## What is what", ""]
+    listed: dict[str, str] = {}
+    for path in sorted(_leaves(folder), key=lambda path: (len(path.parts), path)):
+        pattern = next((pattern for pattern in CONTENTS if fnmatch(path.name, pattern)), path.name)
+        listed[path.relative_to(folder).with_name(pattern).as_posix()] = CONTENTS.get(pattern, UNKNOWN)
+    lines += [f"- `{name}`: {what}" for name, what in listed.items()]
+    (folder / README).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _leaves(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_dir() and path.suffix != ".zarr":
+            yield from _leaves(path)
+        else:
+            yield path
