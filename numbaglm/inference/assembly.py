@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib import metadata
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,11 +17,11 @@ from numbaglm.engine.permutation.records import Spec
 from numbaglm.inference.observed_clusters import ObservedClusters
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
+from numbaglm.results.provenance import provenance
 from numbaglm.results.result import PermutationResult
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.corrected import Corrected, from_null, interval
 from numbaglm.stats.hypothesis import Hypothesis
-from numbaglm.version import __version__
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -160,6 +157,7 @@ def _add_clusters(one: _Contrast, level: float | None) -> None:
     clusters = one.clusters
     assert clusters is not None
     one.table = clusters.table(one.maps[one.spec.hypothesis.statistic_name], one.maps["p_fwe_voxel"])
+    one.maps["clusters"] = clusters.numbers()
     for kind in ("size", "mass"):
         one.maps[kind] = clusters.as_map(getattr(clusters, kind), 0.0)
         one.add_clusters(f"fwe_{kind}", f"max_{kind}", clusters.corrected(kind, one.h0[f"max_{kind}"]), level)
@@ -218,54 +216,3 @@ def _effect_sizes(hypothesis: Hypothesis, raw: RunResult) -> Arrays:
     return {name: values for name, values in maps.items() if name not in ("effect_lower", "effect_upper")} | {
         "effect_se": error
     }
-
-
-def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any], fits: dict[str, Any]) -> dict[str, Any]:
-    """Everything that determines the result, and the fits to its nulls, as JSON types."""
-    hypothesis, shufflings = spec.hypothesis, spec.shufflings
-    return {
-        "contrast": {"name": hypothesis.contrast.name, "weights": hypothesis.contrast.matrix.tolist()},
-        "statistic": hypothesis.statistic_name,
-        "dof": hypothesis.design.dof,
-        "two_sided": spec.two_sided,
-        "cluster_forming_statistic": None
-        if spec.threshold is None
-        else float(hypothesis.scale.to_statistic(np.array([spec.threshold]))[0]),
-        **asked,
-        "n_shufflings": shufflings.n_shufflings,
-        "exhaustive": shufflings.exhaustive,
-        "errors": shufflings.errors,
-        "shuffling": shufflings.reason,
-        "seed": shufflings.seed,
-        "method": hypothesis.method.name,
-        "tail_fits": fits,
-        "variance_smoothing_fwhm": spec.variance_fwhm,
-        "conventions": asdict(spec.conventions),
-        "precision": spec.precision,
-        "n_subjects": cohort.n_subjects,
-        "n_voxels": cohort.n_voxels,
-        "smoothing_fwhm": cohort.store.smoothing_fwhm,
-        "cohort_fingerprint": cohort.fingerprint,
-        "subjects": list(cohort.subjects),
-        "left_out": list(cohort.report),
-        "design": {
-            "columns": list(hypothesis.design.columns),
-            "rows": hypothesis.design.matrix.tolist(),
-        },
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    packages = ("numba", "numpy", "scipy", "dask", "zarr", "nibabel")
-    ours = {"python": platform.python_version(), "numbaglm": __version__}
-    return ours | {name: _version(name) for name in packages}
-
-
-@cache
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -104,6 +104,14 @@ class ObservedClusters:
         """(n_clusters,) in the order of their table: the largest first."""
         return np.lexsort((-self.mass, -self.size))
 
+    def numbers(self) -> NDArray[np.int32]:
+        """(n_voxels,) number that each voxel's cluster has in the table; 0 outside clusters."""
+        number_of = np.empty(len(self.ranked), np.int32)
+        number_of[self.ranked] = np.arange(1, len(self.ranked) + 1)
+        full = np.zeros(self.geometry.n_voxels, np.int32)
+        full[self.voxel] = number_of[self.label]
+        return full
+
     def table(self, statistic: NDArray[np.float64], p_voxel: NDArray[np.float64]) -> pd.DataFrame:
         """Table of the clusters with the columns `vocabulary.EVERY_TABLE`; p of extent and mass are NaN."""
         xyz = self.geometry.coordinates(self.peak)

@@ -13,8 +13,9 @@ from numbaglm.engine.permutation.outcome import RunResult
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import Spec
 from numbaglm.inference.arguments import Options, listed_subjects, ordered, read_design
-from numbaglm.inference.assembly import assemble, versions
+from numbaglm.inference.assembly import assemble
 from numbaglm.inference.running import Running, plan_tests
+from numbaglm.results.provenance import versions
 from numbaglm.results.result import PermutationResult
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from numbaglm import plotting
 from numbaglm.display.canvas import SavePath
 from numbaglm.results.record import Record
@@ -24,12 +22,12 @@ def statistic(result: Record, save: SavePath = None, titled: bool = False) -> An
         Whether the name of the contrast and the threshold stand above.
     """
     name, (threshold, _) = result.statistic, display_threshold(result)
-    title = f"{result.provenance['contrast']['name']}: {symbol(result)} \u2265 {threshold:.2f}"
+    title = f"{result.asked.contrast}: {symbol(result)} \u2265 {threshold:.2f}"
     return plotting.glass_brain(
         result.geometry,
         result.maps[name],
         threshold=threshold,
-        two_sided=bool(result.provenance["two_sided"]),
+        two_sided=result.asked.two_sided,
         title=title if titled else None,
         label=map_of(name).label,
         save=save,
@@ -52,7 +50,5 @@ def nulls(result: Record, save: SavePath = None) -> Any:
 
 def design(result: Record, save: SavePath = None) -> Any:
     """Draw the design matrix, subjects as its rows."""
-    given = result.provenance["design"]
-    columns = [str(name) for name in given["columns"]]
-    subjects = [str(label) for label in result.provenance["subjects"]]
-    return plotting.design_matrix(np.asarray(given["rows"], np.float64), columns, subjects, save=save)
+    asked = result.asked
+    return plotting.design_matrix(asked.rows, asked.columns, asked.subjects, save=save)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -21,16 +20,18 @@ from numpy.typing import NDArray
 
 from numbaglm.data.images import outside, save_maps, to_image
 from numbaglm.data.storage import files
-from numbaglm.errors import InputError, MissingFileError, StoreError, UnknownNameError, invalid
-from numbaglm.results.cluster_table import typed
-from numbaglm.results.vocabulary import with_log, write_readme
+from numbaglm.errors import InputError, UnknownNameError, invalid
+from numbaglm.results.provenance import Provenance
+from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, read_saved
+from numbaglm.results.saved import MARKER as MARKER
+from numbaglm.results.vocabulary import ALPHA, map_of, with_log, write_readme
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
 
-Floats = NDArray[np.floating[Any]]
+if TYPE_CHECKING:
+    from numbaglm.engine.quality import Quality
 
-MARKER = "result.npz"
-"""The file by which a saved result is known."""
+Floats = NDArray[np.floating[Any]]
 
 
 class LogpMaps(Mapping[str, NDArray[Any]]):
@@ -67,6 +68,7 @@ class Record:
     clusters: pd.DataFrame
     geometry: Geometry
     provenance: Mapping[str, Any]
+    quality: Quality | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "maps", LogpMaps(_frozen(self.maps)))
@@ -76,7 +78,18 @@ class Record:
 
     def __reduce__(self) -> tuple[Any, ...]:
         maps = {name: self.maps[name] for name in self.maps if not name.startswith("logp_")}
-        return type(self), (maps, dict(self.h0), self.clusters, self.geometry, dict(self.provenance))
+        return type(self), (maps, dict(self.h0), self.clusters, self.geometry, dict(self.provenance), self.quality)
+
+    @cached_property
+    def asked(self) -> Provenance:
+        """The provenance as a typed record: what code reads; `provenance` is what is kept and shown.
+
+        Raises
+        ------
+        InputError
+            It is not what a test writes.
+        """
+        return Provenance.parse(dict(self.provenance))
 
     @property
     def statistic(self) -> str:
@@ -107,7 +120,7 @@ class Record:
         """
         return to_image(self.geometry, self.maps[name], fill=outside(name))
 
-    def critical(self, name: str, alpha: float = 0.05) -> float:
+    def critical(self, name: str, alpha: float = ALPHA) -> float:
         """Value that a statistic must exceed, by a null such as "max_t", for a corrected p of at most alpha.
 
         p are counted. Infinity if no value could reach alpha (too few shufflings).
@@ -123,7 +136,7 @@ class Record:
         >>> maps = ng.simulate_button_press("maps", n_subjects=12, voxel_size=10.0).maps
         >>> result = ng.permutation_test(maps, n_perm=999)
         >>> reached = abs(result.maps["t"]) > result.critical("max_t", alpha=0.05)
-        >>> bool((reached == (result.maps["p_fwe_voxel"] <= 0.05)).all())
+        >>> bool((reached == (result.maps["p_fwe_voxel"] <= ALPHA)).all())
         True
         """
         if not 0 < alpha < 1:
@@ -149,31 +162,28 @@ class Record:
         Shuffling by sign flips (...), since the contrast tests a mean: all 256 distinct shufflings.
         voxels with FWE p <= 0.05: 0 (t > 8.950)
         """
-        n_shufflings = self.provenance["n_shufflings"]
-        first = (
-            f"{self.provenance['contrast']['name']}: {self.geometry.n_voxels:,} voxels, "
-            f"{self.provenance['n_subjects']} subjects"
-        )
+        asked = self.asked
+        first = f"{asked.contrast}: {self.geometry.n_voxels:,} voxels, {asked.n_subjects} subjects"
         if not self.h0:
             return f"{first}\nparametric maps alone"
         critical = self.critical(self.max_statistic)
         reached = f"{self.max_statistic[4:]} > {critical:.3f}" if np.isfinite(critical) else "out of reach"
         lines = [
-            f"{first}, {n_shufflings:,} shufflings",
-            self.provenance["shuffling"],
-            f"voxels with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= 0.05)):,} ({reached})",
+            f"{first}, {asked.n_shufflings:,} shufflings",
+            asked.shuffling,
+            f"voxels with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= ALPHA)):,} ({reached})",
         ]
         for kind in ("size", "mass"):
             if f"max_{kind}" in self.h0:
-                n = int(np.sum(self.clusters[f"p_fwe_{kind}"] <= 0.05))
+                n = int(np.sum(self.clusters[f"p_fwe_{kind}"] <= ALPHA))
                 lines.append(f"clusters with FWE p <= 0.05 by {kind}: {n} of {len(self.clusters)}")
         if "p_fwe_tfce" in self.maps:
-            lines.append(f"voxels with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= 0.05)):,}")
+            lines.append(f"voxels with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= ALPHA)):,}")
         if self.over_contrasts:
             lines.append(f"with FWE p <= 0.05 over all contrasts: {', '.join(self.found_over_contrasts())}")
         return "\n".join(lines)
 
-    def found_over_contrasts(self, alpha: float = 0.05) -> list[str]:
+    def found_over_contrasts(self, alpha: float = ALPHA) -> list[str]:
         """Say how many voxels and clusters there are with a p, corrected over contrasts too, of at most alpha.
 
         Examples
@@ -226,7 +236,7 @@ class Record:
         """
         with files.whole_folder(folder, MARKER, overwrite) as part:
             self.write(part)
-            write_readme(part, self.provenance["contrast"]["name"], self.markdown())
+            write_readme(part, self.asked.contrast, self.markdown())
         return Path(folder).expanduser()
 
     def markdown(self) -> str:
@@ -253,13 +263,18 @@ class Record:
         >>> sorted(path.name for path in folder.glob("*.tsv"))
         ['clusters.tsv', 'design.tsv', 'nulls.tsv']
         """
+        for name in self.maps:
+            map_of(name)  # what has no name in the vocabulary may have one that leads out of the folder
+        asked = self.asked
         save_maps(self.geometry, self.maps, folder)
-        self.clusters.to_csv(folder / "clusters.tsv", sep="\t", index=False)
+        self.clusters.to_csv(folder / CLUSTERS, sep="\t", index=False)
         pd.DataFrame(dict(self.h0)).to_csv(folder / "nulls.tsv", sep="\t", index=False)
-        design = self.provenance["design"]
-        table = pd.DataFrame(design["rows"], self.provenance["subjects"], pd.Index(design["columns"]))
+        table = pd.DataFrame(asked.rows, pd.Index(asked.subjects), pd.Index(asked.columns))
         table.to_csv(folder / "design.tsv", sep="\t", index_label="subject_label")
-        (folder / "provenance.json").write_text(json.dumps(dict(self.provenance), indent=2) + "\n")
+        (folder / PROVENANCE).write_text(json.dumps(dict(self.provenance), indent=2) + "\n")
+        if self.quality is not None:
+            self.quality.table.to_csv(folder / "quality.tsv", sep="\t")
+            (folder / QUALITY).write_text(json.dumps(self.quality.as_json()) + "\n")
         arrays: dict[str, Any] = {f"h0_{name}": values for name, values in self.h0.items()}
         arrays |= {f"map_{name}": self.maps[name] for name in self.maps if not name.startswith("logp_")}
         # Not compressed: that would take longer than all images, for half the size.
@@ -283,25 +298,8 @@ class Record:
         >>> bool((again.maps["p_fwe_voxel"] == result.maps["p_fwe_voxel"]).all())
         True
         """
-        source = Path(folder).expanduser()
-        if not (source / MARKER).is_file():
-            raise MissingFileError(f"There is no result in {source}: result.npz is missing. Name a saved result.")
-        try:
-            # Opened here: np.load leaves the file of a damaged archive open.
-            with (source / MARKER).open("rb") as file, np.load(file) as arrays:
-                values = dict(arrays)
-            geometry = Geometry(values["mask"], values["affine"])
-            clusters = typed(pd.read_csv(source / "clusters.tsv", sep="\t", dtype=str))
-            provenance = json.loads((source / "provenance.json").read_text())
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-            raise StoreError(f"The result in {source} is damaged ({error}). Make it again.") from error
-        return cls(
-            maps={name[4:]: array for name, array in values.items() if name.startswith("map_")},
-            h0={name[3:]: array for name, array in values.items() if name.startswith("h0_")},
-            clusters=clusters,
-            geometry=geometry,
-            provenance=provenance,
-        )
+        kept = read_saved(Path(folder).expanduser())
+        return cls(kept.maps, kept.h0, kept.clusters, kept.geometry, kept.provenance, kept.quality)
 
 
 def _plain(value: Any) -> Any:

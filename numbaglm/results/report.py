@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from numbaglm import plotting
 from numbaglm.cohort import Cohort
@@ -82,18 +81,17 @@ def write_report(
 
 def make_page(result: Record, cohort: Cohort | None = None) -> str:
     """Make the report of a result as HTML; see `write_report`."""
-    found = _quality(result, cohort)
-    provenance = {name: value for name, value in result.provenance.items() if name != "quality"}
-    rows = provenance["contrast"]["weights"]
+    found, asked = _quality(result, cohort), result.asked
+    rows = asked.weights.tolist()
     methods, references = words.methods_paragraph(result, found)
     return fill(
         "report.html",
-        provenance=provenance,
-        title=provenance["contrast"]["name"],
+        provenance=dict(result.provenance),
+        title=asked.contrast,
         in_words=words.in_words(result),
         asked=words.what_was_asked(result),
         headings=["weight"] if len(rows) == 1 else [f"row {k}" for k in range(1, len(rows) + 1)],
-        weights=weight_rows(provenance["design"]["columns"], rows),
+        weights=weight_rows(asked.columns, rows),
         design=_design(result),
         data=words.about_data(result),
         quality=None if found is None else _quality_section(found),
@@ -104,9 +102,9 @@ def make_page(result: Record, cohort: Cohort | None = None) -> str:
         apart=f"{peak_distance(result.geometry):.2g}",
         nulls=_nulls(result),
         null_table=null_table(result),
-        fits=[(name, fit) for name, fit in provenance.get("tail_fits", {}).items() if fit],
+        fits=[(name, fit) for name, fit in asked.tail_fits.items() if fit],
         origins=words.origins(result),
-        everything=json.dumps(provenance, indent=1),
+        everything=json.dumps(dict(result.provenance), indent=1),
         methods=methods,
         references=references,
         alpha=ALPHA,
@@ -115,7 +113,7 @@ def make_page(result: Record, cohort: Cohort | None = None) -> str:
 
 def viewer(result: Record) -> dict[str, Any]:
     """Return what the slice viewer shows, as JSON types."""
-    two_sided = bool(result.provenance["two_sided"])
+    two_sided = result.asked.two_sided
     volumes = [
         Volume(name, label, result.maps[name], threshold, two_sided and not name.startswith("logp_"))
         for name, label, threshold in _viewed(result)
@@ -165,7 +163,7 @@ def _brains(result: Record) -> Iterator[Picture]:
         f"{words.symbol(result)} \u2265 {number(threshold)} ({source}), seen through the brain from the right, the "
         "back and above."
     )
-    height = np.abs(result.maps[name]) if result.provenance["two_sided"] else result.maps[name]
+    height = np.abs(result.maps[name]) if result.asked.two_sided else result.maps[name]
     n = int(np.sum(height >= threshold))
     alt = f"Glass brain of the {label} map: {n:,} voxels reach {number(threshold)}."
     yield picture(figures.statistic(result), alt, caption)
@@ -173,7 +171,9 @@ def _brains(result: Record) -> Iterator[Picture]:
         return
     end, over = ("_contrasts", ", over all contrasts") if result.over_contrasts else ("", "")
     names = [name for name in (f"p_fwe_{kind}{end}" for kind in FWE_KINDS) if name in result.maps]
-    reached = [f"{map_of(name).label} {int(np.sum(result.maps[name] <= ALPHA)):,}" for name in names]
+    reached = [
+        f"{map_of(name).label.removeprefix('p, FWE: ')} {int(np.sum(result.maps[name] <= ALPHA)):,}" for name in names
+    ]
     alt = f"Glass brains of the corrected p. Voxels at {ALPHA:g} or less: {', '.join(reached)}."
     caption = f"\u2212log10 of p corrected for family-wise error{over}, where p \u2264 {ALPHA:g}."
     yield picture(figures.corrected(result), alt, caption)
@@ -187,18 +187,15 @@ def _nulls(result: Record) -> Picture | None:
 
 
 def _design(result: Record) -> Picture | None:
-    design = result.provenance["design"]
-    rows: NDArray[np.float64] = np.asarray(design["rows"], dtype=np.float64)
-    columns = [str(column) for column in design["columns"]]
-    return design_picture(rows, columns, [str(label) for label in result.provenance["subjects"]])
+    asked = result.asked
+    return design_picture(asked.rows, asked.columns, asked.subjects)
 
 
 def _quality(result: Record, cohort: Cohort | None) -> Quality | None:
     """Quality of the maps: of the cohort, else what the result holds of it."""
     if cohort is None:
-        kept = result.provenance.get("quality")
-        return None if kept is None else Quality.from_json(kept)
-    if cohort.fingerprint != result.provenance["cohort_fingerprint"]:
+        return result.quality
+    if cohort.fingerprint != result.asked.cohort_fingerprint:
         raise InputError(invalid("cohort", repr(cohort), "the cohort of which the result is, unchanged"))
     return examine(cohort.store)
 

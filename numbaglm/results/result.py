@@ -19,7 +19,8 @@ class PermutationResult(Record):
         (of the same parametric p), ``effect`` (contrast of the parameter estimates; (n_rows, n_voxels) for F),
         ``p_parametric``, ``p_unc``, ``p_fdr``, ``p_fwe_voxel`` and, where asked for, ``size``, ``mass``,
         ``p_fwe_size``, ``p_fwe_mass`` of the voxel's cluster, ``tfce``, ``p_fwe_tfce``, ``p_unc_tfce``, ``p_fdr_tfce``,
-        and any ``p_fwe_x_contrasts``. ``p_fdr_parametric`` and ``p_bonferroni`` correct ``p_parametric``.
+        and any ``p_fwe_x_contrasts``. ``clusters`` is the number of the voxel's cluster in the table, 0 outside.
+        ``p_fdr_parametric`` and ``p_bonferroni`` correct ``p_parametric``.
 
         ``effect_se``, ``effect_lower``, ``effect_upper`` (95 %, parametric), ``cohens_d``, ``hedges_g`` and
         ``partial_r2`` tell how large a t contrast is, ``partial_r2`` alone an F contrast; `numbaglm.stats.effects`
@@ -42,6 +43,8 @@ class PermutationResult(Record):
         The voxels that were analysed.
     provenance
         What was asked, of what data, with which versions, and how tails were fitted; JSON types only.
+    quality
+        What a look at the maps found, where one was taken (the command line takes one); else None.
 
     Examples
     --------

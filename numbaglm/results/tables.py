@@ -285,30 +285,27 @@ def _labels(result: Record) -> list[tuple[int, NDArray[np.intp]]]:
     Signs are looked at apart, as conventions that merge them have peaks of both in one cluster.
     """
     maps, geometry = result.maps, result.geometry
-    conventions = result.provenance["conventions"]
-    in_cluster = maps["size"] > 0 if "size" in maps else significant(result)
+    if "clusters" in maps:
+        shown = np.append(False, shown_clusters(result))
+        number_of = geometry.unmask(np.where(shown[maps["clusters"]], maps["clusters"], 0))
+    else:
+        number_of = _significant_groups(result)
     positive = maps[result.statistic] > 0
-    reach = {6: 1, 18: 2, 26: 3}[conventions["cluster_connectivity"]]
-    structure = ndimage.generate_binary_structure(3, reach)
-    groups = [in_cluster] if conventions["merge_signs"] else [in_cluster & positive, in_cluster & ~positive]
-    number_of = np.zeros(geometry.shape, np.intp)
-    n_before = 0
-    for group in groups:
-        label, n_labels = ndimage.label(geometry.unmask(group).astype(bool), structure)
-        ranks = np.zeros(n_labels + 1, np.intp)
-        if "size" in maps:
-            shown = result.clusters[shown_clusters(result)]
-            xyz = shown[["peak_x", "peak_y", "peak_z"]].to_numpy(float)
-            inverse = np.linalg.inv(geometry.affine)
-            at_peak = label[tuple(np.rint(xyz @ inverse[:3, :3].T + inverse[:3, 3]).astype(int).T)]
-            ranks[at_peak] = shown["cluster"]
-        else:
-            ranks[1:] = np.arange(n_labels) + 1 + n_before
-        ranks[0] = 0
-        number_of += ranks[label]
-        n_before += n_labels
     sides = [(1, geometry.unmask(positive)), (-1, geometry.unmask(~positive))]
     return [(sign, np.where(side, number_of, 0)) for sign, side in sides]
+
+
+def _significant_groups(result: Record) -> NDArray[np.intp]:
+    """Number the groups of significant neighbours, where no clusters were formed."""
+    geometry, conventions = result.geometry, result.asked.conventions
+    found, positive = significant(result), result.maps[result.statistic] > 0
+    structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[conventions["cluster_connectivity"]])
+    number_of, n_before = np.zeros(geometry.shape, np.intp), 0
+    for group in [found] if conventions["merge_signs"] else [found & positive, found & ~positive]:
+        label, n_labels = ndimage.label(geometry.unmask(group).astype(bool), structure)
+        number_of += np.where(label > 0, label + n_before, 0)
+        n_before += n_labels
+    return number_of
 
 
 def significant(result: Record) -> NDArray[np.bool_]:

@@ -5,12 +5,14 @@ A part of `numbaglm.results.report`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
+from numbaglm.results.provenance import SHUFFLES, TAILS
 from numbaglm.results.record import Floats, Record
 from numbaglm.results.tables import cluster_text, cubic, number, times
 from numbaglm.results.vocabulary import ALPHA, map_of
@@ -23,8 +25,6 @@ Facts = list[tuple[str, str]]
 
 _MOST_NAMED = 20
 
-_SHUFFLES = {"ee": "permutations", "ise": "sign flips", "both": "permutations with sign flips"}
-_TAILS = {"pareto": "generalised Pareto", "gamma": "gamma"}
 _METHODS_IN_TEXT = {"freedman-lane": "freedman"}
 _SOURCES = {
     "winkler": "Winkler, A. M., Ridgway, G. R., Webster, M. A., Smith, S. M., & Nichols, T. E. (2014). Permutation "
@@ -50,16 +50,17 @@ _SOURCES = {
 
 def display_threshold(result: Record) -> tuple[float, str]:
     """Threshold at which the statistic is shown, and where it comes from."""
-    asked = result.provenance
-    given = asked["cluster_forming_statistic"]
-    if given is not None and "max_size" in result.h0 and not _has_variance_groups(result):  # these form clusters of z
+    asked = result.asked
+    given = asked.cluster_forming_statistic
+    if (
+        given is not None and "max_size" in result.h0 and result.asked.variance_groups is None
+    ):  # these form clusters of z
         return float(given), "the cluster-forming threshold"
     values: Floats = result.maps[result.statistic]
-    if not _has_variance_groups(result):
-        n_rows = None if result.statistic == "t" else len(asked["contrast"]["weights"])
-        threshold = pvalues.statistic_threshold("p", 0.001, asked["dof"], n_rows, asked["two_sided"])
+    if result.asked.variance_groups is None:
+        threshold = pvalues.statistic_threshold("p", 0.001, asked.dof, asked.n_rows, asked.two_sided)
         return threshold, "uncorrected p < 0.001"
-    size = np.abs(values) if asked["two_sided"] else np.maximum(values, 0.0)
+    size = np.abs(values) if asked.two_sided else np.maximum(values, 0.0)
     below = size[result.maps["p_parametric"] < 0.001]  # degrees of freedom differ between voxels
     if below.size:
         return float(below.min()), "uncorrected p < 0.001"
@@ -68,7 +69,7 @@ def display_threshold(result: Record) -> tuple[float, str]:
 
 def summarise(result: Record) -> dict[str, Any]:
     """Return what was found, as JSON types."""
-    provenance = result.provenance
+    asked = result.asked
     n_reached = {
         name.removeprefix("p_fwe_"): int(np.sum(p <= ALPHA))
         for name, p in result.maps.items()
@@ -77,32 +78,29 @@ def summarise(result: Record) -> dict[str, Any]:
     for kind in ("size", "mass"):
         if f"max_{kind}" in result.h0:
             n_reached[f"clusters_by_{kind}"] = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
-    keys = (
-        "n_subjects",
-        "n_voxels",
-        "n_shufflings",
-        "exhaustive",
-        "shuffling",
-        "statistic",
-        "dof",
-        "two_sided",
-    )
     values = result.maps[result.statistic]
-    critical, top = np.inf, np.max(np.abs(values) if provenance["two_sided"] else values)
+    critical, top = np.inf, np.max(np.abs(values) if asked.two_sided else values)
     if result.h0:
         critical, top = result.critical(result.max_statistic, ALPHA), result.h0[result.max_statistic][0]
     return {
-        "contrast": provenance["contrast"]["name"],
-        **{key: provenance[key] for key in keys},
-        "cluster_forming_statistic": provenance["cluster_forming_statistic"],
-        "seed": provenance["seed"],
+        "contrast": asked.contrast,
+        "n_subjects": asked.n_subjects,
+        "n_voxels": asked.n_voxels,
+        "n_shufflings": asked.n_shufflings,
+        "exhaustive": asked.exhaustive,
+        "shuffling": asked.shuffling,
+        "statistic": asked.statistic,
+        "dof": asked.dof,
+        "two_sided": asked.two_sided,
+        "cluster_forming_statistic": asked.cluster_forming_statistic,
+        "seed": asked.seed,
         "observed_maximum": float(top),
         "critical_statistic": critical if np.isfinite(critical) else None,
         "n_fwe_0.05": n_reached,
         **({"n_voxels_fwe_across_contrasts_0.05": _n_across_contrasts(result)} if result.over_contrasts else {}),
         "clusters": result.clusters.to_dict("records"),
-        "cohort_fingerprint": provenance["cohort_fingerprint"],
-        "left_out": provenance["left_out"],
+        "cohort_fingerprint": asked.cohort_fingerprint,
+        "left_out": list(asked.left_out),
     }
 
 
@@ -129,7 +127,7 @@ def in_words(result: Record) -> list[str]:
     """Say in a few sentences what was found."""
     maps, geometry = result.maps, result.geometry
     name, label = result.statistic, map_of(result.statistic).label
-    top = int(np.argmax(np.abs(maps[name]) if result.provenance["two_sided"] else maps[name]))
+    top = int(np.argmax(np.abs(maps[name]) if result.asked.two_sided else maps[name]))
     digits = decimals(geometry.voxel_sizes)
     x, y, z = (number(round(mm, digits) + 0.0, digits) for mm in geometry.coordinates(np.array([top]))[0])
     sentences = [f"{symbol(result)} is largest at ({x}, {y}, {z}) mm, where {label} is {number(maps[name][top])}."]
@@ -154,35 +152,34 @@ def in_words(result: Record) -> list[str]:
 
 def what_was_asked(result: Record) -> Facts:
     """List the test and how it was made."""
-    asked = result.provenance
-    facts = [("Test", f"{_test(result)}, {asked['dof']} residual degrees of freedom")]
-    if _has_variance_groups(result) and "variance_groups" in asked:
-        sizes = np.unique(asked["variance_groups"], return_counts=True)[1]
+    asked = result.asked
+    facts = [("Test", f"{_test(result)}, {asked.dof} residual degrees of freedom")]
+    if (sizes := asked.variance_groups) is not None:
         facts.append(("Variances", f"one for each of {len(sizes)} groups, of {', '.join(map(str, sizes))} subjects"))
     if result.h0:
-        kind = "all distinct ones" if asked["exhaustive"] else f"the data as they are, and {_n_random(result):,} random"
-        facts.append(("Shufflings", f"{asked['n_shufflings']:,} ({kind}), seed {asked['seed']}"))
-        facts.append(("Why these", str(asked["shuffling"])))
-        facts.append(("Nuisance", METHODS[asked["method"]].reference if _has_nuisance(result) else "none"))
+        kind = "all distinct ones" if asked.exhaustive else f"the data as they are, and {asked.n_random:,} random"
+        facts.append(("Shufflings", f"{asked.n_shufflings:,} ({kind}), seed {asked.seed}"))
+        facts.append(("Why these", str(asked.shuffling)))
+        facts.append(("Nuisance", METHODS[asked.method].reference if asked.has_nuisance else "none"))
     if "max_size" in result.h0:
         facts.append(("Cluster-forming threshold", _cluster_threshold(result)))
     if "tfce" in result.maps:
-        facts.append(("TFCE", _tfce(asked["conventions"])))
-    if asked.get("variance_smoothing_fwhm") is not None:
-        facts.append(("Pseudo-t", f"variances smoothed by {asked['variance_smoothing_fwhm']:g} mm FWHM"))
-    if asked.get("tail", "counts") != "counts":
-        facts.append(("Small p", f"refined by a {_TAILS[asked['tail']]} fit to the tail of their null"))
-    if asked.get("p_interval"):
-        facts.append(("Intervals of p", f"{asked['p_interval']:.0%}, of counted p"))
-    return [*facts, ("Conventions", _conventions(asked["conventions"]))]
+        facts.append(("TFCE", _tfce(asked.conventions)))
+    if asked.variance_smoothing_fwhm is not None:
+        facts.append(("Pseudo-t", f"variances smoothed by {asked.variance_smoothing_fwhm:g} mm FWHM"))
+    if asked.tail != "counts":
+        facts.append(("Small p", f"refined by a {TAILS[asked.tail]} fit to the tail of their null"))
+    if asked.p_interval:
+        facts.append(("Intervals of p", f"{asked.p_interval:.0%}, of counted p"))
+    return [*facts, ("Conventions", _conventions(asked.conventions))]
 
 
 def about_data(result: Record) -> Facts:
     """List what was analysed."""
-    asked, geometry = result.provenance, result.geometry
-    fwhm, mm3 = asked["smoothing_fwhm"], geometry.n_voxels * geometry.voxel_volume
+    asked, geometry = result.asked, result.geometry
+    fwhm, mm3 = asked.smoothing_fwhm, geometry.n_voxels * geometry.voxel_volume
     return [
-        ("Subjects", f"{asked['n_subjects']:,}"),
+        ("Subjects", f"{asked.n_subjects:,}"),
         ("Voxels", f"{geometry.n_voxels:,} of {geometry.mask.size:,} on a grid of {times(geometry.shape)}"),
         ("Voxel size", f"{times(geometry.voxel_sizes)} mm"),
         ("Volume", f"{number(mm3 / 1000, 0)} cm\u00b3" if mm3 >= 10_000 else f"{cubic(mm3)} mm\u00b3"),
@@ -209,12 +206,12 @@ def on_quality(found: Quality) -> list[str]:
 
 def origins(result: Record) -> Facts:
     """List what makes the result again."""
-    asked = result.provenance
-    versions = [(name, version) for name, version in asked["versions"].items()]
+    asked = result.asked
+    versions = [(name, version) for name, version in asked.versions.items()]
     return [
-        ("seed", str(asked["seed"])),
-        ("precision", asked["precision"]),
-        ("cohort fingerprint", asked["cohort_fingerprint"]),
+        ("seed", str(asked.seed)),
+        ("precision", asked.precision),
+        ("cohort fingerprint", asked.cohort_fingerprint),
         *versions,
     ]
 
@@ -229,30 +226,30 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
     found
         Quality of its maps, if they were looked at.
     """
-    asked = result.provenance
-    columns = asked["design"]["columns"]
+    asked = result.asked
+    columns = asked.columns
     regressors = "one regressor" if len(columns) == 1 else f"{len(columns)} regressors"
     cited: set[str] = set()
     test = _test(result)
     smoothing = (
-        "" if asked["smoothing_fwhm"] is None else f", smoothed with a Gaussian of {asked['smoothing_fwhm']:g} mm FWHM"
+        "" if asked.smoothing_fwhm is None else f", smoothed with a Gaussian of {asked.smoothing_fwhm:g} mm FWHM"
     )
     sentences = [
-        f"Group-level inference was made with numbaglm {asked['versions']['numbaglm']} on the maps of "
-        f"{asked['n_subjects']} subjects ({result.geometry.n_voxels:,} voxels of "
+        f"Group-level inference was made with numbaglm {asked.versions['numbaglm']} on the maps of "
+        f"{asked.n_subjects} subjects ({result.geometry.n_voxels:,} voxels of "
         f"{times(result.geometry.voxel_sizes)} mm{smoothing}).",
         *_on_outliers(found, cited),
         f"A general linear model with {regressors} ({', '.join(columns)}) was fitted at each voxel, and the contrast "
-        f"\u201c{asked['contrast']['name']}\u201d was tested with {_article(test)} ({asked['dof']} residual degrees "
+        f"\u201c{asked.contrast}\u201d was tested with {_article(test)} ({asked.dof} residual degrees "
         "of freedom).",
     ]
-    if asked.get("variance_smoothing_fwhm") is not None:
+    if asked.variance_smoothing_fwhm is not None:
         cited.add("nichols")
         sentences.append(
-            f"Residual variances were smoothed with a Gaussian of {asked['variance_smoothing_fwhm']:g} mm FWHM, which "
+            f"Residual variances were smoothed with a Gaussian of {asked.variance_smoothing_fwhm:g} mm FWHM, which "
             "makes t a pseudo-t (Nichols & Holmes, 2002)."
         )
-    if _has_variance_groups(result):
+    if result.asked.variance_groups is not None:
         sentences.append(
             "Each variance group had a variance of its own, and statistics were compared as z of the same p, as their "
             "degrees of freedom differ between voxels (Winkler et al., 2014)."
@@ -263,8 +260,8 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
     else:
         sentences.append("p-values are parametric.")
     references = [_SOURCES[name] for name in cited if name in _SOURCES]
-    if result.h0 and _has_nuisance(result) and asked["method"] not in _METHODS_IN_TEXT:
-        references.append(METHODS[asked["method"]].reference)
+    if result.h0 and asked.has_nuisance and asked.method not in _METHODS_IN_TEXT:
+        references.append(METHODS[asked.method].reference)
     return " ".join(sentences), sorted(references)
 
 
@@ -282,20 +279,20 @@ def _on_outliers(found: Quality | None, cited: set[str]) -> list[str]:
 
 
 def _on_shuffling(result: Record, cited: set[str]) -> list[str]:
-    asked = result.provenance
-    shuffles = _SHUFFLES[asked["errors"]]
+    asked = result.asked
+    shuffles = SHUFFLES[asked.errors]
     cited.add("winkler")
-    n = f"all {asked['n_shufflings']:,} distinct" if asked["exhaustive"] else f"{_n_random(result):,} random"
+    n = f"all {asked.n_shufflings:,} distinct" if asked.exhaustive else f"{asked.n_random:,} random"
     text = f"Its significance was assessed by {n} {shuffles} (Winkler et al., 2014)"
-    if "exchangeability blocks" in asked["shuffling"]:
+    if asked.in_blocks:
         cited.add("blocks")
         text += ", restricted to exchangeability blocks (Winkler et al., 2015)"
-    if _has_nuisance(result):
-        if asked["method"] in _METHODS_IN_TEXT:
-            cited.add(_METHODS_IN_TEXT[asked["method"]])
-        text += f", with the method of {_method_source(asked['method'])} for nuisance regressors"
+    if asked.has_nuisance:
+        if asked.method in _METHODS_IN_TEXT:
+            cited.add(_METHODS_IN_TEXT[asked.method])
+        text += f", with the method of {_method_source(asked.method)} for nuisance regressors"
     sentences = [f"{text}."]
-    if not asked["exhaustive"]:
+    if not asked.exhaustive:
         cited.add("phipson")
         sentences.append(
             "The unshuffled data count among the shufflings, so that no p-value is zero (Phipson & Smyth, 2010)."
@@ -304,7 +301,7 @@ def _on_shuffling(result: Record, cited: set[str]) -> list[str]:
 
 
 def _on_correction(result: Record, cited: set[str]) -> list[str]:
-    asked, conventions = result.provenance, result.provenance["conventions"]
+    asked, conventions = result.asked, result.asked.conventions
     cited.add("nichols")
     sentences = [
         "p-values were corrected for family-wise error over the map by the null distribution of the maximum statistic "
@@ -323,10 +320,10 @@ def _on_correction(result: Record, cited: set[str]) -> list[str]:
         )
     if result.over_contrasts:
         sentences.append("p-values were also corrected over contrasts, by the maximum over them.")
-    if asked.get("tail", "counts") != "counts":
+    if asked.tail != "counts":
         cited.add("tails")
         sentences.append(
-            f"Small p-values were refined by fitting a {_TAILS[asked['tail']]} distribution to the null (Winkler et "
+            f"Small p-values were refined by fitting a {TAILS[asked.tail]} distribution to the null (Winkler et "
             "al., 2016)."
         )
     return [*sentences, f"Results with a corrected p of {ALPHA:g} or less are called significant."]
@@ -341,7 +338,7 @@ def _method_source(name: str) -> str:
 def _test(result: Record) -> str:
     label = map_of(result.statistic).label
     name = {"v": "Aspin-Welch v", "g": "G"}.get(result.statistic, label)
-    if result.provenance.get("variance_smoothing_fwhm") is not None:
+    if result.asked.variance_smoothing_fwhm is not None:
         name = "pseudo-t"
     if result.statistic in ("f", "g"):
         return f"{name} test"
@@ -360,7 +357,7 @@ def _on_voxels(result: Record) -> str:
         return f"{text}."
     name = result.max_statistic.removeprefix("max_")
     height = result.maps[name][found]
-    least = float((np.abs(height) if result.provenance["two_sided"] else height).min())
+    least = float((np.abs(height) if result.asked.two_sided else height).min())
     return f"{text} ({symbol(result, name)} \u2265 {number(least, 3)})."
 
 
@@ -371,21 +368,22 @@ def _article(noun: str) -> str:
 def symbol(result: Record, name: str | None = None) -> str:
     """The letter of a statistic, by default of the one tested, between bars where both signs count."""
     label = map_of(name or result.statistic).label
-    return f"|{label}|" if result.provenance["two_sided"] else label
+    return f"|{label}|" if result.asked.two_sided else label
 
 
 def _cluster_threshold(result: Record) -> str:
-    asked = result.provenance
-    relation = ">" if asked["conventions"]["strict"] else "\u2265"
-    name = "z" if _has_variance_groups(result) else result.statistic
-    text = f"{symbol(result, name)} {relation} {number(asked['cluster_forming_statistic'])}"
-    given = asked["cluster_forming_threshold"]
-    if isinstance(given, float | int):
-        return f"{text} (uncorrected p {given:g}{', both tails' if asked['two_sided'] else ''})"
+    asked = result.asked
+    relation = ">" if asked.conventions["strict"] else "\u2265"
+    name = "z" if asked.variance_groups is not None else result.statistic
+    given, height = asked.cluster_forming_threshold, asked.cluster_forming_statistic
+    assert given is not None and height is not None  # noqa: PT018 - clusters were formed
+    text = f"{symbol(result, name)} {relation} {number(height)}"
+    if isinstance(given, float):
+        return f"{text} (uncorrected p {given:g}{', both tails' if asked.two_sided else ''})"
     return text if given[0] == name else f"{text} ({given[0]} = {given[1]:g})"
 
 
-def _tfce(conventions: dict[str, Any]) -> str:
+def _tfce(conventions: Mapping[str, Any]) -> str:
     steps = "exact integral"
     if conventions["tfce_dh"]:
         steps = f"steps of {conventions['tfce_dh']:g}"
@@ -397,24 +395,11 @@ def _tfce(conventions: dict[str, Any]) -> str:
     )
 
 
-def _conventions(used: dict[str, Any]) -> str:
+def _conventions(used: Mapping[str, Any]) -> str:
     """Name of the conventions, and where they were overridden."""
     record = CONVENTIONS.get(used["name"])
     changed = [f"{key} = {value}" for key, value in used.items() if record and getattr(record, key) != value]
     return "; ".join([used["name"], *changed])
-
-
-def _has_variance_groups(result: Record) -> bool:
-    return result.statistic in ("v", "g")
-
-
-def _has_nuisance(result: Record) -> bool:
-    weights = np.asarray(result.provenance["contrast"]["weights"], dtype=float)
-    return int(np.linalg.matrix_rank(weights)) < len(result.provenance["design"]["columns"])
-
-
-def _n_random(result: Record) -> int:
-    return int(result.provenance["n_shufflings"]) - 1
 
 
 def _are(n: int, noun: str, of: int | None = None) -> str:

@@ -11,7 +11,7 @@ from numbaglm import PermutationResult, plotting
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import save_image, to_image
-from numbaglm.engine.quality import Quality, examine
+from numbaglm.engine.quality import examine
 from numbaglm.errors import InputError
 from numbaglm.faces.cli.main import commands
 from numbaglm.spaces.volume import Geometry
@@ -116,7 +116,7 @@ def test_a_permutation_test_warns_of_maps_that_stand_out_and_keeps_what_it_saw(t
     assert "Warning: 1 of 12 maps stands out: sub-04 (correlation)" in run.stderr
     assert (out / "figures" / "quality.png").is_file()
     table = pd.read_csv(out / "quality.tsv", sep="\t", index_col=0)
-    kept = Quality.from_json(PermutationResult.load(out).provenance["quality"]).table
+    kept = PermutationResult.load(out).quality.table
     np.testing.assert_allclose(table["correlation"], kept["correlation"])
     invoke("report", out)
     page = (out / "report.html").read_text()

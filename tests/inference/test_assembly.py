@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from numbaglm import permutation_test
-from numbaglm.inference.assembly import versions
+from numbaglm.results.provenance import versions
 from numbaglm.stats import pvalues
 
 

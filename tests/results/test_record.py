@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 
 from numbaglm import PermutationResult, permutation_test
-from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, StoreError, UnknownNameError
+from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, UnknownNameError
 
 
 @pytest.fixture(scope="module")
@@ -253,32 +252,38 @@ def test_nothing_to_load(tmp_path):
         PermutationResult.load(tmp_path)
 
 
-def half(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+def test_the_map_of_clusters_is_the_table(tmp_path, result):
+    labels, clusters = result.maps["clusters"], result.clusters
+    assert np.unique(labels).tolist() == [0, *clusters["cluster"]]
+    assert np.bincount(labels)[1:].tolist() == clusters["size_voxels"].tolist()
+    np.testing.assert_array_equal(labels > 0, result.maps["size"] > 0)
+    for row in clusters.itertuples():
+        inside = labels == row.cluster
+        assert set(result.maps["p_fwe_size"][inside]) == {row.p_fwe_size}
+        assert np.abs(result.maps["t"][inside]).max() == abs(row.peak_stat)
+    volume = nib.load(result.save(tmp_path / "out") / "clusters.nii.gz").get_fdata()
+    np.testing.assert_array_equal(volume, result.geometry.unmask(labels))
 
 
-def garble(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 255
-    path.write_bytes(content)
+def test_a_map_that_has_no_name_is_not_written(tmp_path, result):
+    odd = dataclasses.replace(result, maps={**result.maps.stored, "../../x": result.maps["t"]})
+    with pytest.raises(UnknownNameError, match=r"'../../x'"):
+        odd.save(tmp_path / "deep" / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("result.npz", half),
-        ("result.npz", garble),
-        ("result.npz", lambda path: path.write_bytes(b"")),
-        ("result.npz", lambda path: np.savez(path, mask=np.ones((2, 2, 2), bool))),
-        ("provenance.json", half),
-        ("provenance.json", Path.unlink),
-        ("clusters.tsv", lambda path: path.write_text("")),
-        ("clusters.tsv", Path.unlink),
-    ],
-)
-def test_a_damaged_result(tmp_path, result, name, damage):
-    result.save(tmp_path / "out")
-    damage(tmp_path / "out" / name)
-    with pytest.raises(StoreError, match="damaged"):
-        PermutationResult.load(tmp_path / "out")
+def test_two_that_save_to_one_new_folder_are_told_apart(tmp_path, monkeypatch, result, f_result):
+    """One result is whole there; the other save is refused, though the place was free when it began."""
+    write = type(result).write
+
+    def slowly(one, folder):
+        write(one, folder)
+        if not (tmp_path / "out").exists():
+            monkeypatch.setattr(type(result), "write", write)
+            f_result.save(tmp_path / "out")
+
+    monkeypatch.setattr(type(result), "write", slowly)
+    with pytest.raises(OutputExistsError, match="out"):
+        result.save(tmp_path / "out")
+    assert PermutationResult.load(tmp_path / "out").statistic == "f"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

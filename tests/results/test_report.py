@@ -19,7 +19,6 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine.quality import examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError
 from numbaglm.faces.cli.main import commands
-from numbaglm.faces.cli.output import describe
 from numbaglm.results import report, words
 from numbaglm.results.tables import cluster_table, find_peaks, null_table, peak_distance, quality_table
 from numbaglm.spaces.volume import Geometry
@@ -177,7 +176,7 @@ def test_the_quality_of_the_maps_is_told_where_it_is_known(result, page, quality
     assert "of 14 maps stand" in after.text
     assert "Hoaglin" in after.text
     assert "Hoaglin" not in before.text
-    kept = replace(result, provenance={**result.provenance, "quality": examine(asked()[0].store).as_json()})
+    kept = replace(result, quality=examine(asked()[0].store))
     with_kept = Tags(report.make_page(kept))
     assert with_kept.text == after.text, "also where the result itself holds it"
     other = Cohort(CohortStore.from_array(np.ones((14, ball().n_voxels)), ball()))
@@ -212,7 +211,7 @@ def test_places_have_digits_where_voxels_are_small():
     volumes = [float(row.cells[8].text) for row in cluster_table(one).rows]
     np.testing.assert_allclose(volumes, one.clusters["size_mm3"], rtol=0.01)
     assert dict(words.about_data(one))["Volume"] == f"{small.n_voxels * 0.15**3:.3g} mm\u00b3"
-    assert f"  {volumes[0]:.3g}  " in describe(one)
+    assert f"  {volumes[0]:.3g}  " in words.describe(one)
 
 
 def test_significant_p_are_marked_and_no_other(page, result):

@@ -80,7 +80,7 @@ def whole_folder(target: str | os.PathLike[str], marker: str, overwrite: bool = 
         part = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
         part.chmod(0o777 & ~_umask())
         yield part
-        _take_place(part, place)
+        _take_place(part, place, marker, overwrite)
         done = True
     except NumbaglmError:
         raise
@@ -142,9 +142,12 @@ def staged(target: Path, data: bytes, sync: bool = True) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _take_place(part: Path, place: Path) -> None:
-    if not place.exists():
-        part.rename(place)
+def _take_place(part: Path, place: Path, marker: str, overwrite: bool) -> None:
+    check_free(place, marker, overwrite)  # again: another may have written there meanwhile
+    if place.exists() and not any(place.iterdir()):
+        place.rmdir()
+    if not (overwrite and place.exists()):
+        part.rename(place)  # fails where something has come into being since
         return
     old = part.with_name(f"{part.name}.old")
     place.rename(old)

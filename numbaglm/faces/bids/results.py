@@ -17,6 +17,7 @@ from numbaglm.errors import InputError, UnknownNameError, invalid
 from numbaglm.faces.bids.names import INHERITED, LABEL, SHORT, labels_of, stem_of
 from numbaglm.results.record import MARKER as RESULT
 from numbaglm.results.record import Record
+from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY
 from numbaglm.results.vocabulary import COLUMNS, CONTENTS, NULLS, README, UNKNOWN, map_of
 from numbaglm.version import __version__
 
@@ -31,7 +32,7 @@ FIT = "fit.json"
 
 BIDS_VERSION = "1.10.0"
 GROUP = "group"
-_KEPT = (RESULT, "provenance.json", "clusters.tsv", FIT)
+_KEPT = (RESULT, PROVENANCE, CLUSTERS, QUALITY, FIT)
 # What BIDS has no names for yet: its validator is told to pass it by.
 _IGNORED = (GROUP, "numbaglm", "figures", "*.html")
 
@@ -146,7 +147,7 @@ def write_results(results: Sequence[Record], dataset: Path, entities: Mapping[st
     entities
         What the maps that went in share.
     """
-    names = [result.provenance["contrast"]["name"] for result in results]
+    names = [result.asked.contrast for result in results]
     labels = start_dataset(dataset, names, "Group-level permutation tests", [result.markdown() for result in results])
     for name, result in zip(names, results, strict=True):
         folder = Folder(dataset, labels[name], entities, _facts(result) | _of_input(entities))
@@ -254,31 +255,30 @@ _WHAT_IS_WHAT = f"""## What is what
 
 def _facts(result: Record) -> dict[str, Any]:
     """What all sidecars of a result say."""
-    provenance = result.provenance
-    columns = provenance["design"]["columns"]
-    rows = [dict(zip(columns, row, strict=True)) for row in provenance["contrast"]["weights"]]
+    asked = result.asked
+    rows = [dict(zip(asked.columns, row, strict=True)) for row in asked.weights.tolist()]
     facts = {
-        "Contrast": provenance["contrast"]["name"],
+        "Contrast": asked.contrast,
         "ContrastWeights": rows[0] if len(rows) == 1 else rows,
         "Statistic": result.statistic,
-        "DegreesOfFreedom": provenance["dof"],
-        "TwoSided": provenance["two_sided"],
-        "NumberOfSubjects": provenance["n_subjects"],
-        "NumberOfVoxels": provenance["n_voxels"],
-        "SmoothingFWHM": provenance["smoothing_fwhm"],
-        "VarianceSmoothingFWHM": provenance["variance_smoothing_fwhm"],
-        "NumberOfShufflings": provenance["n_shufflings"],
-        "Exhaustive": provenance["exhaustive"],
-        "Shuffling": provenance["shuffling"],
-        "Method": provenance["method"],
-        "Seed": provenance["seed"],
-        "TailOfP": provenance["tail"],
-        "ClusterFormingThreshold": provenance["cluster_forming_statistic"],
+        "DegreesOfFreedom": asked.dof,
+        "TwoSided": asked.two_sided,
+        "NumberOfSubjects": asked.n_subjects,
+        "NumberOfVoxels": asked.n_voxels,
+        "SmoothingFWHM": asked.smoothing_fwhm,
+        "VarianceSmoothingFWHM": asked.variance_smoothing_fwhm,
+        "NumberOfShufflings": asked.n_shufflings,
+        "Exhaustive": asked.exhaustive,
+        "Shuffling": asked.shuffling,
+        "Method": asked.method,
+        "Seed": asked.seed,
+        "TailOfP": asked.tail,
+        "ClusterFormingThreshold": asked.cluster_forming_statistic,
         # With variance groups clusters are those of z.
-        "ClusterFormingStatistic": {"v": "z", "g": "z"}.get(provenance["statistic"], provenance["statistic"]),
-        "Conventions": provenance["conventions"],
-        "CohortFingerprint": provenance["cohort_fingerprint"],
-        "SoftwareVersions": provenance["versions"],
+        "ClusterFormingStatistic": asked.statistic if asked.variance_groups is None else "z",
+        "Conventions": dict(asked.conventions),
+        "CohortFingerprint": asked.cohort_fingerprint,
+        "SoftwareVersions": dict(asked.versions),
     }
     return {name: value for name, value in facts.items() if value is not None}
 

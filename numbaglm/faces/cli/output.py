@@ -20,15 +20,15 @@ from numbaglm.data.images import save_maps
 from numbaglm.data.storage.files import whole_folder
 from numbaglm.display.projection import decimals
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.quality import Quality, examine
+from numbaglm.engine.quality import examine
 from numbaglm.errors import ContrastError
 from numbaglm.faces.bids import results as _bids_results
 from numbaglm.faces.bids.names import label_of, labels_of, shared_entities
 from numbaglm.faces.cli.inputs import Question
 from numbaglm.faces.nilearn.designs import GroupDesign
-from numbaglm.inference.assembly import versions
 from numbaglm.inference.parametric import parametric_maps
 from numbaglm.results import figures
+from numbaglm.results.provenance import versions
 from numbaglm.results.record import MARKER, Floats
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, README, write_readme
@@ -120,7 +120,7 @@ def tell_plans(plans: Mapping[str, Plan]) -> tuple[dict[str, Any], str]:
 
 
 def _name(result: PermutationResult) -> str:
-    return str(result.provenance["contrast"]["name"])
+    return result.asked.contrast
 
 
 def draw(result: PermutationResult, folder: Path) -> None:
@@ -128,10 +128,10 @@ def draw(result: PermutationResult, folder: Path) -> None:
     figures.statistic(result, folder / "statistic.png", titled=True)
     figures.corrected(result, folder / "corrected.png")
     figures.nulls(result, folder / "nulls.png")
-    if len(result.provenance["design"]["columns"]) > 1:
+    if len(result.asked.columns) > 1:
         figures.design(result, folder / "design.png")
-    if "quality" in result.provenance:
-        plotting.carpet(Quality.from_json(result.provenance["quality"]), save=folder / "quality.png")
+    if result.quality is not None:
+        plotting.carpet(result.quality, save=folder / "quality.png")
 
 
 def draw_design(design: pd.DataFrame, folder: Path) -> None:
@@ -195,7 +195,7 @@ def describe_fit(summary: Mapping[str, Any]) -> str:
 
 
 def with_quality(results: Sequence[PermutationResult], cohort: Cohort, **running: Any) -> list[PermutationResult]:
-    """Put the quality of the maps into the results' provenance, where reports find it; warn of maps that stand out.
+    """Put the quality of the maps into the results, where reports find it; warn of maps that stand out.
 
     Parameters
     ----------
@@ -206,8 +206,7 @@ def with_quality(results: Sequence[PermutationResult], cohort: Cohort, **running
     """
     found = examine(cohort.store, **running)
     log.log(logging.WARNING if found.table["outlier"].any() else logging.INFO, on_quality(found)[0])
-    quality = found.as_json()
-    return [replace(result, provenance={**result.provenance, "quality": quality}) for result in results]
+    return [replace(result, quality=found) for result in results]
 
 
 def save_results(results: Sequence[PermutationResult], target: Target, cohort: Cohort) -> None:
@@ -231,7 +230,6 @@ def save_results(results: Sequence[PermutationResult], target: Target, cohort: C
 
 def _write_result(result: PermutationResult, folder: Path, pool: ThreadPoolExecutor) -> None:
     files = pool.submit(result.write, folder)
-    Quality.from_json(result.provenance["quality"]).table.to_csv(folder / "quality.tsv", sep="\t")
     draw(result, folder / "figures")
     files.result()
     write_readme(folder, _name(result), f"```text\n{describe(result)}\n```")

@@ -28,7 +28,7 @@ from numbaglm.faces.nilearn.maskers import Masker
 from numbaglm.faces.nilearn.model_options import Asked, contrasts_of
 from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
 from numbaglm.faces.nilearn.thresholds import get_clusters_table, threshold_stats_img
-from numbaglm.inference.assembly import versions
+from numbaglm.results.provenance import versions
 from numbaglm.results.tables import Cell, Row, Table, number, weight_rows, xyz_cells
 from numbaglm.spaces.surface import is_surface
 from numbaglm.spaces.volume import Geometry

@@ -15,7 +15,7 @@ from numbaglm.data.images import is_image
 from numbaglm.faces.nilearn.maskers import Masker
 from numbaglm.faces.nilearn.model_options import Asked
 from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
-from numbaglm.inference.assembly import versions
+from numbaglm.results.provenance import versions
 from numbaglm.results.tables import number, times
 
 Facts = list[tuple[str, str]]

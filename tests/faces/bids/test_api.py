@@ -17,7 +17,7 @@ SUBJECTS = [f"{number:02d}" for number in range(1, N + 1)]
 DERIVATIVE = {"Name": "x", "BIDSVersion": "1.9.0", "DatasetType": "derivative", "GeneratedBy": [{"Name": "FitLins"}]}
 LEGAL = re.compile(
     r"(task-[0-9a-zA-Z]+_)?(space-[0-9a-zA-Z]+_)?contrast-[0-9a-zA-Z]+"
-    r"(_stat-[0-9a-zA-Z]+(_desc-[0-9a-zA-Z]+)?_statmap\.(nii\.gz|json)|_mask\.(nii\.gz|json)"
+    r"(_stat-[0-9a-zA-Z]+(_desc-[0-9a-zA-Z]+)?_statmap\.(nii\.gz|json)|(_desc-clusters_dseg|_mask)\.(nii\.gz|json)"
     r"|_(clusters|nulls|design)\.(tsv|json))"
 )
 
@@ -192,7 +192,9 @@ def test_results_are_a_derivatives_dataset(results, tmp_path):
     for name, result in results.items():
         stem = f"task-emo_space-MNI_contrast-{'meanEffect' if result.statistic == 't' else 'ageAll'}"
         n_maps = sum(1 for one in names if one.startswith(stem) and one.endswith("_statmap.nii.gz"))
-        assert n_maps == len(result.maps)
+        assert n_maps == len(result.maps) - 1  # numbers of clusters are no statistic
+        numbered = nib.load(folder / "group" / f"{stem}_desc-clusters_dseg.nii.gz").get_fdata()
+        np.testing.assert_array_equal(numbered[result.geometry.mask], result.maps["clusters"])
         told = json.loads((folder / "group" / f"{stem}_stat-p_desc-fweVoxel_statmap.json").read_text())
         assert (told["Contrast"], told["Seed"], told["FirstLevelContrast"]) == (name, 0, "yVsN")
         assert (told["NumberOfShufflings"], told["NumberOfSubjects"]) == (101, 8)
@@ -229,7 +231,7 @@ def test_nilearn_understands_the_names(results, tmp_path):
 
 def test_what_can_not_be_written_as_bids(results, tmp_path):
     one = results["mean effect"]
-    provenance = {**one.provenance, "contrast": {"name": "mean: effect", "weights": []}}
+    provenance = {**one.provenance, "contrast": {**one.provenance["contrast"], "name": "mean: effect"}}
     other = PermutationResult(one.maps, one.h0, one.clusters, one.geometry, provenance)
     with pytest.raises(ContrastError, match="have the same BIDS label"):
         save_bids({"a": one, "b": other}, tmp_path / "out")

@@ -1,0 +1,366 @@
+"""What was asked, of which data, and how it was answered: the typed record behind a result's ``provenance``."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.errors import InputError
+from numbaglm.spaces.volume import CONNECTIVITIES
+from numbaglm.stats.conventions import CONVENTIONS, Conventions
+from numbaglm.stats.methods import METHODS
+from numbaglm.version import __version__
+
+if TYPE_CHECKING:
+    from numbaglm.cohort import Cohort
+    from numbaglm.engine.permutation.records import Spec
+
+Kind = TypeVar("Kind")
+
+STATISTICS = ("t", "f", "v", "g")
+
+
+SHUFFLES = {"ee": "permutations", "ise": "sign flips", "both": "permutations with sign flips"}
+"""What data are shuffled by, of the errors that are assumed."""
+
+TAILS = {"counts": "", "pareto": "generalised Pareto", "gamma": "gamma"}
+"""What a tail is fitted with."""
+
+
+class WrongProvenanceError(InputError):
+    """A provenance is not what a test writes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """What determined a result, as pages, sidecars and summaries read it.
+
+    Attributes
+    ----------
+    contrast, weights
+        Name of the contrast, and its (n_rows, n_regressors) weights.
+    statistic, dof, two_sided
+        What was tested, with how many residual degrees of freedom, and whether both tails count.
+    variance_groups
+        How many subjects each group has that has a variance of its own; None where all share one.
+    columns, rows
+        Names of the regressors, and the (n_subjects, n_regressors) design matrix.
+    method
+        How nuisance was dealt with; a key of `numbaglm.stats.methods.METHODS`.
+    errors, n_shufflings, exhaustive, in_blocks, shuffling, seed
+        How data were shuffled; whether exchangeability blocks restricted that; and why so, in a sentence.
+    cluster_forming_threshold, cluster_forming_statistic
+        As it was given, and as the statistic (z with variance groups); None for no clusters.
+    tail, tail_fits, p_interval
+        How small p were refined, what became of each fit, and the coverage of intervals; None for none.
+    variance_smoothing_fwhm, smoothing_fwhm
+        mm; None for none.
+    conventions, precision
+        As `numbaglm.stats.conventions.Conventions`, by name; type of the arithmetic.
+    n_subjects, n_voxels, subjects, left_out, cohort_fingerprint
+        The data: sizes, labels, what was left out in sentences, and the hash of all of it.
+    versions
+        Package -> version.
+    """
+
+    contrast: str
+    weights: NDArray[np.float64]
+    statistic: str
+    dof: int
+    two_sided: bool
+    variance_groups: tuple[int, ...] | None
+    columns: tuple[str, ...]
+    rows: NDArray[np.float64]
+    method: str
+    errors: str
+    n_shufflings: int
+    exhaustive: bool
+    in_blocks: bool
+    shuffling: str
+    seed: int
+    cluster_forming_threshold: float | tuple[str, float] | None
+    cluster_forming_statistic: float | None
+    tail: str
+    tail_fits: Mapping[str, Any]
+    p_interval: float | None
+    variance_smoothing_fwhm: float | None
+    smoothing_fwhm: float | tuple[float, ...] | None
+    conventions: Mapping[str, Any]
+    precision: str
+    n_subjects: int
+    n_voxels: int
+    subjects: tuple[str, ...]
+    left_out: tuple[str, ...]
+    cohort_fingerprint: str
+    versions: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, kept: Any) -> Provenance:
+        """Read what a result keeps, JSON types.
+
+        Raises
+        ------
+        WrongProvenanceError
+            Something is missing, or of another type or size than it must be.
+        """
+        asked = _Reader(kept, "")
+        contrast, design = asked.inner("contrast"), asked.inner("design")
+        one = cls(
+            contrast=contrast.text("name"),
+            weights=contrast.matrix("weights"),
+            statistic=asked.text("statistic", STATISTICS),
+            dof=asked.whole("dof", 1),
+            two_sided=asked.flag("two_sided"),
+            variance_groups=asked.optional("variance_groups", _group_sizes),
+            columns=asked.inner("design").texts("columns"),
+            rows=design.matrix("rows"),
+            method=asked.text("method", tuple(METHODS)),
+            errors=asked.text("errors", tuple(SHUFFLES)),
+            n_shufflings=asked.whole("n_shufflings", 1),
+            exhaustive=asked.flag("exhaustive"),
+            in_blocks=asked.optional("exchangeability_blocks", _blocks) is not None,
+            shuffling=asked.text("shuffling"),
+            seed=asked.whole("seed", 0),
+            cluster_forming_threshold=asked.optional("cluster_forming_threshold", _threshold),
+            cluster_forming_statistic=asked.optional("cluster_forming_statistic", _number),
+            tail=asked.text("tail", tuple(TAILS)),
+            tail_fits=asked.mapping("tail_fits"),
+            p_interval=asked.optional("p_interval", _number),
+            variance_smoothing_fwhm=asked.optional("variance_smoothing_fwhm", _number),
+            smoothing_fwhm=asked.optional("smoothing_fwhm", _widths),
+            conventions=_conventions(asked.mapping("conventions")),
+            precision=asked.text("precision"),
+            n_subjects=asked.whole("n_subjects", 1),
+            n_voxels=asked.whole("n_voxels", 1),
+            subjects=asked.texts("subjects"),
+            left_out=asked.texts("left_out"),
+            cohort_fingerprint=asked.text("cohort_fingerprint"),
+            versions={name: asked.inner("versions").text(name) for name in asked.mapping("versions")},
+        )
+        sizes = {
+            "subjects": (len(one.subjects), one.n_subjects),
+            "rows of the design": (len(one.rows), one.n_subjects),
+            "columns of the design": (one.rows.shape[1], len(one.columns)),
+            "weights of a contrast": (one.weights.shape[1], len(one.columns)),
+        }
+        for what, (n, expected) in sizes.items():
+            if n != expected:
+                raise WrongProvenanceError(f"{n} {what}, not {expected}")
+        if "numbaglm" not in one.versions:
+            raise WrongProvenanceError("'versions' tells none of numbaglm")
+        return one
+
+    @property
+    def has_nuisance(self) -> bool:
+        """Whether the contrast leaves a part of the design out."""
+        return int(np.linalg.matrix_rank(self.weights)) < len(self.columns)
+
+    @property
+    def n_random(self) -> int:
+        """Shufflings beside the data as they are."""
+        return self.n_shufflings - 1
+
+    @property
+    def n_rows(self) -> int | None:
+        """Rows of an F contrast; None for one of t."""
+        return None if self.statistic in ("t", "v") else len(self.weights)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Values of a mapping, each checked as it is taken."""
+
+    kept: Any
+    where: str
+
+    def _take(self, name: str) -> Any:
+        if not isinstance(self.kept, dict):
+            raise WrongProvenanceError(f"{self.where or 'it'} is no mapping")
+        if name not in self.kept:
+            raise WrongProvenanceError(f"{self._called(name)} is missing")
+        return self.kept[name]
+
+    def _called(self, name: str) -> str:
+        return repr(f"{self.where}{name}")
+
+    def _read(self, name: str, read: Callable[[Any], Kind], what: str) -> Kind:
+        value = self._take(name)
+        try:
+            return read(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise WrongProvenanceError(f"{self._called(name)} is {str(value)[:60]!r}, not {what}") from error
+
+    def inner(self, name: str) -> _Reader:
+        return _Reader(self.mapping(name), f"{self.where}{name}.")
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        return self._read(name, lambda value: _of(dict, value), "a mapping")
+
+    def text(self, name: str, allowed: tuple[str, ...] = ()) -> str:
+        what = f"one of {list(allowed)}" if allowed else "a text"
+        return self._read(name, lambda value: _among(_of(str, value), allowed), what)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        return self._read(name, lambda value: tuple(_of(str, one) for one in _of(list, value)), "a list of texts")
+
+    def flag(self, name: str) -> bool:
+        return self._read(name, lambda value: _of(bool, value), "true or false")
+
+    def whole(self, name: str, least: int) -> int:
+        return self._read(name, lambda value: _at_least(least, _whole(value)), f"a whole number of {least} or more")
+
+    def number(self, name: str) -> float:
+        return self._read(name, _number, "a number")
+
+    def among(self, name: str, allowed: tuple[int, ...]) -> int:
+        return self._read(name, lambda value: allowed[allowed.index(_whole(value))], f"one of {list(allowed)}")
+
+    def matrix(self, name: str) -> NDArray[np.float64]:
+        return self._read(name, _matrix, "rows of numbers")
+
+    def optional(self, name: str, read: Callable[[Any], Kind]) -> Kind | None:
+        return self._read(name, lambda value: None if value is None else read(value), read.__doc__ or "allowed")
+
+
+def _of(kind: type[Kind], value: Any) -> Kind:
+    if not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
+def _among(value: str, allowed: tuple[str, ...]) -> str:
+    if allowed and value not in allowed:
+        raise ValueError
+    return value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+def _at_least(least: int, value: int) -> int:
+    if value < least:
+        raise ValueError
+    return value
+
+
+def _number(value: Any) -> float:
+    """a number, or null"""  # noqa: D400 - read in a sentence
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise TypeError
+    return float(value)
+
+
+def _group_sizes(value: Any) -> tuple[int, ...] | None:
+    """a label for each subject, or null"""  # noqa: D400
+    sizes = Counter(_label(one) for one in _of(list, value))
+    return tuple(sizes[label] for label in sorted(sizes)) if len(sizes) > 1 else None
+
+
+def _label(value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise TypeError
+    return str(value)
+
+
+def _blocks(value: Any) -> list[Any]:
+    """blocks of subjects, or null"""  # noqa: D400
+    return _of(list, value)
+
+
+def _threshold(value: Any) -> float | tuple[str, float]:
+    """a p, a kind with a value, or null"""  # noqa: D400
+    if isinstance(value, list):
+        kind, height = value
+        return _of(str, kind), _number(height)
+    return _number(value)
+
+
+def _widths(value: Any) -> float | tuple[float, ...]:
+    """one width or three, or null"""  # noqa: D400
+    return tuple(map(_number, value)) if isinstance(value, list) else _number(value)
+
+
+def _matrix(value: Any) -> NDArray[np.float64]:
+    rows: NDArray[np.float64] = np.array([[_number(one) for one in _of(list, row)] for row in _of(list, value)])
+    if rows.ndim != 2 or rows.size == 0:
+        raise ValueError
+    return rows
+
+
+def _conventions(kept: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Check options against a record of today; one that came later has the value of the package's own."""
+    model = CONVENTIONS["numbaglm"]
+    own: dict[str, Any] = {one.name: getattr(model, one.name) for one in fields(Conventions)}
+    read = _Reader(own | dict(kept), "conventions.")
+    for name, value in own.items():
+        if isinstance(value, bool):
+            read.flag(name)
+        elif isinstance(value, str):
+            read.text(name)
+        elif name.endswith("connectivity"):
+            read.among(name, CONNECTIVITIES)
+        else:
+            read.number(name)
+    return {name: read.kept[name] for name in own}
+
+
+def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any], fits: dict[str, Any]) -> dict[str, Any]:
+    """Everything that determines the result, and the fits to its nulls, as JSON types."""
+    hypothesis, shufflings = spec.hypothesis, spec.shufflings
+    return {
+        "contrast": {"name": hypothesis.contrast.name, "weights": hypothesis.contrast.matrix.tolist()},
+        "statistic": hypothesis.statistic_name,
+        "dof": hypothesis.design.dof,
+        "two_sided": spec.two_sided,
+        "cluster_forming_statistic": None
+        if spec.threshold is None
+        else float(hypothesis.scale.to_statistic(np.array([spec.threshold]))[0]),
+        **asked,
+        "n_shufflings": shufflings.n_shufflings,
+        "exhaustive": shufflings.exhaustive,
+        "errors": shufflings.errors,
+        "shuffling": shufflings.reason,
+        "seed": shufflings.seed,
+        "method": hypothesis.method.name,
+        "tail_fits": fits,
+        "variance_smoothing_fwhm": spec.variance_fwhm,
+        "conventions": asdict(spec.conventions),
+        "precision": spec.precision,
+        "n_subjects": cohort.n_subjects,
+        "n_voxels": cohort.n_voxels,
+        "smoothing_fwhm": cohort.store.smoothing_fwhm,
+        "cohort_fingerprint": cohort.fingerprint,
+        "subjects": list(cohort.subjects),
+        "left_out": list(cohort.report),
+        "design": {
+            "columns": list(hypothesis.design.columns),
+            "rows": hypothesis.design.matrix.tolist(),
+        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = ("numba", "numpy", "scipy", "dask", "zarr", "nibabel")
+    ours = {"python": platform.python_version(), "numbaglm": __version__}
+    return ours | {name: _version(name) for name in packages}
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
