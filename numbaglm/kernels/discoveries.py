@@ -31,11 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.graph import Graph, link_graph
-from numbaglm.kernels.neighbours import Ints, Volume, link_neighbours
-from numbaglm.kernels.ranking import Keys, rank_doubles, rank_singles
-from numbaglm.kernels.tfce import new_scratch
-from numbaglm.kernels.topology import next_higher, paths_of, without_next
+from numbaglm.kernels.neighbours import Bits, Ints
+from numbaglm.kernels.network import Network
+from numbaglm.kernels.ranking import Keys
+from numbaglm.kernels.tfce import new_scratch, rank_and_link
+from numbaglm.kernels.topology import Topology, next_higher, paths_of, without_next
 
 Floats = NDArray[np.floating[Any]]
 
@@ -64,7 +64,7 @@ class Tree(NamedTuple):
     height: NDArray[np.float64]
 
 
-def component_tree(values: Floats, space: Volume | Graph, two_sided: bool) -> Tree:
+def component_tree(values: Floats, space: Topology, two_sided: bool) -> Tree:
     """Find the components {absolute value >= h} of a map at all heights h.
 
     Parameters
@@ -72,20 +72,18 @@ def component_tree(values: Floats, space: Volume | Graph, two_sided: bool) -> Tr
     values
         (n_elements,) float32 or float64, finite, C-contiguous. Elements of value 0 are in no component.
     space
-        From `new_volume` or `new_graph`.
+        From `new_volume`, `new_graph` or `new_network`. Elements are counted, whatever their measure.
     two_sided
         Whether values below 0 have components of their own; otherwise they are in none.
     """
     scratch = new_scratch(space)
-    rank: Any = rank_singles if values.dtype == np.float32 else rank_doubles
-    memory = scratch.height, scratch.order, scratch.integral, scratch.keys, scratch.counts
-    n_nodes: int = rank(values, space.position, two_sided, *memory)
-    if isinstance(space, Graph):
-        link_graph(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie, scratch.marks)
-    else:
-        link_neighbours(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie)
+    n_nodes = rank_and_link(values, space, scratch, two_sided)
     element, parent = np.empty(n_nodes, np.int32), np.empty(n_nodes, np.int32)
-    _enter(scratch.order[:n_nodes], space, scratch.link, scratch.higher, scratch.parent, parent)
+    order = scratch.order[:n_nodes]
+    if isinstance(space, Network):
+        _enter_edges(order, space, scratch.height, scratch.link, scratch.higher, scratch.parent, parent)
+    else:
+        _enter(order, space, scratch.link, scratch.higher, scratch.parent, parent)
     _name_elements(space.position, scratch.height, scratch.link, element)
     return Tree(element, parent, scratch.integral[:n_nodes][::-1].copy())
 
@@ -100,7 +98,7 @@ def _end(ahead: Ints, place: Any) -> Any:
 
 
 @kernel
-def _enter(order: Keys, space: Volume | Graph, link: Ints, higher: Ints, joined: Ints, parent: Ints) -> None:
+def _enter(order: Keys, space: Topology, link: Ints, higher: Ints, joined: Ints, parent: Ints) -> None:
     """Let the elements in, highest first; leave in `link` the node of each position that counts."""
     strides = space.strides
     paths = paths_of(space, strides, higher)
@@ -122,6 +120,28 @@ def _enter(order: Keys, space: Volume | Graph, link: Ints, higher: Ints, joined:
                     joined[child] = node
                     parent[child] = node
         link[p] = node
+
+
+@kernel
+def _enter_edges(
+    order: Keys, network: Network, height: Bits, link: Ints, cells: Ints, joined: Ints, parent: Ints
+) -> None:
+    """Do the same with the edges of a network, whose two nodes each hold an edge that entered, apart by sign."""
+    cells[:] = -1
+    for node in range(order.size):
+        e = order[order.size - 1 - node] & _LOW
+        joined[node] = node
+        parent[node] = -1
+        shift = network.strides[0] if height[e] < 0 else 0
+        for k in range(2):
+            cell = network.ends[e, k] + shift
+            if cells[cell] >= 0:
+                child = _end(joined, cells[cell])
+                if child != node:
+                    joined[child] = node
+                    parent[child] = node
+            cells[cell] = node
+        link[e] = node
 
 
 @kernel

@@ -163,22 +163,29 @@ def tfce_max(values: Floats, space: Topology, scratch: Scratch, how: Enhancement
 
     TFCE grows along a branch, so that its maximum is at a branch's end; no map is written.
 
-    The steps are kernels of their own, since a kernel within another is compiled once more: the first alone knows the
-    precision.
-
     Parameters
     ----------
     values, space, scratch, how
         As for `tfce_map`.
     """
+    n_nodes = rank_and_link(values, space, scratch, how.two_sided)
+    return _grow(n_nodes, space, scratch, how)
+
+
+def rank_and_link(values: Floats, space: Topology, scratch: Scratch, two_sided: bool) -> int:
+    """Order the voxels that count, and find what each of them follows; return how many there are.
+
+    The steps are kernels of their own, since a kernel within another is compiled once more: the first alone knows the
+    precision.
+    """
     rank: Any = rank_singles if values.dtype == np.float32 else rank_doubles
     memory = scratch.height, scratch.order, scratch.integral, scratch.keys, scratch.counts
-    n_nodes: int = rank(values, space.position, how.two_sided, *memory)
+    n_ranked: int = rank(values, space.position, two_sided, *memory)
     if isinstance(space, Graph):
         link_graph(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie, scratch.marks)
     elif isinstance(space, Volume):
         link_neighbours(scratch.height, space, scratch.link, scratch.higher, scratch.floor, scratch.tie)
-    return _grow(n_nodes, space, scratch, how)
+    return n_ranked
 
 
 def tfce_count(

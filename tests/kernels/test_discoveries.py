@@ -15,7 +15,9 @@ from numbaglm.kernels.discoveries import (
 )
 from numbaglm.kernels.graph import new_graph
 from numbaglm.kernels.neighbours import new_volume
+from numbaglm.kernels.network import new_network
 from reference import discoveries as reference
+from reference.network import line_graph
 
 
 def bounds(parent, level):
@@ -70,7 +72,7 @@ def test_best_and_largest(forest, share):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("two_sided", [False, True])
 @pytest.mark.parametrize("decimals", [0, 1, 7])
-@pytest.mark.parametrize("space", [6, 18, 26, "graph"])
+@pytest.mark.parametrize("space", [6, 18, 26, "graph", "network"])
 def test_nodes_are_the_components_at_all_heights(space, decimals, two_sided, dtype):
     rng = np.random.default_rng(1)
     if space == "graph":
@@ -78,6 +80,10 @@ def test_nodes_are_the_components_at_all_heights(space, decimals, two_sided, dty
         adjacency = csr_array(adjacency + adjacency.T)
         where, topology = np.arange(90), new_graph(adjacency.indptr, adjacency.indices)
         values, label = np.empty(90), reference.graph_labels(adjacency)
+    elif space == "network":
+        ends = np.column_stack(np.triu_indices(14, 1))[::2]
+        where, topology = np.arange(len(ends)), new_network(ends, 14)
+        values, label = np.empty(len(ends)), reference.graph_labels(line_graph(ends))
     else:
         mask = rng.random((5, 4, 6)) < 0.8
         where, topology = np.flatnonzero(mask), volume_of(mask, space)
