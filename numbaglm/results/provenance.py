@@ -132,7 +132,7 @@ class Provenance:
             cluster_forming_threshold=asked.optional("cluster_forming_threshold", _threshold),
             cluster_forming_statistic=asked.optional("cluster_forming_statistic", _number),
             tail=asked.text("tail", tuple(TAILS)),
-            tail_fits=asked.mapping("tail_fits"),
+            tail_fits=asked.fits("tail_fits"),
             p_interval=asked.optional("p_interval", _number),
             variance_smoothing_fwhm=asked.optional("variance_smoothing_fwhm", _number),
             smoothing_fwhm=asked.optional("smoothing_fwhm", _widths),
@@ -203,6 +203,12 @@ class _Reader:
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         return self._read(name, lambda value: _of(dict, value), "a mapping")
+
+    def fits(self, name: str) -> dict[str, dict[str, Any] | None]:
+        def read(value: Any) -> dict[str, dict[str, Any] | None]:
+            return {null: None if fit is None else _of(dict, fit) for null, fit in _of(dict, value).items()}
+
+        return self._read(name, read, "fits by null")
 
     def text(self, name: str, allowed: tuple[str, ...] = ()) -> str:
         what = f"one of {list(allowed)}" if allowed else "a text"

@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.images import outside, save_maps, to_image
+from numbaglm.data.images import Meaning, outside, save_maps, to_image
 from numbaglm.data.storage import files
 from numbaglm.errors import InputError, UnknownNameError, invalid
 from numbaglm.results.provenance import Provenance
 from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, read_saved
 from numbaglm.results.saved import MARKER as MARKER
-from numbaglm.results.vocabulary import ALPHA, map_of, with_log, write_readme
+from numbaglm.results.vocabulary import ALPHA, MAPS, map_of, meaning_of, with_log, write_readme
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
 
@@ -118,7 +118,12 @@ class Record:
         >>> ng.permutation_test(maps, n_perm=255).to_nifti("logp_fwe_voxel").shape
         (19, 22, 18)
         """
-        return to_image(self.geometry, self.maps[name], fill=outside(name))
+        values = self.maps[name]
+        return to_image(self.geometry, values, outside(name), meaning=self._meaning(name) if name in MAPS else None)
+
+    def _meaning(self, name: str) -> Meaning:
+        """What the header of a map says."""
+        return meaning_of(name, self.asked.dof, self.asked.n_rows)
 
     def critical(self, name: str, alpha: float = ALPHA) -> float:
         """Value that a statistic must exceed, by a null such as "max_t", for a corrected p of at most alpha.
@@ -263,10 +268,10 @@ class Record:
         >>> sorted(path.name for path in folder.glob("*.tsv"))
         ['clusters.tsv', 'design.tsv', 'nulls.tsv']
         """
+        asked = self.asked
         for name in self.maps:
             map_of(name)  # what has no name in the vocabulary may have one that leads out of the folder
-        asked = self.asked
-        save_maps(self.geometry, self.maps, folder)
+        save_maps(self.geometry, self.maps, folder, self._meaning)
         self.clusters.to_csv(folder / CLUSTERS, sep="\t", index=False)
         pd.DataFrame(dict(self.h0)).to_csv(folder / "nulls.tsv", sep="\t", index=False)
         table = pd.DataFrame(asked.rows, pd.Index(asked.subjects), pd.Index(asked.columns))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from numbaglm.results.tables import (
     weight_rows,
 )
 from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, map_of
+from numbaglm.version import __version__
 
 MARKER = '<meta name="generator" content="numbaglm report">'
 """What stands near the head of every report: a file without it is never replaced."""
@@ -75,7 +76,7 @@ def write_report(
     >>> write_report(result, "report.html", cohort=cohort).name
     'report.html'
     """
-    target = _check_free(path, overwrite)
+    target = check_free(path, overwrite)
     return write_file(target, make_page(result, cohort).encode(), "report")
 
 
@@ -102,13 +103,30 @@ def make_page(result: Record, cohort: Cohort | None = None) -> str:
         apart=f"{peak_distance(result.geometry):.2g}",
         nulls=_nulls(result),
         null_table=null_table(result),
-        fits=[(name, fit) for name, fit in asked.tail_fits.items() if fit],
+        fits=[(words.null_in_words(name), words.fit_in_words(fit)) for name, fit in asked.tail_fits.items() if fit],
         origins=words.origins(result),
         everything=json.dumps(dict(result.provenance), indent=1),
         methods=methods,
         references=references,
         alpha=ALPHA,
     )
+
+
+def write_index(results: Sequence[Record], pages: Sequence[str], target: Path) -> Path:
+    """Write a page that lists the reports of several results, with what was found in each.
+
+    Parameters
+    ----------
+    results, pages
+        Each with the path of its report, relative to the page.
+    target
+        File to write, from `check_free`.
+    """
+    found = [
+        (one.asked.contrast, page, one.summary().splitlines()[1:]) for one, page in zip(results, pages, strict=True)
+    ]
+    page = fill("index.html", title=f"{len(found)} contrasts", found=found, version=__version__)
+    return write_file(target, page.encode(), "report")
 
 
 def viewer(result: Record) -> dict[str, Any]:
@@ -121,8 +139,14 @@ def viewer(result: Record) -> dict[str, Any]:
     return slice_viewer(result.geometry, volumes, int(np.argmax(np.abs(result.maps[result.statistic]))))
 
 
-def _check_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    """Refuse early what can't be written to; touches nothing."""
+def check_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Refuse early what can't be written to; touches nothing.
+
+    Raises
+    ------
+    InputError, OutputExistsError, OutputError
+        As `write_report`.
+    """
     target = page_path(path)
     if not target.exists():
         return target
@@ -207,5 +231,5 @@ def _quality_section(found: Quality) -> dict[str, Any]:
         "Each row is a subject, each column neighbouring voxels, from the lowest to the highest; red where the map is "
         "above the others there, blue where it is below."
     )
-    shown = picture(plotting.carpet(found), alt, caption)
+    shown = picture(plotting.carpet(found), alt, caption, few_colours=True)
     return {"n_odd": len(odd), "words": words.on_quality(found), "picture": shown, "table": quality_table(found)}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from numbaglm.results.record import Record
+
+_SHOWN = 5  # clusters in a notebook
 
 
 class PermutationResult(Record):
@@ -105,3 +108,11 @@ class PermutationResult(Record):
         from numbaglm.results.report import write_report
 
         return write_report(self, path, overwrite, cohort)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary, and the largest clusters."""
+        head, *lines = self.summary().splitlines()
+        listed = "".join(f"<li>{escape(line)}</li>" for line in lines)
+        shown = self.clusters.head(_SHOWN)
+        table = "" if shown.empty else shown.to_html(index=False, float_format="{:.4g}".format)
+        return f"<div><b>{escape(head)}</b><ul>{listed}</ul>{table}</div>"

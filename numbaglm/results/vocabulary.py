@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from numbaglm.data.images import Meaning
 from numbaglm.errors import UnknownNameError
 
 README = "README.md"
@@ -371,6 +372,22 @@ def map_of(name: str) -> Quantity:
     if name not in MAPS:
         raise UnknownNameError(f"There is no quantity {name!r} in `numbaglm.results.vocabulary.MAPS`.")
     return MAPS[name]
+
+
+def meaning_of(name: str, dof: int, n_rows: int | None) -> Meaning:
+    """What the header of a map says.
+
+    Parameters
+    ----------
+    name
+        Of the map.
+    dof, n_rows
+        Residual degrees of freedom, and rows of an F contrast; None for t.
+    """
+    one = map_of(name)
+    parameters = {"t test": (dof,), "f test": (n_rows or 1, dof)}.get(one.intent, ())
+    plain = one.label.replace("\u2212", "-").replace("\u00b2", "^2")  # headers hold ASCII
+    return Meaning(one.intent, parameters, plain)
 
 
 def label_of_null(name: str) -> str:

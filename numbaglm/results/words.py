@@ -14,8 +14,8 @@ from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
 from numbaglm.results.provenance import SHUFFLES, TAILS
 from numbaglm.results.record import Floats, Record
-from numbaglm.results.tables import cluster_text, cubic, number, times
-from numbaglm.results.vocabulary import ALPHA, map_of
+from numbaglm.results.tables import cluster_text, cubic, number, short, times
+from numbaglm.results.vocabulary import ALPHA, NULLS, label_of_null, map_of
 from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
@@ -214,6 +214,32 @@ def origins(result: Record) -> Facts:
         ("cohort fingerprint", asked.cohort_fingerprint),
         *versions,
     ]
+
+
+def null_in_words(name: str) -> str:
+    """What a tail is that of: a null of a maximum, or each element's own."""
+    return label_of_null(name) if name in NULLS else map_of(f"p_{name}").label
+
+
+def fit_in_words(fit: Mapping[str, Any]) -> Facts:
+    """List what became of a fit to a tail, or of many."""
+    told = {
+        "passed": "passed the test of goodness",
+        "n_exceedances": "exceedances",
+        "n_refined": "voxels refined",
+        "n_rejected": "voxels whose fit did not pass",
+        "threshold": "threshold",
+        "shape": "shape",
+        "distance": "distance of the fit from the tail",
+        "critical": "its critical value",
+    }
+    return [(told.get(name, name), _fact(value)) for name, value in fit.items() if value is not None]
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return short(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str, list[str]]:

@@ -287,3 +287,37 @@ def test_two_that_save_to_one_new_folder_are_told_apart(tmp_path, monkeypatch, r
         result.save(tmp_path / "out")
     assert PermutationResult.load(tmp_path / "out").statistic == "f"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "intent", "told"),
+    [
+        ("t", ("t test", (7.0,)), "t"),
+        ("z", ("z score", ()), "z"),
+        ("p_fwe_voxel", ("p value", ()), "p, FWE: maximum statistic"),
+        ("logp_fwe_voxel", ("log10 p value", ()), "-log10 p, FWE: maximum statistic"),
+        ("effect", ("estimate", ()), "effect"),
+        ("clusters", ("label", ()), "cluster"),
+    ],
+)
+def test_headers_say_what_values_are(result, name, intent, told):
+    header = result.to_nifti(name).header
+    assert header.get_intent()[:2] == intent
+    assert bytes(header["descrip"]).rstrip(b"\0").decode() == told
+    assert header["cal_max"] == np.float32(np.abs(result.maps[name]).max())
+    assert header["cal_min"] == (-header["cal_max"] if result.maps[name].min() < 0 else 0)
+
+
+def test_headers_have_the_degrees_of_freedom_of_f(tmp_path, f_result):
+    header = nib.load(f_result.save(tmp_path / "out") / "f.nii.gz").header
+    assert header.get_intent()[:2] == ("f test", (2.0, 4.0))
+
+
+def test_a_notebook_shows_the_summary_and_the_largest_clusters(result):
+    shown = result._repr_html_()
+    assert "<b>intercept: " in shown
+    assert shown.count("<tr") == 1 + min(5, len(result.clusters))
+    odd = dataclasses.replace(
+        result, provenance={**result.provenance, "contrast": {**result.provenance["contrast"], "name": "<script>"}}
+    )
+    assert "<script>" not in odd._repr_html_()

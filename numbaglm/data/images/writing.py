@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,44 @@ nib: Any = nibabel
 # zlib-ng: twice as fast as zlib at its level 1, and files are smaller.
 _LEVEL, _GZIP = 2, 31
 
+_MOST_LETTERS = 79  # of a header's description
 _AT_ONCE = 4  # images that are being written: each is held three times, as values, as bytes and compressed
 
 
-def to_image(geometry: Geometry, vector: NDArray[Any], fill: float = 0.0, dtype: type[np.generic] = np.float32) -> Any:
+@dataclass(frozen=True)
+class Meaning:
+    """What the header of an image says of its values.
+
+    Attributes
+    ----------
+    intent
+        What they are, by nibabel's name: "t test", "z score", "p value" and so on.
+    parameters
+        Of the intent, such as degrees of freedom.
+    description
+        In words; headers have room for 79 letters.
+    """
+
+    intent: str = "none"
+    parameters: tuple[float, ...] = ()
+    description: str = ""
+
+    def tell(self, image: Any, values: NDArray[Any]) -> None:
+        """Write it into an image's header, with the range of its values, which viewers show at first."""
+        header = image.header
+        header.set_intent(self.intent, self.parameters)
+        header["descrip"] = self.description.encode("ascii", "replace")[:_MOST_LETTERS]
+        most = float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
+        header["cal_max"], header["cal_min"] = most, -most if np.any(values < 0) else 0.0
+
+
+def to_image(
+    geometry: Geometry,
+    vector: NDArray[Any],
+    fill: float = 0.0,
+    dtype: type[np.generic] = np.float32,
+    meaning: Meaning | None = None,
+) -> Any:
     """Put in-mask values back on the grid as an image.
 
     Parameters
@@ -38,10 +73,14 @@ def to_image(geometry: Geometry, vector: NDArray[Any], fill: float = 0.0, dtype:
         Value outside the mask.
     dtype
         Type of the image's data.
+    meaning
+        What its header says of the values.
     """
     volume = geometry.unmask(np.asarray(vector, dtype=dtype), fill)
     image = nib.Nifti1Image(volume, geometry.affine)
     image.header.set_xyzt_units("mm")
+    if meaning is not None:
+        meaning.tell(image, np.asarray(vector))
     return image
 
 
@@ -74,7 +113,12 @@ def outside(name: str) -> float:
     return 1.0 if name.startswith("p_") else 0.0
 
 
-def save_maps(geometry: Geometry, maps: Mapping[str, NDArray[Any]], folder: Path) -> None:
+def save_maps(
+    geometry: Geometry,
+    maps: Mapping[str, NDArray[Any]],
+    folder: Path,
+    meaning: Callable[[str], Meaning] = lambda _: Meaning(),
+) -> None:
     """Write maps, each as NIfTI under its name, and the mask.
 
     Several are written at once: compression takes most of the time, and leaves the GIL to others.
@@ -85,6 +129,8 @@ def save_maps(geometry: Geometry, maps: Mapping[str, NDArray[Any]], folder: Path
         Mask and affine; and (n_voxels,) or (k, n_voxels) values by name.
     folder
         Where to write; it is there.
+    meaning
+        Name of a map -> what its header says.
 
     Raises
     ------
@@ -92,7 +138,10 @@ def save_maps(geometry: Geometry, maps: Mapping[str, NDArray[Any]], folder: Path
     """
 
     def save(name: str) -> None:
-        save_image(to_image(geometry, maps[name], fill=outside(name)), folder / f"{name}.nii.gz")
+        values = maps[name]
+        kind = np.int32 if values.dtype == np.int32 else np.float32  # numbers of clusters stay whole
+        image = to_image(geometry, values, outside(name), kind, meaning(name))
+        save_image(image, folder / f"{name}.nii.gz")
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(save, maps))

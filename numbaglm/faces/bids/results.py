@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 
 from numbaglm.data.images import save_image, to_image
-from numbaglm.errors import InputError, UnknownNameError, invalid
+from numbaglm.errors import InputError, invalid
 from numbaglm.faces.bids.names import INHERITED, LABEL, SHORT, labels_of, stem_of
 from numbaglm.results.record import MARKER as RESULT
 from numbaglm.results.record import Record
 from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY
-from numbaglm.results.vocabulary import COLUMNS, CONTENTS, NULLS, README, UNKNOWN, map_of
+from numbaglm.results.vocabulary import COLUMNS, CONTENTS, NULLS, README, UNKNOWN, map_of, meaning_of
 from numbaglm.version import __version__
 
 SEVERAL = "contrasts.json"
@@ -156,7 +156,9 @@ def write_results(results: Sequence[Record], dataset: Path, entities: Mapping[st
         result.write(native)
         if "effect_se" in result.maps:  # the convention has the variance
             (native / "effect_se.nii.gz").unlink()
-            save_image(to_image(result.geometry, result.maps["effect_se"] ** 2), native / "variance.nii.gz")
+            meaning = meaning_of("variance", result.asked.dof, result.asked.n_rows)
+            variance = to_image(result.geometry, result.maps["effect_se"] ** 2, meaning=meaning)
+            save_image(variance, native / "variance.nii.gz")
         folder.adopt(native)
         if "max_size" in result.h0:
             folder.table(result.clusters, "clusters", {name: one.sentence for name, one in COLUMNS.items()})
@@ -218,21 +220,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(dict(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def kept_results(dataset: Path) -> Path | None:
-    """Folder of the one loadable result in a dataset, or in a folder of several; None if it is none of ours.
-
-    Raises
-    ------
-    UnknownNameError
-        There are several.
-    """
+def kept_results(dataset: Path) -> list[Path]:
+    """Folders of the loadable results in a dataset, or in a folder of several; none if it is neither."""
     above = next((place for place in (dataset, (dataset / MARKER).parent) if (place / SEVERAL).is_file()), None)
-    if above is None:
-        return None
-    found = sorted(path.parent for path in above.glob(f"*/{RESULT}"))
-    if len(found) > 1:
-        raise UnknownNameError(f"{dataset} holds several results. Name one of {', '.join(map(str, found))}.")
-    return found[0] if found else None
+    return [] if above is None else sorted(path.parent for path in above.glob(f"*/{RESULT}"))
 
 
 def kept_fit(folder: Path) -> Path | None:
@@ -291,6 +282,7 @@ def _of_input(entities: Mapping[str, str]) -> dict[str, str]:
 def _of_map(name: str) -> dict[str, Any]:
     """What the sidecar of one map says beside that."""
     if not re.match("(log)?p_", name):
-        return {}
+        unit = map_of(name).unit
+        return {"Units": unit} if unit and "input" not in unit else {}
     correction = next((text for key, text in _CORRECTIONS.items() if key in name), "none")
     return {"MultipleComparisonCorrection": correction}

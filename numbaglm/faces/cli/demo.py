@@ -26,7 +26,7 @@ from numbaglm.results import figures
 from numbaglm.results.record import Floats
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.tables import cluster_text
-from numbaglm.results.vocabulary import ALPHA, write_readme
+from numbaglm.results.vocabulary import ALPHA, meaning_of, write_readme
 from numbaglm.results.words import summarise
 from numbaglm.stats.design import Design, parse_contrasts
 
@@ -150,7 +150,7 @@ def _parametric(cohort: Cohort, part: Path, running: Running) -> Mapping[str, Fl
     (contrast,) = parse_contrasts("intercept", design)
     maps = parametric_maps(cohort, design, contrast, n_workers=running.n_workers)
     (part / "parametric").mkdir()
-    save_maps(cohort.geometry, maps, part / "parametric")
+    save_maps(cohort.geometry, maps, part / "parametric", lambda name: meaning_of(name, design.dof, None))
     output.draw_z(cohort.geometry, maps["z"], "Left \u2212 right button press", part / "figures" / "z.png")
     return maps
 

@@ -141,12 +141,14 @@ def info(terminal: Terminal, path: str) -> None:
     from numbaglm.results.result import PermutationResult
 
     found = None if "://" in path else Path(path).expanduser()
-    found = found and (kept_results(found) or found)
-    if found and (found / MARKER).is_file():
+    places = [] if found is None else kept_results(found) or [found] * (found / MARKER).is_file()
+    if places:
         from numbaglm.results import words
 
-        result = PermutationResult.load(found)
-        terminal.outcome(words.summarise(result), words.describe(result))
+        results = [PermutationResult.load(place) for place in places]
+        told = {result.asked.contrast: words.summarise(result) for result in results}
+        only = next(iter(told.values())) if len(told) == 1 else {"contrasts": told}
+        terminal.outcome(only, "\n\n".join(map(words.describe, results)))
     elif found and (fitted := kept_fit(found)):
         from numbaglm.faces.cli import output
 
@@ -313,14 +315,32 @@ commands.add_command(quality)
 def report(terminal: Terminal, folder: str, output: str | None, overwrite: bool) -> None:
     """Write a saved result onto one HTML page: maps to click through, tables, a methods paragraph.
 
-    RESULT is the folder that numbaglm permute wrote. The page needs no network and no other file.
+    RESULT is the folder that numbaglm permute wrote. The page needs no network and no other file. Of several
+    contrasts each has a page of its own, and report.html lists them.
     """
+    from numbaglm.errors import InputError, invalid
     from numbaglm.faces.bids.results import kept_results
+    from numbaglm.results.report import check_free, write_index
     from numbaglm.results.result import PermutationResult
 
-    result = PermutationResult.load(kept_results(Path(folder).expanduser()) or folder)
-    written = result.report(output or Path(folder) / "report.html", overwrite)
-    terminal.outcome({"output": str(written)}, f"The report is {written}; open it in a browser.")
+    above = Path(folder).expanduser()
+    places = kept_results(above)
+    if len(places) < 2:
+        result = PermutationResult.load(places[0] if places else above)
+        written = result.report(output or above / "report.html", overwrite)
+        terminal.outcome({"output": str(written)}, f"The report is {written}; open it in a browser.")
+        return
+    if output is not None:
+        allowed = f"no file where {folder} holds {len(places)} results: each has a report beside it"
+        raise InputError(invalid("output", output, allowed, f"Or name one of {', '.join(map(str, places))}."))
+    results = [PermutationResult.load(place) for place in places]
+    index = check_free(above / "report.html", overwrite)
+    pages = {result.asked.contrast: place / "report.html" for result, place in zip(results, places, strict=True)}
+    for result, page in zip(results, pages.values(), strict=True):
+        result.report(page, overwrite)
+    write_index(results, [page.relative_to(above).as_posix() for page in pages.values()], index)
+    told = {"output": str(index), "contrasts": {name: str(page) for name, page in pages.items()}}
+    terminal.outcome(told, f"The reports of {len(pages)} contrasts are listed in {index}; open it in a browser.")
 
 
 def _show_cohort(terminal: Terminal, cohort: Any) -> None:

@@ -31,7 +31,7 @@ from numbaglm.results import figures
 from numbaglm.results.provenance import versions
 from numbaglm.results.record import MARKER, Floats
 from numbaglm.results.result import PermutationResult
-from numbaglm.results.vocabulary import ALPHA, README, write_readme
+from numbaglm.results.vocabulary import ALPHA, README, meaning_of, write_readme
 from numbaglm.results.words import describe, on_quality, summarise
 from numbaglm.spaces.volume import Geometry
 
@@ -168,7 +168,8 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
     with whole_folder(target.folder, target.marker(FIT_MARKER), target.overwrite) as part:
         own = part / ".native" if target.bids else part
         own.mkdir(exist_ok=True)
-        save_maps(cohort.geometry, maps, own)
+        n_rows = None if contrast.is_t else len(contrast.matrix)
+        save_maps(cohort.geometry, maps, own, lambda name: meaning_of(name, design.dof, n_rows))
         table.to_csv(own / "design.tsv", sep="\t", index_label="subject_label")
         draw_z(cohort.geometry, maps["z"], contrast.name, part / "figures" / "z.png")
         if len(table.columns) > 1:

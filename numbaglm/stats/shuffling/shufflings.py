@@ -337,4 +337,4 @@ def _nothing_to_shuffle(errors: str, has_blocks: bool, constant: bool) -> str:
 
 
 def _count(number: int) -> str:
-    return str(number) if number < 10**15 else f"about 10^{log10(number):.1f}"
+    return str(number) if number < 10**15 else f"about 10^{log10(number):.0f}"

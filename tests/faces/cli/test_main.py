@@ -237,8 +237,17 @@ def test_several_contrasts_have_a_folder_each(place, cohort):
     assert explained(place / "out" / "age") == explained(place / "alone")
     result = PermutationResult.load("out/any")
     assert (result.statistic, result.provenance["contrast"]["name"]) == ("f", "any")
-    for command in ("info", "report"):
-        assert f"Name one of {Path('out', 'age')}, {Path('out', 'any')}." in run(command, "out", code=1)[1]
+    shown = json.loads(run("info", "out", "--json")[0])
+    assert shown["contrasts"] == {name: json.loads(run("info", f"out/{name}", "--json")[0]) for name in ("age", "any")}
+    text, _ = run("report", "out")
+    assert "reports of 2 contrasts" in text
+    page = (place / "out" / "report.html").read_text()
+    assert '<a href="age/report.html">age</a>' in page
+    assert '<a href="any/report.html">any</a>' in page
+    assert all((place / "out" / name / "report.html").is_file() for name in ("age", "any"))
+    assert (
+        f"Or name one of {Path('out', 'age')}, {Path('out', 'any')}." in run("report", "out", "-o", "x.html", code=1)[1]
+    )
     text, _ = run("permute", cohort, *SEVERAL, "--output", "out", "--overwrite")
     assert text.index("any: 60 voxels") < text.index("age: 60 voxels") < text.index("for each contrast: any, age.")
 
