@@ -283,7 +283,8 @@ class Record:
         arrays: dict[str, Any] = {f"h0_{name}": values for name, values in self.h0.items()}
         arrays |= {f"map_{name}": self.maps[name] for name in self.maps if not name.startswith("logp_")}
         # Not compressed: that would take longer than all images, for half the size.
-        np.savez(folder / MARKER, mask=self.geometry.mask, affine=self.geometry.affine, **arrays)
+        arrays |= {"affine": self.geometry.affine, "codes": np.array(self.geometry.codes)}
+        np.savez(folder / MARKER, mask=self.geometry.mask, **arrays)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:

@@ -20,7 +20,7 @@ from numbaglm.errors import MissingFileError, StoreError
 from numbaglm.results.cluster_table import typed
 from numbaglm.results.provenance import Provenance
 from numbaglm.results.vocabulary import COLUMNS, EVERY_TABLE, MAPS, NULLS, Quantity
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.volume import UNKNOWN_SPACE, Geometry
 
 if TYPE_CHECKING:
     from numbaglm.engine.quality import Quality
@@ -74,7 +74,8 @@ def _read(source: Path) -> Saved:
     kept_quality = provenance.pop("quality", None) if isinstance(provenance, dict) else None  # where 0.1 had it
     asked = Provenance.parse(provenance)
     arrays = _arrays(source / MARKER)
-    geometry = _geometry(arrays.pop("mask"), arrays.pop("affine"))
+    codes = arrays.pop("codes", np.array(UNKNOWN_SPACE))  # which 0.1 did not keep
+    geometry = _geometry(arrays.pop("mask"), arrays.pop("affine"), codes)
     _require(geometry.n_voxels == asked.n_voxels, f"the mask holds {geometry.n_voxels} voxels, not {asked.n_voxels}")
     maps = {name[4:]: values for name, values in arrays.items() if name.startswith("map_")}
     h0 = {name[3:]: values for name, values in arrays.items() if name.startswith("h0_")}
@@ -102,7 +103,12 @@ def _require(holds: bool, otherwise: str) -> None:
 
 def _arrays(path: Path) -> Arrays:
     """All arrays by name, once it is known that names are those of a result and bytes are as they were written."""
-    known = {*_GRID, *(f"h0_{name}" for name in NULLS), *(f"map_{name}" for name in MAPS if name[:4] != "logp")}
+    known = {
+        *_GRID,
+        "codes",
+        *(f"h0_{name}" for name in NULLS),
+        *(f"map_{name}" for name in MAPS if name[:4] != "logp"),
+    }
     # Opened here: np.load leaves the file of a damaged archive open.
     with path.open("rb") as file:
         with zipfile.ZipFile(file) as archive:
@@ -119,12 +125,14 @@ def _arrays(path: Path) -> Arrays:
     return found
 
 
-def _geometry(mask: NDArray[Any], affine: NDArray[Any]) -> Geometry:
+def _geometry(mask: NDArray[Any], affine: NDArray[Any], codes: NDArray[Any]) -> Geometry:
     _require(mask.dtype == bool and mask.ndim == 3, f"the mask is {mask.dtype} of shape {mask.shape}")
     _require(affine.dtype.kind == "f" and affine.shape == (4, 4), f"the affine is {affine.dtype} of {affine.shape}")
     sound = bool(np.isfinite(affine).all()) and np.linalg.det(affine[:3, :3]) != 0
     _require(sound, "the affine is none of a grid")
-    return Geometry(mask, affine)
+    known = codes.dtype.kind == "i" and codes.shape == (2,) and set(codes.tolist()) <= set(range(6))
+    _require(known, f"codes of the space are {codes.dtype} of shape {codes.shape}, or none of NIfTI's")
+    return Geometry(mask, affine, (int(codes[0]), int(codes[1])))
 
 
 def _check_nulls(h0: Mapping[str, NDArray[Any]], asked: Provenance) -> None:

@@ -15,6 +15,9 @@ from numbaglm.spaces.smoothing import Fwhm, smooth
 
 CONNECTIVITIES = (6, 18, 26)
 
+UNKNOWN_SPACE = (2, 0)
+"""Codes of an image that says nothing of its space: "aligned", by the sform alone."""
+
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
@@ -26,10 +29,13 @@ class Geometry:
         (nx, ny, nz) bool, C-contiguous. In-mask vectors follow its C order.
     affine
         (4, 4) float64, voxel indices to mm.
+    codes
+        What space the mm are of, as images of it say: NIfTI's sform and qform code. It tells no volume from another.
     """
 
     mask: NDArray[np.bool_]
     affine: NDArray[np.float64]
+    codes: tuple[int, int] = UNKNOWN_SPACE
 
     # As a part of a space; see `numbaglm.spaces.space.Part`.
     kind: ClassVar[str] = "volume"
@@ -169,7 +175,7 @@ class Geometry:
         """Return the same grid with those of its voxels alone that are kept, (n_voxels,)."""
         mask = self.mask.copy()
         mask[self.mask] = keep
-        return Geometry(mask, self.affine)
+        return Geometry(mask, self.affine, self.codes)
 
     def same(self, other: object) -> bool:
         """Whether another volume has this grid and this mask."""
@@ -189,13 +195,14 @@ class Geometry:
         return str(self.shape), self.affine.astype("<f8").tobytes() + np.packbits(self.mask).tobytes()
 
     def describe(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return its affine, and its mask by name."""
-        return {"affine": self.affine.tolist()}, {"mask": self.mask.astype(np.uint8)}
+        """Return its affine and codes, and its mask by name."""
+        return {"affine": self.affine.tolist(), "codes": list(self.codes)}, {"mask": self.mask.astype(np.uint8)}
 
     @classmethod
     def build(cls, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Geometry:
         """Make a volume of what `describe` returned."""
-        return cls(arrays["mask"].astype(bool), np.array(description["affine"]))
+        codes = description.get("codes", UNKNOWN_SPACE)
+        return cls(arrays["mask"].astype(bool), np.array(description["affine"]), (int(codes[0]), int(codes[1])))
 
     def same_grid(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> bool:
         """Whether another image lies on this grid (same shape, affine equal to within 1e-3 mm)."""
@@ -212,11 +219,14 @@ class Grid:
         (nx, ny, nz), and (4, 4) voxel indices to mm.
     name
         What messages call the image it comes from.
+    codes
+        As in `Geometry`.
     """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     name: str
+    codes: tuple[int, int] = UNKNOWN_SPACE
 
     def holds(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> bool:
         """Whether another image lies on this grid (to within 1e-3 mm)."""

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from numbaglm import PermutationResult, permutation_test
+from numbaglm.cohort import Cohort
 from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, UnknownNameError
 
 
@@ -321,3 +322,25 @@ def test_a_notebook_shows_the_summary_and_the_largest_clusters(result):
         result, provenance={**result.provenance, "contrast": {**result.provenance["contrast"], "name": "<script>"}}
     )
     assert "<script>" not in odd._repr_html_()
+
+
+@pytest.mark.parametrize("resample", [False, True])
+@pytest.mark.parametrize(("codes", "kept"), [((4, 4), (4, 4)), ((3, 0), (3, 0)), ((0, 1), (1, 1)), ((0, 0), (2, 0))])
+def test_the_space_of_the_maps_is_that_of_the_results(tmp_path, codes, kept, resample):
+    rng, affine = np.random.default_rng(0), np.diag([-3.0, 3.0, 3.0, 1.0])
+    affine[:3, 3] = 4.5, -4.5, -4.5  # where an image without codes lies
+    maps = []
+    for number in range(6):
+        image = nib.Nifti1Image(rng.normal(size=(4, 4, 4)).astype(np.float32), affine)
+        image.set_sform(affine, codes[0])
+        image.set_qform(affine, codes[1])
+        nib.save(image, tmp_path / f"{number}.nii")
+        maps.append(tmp_path / f"{number}.nii")
+    mask = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), nib.load(maps[0]).affine) if resample else None
+    cohort = Cohort.create(tmp_path / "cohort.zarr", maps, mask, resample=resample)
+    result = permutation_test(Cohort.open(tmp_path / "cohort.zarr"), n_perm=20, cluster_forming_threshold=None)
+    assert cohort.geometry.codes == result.geometry.codes == kept
+    loaded = PermutationResult.load(result.save(tmp_path / "out"))
+    for header in (loaded.to_nifti("t").header, nib.load(tmp_path / "out" / "mask.nii.gz").header):
+        assert (int(header["sform_code"]), int(header["qform_code"])) == kept
+        np.testing.assert_allclose(header.get_best_affine(), result.geometry.affine, atol=1e-6)

@@ -117,6 +117,7 @@ ARRAYS = {
     "another mask": ("mask", lambda kept: np.ones((3, 3, 3), bool)),
     "an affine that folds space": ("affine", lambda kept: np.zeros((4, 4))),
     "an affine of NaN": ("affine", lambda kept: np.full((4, 4), np.nan)),
+    "codes of no space": ("codes", lambda kept: np.array([9, 0])),
     "a short map": ("map_t", lambda kept: kept["map_t"][:-1]),
     "a scalar": ("map_t", lambda kept: np.float64(1)),
     "text": ("map_t", lambda kept: kept["map_t"].astype(str)),

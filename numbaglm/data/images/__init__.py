@@ -5,13 +5,14 @@ sees that list, then float32 arrays. Every refusal names the file.
 """
 
 from numbaglm.data.images.listing import is_image, list_maps, load_mask
-from numbaglm.data.images.opening import MapSource, grid_of
+from numbaglm.data.images.opening import MapSource, codes_of, grid_of
 from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw
 from numbaglm.data.images.writing import Meaning, mask_image, outside, save_image, save_maps, to_image
 
 __all__ = [
     "MapSource",
     "Meaning",
+    "codes_of",
     "grid_of",
     "is_image",
     "list_maps",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, beginning
 from numbaglm.errors import ImageError, MissingFileError, NumbaglmError
-from numbaglm.spaces.volume import Grid
+from numbaglm.spaces.volume import UNKNOWN_SPACE, Grid
 
 nib: Any = nibabel  # its functions are not typed
 
@@ -105,6 +105,21 @@ def grid_of_image(source: MapSource, image: Any) -> tuple[tuple[int, int, int], 
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
         raise ImageError(f"{source.name} has an affine that maps to no space: {affine.tolist()}. Repair its header.")
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
+
+
+def codes_of(source: MapSource) -> tuple[int, int]:
+    """NIfTI's sform and qform code of a map, which say what space mm are of; 0 for a qform that the affine contradicts.
+
+    Raises
+    ------
+    MissingFileError, ImageError
+    """
+    image = open_image(source)
+    if not isinstance(image.header, nib.Nifti1Header):
+        return UNKNOWN_SPACE
+    sform, qform = int(image.header["sform_code"]), int(image.header["qform_code"])
+    same = qform > 0 and np.allclose(image.header.get_qform(), image.affine, rtol=0, atol=1e-3)
+    return sform or qform or UNKNOWN_SPACE[0], qform if same else 0
 
 
 def open_image(source: MapSource) -> Any:

@@ -16,7 +16,7 @@ from zlib_ng import zlib_ng
 
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError, OutputError, invalid
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.volume import UNKNOWN_SPACE, Geometry
 
 nib: Any = nibabel
 
@@ -78,6 +78,9 @@ def to_image(
     """
     volume = geometry.unmask(np.asarray(vector, dtype=dtype), fill)
     image = nib.Nifti1Image(volume, geometry.affine)
+    if geometry.codes != UNKNOWN_SPACE:  # which it says of itself
+        image.set_sform(geometry.affine, geometry.codes[0])
+        image.set_qform(geometry.affine, geometry.codes[1])
     image.header.set_xyzt_units("mm")
     if meaning is not None:
         meaning.tell(image, np.asarray(vector))

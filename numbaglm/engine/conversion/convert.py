@@ -124,7 +124,7 @@ class Job:
             subjects = pd.concat([there.subjects, subjects], ignore_index=True).reindex(columns=there.subjects.columns)
             report = (*there.report, *(f"Appended maps: {text}" for text in report))
         return Header(
-            space=Space.of(Geometry(mask, inputs.grid.affine)),
+            space=Space.of(Geometry(mask, inputs.grid.affine, inputs.grid.codes)),
             subjects=subjects,
             smoothing_fwhm=inputs.smoothing_fwhm,
             mask_rule=rule,

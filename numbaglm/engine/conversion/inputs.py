@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.cohort.layout import Header
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.data.images import MapSource, grid_of, list_maps, load_mask
+from numbaglm.data.images import MapSource, codes_of, grid_of, list_maps, load_mask
 from numbaglm.data.images.raw import is_compressed
 from numbaglm.data.tables import OWN_COLUMNS, check_labels, labels_are_known, match_covariates
 from numbaglm.engine.conversion.coverage import MaskRule, parse_min_coverage
@@ -121,11 +121,11 @@ def parse_inputs(
     known = subjects is not None or labels_are_known(labels)
     table, notes = _subject_table(sources, labels, covariates, labels_known=known, durable=durable)
     geometry = load_mask(mask)
-    grid = Grid(*grid_of(sources[0]), sources[0].name)
+    grid = Grid(*grid_of(sources[0]), sources[0].name, codes_of(sources[0]))
     if geometry is not None:
         name = f"the mask {mask}" if isinstance(mask, str | os.PathLike) else "the mask"
         if resample:
-            grid = Grid(geometry.shape, geometry.affine, name)
+            grid = Grid(geometry.shape, geometry.affine, name, grid.codes)  # mm stay those of the maps
         else:
             grid.check(geometry.shape, geometry.affine, name)
     if resample:
@@ -167,7 +167,8 @@ def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: An
                 "Bring the table into that form.",
             )
         )
-    grid = Grid(store.geometry.shape, store.geometry.affine, f"the cohort {store.location or 'in memory'}")
+    there = store.geometry
+    grid = Grid(there.shape, there.affine, f"the cohort {store.location or 'in memory'}", there.codes)
     rule = MaskRule(store.header.mask_rule == "intersection", store.header.min_coverage)
     if resample:
         sources, more = _onto(sources, grid, zero_is_missing=rule.zero_is_missing)
