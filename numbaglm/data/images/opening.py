@@ -19,7 +19,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import NDArray
 
-from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, beginning
+from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, HEADER_BYTES, beginning
 from numbaglm.errors import ImageError, MissingFileError, NumbaglmError
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Grid
 
@@ -28,10 +28,10 @@ nib: Any = nibabel  # its functions are not typed
 # What nibabel and the decompressors raise on damaged or foreign files.
 _UNREADABLE = (*DECOMPRESSION_ERRORS, ImageFileError, HeaderDataError, ValueError, TypeError, OverflowError)
 
-_MOST_VOXELS = 2**31  # of a grid: positions on it are counted in 32 bits
+_LONGEST_LINE = 512  # voxels along an axis of an image of the head
+_ICOSAHEDRA = tuple(10 * 4**order + 2 for order in range(4, 8))  # vertices of fsaverage and its like
 
-HEADER_BYTES = 1024
-"""Of a NIfTI file: its header is in them, and there is not much more to decompress."""
+_MOST_VOXELS = 2**31  # of a grid: positions on it are counted in 32 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +97,11 @@ def grid_of_image(source: MapSource, image: Any) -> tuple[tuple[int, int, int], 
         raise ImageError(f"{source.name} is empty: it has shape {image.shape}. Allowed: 3 dimensions of 1 or more.")
     if len(shape) != 3:
         raise ImageError(f"{source.name} has shape {image.shape}. Allowed: 3 dimensions.")
+    if _is_overlay(shape):
+        raise ImageError(
+            f"{source.name} has shape {tuple(map(int, shape))}: values at the vertices of a surface, as FreeSurfer "
+            "writes them, whose neighbours a volume does not have. Surfaces are not supported yet. Allowed: volumes."
+        )
     dtype = image.get_data_dtype()
     if dtype.kind not in "fiub":
         kind = "complex" if dtype.kind == "c" else "RGB or another compound type" if dtype.fields else str(dtype)
@@ -122,6 +127,13 @@ def codes_of(source: MapSource) -> tuple[int, int]:
     return sform or qform or UNKNOWN_SPACE[0], qform if same else 0
 
 
+def _is_overlay(shape: tuple[int, ...]) -> bool:
+    """Whether an image is a line of vertices, (n, 1, 1); or folded, as FreeSurfer does where n exceeds NIfTI-1."""
+    n = math.prod(map(int, shape))
+    is_line = sorted(shape)[:2] == [1, 1] and n > _LONGEST_LINE
+    return is_line or (shape[1] == 1 and n in _ICOSAHEDRA)
+
+
 def open_image(source: MapSource) -> Any:
     """Open a source, its data not read yet."""
     if source.image is not None:
@@ -138,6 +150,8 @@ def open_image(source: MapSource) -> Any:
         raise ImageError(_closed(source.name, error)) from error
     if stat.S_ISDIR(mode):
         raise ImageError(f"{source.name} is a folder. Allowed: NIfTI or Analyze files.")
+    if not stat.S_ISREG(mode):
+        raise ImageError(f"{source.name} is a pipe or a device. Allowed: NIfTI or Analyze files.")
     with naming(source):
         try:
             image = nib.load(path)
@@ -221,7 +235,7 @@ def _closed(name: str, error: BaseException) -> str:
 
 def _damaged(name: str, error: BaseException) -> str:
     truncated = isinstance(error, EOFError) or "Expected" in str(error) or "end-of-stream" in str(error)
-    foreign = isinstance(error, gzip.BadGzipFile) and "CRC" not in str(error)
+    foreign = isinstance(error, gzip.BadGzipFile) and not any(word in str(error) for word in ("CRC", "length"))
     what = "is truncated" if truncated else "is not gzip" if foreign else "is damaged"
     advice = "Rename it if it is not compressed, or get it again." if foreign else "Get it again."
     return f"{name} {what} and can't be read ({type(error).__name__}: {error}). {advice}"

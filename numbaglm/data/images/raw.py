@@ -6,9 +6,9 @@ page fault every 4 KiB, so each thread decompresses into memory that it keeps.
 
 from __future__ import annotations
 
-import os
 import threading
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 from zlib_ng.gzip_ng import GzipNGFile
+
+from numbaglm.data.storage.files import require_regular
+
+HEADER_BYTES = 1024
+"""Of a NIfTI file: its header is in them, and there is not much more to decompress."""
+
+_DENSEST = 1032  # bytes that one byte of deflate can stand for
+_PIECE = 2**20
 
 Volume = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -97,6 +105,11 @@ def is_compressed(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
+def is_plain(path: Path) -> bool:
+    """Whether a file is read here, by its name: values as they are, or by way of gzip; else nibabel reads it."""
+    return path.name.lower().endswith((".nii", ".nii.gz", ".img", ".img.gz"))
+
+
 def beginning(path: Path, n_bytes: int) -> bytes:
     """Read the first bytes of a file, decompressed; fewer where it has fewer.
 
@@ -104,6 +117,7 @@ def beginning(path: Path, n_bytes: int) -> bytes:
     ------
     One of `DECOMPRESSION_ERRORS`.
     """
+    require_regular(path)
     with path.open("rb", buffering=0) as file:
         start = file.read(n_bytes)
     if not is_compressed(path):
@@ -111,8 +125,15 @@ def beginning(path: Path, n_bytes: int) -> bytes:
     return zlib_ng.decompressobj(zlib.MAX_WBITS | 16).decompress(start, n_bytes)
 
 
-def content(path: Path) -> Bytes:
-    """Read a whole file, decompressed and its checksum compared.
+def content(path: Path, end: int | Callable[[bytes], int]) -> Bytes:
+    """Read a file from its begin on, decompressed. Of a compressed one the rest is read too, for its checksum alone.
+
+    Parameters
+    ----------
+    path
+        The file.
+    end
+        How many bytes are wanted; or what tells it of the first `HEADER_BYTES`. Fewer come where there are fewer.
 
     Returns
     -------
@@ -120,22 +141,37 @@ def content(path: Path) -> Bytes:
 
     Raises
     ------
+    EOFError
+        More are wanted than a file of its size can hold: memory is not asked for.
     One of `DECOMPRESSION_ERRORS`.
     """
-    with path.open("rb", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        if is_compressed(path):  # its last bytes tell, unless it is of several parts, or of 4 GB
-            file.seek(-min(4, size), os.SEEK_END)
-            size = int.from_bytes(file.read(4), "little")
-        file.seek(0)
-        stream: Any = cast(Any, _Stream)(fileobj=file, mode="rb") if is_compressed(path) else file
-        filled = 0
-        buffer = _buffer(size + 1)
-        while n := stream.readinto(buffer[filled:]):
-            filled += n
-            if filled == len(buffer):
-                buffer = _buffer(2 * filled, keep=filled)
+    with _opened(path) as stream:
+        buffer, filled = _buffer(HEADER_BYTES), 0
+        if callable(end):
+            filled = _fill(stream, buffer[:HEADER_BYTES], 0)
+            end = end(bytes(buffer[:filled]))
+        _check_size(path, end)
+        buffer = _buffer(end, keep=filled)
+        filled = _fill(stream, buffer[:end], filled)
+        if is_compressed(path):
+            rest = np.empty(_PIECE, np.uint8)
+            while stream.readinto(rest):
+                pass
     return buffer[:filled]
+
+
+def _check_size(path: Path, end: int) -> None:
+    """Refuse to ask for more than a file of its size can hold."""
+    most = path.stat().st_size * (_DENSEST if is_compressed(path) else 1)
+    if end > most:
+        raise EOFError(f"Expected {end:,} bytes by the header, but so small a file holds {most:,} at most")
+
+
+def _fill(stream: Any, buffer: Bytes, filled: int) -> int:
+    """Read on until a buffer is full, or the file ends; return how much is in it."""
+    while filled < len(buffer) and (n := stream.readinto(buffer[filled:])):
+        filled += n
+    return filled
 
 
 class Tape:
@@ -162,14 +198,12 @@ class Tape:
         """
         if self._stream is None:
             self._stream = _opened(self.path)
+        _check_size(self.path, offset + n_bytes)
         self._stream.seek(offset)
         buffer = _buffer(n_bytes)[:n_bytes]
-        filled = 0
-        while filled < n_bytes:
-            n = self._stream.readinto(buffer[filled:])
-            if not n:
-                raise EOFError(f"Expected {n_bytes} bytes, got {filled}")
-            filled += n
+        filled = _fill(self._stream, buffer, 0)
+        if filled < n_bytes:
+            raise EOFError(f"Expected {n_bytes} bytes, got {filled}")
         return buffer
 
     def check_end(self) -> None:
@@ -198,7 +232,8 @@ class _Stream(GzipNGFile):
 
 
 def _opened(path: Path) -> Any:
-    return cast(Any, _Stream)(path, "rb") if is_compressed(path) else path.open("rb")
+    require_regular(path)
+    return cast(Any, _Stream)(path, "rb") if is_compressed(path) else path.open("rb", buffering=0)
 
 
 _own = threading.local()

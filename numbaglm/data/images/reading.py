@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -16,7 +17,6 @@ from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
 from numbaglm.data.images.opening import (
-    HEADER_BYTES,
     MapSource,
     grid_of,
     grid_of_image,
@@ -24,11 +24,16 @@ from numbaglm.data.images.opening import (
     open_image,
     parse_header,
 )
-from numbaglm.data.images.raw import RawMap, Tape, Volume, content
+from numbaglm.data.images.raw import HEADER_BYTES, RawMap, Tape, Volume, content, is_plain
 from numbaglm.spaces.resampling import Affine, Prepared, Shape
 from numbaglm.spaces.volume import Grid
 
 nib: Any = nibabel
+
+_RAW_TYPES = (
+    *(nib.Nifti1Image, nib.Nifti1Pair, nib.Nifti2Image, nib.Nifti2Pair),
+    *(nib.AnalyzeImage, nib.Spm99AnalyzeImage, nib.Spm2AnalyzeImage),
+)
 
 
 def read_maps(sources: Sequence[MapSource], grid: Grid | None = None) -> Iterator[Volume]:
@@ -82,7 +87,7 @@ def _read_whole(source: MapSource) -> tuple[RawMap, NDArray[np.float64]]:
     image, data = None, None
     with naming(source):
         if source.path is not None and source.path.name.lower().endswith((".nii", ".nii.gz")) and source.path.is_file():
-            data = content(source.path)
+            data = content(source.path, partial(_end_of_values, source))
             image = parse_header(bytes(data[:HEADER_BYTES]))
     if image is None:
         image, data = open_image(source), None
@@ -92,7 +97,21 @@ def _read_whole(source: MapSource) -> tuple[RawMap, NDArray[np.float64]]:
         if file is None:  # no cache: a float64 copy kept by the image would triple the memory of a cohort
             values = image.get_fdata(dtype=np.float32, caching="unchanged")
             return RawMap(values.ravel(order="F"), shape), affine
-        return _raw(image.dataobj, content(file) if data is None else data, image.dataobj.offset, shape), affine
+        data = content(file, _end(image)) if data is None else data
+        return _raw(image.dataobj, data, image.dataobj.offset, shape), affine
+
+
+def _end_of_values(source: MapSource, start: bytes) -> int:
+    """Where the values of a NIfTI file end, by its header; 0 where it has none. Refuses what can't be a map."""
+    image = parse_header(start)
+    if image is None:
+        return 0
+    grid_of_image(source, image)
+    return _end(image)
+
+
+def _end(image: Any) -> int:
+    return int(image.dataobj.offset) + math.prod(map(int, image.shape)) * int(image.dataobj.dtype.itemsize)
 
 
 def _read_volume(source: MapSource, image: Any, shape: tuple[int, int, int], tape: Tape | None) -> RawMap:
@@ -118,12 +137,16 @@ def _raw(proxy: Any, data: NDArray[np.uint8], offset: int, shape: tuple[int, int
 
 
 def _data_file(source: MapSource, image: Any) -> Path | None:
-    """Which file holds the values of an image, in Fortran order; None if they are in memory."""
+    """Which file holds the values of an image as they are; None if nibabel must read them.
+
+    That is for everything but the very types that are known here: others may scale, order or pack values their own way.
+    """
     values = image.dataobj
-    if not isinstance(values, ArrayProxy) or values.order != "F":
+    if type(values) is not ArrayProxy or values.order != "F" or type(image) not in _RAW_TYPES:
         return None
     # What `parse_header` made is of bytes, and knows no file.
-    return Path(values.file_like) if isinstance(values.file_like, str | os.PathLike) else source.path
+    file = Path(values.file_like) if isinstance(values.file_like, str | os.PathLike) else source.path
+    return file if file is not None and is_plain(file) else None
 
 
 def _on_grid(raw: RawMap, affine: NDArray[np.float64], source: MapSource, grid: Grid | None) -> RawMap:

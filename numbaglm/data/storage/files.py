@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -116,6 +118,21 @@ def write_file(target: Path, data: bytes, what: str) -> Path:
         why = error.strerror or error
         raise OutputError(f"Can't write the {what} {target}: {why}. Check folder, permissions and disk.") from error
     return target
+
+
+def require_regular(path: Path) -> None:
+    """Refuse to open what is there and is no file: a pipe would be waited for, and a device read, without an end.
+
+    Raises
+    ------
+    OSError
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # who opens it tells why not
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from numbaglm.data.storage.files import PARTIAL, staged
+from numbaglm.data.storage.files import PARTIAL, require_regular, staged
 from numbaglm.errors import InputError, MissingExtraError, MissingFileError, OutputError, StoreError, invalid
 
 _ALLOWED = "a folder on disk, or a URL such as s3://bucket/name"
@@ -138,6 +138,7 @@ class Place:
         """
         with self.reading(name):
             if self.local:
+                require_regular(self.path / name)
                 return (self.path / name).read_bytes()
             fs, root = _open(self.url)
             return bytes(fs.cat_file(_join(root, name)))

@@ -5,6 +5,7 @@ import gzip
 import os
 import pickle
 import re
+import tracemalloc
 from unittest.mock import Mock
 
 import nibabel as nib
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 from numbaglm.data.images import (
+    grid_of,
     list_maps,
     load_mask,
     mask_image,
@@ -300,3 +302,65 @@ def test_maps_are_written_by_their_names_and_read_back_by_others(tmp_path):
     assert (tmp_path / "t.nii.gz").read_bytes() == before, "a file holds no time"
     with pytest.raises(OutputError, match="could not be written"):
         save_maps(geometry, maps, tmp_path / "nowhere")
+
+
+def test_images_of_other_formats_are_read_by_nibabel(tmp_path):
+    """AFNI scales each volume by a factor of its own; bzip2 and MGH are packed in ways that are not read here."""
+    values = volumes(2)
+    for number, volume in enumerate(values):
+        nib.save(image(volume), tmp_path / f"{number}.nii.bz2")
+        nib.MGHImage(volume, AFFINE).to_filename(tmp_path / f"{number}.mgz")
+    packed = [tmp_path / f"{number}.nii.bz2" for number in range(2)]
+    for maps in (packed, [nib.load(path) for path in packed], [nib.load(tmp_path / f"{i}.mgz") for i in range(2)]):
+        np.testing.assert_array_equal(list(read_maps(list_maps(maps)[0])), values)
+
+    class Scaled(nib.arrayproxy.ArrayProxy):
+        """Values times a factor of its own, as AFNI has it."""
+
+        def _get_scaled(self, dtype, slicer):
+            return super()._get_scaled(dtype, slicer) * 4
+
+    nib.save(image(values[0]), tmp_path / "a.nii")
+    proxy = Scaled(str(tmp_path / "a.nii"), (SHAPE, np.float32, 352))
+    scaled = nib.Nifti1Image(proxy, AFFINE)
+    np.testing.assert_array_equal(read_map(list_maps([scaled, scaled])[0][0]), values[0] * 4)
+
+
+@pytest.mark.parametrize("shape", [(642, 1, 1), (1, 1, 5000), (27307, 1, 6), (3414, 1, 3)])
+def test_overlays_of_surfaces_are_no_volumes(tmp_path, shape):
+    path = tmp_path / "lh.thickness.nii"
+    nib.save(image(np.ones(shape)), path)
+    for given in (path, nib.load(path), nib.MGHImage(np.ones(shape, np.float32), AFFINE)):
+        with pytest.raises(ImageError, match=r"vertices of a surface.*not supported yet"):
+            grid_of(list_maps([given, given])[0][0])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.hdr"])
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path, kind, name):
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    source = list_maps([path, path])[0][0]
+    for read in (grid_of, read_map):
+        with pytest.raises(ImageError, match=r"a pipe or a device"):
+            read(source)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_memory_is_asked_for_what_a_file_can_hold_alone(tmp_path, name):
+    """By its header a map takes 4 GB; by its last four bytes the stream does."""
+    whole = nib.Nifti1Image(np.zeros((2, 2, 2), np.float32), AFFINE).to_bytes()
+    header = nib.Nifti1Header()
+    header.set_data_shape((1000, 1000, 1000))
+    header.set_sform(AFFINE)
+    data = header.binaryblock + whole[348:]
+    (tmp_path / name).write_bytes(gzip.compress(data)[:-4] + b"\xff\xff\xff\xff" if name.endswith("gz") else data)
+    source = list_maps([tmp_path / name] * 2)[0][0]
+    tracemalloc.start()
+    with pytest.raises(ImageError, match=r"a\.nii.* is (truncated|damaged)"):
+        read_map(source)
+    assert tracemalloc.get_traced_memory()[1] < 10**8
+    tracemalloc.stop()

@@ -26,7 +26,8 @@ def test_content_is_what_the_standard_library_finds(tmp_path, parts):
     (tmp_path / "a.gz").write_bytes(compressed)
     (tmp_path / "a").write_bytes(DATA)
     for name in ("a.gz", "a"):
-        assert content(tmp_path / name).tobytes() == DATA
+        assert content(tmp_path / name, len(DATA)).tobytes() == DATA
+        assert content(tmp_path / name, lambda start: 5 * len(start)).tobytes() == DATA[:5120]
         assert beginning(tmp_path / name, 1000) == DATA[:1000]
 
 
@@ -34,8 +35,8 @@ def test_a_large_file_after_a_small_one_grows_the_memory(tmp_path):
     many = DATA * 30
     (tmp_path / "small.gz").write_bytes(gzip.compress(DATA))
     (tmp_path / "large.gz").write_bytes(gzip.compress(many) + gzip.compress(b"end"))
-    assert content(tmp_path / "small.gz").tobytes() == DATA
-    assert content(tmp_path / "large.gz").tobytes() == many + b"end"
+    assert content(tmp_path / "small.gz", len(DATA)).tobytes() == DATA
+    assert content(tmp_path / "large.gz", len(many) + 3).tobytes() == many + b"end"
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "other checksum", "foreign", "rest"])
@@ -50,7 +51,7 @@ def test_damaged_files_are_refused(tmp_path, damage):
     }[damage]
     (tmp_path / "a.gz").write_bytes(broken)
     with pytest.raises(DECOMPRESSION_ERRORS):
-        content(tmp_path / "a.gz")
+        content(tmp_path / "a.gz", 5000)
 
 
 def test_a_tape_is_read_in_order_and_from_anew(tmp_path):

@@ -125,7 +125,9 @@ def test_each_map_is_decompressed_once(tmp_path, monkeypatch, hold):
     paths = write_maps(tmp_path / "maps", patchy())
     read = []
     original = raw.content
-    monkeypatch.setattr("numbaglm.data.images.reading.content", lambda path: read.append(path) or original(path))
+    monkeypatch.setattr(
+        "numbaglm.data.images.reading.content", lambda path, end: read.append(path) or original(path, end)
+    )
     Cohort.create(tmp_path / "c.zarr", paths)
     assert sorted(read) == sorted([paths[0], *paths])  # the first tells where all others must have values
     read.clear()
