@@ -57,6 +57,7 @@ class Cohort(StoredMaps):
         resample: bool = False,
         overwrite: bool = False,
         progress: bool = False,
+        memory_limit: int | str | None = None,
         client: Any = None,
         n_workers: int | None = None,
     ) -> Cohort:
@@ -97,6 +98,10 @@ class Cohort(StoredMaps):
             Replace the cohort that is there, finished or not. Nothing but a cohort is ever replaced.
         progress
             Show a progress bar.
+        memory_limit
+            Bytes that a process may hold in all, or a string such as "4GB": fewer maps are held at once, and fewer
+            threads work, where it is tight. By default what the process may really take: of its cgroup (a container, a
+            batch job), then of the machine.
         client, n_workers
             A `distributed` client (the active one by default), or the number of threads without one.
 
@@ -128,7 +133,7 @@ class Cohort(StoredMaps):
             state = check_free(place, overwrite)
             choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample}
             inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True, **choices)
-            run = Conversion(None if inputs.stays_here else active_client(client), n_workers, progress)
+            run = Conversion(None if inputs.stays_here else active_client(client), n_workers, progress, memory_limit)
             goes_on = state == "writing" and not overwrite
             return cls(run.resume(inputs, place) if goes_on else run.create(inputs, place))
 
@@ -163,6 +168,7 @@ class Cohort(StoredMaps):
         min_coverage: float = 1.0,
         resample: bool = False,
         progress: bool = False,
+        memory_limit: int | str | None = None,
         n_workers: int | None = None,
     ) -> Cohort:
         """Make a cohort in memory; the arguments are those of `create`.
@@ -176,7 +182,7 @@ class Cohort(StoredMaps):
         """
         choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample}
         inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=False, **choices)
-        run = Conversion(None, n_workers, progress)
+        run = Conversion(None, n_workers, progress, memory_limit)
         return cls(run.create(inputs, None))
 
     def append(
@@ -187,6 +193,7 @@ class Cohort(StoredMaps):
         subjects: Sequence[str] | None = None,
         resample: bool = False,
         progress: bool = False,
+        memory_limit: int | str | None = None,
         client: Any = None,
         n_workers: int | None = None,
     ) -> Cohort:
@@ -199,7 +206,7 @@ class Cohort(StoredMaps):
         ----------
         more_maps, subjects, covariates, resample
             As in `create`; the columns of the covariates must be the cohort's.
-        progress, client, n_workers
+        progress, memory_limit, client, n_workers
             As in `create`.
 
         Returns
@@ -216,7 +223,7 @@ class Cohort(StoredMaps):
         """
         inputs = parse_additions(self.store, more_maps, subjects, covariates, resample=resample)
         client = None if inputs.stays_here or self.store.location is None else active_client(client)
-        run = Conversion(client, n_workers, progress)
+        run = Conversion(client, n_workers, progress, memory_limit)
         if self.store.location is None:
             self.store = run.extend(self.store, inputs)
             return self

@@ -45,14 +45,23 @@ _WIDEST = 65536  # elements whose patterns are found at once
 _TILE = 1024  # of the kernels (numbaglm.kernels.shuffle, which is too heavy to import here)
 
 
-def choose_chunks(n_subjects: int, n_voxels: int) -> tuple[int, int]:
+def choose_chunks(n_subjects: int, n_voxels: int, most: int | None = None) -> tuple[int, int]:
     """(subject block, voxel block) of a cohort's chunks.
 
+    Parameters
+    ----------
+    n_subjects, n_voxels
+        Of the cohort.
+    most
+        Subjects of a block at most, where memory is short.
+
+    Notes
+    -----
     A subject block is what one conversion task holds: some 16 of them until they reach 512 maps. A voxel block is
     the least that an analysis reads of all subjects, and what its blocks of voxels are multiples of, so it is narrow:
     chunks of 2 MiB, whose number costs nothing (0.1 ms each), down to one tile.
     """
-    rows = min(n_subjects, max(4, min(512, -(-n_subjects // 16))))
+    rows = min(n_subjects, max(4, min(512, -(-n_subjects // 16))), n_subjects if most is None else most)
     columns = _CHUNK_BYTES // (4 * rows) // _TILE * _TILE
     return rows, min(n_voxels, max(_TILE, min(65536, columns)))
 
@@ -379,6 +388,7 @@ class CohortStore:
         try:
             return cast(ChunkedArray, array).read(rows, columns)
         except ChunkError as error:
+            self._require_unchanged()  # what an append, or a new cohort in its place, took away is not damaged
             labels = self.subjects["subject_label"].iloc[error.rows]
             what = "bytes" if name == PRESENCE else f"{self.space.noun}s"
             raise DamagedChunkError(

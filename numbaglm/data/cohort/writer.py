@@ -77,8 +77,17 @@ class CohortWriter:
     is_draft: bool
 
     @classmethod
-    def create(cls, location: Where | None, header: Header, *, is_draft: bool = False) -> CohortWriter:
+    def create(
+        cls, location: Where | None, header: Header, *, is_draft: bool = False, most: int | None = None
+    ) -> CohortWriter:
         """Lay out a cohort, in an empty place or in memory; if that fails, nothing is left behind.
+
+        Parameters
+        ----------
+        location, header, is_draft
+            Where; what is known beforehand; see `CohortWriter`.
+        most
+            As in `choose_chunks`.
 
         Raises
         ------
@@ -95,7 +104,7 @@ class CohortWriter:
         try:
             with place.writing():
                 group = zarr.create_group(place.zarr_store(), zarr_format=3, attributes=attributes)
-                arrays = _lay_out(place, group, header, table)
+                arrays = _lay_out(place, group, header, table, most)
             _update(place, status="writing")
         except BaseException:
             # Not what another process has made in the meantime.
@@ -327,9 +336,9 @@ def _opened(place: Place, root: bytes) -> CohortWriter:
     return cast(CohortWriter, CohortWriter.resume(place))
 
 
-def subject_blocks(n_subjects: int, n_voxels: int) -> list[tuple[int, int]]:
-    """The subject blocks (start, stop) of a cohort, as it will be stored."""
-    rows = choose_chunks(n_subjects, n_voxels)[0]
+def subject_blocks(n_subjects: int, n_voxels: int, most: int | None = None) -> list[tuple[int, int]]:
+    """The subject blocks (start, stop) of a cohort, as it will be stored; see `choose_chunks`."""
+    rows = choose_chunks(n_subjects, n_voxels, most)[0]
     return [(start, min(start + rows, n_subjects)) for start in range(0, n_subjects, rows)]
 
 
@@ -361,9 +370,9 @@ def _in_memory(header: Header) -> Arrays:
     return Arrays(layers, presence, np.zeros((shape[0], HASH_BYTES * n_arrays), np.uint8))
 
 
-def _lay_out(place: Place, group: Any, header: Header, table: dict[str, Any]) -> Arrays:
+def _lay_out(place: Place, group: Any, header: Header, table: dict[str, Any], most: int | None) -> Arrays:
     n_subjects, n_elements = shape = (len(header.subjects), header.space.n)
-    chunks = choose_chunks(*shape)
+    chunks = choose_chunks(*shape, most)
     for name, array in header.space.describe()[1].items():
         whole = array.shape or (1,)
         group.create_array(f"{SPACE}/{name}", shape=whole, chunks=whole, dtype=array.dtype, fill_value=0)[...] = array

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data.cohort.layout import Header
-from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.cohort.store import CohortStore, choose_chunks
 from numbaglm.data.cohort.writer import CohortWriter, begin_successor, remove, subject_blocks, take_over
 from numbaglm.data.storage.places import Place
 from numbaglm.engine.conversion.coverage import Survey, Verdict, judge
@@ -39,16 +39,19 @@ from numbaglm.engine.conversion.tasks import (
     scout_block,
     store_block,
 )
-from numbaglm.engine.memory import memory_room
+from numbaglm.engine.memory import memory_room, n_cores
 from numbaglm.engine.schedule import run_tasks
-from numbaglm.errors import MaskError, NumbaglmError, OutputExistsError
+from numbaglm.errors import InputError, MaskError, NumbaglmError, OutputExistsError, invalid
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 
 log = logging.getLogger("numbaglm")
 
-# Maps are held in memory while they take less than this share of what is free.
-_HELD_SHARE = 0.25
+# Maps are held in memory while they take less than this share of what there is; tasks take this share of it together.
+_HELD_SHARE, _TASKS_SHARE = 0.25, 0.5
+
+_COPIES = 3  # of a block that a task has: as it is read, without the voxels that leave, and as chunks
+_A_VOXEL = 64  # bytes of a grid that a task has beside its block: its map as the file has it, smoothed, surveyed
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +140,44 @@ class Job:
 
 @dataclass(frozen=True)
 class Conversion:
-    """How the tasks of one call run, and what they make."""
+    """How the tasks of one call run, and what they make.
+
+    Attributes
+    ----------
+    client, n_workers, progress
+        As in `run_tasks`.
+    memory_limit
+        As in `numbaglm.Cohort.create`.
+    """
 
     client: Any = None
     n_workers: int | None = None
     progress: bool = False
+    memory_limit: int | str | None = None
+
+    @cached_property
+    def room(self) -> int:
+        """Bytes that a process may take, beside what it holds before."""
+        return memory_room(self.memory_limit, 1.0, self.client)
+
+    def within(self, job: Job) -> tuple[Conversion, int | None]:
+        """Return this with as few workers as have room, and how many subjects a block may have; None: as ever.
+
+        Raises
+        ------
+        InputError
+            Not even one subject at a time has room.
+        """
+        share = int(self.room * _TASKS_SHARE)
+        a_row, beside = 4 * _COPIES * max(1, len(job.look.index)), _A_VOXEL * job.mask.size
+        if share < a_row + beside:
+            needed = f"{(self.room + (a_row + beside - share) / _TASKS_SHARE) / 1e6:,.0f} MB"
+            allowed = f"{needed} beside what this process takes, for one of these maps at a time"
+            raise InputError(invalid("memory_limit", self.memory_limit, allowed))
+        usual = choose_chunks(job.n_subjects, len(job.look.index))[0]
+        most = min(usual, (share - beside) // a_row)
+        n_workers = min(self.n_workers or n_cores(), max(1, share // (a_row * most + beside)))
+        return replace(self, n_workers=n_workers), None if most == usual else most
 
     def tasks(
         self, function: Any, arguments: Sequence[tuple[Any, ...]], label: str, on_result: Any = None
@@ -162,14 +198,15 @@ class Conversion:
         """Make a cohort of maps, in a place, in that of an old one, or in memory."""
         mask = self._scout(inputs) if inputs.mask is None else inputs.mask.mask
         job = Job(inputs, mask)
-        if self._fits(job, place):
-            return self._hold(job, place)
+        run, most = self.within(job)
+        if run._fits(job, place):
+            return run._hold(job, place, most)
         if not mask.any():
             raise MaskError(f"No voxel is left to analyse: {inputs.sources[0].name} holds no value. Leave it out.")
         assert place is not None
         remove(place)
-        draft = CohortWriter.create(place, job.header(None), is_draft=True)
-        return self._in_place(job, draft, place, job.blocks(draft.blocks))
+        draft = CohortWriter.create(place, job.header(None), is_draft=True, most=most)
+        return run._in_place(job, draft, place, job.blocks(draft.blocks))
 
     def resume(self, inputs: Inputs, place: Place) -> CohortStore:
         """Go on with a cohort that is half-written; begin it if hardly more than its place is there.
@@ -193,27 +230,29 @@ class Conversion:
         log.info("%s is half-written: going on where it stopped.", place)
         writer = writer.update_subjects(inputs.subjects) if writer.is_draft else writer
         job = Job(inputs, writer.header.geometry.mask)
-        stored = self.tasks(check_stored, [(writer, *span) for span in writer.blocks], "check maps")
+        run = self.within(job)[0]
+        stored = run.tasks(check_stored, [(writer, *span) for span in writer.blocks], "check maps")
         blocks = [block for block, is_there in zip(job.blocks(writer.blocks), stored, strict=True) if not is_there]
         if writer.is_draft:
-            return self._in_place(job, writer, place, blocks)
-        with self._readers(job, blocks) as readers:
-            self.tasks(store_block, [(writer, job.look, reader) for reader in readers], "store maps")
+            return run._in_place(job, writer, place, blocks)
+        with run._readers(job, blocks) as readers:
+            run.tasks(store_block, [(writer, job.look, reader) for reader in readers], "store maps")
         return writer.complete()
 
     def extend(self, store: CohortStore, inputs: Inputs) -> CohortStore:
         """Make a cohort of another one and more maps: it takes its place when it is complete."""
         job = Job(inputs, store.geometry.mask, store)
+        run, most = self.within(job)
         if store.location is None:
-            return self._hold(job, None)
+            return run._hold(job, None, most)
         cohort = Place.parse(store.location)
         place = begin_successor(cohort)
         try:
-            if self._fits(job, place):
-                made = self._hold(job, place)
+            if run._fits(job, place):
+                made = run._hold(job, place, most)
             else:
-                draft = CohortWriter.create(place, job.header(None), is_draft=True)
-                made = self._draft(job, draft, cohort, job.blocks(draft.blocks))
+                draft = CohortWriter.create(place, job.header(None), is_draft=True, most=most)
+                made = run._draft(job, draft, cohort, job.blocks(draft.blocks))
         except BaseException:
             with suppress(NumbaglmError):
                 begin_successor(cohort)  # clears away
@@ -222,7 +261,7 @@ class Conversion:
 
     def _fits(self, job: Job, place: Place | None) -> bool:
         """Whether to hold the new maps until all are read."""
-        return place is None or (self.client is None and job.n_bytes <= memory_room(None, _HELD_SHARE, None))
+        return place is None or (self.client is None and job.n_bytes <= _HELD_SHARE * self.room)
 
     def _scout(self, inputs: Inputs) -> NDArray[np.bool_]:
         """Which voxels may stay: where one of so few maps has a value that one of them must."""
@@ -233,11 +272,12 @@ class Conversion:
         self.tasks(scout_block, parts, "look at maps", lambda _, part: np.logical_or(found, part, out=found))
         return found
 
-    def _hold(self, job: Job, place: Place | None) -> CohortStore:
-        """Read all maps, then store them."""
+    def _hold(self, job: Job, place: Place | None, most: int | None) -> CohortStore:
+        """Read all maps, then store them, in blocks of so many subjects at most."""
         surveys: list[Survey] = []
         n_new = len(job.inputs.sources)
-        blocks = job.blocks(subject_blocks(job.n_subjects, len(job.look.index)))
+        most = None if place is None else most  # in memory all are held anyhow
+        blocks = job.blocks(subject_blocks(job.n_subjects, len(job.look.index), most))
         with self._readers(job, [block for block in blocks if block.sources]) as readers:
             arguments = [(job.look, reader, surveys, n_new) for reader in readers]
             held = dict(self.tasks(hold_block, arguments, "read maps"))
@@ -247,7 +287,7 @@ class Conversion:
         header = job.header(self._judge(job, total))
         if place is not None:
             remove(place)
-        return self._keep(job, CohortWriter.create(place, header), held, job.base(header.geometry.mask))
+        return self._keep(job, CohortWriter.create(place, header, most=most), held, job.base(header.geometry.mask))
 
     def _in_place(self, job: Job, draft: CohortWriter, place: Place, blocks: Sequence[Block]) -> CohortStore:
         """Fill a draft where the cohort shall be; a copy out of it takes its place."""
@@ -268,7 +308,7 @@ class Conversion:
         mask = header.geometry.mask
         if header.geometry.n_voxels == len(job.look.index):
             return draft.settle(header).complete()
-        writer = CohortWriter.create(begin_successor(cohort, draft.place), header)
+        writer = CohortWriter.create(begin_successor(cohort, draft.place), header, most=draft.data.chunks[0])
         return self._keep(job, writer, {}, Base(draft, job.n_subjects, mask[job.mask]))
 
     def _keep(self, job: Job, writer: CohortWriter, held: dict[int, Rows], base: Base | None) -> CohortStore:

@@ -109,6 +109,9 @@ def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any)
 @bids_inputs("--contrast")
 @_OVERWRITE
 @_THREADS
+@click.option(
+    "--memory-limit", metavar="SIZE", help="Of the whole process, such as 4GB.  [default: what it may really take]"
+)
 @habits
 def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: Any) -> None:
     """Convert maps to a cohort: checked, smoothed and masked once, read many times.

@@ -183,6 +183,15 @@ def test_a_cohort_in_memory_is_laid_where_workers_see_it_with_all_that_it_has(tm
     np.testing.assert_array_equal(laid.read(0, 9, "gm"), arrays["gm"][:, :9])
 
 
+def test_a_cohort_that_was_appended_to_under_a_reader_changed_and_is_not_damaged(tmp_path, maps):
+    cohort = Cohort.create(tmp_path / "c.zarr", maps[:4])
+    reader = CohortStore.open(tmp_path / "c.zarr")
+    cohort.append(maps[4:])
+    with pytest.raises(StoreError, match="changed while it was in use"):
+        reader.read(0, 5)
+    assert Cohort.open(tmp_path / "c.zarr").n_subjects == 6
+
+
 def test_half_written_layers_are_known_as_such(tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "choose_chunks", lambda *_: (3, 16))
     store, arrays = written(tmp_path / "whole.zarr", layers=LAYERS)

@@ -19,7 +19,10 @@ import pytest
 from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort import writer
+from numbaglm.data.cohort.store import choose_chunks
 from numbaglm.data.images import raw
+from numbaglm.engine import memory
+from numbaglm.engine.conversion import convert
 from numbaglm.engine.conversion import tasks as blocks
 from numbaglm.errors import GridError, ImageError, InputError, MaskError, OutputError, OutputExistsError, StoreError
 from numbaglm.spaces.smoothing import smooth
@@ -133,6 +136,33 @@ def test_each_map_is_decompressed_once(tmp_path, monkeypatch, hold):
     read.clear()
     Cohort.create(tmp_path / "d.zarr", paths, mask=mask_image(volumes(1)[0] != 0))
     assert sorted(read) == paths
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_a_memory_limit_changes_blocks_and_threads_alone(tmp_path, monkeypatch, hold):
+    monkeypatch.setattr(writer, "choose_chunks", choose_chunks)
+    monkeypatch.setattr(memory, "held_before", lambda client: 0)
+    monkeypatch.setattr(convert, "_HELD_SHARE", 1.0 if hold else 0.0)
+    monkeypatch.setattr(convert, "n_cores", lambda: 8)
+    values = patchy()
+    paths = write_maps(tmp_path / "maps", values)
+    expected = Cohort.create(tmp_path / "all.zarr", paths, min_coverage=0.8)
+    beside, a_row = convert._A_VOXEL * values[0].size, 4 * convert._COPIES * np.count_nonzero(values[0])
+    threads = []
+    original = convert.run_tasks
+
+    def noting(*arguments, **options):
+        threads.append(options["n_workers"])
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(convert, "run_tasks", noting)
+    tight = Cohort.create(tmp_path / "c.zarr", paths, min_coverage=0.8, memory_limit=2 * (beside + 2 * a_row))
+    assert tight.fingerprint == expected.fingerprint
+    assert tight.store.chunks[0] <= 2 < expected.store.chunks[0]
+    assert threads[-1] == 1
+    with pytest.raises(InputError, match=r"'memory_limit': got 2000.*for one of these maps at a time"):
+        Cohort.create(tmp_path / "d.zarr", paths, memory_limit=2000)
+    assert not (tmp_path / "d.zarr").exists()
 
 
 def test_a_4d_file_is_read_in_turn(tmp_path, way, monkeypatch):
