@@ -141,7 +141,7 @@ def tasks_alone(cohort: Cohort, n_perm: int) -> Callable[[], object]:
 
 def permute_command(folder: Path, n_perm: int) -> None:
     """The whole command, in a process of its own."""
-    command = [sys.executable, "-c", "from numbaglm.faces.cli.main import main; main()", "permute"]
+    command = [sys.executable, "-c", "from numbaglm.faces.commands import main; main()", "permute"]
     command += [
         str(folder / "cohort.zarr"),
         "--output",
@@ -395,7 +395,7 @@ def latency(size: Size) -> Section:
         calls: Calls = {
             "python": run("pass"),
             "import": run("import numbaglm"),
-            "help": run("from numbaglm.faces.cli.main import main; main()", "--help"),
+            "help": run("from numbaglm.faces.commands import main; main()", "--help"),
             "first": lambda: told.append(until_told("first", maps, **cache)),
         }
         taken = in_turn(calls, 2 * size.rounds + 1)

@@ -1,6 +1,6 @@
 """``python -m numbaglm``: the command line."""
 
-from numbaglm.faces.cli.main import main
+from numbaglm.faces.commands import main
 
 if __name__ == "__main__":
     main()

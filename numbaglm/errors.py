@@ -6,30 +6,64 @@ working. Every message says what was wrong, where, what is allowed and what to d
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Self
 
 _HERE = __file__.removesuffix("errors.py")
 
 
+_OPEN, _CLOSE = "\ue000", "\ue001"  # of Unicode's private use: nobody types them
+_TERM = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+
+
+def term(python: str) -> str:
+    """Mark what Python calls by this name, such as ``resample=True`` or ``Cohort.create``: a face has its own word."""
+    return f"{_OPEN}{python}{_CLOSE}"
+
+
+def worded(template: str, word: Callable[[str], str] = str) -> str:
+    """Put a face's word for each term that is marked in a text; by default Python's."""
+    return _TERM.sub(lambda found: word(found[1]), template)
+
+
 class Refusal(str):
-    """The message of a refused value, which keeps its parts: a face words them anew, in its user's terms.
+    """A message that keeps its parts, so that a face can word it anew, in its user's terms.
 
     Attributes
     ----------
+    template
+        The message with its terms marked, see `term`.
     parameter, received, allowed, fix
-        As in `invalid`; what was received as text.
+        As in `invalid`: texts, what is allowed and the fix with marked terms; "" where the message is a sentence.
     """
 
-    parameter: str = ""
-    received: str = ""
-    allowed: str = ""
-    fix: str = ""
+    template: str
+    parameter: str
+    received: str
+    allowed: str
+    fix: str
+
+    def __new__(cls, template: str, parameter: str = "", received: str = "", allowed: str = "", fix: str = "") -> Self:
+        """Word the message as Python does, and keep the parts."""
+        self = super().__new__(cls, worded(template))
+        self.template, self.parameter, self.received, self.allowed, self.fix = (
+            template,
+            parameter,
+            received,
+            allowed,
+            fix,
+        )
+        return self
 
 
 class NumbaglmError(Exception):
     """Everything that numbaglm raises on purpose."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(Refusal(one) if isinstance(one, str) and _OPEN in one else one for one in args))
 
     @property
     def refusal(self) -> Refusal | None:
@@ -39,7 +73,9 @@ class NumbaglmError(Exception):
     def naming(self, parameter: str) -> Self:
         """Return the same error, of a parameter that the caller knows under another name."""
         told = self.refusal
-        return self if told is None else type(self)(compose(parameter, told.received, told.allowed, told.fix))
+        if told is None or not told.parameter:
+            return self
+        return type(self)(compose(parameter, told.received, told.allowed, told.fix))
 
 
 class InputError(NumbaglmError, ValueError):
@@ -133,7 +169,7 @@ def invalid(parameter: str, received: object, allowed: str, fix: str = "") -> Re
     allowed
         What is allowed, after "Allowed:".
     fix
-        What to do about it, a whole sentence.
+        What to do about it, a whole sentence. Names that only Python knows are marked with `term` in both.
     """
     return compose(parameter, repr(received), allowed, fix)
 
@@ -141,6 +177,4 @@ def invalid(parameter: str, received: object, allowed: str, fix: str = "") -> Re
 def compose(parameter: str, received: str, allowed: str, fix: str) -> Refusal:
     """As `invalid`, of what was received as text."""
     message = f"Invalid value for '{parameter}': got {received}. Allowed: {allowed}."
-    told = Refusal(f"{message} {fix}" if fix else message)
-    told.parameter, told.received, told.allowed, told.fix = parameter, received, allowed, fix
-    return told
+    return Refusal(f"{message} {fix}" if fix else message, parameter, received, allowed, fix)

@@ -17,7 +17,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm import plotting
-from numbaglm.faces.cli.main import commands
+from numbaglm.faces.commands import commands
 from numbaglm.results.words import methods_paragraph
 
 ROOT = Path(__file__).parents[1]

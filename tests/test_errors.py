@@ -1,3 +1,4 @@
+import pickle
 import warnings
 
 import pytest
@@ -27,3 +28,23 @@ def test_warnings_name_the_line_that_called():
 def test_builtins(error, builtin):
     assert issubclass(error, builtin)
     assert str(error("a message")) == "a message"
+
+
+def test_a_refusal_keeps_its_parts():
+    fix = f"Pass {errors.term('resample=True')}."
+    error = errors.InputError(errors.invalid("n_perm", -1, "a number >= 0", fix))
+    assert str(error) == "Invalid value for 'n_perm': got -1. Allowed: a number >= 0. Pass resample=True."
+    told = pickle.loads(pickle.dumps(error)).refusal
+    assert (told.parameter, told.received, told.allowed, told.fix) == ("n_perm", "-1", "a number >= 0", fix)
+    assert str(error.naming("-n")) == str(error).replace("n_perm", "-n")
+    assert type(error.naming("-n")) is errors.InputError
+
+
+def test_a_face_has_its_own_words_for_terms():
+    for error in (errors.GridError, errors.MissingFileError, errors.OutputExistsError):
+        made = error(f"{{b}} is there. Pass {errors.term('resample=True')}.")
+        assert str(made) == "{b} is there. Pass resample=True."
+        assert errors.worded(made.refusal.template, {"resample=True": "--resample"}.get) == (
+            "{b} is there. Pass --resample."
+        )
+    assert errors.InputError("plain").refusal is None

@@ -110,7 +110,7 @@ class CommandHelp(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Ask the commands themselves."""
-        from numbaglm.faces.cli.main import commands
+        from numbaglm.faces.commands import commands
 
         sections: list[nodes.Node] = []
         root = click.Context(commands, info_name="numbaglm", terminal_width=88, **commands.context_settings)

@@ -1,133 +1,44 @@
-"""The subject table: covariates matched to maps, and its form in a store's attributes."""
+"""Tables that people write, read one way whatever wrote them; and the subject table in a store's attributes."""
 
 from __future__ import annotations
 
+import csv
+import importlib.util
+import io
+import logging
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from numbaglm.errors import InputError, MissingFileError, invalid
+from numbaglm.errors import InputError, MissingFileError, invalid, term
+
+log = logging.getLogger("numbaglm")
 
 # Columns of the subject table that are not covariates.
 OWN_COLUMNS = ("subject_label", "source", "source_bytes", "source_state", "n_missing_voxels")
-_LABEL_COLUMNS = ("participant_id", "subject_label")
+LABEL_COLUMNS = ("participant_id", "subject_label")
 
-
-def check_labels(labels: Sequence[Any], n_subjects: int, parameter: str = "subjects") -> list[str]:
-    """Labels as strings: one for each map, none twice."""
-    if isinstance(labels, str):
-        raise InputError(invalid(parameter, labels, f"a list of {n_subjects} labels"))
-    names = [str(label) for label in labels]
-    if len(names) != n_subjects:
-        raise InputError(invalid(parameter, f"{len(names)} labels", f"one for each of the {n_subjects} maps"))
-    twice = _repeated(names)
-    if twice:
-        raise InputError(
-            invalid(
-                parameter,
-                f"{_listed(twice)} more than once",
-                "a different label for each map",
-                "Choose one map a subject (one map_name), or tell the maps apart in the label.",
-            )
-        )
-    return names
-
-
-def sorted_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Nilearn's table of maps, in the order of its labels."""
-    missing = [column for column in ("subject_label", "effects_map_path") if column not in frame.columns]
-    if missing:
-        raise InputError(
-            invalid(
-                "maps",
-                f"a DataFrame with columns {list(frame.columns)}",
-                "columns 'subject_label' and 'effects_map_path'",
-                f"Add {', '.join(missing)}.",
-            )
-        )
-    return frame.sort_values("subject_label", kind="stable").reset_index(drop=True)
-
-
-def labels_of(files: Sequence[Path | None], n_subjects: int) -> list[str]:
-    """Labels from BIDS entities, else from file names, when they tell the maps apart; else numbers.
-
-    Parameters
-    ----------
-    files
-        The file of each map; None, or fewer than there are maps, where there is none.
-    n_subjects
-        How many maps there are.
-    """
-    paths = [file for file in files if file is not None]
-    if len(paths) == n_subjects:
-        subjects = [re.findall(r"sub-[0-9a-zA-Z]+", str(path)) for path in paths]
-        if all(subjects) and len({found[-1] for found in subjects}) == len(paths):
-            return [found[-1] for found in subjects]
-        stems = [re.sub(r"\.(nii|hdr|img)(\.(gz|bz2|zst))?$", "", path.name) for path in paths]
-        if len(set(stems)) == len(paths):
-            return stems
-    return [f"subject-{number:03d}" for number in range(1, n_subjects + 1)]
-
-
-def match_covariates(
-    covariates: Any, labels: Sequence[str], *, labels_known: bool
-) -> tuple[pd.DataFrame | None, list[str]]:
-    """Bring a table of covariates into the order of the maps.
-
-    Parameters
-    ----------
-    covariates
-        A DataFrame, the path of a tsv or csv file, or None.
-    labels
-        (n_subjects,) labels of the maps.
-    labels_known
-        Whether the labels mean something (not merely numbers): then rows are matched by label if the table
-        has labels too, and by order otherwise.
-
-    Returns
-    -------
-    The covariates, a row a map, without the label column; and sentences on what was done.
-    """
-    if covariates is None:
-        return None, []
-    frame = covariates if isinstance(covariates, pd.DataFrame) else read_table(covariates, "covariates")
-    names, frame = _split_labels(frame)
-    taken = sorted(set(map(str, frame.columns)) & set(OWN_COLUMNS))
-    if taken:
-        raise InputError(invalid("covariates", f"a column {taken[0]!r}", "other column names", "Rename it."))
-    frame = frame.rename(columns=str).reset_index(drop=True)
-    if names is None or not labels_known:
-        if len(frame) != len(labels):
-            raise InputError(invalid("covariates", f"{len(frame)} rows", f"one for each of the {len(labels)} maps"))
-        return frame, [f"Covariates are matched to the {len(labels)} maps by their order: no labels on both sides."]
-    twice = _repeated(names)
-    if twice:
-        raise InputError(invalid("covariates", f"{_listed(twice)} in more than one row", "a row a subject"))
-    row = {name: number for number, name in enumerate(names)}
-    lacking = [label for label in labels if label not in row]
-    if lacking:
-        raise InputError(
-            invalid(
-                "covariates",
-                f"no row for {_listed(lacking)}",
-                f"a row for each map, by label (the table has {_listed(names)})",
-                "Add the rows, or pass subjects= with the labels that the table uses.",
-            )
-        )
-    unused = sorted(set(names) - set(labels))
-    notes = [f"Covariates of {len(unused)} subject(s) without a map are not used: {_listed(unused)}."] if unused else []
-    return frame.iloc[[row[label] for label in labels]].reset_index(drop=True), notes
-
-
-def labels_are_known(labels: Sequence[str]) -> bool:
-    """Whether labels are more than the numbers that stand in for them."""
-    return not all(re.fullmatch(r"subject-\d{3,}", label) for label in labels)
+_SEPARATORS = {".tsv": "\t", ".csv": ","}
+_SHEETS = (".xlsx", ".xlsm")
+_ALLOWED = f"{term('a DataFrame or the path of a')} .tsv or .csv file"
+# What stands for no value among numbers. Among words only an empty cell and n/a do: groups may be called NA or None.
+_NO_NUMBER = frozenset(
+    {
+        *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
+        *("NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    }
+)
+_NO_VALUE = frozenset({"n/a", "N/A"})
+_DECIMAL = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def table_to_json(table: pd.DataFrame) -> dict[str, Any]:
@@ -156,46 +67,201 @@ def table_from_json(attributes: Mapping[str, Any]) -> pd.DataFrame:
     )
 
 
-def read_table(path: Any, parameter: str) -> pd.DataFrame:
-    """Read a .tsv or .csv file with a header line; ``parameter`` is what errors call it."""
+def read_table(path: Any, parameter: str, *, may_lack_names: bool = False) -> pd.DataFrame:
+    """Read a .tsv or .csv file with a header line, or the first sheet of an .xlsx; ``parameter`` is for errors.
+
+    Byte-order marks, line ends of all systems, blanks around names and values, and separators at the ends of lines are
+    no part of it. Semicolons in the place of a file's separator are taken as that, with commas for decimal points.
+    Columns of labels stay text: "01" is not 1.
+
+    Parameters
+    ----------
+    path, parameter
+        The file, and what errors call it.
+    may_lack_names
+        Whether a first line of numbers alone, as in PALM's files, is a row: columns are then called 0, 1, ...
+
+    Raises
+    ------
+    InputError, MissingFileError
+        It can't be read; names what is wrong, and where.
+    """
     if not isinstance(path, str | os.PathLike):
-        raise InputError(invalid(parameter, type(path).__name__, "a DataFrame or the path of a .tsv or .csv file"))
+        raise InputError(invalid(parameter, type(path).__name__, _ALLOWED))
+    file = _regular(path, parameter)
+    ending = file.suffix.casefold()
+    if ending in _SHEETS:
+        rows = list(enumerate(_cells(file, path, parameter), 1))
+        separator = "\t"
+    elif ending in _SEPARATORS:
+        text = _decoded(file, path, parameter)
+        separator = _separator(text, _SEPARATORS[ending])
+        try:
+            lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+            reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=separator, skipinitialspace=True)
+            rows = [(lines[reader.line_num - 1][0], row) for row in reader]
+        except csv.Error as error:
+            raise InputError(invalid(parameter, str(path), "a table with one header line", f"{error}.")) from error
+    else:
+        fix = "Save the sheet as tab-separated text (.tsv)." if ending in (".xls", ".ods", ".numbers") else ""
+        raise InputError(invalid(parameter, str(path), _ALLOWED, fix))
+    numbered = [(n, [cell.strip() for cell in row]) for n, row in rows]
+    while numbered and len(numbered[-1][1]) > 1 and not any(numbered[-1][1]):  # what spreadsheets leave at the end
+        numbered.pop()
+    if not numbered:
+        raise InputError(invalid(parameter, str(path), "a table with one header line", "The file is empty."))
+    if may_lack_names and all(map(_is_number, numbered[0][1])):
+        log.info("%s has no line of names: its first line is the first subject's.", path)
+        numbered = [(0, [str(k) for k in range(len(numbered[0][1]))]), *numbered]
+    names, columns = _columns(numbered, path, parameter)
+    found = {
+        name: _unpointed(name, values, path, parameter) if separator != "," else values
+        for name, values in zip(names, columns, strict=True)
+    }
+    return _typed(found, path, parameter)
+
+
+def read_lines(path: Any, parameter: str) -> list[str]:
+    """Lines of a text file without blanks around them; empty ones and those that begin with # left out."""
+    lines = [line.strip() for line in _decoded(_regular(path, parameter), path, parameter).splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _regular(path: Any, parameter: str) -> Path:
+    """Refuse what is no file before it is opened: a pipe would wait for good."""
     file = Path(path).expanduser()
     try:
-        file.stat()
+        kind = file.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError(f"The table {path} given as {parameter} does not exist. Check the path.") from error
     except (OSError, ValueError) as error:
         raise InputError(invalid(parameter, str(path), f"a file that can be opened ({error})")) from error
-    separators = {".tsv": "\t", ".csv": ","}
-    if file.suffix not in separators:
-        raise InputError(invalid(parameter, str(path), "a DataFrame or the path of a .tsv or .csv file"))
+    if not stat.S_ISREG(kind):
+        raise InputError(invalid(parameter, str(path), "a file (no folder, pipe or device)"))
+    return file
+
+
+def _decoded(file: Path, path: Any, parameter: str) -> str:
+    """Text of a file, with line ends of one kind."""
     try:
-        header = pd.read_csv(file, sep=separators[file.suffix], nrows=0).columns
-        # Labels stay text: "01" is not 1.
-        texts: dict[Any, Any] = {name: "str" for name in header if name in _LABEL_COLUMNS}
-        return pd.read_csv(file, sep=separators[file.suffix], dtype=texts, na_values=["n/a"])
+        raw = file.read_bytes()
+        wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+        text = raw.decode("utf-16" if wide else "utf-8-sig")
+    except OSError as error:
+        raise InputError(invalid(parameter, str(path), f"a file that can be read ({error.strerror})")) from error
+    except UnicodeDecodeError as error:
+        fix = "Save it as text in UTF-8: a spreadsheet offers that among its formats."
+        raise InputError(invalid(parameter, str(path), f"text in UTF-8 (byte {error.start} is none)", fix)) from error
+    if "\0" in text:
+        raise InputError(invalid(parameter, str(path), "text (it holds a byte of 0)", "Save it as .tsv or .csv."))
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _separator(text: str, usual: str) -> str:
+    """The file's separator, or the one that its header has in its place."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines or usual in lines[0]:
+        return usual
+    others = [sign for sign in ";\t," if sign in lines[0] and all(sign in line for line in lines)]
+    return others[0] if others else usual
+
+
+def _cells(file: Path, path: Any, parameter: str) -> list[list[str]]:
+    """Cells of the first sheet of a spreadsheet, as text."""
+    if importlib.util.find_spec("openpyxl") is None:
+        fix = "Save the sheet as tab-separated text (.tsv), or install openpyxl."
+        raise InputError(invalid(parameter, str(path), _ALLOWED, fix))
+    try:
+        sheet = pd.read_excel(file, header=None, dtype=object, keep_default_na=False, engine="openpyxl")
+    except Exception as error:  # openpyxl raises what zip files and XML raise
+        fix = f"It can't be read ({error}). Save the sheet as tab-separated text (.tsv)."
+        raise InputError(invalid(parameter, str(path), "a spreadsheet of one table", fix)) from error
+    return [["" if cell is None else str(cell) for cell in row] for row in sheet.to_numpy()]
+
+
+def _columns(
+    rows: Sequence[tuple[int, list[str]]], path: Any, parameter: str
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Names, and values a column; separators that end lines make no column."""
+    names, body = list(rows[0][1]), [row for _, row in rows[1:]]
+    if body and all(len(row) == len(names) + 1 for row in body) and any(row[-1] for row in body):
+        names = ["", *names]  # R names no column of row names
+    width = len(names)
+    for (number, _), row in zip(rows[1:], body, strict=True):
+        if any(row[width:]) or len(row) < width:
+            what = f"{len(row)} values in line {number}, for {width} names"
+            fix = "Put values that hold a separator into quotes."
+            raise InputError(invalid(parameter, f"{path}: {what}", "a value for each name in the header line", fix))
+    columns = list(zip_longest(*(row[:width] for row in body), fillvalue="")) or [()] * width
+    kept = [k for k in range(width) if names[k] or any(columns[k])]
+    names = [names[k] or f"Unnamed: {k}" for k in kept]
+    twice = repeated(names)
+    if twice:
+        fix = "Give each column its own name, in a first line of names."
+        raise InputError(invalid(parameter, f"{path}: {listed(twice)} more than once", "different names", fix))
+    return names, [columns[k] for k in kept]
+
+
+def _unpointed(name: str, values: tuple[str, ...], path: Any, parameter: str) -> tuple[str, ...]:
+    """Decimal commas as points, in a column that has nothing else; thousands may be meant, and are refused."""
+    some = [value for value in values if value and value not in _NO_NUMBER]
+    commas = [value for value in some if _DECIMAL.fullmatch(value) or _THOUSANDS.fullmatch(value)]
+    if not commas or not all(_DECIMAL.fullmatch(value) or _is_number(value) for value in some):
+        if commas and all(_is_number(value.replace(",", "")) for value in some):
+            raise InputError(_thousands(name, commas[0], path, parameter))
+        return values
+    if all(_THOUSANDS.fullmatch(value) for value in commas):
+        raise InputError(_thousands(name, commas[0], path, parameter))
+    return tuple(value.replace(",", ".") for value in values)
+
+
+def _thousands(name: str, value: str, path: Any, parameter: str) -> str:
+    fix = "Write numbers with a decimal point, and thousands without a sign."
+    return invalid(parameter, f"{path}: {value!r} in column {name!r}", "numbers that can be read one way", fix)
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return "_" not in value
+
+
+def _typed(columns: Mapping[str, tuple[str, ...]], path: Any, parameter: str) -> pd.DataFrame:
+    """Columns of numbers, of truth values and of words."""
+    none: dict[str, Any] = {}
+    for name, values in columns.items():
+        words = {value for value in values if value and value not in _NO_NUMBER and not _is_number(value)}
+        none[name] = ["", *(_NO_VALUE if words or name in LABEL_COLUMNS else _NO_NUMBER)]
+        odd = sorted({value for value in values if value in _NO_NUMBER - _NO_VALUE})
+        if words and odd and name not in LABEL_COLUMNS:
+            log.warning(
+                "%r in column %r of %s is read as a word like the others there. Write n/a where there is no value.",
+                odd[0],
+                name,
+                path,
+            )
+        elif odd and not words and set(values) <= {*odd, ""}:
+            none[name] = ["", *_NO_VALUE]  # of nothing but such words
+    texts: dict[Any, Any] = {name: "str" for name in columns if name in LABEL_COLUMNS}
+    clean = io.StringIO()
+    writer = csv.writer(clean, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    clean.seek(0)
+    try:
+        return pd.read_csv(clean, dtype=texts, na_values=none, keep_default_na=False, skip_blank_lines=False)
     except (ValueError, OSError) as error:
         raise InputError(invalid(parameter, str(path), "a table with one header line", str(error))) from error
 
 
-def _split_labels(frame: pd.DataFrame) -> tuple[list[str] | None, pd.DataFrame]:
-    """Part a table into labels (a column known by name, else a first column or an index of text) and rest."""
-    named = [name for name in _LABEL_COLUMNS if name in frame.columns]
-    if named:
-        return [str(label) for label in frame[named[0]]], frame.drop(columns=named)
-    if len(frame.columns) and not pd.api.types.is_numeric_dtype(frame.dtypes.iloc[0]):
-        return [str(label) for label in frame.iloc[:, 0]], frame.iloc[:, 1:]
-    if not pd.api.types.is_numeric_dtype(frame.index.dtype):
-        return [str(label) for label in frame.index], frame
-    return None, frame
-
-
-def _repeated(names: Sequence[str]) -> list[str]:
+def repeated(names: Sequence[str]) -> list[str]:
+    """Names that are there more than once."""
     return [name for name, times in Counter(names).items() if times > 1]
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
     """List some names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

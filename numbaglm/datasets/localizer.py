@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from numbaglm.errors import InputError, MissingExtraError, NumbaglmError, invalid
+from numbaglm.errors import InputError, MissingExtraError, NumbaglmError, invalid, term
 
 
 @dataclass(frozen=True)
@@ -66,5 +66,6 @@ def fetch_localizer(n_subjects: int = 16) -> LocalizerCohort:
         return LocalizerCohort(maps, tuple(f"sub-{path.parent.name}" for path in maps))
     # Raised out here so that no chain of urllib tracebacks hangs on it.
     raise NumbaglmError(
-        f"The localizer maps could not be downloaded ({reason}). Check the network, or use simulate_button_press()."
+        f"The localizer maps could not be downloaded ({reason}). Check the network, or "
+        f"{term('use simulate_button_press()')}."
     )

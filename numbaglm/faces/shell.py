@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from numbaglm.errors import NumbaglmError, NumbaglmWarning
+from numbaglm.errors import NumbaglmError, NumbaglmWarning, worded
 
 log = logging.getLogger("numbaglm")
 
@@ -30,20 +30,19 @@ Command = Callable[..., Any]
 PATH = click.Path(readable=False)
 """Paths, which shells complete; whether they are there and can be read is judged by who opens them."""
 
-# What Python's messages name and a shell has under another name.
-_TYPED = {
+# What messages mark as Python's, and no option of a command is called: the shell's word for it.
+_WORDS = {
     "Open it with Cohort.open, add to it with append, choose": "Choose",
-    "Cohort.from_maps(maps, --covariates ...) makes a cohort that has one": "name one with --covariates",
+    "Cohort.from_maps(maps, covariates=...) makes a cohort that has one": "name one with --covariates",
     "Cohort.create(path, maps)": "numbaglm convert",
     "Cohort.create": "numbaglm convert",
-    "or name the errors": "or take one way of shuffling for all with --errors",
-    "resample=True": "--resample",
-    "Invalid value for 'path'": "Invalid value for '--output'",
+    "name the errors": "take one way of shuffling for all with --errors",
     "use simulate_button_press()": "leave --localizer out",
     "subjects=": "a table of maps (subject_label, effects_map_path)",
     "a DataFrame or the path of a": "the path of a",
     "a DataFrame with columns": "a table with columns",
 }
+_PARAMETERS = {"path": "output"}  # of Python, and the option that a command has in its place
 
 
 @dataclass(frozen=True)
@@ -156,22 +155,40 @@ def _told(error: Exception, command: click.Command) -> str:
 
 def as_typed(error: NumbaglmError, command: click.Command) -> str:
     """Word an error with the options that were typed, not with Python's parameters."""
-    # An OSError that knows its errno would print that number first.
-    message = str((isinstance(error, OSError) and error.strerror) or error)
-    for parameter in command.params:
-        name, option = str(parameter.name), parameter.opts[0]
-        if isinstance(parameter, click.Argument):
-            message = message.replace(f"Invalid value for '{name}'", f"Invalid value for {name.upper()}")
-            continue
-        message = message.replace(f"Invalid value for '{name}'", f"Invalid value for '{option}'")
+    options = {str(parameter.name): _option(parameter) for parameter in command.params}
+
+    def word(python: str) -> str:
+        name = python.partition("=")[0]
+        return _WORDS.get(python) or options.get(name, python)
+
+    told = error.refusal
+    if told is None:
+        # An OSError that knows its errno would print that number first.
+        return _plainly(str((isinstance(error, OSError) and error.strerror) or error), options)
+    if not told.parameter:
+        return _plainly(worded(told.template, word), options)
+    name = _PARAMETERS.get(told.parameter, told.parameter)
+    shown = options.get(name, name)
+    named = shown if shown.isupper() else f"'{shown}'"
+    allowed, fix = (_plainly(worded(text, word), options) for text in (told.allowed, told.fix))
+    return f"Invalid value for {named}: got {told.received}. Allowed: {allowed}.{' ' if fix else ''}{fix}"
+
+
+def _option(parameter: click.Parameter) -> str:
+    if isinstance(parameter, click.Argument):
+        return str(parameter.name).upper()
+    return next((option for option in parameter.opts if option.startswith("--")), parameter.opts[0])
+
+
+def _plainly(sentence: str, options: dict[str, str]) -> str:
+    """A sentence whose parameters are not marked: those that no English word is called as become options."""
+    for name, option in options.items():
         if option.startswith("--"):
-            message = re.sub(rf"\b{name}=True\b", option, message)
-            message = re.sub(rf"(?<!--entity )\b{name}= ?", f"{option} ", message)
+            sentence = re.sub(rf"\b{name}=True\b", option, sentence)
+            sentence = re.sub(rf"(?<!--entity )\b{name}= ?", f"{option} ", sentence)
             if "_" in name:
-                message = re.sub(rf"\b{name}\b", option, message)
-    for python, typed in _TYPED.items():
-        message = message.replace(python, typed)
-    return message
+                sentence = re.sub(rf"\b{name}\b", option, sentence)
+    return sentence
 
 
 class _ToStderr(logging.Handler):

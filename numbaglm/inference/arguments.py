@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import list_maps
-from numbaglm.data.tables import labels_are_known, match_covariates, read_table
+from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, match_rows, split_labels, were_moved
+from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import DesignError, InputError, invalid
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
@@ -43,8 +44,6 @@ class Options:
     ----------
     conventions
         The record, with what was overridden.
-    variance_groups
-        Labels, or None: "auto" is resolved.
     """
 
     n_perm: int
@@ -57,7 +56,7 @@ class Options:
     errors: str | None
     exchangeability_blocks: ArrayLike | None
     block_scheme: str
-    variance_groups: ArrayLike | None
+    variance_groups: ArrayLike | str | None
     variance_smoothing_fwhm: float | None
     method: str
     fwe_across_contrasts: bool
@@ -73,15 +72,15 @@ class Options:
     dry_run: bool
 
     @classmethod
-    def parse(cls, *, variance_groups: ArrayLike | str | None, **given: Any) -> Self:
+    def parse(cls, **given: Any) -> Self:
         """Refuse what is neither here nor there before any work is done.
 
         Raises
         ------
         InputError
         """
-        groups = read_variance_groups(variance_groups, given["exchangeability_blocks"])
-        options = cls(variance_groups=groups, **given)
+        options = cls(**given)
+        read_variance_groups(options.variance_groups, options.exchangeability_blocks)
         for name in _SWITCHES:
             value = getattr(options, name)
             if not isinstance(value, bool | np.bool_):
@@ -100,6 +99,15 @@ class Options:
                 f"The method {options.method!r} shuffles each contrast in its own way: no null spans several."
             )
         return options
+
+    def in_order(self, maps: MapLabels) -> Self:
+        """The same, with labels of blocks and groups in the order of the maps where they have an index of labels.
+
+        "auto" becomes the labels that it stands for.
+        """
+        blocks = match_labels(self.exchangeability_blocks, maps, "exchangeability_blocks")
+        groups = match_labels(self.variance_groups, maps, "variance_groups")
+        return replace(self, exchangeability_blocks=blocks, variance_groups=read_variance_groups(groups, blocks))
 
     def identity(self) -> dict[str, Any]:
         """What tells durable runs apart, as JSON types."""
@@ -125,44 +133,48 @@ def _plain(value: Any) -> Any:
     return np.asarray(value).tolist()
 
 
-def listed_subjects(maps: Any) -> tuple[list[str], pd.DataFrame]:
+def listed_subjects(maps: Any) -> tuple[MapLabels, pd.DataFrame]:
     """Labels and covariates, known before any map is read: what can't be used is refused by then."""
     if isinstance(maps, Cohort):
-        return maps.subjects, maps.covariates
-    return (labels := list_maps(maps)[1]), pd.DataFrame(index=pd.Index(labels))
+        return MapLabels.of_table(maps.store.subjects), maps.covariates
+    sources, labels, _ = list_maps(maps)
+    paths = tuple(str(source.file) for source in sources if source.file is not None and source.volume is None)
+    own = paths if len(paths) == len(labels) else ()
+    named = MapLabels(labels, labels_are_known(labels), own, were_moved(maps, labels))
+    return named, pd.DataFrame(index=pd.Index(labels))
 
 
-def read_design(design_matrix: Any, covariates: pd.DataFrame | None = None) -> Any:
-    """Read a design matrix given as the path of a table, or as a formula over covariates; return others as they are.
+def read_design(design_matrix: Any, maps: MapLabels, covariates: pd.DataFrame | None = None) -> Any:
+    """Read a design matrix: a table or an array, the path of a table, or a formula over covariates.
 
-    The index that pandas writes as a nameless first column is no regressor.
+    Returns
+    -------
+    What was given, its rows in the order of the maps; None stays None.
+
+    Raises
+    ------
+    DesignError
+        Its rows carry labels that are not the maps'.
     """
-    is_file = not isinstance(design_matrix, str) or design_matrix.endswith((".tsv", ".csv"))
-    if covariates is not None and not is_file and "~" in design_matrix:
-        return design_from_formula(design_matrix, covariates)
-    if not is_file and not Path(design_matrix).exists():
-        allowed = "the path of a .tsv or .csv file, or a formula, which begins with '~'"
-        raise InputError(invalid("design_matrix", design_matrix, allowed))
+    if isinstance(design_matrix, str) and not design_matrix.casefold().endswith((".tsv", ".csv", ".xlsx", ".xlsm")):
+        if covariates is not None and "~" in design_matrix:
+            return design_from_formula(design_matrix, covariates)
+        if not Path(design_matrix).exists():
+            allowed = "the path of a .tsv or .csv file, or a formula, which begins with '~'"
+            raise InputError(invalid("design_matrix", design_matrix, allowed))
     if isinstance(design_matrix, str | os.PathLike):
-        table = read_table(design_matrix, "design_matrix")
-        return table.drop(columns=[column for column in table.columns[:1] if str(column) == "Unnamed: 0"])
-    return design_matrix
-
-
-def ordered(design: Any, subjects: list[str]) -> Any:
-    """Bring a table with labels of subjects into their order; refuse a DataFrame whose index has them in another."""
-    if not isinstance(design, pd.DataFrame) or not labels_are_known(subjects):
-        return design
-    if {"subject_label", "participant_id"} & set(map(str, design.columns)):
+        design_matrix = read_table(design_matrix, "design_matrix")
+    if isinstance(design_matrix, pd.DataFrame):
+        names, rest = split_labels(design_matrix, maps)
+        if names is None and not maps.moved:
+            return rest
         try:
-            return match_covariates(design, subjects, labels_known=True)[0]
+            matched, _ = match_rows(design_matrix, maps, "design_matrix")
         except InputError as error:
-            raise DesignError(str(error).replace("'covariates'", "'design_matrix'")) from error
-    labels = [str(label) for label in design.index]
-    if labels != subjects and sorted(labels) == sorted(subjects):
-        raise DesignError(
-            f"The index of the design matrix names the subjects in another order ({', '.join(labels[:3])}, ...) than "
-            f"the maps are in ({', '.join(subjects[:3])}, ...). Use design.loc[list(cohort.subjects)], or "
-            "reset_index(drop=True) if the rows are in the order of the maps."
-        )
-    return design
+            raise DesignError(*error.args) from error
+        return matched
+    if design_matrix is not None and maps.moved:
+        what = "rows without labels, for maps that were sorted by theirs"
+        fix = "Give a DataFrame with a column subject_label."
+        raise DesignError(invalid("design_matrix", what, f"rows with labels ({listed(maps.labels, 3)})", fix))
+    return design_matrix

@@ -12,14 +12,14 @@ from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.engine.permutation.outcome import RunResult
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import Spec
-from numbaglm.inference.arguments import Options, listed_subjects, ordered, read_design
+from numbaglm.inference.arguments import Options, listed_subjects, read_design
 from numbaglm.inference.assembly import assemble
 from numbaglm.inference.running import Running, plan_tests
 from numbaglm.results.provenance import versions
 from numbaglm.results.result import PermutationResult
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
-from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts
+from numbaglm.stats.design import Contrast, ContrastLike, Design, is_centred, parse_contrasts
 from numbaglm.stats.hypothesis import smallest_p
 from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
 from numbaglm.stats.setup import build_hypothesis, make_pseudo, read_threshold
@@ -241,8 +241,14 @@ def permutation_test(
         dry_run=dry_run,
     )
     running = Running.parse(memory_limit, client, n_workers, progress, store)
-    subjects, covariates = listed_subjects(maps)
-    design = Design.parse(ordered(read_design(design_matrix, covariates), subjects), len(subjects))
+    named, covariates = listed_subjects(maps)
+    design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels))
+    options = options.in_order(named)
+    if is_centred(design):
+        log.warning(
+            "All columns of the design have mean 0, and the data keep theirs, which counts as error: add an intercept, "
+            "a column of ones, unless the maps have no mean."
+        )
     contrasts = parse_contrasts(contrast, design)
     specs = [_specify(design, one, contrasts, options) for one in contrasts]
     cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
@@ -269,8 +275,8 @@ def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], 
         "blocks": options.exchangeability_blocks,
         "block_scheme": options.block_scheme,
     }
-    groups, fwhm = options.variance_groups, options.variance_smoothing_fwhm
-    variance = {"variance_groups": groups, "v_dof_factor": options.conventions.v_dof_factor}
+    fwhm = options.variance_smoothing_fwhm
+    variance = {"variance_groups": options.variance_groups, "v_dof_factor": options.conventions.v_dof_factor}
     tested = contrasts if options.fwe_across_contrasts else [contrast]
     shufflings, hypothesis = build_hypothesis(design, contrast, tested, options.method, shuffling, variance)
     if fwhm is not None:

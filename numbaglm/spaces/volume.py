@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import GridError, InputError, MaskError, invalid
+from numbaglm.errors import GridError, InputError, MaskError, invalid, term
 from numbaglm.spaces.smoothing import Fwhm, smooth
 
 CONNECTIVITIES = (6, 18, 26)
@@ -236,7 +236,8 @@ class Grid:
         """Raise GridError if another image does not lie on this grid."""
         if self.holds(shape, affine):
             return
-        advice = "Pass resample=True to Cohort.create to have them resampled, or bring them to one grid first."
+        resampled = f"Pass {term('resample=True')} to {term('Cohort.create')} to have them resampled"
+        advice = f"{resampled}, or bring them to one grid first."
         if tuple(shape) != self.shape:
             raise GridError(
                 f"{name} has shape {tuple(shape)}, but {self.name} has {self.shape}: they lie on "

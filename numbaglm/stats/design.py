@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from numbaglm.errors import ContrastError, DesignError, invalid
 from numbaglm.stats.contrasts import linear_weights
 
+_NOTHING_NEW = 1e-10  # of a column's length: what is left of it by rounding where others span it
+
 ContrastLike: TypeAlias = "str | Sequence[Any] | NDArray[np.floating] | pd.Series[Any] | pd.DataFrame"
 
 
@@ -190,6 +192,11 @@ def partition(design: Design, contrast: Contrast) -> tuple[NDArray[np.float64], 
     return X, Z
 
 
+def is_centred(design: Design) -> bool:
+    """Whether no column has a mean, so that the mean of the data is left among the residuals."""
+    return bool((np.abs(design.matrix.sum(axis=0)) <= 1e-6 * np.abs(design.matrix).sum(axis=0)).all())
+
+
 def tested_regressors(design: Design, contrast: Contrast) -> NDArray[np.float64]:
     """Columns that the contrast gives any weight (Guttman's partition): they tell shufflings apart."""
     return design.matrix[:, np.any(contrast.matrix != 0, axis=0)]
@@ -202,6 +209,23 @@ def orthonormal(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     u, s, _ = np.linalg.svd(columns, full_matrices=False)
     rank = int(np.sum(s > s[0] * max(columns.shape) * np.finfo(float).eps)) if s[0] > 0 else 0
     return np.ascontiguousarray(u[:, :rank])
+
+
+def independent_columns(matrix: NDArray[np.float64]) -> list[int]:
+    """Numbers of the columns that add something to those before them."""
+    n, p = matrix.shape
+    basis = np.empty((n, 0))
+    kept: list[int] = []
+    for k in range(p):
+        length = np.linalg.norm(matrix[:, k])
+        column = matrix[:, k] / length if length > 0 else matrix[:, k]
+        for _ in range(2):  # what rounding left after the first time
+            column = column - basis @ (basis.T @ column)
+        left = np.linalg.norm(column)
+        if left > _NOTHING_NEW:
+            basis = np.column_stack([basis, column / left])
+            kept.append(k)
+    return kept
 
 
 def _as_frame(design_matrix: Any) -> pd.DataFrame:
@@ -256,9 +280,11 @@ def _check_numbers(matrix: NDArray[np.float64], columns: tuple[str, ...]) -> Non
     scaled = matrix / np.maximum(np.linalg.norm(matrix, axis=0), np.finfo(float).tiny)
     rank = int(np.linalg.matrix_rank(scaled))
     if rank < p:
+        kept = independent_columns(matrix)
+        dependent = [name for k, name in enumerate(columns) if k not in kept]
         raise DesignError(
             f"The design matrix is rank deficient: {p} columns {list(columns)} have rank {rank}. "
-            f"Column(s) {_dependent(scaled, columns)} can be written by the others. "
+            f"Column(s) {dependent} can be written by the others. "
             "Leave them out; contrasts that were estimable can be written with the columns that stay."
         )
     if n - rank < 1:
@@ -266,18 +292,6 @@ def _check_numbers(matrix: NDArray[np.float64], columns: tuple[str, ...]) -> Non
             f"The design matrix has {n} rows and rank {rank}: no degrees of freedom are left to estimate the "
             "variance. Use more subjects or fewer columns."
         )
-
-
-def _dependent(scaled: NDArray[np.float64], columns: tuple[str, ...]) -> list[str]:
-    """Columns that add nothing to those before them."""
-    kept: list[int] = []
-    dependent = []
-    for c in range(scaled.shape[1]):
-        if np.linalg.matrix_rank(scaled[:, [*kept, c]]) == len(kept) + 1:
-            kept.append(c)
-        else:
-            dependent.append(columns[c])
-    return dependent
 
 
 def _weights(contrast: ContrastLike | None, design: Design) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from numbaglm.errors import DesignError
+from numbaglm.errors import DesignError, term
 
 
 def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -48,7 +48,8 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
 
     allowed = f"The table has the columns {[str(column) for column in table.columns]}."
     if table.columns.empty:
-        allowed = "There is no table of covariates: Cohort.from_maps(maps, covariates=...) makes a cohort that has one."
+        makes = term("Cohort.from_maps(maps, covariates=...) makes a cohort that has one")
+        allowed = f"There is no table of covariates: {makes}."
     if "~" in formula and formula.split("~")[0].strip():
         raise DesignError(f"The formula {formula!r} has a left side, but the maps are modelled: begin with '~'.")
     try:

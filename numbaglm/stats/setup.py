@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbaglm.errors import InputError, ShufflingError, invalid
+from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.stats.conventions import is_number
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.hypothesis import Hypothesis, default_errors, find_method, shuffled_design
@@ -39,7 +39,7 @@ def build_hypothesis(
     if shuffling["errors"] is None and len(rules) > 1:
         raise InputError(
             "Some of the contrasts test means, by sign flips, and others differences, by permutations: no null spans "
-            "both. Test them apart, or name the errors."
+            f"both. Test them apart, or {term('name the errors')}."
         )
     rule = next(iter(rules)) if shuffling["errors"] is None else None
     if len(tested) > 1:  # a contrast that has nothing to shuffle by itself has no use for what others have

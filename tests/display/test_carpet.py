@@ -13,7 +13,7 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import save_image, to_image
 from numbaglm.engine.quality import examine
 from numbaglm.errors import InputError
-from numbaglm.faces.cli.main import commands
+from numbaglm.faces.commands import commands
 from numbaglm.spaces.volume import Geometry
 
 GEOMETRY = Geometry(np.ones((8, 9, 7), bool), np.diag([3.0, 3.0, 3.0, 1.0]))

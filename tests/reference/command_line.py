@@ -1,6 +1,6 @@
 from click.testing import CliRunner
 
-from numbaglm.faces.cli.main import commands
+from numbaglm.faces.commands import commands
 
 
 def run(*arguments, code=0):

@@ -18,7 +18,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine.quality import examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError
-from numbaglm.faces.cli.main import commands
+from numbaglm.faces.commands import commands
 from numbaglm.results import report, words
 from numbaglm.results.tables import cluster_table, find_peaks, null_table, peak_distance, quality_table
 from numbaglm.spaces.volume import Geometry

@@ -45,7 +45,7 @@ from numbaglm.data.storage.files import PARTIAL
 from numbaglm.data.storage.locks import LOCK
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import table_from_json
-from numbaglm.errors import MissingFileError, OutputError, OutputExistsError, StoreError
+from numbaglm.errors import MissingFileError, OutputError, OutputExistsError, StoreError, term
 from numbaglm.spaces.smoothing import Fwhm
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
@@ -171,7 +171,7 @@ def check_free(place: Place, overwrite: bool) -> str:
         raise OutputExistsError(f"{place} exists and is not a numbaglm cohort: it is left alone. Choose another path.")
     if state == "complete" and not overwrite:
         raise OutputExistsError(
-            f"{place} holds a cohort already. Open it with Cohort.open, add to it with append, choose "
+            f"{place} holds a cohort already. {term('Open it with Cohort.open, add to it with append, choose')} "
             "another path, or pass overwrite=True."
         )
     if place.local:
@@ -193,7 +193,9 @@ def open_group(location: Where, mode: str = "r") -> CohortGroup:
         unseen = " (memory:// is seen by the process that wrote it alone)" if place.in_process else ""
         if place.exists():
             raise StoreError(f"{place} is not a numbaglm cohort: no {ROOT} is in it{unseen}.")
-        raise MissingFileError(f"There is no cohort {place}{unseen}. Create it with Cohort.create(path, maps).")
+        raise MissingFileError(
+            f"There is no cohort {place}{unseen}. Create it with {term('Cohort.create(path, maps)')}."
+        )
     current, group, attributes = place, *_open_zarr(place, mode)
     if "current" in attributes:
         current = place / attributes["current"]
@@ -212,7 +214,9 @@ def _open_zarr(place: Place, mode: str) -> tuple[Any, Mapping[str, Any]]:
     except (*_DAMAGES, MissingFileError) as error:
         raise StoreError(f"{place} is not a numbaglm cohort, or can't be read ({error}).") from error
     if attributes.get("schema") != SCHEMA:
-        raise StoreError(f"{place} is a Zarr group, but not a numbaglm cohort. Create one with Cohort.create.")
+        raise StoreError(
+            f"{place} is a Zarr group, but not a numbaglm cohort. Create one with {term('Cohort.create')}."
+        )
     version = attributes.get("schema_version")
     if version not in (_FIRST_RELEASE, SCHEMA_VERSION):
         newer = isinstance(version, int) and version > SCHEMA_VERSION
@@ -386,6 +390,6 @@ def how_far(opened: CohortGroup) -> str:
     refuse_to_resume(opened)
     return (
         f"The cohort {opened.place} is half-written: {done} of {opened.attributes['n_subjects']} subjects are stored. "
-        "Call Cohort.create again with the same arguments to go on where it stopped, or with overwrite=True "
+        f"Call {term('Cohort.create')} again with the same arguments to go on where it stopped, or with overwrite=True "
         "to start anew."
     )

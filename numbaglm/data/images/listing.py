@@ -13,7 +13,7 @@ from nibabel.spatialimages import SpatialImage
 
 from numbaglm.data.images.opening import MapSource, grid_of, open_image
 from numbaglm.data.images.reading import read_map
-from numbaglm.data.tables import labels_of, sorted_frame
+from numbaglm.data.labels import labels_of, sorted_frame
 from numbaglm.errors import ImageError, InputError, MaskError, invalid
 from numbaglm.spaces.volume import Geometry
 

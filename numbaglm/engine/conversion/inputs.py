@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,14 @@ from numbaglm.data.cohort.layout import Header
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import MapSource, codes_of, grid_of, list_maps, load_mask
 from numbaglm.data.images.raw import is_compressed
-from numbaglm.data.tables import OWN_COLUMNS, check_labels, labels_are_known, match_covariates
+from numbaglm.data.labels import MapLabels, check_labels, labels_are_known, match_rows, were_moved
+from numbaglm.data.tables import OWN_COLUMNS, listed, read_table, repeated
 from numbaglm.engine.conversion.coverage import MaskRule, parse_min_coverage
-from numbaglm.errors import InputError, invalid
+from numbaglm.errors import InputError, invalid, term
 from numbaglm.spaces.smoothing import Fwhm, parse_fwhm
 from numbaglm.spaces.volume import Geometry, Grid
+
+log = logging.getLogger("numbaglm")
 
 _HEADERS_AT_ONCE = 16
 
@@ -119,7 +123,9 @@ def parse_inputs(
         labels = subjects
     labels = check_labels(labels, len(sources))
     known = subjects is not None or labels_are_known(labels)
-    table, notes = _subject_table(sources, labels, covariates, labels_known=known, durable=durable)
+    named = MapLabels(labels, known, _paths(sources), were_moved(maps, labels))
+    table, notes = _subject_table(sources, named, covariates, durable=durable)
+    _warn_of_repeats(sources)
     geometry = load_mask(mask)
     grid = Grid(*grid_of(sources[0]), sources[0].name, codes_of(sources[0]))
     if geometry is not None:
@@ -151,12 +157,13 @@ def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: An
                 "maps",
                 f"{', '.join(present[:5])}, already in the cohort",
                 "new subjects",
-                "Pass subjects= labels.",
+                f"Pass {term('subjects=')} labels.",
             )
         )
     known = subjects is not None or labels_are_known(labels)
     durable = store.location is not None
-    table, notes = _subject_table(sources, labels, covariates, labels_known=known, durable=durable)
+    named = MapLabels(labels, known, _paths(sources), were_moved(maps, labels))
+    table, notes = _subject_table(sources, named, covariates, durable=durable)
     old, new = _covariate_names(store.subjects), _covariate_names(table)
     if set(old) != set(new):
         raise InputError(
@@ -254,15 +261,36 @@ def _onto(sources: Sequence[MapSource], grid: Grid, *, zero_is_missing: bool) ->
 
 
 def _subject_table(
-    sources: Sequence[MapSource], labels: Sequence[str], covariates: Any, *, labels_known: bool, durable: bool
+    sources: Sequence[MapSource], named: MapLabels, covariates: Any, *, durable: bool
 ) -> tuple[pd.DataFrame, list[str]]:
-    matched, notes = match_covariates(covariates, labels, labels_known=labels_known)
-    table = pd.DataFrame({"subject_label": list(labels), "source": [_where(source) for source in sources]}, dtype="str")
+    matched: pd.DataFrame | None = None
+    notes: list[str] = []
+    if covariates is not None:
+        frame = covariates if isinstance(covariates, pd.DataFrame) else read_table(covariates, "covariates")
+        matched, notes = match_rows(frame, named, "covariates")
+        matched = matched.rename(columns=str)
+        taken = sorted(set(matched.columns) & set(OWN_COLUMNS))
+        if taken:
+            raise InputError(invalid("covariates", f"a column {taken[0]!r}", "other column names", "Rename it."))
+    table = pd.DataFrame({"subject_label": named.labels, "source": [_where(source) for source in sources]}, dtype="str")
     if durable:
         states = [_state(source) for source in sources]
         table["source_bytes"] = np.array([size for size, _ in states], np.int64)
         table["source_state"] = pd.Series([state for _, state in states], dtype="str")
     return (table if matched is None else pd.concat([table, matched], axis=1)), notes
+
+
+def _paths(sources: Sequence[MapSource]) -> tuple[str, ...]:
+    """Files of the maps, where each has one of its own."""
+    paths = [str(source.file) for source in sources if source.file is not None and source.volume is None]
+    return tuple(paths) if len(paths) == len(sources) else ()
+
+
+def _warn_of_repeats(sources: Sequence[MapSource]) -> None:
+    """Tell of a file that stands twice among the maps."""
+    files = repeated([_where(source) for source in sources if source.path is not None])
+    if files:
+        log.warning("The same file is there more than once among the maps: %s.", listed(files))
 
 
 def _where(source: MapSource) -> str:

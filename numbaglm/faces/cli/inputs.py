@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from numbaglm.cohort import Cohort, as_cohort
+from numbaglm.data.labels import MapLabels, match_rows, were_moved
 from numbaglm.data.storage.places import Place
-from numbaglm.data.tables import labels_are_known, match_covariates, read_table
+from numbaglm.data.tables import read_lines, read_table
 from numbaglm.engine.schedule import connect
 from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
 from numbaglm.faces.bids.maps import find_maps
@@ -82,24 +83,14 @@ def listed_maps(arguments: Sequence[str]) -> Any:
     if len(arguments) > 1 or "://" in arguments[0]:
         return list(arguments)
     first = Path(arguments[0]).expanduser()
-    if first.suffix == ".txt":
-        return _lines_of(first)
-    if first.suffix in (".tsv", ".csv"):
+    if first.suffix.casefold() == ".txt":
+        return [str(first.parent / line) for line in read_lines(first, "MAPS")]
+    if first.suffix.casefold() in (".tsv", ".csv", ".xlsx"):
         table = read_table(first, "MAPS")
         if "effects_map_path" in table:
             table["effects_map_path"] = [str(first.parent / str(path)) for path in table["effects_map_path"]]
         return table
     return str(first)
-
-
-def _lines_of(table: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in table.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
-        raise MissingFileError(f"The list of maps {table} does not exist. Check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The list of maps {table} can't be read ({error}). It needs a path a line.") from error
-    return [str(table.parent / line) for line in lines if line and not line.startswith("#")]
 
 
 def is_cohort(path: str) -> bool:
@@ -114,6 +105,8 @@ class Question:
     cohort: Cohort
     design: pd.DataFrame
     contrast: Any
+    named: MapLabels
+    by_order: bool
 
     @classmethod
     def pop(cls, maps: Sequence[str], options: dict[str, Any], progress: bool) -> Question:
@@ -121,7 +114,7 @@ class Question:
 
         Tables are read before the maps, which may take long.
         """
-        design = options.pop("design_matrix")
+        design, by_order = options.pop("design_matrix"), options.pop("by_order")
         formula = design if design is not None and "~" in design else None
         design = None if formula else _read_design(design)
         covariates = read_optional(options.pop("covariates"), "--covariates")
@@ -136,6 +129,8 @@ class Question:
         listed, table = pop_maps(maps, options)
         if table is not None and covariates is None:
             images["covariates"] = table
+        if by_order and table is not None and covariates is None:
+            raise InputError("--by-order is for tables after --design and --covariates: --bids-dir matches by label.")
         one = len(maps) == 1 and is_cohort(maps[0])
         cohort = as_cohort(
             Cohort.open(maps[0]) if one else listed,
@@ -143,10 +138,15 @@ class Question:
             n_workers=options["n_workers"],
             **images,
         )
+        named = replace(
+            MapLabels.of_table(cohort.store.subjects), moved=not one and were_moved(listed, cohort.subjects)
+        )
         if design is not None:
-            frame = _by_subject(design, cohort, "--design")
+            frame = _by_subject(design, named, "--design", by_order)
         else:
-            table = cohort.covariates if covariates is None else _by_subject(covariates, cohort, "--covariates")
+            table = (
+                cohort.covariates if covariates is None else _by_subject(covariates, named, "--covariates", by_order)
+            )
             table = table.set_axis(cohort.subjects)
             words = re.findall(r"[^\W\d]\w*", formula or "")
             _check_numbers(table, [name for name in map(str, table) if name in words or name in model])
@@ -154,39 +154,18 @@ class Question:
         frame = frame.set_axis(cohort.subjects)
         typed = options.pop("contrast")
         pick = pick_contrasts if isinstance(typed, tuple) else pick_contrast
-        return cls(cohort, frame, pick(typed, frame, model))
+        return cls(cohort, frame, pick(typed, frame, model), named, by_order)
 
 
 def read_optional(path: str | None, parameter: str) -> pd.DataFrame | None:
-    """Read a table, if one is named. A warning tells of a column that looks like labels, and is not read as such.
+    """Read a table, if one is named.
 
     Raises
     ------
     InputError, MissingFileError
-        As `read_table`; or columns are parted by another sign than the file's ending says.
+        As `read_table`.
     """
-    if path is None:
-        return None
-    table = read_table(path, parameter)
-    names = [str(name) for name in table.columns]
-    if len(names) == 1 and any(sign in names[0] for sign in ";\t,"):
-        raise InputError(
-            f"{path} after {parameter} has one column, {names[0]!r}. Columns are parted by tabs in a .tsv file and by "
-            "commas in a .csv file: write them so, or give the file the other ending."
-        )
-    numbers = [name for name, kind in zip(names, table.dtypes, strict=True) if pd.api.types.is_numeric_dtype(kind)]
-    odd = [name for name in numbers if name.casefold().replace("_", "") in _LIKE_LABELS]
-    if odd and names[0] in numbers and not set(names) & {"participant_id", "subject_label"}:
-        log.warning(
-            "%s of %s holds numbers, which are no labels: rows go by their order. To match them by label, call the "
-            "column participant_id and write what the maps are called, such as sub-01.",
-            odd[0],
-            path,
-        )
-    return table
-
-
-_LIKE_LABELS = ("id", "sub", "subid", "subj", "subjid", "subject", "subjectid", "participant", "participantid")
+    return None if path is None else read_table(path, parameter)
 
 
 def _check_numbers(table: pd.DataFrame, names: Sequence[str]) -> None:
@@ -240,20 +219,17 @@ def _columns(table: pd.DataFrame, model: Sequence[str], intercept: bool) -> pd.D
     return pd.concat([*parts, ones] if intercept and not texts else parts, axis=1)
 
 
-def _by_subject(table: pd.DataFrame, cohort: Cohort, option: str) -> pd.DataFrame:
+def _by_subject(table: pd.DataFrame, named: MapLabels, option: str, by_order: bool = False) -> pd.DataFrame:
     """Bring a table into the order of the subjects: by label if it has labels."""
-    if option != "--covariates" and len(table) != cohort.n_subjects:
+    n = len(named.labels)
+    if option != "--covariates" and len(table) != n:
         raise DesignError(
-            f"The table after {option} has {len(table)} rows, but there are {cohort.n_subjects} subject maps. "
+            f"The table after {option} has {len(table)} rows, but there are {n} subject maps. "
             "It needs one row for each map."
         )
-    try:
-        matched, notes = match_covariates(table, cohort.subjects, labels_known=labels_are_known(cohort.subjects))
-    except InputError as error:
-        raise InputError(str(error).replace("'covariates'", f"'{option}'")) from error
-    assert matched is not None
+    matched, notes = match_rows(table, named, option, by_order=by_order)
     for sentence in notes:
-        log.info(sentence.replace("Covariates", f"Rows of {option}"))
+        log.info(sentence)
     return matched
 
 
@@ -323,13 +299,10 @@ class Labels:
         """Read a table; ``word`` is an answer that is no file. A file of numbers alone, as PALM's, needs no names."""
         if path is None or path == word:
             return cls(path, path, option)
-        table = read_table(path, option)
-        if _are_numbers(table.columns):
-            table = pd.read_csv(path, sep="\t" if path.endswith(".tsv") else ",", header=None).rename(columns=str)
-            log.info("%s has no line of names: its first line is the first subject's.", path)
+        table = read_table(path, option, may_lack_names=True)
         return cls(table, path, option)
 
-    def of(self, cohort: Cohort) -> Any:
+    def of(self, question: Question) -> Any:
         """Bring them into the order of the subjects: (n_subjects,) or (n_subjects, n_levels).
 
         Raises
@@ -339,9 +312,9 @@ class Labels:
         """
         if not isinstance(self.table, pd.DataFrame):
             return self.table
-        table = self.table
+        table, cohort = self.table, question.cohort
         if len(table.columns) > 1:
-            table = _by_subject(table, cohort, self.option)
+            table = _by_subject(table, question.named, self.option, question.by_order)
         elif len(table) != cohort.n_subjects:
             raise DesignError(
                 f"{self.path} after {self.option} has {len(table)} rows, but there are {cohort.n_subjects} subject "

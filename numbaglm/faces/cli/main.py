@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,6 @@ from numbaglm.faces.bids.options import BIDS, bids_inputs
 from numbaglm.faces.cli.completion import completion
 from numbaglm.faces.cli.options import CONTRAST, CONTRASTS, TEST
 from numbaglm.faces.cli.quality import quality
-from numbaglm.faces.fsl.command import randomise
 from numbaglm.faces.shell import PATH, Terminal, examples, grouped, habits
 from numbaglm.version import __version__
 
@@ -48,6 +44,11 @@ _MODEL = grouped(
         "for each of its values, in the intercept's place.",
     ),
     click.option("--intercept/--no-intercept", default=True, help="Add a column of ones to --model."),
+    click.option(
+        "--by-order",
+        is_flag=True,
+        help="Take the rows of tables in the order of the maps, whatever labels they carry.  [default: by label]",
+    ),
 )
 
 
@@ -285,8 +286,8 @@ def permute(
             question.cohort,
             question.design,
             question.contrast,
-            exchangeability_blocks=blocks.of(question.cohort),
-            variance_groups=groups.of(question.cohort),
+            exchangeability_blocks=blocks.of(question),
+            variance_groups=groups.of(question),
             client=client,
             progress=terminal.progress,
             **options,
@@ -303,7 +304,6 @@ def permute(
     terminal.outcome(*faces.tell_results(results, target))
 
 
-commands.add_command(randomise)
 commands.add_command(completion)
 commands.add_command(quality)
 
@@ -367,19 +367,3 @@ def _show_cohort(terminal: Terminal, cohort: Any) -> None:
     news = [sentence for sentence in facts["report"] if sentence not in terminal.said]
     text = [facts["location"], *(f"  {name:12s}{value}" for name, value in lines.items()), *news]
     terminal.outcome(facts, "\n".join(text))
-
-
-def main() -> None:
-    """Run the command line."""
-    # As Ctrl-C: what is half-done is cleared away, and the exit code is what a shell expects. nohup's choice stays.
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda received, _: sys.exit(128 + received))
-    for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not is no reason to fail
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        commands(prog_name="numbaglm", obj=True)  # see Terminal.alone
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: threads that end would only show a traceback

@@ -25,7 +25,6 @@ from numbaglm.errors import ContrastError
 from numbaglm.faces.bids import results as _bids_results
 from numbaglm.faces.bids.names import label_of, labels_of, shared_entities
 from numbaglm.faces.cli.inputs import Question
-from numbaglm.faces.nilearn.designs import GroupDesign
 from numbaglm.inference.parametric import parametric_maps
 from numbaglm.results import figures
 from numbaglm.results.provenance import versions
@@ -34,6 +33,7 @@ from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, README, meaning_of, write_readme
 from numbaglm.results.words import describe, on_quality, summarise
 from numbaglm.spaces.volume import Geometry
+from numbaglm.stats.estimable import GroupDesign
 
 log = logging.getLogger("numbaglm")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from numbaglm.errors import ContrastError, InputError
 from numbaglm.faces.fsl.text_matrix import TextMatrix
+from numbaglm.stats.estimable import over_basis
 
 log = logging.getLogger("numbaglm")
 
@@ -156,10 +157,6 @@ def make_tests(request: Request, texts: dict[str, TextMatrix], n_subjects: int) 
     wanted = [] if request.f_only else [("tstat", k, [k]) for k in range(len(C))]
     if "f_tests" in texts:
         wanted += [("fstat", k, rows) for k, rows in enumerate(_f_rows(texts["f_tests"], contrasts))]
-    if not request.demean and (np.abs(M.sum(axis=0)) <= 1e-4).all():
-        log.warning(
-            "All columns of %s have mean 0, and the data keep theirs: -D removes it from the data.", design.path
-        )
     if request.demean:
         log.info("-D: the mean is removed from data and design, which takes one degree of freedom.")
         centred = M - M.mean(axis=0)
@@ -205,11 +202,11 @@ def _estimable(M: Floats, C: Floats, name: str) -> tuple[Floats, Floats]:
     if rank == M.shape[1]:
         return M, C
     V = np.linalg.svd(scaled)[2][:rank].T
-    lost = np.linalg.norm(weights - weights @ V @ V.T, axis=1)
-    if rank == 0 or (lost > 1e-8 * np.linalg.norm(weights, axis=1)).any():
+    found = over_basis(weights, V.T, V) if rank else None
+    if found is None:
         raise ContrastError(
             f"{name} is not estimable: the design's {M.shape[1]} columns have rank {rank} (with -D a column of "
             "a constant is 0), and tell nothing of it. Leave the contrast or -D out, or mend the design."
         )
     log.info("%s: the design has %d columns of rank %d, and the contrast is estimable.", name, M.shape[1], rank)
-    return scaled @ V, weights @ V
+    return scaled @ V, found

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import MapSource, grid_of, is_image, list_maps, load_mask, prepared, read_maps
-from numbaglm.data.tables import sorted_frame
+from numbaglm.data.labels import MapLabels, in_another_order, labels_are_known, sorted_frame, were_moved
+from numbaglm.data.labels import labels_of as file_labels
+from numbaglm.data.tables import listed
 from numbaglm.errors import (
     ContrastError,
     DesignError,
@@ -164,6 +166,37 @@ def labels_of(given: Any, *, needed: bool) -> list[str] | None:
     return None
 
 
+def warn_of_sorting(given: Any, design_matrix: Any) -> None:
+    """Warn where a table of maps was sorted, which nilearn does silently, and the design's rows can't follow.
+
+    Parameters
+    ----------
+    given, design_matrix
+        As the user passed them.
+    """
+    if not isinstance(given, pd.DataFrame) or design_matrix is None:
+        return
+    labels = [str(label) for label in sorted_frame(given)["subject_label"]]
+    if were_moved(given, labels):
+        warn(
+            f"The table of maps is sorted by subject_label ({listed(labels, 3)}, ...), as in nilearn: the rows of "
+            "design_matrix are taken in that order. Sort the table beforehand, so that both are seen to agree."
+        )
+
+
+def _named(given: Any) -> MapLabels | None:
+    """What checked maps are called, as far as their design can tell; None where they have no labels."""
+    if isinstance(given, Cohort):
+        return MapLabels.of_table(given.store.subjects)
+    if isinstance(given, pd.DataFrame):
+        return MapLabels([str(label) for label in given["subject_label"]], True)
+    if isinstance(given, list) and all(isinstance(one, str | os.PathLike) for one in given):
+        paths = [Path(one) for one in given]
+        labels = file_labels(list(paths), len(paths))
+        return MapLabels(labels, labels_are_known(labels), tuple(map(str, paths)))
+    return None
+
+
 def design_of(given: Any, confounds: Any, design_matrix: Any) -> pd.DataFrame:
     """Read the design matrix, or make it of the confounds where the subjects' labels are known.
 
@@ -177,7 +210,14 @@ def design_of(given: Any, confounds: Any, design_matrix: Any) -> pd.DataFrame:
     if design_matrix is not None:
         if confounds is not None:
             log.warning("The confounds are not used, as a design_matrix is given: its columns count.")
-        return design_table(design_matrix)
+        frame = design_table(design_matrix)
+        named = _named(given)
+        if named is not None and in_another_order(frame, named):
+            warn(
+                f"The labels of the design matrix are in another order than the maps ({listed(named.labels, 3)}): its "
+                "rows are taken as they stand, as nilearn does. Bring them into the order of the maps."
+            )
+        return frame
     labels = labels_of(given, needed=confounds is not None)
     if labels is None:
         raise DesignError(
@@ -283,6 +323,11 @@ def _read_volumes(maps: Any, choice: MaskChoice, fill: bool, running: dict[str, 
     sources, labels, _ = list_maps(maps)
     grid = Grid(*grid_of(sources[0]), sources[0].name)
     mask = load_mask(choice.mask)
+    if mask is not None and not _overlap(mask, grid):
+        raise MaskError(
+            f"The mask and the maps do not overlap: the mask's grid spans {_span(mask.shape, mask.affine)}, "
+            f"that of the maps {_span(grid.shape, grid.affine)}. Check which space the mask is in, and its affine."
+        )
     target = _target(grid, mask, choice)
     if mask is not None and not mask.same_grid(*target):
         mask = Geometry(nearest(mask.mask, mask.affine, *target), target[1])
@@ -305,6 +350,22 @@ def _read_volumes(maps: Any, choice: MaskChoice, fill: bool, running: dict[str, 
             raise
         cohort = Cohort(CohortStore.from_array(np.zeros((len(sources), constant.n_voxels)), constant, subjects=labels))
     return cohort, Masker(cohort.geometry, cohort.store.smoothing_fwhm)
+
+
+def _overlap(mask: Geometry, grid: Grid) -> bool:
+    """Whether any voxel of a mask lies within the grid of the maps."""
+    to_maps = np.linalg.inv(grid.affine) @ mask.affine
+    voxels = np.argwhere(mask.mask) @ to_maps[:3, :3].T + to_maps[:3, 3]
+    return bool(((voxels > -1) & (voxels < grid.shape)).all(axis=1).any())
+
+
+def _span(shape: tuple[int, ...], affine: NDArray[np.float64]) -> str:
+    """From where to where the centres of a grid's voxels lie."""
+    corners = [
+        np.array(corner) * (np.array(shape) - 1) @ affine[:3, :3].T + affine[:3, 3] for corner in np.ndindex(2, 2, 2)
+    ]
+    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+    return ", ".join(f"{name} {a:g} to {b:g}" for name, a, b in zip("xyz", low, high, strict=True)) + " mm"
 
 
 def _target(grid: Grid, mask: Geometry | None, choice: MaskChoice) -> tuple[tuple[int, int, int], NDArray[np.float64]]:

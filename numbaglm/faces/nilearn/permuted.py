@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.errors import warn
-from numbaglm.faces.nilearn.designs import GroupDesign, check_confounds
+from numbaglm.faces.nilearn.designs import check_confounds
 from numbaglm.faces.nilearn.jobs import n_workers_of
-from numbaglm.faces.nilearn.maps import check_maps, design_of, effect_maps, read_cohort
+from numbaglm.faces.nilearn.maps import check_maps, design_of, effect_maps, read_cohort, warn_of_sorting
 from numbaglm.faces.nilearn.maskers import SurfaceMasker, choose_for_test
 from numbaglm.faces.nilearn.permuted_models import (
     KEYS,
@@ -40,6 +40,7 @@ from numbaglm.faces.nilearn.permuted_models import (
     warn_of_few,
 )
 from numbaglm.inference.permutation_test import ClusterThreshold, permutation_test
+from numbaglm.stats.estimable import GroupDesign
 
 
 def non_parametric_inference(
@@ -140,6 +141,7 @@ def non_parametric_inference(
     check_threshold(threshold)
     n_perm, as_nilearn = check_n_perm(n_perm), compatibility == "nilearn"
     maps = check_maps(second_level_input)
+    warn_of_sorting(second_level_input, design_matrix)
     check_confounds(confounds)
     table = design_of(maps, confounds, design_matrix)
     group = GroupDesign.parse(table, len(maps) if isinstance(maps, list) else len(table))  # before maps are read

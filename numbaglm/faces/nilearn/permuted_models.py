@@ -24,11 +24,11 @@ from numbaglm.errors import (
     invalid,
     warn,
 )
-from numbaglm.faces.nilearn.designs import GroupDesign
 from numbaglm.results.result import PermutationResult
 from numbaglm.spaces.surface import is_surface
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design, orthonormal
+from numbaglm.stats.estimable import GroupDesign
 from numbaglm.stats.pvalues import statistic_threshold
 
 Floats = NDArray[np.float64]

@@ -13,14 +13,23 @@ from numpy.typing import NDArray
 from numbaglm.cohort import Cohort
 from numbaglm.engine.fit import ContrastFit, fit_contrast
 from numbaglm.errors import ContrastError, DesignError, InputError, NotFittedError, NumbaglmFutureWarning, warn
-from numbaglm.faces.nilearn.designs import GroupDesign, check_confounds
+from numbaglm.faces.nilearn.designs import check_confounds
 from numbaglm.faces.nilearn.estimator import Estimator
 from numbaglm.faces.nilearn.jobs import n_workers_of, say
-from numbaglm.faces.nilearn.maps import check_maps, design_of, effect_maps, first_name, read_cohort, several_names
+from numbaglm.faces.nilearn.maps import (
+    check_maps,
+    design_of,
+    effect_maps,
+    first_name,
+    read_cohort,
+    several_names,
+    warn_of_sorting,
+)
 from numbaglm.faces.nilearn.maskers import MaskChoice, Masker, SurfaceMasker, choose_for_model
 from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
 from numbaglm.stats import pvalues
 from numbaglm.stats.design import ContrastLike
+from numbaglm.stats.estimable import GroupDesign
 from numbaglm.stats.regression import Regression
 
 Reading = tuple[Cohort, Masker | SurfaceMasker]
@@ -178,6 +187,7 @@ class SecondLevelModel(Estimator):
         tell("Fitting second level model.")
         began = time.perf_counter()
         maps = check_maps(second_level_input)
+        warn_of_sorting(second_level_input, design_matrix)
         check_confounds(confounds)
         frame = design_of(maps, confounds, design_matrix)
         design = GroupDesign.parse(frame, len(maps)) if isinstance(maps, list) else None

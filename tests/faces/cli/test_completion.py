@@ -6,9 +6,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from numbaglm.faces.cli.main import commands
+from numbaglm.faces.commands import commands
 
-PROGRAM = [sys.executable, "-c", "from numbaglm.faces.cli.main import main; main()"]
+PROGRAM = [sys.executable, "-c", "from numbaglm.faces.commands import main; main()"]
 
 
 def completed(*words):

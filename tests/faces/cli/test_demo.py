@@ -12,7 +12,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.datasets.simulated import simulate_button_press
 from numbaglm.errors import MissingExtraError, OutputExistsError
 from numbaglm.faces.cli.demo import run_demo
-from numbaglm.faces.cli.main import commands
+from numbaglm.faces.commands import commands
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import UNKNOWN
 

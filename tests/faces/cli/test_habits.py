@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from numbaglm.errors import warn
-from numbaglm.faces.cli.main import commands
+from numbaglm.faces.commands import commands
 from numbaglm.faces.shell import Terminal, habits
 from reference.maps import volumes, write_maps
 
@@ -198,7 +198,7 @@ def test_a_process_may_have_no_stderr(monkeypatch):
 def test_a_terminal_may_lack_letters(place):
     (place / "\u03b2").mkdir()
     shutil.copytree(place / "c.zarr", place / "\u03b2" / "c.zarr")
-    command = [sys.executable, "-c", "from numbaglm.faces.cli.main import main; main()", "info", "\u03b2/c.zarr"]
+    command = [sys.executable, "-c", "from numbaglm.faces.commands import main; main()", "info", "\u03b2/c.zarr"]
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "\\u03b2" in outcome.stdout

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from numbaglm.errors import InputError
-from numbaglm.faces.cli.main import commands
+from numbaglm.errors import InputError, invalid, term
+from numbaglm.faces.commands import commands
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import UNKNOWN
@@ -448,8 +448,8 @@ def test_info_of_a_result_without_shufflings(place, maps):
 
 
 def test_numbers_that_look_like_labels_are_told_of(place, maps):
-    pd.DataFrame({"Subject_ID": range(N, 0, -1), "age": range(N)}).to_csv("numbers.csv", index=False)
-    warning = "Warning: Subject_ID of numbers.csv holds numbers, which are no labels: rows go by their order."
+    pd.DataFrame({"Subject_ID": range(900, 900 + N), "age": range(N)}).to_csv("numbers.csv", index=False)
+    warning = "Warning: Subject_ID holds numbers, which are no labels of the maps (sub-01, sub-02, sub-03"
     for command in (["convert", "-o", "c"], ["fit", "--model", "age", "-o", "fit"]):
         assert warning in run(*command, *maps, "--covariates", "numbers.csv", "-q")[1]
     pd.DataFrame({"participant_id": LABELS, "id": range(N)}).to_csv("known.csv", index=False)
@@ -492,9 +492,9 @@ BAD = {
         "There is no table age + group. Allowed after --design: the path of a .tsv or .csv file, or a formula, which "
         "begins with '~': --design '~ age + group'.",
     ),
-    "a table of other columns": (
+    "a table of too few rows": (
         ["fit", "COHORT", "--covariates", "semicolons.csv", "--model", "age"],
-        "semicolons.csv after --covariates has one column, 'participant_id;age'. Columns are parted by tabs in a .tsv",
+        "Invalid value for '--covariates': got 'no row for sub-02, sub-03, sub-04, sub-05, sub-06 and 4 more'",
     ),
     "an unknown contrast": (["permute", "COHORT", "--contrast", "height"], "over ['intercept']"),
     "a contrast that is missing": (["permute", "COHORT", "--model", "group"], "A contrast is needed"),
@@ -565,7 +565,7 @@ def test_ctrl_c_is_130_and_one_line(place, cohort, monkeypatch):
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])  # of kill, and of a connection that is lost
 def test_termination_leaves_nothing_behind(tmp_path, name):
     number = getattr(signal, name)
-    command = [sys.executable, "-c", "from numbaglm.faces.cli.main import main; main()"]
+    command = [sys.executable, "-c", "from numbaglm.faces.commands import main; main()"]
     process = subprocess.Popen([*command, "demo", "-o", tmp_path / "demo"], stderr=subprocess.PIPE, text=True)
     assert "1/5" in process.stderr.readline()
     process.send_signal(number)
@@ -584,3 +584,11 @@ def test_messages_name_what_was_typed():
     error = InputError("Invalid value for 'n_perm': got -1. Pass mask=, or overwrite=True, over ['contrast'].")
     expected = "Invalid value for '--n-perm': got -1. Pass --mask , or --overwrite, over ['contrast']."
     assert as_typed(error, command) == expected
+    error = InputError(invalid("n_perm", "errors=True", "a number", f"Leave {term('subjects=')} and tfce=True out."))
+    expected = (
+        "got 'errors=True'. Allowed: a number. Leave a table of maps (subject_label, effects_map_path) and --tfce"
+    )
+    assert as_typed(error, command) == f"Invalid value for '--n-perm': {expected} out."
+    assert as_typed(InputError(invalid("maps", 1, "a list")), command) == (
+        "Invalid value for MAPS: got 1. Allowed: a list."
+    )

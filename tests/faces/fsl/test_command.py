@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from scipy import ndimage
 
-from numbaglm.faces.cli.main import commands
+from numbaglm.faces.commands import commands
 from numbaglm.faces.fsl.command import REFUSED
 from numbaglm.inference.permutation_test import permutation_test
 from reference.maps import AFFINE, SHAPE, volumes

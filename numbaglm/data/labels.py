@@ -1,0 +1,309 @@
+"""Labels of maps and of rows, and the one way in which rows are matched to maps.
+
+Where the rows of a table carry labels, they are matched to the maps by them, or the call is refused. Rows go by their
+order only where they carry none.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from numbaglm.data.tables import LABEL_COLUMNS, listed, repeated
+from numbaglm.errors import InputError, invalid, term
+
+log = logging.getLogger("numbaglm")
+
+_LIKE_LABELS = frozenset(
+    {
+        *("id", "sub", "subid", "subj", "subjid", "subject", "subjectid", "subjectlabel"),
+        *("participant", "participantid", "participantlabel"),
+    }
+)
+_NAMELESS = re.compile(r"Unnamed: 0")
+_ENDING = re.compile(r"\.(nii|hdr|img)(\.(gz|bz2|zst))?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class MapLabels:
+    """What maps are called.
+
+    Attributes
+    ----------
+    labels
+        (n_subjects,) their labels.
+    known
+        Whether these are more than numbers that stand in for labels.
+    paths
+        (n_subjects,) their files, whose names may hold other labels; fewer where there are none.
+    moved
+        Whether the maps were sorted by label, and lay in another order before.
+    """
+
+    labels: list[str]
+    known: bool
+    paths: tuple[str, ...] = ()
+    moved: bool = False
+
+    @classmethod
+    def of_table(cls, subjects: pd.DataFrame) -> MapLabels:
+        """Those of a cohort's subject table."""
+        labels = [str(label) for label in subjects["subject_label"]]
+        paths = tuple(str(source) for source in subjects.get("source", ()))
+        # Images in memory have a name without a folder, volumes of one image the same path.
+        usable = len(paths) == len(labels) and all(re.search(r"[/\\]", path) for path in paths)
+        return cls(labels, labels_are_known(labels), paths if usable and not _in_one_image(paths) else ())
+
+    def candidates(self) -> Iterator[list[str]]:
+        """The labels, then every other part of the paths that tells the maps apart."""
+        yield self.labels
+        yield from _distinct_parts(self.paths)
+
+
+def _in_one_image(paths: Sequence[str]) -> bool:
+    return any(path.endswith(")") and "(volume " in path for path in paths)
+
+
+def _distinct_parts(paths: Sequence[str]) -> Iterator[list[str]]:
+    """Parts of paths that differ in all of them: file names, folders, and what underscores part in them."""
+    if not paths:
+        return
+    split = [re.split(r"[/\\]", _ENDING.sub("", path)) for path in paths]
+    depth = min(map(len, split))
+    for level in range(1, depth + 1):
+        parts = [one[-level] for one in split]
+        if len(set(parts)) == 1:
+            continue
+        if len(set(parts)) == len(parts):
+            yield parts
+        pieces = [part.split("_") for part in parts]
+        if len({len(piece) for piece in pieces}) == 1 and len(pieces[0]) > 1:
+            for tokens in zip(*pieces, strict=True):
+                if len(set(tokens)) == len(tokens):
+                    yield list(tokens)
+
+
+def check_labels(labels: Sequence[Any], n_subjects: int, parameter: str = "subjects") -> list[str]:
+    """Labels as strings: one for each map, none twice."""
+    if isinstance(labels, str):
+        raise InputError(invalid(parameter, labels, f"a list of {n_subjects} labels"))
+    names = [str(label) for label in labels]
+    if len(names) != n_subjects:
+        raise InputError(invalid(parameter, f"{len(names)} labels", f"one for each of the {n_subjects} maps"))
+    twice = repeated(names)
+    if twice:
+        raise InputError(
+            invalid(
+                parameter,
+                f"{listed(twice)} more than once",
+                "a different label for each map",
+                "Choose one map a subject (one map_name), or tell the maps apart in the label.",
+            )
+        )
+    return names
+
+
+def sorted_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Nilearn's table of maps, in the order of its labels (and of its index, if it was in another)."""
+    missing = [column for column in ("subject_label", "effects_map_path") if column not in frame.columns]
+    if missing:
+        raise InputError(
+            invalid(
+                "maps",
+                f"a DataFrame with columns {list(frame.columns)}",
+                "columns 'subject_label' and 'effects_map_path'",
+                f"Add {', '.join(missing)}.",
+            )
+        )
+    return frame.sort_values("subject_label", kind="stable").reset_index(drop=True)
+
+
+def labels_of(files: Sequence[Path | None], n_subjects: int) -> list[str]:
+    """Labels from BIDS entities, file names, or the folder that tells the maps apart; else numbers.
+
+    Parameters
+    ----------
+    files
+        The file of each map; None, or fewer than there are maps, where there is none.
+    n_subjects
+        How many maps there are.
+    """
+    paths = [file for file in files if file is not None]
+    if len(paths) == n_subjects:
+        subjects = [re.findall(r"sub-[0-9a-zA-Z]+", str(path)) for path in paths]
+        if all(subjects) and len({found[-1] for found in subjects}) == len(paths):
+            return [found[-1] for found in subjects]
+        stems = [_ENDING.sub("", path.name) for path in paths]
+        if len(set(stems)) == len(paths):
+            return stems
+        folders = zip(*(path.parts[-2::-1] for path in paths), strict=False)
+        for level in folders:
+            if len(set(level)) == len(paths):
+                return list(level)
+    return [f"subject-{number:03d}" for number in range(1, n_subjects + 1)]
+
+
+def labels_are_known(labels: Sequence[str]) -> bool:
+    """Whether labels are more than the numbers that stand in for them."""
+    return not all(re.fullmatch(r"subject-\d{3,}", label) for label in labels)
+
+
+def were_moved(maps: Any, labels: Sequence[str]) -> bool:
+    """Whether a table of maps lay in another order than that of its sorted labels."""
+    return isinstance(maps, pd.DataFrame) and [str(label) for label in maps["subject_label"]] != list(labels)
+
+
+def match_rows(
+    table: pd.DataFrame, maps: MapLabels, parameter: str, *, by_order: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
+    """Bring the rows of a table into the order of the maps.
+
+    Parameters
+    ----------
+    table
+        A row a map. Its labels are a column participant_id or subject_label; else one called so or so (subject, id,
+        ...); else its index, or its first column, if that holds text and no value twice.
+    maps
+        What the maps are called. ``sub-01``, ``01`` and ``1`` are one label where that tells all of them apart.
+    parameter
+        What errors call the table.
+    by_order
+        Whether rows are taken as they stand, as was asked for by name: labels are dropped.
+
+    Returns
+    -------
+    The rows, without labels, numbered from 0; and sentences on what was done.
+
+    Raises
+    ------
+    InputError
+        Rows carry labels which are not the maps', or there are too few or too many.
+    """
+    names, rest = split_labels(table, maps)
+    rest = rest.reset_index(drop=True)
+    n = len(maps.labels)
+    if names is None or by_order:
+        if names is None and maps.moved and not by_order:
+            fix = "Give its rows their labels too, as a column subject_label."
+            what = "rows without labels, for maps that were sorted by theirs"
+            raise InputError(invalid(parameter, what, f"rows with labels ({listed(maps.labels, 3)})", fix))
+        if len(rest) != n:
+            raise InputError(invalid(parameter, f"{len(rest)} rows", f"one for each of the {n} maps"))
+        return rest, [f"Rows of {parameter} are matched to the {n} maps by their order."]
+    twice = repeated(names)
+    if twice:
+        raise InputError(invalid(parameter, f"{listed(twice)} in more than one row", "a row a subject"))
+    order = _order(names, maps)
+    if order is None:
+        raise InputError(_unmatched(names, maps, parameter))
+    unused = sorted(set(names) - {names[row] for row in order})
+    notes = (
+        [f"Rows of {parameter} for {len(unused)} subject(s) without a map are not used: {listed(unused)}."]
+        if unused
+        else []
+    )
+    return rest.iloc[order].reset_index(drop=True), notes
+
+
+def in_another_order(table: pd.DataFrame, maps: MapLabels) -> bool:
+    """Whether a table has the labels of the maps, in another order than theirs."""
+    names, _ = split_labels(table, maps)
+    order = None if names is None else _order(names, maps)
+    return order is not None and order != list(range(len(order)))
+
+
+def match_labels(values: Any, maps: MapLabels, parameter: str) -> Any:
+    """Bring labels of blocks or groups into the order of the maps where a Series or a table has an index of labels."""
+    if not isinstance(values, pd.Series | pd.DataFrame) or not _is_text(values.index):
+        return values
+    numbered = pd.DataFrame({"row": np.arange(len(values))}, index=values.index)
+    rows = match_rows(numbered, maps, parameter)[0]["row"]
+    return values.iloc[rows.to_numpy()]
+
+
+def split_labels(table: pd.DataFrame, maps: MapLabels) -> tuple[list[str] | None, pd.DataFrame]:
+    """Part a table into its labels, None if it has none, and the rest."""
+    columns = [str(name) for name in table.columns]
+    named = [k for k, name in enumerate(columns) if name in LABEL_COLUMNS]
+    if named:
+        return _texts(table.iloc[:, named[0]]), table.iloc[:, [k for k in range(len(columns)) if k not in named]]
+    like = [k for k, name in enumerate(columns) if re.sub(r"[\W_]", "", name).casefold() in _LIKE_LABELS]
+    for k in [*like, *([0] if columns and 0 not in like else [])]:
+        values = table.iloc[:, k]
+        nameless = bool(_NAMELESS.fullmatch(columns[k]))
+        labels = _texts(values)
+        distinct = len(set(labels)) == len(labels)
+        if _is_text(values):
+            found = k in like or nameless or (distinct and (len(columns) > 1 or _order(labels, maps) is not None))
+        else:
+            found = (k in like or nameless) and distinct and _order(labels, maps) is not None
+        if found:
+            return labels, table.drop(columns=table.columns[k])
+        if nameless:  # the numbers of rows that pandas writes
+            return None, table.drop(columns=table.columns[k])
+        if k in like:
+            log.warning(
+                "%s holds numbers, which are no labels of the maps (%s): rows go by their order. To match them by "
+                "label, call the column participant_id and write what the maps are called.",
+                columns[k],
+                listed(maps.labels, 3),
+            )
+    if _is_text(table.index) or str(table.index.name) in LABEL_COLUMNS:
+        return _texts(table.index), table
+    return None, table
+
+
+def _texts(values: Any) -> list[str]:
+    return [str(label).strip() for label in values]
+
+
+def _is_text(values: Any) -> bool:
+    kind = values.dtype
+    return not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind))
+
+
+def _order(names: Sequence[str], maps: MapLabels) -> list[int] | None:
+    """Row of each map; None where rows and maps don't match, or in more than one way."""
+    own = _rows(names, maps.labels)
+    if own is not None:
+        return own
+    found = {tuple(rows) for labels in maps.candidates() if (rows := _rows(names, labels)) is not None}
+    return list(found.pop()) if len(found) == 1 else None
+
+
+def _rows(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
+    """Row of each label, as written or as `_plain` has it; None where one has none."""
+    for form in (str, _plain):
+        row = {form(name): number for number, name in enumerate(names)}
+        wanted = [form(label) for label in labels]
+        if len(row) == len(names) and len(set(wanted)) == len(wanted) and all(label in row for label in wanted):
+            return [row[label] for label in wanted]
+    return None
+
+
+def _plain(label: str) -> str:
+    """A label without "sub-" and without zeros that only fill it up."""
+    bare = re.sub(r"^sub-", "", label.strip(), flags=re.IGNORECASE)
+    return str(int(bare)) if re.fullmatch(r"\d{1,18}", bare) else bare
+
+
+def _unmatched(names: Sequence[str], maps: MapLabels, parameter: str) -> str:
+    """Say whose labels are not those of whom."""
+    form: Callable[[str], str] = _plain
+    rows = {form(name) for name in names}
+    lacking = [label for label in maps.labels if form(label) not in rows]
+    if not maps.known:
+        received = f"rows with labels ({listed(names, 3)}), for maps without"
+        fix = f"Drop the labels if the rows are in the order of the maps, or pass {term('subjects=')} with them."
+        return invalid(parameter, received, "rows without labels, or maps whose files or table name them", fix)
+    fix = f"Add the rows, or pass {term('subjects=')} with the labels that the table uses."
+    return invalid(
+        parameter, f"no row for {listed(lacking)}", f"a row for each map, by label (the table has {listed(names)})", fix
+    )

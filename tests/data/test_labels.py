@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from numbaglm.data.labels import MapLabels, in_another_order, labels_of, match_labels, match_rows
+from numbaglm.errors import InputError
+
+AGES = [30, 10, 20]  # of rows 3, 1, 2
+
+
+def named(paths):
+    labels = labels_of([Path(path) for path in paths], len(paths))
+    return MapLabels(labels, True, tuple(paths))
+
+
+def table(labels, column="participant_id"):
+    return pd.DataFrame({column: labels, "age": AGES})
+
+
+PATHS = {
+    "BIDS": [f"/d/sub-0{k}/sub-0{k}_con.nii.gz" for k in (1, 2, 3)],
+    "SPM": [f"/d/s0{k}/con_0001.nii" for k in (1, 2, 3)],
+    "SPM, a level up": [f"/d/s0{k}/stats/con_0001.nii" for k in (1, 2, 3)],
+    "file names": [f"/d/s0{k}.nii" for k in (1, 2, 3)],
+    "within file names": [f"/d/con_s0{k}_smooth.nii" for k in (1, 2, 3)],
+}
+
+
+@pytest.mark.parametrize(
+    ("paths", "labels"),
+    [
+        (PATHS["BIDS"], ["sub-03", "sub-01", "sub-02"]),
+        (PATHS["BIDS"], ["03", "01", "02"]),
+        (PATHS["BIDS"], [3, 1, 2]),
+        (PATHS["BIDS"], ["sub-3", "sub-1", "sub-2"]),
+        (PATHS["SPM"], ["s03", "s01", "s02"]),
+        (PATHS["SPM, a level up"], ["s03", "s01", "s02"]),
+        (PATHS["file names"], ["s03", "s01", "s02"]),
+        (PATHS["within file names"], ["s03", "s01", "s02"]),
+    ],
+)
+def test_rows_are_matched_by_label(paths, labels):
+    for frame in (
+        table(labels),
+        table(labels, "subject_label"),
+        table(labels, "Subject_ID"),
+        table(list(map(str, labels)), "Unnamed: 0"),
+        table(list(map(str, labels))).set_index("participant_id"),
+        pd.DataFrame({"age": AGES}, index=[f"{label}" for label in labels]),
+    ):
+        rows, _ = match_rows(frame, named(paths), "covariates")
+        assert rows.to_dict("list") == {"age": [10, 20, 30]}
+
+
+def test_labels_of_one_form_that_are_two_are_told_apart():
+    maps = MapLabels(["01", "1", "2"], True)
+    assert match_rows(table(["2", "01", "1"]), maps, "x")[0]["age"].tolist() == [10, 20, 30]
+    with pytest.raises(InputError, match="no row for"):
+        match_rows(table(["sub-1", "sub-01", "sub-2"]), maps, "x")
+
+
+def test_what_can_be_matched_in_two_ways_is_refused():
+    paths = ["/d/1/con_2.nii", "/d/2/con_3.nii", "/d/3/con_1.nii"]
+    with pytest.raises(InputError, match="no row for con_2, con_3, con_1"):
+        match_rows(table(["1", "2", "3"]), named(paths), "x")
+    assert match_rows(table(["con_1", "con_2", "con_3"]), named(paths), "x")[0]["age"].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_labels_of_one_side_alone_are_refused(known):
+    maps = MapLabels(["subject-001", "subject-002", "subject-003"], False) if not known else named(PATHS["SPM"])
+    with pytest.raises(InputError, match="subjects="):
+        match_rows(table(["c", "a", "b"]), maps, "covariates")
+    rows, notes = match_rows(table(["c", "a", "b"]), maps, "covariates", by_order=True)
+    assert rows["age"].tolist() == AGES
+    assert notes == ["Rows of covariates are matched to the 3 maps by their order."]
+
+
+def test_rows_without_labels_go_by_order_unless_the_maps_were_sorted():
+    frame = pd.DataFrame({"age": AGES})
+    assert match_rows(frame, named(PATHS["BIDS"]), "covariates")[0]["age"].tolist() == AGES
+    with pytest.raises(InputError, match="sorted by theirs"):
+        match_rows(frame, MapLabels(["a", "b", "c"], True, moved=True), "covariates")
+
+
+def test_a_first_column_of_groups_is_no_label():
+    groups = pd.DataFrame({"group": ["a", "b", "a"], "age": AGES})
+    maps = MapLabels(["subject-001", "subject-002", "subject-003"], False)
+    for frame in (groups, groups[["age", "group"]]):
+        assert match_rows(frame, maps, "covariates")[0].to_dict("list") == frame.to_dict("list")
+
+
+def test_the_numbers_that_pandas_writes_are_no_labels():
+    rows, _ = match_rows(pd.DataFrame({"Unnamed: 0": [0, 1, 2], "age": AGES}), named(PATHS["BIDS"]), "design_matrix")
+    assert rows.to_dict("list") == {"age": AGES}
+
+
+def test_rows_of_nobody_are_told_and_rows_twice_refused():
+    maps = named(PATHS["SPM"][:2])
+    rows, notes = match_rows(table(["s03", "s01", "s02"]), maps, "covariates")
+    assert rows["age"].tolist() == [10, 20]
+    assert notes == ["Rows of covariates for 1 subject(s) without a map are not used: s03."]
+    with pytest.raises(InputError, match="s01 in more than one row"):
+        match_rows(table(["s01", "s01", "s02"]), maps, "covariates")
+
+
+def test_labels_of_blocks_follow_an_index():
+    maps = named(PATHS["SPM"])
+    assert list(match_labels(pd.Series([3, 1, 2], index=["s03", "s01", "s02"]), maps, "blocks")) == [1, 2, 3]
+    assert list(match_labels(pd.Series([3, 1, 2]), maps, "blocks")) == [3, 1, 2]
+    with pytest.raises(InputError, match="no row for s01"):
+        match_labels(pd.Series([3, 1, 2], index=["x", "y", "z"]), maps, "blocks")
+
+
+def test_another_order():
+    maps = named(PATHS["SPM"])
+    assert in_another_order(table(["s03", "s01", "s02"]), maps)
+    assert not in_another_order(table(["s01", "s02", "s03"]), maps)
+    assert not in_another_order(pd.DataFrame({"age": AGES}), maps)
