@@ -1,0 +1,127 @@
+"""Rows meet maps by label, whatever carries the labels; expected values by least squares."""
+
+import logging
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+import numbaglm as ng
+from numbaglm.errors import DesignError, InputError, MaskError, NumbaglmWarning
+
+N, SHAPE, AFFINE = 12, (4, 4, 4), np.diag([3.0, 3.0, 3.0, 1.0])
+RNG = np.random.default_rng(0)
+AGE = RNG.uniform(20, 60, N)
+Y = RNG.normal(size=(N, *SHAPE)).astype(np.float32) + 0.08 * AGE[:, None, None, None].astype(np.float32)
+QUICK = {"n_perm": 10, "cluster_forming_threshold": None}
+
+
+def t_of(*columns, tested=0):
+    X, y = np.column_stack(columns), Y.reshape(N, -1).astype(np.float64)
+    beta = np.linalg.pinv(X) @ y
+    variance = ((y - X @ beta) ** 2).sum(axis=0) / (N - X.shape[1]) * np.linalg.inv(X.T @ X)[tested, tested]
+    return beta[tested] / np.sqrt(variance)
+
+
+EXPECTED = t_of(AGE, np.ones(N))
+
+
+def write(folder, name):
+    """Maps in a layout of names."""
+    paths = []
+    for k, volume in enumerate(Y):
+        paths.append(folder / name.format(k + 1))
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(volume, AFFINE), paths[-1])
+    return paths
+
+
+def shuffled(labels, column="participant_id"):
+    frame = pd.DataFrame({column: labels, "age": AGE, "intercept": 1.0})
+    return frame.sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+def assert_tested(result):
+    np.testing.assert_allclose(result.maps["t"], EXPECTED, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("s{:02d}/con_0001.nii", "s{:02d}"),
+        ("sub-{:02d}_con.nii", "sub-{:02d}"),
+        ("sub-{:02d}_con.nii", "{}"),
+        ("con_p{}_smooth.nii", "p{}"),
+    ],
+)
+def test_covariates_and_designs_follow_labels(tmp_path, name, label):
+    paths = write(tmp_path, name)
+    table = shuffled([label.format(k + 1) for k in range(N)])
+    cohort = ng.Cohort.from_maps(paths, covariates=table.drop(columns="intercept"))
+    assert_tested(ng.permutation_test(cohort, "~ age", "age", **QUICK))
+    assert_tested(ng.permutation_test(paths, table, "age", **QUICK))
+    indexed = table.set_index("participant_id")
+    assert_tested(ng.permutation_test(paths, indexed, "age", **QUICK))
+    indexed.rename_axis(None).to_csv(tmp_path / "design.csv")  # its index has no name
+    assert_tested(ng.permutation_test(paths, tmp_path / "design.csv", "age", **QUICK))
+    with pytest.raises(DesignError, match="no row for"):
+        ng.permutation_test(paths, indexed.set_axis([f"x{k}" for k in range(N)]), "age", **QUICK)
+
+
+def test_blocks_and_groups_follow_an_index(tmp_path):
+    paths = write(tmp_path, "s{:02d}.nii")
+    labels = [f"s{k + 1:02d}" for k in range(N)]
+    blocks = pd.Series(np.arange(N) % 3, index=labels)
+    design = pd.DataFrame({"age": AGE, "intercept": 1.0})
+    for name in ("exchangeability_blocks", "variance_groups"):
+        expected, found = (
+            ng.permutation_test(paths, design, "age", **QUICK, **{name: one})
+            for one in (blocks.to_numpy(), blocks.sample(frac=1, random_state=1))
+        )
+        for null in expected.h0:
+            np.testing.assert_array_equal(found.h0[null], expected.h0[null])
+        assert found.provenance[name] == (np.arange(N) % 3).tolist()
+
+
+def test_a_sorted_table_of_maps_takes_no_rows_without_labels(tmp_path):
+    paths = write(tmp_path, "sub-{}.nii")
+    maps = pd.DataFrame({"subject_label": [f"sub-{k + 1}" for k in range(N)], "effects_map_path": paths})
+    design = pd.DataFrame({"age": AGE, "intercept": 1.0})
+    for rows in (design, design.to_numpy()):
+        with pytest.raises((DesignError, InputError), match="sorted by theirs"):
+            ng.permutation_test(maps, rows, "age", **QUICK)
+    found = ng.permutation_test(maps, design.assign(subject_label=maps["subject_label"]), "age", **QUICK)
+    assert_tested(found)
+    with pytest.warns(NumbaglmWarning, match="sorted by subject_label"):
+        ng.SecondLevelModel().fit(maps, design_matrix=design)
+
+
+def test_the_drop_ins_take_rows_as_nilearn_does_and_warn(tmp_path):
+    paths = write(tmp_path, "sub-{:02d}.nii")
+    design = shuffled([f"sub-{k + 1:02d}" for k in range(N)]).set_index("participant_id")
+    with pytest.warns(NumbaglmWarning, match="another order than the maps"):
+        model = ng.SecondLevelModel().fit([str(path) for path in paths], design_matrix=design)
+    np.testing.assert_array_equal(model.design_matrix_["age"], design["age"])
+
+
+def test_what_is_odd_is_told(tmp_path, caplog):
+    paths = write(tmp_path, "sub-{:02d}.nii")
+    with caplog.at_level(logging.WARNING, logger="numbaglm"):
+        ng.permutation_test(paths, pd.DataFrame({"group": np.tile([1.0, -1.0], N // 2)}), "group", **QUICK)
+    assert "the data keep theirs" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="numbaglm"):
+        ng.permutation_test(paths, pd.DataFrame({"age": AGE, "intercept": 1.0}), "age", **QUICK)
+    assert "the data keep theirs" not in caplog.text
+    with caplog.at_level(logging.WARNING, logger="numbaglm"):
+        ng.Cohort.from_maps([*paths, paths[3]])
+    assert "The same file is there more than once" in caplog.text
+
+
+def test_a_mask_elsewhere_is_refused():
+    maps = [nib.Nifti1Image(volume, AFFINE) for volume in Y]
+    mask = nib.Nifti1Image(np.ones(SHAPE, np.uint8), np.diag([3.0, 3, 3, 1]) + np.eye(4, k=3) * 500)
+    design = pd.DataFrame({"intercept": np.ones(N)})
+    with pytest.raises(MaskError, match="do not overlap: the mask's grid spans x 500 to 509"):
+        ng.SecondLevelModel(mask_img=mask).fit(maps, design_matrix=design)
