@@ -119,6 +119,11 @@ def _blocks(text: TextMatrix) -> NDArray[np.int64]:
     return labels[:, 0].astype(np.int64)
 
 
+def _kinds(test: Tested, request: Request) -> list[str]:
+    """Inference that is made of a test: all that is asked for, but the mass of clusters of F where t stands for it."""
+    return [kind for kind in request.kinds(test.is_f) if not (test.squared and kind == "clusterm")]
+
+
 def _n_perm(test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
     """Shufflings beside the observed one; refuses what can't be tested.
 
@@ -126,16 +131,17 @@ def _n_perm(test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
     ------
     InputError, DesignError, ShufflingError
     """
-    if not request.kinds(test.is_f) and not request.uncorrected:
+    if _kinds(test, request) != request.kinds(test.is_f):
+        log.warning(
+            "-S is not supported for %s, an F test of one contrast, and is left out: take -F, or the t contrast with -C.",
+            test.label,
+        )
+    if not _kinds(test, request) and not request.uncorrected:
         log.warning("%s: no p is asked for (-x, -T, --T2, --uncorrp, -c, -C, -F, -S): its statistic alone.", test.label)
         return 0
     if request.n_shufflings == 1:
         log.warning("%s: with -n 1, the observed data alone, there is no p to write.", test.label)
         return 0
-    if test.squared and "clusterm" in request.kinds(is_f=True):
-        raise InputError(
-            f"-S is not supported for {test.label}, an F test of one contrast: take -F, or the t contrast with -C."
-        )
     design = Design.parse(test.matrix, len(test.matrix))
     contrast = Contrast.parse(test.weights, design, test.name)
     plan = {"n_perm": max(1, request.n_shufflings - 1), "errors": None, **shuffling}
@@ -170,7 +176,8 @@ def _run(
     conventions = dict(request.tfce_options)
     if test.squared:
         conventions |= {"merge_signs": True, "tfce_steps": 0, "tfce_H": 2 * conventions.get("tfce_H", 2.0) + 1}
-    thresholds = request.thresholds(test.is_f) if n_perm else {}
+    kinds = _kinds(test, request) if n_perm else []
+    thresholds = {kind: value for kind, value in request.thresholds(test.is_f).items() if kind in kinds}
     results: dict[str, PermutationResult] = {}
     for threshold in dict.fromkeys(thresholds.values()) or (None,):
         formed = None if threshold is None else ("f" if test.is_f else "t", threshold)
@@ -210,7 +217,7 @@ def _write(request: Request, test: Tested, results: dict[str, PermutationResult]
         images[f"vox_p_{test.label}"] = 1 - stat.maps["p_unc"]
         if "p_unc_tfce" in stat.maps:
             images[f"tfce_p_{test.label}"] = 1 - stat.maps["p_unc_tfce"]
-    for kind in request.kinds(test.is_f):
+    for kind in _kinds(test, request):
         p, raw, null = _KINDS[kind]
         result = results.get(kind, stat)
         if request.raw and raw in result.maps:

@@ -148,8 +148,10 @@ def test_f_of_one_contrast_clusters_and_enhances_squares(place):
     labels, _ = ndimage.label(F >= 6, np.ones((3, 3, 3)))
     assert sizes[peak] == (labels == labels[peak]).sum()
     assert not (place / "f_tstat1.nii.gz").exists()
-    error = run("-i", "signs", *DESIGN[2:], "-o", "f", "-f", "one.fts", "-S", 6, code=1)
-    assert "-S is not supported for fstat1" in error
+    run("-i", "signs", *DESIGN[2:], "-o", "rest", "-f", "one.fts", "-S", 6, "-F", 6, "-x", "-n", 20)
+    assert (place / "rest_vox_corrp_tstat1.nii.gz").exists()
+    np.testing.assert_array_equal(read("rest_clustere_corrp_fstat1"), read("f_clustere_corrp_fstat1"))
+    assert not (place / "rest_clusterm_corrp_fstat1.nii.gz").exists()
 
 
 def test_demeaning_is_a_constant_among_the_nuisance(place):
