@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from numbaglm.cohort import Cohort
-from numbaglm.faces.nilearn.designs import GroupDesign
 from numbaglm.faces.nilearn.maskers import Masker, SurfaceMasker
+from numbaglm.stats.estimable import GroupDesign
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,6 @@ from numbaglm.display.page import Picture, Volume, design_picture, fill, picture
 from numbaglm.display.projection import decimals
 from numbaglm.errors import InputError, InputTypeError, NumbaglmFutureWarning, invalid, warn
 from numbaglm.faces.nilearn import model_words as words
-from numbaglm.faces.nilearn.designs import GroupDesign
 from numbaglm.faces.nilearn.maskers import Masker
 from numbaglm.faces.nilearn.model_options import Asked, contrasts_of
 from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
@@ -33,6 +32,7 @@ from numbaglm.results.tables import Cell, Row, Table, number, weight_rows, xyz_c
 from numbaglm.spaces.surface import is_surface
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.estimable import GroupDesign
 
 _MOST_CUTS, _SLICES = 8, 20  # slices lie apart by a twentieth of the mask or more
 _MOST_OPEN = 30  # rows of a table that is not folded up
