@@ -166,14 +166,11 @@ def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: An
     table, notes = _subject_table(sources, named, covariates, durable=durable)
     old, new = _covariate_names(store.subjects), _covariate_names(table)
     if set(old) != set(new):
-        raise InputError(
-            invalid(
-                "covariates",
-                f"columns {new}",
-                f"the cohort's columns {old}",
-                "Bring the table into that form.",
-            )
-        )
+        fix = "Bring the table into that form."
+        if covariates is None:
+            fix = f"Pass {term('covariates=')} with a row for each new map."
+        received = f"columns {new}" if new else "no columns"
+        raise InputError(invalid("covariates", received, f"the cohort's columns {old}", fix))
     there = store.geometry
     grid = Grid(there.shape, there.affine, f"the cohort {store.location or 'in memory'}", there.codes)
     rule = MaskRule(store.header.mask_rule == "intersection", store.header.min_coverage)

@@ -132,6 +132,38 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     _show_cohort(terminal, cohort)
 
 
+@commands.command(
+    epilog=examples(
+        "numbaglm append cohort.zarr wave2/sub-*/con_0001.nii.gz",
+        "numbaglm append cohort.zarr new.tsv --covariates participants.tsv",
+    )
+)
+@click.argument("path", type=PATH, metavar="COHORT")
+@_MAPS
+@click.option(
+    "--covariates", type=PATH, metavar="FILE", help="Table of a row a new subject (.tsv, .csv): the cohort's columns."
+)
+@click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
+@bids_inputs("--contrast")
+@_THREADS
+@habits
+def append(terminal: Terminal, path: str, maps: tuple[str, ...], covariates: str | None, **options: Any) -> None:
+    """Add subjects to a cohort, which is written anew beside its old data.
+
+    MAPS are those of the new subjects, as for 'numbaglm convert'. Voxels that they lack leave the mask; smoothing and
+    the rule of the mask are the cohort's. The old data counts until the new is complete.
+    """
+    with terminal.loading():
+        from numbaglm.cohort import Cohort
+        from numbaglm.faces.cli.inputs import pop_maps, read_optional
+
+    given = read_optional(covariates, "--covariates")
+    listed, table = pop_maps(maps, options)
+    cohort = Cohort.open(path)
+    cohort.append(listed, table if given is None else given, progress=terminal.progress, **options)
+    _show_cohort(terminal, cohort)
+
+
 @commands.command(epilog=examples("numbaglm info cohort.zarr", "numbaglm info results --json"))
 @click.argument("path", type=PATH)
 @habits

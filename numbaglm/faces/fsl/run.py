@@ -133,7 +133,7 @@ def _n_perm(test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
     """
     if _kinds(test, request) != request.kinds(test.is_f):
         log.warning(
-            "-S is not supported for %s, an F test of one contrast: it is left out. Take -F, or the t contrast with -C.",
+            "-S is not supported for %s, an F test of one contrast: left out. Take -F, or the t contrast with -C.",
             test.label,
         )
     if not _kinds(test, request) and not request.uncorrected:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from numbaglm.cohort import Cohort
 from numbaglm.errors import InputError, invalid, term
 from numbaglm.faces.commands import commands
 from numbaglm.inference.permutation_test import permutation_test
@@ -49,6 +50,20 @@ def maps(place):
 def cohort(place, maps):
     run("convert", *maps, "--covariates", "participants.tsv", "--output", "cohort.zarr")
     return "cohort.zarr"
+
+
+def test_subjects_are_added(place, maps, cohort):
+    whole = json.loads(run("info", cohort, "--json")[0])
+    run("convert", *maps[:7], "--covariates", "participants.tsv", "-o", "grows.zarr")
+    message = run("append", "grows.zarr", *maps[7:], code=1)[1]
+    assert "Invalid value for '--covariates': got 'no columns'." in message
+    assert "Pass --covariates with a row for each new map." in message
+    out, _ = run("append", "grows.zarr", *maps[7:], "--covariates", "participants.tsv", "--json")
+    told = json.loads(out)
+    assert (told["n_subjects"], told["n_voxels"]) == (N, whole["n_voxels"])
+    found, expected = (Cohort.open(path) for path in ("grows.zarr", cohort))
+    pd.testing.assert_frame_equal(found.covariates, expected.covariates)
+    assert found.subjects == expected.subjects
 
 
 def visible(folder):
