@@ -20,10 +20,11 @@ from threadpoolctl import threadpool_limits
 
 from cases import KERNEL_SUBJECTS, TILES
 from numbaglm.engine.permutation.size import BATCH
-from numbaglm.kernels import shuffle
+from numbaglm.kernels.fused import Limits, permute_panels
+from numbaglm.kernels.scores import Scoring
 from numbaglm.kernels.shuffle import TILE
+from numbaglm.stats.families.t_f import combine
 
-NONE = int(np.iinfo(np.int32).max)
 FEW = 30
 
 
@@ -61,18 +62,12 @@ class Batch:
         return np.ascontiguousarray(np.stack(shuffled, axis=1).reshape(-1, self.n_subjects), dtype=np.float32)
 
     @cached_property
-    def reference(self) -> NDArray[np.int32]:
-        """(n_tiles, TILE) keys of what is counted: the products of the first row."""
-        keys = np.empty(self.n_voxels, np.int32)
-        shuffle.order_keys(np.ravel(self.weights[:1] @ self.tiles), True, keys)
-        return keys.reshape(-1, TILE)
-
-    @cached_property
-    def threshold(self) -> int:
-        """Key of the correlation at p = 0.001."""
+    def limits(self) -> Limits:
+        """What is counted, the products of the first row, and the correlation at p = 0.001."""
         dof = self.n_subjects - self.n_rows
-        t = stats.t.isf(0.0005, dof)
-        return int(np.float32(t / np.hypot(t, np.sqrt(dof))).view(np.int32)) if self.picking else NONE
+        t = stats.t.isf(0.0005, dof) if self.picking else np.nan
+        reference = np.abs(np.ravel(self.weights[:1] @ self.tiles)).reshape(-1, TILE)
+        return Limits(reference, np.array([t / np.hypot(t, np.sqrt(dof))], np.float32))
 
     @cached_property
     def room(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
@@ -87,14 +82,15 @@ class Batch:
 
     def kernel(self) -> int:
         """Maxima, counts and picks."""
-        counts, best = np.zeros((self.n_tiles, TILE), np.int32), np.zeros(self.height, np.int32)
-        return shuffle.permute_batch(
-            self.weights,
+        counts, best = np.zeros((self.n_tiles, TILE), np.int32), np.empty(self.height, np.float32)
+        return permute_panels(
+            [self.weights.reshape(self.n_rows, self.height, -1)],
             self.tiles,
-            (self.height, self.n_rows, 1, self.n_voxels, True),
+            (self.height, self.n_voxels),
+            np.empty((self.n_tiles, 0, TILE), np.float32),
+            Scoring(combine, np.array([self.n_rows, 1, 1]), np.empty(0, np.float32)),
             True,
-            self.reference,
-            self.threshold,
+            self.limits,
             counts,
             best,
             self.room,

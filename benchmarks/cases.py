@@ -25,9 +25,11 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import mask_image, save_image, to_image
 from numbaglm.datasets.simulated import brain_geometry, simulate_maps
 from numbaglm.engine.permutation.size import BATCH
-from numbaglm.kernels import shuffle
+from numbaglm.kernels.fused import Limits, permute_panels
+from numbaglm.kernels.scores import Scoring
 from numbaglm.kernels.shuffle import TILE
-from numbaglm.stats.hypothesis import TIE_TOLERANCE
+from numbaglm.stats.families.t_f import combine
+from numbaglm.stats.scales import TIE_TOLERANCE
 
 KINDS = ("max-t", "clusters", "tfce")
 THRESHOLD = 0.001
@@ -132,12 +134,10 @@ class KernelCase:
         return (signs / np.sqrt(self.n_subjects)).astype(np.float32)
 
     @cached_property
-    def reference(self) -> NDArray[np.int32]:
-        """(n_tiles, TILE) keys that count as the observed |r|."""
+    def limits(self) -> Limits:
+        """What counts as the observed |r|; nothing is picked."""
         observed = np.abs(np.ravel(self.weights[:1] @ self.tiles)) - np.float32(TIE_TOLERANCE["float32"])
-        keys = np.empty(self.n_tiles * TILE, np.int32)
-        shuffle.order_keys(np.maximum(observed, 0.0), True, keys)
-        return keys.reshape(self.n_tiles, TILE)
+        return Limits(np.maximum(observed, 0.0).reshape(self.n_tiles, TILE), np.full(1, np.nan, np.float32))
 
     @cached_property
     def products(self) -> NDArray[np.float32]:
@@ -147,21 +147,21 @@ class KernelCase:
     def kernel(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Max |r| of each shuffling (BATCH,), and shufflings that reach the observed |r| (n_voxels,)."""
         n_voxels = self.n_tiles * TILE
-        counts, best = np.zeros((self.n_tiles, TILE), np.int32), np.zeros(BATCH, np.int32)
-        none = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
-        shuffle.permute_batch(
-            self.weights,
+        counts, best = np.zeros((self.n_tiles, TILE), np.int32), np.empty(BATCH, np.float32)
+        permute_panels(
+            [self.weights[None]],
             self.tiles,
-            (BATCH, 1, 1, n_voxels, True),
+            (BATCH, n_voxels),
+            np.empty((self.n_tiles, 0, TILE), np.float32),
+            Scoring(combine, np.array([1, 1, 1]), np.empty(0, np.float32)),
             True,
-            self.reference,
-            int(np.iinfo(np.int32).max),
+            self.limits,
             counts,
             best,
-            none,
+            (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)),
             np.empty((BATCH, 0), np.float32),
         )
-        return best.view(np.float32), counts.ravel()
+        return best, counts.ravel()
 
     def sgemm(self) -> None:
         """Do the same products and nothing else."""

@@ -121,10 +121,11 @@ def rounding(n_subjects: int = 40_000) -> None:
 
     from numbaglm import Cohort
     from numbaglm.data.cohort.store import CohortStore
+    from numbaglm.engine.permutation.plan import Plan
+    from numbaglm.engine.permutation.scorers import make_scorer
     from numbaglm.engine.permutation.size import BATCH
     from numbaglm.engine.permutation.voxels import prepare_block
     from numbaglm.inference.permutation_test import permutation_test
-    from numbaglm.kernels import shuffle
     from numbaglm.kernels.shuffle import TILE
     from numbaglm.spaces.volume import Geometry
 
@@ -139,22 +140,16 @@ def rounding(n_subjects: int = 40_000) -> None:
     spec = seen.call_args.args[1]
     block = prepare_block(store, spec, 0, TILE)
     index, sign = spec.shufflings.draw(0, BATCH)
-    W = np.zeros((BATCH, n_subjects), np.float32)
-    spec.hypothesis.weights(index, sign, W)
-    maps = np.empty((BATCH, TILE), np.float32)
-    most = np.iinfo(np.int32).max
-    keys = np.full((1, TILE), most, np.int32), np.zeros((1, TILE), np.int32), np.full(BATCH, -most, np.int32)
-    shuffle.permute_batch(
-        W, block.tiles, (BATCH, 1, 1, TILE, True), True, keys[0], most, keys[1], keys[2],
-        (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)), maps,
-    )  # fmt: skip
-    exact = np.zeros((BATCH, n_subjects))
-    spec.hypothesis.weights(index, sign, exact)
+    plan = Plan(BATCH, ((0, TILE),), ((0, BATCH),), resident=True)
+    (maps,) = make_scorer(block, spec, plan, keep_maps=True).batch(0, index, sign).maps
+    exact = np.zeros((1, BATCH, n_subjects))
+    (layer,) = spec.family.layers
+    layer.rows.fill(index, sign, exact)
     E = Y.astype(np.float32).astype(np.float64)
     E -= E.mean(axis=0)
     E /= np.linalg.norm(E, axis=0)
-    scale = spec.hypothesis.scale
-    t32, t64 = scale.to_statistic(maps.astype(np.float64)), scale.to_statistic(exact @ E)
+    scale = spec.family.scale
+    t32, t64 = scale.to_statistic(maps.astype(np.float64)), scale.to_statistic(exact[0] @ E)
     error = np.abs(t32 - t64)
     print(
         f"{n_subjects:,} subjects: |t32 - t64| at most {error.max():.1e}, on average {error.mean():.1e}; "

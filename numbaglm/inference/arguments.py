@@ -121,6 +121,7 @@ class Options:
             "exchangeability_blocks": _plain(self.exchangeability_blocks),
             "block_scheme": self.block_scheme,
             "variance_groups": _plain(self.variance_groups),
+            "variance_smoothing_fwhm": self.variance_smoothing_fwhm,
         }
 
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.engine.permutation.maps import map_tolerance
-from numbaglm.engine.permutation.outcome import RunResult
-from numbaglm.engine.permutation.records import Spec
+from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.inference.observed_clusters import ObservedClusters
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
@@ -145,7 +144,7 @@ def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
     one.maps["p_fdr"] = pvalues.FDR[spec.conventions.fdr](uncorrected.p)
     # Ties are told apart by the score; tails are those of the statistic.
     height = spec.height(raw.score)
-    tolerance = height - spec.hypothesis.least_equal(height, spec.precision)
+    tolerance = height - spec.family.scale.least_equal(height, spec.precision)
     counted = pvalues.from_maxima(height, raw.max_score, tolerance)
     null = one.h0[f"max_{scale.name}"]
     found = from_null(spec, scale.to_statistic(height), null, 0.0, np.where(raw.degenerate, 1.0, counted))
@@ -209,7 +208,7 @@ def _effect_sizes(hypothesis: Hypothesis, raw: RunResult) -> Arrays:
     effect, sigma = raw.effect[0], effects.residual_sd(raw.length, share, dof)
     swing = effects.swing(hypothesis.design.matrix, hypothesis.contrast.matrix[0])
     maps = effects.effect_maps(effect, sigma, dof, float(unit[0, 0]), swing) | {"partial_r2": share}
-    if hypothesis.groups is None:
+    if hypothesis.family.pooled:
         return dict(maps)
     # The error of v, each group with its variance. Its degrees of freedom, which an interval needs, are not kept.
     error = np.divide(np.abs(effect), np.abs(raw.statistic), out=np.zeros(effect.shape), where=raw.statistic != 0)

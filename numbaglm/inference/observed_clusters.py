@@ -11,8 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.engine.permutation.maps import ClusterTask, map_tolerance
-from numbaglm.engine.permutation.outcome import RunResult
-from numbaglm.engine.permutation.records import Spec
+from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.results.vocabulary import EVERY_TABLE
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues

@@ -9,9 +9,8 @@ from typing import Any, Literal, overload
 from numpy.typing import ArrayLike
 
 from numbaglm.cohort import Cohort, as_cohort
-from numbaglm.engine.permutation.outcome import RunResult
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.permutation.records import Spec
+from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.inference.arguments import Options, listed_subjects, read_design
 from numbaglm.inference.assembly import assemble
 from numbaglm.inference.running import Running, plan_tests
@@ -185,7 +184,7 @@ def permutation_test(
     Notes
     -----
     p = #{null >= observed} / n_shufflings, the observed among the shufflings, so that p is never 0. Statistics
-    closer than the arithmetic can tell apart count as equal (`numbaglm.stats.hypothesis.TIE_TOLERANCE`).
+    closer than the arithmetic can tell apart count as equal (`numbaglm.stats.scales.TIE_TOLERANCE`).
 
     It differs from nilearn's `non_parametric_inference` in that every contrast is tested as it is in the parametric
     model; that sign flips follow from what the contrast tests, never from a constant among the confounds; that
@@ -281,7 +280,7 @@ def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], 
     shufflings, hypothesis = build_hypothesis(design, contrast, tested, options.method, shuffling, variance)
     if fwhm is not None:
         hypothesis = make_pseudo(hypothesis, fwhm)
-    exact = shufflings.exhaustive or hypothesis.groups is not None or fwhm is not None
+    enough = "float64" if shufflings.exhaustive else "float32"
     two_sided = options.two_sided and contrast.is_t
     return Spec(
         hypothesis=hypothesis,
@@ -290,8 +289,7 @@ def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], 
         two_sided=two_sided,
         threshold=read_threshold(options.cluster_forming_threshold, hypothesis, two_sided),
         tfce=options.tfce or options.tfce_uncorrected,
-        precision="float64" if exact else "float32",
-        variance_fwhm=fwhm,
+        precision=hypothesis.family.precision or enough,
         tail=useful_tail(options.tail, shufflings),
         tfce_counts=options.tfce_uncorrected,
     )

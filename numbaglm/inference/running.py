@@ -20,9 +20,8 @@ from numbaglm.data.runs.folder import Note, open_run
 from numbaglm.data.runs.ledger import FolderLedger
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import memory, schedule
-from numbaglm.engine.permutation.outcome import RunResult
 from numbaglm.engine.permutation.plan import Plan, make_plan, refit
-from numbaglm.engine.permutation.records import Spec
+from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.size import Size
 from numbaglm.engine.permutation.workspace import in_folder, in_memory, on_disk, temporary_place
@@ -169,16 +168,17 @@ def size_of(store: CohortStore, spec: Spec) -> Size:
         n_subjects=store.n_subjects,
         n_voxels=store.n_voxels,
         n_shufflings=spec.shufflings.n_shufflings,
-        n_rows=spec.n_rows,
+        n_rows=spec.family.n_rows,
         itemsize=np.dtype(spec.precision).itemsize,
-        n_maps=2 if spec.variance_fwhm is not None else int(spec.tfce),
+        n_maps=spec.n_maps,
         pick_share=_pick_share(spec),
         tail_length=spec.tail_length,
         chunk=store.chunks if store.location is not None else Size.chunk,
         rotated=spec.hypothesis.rotation is not None,
         refitted=spec.hypothesis.method.refit,
-        grouped=spec.hypothesis.groups is not None,
-        n_counts=int(spec.variance_fwhm is not None) + int(spec.tfce_counts),
+        finished=spec.family.finish is not None,
+        n_units=spec.family.n_units,
+        n_counts=int(spec.family.whole is not None) + int(spec.tfce_counts),
         grid=math.prod(store.geometry.padded_shape),
         ahead=store.chunks_at_once,
     )
@@ -188,7 +188,7 @@ def _pick_share(spec: Spec) -> float:
     """Share of voxels above the cluster-forming threshold, were there no effect; twice that for rough data."""
     if spec.threshold is None:
         return 0.0
-    tail = float(pvalues.of_z(spec.hypothesis.scale.to_z(np.array([spec.threshold])))[0])
+    tail = float(pvalues.of_z(spec.family.scale.to_z(np.array([spec.threshold])))[0])
     return min(1.0, 2 * tail * (1 + spec.two_sided))
 
 

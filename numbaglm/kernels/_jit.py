@@ -16,12 +16,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+from numba.core import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.ccallback import CFunc
 
 from numbaglm.kernels._llvm import LAYOUT
 
@@ -40,6 +44,20 @@ def kernel(function: F) -> F:
 def exact_kernel(function: F) -> F:
     """Compile a kernel whose every operation rounds as numpy's does."""
     return _compile(function, False)
+
+
+def callback(function: Callable[..., None], dtype: np.dtype[Any]) -> Any:
+    """Compile a score kernel (`scores`) as what other kernels call by its address."""
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return function
+    item = numba.from_dtype(dtype)
+    table, line = types.Array(item, 2, "C"), types.Array(item, 1, "C")
+    signature = (table, table, types.Array(types.int64, 1, "C"), line), types.void
+    compiled: Any = CFunc(function, signature, {}, {"error_model": "numpy", "fastmath": _FASTMATH})
+    with suppress(RuntimeError):  # of a function that stands in no file
+        compiled._cache = _Cache(function)
+    compiled.compile()
+    return compiled
 
 
 def _compile(function: F, fastmath: Any) -> F:

@@ -1,65 +1,73 @@
 """A batch of shufflings through a block of voxels, in panels as wide as the vector code.
 
 A tile is cut into panels of a few voxels; a panel meets all shufflings, a few at a time, whose scores are reduced
-while they are in the first-level cache. Subjects come in chunks. A sum runs over a chunk's subjects in order, and
-chunks are added up in order: nothing else decides a score, so that it is the same number wherever a block or a
-batch begins.
+while they are in the first-level cache. Units come in chunks. A sum runs over a chunk's units in order, and chunks
+are added up in order: nothing else decides a product, so that it is the same number wherever a block or a batch
+begins. A score kernel (`scores`) makes scores of products.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
+from numbaglm.kernels.scores import Scoring
 from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS, multiply, reduce
 
 CHUNK = 256
-"""Subjects a chunk. A panel of as many (32 KiB) stays in the second-level cache, whatever the size of the cohort. And
+"""Units a chunk. A panel of as many (32 KiB) stays in the second-level cache, whatever the size of the cohort. And
 the rounding of a sum grows with its length: terms that are all equal, the worst, leave an error of up to 3.4e-6 in a
 correlation of 1 (n = 100 to 1100, single precision), where sums of 512 leave 7e-6 and a BLAS left 15e-6."""
 
 Floats = NDArray[np.floating]
-Integers = NDArray[np.signedinteger]
 Picks = tuple[NDArray[np.int32], NDArray[np.int32], Floats]
 
 
-@kernel
-def combine(products: Floats, n_interest: int, is_t: bool) -> None:
-    """Make scores of the products of a shuffling's rows, in place.
+class Limits(NamedTuple):
+    """What scores are held against.
 
-    Parameters
+    Attributes
     ----------
-    products
-        (n_rows, n) products, rows of interest first; the scores land in the first row, the others are scratch.
-    n_interest, is_t
-        How many rows are of interest, and whether the score is signed.
+    reference
+        (n_tiles, TILE) what a score must reach to be counted; NaN where none is.
+    threshold
+        (1,) what it must reach to be picked; NaN picks none.
+    low
+        (n_tiles, TILE), or of no columns: between it and the reference a score is undecided, see `Waiting`.
+    peaks
+        (n,) Beside a score from ``first + i / steps`` on: what another must reach to be perhaps the larger one.
+    first, steps
+        Of ``peaks``.
     """
-    n_rows, n = products.shape
-    tiny = products.dtype.type(np.finfo(products.dtype).eps)
-    score = products[0]
-    if not is_t:
-        for v in range(n):
-            score[v] *= score[v]
-        for k in range(1, n_interest):
-            other = products[k]
-            for v in range(n):
-                score[v] += other[v] * other[v]
-    if n_rows == n_interest:
-        return
-    left = products[n_interest]
-    for v in range(n):
-        left[v] = products.dtype.type(1.0) - left[v] * left[v]
-    for k in range(n_interest + 1, n_rows):
-        other = products[k]
-        for v in range(n):
-            left[v] -= other[v] * other[v]
-    for v in range(n):
-        rest = left[v] if left[v] > tiny else tiny
-        score[v] /= np.sqrt(rest) if is_t else rest
+
+    reference: Floats
+    threshold: Floats
+    low: Floats = np.empty((0, 0))
+    peaks: Floats = np.empty(0)
+    first: float = 0.0
+    steps: float = 1.0
+
+
+class Waiting(NamedTuple):
+    """Room for scores that are not decided by themselves: they are finished elsewhere.
+
+    Attributes
+    ----------
+    which, voxel
+        (room,) shuffling in the batch, voxel in the block.
+    score, more
+        (room,) what the score kernel left in its first and its second row; NaN where it could not tell.
+    """
+
+    which: NDArray[np.int32]
+    voxel: NDArray[np.int32]
+    score: Floats
+    more: Floats
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
@@ -70,27 +78,23 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
     return room[first : first + n].reshape(shape)
 
 
-def _grouped(weights: Floats, n_batch: int, n_rows: int) -> Floats:
-    """Weights as `multiply` reads them, (n_groups, n_rows, n_subjects, ROWS); NaN for shufflings not there."""
-    rows = weights.reshape(n_rows, -1, weights.shape[1])[:, :n_batch].transpose(0, 2, 1)
-    out = np.full((-(-n_batch // ROWS), n_rows, weights.shape[1], ROWS), np.nan, weights.dtype)
-    for g, group in enumerate(out):
-        some = rows[:, :, g * ROWS : (g + 1) * ROWS]
-        group[:, :, : some.shape[2]] = some
+def _grouped(weights: Sequence[Floats], n_batch: int) -> Floats:
+    """Weights as `multiply` reads them, (n_groups, n_rows, n_units, ROWS); NaN for shufflings not there."""
+    n_rows, most = sum(len(one) for one in weights), max(one.shape[2] for one in weights)
+    out = np.full((-(-n_batch // ROWS), n_rows, most, ROWS), np.nan, weights[0].dtype)
+    first = 0
+    for one in weights:
+        rows = one[:, :n_batch].transpose(0, 2, 1)
+        for g, group in enumerate(out):
+            some = rows[:, :, g * ROWS : (g + 1) * ROWS]
+            group[first : first + len(one), : one.shape[2], : some.shape[2]] = some
+        first += len(one)
     return out
 
 
 @kernel
-def _floats(keys: Integers, bits: Integers) -> None:
-    """Scores of keys, as their bits: the way back from `shuffle.order_keys`; the largest key becomes NaN."""
-    top = bits.dtype.type(np.iinfo(keys.dtype).max)
-    for v in range(keys.shape[0]):
-        bits[v] = keys[v] if keys[v] >= 0 else keys[v] ^ top
-
-
-@kernel
 def _in_panels(tile: Floats, panels: Floats) -> None:
-    """A tile as (n_panels, n_subjects, width): read in order, since lines a page apart come one by one."""
+    """A tile as (n_panels, n_units, width): read in order, since lines a page apart come one by one."""
     width = panels.shape[2]
     for s in range(tile.shape[0]):
         for p in range(panels.shape[0]):
@@ -143,48 +147,153 @@ def _keep(scores: Floats, place: tuple[int, int, int], maps: Floats) -> None:
             kept[j] = row[j]
 
 
-def permute_panels(
-    weights: Floats,
-    tiles: Floats,
-    design: tuple[int, int, int, int, bool],
+@kernel
+def _wait(
+    scores: Floats,
+    more: Floats,
     two_sided: bool,
-    reference: Integers,
-    threshold: Floats,
+    limits: tuple[Floats, Floats, Floats, Floats, float, float],
+    best: Floats,
+    place: tuple[int, int, int, int],
+    waiting: tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats],
+    n_waiting: int,
+) -> int:
+    """Note the scores that may count, be picked, or be a maximum, and that nothing decides yet.
+
+    Parameters
+    ----------
+    scores, more
+        (ROWS, width) from the score kernel.
+    limits
+        Of the panel: reference, threshold, low, peaks, first, steps, see `Limits`.
+    best
+        (ROWS, lanes) largest scores so far, from `reduce`.
+    place
+        As in `_pick`, and shufflings of the batch.
+    """
+    reference, threshold, low, peaks, first_peak, steps = limits
+    which, voxel, value, extra = waiting
+    first, start, n_there, n_batch = place
+    for r in range(min(ROWS, n_batch - first)):
+        row, beside, top = scores[r], more[r], best[r, 0]
+        for c in range(1, best.shape[1]):
+            top = max(top, best[r, c])
+        floor = row.dtype.type(-np.inf)
+        if top >= first_peak:
+            floor = peaks[int(min((top - first_peak) * steps, np.float64(peaks.shape[0] - 1)))]
+        floor = threshold[0] if threshold[0] < floor else floor
+        undecided = 0
+        for j in range(n_there):
+            height = abs(row[j]) if two_sided else row[j]
+            decided = (height < floor) & ((height < low[j]) | (height >= reference[j]))
+            undecided += 0 if decided else 1
+        if undecided == 0:
+            continue
+        for j in range(n_there):
+            height = abs(row[j]) if two_sided else row[j]
+            if not ((height < floor) & ((height < low[j]) | (height >= reference[j]))):
+                which[n_waiting] = first + r
+                voxel[n_waiting] = start + j
+                value[n_waiting] = row[j]
+                extra[n_waiting] = beside[j]
+                n_waiting += 1
+    return n_waiting
+
+
+def permute_panels(
+    weights: Sequence[Floats],
+    tiles: Floats,
+    size: tuple[int, int],
+    fixed: Floats,
+    scoring: Scoring,
+    two_sided: bool,
+    limits: Limits,
     counts: NDArray[np.int32],
     peaks: Floats,
     picks: Picks,
     maps: Floats,
+    waiting: Waiting | None = None,
 ) -> int:
     """Take a batch of shufflings through a block of voxels.
 
     Parameters
     ----------
-    weights, tiles, design, two_sided, reference, counts, picks, maps
-        See `shuffle.permute_batch`.
-    threshold
-        (1,) score that a score must reach to be picked; NaN picks none.
+    weights
+        (n_rows, height, n_units) of each layer: its rows under each shuffling; ``height`` is the batch or more.
+    tiles
+        (n_tiles, n_units, TILE) the layers of the block, one below the other. Past the last voxel the last tile repeats
+        it.
+    size
+        (n_batch, n_voxels): shufflings, and voxels of the block.
+    fixed
+        (n_tiles, n_fixed, TILE) what no shuffling changes.
+    scoring
+        What makes scores of the products.
+    two_sided
+        Whether absolute scores count.
+    limits
+        What scores are held against.
+    counts
+        (n_tiles, TILE), added to: shufflings that reached the reference.
     peaks
         (n_batch,), filled: maximum of each shuffling.
+    picks
+        (shuffling in the batch, voxel in the block, score) of the scores that reach the threshold; each must have room
+        for n_batch * n_voxels. Voxels increase within a shuffling, and nothing more is said of their order.
+    maps
+        (n_batch, n_voxels), filled with all scores; or of no columns, to keep none.
+    waiting
+        Where scores have to be finished: filled with those that nothing decides yet; then nothing else is filled but
+        ``counts``, with what is decided.
 
     Returns
     -------
-    How many were picked.
+    How many were picked, or wait.
     """
-    n_batch, n_rows = design[:2]
-    _, n_subjects, n_columns = tiles.shape
+    n_batch, n_voxels = size
+    n_columns, n_layers, dtype = tiles.shape[2], len(weights), tiles.dtype
     width = VECTORS * BYTES // tiles.itemsize
     n_groups, n_panels = -(-n_batch // ROWS), n_columns // width
+    layers = np.empty((n_layers, 4), np.int64)  # first unit, units, first row, the row after the last
+    row = unit = 0
+    for layer, one in zip(layers, weights, strict=True):
+        layer[:] = unit, one.shape[2], row, row + one.shape[0]
+        row, unit = row + one.shape[0], unit + one.shape[2]
+    assert unit == tiles.shape[1]
+    most = int(layers[:, 1].max())
     # Sums of several chunks wait for the last one; those of a single chunk are done with at once.
-    n_waiting = n_panels * n_groups if n_subjects > CHUNK else 1
+    n_waiting = n_panels * n_groups if most > CHUNK else 1
     # Memory is set up here, where nothing needs to be compiled.
-    grouped = _grouped(weights, n_batch, n_rows)
-    sums = _aligned((n_waiting, n_rows, ROWS, width), tiles.dtype)
-    panels = _aligned((n_panels, min(n_subjects, CHUNK), width), tiles.dtype)
-    best = np.full((n_groups * ROWS, width // VECTORS), -np.inf, tiles.dtype)
-    memory = (grouped, sums, sums.reshape(n_waiting, n_rows, -1), panels, best)
-    limits = np.empty(width, tiles.dtype)
-    limits_ = limits, limits.view(reference.dtype)
-    n_picks = _permute(tiles, design, two_sided, reference, limits_, threshold, counts, picks, maps, memory)
+    grouped = _grouped(weights, n_batch)
+    table = _aligned((row + scoring.n_scratch, ROWS, width), dtype)
+    sums = table[None] if n_waiting == 1 else _aligned((n_waiting, row, ROWS, width), dtype)
+    panels = _aligned((n_layers, n_panels, min(most, CHUNK), width), dtype)
+    best = np.full((n_groups * ROWS, width // VECTORS), -np.inf, dtype)
+    beside = np.empty((fixed.shape[1], width), dtype)
+    memory = (grouped, sums, table, table.reshape(len(table), -1), panels, best, beside)
+    room = Waiting(*picks, picks[2]) if waiting is None else waiting
+    n_picks = _permute(
+        tiles,
+        fixed,
+        layers,
+        (n_batch, n_voxels, waiting is None),
+        scoring.score.compiled(dtype),
+        (scoring.sizes, scoring.constants),
+        two_sided,
+        (
+            limits.reference,
+            limits.threshold,
+            limits.low.astype(dtype, copy=False),
+            limits.peaks.astype(dtype, copy=False),
+            limits.first,
+            limits.steps,
+        ),
+        counts,
+        picks,
+        maps,
+        (room.which, room.voxel, room.score, room.more),
+        memory,
+    )
     best[:n_batch].max(axis=1, out=peaks)
     return n_picks
 
@@ -192,47 +301,72 @@ def permute_panels(
 @kernel
 def _permute(
     tiles: Floats,
-    design: tuple[int, int, int, int, bool],
+    fixed: Floats,
+    layers: NDArray[np.int64],
+    size: tuple[int, int, bool],
+    score: Any,
+    told: tuple[NDArray[np.int64], Floats],
     two_sided: bool,
-    reference: Integers,
-    limits: tuple[Floats, Integers],
-    threshold: Floats,
+    limits: tuple[Floats, Floats, Floats, Floats, float, float],
     counts: NDArray[np.int32],
     picks: Picks,
     maps: Floats,
-    memory: tuple[Floats, Floats, Floats, Floats, Floats],
+    waiting: tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats],
+    memory: tuple[Floats, Floats, Floats, Floats, Floats, Floats, Floats],
 ) -> int:
-    """The loops of `permute_panels`, in the memory that it sets up; returns how many were picked."""
-    _, n_rows, n_interest, n_voxels, is_t = design
-    grouped, sums, flat, panels, best = memory
-    n_tiles, n_subjects, n_columns = tiles.shape
-    n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[0], panels.shape[2]
+    """The loops of `permute_panels`, in the memory that it sets up; returns how many were picked, or wait."""
+    n_batch, n_voxels, finished = size
+    sizes, constants = told
+    reference, threshold, low, peaks, first_peak, steps = limits
+    grouped, sums, table, flat, panels, best, beside = memory
+    n_tiles, n_columns = tiles.shape[0], tiles.shape[2]
+    n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[1], panels.shape[3]
+    most = grouped.shape[2]
     n_picks = int(np.int64(0))  # a literal would have `_pick` compiled twice
     for t in range(n_tiles):
-        for first in range(0, n_subjects, CHUNK):
-            last = min(first + CHUNK, n_subjects)
-            _in_panels(tiles[t, first:last], panels)
+        for first in range(0, most, CHUNK):
+            for m in range(layers.shape[0]):
+                unit, n_units = layers[m, 0], layers[m, 1]
+                last = min(first + CHUNK, n_units)
+                if first < last:
+                    _in_panels(tiles[t, unit + first : unit + last], panels[m])
             for p in range(n_panels):
                 column = p * width
                 start = t * n_columns + column
                 n_there = min(width, n_voxels - start)
                 if n_there <= 0:
                     break
-                _floats(reference[t, column : column + width], limits[1])
-                panel, tally = panels[p, : last - first], counts[t, column : column + width]
+                limit, tally = reference[t, column : column + width], counts[t, column : column + width]
+                for k in range(beside.shape[0]):
+                    for j in range(width):
+                        beside[k, j] = fixed[t, k, column + j]
                 for g in range(n_groups):
                     i = min(p * n_groups + g, n_waiting - 1)
-                    for k in range(n_rows):
-                        multiply(grouped[g, k, first:last], panel, sums[i, k], first > 0)
-                    if last < n_subjects:
+                    for m in range(layers.shape[0]):
+                        last = min(first + CHUNK, layers[m, 1])
+                        if first < last:
+                            panel = panels[m, p, : last - first]
+                            for k in range(layers[m, 2], layers[m, 3]):
+                                multiply(grouped[g, k, first:last], panel, sums[i, k], first > 0)
+                    if first + CHUNK < most:
                         continue
-                    if n_rows > 1 or not is_t:
-                        combine(flat[i], n_interest, is_t)
-                    scores = sums[i, 0]
-                    reached = reduce(scores, two_sided, limits[0], threshold, tally, best[g * ROWS : (g + 1) * ROWS])
-                    place = (g * ROWS, start, n_there)
-                    if reached:
-                        n_picks = _pick(scores, two_sided, threshold, reached, place, picks, n_picks)
-                    if maps.shape[1]:
-                        _keep(scores, place, maps)
+                    if n_waiting > 1:
+                        for k in range(sums.shape[1]):
+                            for r in range(ROWS):
+                                there, here = sums[i, k, r], table[k, r]
+                                for j in range(width):
+                                    here[j] = there[j]
+                    score(flat, beside, sizes, constants)
+                    scores, peak = table[0], best[g * ROWS : (g + 1) * ROWS]
+                    reached = reduce(scores, two_sided, limit, threshold, tally, peak)
+                    if finished:
+                        place = (g * ROWS, start, n_there)
+                        if reached:
+                            n_picks = _pick(scores, two_sided, threshold, reached, place, picks, n_picks)
+                        if maps.shape[1]:
+                            _keep(scores, place, maps)
+                    else:
+                        held = (limit, threshold, low[t, column : column + width], peaks, first_peak, steps)
+                        where = (g * ROWS, start, n_there, n_batch)
+                        n_picks = _wait(scores, table[1], two_sided, held, peak, where, waiting, n_picks)
     return n_picks

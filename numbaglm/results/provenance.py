@@ -340,7 +340,6 @@ def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any], fits: dict[str
         "seed": shufflings.seed,
         "method": hypothesis.method.name,
         "tail_fits": fits,
-        "variance_smoothing_fwhm": spec.variance_fwhm,
         "conventions": asdict(spec.conventions),
         "precision": spec.precision,
         "n_subjects": cohort.n_subjects,

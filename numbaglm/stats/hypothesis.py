@@ -13,27 +13,18 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import DesignError, InputError, invalid
-from numbaglm.kernels import glm, shuffle
+from numbaglm.kernels import glm
 from numbaglm.stats.design import Contrast, Design, orthonormal, partition, tested_regressors
+from numbaglm.stats.families.family import Family, Refitted, Rows, Shuffled
+from numbaglm.stats.families.t_f import t_or_f
+from numbaglm.stats.families.welch import VarianceGroups, v_or_g
 from numbaglm.stats.methods import METHODS, Method
-from numbaglm.stats.scales import Correlation, Scale, Share, Standard
+from numbaglm.stats.scales import SMALLEST_VARIANCE, Scale
 from numbaglm.stats.shuffling.shufflings import Shufflings
-from numbaglm.stats.welch import VarianceGroups
 
 Floats = NDArray[np.float64]
 
-TIE_TOLERANCE = {"float32": 4e-6, "float64": 1e-11}
-"""How far below the observed score a shuffled one still counts as equal to it, by the kernels' precision.
-
-Scores are correlations between -1 and 1, or shares of variance, whose roots are: the tolerance lies above the error of
-the arithmetic and far below the resolution of any data. Sets of shufflings are full of statistics that are equal
-on paper, and a p-value must not depend on which way rounding tips them.
-"""
-
 _FEW = 500  # shufflings, of which 24 (four groups relabelled) may be the same
-
-SMALLEST_VARIANCE = glm.LEAST
-"""Of a voxel's mean square: residuals below it are float32's rounding, and nothing is left to test."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +69,10 @@ class Hypothesis:
         (n - rank Z, n_subjects) or None: turns residuals into what is shuffled.
     basis
         (n_rows, n_shuffled) rows that are shuffled; those of interest come first.
-    scale
-        What the scores mean.
     effect
         (n_interest, n_subjects): its product with the data is the contrast of the parameter estimates.
-    groups
-        Variance groups, where there are any.
+    family
+        The statistic, in the form that all have.
     """
 
     design: Design
@@ -94,9 +83,13 @@ class Hypothesis:
     residualiser: Floats
     rotation: Floats | None
     basis: Floats
-    scale: Scale
     effect: Floats
-    groups: VarianceGroups | None = None
+    family: Family
+
+    @property
+    def scale(self) -> Scale:
+        """What the scores mean."""
+        return self.family.scale
 
     @property
     def is_t(self) -> bool:
@@ -108,25 +101,10 @@ class Hypothesis:
         """Rows of interest."""
         return int(self.interest.shape[0])
 
-    def least_equal(self, height: Floats, precision: str) -> Floats:
-        """The least score that counts as equal to an observed one (absolute if two-sided), see `TIE_TOLERANCE`."""
-        tolerance = TIE_TOLERANCE[precision]
-        if isinstance(self.scale, Share):  # a square of correlations: 4e-6 of itself is much where subjects are many
-            return np.asarray(np.maximum(np.sqrt(height) - tolerance, 0.0) ** 2)
-        return height - tolerance
-
-    def relative_error(self, score: Floats, precision: str) -> Floats:
-        """How far rounding takes what is made of statistics, relative to it: far where the model nearly fits."""
-        share = {Correlation: score**2, Share: score}.get(type(self.scale))
-        if share is None:
-            return np.zeros(np.shape(score))
-        left = np.maximum(1.0 - share, SMALLEST_VARIANCE)
-        return np.asarray(np.minimum(10 * np.finfo(precision).eps / left, 0.01))
-
     @property
     def statistic_name(self) -> str:
         """Name of the statistic: "t" or "f"; with variance groups "v" or "g"."""
-        return ("t" if self.groups is None else "v") if self.is_t else ("f" if self.groups is None else "g")
+        return self.family.name
 
     @classmethod
     def build(
@@ -173,26 +151,28 @@ class Hypothesis:
             "raw": fixed,
             "rotated": Z,
         }[record.data]
-        basis = np.hstack(rows).T if rotation is None else (rotation @ interest).T
-        groups = None
+        basis = np.ascontiguousarray(np.hstack(rows).T if rotation is None else (rotation @ interest).T)
+        shuffled: Rows = Refitted(basis, np.ascontiguousarray(Z.T)) if record.refit else Shuffled(basis)
+        tested = np.ascontiguousarray(interest.T)
+        family = t_or_f(tested, contrast.is_t, shuffled, design.dof)
         if variance_groups is not None:
             number = _group_numbers(variance_groups, design, record)
             if number.any():
                 full = np.hstack([interest, Z]).T
                 groups = VarianceGroups.build(number, full, interest.shape[1], v_dof_factor)
                 _require_residuals(groups)
+                family = v_or_g(groups, fixed.T)
         return cls(
             design=design,
             contrast=contrast,
             method=record,
-            interest=np.ascontiguousarray(interest.T),
+            interest=tested,
             nuisance=np.ascontiguousarray(Z.T),
             residualiser=np.ascontiguousarray(residualiser.T),
             rotation=None if rotation is None else np.ascontiguousarray(rotation),
-            basis=np.ascontiguousarray(basis),
-            scale=_scale(design, interest.shape[1], contrast.is_t, groups),
+            basis=basis,
             effect=np.ascontiguousarray(contrast.matrix @ design.pseudo_inverse),
-            groups=groups,
+            family=family,
         )
 
     def observe(self, y: NDArray[np.float32]) -> Observed:
@@ -204,13 +184,7 @@ class Hypothesis:
         degenerate = length <= np.sqrt(SMALLEST_VARIANCE) * total
         scale = np.where(degenerate, 0.0, 1.0 / np.where(degenerate, 1.0, length))
         E *= scale
-        products = self.interest @ E
-        score = products[0] if self.is_t else (products**2).sum(axis=0)
-        statistic = self.scale.to_statistic(score)
-        if self.groups is not None:
-            identity = np.arange(y.shape[0], dtype=np.int32)[None], np.ones((1, y.shape[0]), np.int8)
-            (statistic,), (score,) = self.groups.statistics(E, *identity)
-            statistic, score = np.where(degenerate, 0.0, statistic), np.where(degenerate, 0.0, score)
+        score, statistic = (np.where(degenerate, 0.0, one) for one in self.family.observe(E))
         return Observed(
             E=self._to_shuffle(y, E, scale, degenerate),
             score=score,
@@ -230,23 +204,6 @@ class Hypothesis:
         glm.residuals(y, self.residualiser, E)
         length = np.sqrt(np.einsum("ij,ij->j", E, E))
         return E * np.where(degenerate | (length == 0), 0.0, 1.0 / np.where(length > 0, length, 1.0))
-
-    def weights(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[np.floating]) -> None:
-        """Fill ``out`` (n_rows * height, n_shuffled) with the rows of a batch of shufflings."""
-        if not self.method.refit:
-            shuffle.shuffle_rows(self.basis, index, sign, out)
-            return
-        n_batch, n = index.shape
-        rows = np.empty((self.n_interest * n_batch, n))
-        shuffle.shuffle_rows(self.basis, index, sign, rows)
-        rows -= (rows @ self.nuisance.T) @ self.nuisance
-        stacked = rows.reshape(self.n_interest, n_batch, n).transpose(1, 0, 2)
-        # The nearest orthonormal rows, of one sign with them. What the nuisance explains has no direction of its own.
-        turned, sizes, directions = np.linalg.svd(stacked, full_matrices=False)
-        refitted = turned @ (directions * (sizes > 1e-10)[:, :, None])
-        height = out.shape[0] // self.n_interest
-        for k in range(self.n_interest):
-            out[k * height : k * height + n_batch] = refitted[:, k]
 
 
 def find_method(method: str) -> Method:
@@ -306,12 +263,6 @@ def complement(Z: Floats) -> Floats:
     """Orthonormal basis (n, n - k) of what orthonormal columns Z (n, k) leave."""
     full = np.linalg.qr(Z, mode="complete")[0] if Z.shape[1] else np.eye(Z.shape[0])
     return np.ascontiguousarray(full[:, Z.shape[1] :])
-
-
-def _scale(design: Design, n_interest: int, is_t: bool, groups: VarianceGroups | None) -> Scale:
-    if groups is not None:
-        return Standard()
-    return Correlation(design.dof) if is_t else Share(design.dof, n_interest)
 
 
 def _split_invariant(Z: Floats, orbits: NDArray[np.intp]) -> tuple[Floats, Floats]:

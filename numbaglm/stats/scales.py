@@ -17,6 +17,17 @@ from numbaglm.stats import pvalues
 
 Floats = NDArray[np.float64]
 
+TIE_TOLERANCE = {"float32": 4e-6, "float64": 1e-11}
+"""How far below the observed score a shuffled one still counts as equal to it, by the kernels' precision.
+
+Scores are correlations between -1 and 1, or shares of variance, whose roots are: the tolerance lies above the error of
+the arithmetic and far below the resolution of any data. Sets of shufflings are full of statistics that are equal
+on paper, and a p-value must not depend on which way rounding tips them.
+"""
+
+SMALLEST_VARIANCE = glm.LEAST
+"""Of a voxel's mean square: residuals below it are float32's rounding, and nothing is left to test."""
+
 
 class Scale(Protocol):
     """From scores to statistics, z and parametric p, and back."""
@@ -40,6 +51,14 @@ class Scale(Protocol):
 
     def to_z(self, score: NDArray[np.floating]) -> Floats:
         """z of the same parametric p."""
+        ...
+
+    def least_equal(self, height: Floats, precision: str) -> Floats:
+        """The least score that counts as equal to an observed one (absolute if two-sided), see `TIE_TOLERANCE`."""
+        ...
+
+    def relative_error(self, score: Floats, precision: str) -> Floats:
+        """How far rounding takes what is made of statistics, relative to it: far where the model nearly fits."""
         ...
 
 
@@ -68,6 +87,14 @@ class Correlation:
         """z of a correlation."""
         return pvalues.to_z(self.to_statistic(score), self.dof)
 
+    def least_equal(self, height: Floats, precision: str) -> Floats:
+        """A tolerance below the score."""
+        return height - TIE_TOLERANCE[precision]
+
+    def relative_error(self, score: Floats, precision: str) -> Floats:
+        """Of t."""
+        return _error(score**2, precision)
+
 
 @dataclass(frozen=True)
 class Share:
@@ -95,6 +122,14 @@ class Share:
         """z of a share."""
         return pvalues.to_z(self.to_statistic(score), self.dof, self.n_rows)
 
+    def least_equal(self, height: Floats, precision: str) -> Floats:
+        """A share whose root lies a tolerance below: 4e-6 of a share itself is much where subjects are many."""
+        return np.asarray(np.maximum(np.sqrt(height) - TIE_TOLERANCE[precision], 0.0) ** 2)
+
+    def relative_error(self, score: Floats, precision: str) -> Floats:
+        """Of F."""
+        return _error(score, precision)
+
 
 @dataclass(frozen=True)
 class Standard:
@@ -117,6 +152,14 @@ class Standard:
     def to_z(self, score: NDArray[np.floating]) -> Floats:
         """z as it is."""
         return np.asarray(score, dtype=np.float64)
+
+    def least_equal(self, height: Floats, precision: str) -> Floats:
+        """A tolerance below the score."""
+        return height - TIE_TOLERANCE[precision]
+
+    def relative_error(self, score: Floats, precision: str) -> Floats:
+        """None."""
+        return np.zeros(np.shape(score))
 
 
 @dataclass(frozen=True)
@@ -142,7 +185,20 @@ class Pseudo:
         """z as if it were t."""
         return pvalues.to_z(np.asarray(score, dtype=np.float64), self.dof)
 
+    def least_equal(self, height: Floats, precision: str) -> Floats:
+        """A tolerance below the score."""
+        return height - TIE_TOLERANCE[precision]
+
+    def relative_error(self, score: Floats, precision: str) -> Floats:
+        """None."""
+        return np.zeros(np.shape(score))
+
 
 def _one_minus(share: Floats) -> Floats:
     """1 - share, kept above rounding: a voxel that the model fits exactly gets a large statistic, not infinity."""
     return np.maximum(1.0 - share, glm.LEAST)
+
+
+def _error(share: Floats, precision: str) -> Floats:
+    left = np.maximum(1.0 - share, SMALLEST_VARIANCE)
+    return np.asarray(np.minimum(10 * np.finfo(precision).eps / left, 0.01))

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.stats.conventions import is_number
 from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.families.smoothed import pseudo_t
 from numbaglm.stats.hypothesis import Hypothesis, default_errors, find_method, shuffled_design
-from numbaglm.stats.scales import Pseudo
 from numbaglm.stats.shuffling.shufflings import Shufflings, plan_shufflings
 
 ClusterThreshold = float | tuple[str, float]
@@ -68,12 +68,12 @@ def make_pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
     """Make pseudo-t of a t hypothesis."""
     if not (is_number(fwhm) and fwhm > 0):
         raise InputError(invalid("variance_smoothing_fwhm", fwhm, "a width in mm above 0, or None"))
-    if not hypothesis.is_t or hypothesis.groups is not None or hypothesis.method.name != "freedman-lane":
+    if hypothesis.family.name != "t" or hypothesis.method.name != "freedman-lane":
         raise InputError(
             f"variance_smoothing_fwhm={fwhm} makes a pseudo-t: it goes with t contrasts, the method "
             "'freedman-lane' and no variance groups."
         )
-    return replace(hypothesis, scale=Pseudo(hypothesis.design.dof))
+    return replace(hypothesis, family=pseudo_t(hypothesis.family, fwhm, hypothesis.design.dof))
 
 
 def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:

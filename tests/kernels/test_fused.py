@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numbaglm.kernels.fused import CHUNK, combine, permute_panels
+from numbaglm.kernels.fused import CHUNK, Limits, permute_panels
+from numbaglm.kernels.scores import Scoring
 from numbaglm.kernels.shuffle import TILE
-from numbaglm.stats.hypothesis import TIE_TOLERANCE
-
-KEYS = {"float32": np.int32, "float64": np.int64}
+from numbaglm.stats.families.t_f import combine
+from numbaglm.stats.scales import TIE_TOLERANCE
 
 
 def case(n_subjects, n_voxels, n_batch, n_rows=1, dtype="float32", seed=0):
@@ -28,22 +28,21 @@ def permute(weights, E, n_rows=1, n_interest=1, is_t=True, two_sided=True, n_bat
     n_tiles = -(-n_voxels // TILE)
     filled = np.pad(E, ((0, 0), (0, n_tiles * TILE - n_voxels)), mode="edge")
     tiles = np.ascontiguousarray(filled.reshape(len(E), n_tiles, TILE).transpose(1, 0, 2))
-    nothing = np.iinfo(KEYS[dtype.name]).max
-    reference = np.full(n_tiles * TILE, nothing, KEYS[dtype.name])
+    reference = np.full(n_tiles * TILE, np.nan, dtype)
     if "reference" in limits:
-        bits = limits["reference"].astype(dtype).view(reference.dtype)
-        reference[:n_voxels] = np.where(bits < 0, bits ^ nothing, bits)
+        reference[:n_voxels] = limits["reference"]
     counts, peaks = np.zeros((n_tiles, TILE), np.int32), np.empty(n_batch, dtype)
     room = n_batch * n_voxels
     which, voxel, value = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, dtype)
     maps = np.empty((n_batch, n_voxels if limits.get("maps", True) else 0), dtype)
     n_picks = permute_panels(
-        weights,
+        [weights.reshape(n_rows, -1, len(E))],
         tiles,
-        (n_batch, n_rows, n_interest, n_voxels, is_t),
+        (n_batch, n_voxels),
+        np.empty((n_tiles, 0, TILE), dtype),
+        Scoring(combine, np.array([n_rows, n_interest, is_t]), np.empty(0, dtype)),
         two_sided,
-        reference.reshape(-1, TILE),
-        np.array([limits.get("threshold", np.nan)], dtype),
+        Limits(reference.reshape(-1, TILE), np.array([limits.get("threshold", np.nan)], dtype)),
         counts,
         peaks,
         (which, voxel, value),
@@ -119,19 +118,3 @@ def test_a_one_sided_maximum_may_be_negative():
     assert peaks.tolist() == [-0.25]
     assert counts.tolist() == [0, 1, 1]
     assert places.tolist() == [[0, 1]]
-
-
-@pytest.mark.parametrize(
-    ("n_interest", "is_t", "expected"),
-    [(1, True, 0.5 / np.sqrt(1 - 0.25)), (1, False, 0.25 / (1 - 0.25)), (2, False, 0.25 + 0.25)],
-)
-def test_scores_of_products(n_interest, is_t, expected):
-    products = np.full((2, 3), 0.5)
-    combine(products, n_interest, is_t)
-    np.testing.assert_allclose(products[0], expected)
-
-
-def test_no_more_is_left_than_rounding_leaves():
-    products = np.array([[0.0], [1.0]])
-    combine(products, 1, True)
-    assert products[0, 0] == 0.0

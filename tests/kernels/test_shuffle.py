@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from itertools import permutations
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from numbaglm.kernels import shuffle
-from numbaglm.kernels.fused import CHUNK
+from numbaglm.kernels.fused import CHUNK, Limits, permute_panels
+from numbaglm.kernels.scores import Scoring
 from numbaglm.kernels.shuffle import TILE
+from numbaglm.stats.families.t_f import combine
 from reference.shuffle import reduce, scores
 
-KEYS = {"float32": np.int32, "float64": np.int64}
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
 
 
@@ -45,42 +44,36 @@ def tiled(E, dtype):
     return np.ascontiguousarray(filled.reshape(len(E), n_tiles, TILE).transpose(1, 0, 2))
 
 
-def keys(values, dtype, two_sided):
-    out = np.empty(len(values), KEYS[dtype])
-    shuffle.order_keys(np.asarray(values, dtype), two_sided, out)
-    return out
-
-
 def permute(basis, E, index, sign, *, n_interest=1, is_t=True, two_sided=True, dtype="float64", **options):
     """Run a batch; returns counts, maxima, (shuffling, voxel, score) of the picks, and the maps."""
     height, n_voxels, n_rows = options.get("height", len(index)), E.shape[1], len(basis)
-    reference, threshold = options.get("reference"), options.get("threshold")
+    reference, threshold = options.get("reference"), options.get("threshold", np.nan)
     weights = np.zeros((n_rows * height, E.shape[0]), dtype)
     shuffle.shuffle_rows(basis.astype(dtype), index, sign, weights)
     tiles = tiled(E, dtype)
-    limit = np.full(tiles.shape[0] * TILE, np.iinfo(KEYS[dtype]).max, KEYS[dtype])
+    limit = np.full(tiles.shape[0] * TILE, np.nan, dtype)
     if reference is not None:
-        limit[:n_voxels] = keys(reference, dtype, two_sided)
+        limit[:n_voxels] = reference
     counts = np.zeros((tiles.shape[0], TILE), np.int32)
-    best = np.full(len(index), -np.iinfo(KEYS[dtype]).max, KEYS[dtype])
+    best = np.empty(len(index), dtype)
     room = len(index) * n_voxels
     picks = np.full(room, -1, np.int32), np.full(room, -1, np.int32), np.full(room, np.nan, dtype)
     maps = np.full((len(index), n_voxels if options.get("maps", True) else 0), np.nan, dtype)
-    n_picks = shuffle.permute_batch(
-        weights,
+    n_picks = permute_panels(
+        [weights.reshape(n_rows, height, -1)],
         tiles,
-        (len(index), n_rows, n_interest, n_voxels, is_t),
+        (len(index), n_voxels),
+        np.empty((tiles.shape[0], 0, TILE), dtype),
+        Scoring(combine, np.array([n_rows, n_interest, is_t]), np.empty(0, dtype)),
         two_sided,
-        limit.reshape(-1, TILE),
-        np.iinfo(KEYS[dtype]).max if threshold is None else int(keys([threshold], dtype, two_sided)[0]),
+        Limits(limit.reshape(-1, TILE), np.array([threshold], dtype)),
         counts,
         best,
         picks,
         maps,
     )
     assert not counts.ravel()[n_voxels:].any(), "voxels that fill a tile are not counted"
-    bits = np.where(best < 0, best ^ np.iinfo(best.dtype).max, best)
-    return counts.ravel()[:n_voxels], bits.view(dtype), (n_picks, picks), maps
+    return counts.ravel()[:n_voxels], best, (n_picks, picks), maps
 
 
 def test_shuffled_rows_are_those_of_the_basis_times_the_permutation():
@@ -205,30 +198,6 @@ def test_counts_and_maxima_accumulate_over_batches(more):
     np.testing.assert_array_equal(whole[3], np.concatenate([part[3] for part in parts]))
 
 
-SPECIAL = [0.0, -0.0, 1e-45, -1e-45, 1e-38, 5e-324, -5e-324, 1.0, -1.0, 0.1, -0.1, 3e38, -3e38, np.inf, -np.inf]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("two_sided", [False, True])
-def test_keys_are_ordered_as_the_floats_are(dtype, two_sided):
-    values = np.array(SPECIAL, dtype=dtype)
-    found = keys(values, dtype, two_sided)
-    seen = np.abs(values) if two_sided else values
-    for a, key_a in zip(seen, found, strict=True):
-        for b, key_b in zip(seen, found, strict=True):
-            assert (key_a < key_b) == (a < b) or (a == b == 0)
-    # -0 ranks just below 0 where signs count, and nothing lies between the two.
-    zero, minus_zero = keys([0.0, -0.0], dtype, two_sided)
-    assert zero - minus_zero == (0 if two_sided else 1)
-
-
-@given(st.lists(st.floats(width=32, allow_nan=False), min_size=2, max_size=2), st.booleans())
-def test_keys_of_any_two_floats(pair, two_sided):
-    a, b = np.abs(pair) if two_sided else pair
-    key_a, key_b = keys(pair, "float32", two_sided)
-    assert (key_a < key_b) == (a < b) or a == b == 0
-
-
 def test_picks_are_grouped_by_shuffling():
     which = np.array([1, 1, 3, 0, 3, 1, 99], np.int32)
     voxel = np.array([4, 6, 2, 1030, 1030, 1031, 99], np.int32)
@@ -240,46 +209,3 @@ def test_picks_are_grouped_by_shuffling():
     assert out_value.tolist() == [3.0, 0.0, 1.0, 5.0, 2.0, 4.0]
     shuffle.group_picks((which, voxel, value), 0, bounds, out_voxel[:0], out_value[:0])
     assert bounds.tolist() == [0] * 6
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("two_sided", [False, True])
-@pytest.mark.parametrize("n_voxels", [3, TILE, TILE + 1, 2 * TILE - 1])
-def test_tiles_that_are_scanned_are_reduced_as_whole_maps_are(n_voxels, two_sided, dtype):
-    values = np.random.default_rng(n_voxels).normal(size=(4, n_voxels)).astype(dtype)
-    values[:, 1] = -0.0
-    seen = np.abs(values) if two_sided else values
-    reference, threshold = seen[2], np.asarray(0.8, dtype)
-    tiles = tiled(values, dtype)
-    limit = np.full(tiles.shape[0] * TILE, np.iinfo(KEYS[dtype]).max, KEYS[dtype])
-    limit[:n_voxels] = keys(reference, dtype, two_sided)
-    counts = np.zeros((tiles.shape[0], TILE), np.int32)
-    best = np.full(4, -np.iinfo(KEYS[dtype]).max, KEYS[dtype])
-    picks = np.full(values.size, -1, np.int32), np.full(values.size, -1, np.int32), np.empty(values.size, dtype)
-    limit, lowest = limit.reshape(-1, TILE), int(keys([threshold], dtype, two_sided)[0])
-    for n_columns in (n_voxels, 0):
-        maps, n_picks = np.full((4, n_columns), np.nan, dtype), 0
-        counts[:] = 0
-        for t, tile in enumerate(tiles):
-            place = t, 4, n_voxels
-            n_picks = shuffle.scan_tile(tile, place, two_sided, limit[t], lowest, counts[t], best, picks, n_picks, maps)
-        np.testing.assert_array_equal(maps, values[:, :n_columns])
-    expected = reduce(values, reference, threshold, two_sided)
-    np.testing.assert_array_equal(counts.ravel()[:n_voxels], expected[0])
-    assert not counts.ravel()[n_voxels:].any()
-    np.testing.assert_array_equal(np.where(best < 0, best ^ np.iinfo(best.dtype).max, best).view(dtype), expected[1])
-    order = np.argsort(picks[0][:n_picks], kind="stable")
-    np.testing.assert_array_equal(np.stack(picks[:2], axis=1)[order], expected[2])
-    np.testing.assert_array_equal(picks[2][order], values[tuple(expected[2].T)])
-    assert (picks[0][n_picks:] == -1).all()
-
-
-@pytest.mark.parametrize("classes", [(0, 1, 2, 3), (0, 0, 1, 1), (0, 0, 0, 0), (0, 1, 1, 2), (0,)])
-def test_arrangements_are_the_distinct_ones_in_order(classes):
-    expected = sorted(set(permutations(classes)))
-    out = np.full((len(expected), len(classes)), -1, np.int32)
-    items = np.arange(10, 10 + len(classes), dtype=np.int32)
-    shuffle.enumerate_arrangements(np.array(classes, np.int32), items.copy(), out)
-    assert out[0].tolist() == items.tolist()
-    assert [tuple(classes[item - 10] for item in row) for row in out.tolist()] == expected
-    assert all(sorted(row) == items.tolist() for row in out.tolist())

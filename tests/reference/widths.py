@@ -28,14 +28,17 @@ def nulls(target, cache, folder):
 
 def run():
     """Smooth noise of as many voxels as fill two tiles: scores, counts and maxima, and TFCE of the scores."""
-    from numbaglm.stats.inference import TIE_TOLERANCE
     from scipy.ndimage import gaussian_filter
 
     from numbaglm.kernels import shuffle
+    from numbaglm.kernels.fused import Limits, permute_panels
     from numbaglm.kernels.neighbours import new_volume
+    from numbaglm.kernels.scores import Scoring
     from numbaglm.kernels.shuffle import TILE
     from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_count, tfce_map
     from numbaglm.kernels.vectors import BYTES
+    from numbaglm.stats.families.t_f import combine
+    from numbaglm.stats.scales import TIE_TOLERANCE
 
     rng = np.random.default_rng(1)
     E = gaussian_filter(rng.standard_normal((N_SUBJECTS, *SHAPE)), (0, 1, 1, 1)).reshape(N_SUBJECTS, -1)
@@ -59,16 +62,24 @@ def run():
         weights = np.empty((n_rows * N_SHUFFLINGS, N_SUBJECTS), np.float32)
         shuffle.shuffle_rows(basis, index, sign, weights)
         maps = np.empty((N_SHUFFLINGS, n_voxels), np.float32)
-        none = np.iinfo(np.int32).max
-        reference = np.full((n_tiles, TILE), none, np.int32)
+        reference, never = np.full((n_tiles, TILE), np.nan, np.float32), np.full(1, np.nan, np.float32)
+        scoring = Scoring(combine, np.array([n_rows, n_interest, is_t]), np.empty(0, np.float32))
         for _ in range(2):  # the scores first, and then what reaches the first of them
-            counts, best = np.zeros((n_tiles, TILE), np.int32), np.full(N_SHUFFLINGS, -none, np.int32)
-            picks = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
-            design = N_SHUFFLINGS, n_rows, n_interest, n_voxels, is_t
-            shuffle.permute_batch(weights, tiles, design, True, reference, none, counts, best, picks, maps)
-            shuffle.order_keys(
-                np.abs(maps[0]) - np.float32(TIE_TOLERANCE["float32"]), True, reference.ravel()[:n_voxels]
+            counts, best = np.zeros((n_tiles, TILE), np.int32), np.empty(N_SHUFFLINGS, np.float32)
+            permute_panels(
+                [weights.reshape(n_rows, N_SHUFFLINGS, N_SUBJECTS)],
+                tiles,
+                (N_SHUFFLINGS, n_voxels),
+                np.empty((n_tiles, 0, TILE), np.float32),
+                scoring,
+                True,
+                Limits(reference, never),
+                counts,
+                best,
+                (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)),
+                maps,
             )
+            reference.ravel()[:n_voxels] = np.abs(maps[0]) - np.float32(TIE_TOLERANCE["float32"])
         found |= {f"{name} scores": maps, f"{name} counts": counts.ravel()[:n_voxels], f"{name} maxima": best}
         for how in (Enhancement(), Enhancement(E=0.7, H=1.3), Enhancement(n_steps=100)):
             tfce = np.empty((N_SHUFFLINGS, n_voxels))

@@ -9,9 +9,9 @@ from numbaglm.errors import DesignError, InputError
 from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import CONVENTIONS, Conventions
 from numbaglm.stats.design import Contrast, Design
-from numbaglm.stats.hypothesis import TIE_TOLERANCE, Hypothesis, find_method
+from numbaglm.stats.hypothesis import Hypothesis, find_method
 from numbaglm.stats.methods import METHODS
-from numbaglm.stats.scales import Correlation, Share
+from numbaglm.stats.scales import TIE_TOLERANCE, Correlation, Share
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 from reference.glm import statistic
 from reference.shuffle import scores
@@ -171,8 +171,10 @@ def test_a_shuffled_row_that_the_nuisance_explains_counts_for_nothing(moved):
     )
     order = {"a": [2, 0, 1], "b": [1, 2, 0]}[moved]
     index = np.concatenate([np.arange(4) + 4 * block for block in order]).astype(np.int32)[None]
-    weights = np.empty((2, 12))
-    hypothesis.weights(index, np.ones((1, 12), np.int8), weights)
+    weights = np.empty((2, 1, 12))
+    (layer,) = hypothesis.family.layers
+    layer.rows.fill(index, np.ones((1, 12), np.int8), weights)
+    weights = weights[:, 0]
     other = table[moved].to_numpy() / 2  # which stands there now
     np.testing.assert_allclose(weights.T @ weights, np.outer(other, other), atol=1e-12)
 
@@ -182,9 +184,9 @@ def test_shares_are_equal_where_their_roots_are():
     hypothesis = build(["x", "age"])
     tolerance = TIE_TOLERANCE["float32"]
     share = np.array([0.0, 1e-12, 1e-3, 0.5, 1.0])
-    least = hypothesis.least_equal(share, "float32")
+    least = hypothesis.scale.least_equal(share, "float32")
     np.testing.assert_allclose(np.sqrt(least), np.maximum(np.sqrt(share) - tolerance, 0))
-    np.testing.assert_allclose(build("x").least_equal(share, "float32"), share - tolerance)
+    np.testing.assert_allclose(build("x").scale.least_equal(share, "float32"), share - tolerance)
 
 
 @pytest.mark.parametrize("unit", [1e-16, 1e16])

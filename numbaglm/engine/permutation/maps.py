@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numbaglm.engine.permutation.records import Picks, Round, Spec
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import clusters, neighbours, tfce
 from numbaglm.spaces.volume import Geometry
+from numbaglm.stats.families.family import Bound
 
 Floats = NDArray[np.floating[Any]]
 
@@ -24,7 +25,7 @@ MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 
 def map_tolerance(spec: Spec, score: Floats) -> NDArray[np.float64]:
     """`MAP_TOLERANCE` of what is made of the statistics of these scores; more where rounding takes them further."""
-    found = spec.hypothesis.relative_error(np.asarray(score, dtype=np.float64), spec.precision)
+    found = spec.family.scale.relative_error(np.asarray(score, dtype=np.float64), spec.precision)
     return np.maximum(MAP_TOLERANCE[spec.precision], found)
 
 
@@ -51,7 +52,7 @@ def merge_blocks(parts: Sequence[Picks]) -> Picks:
 
 def on_scale(spec: Spec, score: Floats) -> NDArray[np.float64]:
     """Scores on the scale that clusters and TFCE see: the statistic, or z."""
-    scale = spec.hypothesis.scale
+    scale = spec.family.scale
     return scale.to_z(score) if spec.conventions.statistic == "z" else scale.to_statistic(score)
 
 
@@ -64,19 +65,25 @@ class Clustered:
 
 
 @dataclass(frozen=True, eq=False)
-class Enhanced:
-    """TFCE of a span of shufflings.
+class MapRound:
+    """What whole maps of a span of shufflings leave; None of what wasn't asked for, or is known without them.
 
     Attributes
     ----------
-    maxima
-        (n_shufflings,) largest of each map.
-    counts
-        (n_voxels,) maps that reach the observed TFCE there; None where they were not asked for.
+    counts, tfce_counts
+        (n_voxels,) maps whose score, or whose TFCE, reaches the observed one there.
+    maxima, tfce
+        (n_shufflings,) largest score, and largest TFCE, of each map.
+    size, mass
+        (n_shufflings,) of the largest cluster of each map.
     """
 
-    maxima: NDArray[np.float64]
-    counts: NDArray[np.uint8] | None
+    counts: NDArray[np.uint8] | None = None
+    maxima: NDArray[np.float64] | None = None
+    size: NDArray[np.int32] | None = None
+    mass: NDArray[np.float64] | None = None
+    tfce: NDArray[np.float64] | None = None
+    tfce_counts: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +168,7 @@ class TfceTask:
             height = np.asarray(on_scale(self.spec, score), dtype=self.spec.precision)
         else:
             height = np.empty(score.size, self.spec.precision)
-            self.spec.hypothesis.scale.fill_statistic(score, height)
+            self.spec.family.scale.fill_statistic(score, height)
         if self.spec.two_sided and self.spec.conventions.merge_signs:
             height = np.abs(height)
         return height
@@ -170,17 +177,17 @@ class TfceTask:
         """TFCE (n_voxels,) that a map must reach to equal that of a map of scores."""
         return np.abs(self.enhance(score)) * (1 - map_tolerance(self.spec, score))
 
-    def largest(self, scores: Iterable[Floats], reference: NDArray[np.float64] | None) -> Enhanced:
+    def largest(self, scores: Iterable[Floats], reference: NDArray[np.float64] | None) -> MapRound:
         """Largest TFCE of maps of scores; and, where a ``reference`` (n_voxels,) is given, how many reach it."""
         scratch = tfce.new_scratch(self.volume)
         if reference is None:
             maxima = [tfce.tfce_max(self.heights(score), self.volume, scratch, self.how) for score in scores]
-            return Enhanced(np.array(maxima), None)
+            return MapRound(tfce=np.array(maxima))
         counts = np.zeros(reference.size, np.int32)
         maxima = [
             tfce.tfce_count(self.heights(score), self.volume, scratch, self.how, reference, counts) for score in scores
         ]
-        return Enhanced(np.array(maxima), as_bytes(counts))
+        return MapRound(tfce=np.array(maxima), tfce_counts=as_bytes(counts))
 
     def enhance(self, score: Floats) -> NDArray[np.float64]:
         """TFCE (n_voxels,) of one map of scores; negative where the score is, unless signs merge."""
@@ -203,9 +210,93 @@ def form_clusters(task: Shared, ledger: Ledger, rounds: Sequence[str], first: in
     return largest
 
 
-def enhance_maps(task: Shared, observed: Shared, maps: Maps, first: int, last: int) -> Enhanced:
-    """TFCE of maps ``first`` to ``last``; ``observed`` is the observed TFCE, or None where nothing is counted."""
-    found: Enhanced = task.get().largest(_in_turn(maps.rows(first, last)), observed.get())
+@dataclass(frozen=True, eq=False)
+class MapTask:
+    """What tasks that take whole maps share.
+
+    Attributes
+    ----------
+    bound
+        Makes scores of fields; None where the maps are scores, whose maxima, counts and clusters are known.
+    observed
+        (n_voxels,) observed scores; None while they aren't known, or nothing is held against them.
+    tfce_reference
+        (n_voxels,) what counts as equal to the observed TFCE, where that is counted.
+    """
+
+    spec: Spec
+    bound: Bound | None
+    clusters: ClusterTask | None
+    enhance: TfceTask | None
+    observed: NDArray[np.float64] | None = None
+    tfce_reference: NDArray[np.float64] | None = None
+
+    @classmethod
+    def build(cls, spec: Spec, geometry: Geometry) -> MapTask:
+        """Take from a geometry what scores, clusters and TFCE need."""
+        whole = spec.family.whole
+        return cls(
+            spec=spec,
+            bound=None if whole is None else whole.bind(geometry),
+            clusters=None if whole is None or spec.threshold is None else ClusterTask.build(spec, geometry),
+            enhance=TfceTask.build(spec, geometry) if spec.tfce else None,
+        )
+
+    def against(self, observed: NDArray[np.float64]) -> MapTask:
+        """Hold maps against observed scores."""
+        counted = self.enhance if self.spec.tfce_counts else None
+        reference = None if counted is None else counted.reference(observed)
+        return replace(self, observed=observed, tfce_reference=reference)
+
+    def picks(self, score: NDArray[np.float64]) -> Picks:
+        """Voxels of one map that reach the cluster-forming threshold."""
+        threshold = self.spec.threshold
+        assert threshold is not None
+        size = self.spec.height(score)
+        above = np.flatnonzero(size > threshold if self.spec.conventions.strict else size >= threshold)
+        return np.array([0, above.size]), above.astype(np.int32), score[above]
+
+    def reduce(self, maps: Sequence[Floats]) -> MapRound:
+        """Score, count, cluster and enhance maps (n_shufflings, n_voxels), one of each field, of some shufflings."""
+        if self.bound is None:
+            assert self.enhance is not None
+            return self.enhance.largest(_in_turn(maps[0]), self.tfce_reference)
+        assert self.observed is not None
+        height = self.spec.height(self.observed)
+        reference = height - MAP_TOLERANCE[self.spec.precision] * np.maximum(1.0, np.abs(height))
+        counts = np.zeros(height.size, np.int32)
+        maxima: list[float] = []
+        largest: list[Clustered] = []
+
+        def scores() -> Iterator[NDArray[np.float64]]:
+            assert self.bound is not None
+            for fields in zip(*(_in_turn(one) for one in maps), strict=True):
+                score = self.bound.score(*fields)
+                size = self.spec.height(score)
+                counts[size >= reference] += 1
+                maxima.append(size.max())
+                if self.clusters is not None:
+                    largest.append(self.clusters.largest([self.picks(score)]))
+                yield score
+
+        enhanced = MapRound()
+        if self.enhance is not None:
+            enhanced = self.enhance.largest(scores(), self.tfce_reference)
+        else:
+            for _ in scores():
+                pass
+        return replace(
+            enhanced,
+            counts=as_bytes(counts),
+            maxima=np.array(maxima),
+            size=np.concatenate([one.size for one in largest]) if largest else None,
+            mass=np.concatenate([one.mass for one in largest]) if largest else None,
+        )
+
+
+def reduce_maps(task: Shared, maps: tuple[Maps, ...], first: int, last: int) -> MapRound:
+    """Take maps ``first`` to ``last``, one of each field, to what they leave."""
+    found: MapRound = task.get().reduce([one.rows(first, last) for one in maps])
     return found
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from numbaglm.stats import pvalues, tails
 from numbaglm.stats.conventions import Conventions
+from numbaglm.stats.families.family import Family
 from numbaglm.stats.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.shufflings import Shufflings
 
@@ -33,8 +34,6 @@ class Spec:
         Whether each voxel's TFCE is counted as well, for its uncorrected p.
     precision
         "float32" or "float64", of the products.
-    variance_fwhm
-        Width in mm of the Gaussian that smooths variances (pseudo-t); None for t.
     tail
         What refines p: "counts" (nothing), "pareto" or "gamma".
     """
@@ -46,19 +45,23 @@ class Spec:
     threshold: float | None
     tfce: bool
     precision: str
-    variance_fwhm: float | None = None
     tail: str = "counts"
     tfce_counts: bool = False
 
     @property
-    def n_rows(self) -> int:
-        """Rows a shuffling."""
-        return int(self.hypothesis.basis.shape[0])
+    def family(self) -> Family:
+        """The statistic, in the form that all have."""
+        return self.hypothesis.family
+
+    @property
+    def n_maps(self) -> int:
+        """Whole maps of each shuffling that are kept for a while: fields of scores, or the scores for TFCE."""
+        return int(self.tfce) if self.family.whole is None else self.family.whole.n_fields
 
     @property
     def tail_length(self) -> int:
         """How many of the largest scores of a voxel are kept, to refine its uncorrected p; 0 where none are."""
-        refines = self.tail == "pareto" and self.variance_fwhm is None
+        refines = self.tail == "pareto" and self.family.whole is None
         return tails.tail_length(self.shufflings.n_shufflings - 1) if refines else 0
 
     def height(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,9 +121,9 @@ class Round:
     Attributes
     ----------
     maxima
-        (n_shufflings,) largest score (absolute if two-sided).
+        (n_shufflings,) largest score (absolute if two-sided); none where scores need whole maps.
     counts
-        (n_voxels,) shufflings whose score reaches the observed one.
+        (n_voxels,) shufflings whose score reaches the observed one; as above.
     bounds, voxel, value
         Scores that reach the cluster-forming threshold, as `Picks`; voxels are counted from the start of the cohort.
     tail_voxels, tails
@@ -164,3 +167,36 @@ class Drawn:
 
     index: NDArray[np.unsignedinteger[Any]] | None
     flips: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult(Observed):
+    """Raw results: what was observed over all voxels; counts and nulls.
+
+    Attributes
+    ----------
+    counts
+        (n_voxels,) shufflings whose score reaches the observed one, the observed among them.
+    max_score
+        (n_shufflings,) largest score of each shuffling (absolute if two-sided).
+    max_size, max_mass
+        (n_shufflings,) of the largest cluster, where clusters were asked for.
+    observed_picks
+        Voxels above the cluster-forming threshold in the observed map, and their scores.
+    tfce, max_tfce
+        (n_voxels,) observed TFCE, and (n_shufflings,) its maximum, where it was asked for.
+    tfce_counts
+        (n_voxels,) shufflings whose TFCE reaches the observed one, where that was asked for.
+    refined
+        Where tails were kept: uncorrected p (n_voxels,), and where each comes from.
+    """
+
+    counts: NDArray[np.int64]
+    max_score: NDArray[np.float64]
+    max_size: NDArray[np.int64] | None = None
+    max_mass: NDArray[np.float64] | None = None
+    observed_picks: tuple[NDArray[np.int32], Floats] | None = None
+    tfce: NDArray[np.float64] | None = None
+    max_tfce: NDArray[np.float64] | None = None
+    tfce_counts: NDArray[np.int64] | None = None
+    refined: tuple[NDArray[np.float64], NDArray[np.uint8]] | None = None

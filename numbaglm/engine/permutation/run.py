@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -16,18 +16,18 @@ from numbaglm.data.runs.maps import DamagedMapsError, Maps, MemoryMaps
 from numbaglm.engine.permutation.maps import (
     Clustered,
     ClusterTask,
-    Enhanced,
-    TfceTask,
-    enhance_maps,
+    MapRound,
+    MapTask,
     form_clusters,
     merge_blocks,
+    reduce_maps,
     slice_picks,
 )
-from numbaglm.engine.permutation.outcome import RunResult
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.permutation.pseudo import PseudoRound, PseudoTask, fill_block, reduce_maps
-from numbaglm.engine.permutation.records import Observed, Refined, Round, Spec
-from numbaglm.engine.permutation.voxels import Block, DrawTable, Source, draw_batch, permute_block, refine_block
+from numbaglm.engine.permutation.records import Observed, Refined, Round, RunResult, Spec
+from numbaglm.engine.permutation.scorers import Block
+from numbaglm.engine.permutation.stages import Stage, Stages
+from numbaglm.engine.permutation.voxels import DrawTable, Source, draw_batch, permute_block, refine_block
 from numbaglm.engine.permutation.workspace import Workspace
 
 ObservedPicks = tuple[NDArray[np.int32], NDArray[np.floating[Any]]]
@@ -49,9 +49,10 @@ def run_test(store: CohortStore, spec: Spec, plan: Plan, work: Workspace, name: 
     """
     shared = work.share(name, spec)
     kept: dict[int, Block] | None = {} if plan.resident else None
-    run = _Run(store, spec, plan, work, name, shared, Source(store, shared, plan, None, kept))
-    outcome = run.pseudo() if spec.variance_fwhm is not None else run.plain()
-    work.ledger.drop(work.ledger.done(f"{name}/draws"))
+    stages = Stages(name, plan.blocks, plan.ranges)
+    run = _Run(store, spec, plan, work, stages, shared, Source(store, shared, plan, None, kept))
+    outcome = run.whole()
+    work.ledger.drop(work.ledger.done(stages.drawn(plan.drawn).name))
     return outcome
 
 
@@ -63,250 +64,210 @@ class _Run:
     spec: Spec
     plan: Plan
     work: Workspace
-    name: str
+    stages: Stages
     shared: Shared
     source: Source
     volatile: list[Maps] = field(default_factory=list)
+    shared_maps: list[Shared] = field(default_factory=list)
 
-    def plain(self) -> RunResult:
-        """Statistics that each voxel has by itself."""
+    def whole(self) -> RunResult:
+        """Run the test, round by round."""
         source = self.drawn()
         rounds: list[list[str]] = []
-        clusters: list[str] = []
-        enhanced: list[str] = []
-        for number, span in enumerate(self.plan.ranges):
-            maps = self.maps(1, number) if self.spec.tfce else []
-            above = f"{self.name}/tfce-{number:03d}"
-            keys = self.voxel_scope(permute_block, source, number, span, maps, self.map_keys(above, span))
+        clustered: list[str] = []
+        mapped: list[str] = []
+        for number in range(len(self.plan.ranges)):
+            maps = self.maps(number)
+            above = self.stages.maps(number, self.plan.map_rows)
+            keys = self.voxel_scope(source, number, maps, above)
             rounds.append(keys)
-            clusters += self.form_clusters(keys, number, span)
-            if self.spec.tfce:
-                enhanced += self.enhance(maps[0], above, span, number)
+            if self.picked:
+                clustered += self.form_clusters(keys, number)
+            if maps:
+                arguments = [(self.against(maps), tuple(maps), *span) for span in above.spans]
+                mapped += self.map_scope(above, reduce_maps, arguments, self.label, number)
             self.work.clear(self.scratch_names(number))
-        found = self.outcome(self.observed(), *self.gathered(rounds))
-        sizes = [self.get(key, Clustered) for key in clusters]
-        tfce, counts = self.counted(enhanced, Enhanced, "counts")
-        found = _with_maps(
+        parts, sums = self.counted(mapped)
+        if self.spec.family.whole is None:
+            observed, (counts, maxima, picks) = self.observed, self.gathered(rounds)
+            clusters = [self.get(key, Clustered) for key in clustered]
+            sizes, masses = [one.size for one in clusters], [one.mass for one in clusters]
+        else:
+            score = self.get(self.scored_key, _Score).score
+            z = self.spec.family.scale.to_z(score)
+            observed = replace(self.observed, score=score, statistic=score, z=z)
+            counts, maxima = sums["counts"], np.concatenate(_there(one.maxima for one in parts))
+            picks = None if self.spec.threshold is None else self.map_task.picks(score)[1:]
+            sizes, masses = _there(one.size for one in parts), _there(one.mass for one in parts)
+        found = self.outcome(observed, counts, maxima, picks)
+        tfce = _there(one.tfce for one in parts)
+        found = replace(
             found,
-            [one.size for one in sizes],
-            [one.mass for one in sizes],
-            [one.maxima for one in tfce],
-            counts.get("counts"),
+            max_size=np.concatenate(sizes).astype(np.int64) if sizes else None,
+            max_mass=np.concatenate(masses) if masses else None,
+            max_tfce=np.concatenate(tfce) if tfce else None,
+            tfce_counts=sums.get("tfce_counts"),
         )
         return replace(found, refined=self.refine(rounds)) if self.spec.tail_length else found
 
-    def pseudo(self) -> RunResult:
-        """Statistics that need whole maps before a single score is known."""
-        source = self.drawn()
-        task = PseudoTask.build(self.spec, self.store.geometry)
-        keys: list[str] = []
-        for number, span in enumerate(self.plan.ranges):
-            maps = self.maps(2, number)
-            above = f"{self.name}/smooth-{number:03d}"
-            wanted = [*self.map_keys(above, span), *([self.score_key] if number == 0 else [])]
-            self.voxel_scope(fill_block, source, number, span, maps, wanted)
-            if number == 0:
-                task = self.observe(task, maps)
-            shared = self.work.share(f"{self.name}-smooth", task)
-            spans = _spans(span[1] - span[0], self.plan.map_rows)
-            arguments: list[Any] = [(shared, tuple(maps), *one) for one in spans]
-            keys += self.map_scope(above, reduce_maps, arguments, "Smoothing variances", spans, number)
-            self.work.clear(self.scratch_names(number))
-        assert task.observed is not None
-        parts, counts = self.counted(keys, PseudoRound, "counts", "tfce_counts")
-        z = self.spec.hypothesis.scale.to_z(task.observed)
-        observed = replace(self.observed(), score=task.observed, statistic=task.observed, z=z)
-        maxima = np.concatenate([one.maxima for one in parts])
-        return _with_maps(
-            self.outcome(observed, counts["counts"], maxima, task.observed_picks()),
-            [one.size for one in parts if one.size is not None],
-            [one.mass for one in parts if one.mass is not None],
-            [one.tfce for one in parts if one.tfce is not None],
-            counts.get("tfce_counts"),
-        )
-
     def drawn(self) -> Source:
         """Draw all shufflings, where several blocks need them."""
-        n = self.spec.shufflings.n_shufflings
-        left = any(set(self.voxel_keys(i)) - self.work.ledger.done(self.voxel_stage(i)) for i in range(self.n_rounds))
-        if not self.plan.tabled or n == 1 or not left:
+        stages = [self.stages.voxels(number) for number in range(len(self.plan.ranges))]
+        left = any(set(stage.keys) - self.work.ledger.done(stage.name) for stage in stages)
+        if not self.plan.tabled or self.spec.shufflings.n_shufflings == 1 or not left:
             return self.source
-        spans = _spans(n, self.plan.drawn)
-        stage = f"{self.name}/draws"
+        stage = self.stages.drawn(self.plan.drawn)
         self.work.run(
-            stage,
+            stage.name,
             draw_batch,
-            [(self.shared, *span) for span in spans],
+            [(self.shared, *span) for span in stage.spans],
             label="Drawing",
             unit="shuffling",
-            weights=[last - first for first, last in spans],
+            weights=stage.sizes,
         )
         n_shuffled = self.spec.hypothesis.basis.shape[1]
-        return replace(self.source, draw=DrawTable(self.work.ledger, stage, self.plan.drawn, n_shuffled))
+        return replace(self.source, draw=DrawTable(self.work.ledger, stage.name, self.plan.drawn, n_shuffled))
 
-    def maps(self, n_maps: int, number: int) -> list[Maps]:
+    def maps(self, number: int) -> list[Maps]:
         """Room for the whole maps of a round; in memory it is the same room for each, on disk nothing of another."""
         shape = max(last - first for first, last in self.plan.ranges), self.store.n_voxels
         if self.plan.resident:
-            while len(self.volatile) < n_maps:
+            while len(self.volatile) < self.spec.n_maps:
                 self.volatile.append(MemoryMaps(np.empty(shape, self.spec.precision)))
             return self.volatile
         start, stop = self.plan.blocks[0]
         chunks = min(self.plan.map_rows, shape[0]), stop - start
-        names = self.scratch_names(number)[:n_maps]
-        return [self.work.scratch(name, shape, chunks, self.spec.precision) for name in names]
+        return [self.work.scratch(name, shape, chunks, self.spec.precision) for name in self.scratch_names(number)]
 
-    def scratch_names(self, number: int) -> tuple[str, str]:
+    def scratch_names(self, number: int) -> list[str]:
         """Names of the scratch of a round of this test."""
-        return f"{self.name}-0-{number:03d}", f"{self.name}-1-{number:03d}"
-
-    def map_keys(self, stage: str, span: tuple[int, int]) -> list[str]:
-        """Keys of what is made of the whole maps of a round."""
-        return [f"{stage}/{part:05d}" for part in range(len(_spans(span[1] - span[0], self.plan.map_rows)))]
+        return [f"{self.stages.test}-{k}-{number:03d}" for k in range(self.spec.n_maps)]
 
     @property
-    def score_key(self) -> str:
-        """Key of the observed pseudo-t."""
-        return f"{self.name}/pseudo/00000"
+    def picked(self) -> bool:
+        """Whether clusters are made of what blocks pick."""
+        return self.spec.threshold is not None and self.spec.family.whole is None
 
-    def voxel_scope(
-        self,
-        function: Any,
-        source: Source,
-        number: int,
-        span: tuple[int, int],
-        maps: Sequence[Maps],
-        wanted: Sequence[str],
-    ) -> list[str]:
-        """Take all blocks through a round of shufflings; ``wanted`` are the records that are made of its maps."""
-        n, keys = span[1] - span[0], self.voxel_keys(number)
+    @property
+    def scored_key(self) -> str:
+        """Key of the observed scores, where these need whole maps."""
+        return self.stages.scored().keys[0]
+
+    @property
+    def label(self) -> str:
+        """What is made of whole maps."""
+        return "Enhancing (TFCE)" if self.spec.family.whole is None else self.spec.family.whole.label
+
+    def voxel_scope(self, source: Source, number: int, maps: Sequence[Maps], above: Stage) -> list[str]:
+        """Take all blocks through a round of shufflings; ``above`` is what is made of its maps."""
+        (first, last), stage, there = self.plan.ranges[number], self.stages.voxels(number), self.stages.observed()
         if number == 0:  # what was observed is kept along with the first round, and lost with it
-            there = self.work.ledger.done(f"{self.name}/observed")
-            self.work.ledger.drop([key for i, key in enumerate(keys) if self.observed_key(i) not in there])
-        made = set().union(*(self.work.ledger.done(stage) for stage in {key.rpartition("/")[0] for key in wanted}))
-        if maps and not made.issuperset(wanted):
-            self.forget_lost_maps(keys, n, maps)
-        arguments = []
-        for block, (start, stop) in enumerate(self.plan.blocks):
-            observed = self.observed_key(block) if number == 0 else None
-            arguments.append((source, start, stop, *span, self.work.ledger, observed, tuple(maps)))
-        weights = [n * (stop - start) for start, stop in self.plan.blocks]
-        stage = self.voxel_stage(number)
-        return self.work.run(stage, function, arguments, label="Shuffling", unit="voxel", weights=weights)
-
-    def forget_lost_maps(self, keys: list[str], n_maps: int, maps: Sequence[Maps]) -> None:
-        """Drop the records of blocks whose maps are gone: an earlier process had them in memory."""
-        done = self.work.ledger.done(keys[0].rpartition("/")[0])
-        if done:
-            there = set.intersection(*(one.columns(n_maps) for one in maps))
-            of_blocks = zip(keys, self.plan.blocks, strict=True)
-            self.work.ledger.drop([key for key, (start, _) in of_blocks if key in done and start not in there])
-
-    @property
-    def n_rounds(self) -> int:
-        """Rounds of shufflings."""
-        return len(self.plan.ranges)
-
-    def voxel_stage(self, number: int) -> str:
-        """Name the stage of voxel scope of a round."""
-        return f"{self.name}/voxels-{number:03d}"
-
-    def voxel_keys(self, number: int) -> list[str]:
-        """Keys of its records."""
-        return [f"{self.voxel_stage(number)}/{block:05d}" for block in range(len(self.plan.blocks))]
-
-    def form_clusters(self, rounds: list[str], number: int, span: tuple[int, int]) -> list[str]:
-        """Largest clusters of a round of shufflings."""
-        if self.spec.threshold is None:
-            return []
-        spans = _spans(span[1] - span[0], self.plan.clusterings)
-        arguments: list[Any] = [(self.clusters, self.work.ledger, rounds, *one) for one in spans]
-        return self.map_scope(
-            f"{self.name}/clusters-{number:03d}", form_clusters, arguments, "Merging clusters", spans, number
+            done = self.work.ledger.done(there.name)
+            lost = [key for key, observed in zip(stage.keys, there.keys, strict=True) if observed not in done]
+            self.work.ledger.drop(lost)
+        wanted = [above, *([self.stages.scored()] if self.spec.family.whole is not None and number == 0 else [])]
+        if maps and any(set(one.keys) - self.work.ledger.done(one.name) for one in wanted):
+            self.forget_lost_maps(stage, last - first, maps)
+        keys = there.keys if number == 0 else [None] * len(stage.spans)
+        return self.work.run(
+            stage.name,
+            permute_block,
+            [
+                (source, *span, first, last, self.work.ledger, observed, tuple(maps))
+                for span, observed in zip(stage.spans, keys, strict=True)
+            ],
+            label="Shuffling",
+            unit="voxel",
+            weights=[(last - first) * size for size in stage.sizes],
         )
 
-    def enhance(self, maps: Maps, stage: str, span: tuple[int, int], number: int) -> list[str]:
-        """TFCE of a round of maps."""
-        spans = _spans(span[1] - span[0], self.plan.map_rows)
-        arguments: list[Any] = [(*self.enhancement, maps, *one) for one in spans]
-        return self.map_scope(stage, enhance_maps, arguments, "Enhancing (TFCE)", spans, number)
+    def forget_lost_maps(self, stage: Stage, n_maps: int, maps: Sequence[Maps]) -> None:
+        """Drop the records of blocks whose maps are gone: an earlier process had them in memory."""
+        done = self.work.ledger.done(stage.name)
+        if done:
+            there = set.intersection(*(one.columns(n_maps) for one in maps))
+            of_blocks = zip(stage.keys, stage.spans, strict=True)
+            self.work.ledger.drop([key for key, (start, _) in of_blocks if key in done and start not in there])
+
+    def form_clusters(self, rounds: list[str], number: int) -> list[str]:
+        """Largest clusters of a round of shufflings."""
+        stage = self.stages.clusters(number, self.plan.clusterings)
+        arguments = [(self.clusters, self.work.ledger, rounds, *span) for span in stage.spans]
+        return self.map_scope(stage, form_clusters, arguments, "Merging clusters", number)
 
     @cached_property
     def clusters(self) -> Shared:
         """What tasks that form clusters share."""
-        return self.work.share(f"{self.name}-clusters", ClusterTask.build(self.spec, self.store.geometry))
+        task = ClusterTask.build(self.spec, self.store.geometry)
+        return self.work.share(f"{self.stages.test}-clusters", task)
 
     @cached_property
-    def enhancement(self) -> tuple[Shared, Shared]:
-        """What tasks that enhance maps share, and the TFCE that they count the maps to reach, where they do."""
-        observed = self.tfce.reference(self.observed().score) if self.spec.tfce_counts else None
-        return self.work.share(f"{self.name}-tfce", self.tfce), self.work.share(f"{self.name}-tfce-observed", observed)
+    def map_task(self) -> MapTask:
+        """How whole maps are taken."""
+        return MapTask.build(self.spec, self.store.geometry)
 
-    @cached_property
-    def tfce(self) -> TfceTask:
-        """How whole maps are enhanced."""
-        return TfceTask.build(self.spec, self.store.geometry)
+    def against(self, maps: Sequence[Maps]) -> Shared:
+        """What tasks that take whole maps share: the first of those of the first round is what was observed."""
+        if not self.shared_maps:
+            task = self.map_task
+            if task.bound is not None:
+                task = task.against(self.scored(maps))
+            elif self.spec.tfce_counts:
+                task = task.against(self.observed.score)
+            self.shared_maps.append(self.work.share(f"{self.stages.test}-maps", task))
+        return self.shared_maps[0]
+
+    def scored(self, maps: Sequence[Maps]) -> NDArray[np.float64]:
+        """Scores of the observed maps, which are kept: later rounds overwrite them."""
+        if self.scored_key not in self.work.ledger.done(self.stages.scored().name):
+            assert self.map_task.bound is not None
+            score = self.map_task.bound.score(*(one.rows(0, 1)[0] for one in maps))
+            self.work.ledger.put(self.scored_key, _Score(score))
+        return self.get(self.scored_key, _Score).score
 
     def map_scope(
-        self, stage: str, function: Any, arguments: list[Any], label: str, spans: list[tuple[int, int]], number: int
+        self, stage: Stage, function: Callable[..., Any], arguments: list[Any], label: str, number: int
     ) -> list[str]:
         """Run tasks over whole maps; where these turn out to be damaged, they are forgotten."""
-        weights = [last - first for first, last in spans]
         try:
-            return self.work.run(stage, function, arguments, label=label, unit="map", weights=weights)
+            return self.work.run(stage.name, function, arguments, label=label, unit="map", weights=stage.sizes)
         except DamagedMapsError:
-            self.work.ledger.drop(self.voxel_keys(number))
+            self.work.ledger.drop(self.stages.voxels(number).keys)
             self.work.clear(self.scratch_names(number))
             raise
 
-    def observe(self, task: PseudoTask, maps: Sequence[Maps]) -> PseudoTask:
-        """Score the observed map, which is the first, and keep it: later rounds overwrite it."""
-        key = self.score_key
-        if key not in self.work.ledger.done(f"{self.name}/pseudo"):
-            effect, variance = (one.rows(0, 1)[0] for one in maps)
-            self.work.ledger.put(key, _Score(task.score(effect, variance)))
-        return replace(task, observed=self.get(key, _Score).score)
-
     def refine(self, rounds: list[list[str]]) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
         """Uncorrected p by the tails of the voxels, and where each comes from."""
-        of_blocks = list(zip(*rounds, strict=True))
-        keys = self.work.run(
-            f"{self.name}/refined",
-            refine_block,
-            [(self.shared, self.work.ledger, self.observed_key(i), keys) for i, keys in enumerate(of_blocks)],
-            label="Refining p",
-            unit="voxel",
-            weights=[stop - start for start, stop in self.plan.blocks],
-        )
+        stage, of_blocks = self.stages.refined(), list(zip(*rounds, strict=True))
+        arguments = [
+            (self.shared, self.work.ledger, observed, keys)
+            for observed, keys in zip(self.stages.observed().keys, of_blocks, strict=True)
+        ]
+        keys = self.work.run(stage.name, refine_block, arguments, label="Refining p", unit="voxel", weights=stage.sizes)
         parts = [self.get(key, Refined) for key in keys]
         return np.concatenate([one.p for one in parts]), np.concatenate([one.source for one in parts])
 
-    def observed_key(self, block: int) -> str:
-        """Key of what was observed in a block."""
-        return f"{self.name}/observed/{block:05d}"
-
+    @cached_property
     def observed(self) -> Observed:
-        """Return what was observed in all blocks."""
-        return Observed.joined([self.get(self.observed_key(i), Observed) for i in range(len(self.plan.blocks))])
+        """What was observed in all blocks."""
+        return Observed.joined([self.get(key, Observed) for key in self.stages.observed().keys])
 
     def get(self, key: str, kind: type[Part]) -> Part:
         """Return a record."""
         return self.work.ledger.get(key, kind)
 
-    def counted(
-        self, keys: list[str], kind: type[Part], *names: str
-    ) -> tuple[list[Part], dict[str, NDArray[np.int64]]]:
+    def counted(self, keys: list[str]) -> tuple[list[MapRound], dict[str, NDArray[np.int64]]]:
         """Records of map scope, and the sums of their counts: these are as long as a map, and go one by one."""
-        parts: list[Part] = []
+        parts: list[MapRound] = []
         total: dict[str, NDArray[np.int64]] = {}
         for key in keys:
-            part: Any = self.get(key, kind)
-            for name in names:
+            part = self.get(key, MapRound)
+            for name in ("counts", "tfce_counts"):
                 counts = getattr(part, name)
                 if counts is not None:
                     total.setdefault(name, np.zeros(counts.shape, np.int64))
                     total[name] += counts
-            parts.append(replace(part, **dict.fromkeys(names)))
+            parts.append(replace(part, counts=None, tfce_counts=None))
         return parts, total
 
     def gathered(self, rounds: list[list[str]]) -> tuple[NDArray[np.int64], NDArray[np.float64], ObservedPicks | None]:
@@ -340,32 +301,16 @@ class _Run:
             counts=counts,
             max_score=max_score,
             observed_picks=picks,
-            tfce=self.tfce.enhance(observed.score) if self.spec.tfce else None,
+            tfce=None if self.map_task.enhance is None else self.map_task.enhance.enhance(observed.score),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _Score:
-    """Observed pseudo-t (n_voxels,)."""
+    """Observed scores (n_voxels,), where these need whole maps."""
 
     score: NDArray[np.float64]
 
 
-def _with_maps(
-    found: RunResult,
-    sizes: Sequence[NDArray[np.int32]],
-    masses: Sequence[NDArray[np.float64]],
-    tfce: Sequence[NDArray[np.float64]],
-    tfce_counts: NDArray[np.int64] | None,
-) -> RunResult:
-    return replace(
-        found,
-        max_size=np.concatenate(sizes).astype(np.int64) if sizes else None,
-        max_mass=np.concatenate(masses) if masses else None,
-        max_tfce=np.concatenate(tfce) if tfce else None,
-        tfce_counts=tfce_counts,
-    )
-
-
-def _spans(n: int, step: int) -> list[tuple[int, int]]:
-    return [(i, min(i + step, n)) for i in range(0, n, step)]
+def _there(parts: Iterable[Part | None]) -> list[Part]:
+    return [one for one in parts if one is not None]

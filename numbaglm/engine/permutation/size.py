@@ -39,12 +39,14 @@ class Size:
         Largest scores of a voxel that are kept; 0 for none.
     chunk
         (subjects, voxels) that are read at once from the store.
+    n_units
+        Units of all layers; None where there is one layer, of the subjects.
     rotated
         Whether residuals are rotated, so that the data stay beside them.
     refitted
         Whether shuffled rows are residualised again, in double precision.
-    grouped
-        Whether there are variance groups, which shuffle the residuals of a tile themselves.
+    finished
+        Whether scores have to be finished, and wait for that.
     n_counts
         Counts of each voxel that tasks of map scope leave: one for pseudo-t, one for TFCE where it is counted.
     grid
@@ -66,12 +68,18 @@ class Size:
     chunk: tuple[int, int] = (1, TILE)
     rotated: bool = False
     refitted: bool = False
-    grouped: bool = False
+    finished: bool = False
+    n_units: int | None = None
     n_counts: int = 0
     grid: int = 0
     ahead: int = 1
     n_tests: int = 1
     n_before: int = 0
+
+    @property
+    def units(self) -> int:
+        """Units of all layers."""
+        return self.n_subjects if self.n_units is None else self.n_units
 
     @property
     def n_tiles(self) -> int:
@@ -98,7 +106,7 @@ class Size:
             + columns_at_once(self.n_subjects) * self.n_subjects * 32  # columns on their way to residuals
             + 3 * 4 * self.ahead * self.chunk[0] * min(self.chunk[1], self.n_voxels)  # chunks: packed, not, and taken
             + BATCH * self.n_rows * self.n_subjects * 24 * self.refitted
-            + TILE * (24 * self.n_subjects + 32 * BATCH) * self.grouped
+            + 32 * 2**19 * self.finished  # data that are shuffled directly
         )
 
     @property
@@ -118,8 +126,9 @@ class Size:
         room = 2 * self.tail_length + 2 * BATCH if self.tail_length else 0
         maps = BATCH * self.itemsize * self.n_maps
         picks = 2 * self.pick_share * self.n_shufflings * (4 + self.itemsize)
-        data = self.n_subjects * (self.itemsize + 4 * self.rotated) + 4 * self.chunk[0] * min(2, self.ahead)
-        return TILE * int(data + BATCH * 3 + room * self.itemsize + maps + picks + 100)
+        data = self.units * self.itemsize + 4 * self.n_subjects * self.rotated + 4 * self.chunk[0] * min(2, self.ahead)
+        room_to_finish = 24 * BATCH // 2 * self.finished
+        return TILE * int(data + room_to_finish + BATCH * 3 + room * self.itemsize + maps + picks + 100)
 
     def per_record(self, n_rounds: int) -> int:
         """Bytes that the records of a tile take where they are read again, those of so many rounds at once."""
@@ -139,7 +148,7 @@ class Size:
     @property
     def residuals(self) -> int:
         """Bytes of all residuals."""
-        return self.n_tiles * TILE * self.n_subjects * self.itemsize
+        return self.n_tiles * TILE * self.units * self.itemsize
 
     @property
     def table(self) -> int:

@@ -1,7 +1,7 @@
 """Voxel scope: a task takes a block of voxels through shufflings.
 
 It returns the maximum of each shuffling, the counts of exceedance of each voxel, and the few voxels above the
-cluster-forming threshold.
+cluster-forming threshold; where scores need whole maps, these alone are left.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,35 +20,12 @@ from numbaglm.data.runs.ledger import Ledger, Shared
 from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import Drawn, Floats, Observed, Picks, Refined, Round, Spec
+from numbaglm.engine.permutation.scorers import Block, make_scorer
 from numbaglm.engine.permutation.size import columns_at_once
 from numbaglm.engine.schedule import checkpoint
-from numbaglm.kernels import shuffle
 from numbaglm.kernels import tails as tail_kernels
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats import pvalues, tails
-
-_KEYS: dict[str, type[np.signedinteger[Any]]] = {"float32": np.int32, "float64": np.int64}
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Voxels ``start`` to ``stop``, residualised and tiled, with what was observed there.
-
-    Attributes
-    ----------
-    tiles
-        (n_tiles, n_shuffled, TILE) residuals of unit length.
-    """
-
-    start: int
-    stop: int
-    tiles: Floats
-    observed: Observed
-
-    @property
-    def n_voxels(self) -> int:
-        """Voxels in the block."""
-        return self.stop - self.start
 
 
 def draw_batch(spec: Shared, first: int, last: int) -> Drawn:
@@ -93,21 +70,21 @@ class DrawTable:
 
 
 def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Block:
-    """Read a block of voxels, residualise it, bring every voxel to unit length."""
-    hypothesis = spec.hypothesis
-    n_voxels, n_shuffled = stop - start, hypothesis.basis.shape[1]
-    tiles = np.empty((-(-n_voxels // TILE), n_shuffled, TILE), dtype=spec.precision)
+    """Read a block of voxels, residualise it, bring every voxel to unit length, and make the layers of it."""
+    hypothesis, family = spec.hypothesis, spec.family
+    n_voxels, n_subjects = stop - start, store.n_subjects
+    tiles = np.empty((-(-n_voxels // TILE), family.n_units, TILE), dtype=spec.precision)
     found = Observed.empty(hypothesis.effect.shape[0], n_voxels)
-    data = tiles
-    if n_shuffled != store.n_subjects:  # residuals that were rotated are fewer
-        data = np.empty((len(tiles), store.n_subjects, TILE), np.float32)
-    # The data go where their residuals will be, piece by piece: a block is the largest thing that a task holds.
+    # The data go where their layers will be, piece by piece: a block is the largest thing that a task holds.
+    data = tiles[:, :n_subjects]
+    if family.n_units < n_subjects:  # residuals that were rotated are fewer
+        data = np.empty((len(tiles), n_subjects, TILE), np.float32)
     for rows, piece in store.pieces(start, stop):
         for t, tile in enumerate(data):
             there = piece[:, t * TILE : (t + 1) * TILE]
             tile[rows, : there.shape[1]] = there
         del piece, there  # before the next is read
-    width = columns_at_once(n_shuffled)
+    width = columns_at_once(family.n_units)
     for t, tile in enumerate(tiles):
         n_there = min(TILE, n_voxels - t * TILE)
         for v in range(0, n_there, width):
@@ -117,10 +94,19 @@ def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Bloc
             found.score[where], found.statistic[where] = observed.score, observed.statistic
             found.effect[:, where], found.degenerate[where] = observed.effect, observed.degenerate
             found.length[where] = observed.length
-            found.z[where] = np.where(observed.degenerate, 0.0, hypothesis.scale.to_z(observed.score))
-            tile[:, columns] = observed.E
+            found.z[where] = np.where(observed.degenerate, 0.0, family.scale.to_z(observed.score))
+            family.stack(observed.E, tile[:, columns])
         tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
-    return Block(start, stop, tiles, found)
+    return Block(start, stop, tiles, _fixed(spec, found.length, len(tiles)), found)
+
+
+def _fixed(spec: Spec, length: NDArray[np.float64], n_tiles: int) -> Floats:
+    """What no shuffling changes, (n_tiles, n_fixed, TILE)."""
+    if spec.family.fixed is None:
+        return np.empty((n_tiles, 0, TILE), spec.precision)
+    values = spec.family.fixed(length)
+    filled = np.pad(values, ((0, 0), (0, n_tiles * TILE - values.shape[1])), mode="edge").astype(spec.precision)
+    return np.ascontiguousarray(filled.reshape(len(values), n_tiles, TILE).transpose(1, 0, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,29 +162,25 @@ def permute_block(
     ledger, observed
         Where to keep what was observed in the block; None where it is known.
     maps
-        One of (n_shufflings, n_voxels), which takes all scores, for whole maps; or none.
+        Of (n_shufflings, n_voxels), for whole maps: one that takes all scores, or one for each field that they are made
+        of; or none.
     """
     block, spec, plan = source.block(start, stop), source.spec.get(), source.plan
     if observed is not None:
         ledger.put(observed, block.observed)
     watch = _Watch(block, spec, plan) if spec.tail_length else None
-    passage = _Passage(block, spec, plan, bool(maps) or watch is not None)
+    scorer = make_scorer(block, spec, plan, bool(maps) or watch is not None)
     maxima, parts = [], []
     for i, index, sign in source.batches(first, last):
-        # Residuals of the whole model, left as they are, say nothing of what was observed.
-        apart = i == 0 and spec.hypothesis.method.data == "full residuals"
-        best, picks, scores = passage.batch(index[int(apart) :], sign[int(apart) :])
-        if apart:
-            best, picks, scores = passage.with_observed(best, picks, scores)
-        for one in maps:
-            one.write(i - first, start, scores)
+        scored = scorer.batch(i, index, sign)
+        for one, values in zip(maps, scored.maps, strict=False):
+            one.write(i - first, start, values)
         if watch is not None:
-            watch.see(scores[int(i == 0) :])
-        maxima.append(best)
-        parts.append(picks)
-    counts = passage.counts.reshape(-1)[: block.n_voxels]
+            watch.see(scored.maps[0][int(i == 0) :])
+        maxima.append(scored.maxima)
+        parts.append(scored.picks)
     tails = (None, None) if watch is None else (watch.voxels, watch.largest())
-    return Round(np.concatenate(maxima), counts, *_chain(parts), *tails)
+    return Round(np.concatenate(maxima), scorer.counts, *_chain(parts), *tails)
 
 
 def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence[str]) -> Refined:
@@ -253,113 +235,6 @@ class _Watch:
         largest = np.empty(start.shape, self.kept.dtype)
         tail_kernels.finish_largest(self.kept, np.maximum(self.n_kept, self.k), largest)
         return largest
-
-
-class _Passage:
-    """Buffers of one block on its way through shufflings, and the steps of a batch."""
-
-    def __init__(self, block: Block, spec: Spec, plan: Plan, keep_maps: bool) -> None:
-        self.block, self.spec = block, spec
-        dtype, n_tiles = np.dtype(spec.precision), block.tiles.shape[0]
-        self.keys = _KEYS[spec.precision]
-        self.counts = np.zeros((n_tiles, TILE), dtype=np.int32)
-        self.reference = self._reference(n_tiles)
-        self.threshold = self._threshold()
-        # Room for all: pages that are never touched cost nothing.
-        room = plan.batch * block.n_voxels if spec.threshold is not None else 0
-        self.raw = (np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, dtype))
-        self.weights = np.zeros((plan.batch * spec.n_rows, block.tiles.shape[1]), dtype)
-        self.maps = np.empty((plan.batch, block.n_voxels if keep_maps else 0), dtype)
-
-    def _reference(self, n_tiles: int) -> NDArray[np.signedinteger[Any]]:
-        """Keys that a score must reach to be counted, (n_tiles, TILE); those that fill up are never reached."""
-        score = self.block.observed.score
-        lowered = self.spec.hypothesis.least_equal(self.spec.height(score), self.spec.precision)
-        lowered = np.maximum(lowered, 0.0) if self.spec.two_sided else lowered
-        keys = np.full(n_tiles * TILE, np.iinfo(self.keys).max, dtype=self.keys)
-        shuffle.order_keys(lowered.astype(self.spec.precision), self.spec.two_sided, keys[: score.size])
-        return keys.reshape(-1, TILE)
-
-    def _threshold(self) -> int:
-        if self.spec.threshold is None:
-            return int(np.iinfo(self.keys).max)
-        score = np.array([self.spec.threshold], dtype=self.spec.precision)
-        return int(score.view(self.keys)[0]) + int(self.spec.conventions.strict)
-
-    def batch(self, index: NDArray[np.int32], sign: NDArray[np.int8]) -> tuple[NDArray[np.float64], Picks, Floats]:
-        """Maxima, picks and (where they are kept) all scores of a batch of shufflings."""
-        spec, block, n_batch = self.spec, self.block, index.shape[0]
-        best = np.full(n_batch, -np.iinfo(self.keys).max, dtype=self.keys)
-        if spec.hypothesis.groups is None:
-            spec.hypothesis.weights(index, sign, self.weights)
-            shape = (n_batch, spec.n_rows, spec.hypothesis.n_interest, block.n_voxels, spec.hypothesis.is_t)
-            n_picks = shuffle.permute_batch(
-                self.weights,
-                block.tiles,
-                shape,
-                spec.two_sided,
-                self.reference,
-                self.threshold,
-                self.counts,
-                best,
-                self.raw,
-                self.maps,
-            )
-        else:
-            n_picks = self._group_batch(index, sign, best)
-        return self._floats(best), self._grouped(n_batch, n_picks), self.maps[:n_batch]
-
-    def _group_batch(self, index: NDArray[np.int32], sign: NDArray[np.int8], best: NDArray[Any]) -> int:
-        """As the kernel's batch, for the scores of variance groups."""
-        groups = self.spec.hypothesis.groups
-        assert groups is not None
-        n_picks = 0
-        for t, tile in enumerate(self.block.tiles):
-            _, z = groups.statistics(np.asarray(tile, dtype=np.float64), index, sign)
-            place = (t, index.shape[0], self.block.n_voxels)
-            n_picks = shuffle.scan_tile(
-                z.astype(self.spec.precision),
-                place,
-                self.spec.two_sided,
-                self.reference[t],
-                self.threshold,
-                self.counts[t],
-                best,
-                self.raw,
-                n_picks,
-                self.maps,
-            )
-        return n_picks
-
-    def _floats(self, keys: NDArray[np.signedinteger[Any]]) -> NDArray[np.float64]:
-        """Scores of keys: the way back from `shuffle.order_keys`."""
-        bits = np.where(keys < 0, keys ^ np.iinfo(keys.dtype).max, keys)
-        return bits.view(self.spec.precision).astype(np.float64)
-
-    def _grouped(self, n_batch: int, n_picks: int) -> Picks:
-        bounds, voxel = np.empty(n_batch + 1, np.int64), np.empty(n_picks, np.int32)
-        value = np.empty(n_picks, self.spec.precision)
-        shuffle.group_picks(self.raw, n_picks, bounds, voxel, value)
-        voxel += self.block.start
-        return bounds, voxel, value
-
-    def with_observed(
-        self, best: NDArray[np.float64], picks: Picks, maps: Floats
-    ) -> tuple[NDArray[np.float64], Picks, Floats]:
-        """Put the observed scores before those of a batch that begins with shuffling 1."""
-        score = self.block.observed.score.astype(self.spec.precision)
-        height = np.abs(score) if self.spec.two_sided else score
-        self.counts += 1
-        above = np.zeros(0, np.intp)
-        if self.spec.threshold is not None:
-            above = np.flatnonzero((height > 0) & (height.view(self.keys) >= self.threshold))
-        bounds, voxel, value = picks
-        joined = (
-            np.concatenate([[0], bounds + above.size]),
-            np.concatenate([(above + self.block.start).astype(np.int32), voxel]),
-            np.concatenate([score[above], value]),
-        )
-        return np.concatenate([[height.max()], best]), joined, np.vstack([score[None, : maps.shape[1]], maps])
 
 
 def _chain(parts: Sequence[Picks]) -> Picks:

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import InputError, ShufflingError, invalid
-from numbaglm.kernels import shuffle
+from numbaglm.kernels.arrangements import enumerate_arrangements
 from numbaglm.stats.shuffling.blocks import parse_blocks
 from numbaglm.stats.shuffling.draws import KEY_DIGITS, keyed_bijection, random_digits, shuffle_siblings
 from numbaglm.stats.shuffling.trees import BlockTree, Choice, arrange, choices, flip_units, free_tree, orbits, place
@@ -288,7 +288,7 @@ def _all_permutations(row_class: tuple[int, ...], n_distinct: int) -> NDArray[np
     classes = np.array(row_class, np.int32)
     order = np.argsort(classes, kind="stable").astype(np.int32)
     arrangements = np.empty((n_distinct, classes.size), np.int32)
-    shuffle.enumerate_arrangements(classes[order], order.copy(), arrangements)
+    enumerate_arrangements(classes[order], order.copy(), arrangements)
     rows = np.empty_like(arrangements)
     rows[:, order] = arrangements
     index = np.argsort(rows, axis=1).astype(np.int32)  # these move X: the data move the other way

@@ -321,7 +321,7 @@ def test_two_calls_at_once(tmp_path, cohort, monkeypatch):
 def test_damaged_records_are_made_again(tmp_path, cohort, expected, cuts, harm, caplog):
     store = tmp_path / "run"
     run(cohort, "TFCE", store=store)
-    for stage in ("observed", "voxels-001", "clusters-000", "tfce-001"):
+    for stage in ("observed", "voxels-001", "clusters-000", "maps-001"):
         (file, *_) = (store / "records" / "contrast-000" / stage).iterdir()
         damage(file, harm)
     # What a record needs that is gone as well, the maps above all, is noticed at the latest when it is wanted.
@@ -352,7 +352,7 @@ def test_damaged_maps_are_made_again(monkeypatch, tmp_path, cohort, expected, ha
     perform = workspace._perform
 
     def harmful(into, key, *rest):
-        if key.endswith("tfce-000/00000"):
+        if key.endswith("maps-000/00000"):
             damage(next(iter(sorted(store.glob("maps/contrast-000-0-000/0/*")))), harm)
         perform(into, key, *rest)
 

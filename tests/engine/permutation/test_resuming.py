@@ -100,9 +100,9 @@ def test_maps_that_were_in_memory_are_made_again_where_they_go_to_disk(monkeypat
 @pytest.mark.parametrize(
     ("name", "lost"),
     [
-        ("TFCE", "tfce-000/00002"),
+        ("TFCE", "maps-000/00002"),
         ("TFCE", "observed/00001"),
-        ("pseudo", "smooth-000/00001"),
+        ("pseudo", "maps-000/00001"),
         ("pseudo", "pseudo/00000"),
     ],
 )

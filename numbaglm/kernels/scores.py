@@ -1,0 +1,70 @@
+"""What makes scores of products: functions that the loops over shufflings and voxels call by their address.
+
+So these loops are compiled once for each precision, whatever families of statistics there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.kernels._jit import callback
+
+Floats = NDArray[np.floating]
+Function = Callable[[Floats, Floats, NDArray[np.int64], Floats], None]
+
+
+class Score:
+    """A score kernel, compiled where it is first needed.
+
+    Its function takes, for a few shufflings of a panel of voxels, side by side:
+
+    products
+        (n_rows + n_scratch, n) products of the rows, those of the first layer first. The score is left in the first
+        row; where it has to be finished (`numbaglm.stats.families.family.Finish`), in the second what that needs.
+        The others are scratch.
+    fixed
+        (n_fixed, width) what no shuffling changes; entry v of the products is of voxel v % width.
+    sizes, constants
+        (any,) int64 and floats: what it must know of the design.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.__module__, self.__doc__ = function.__module__, function.__doc__
+        self._compiled: dict[np.dtype[Any], Any] = {}
+
+    def __reduce__(self) -> str:
+        return self.function.__qualname__  # the name under which its module has it
+
+    def __call__(self, products: Floats, fixed: Floats, sizes: NDArray[np.int64], constants: Floats) -> None:
+        """Fill the first row of ``products`` as the compiled form does."""
+        self.function(products, fixed, sizes, constants)
+
+    def compiled(self, dtype: np.dtype[Any]) -> Any:
+        """Return what compiled loops can call."""
+        if dtype not in self._compiled:
+            self._compiled[dtype] = callback(self.function, dtype)
+        return self._compiled[dtype]
+
+
+class Scoring(NamedTuple):
+    """A score kernel and what it is told.
+
+    Attributes
+    ----------
+    score
+        The kernel.
+    sizes, constants
+        See `Score`; constants in the precision of the products.
+    n_scratch
+        Rows of scratch that it needs beside the products.
+    """
+
+    score: Score
+    sizes: NDArray[np.int64]
+    constants: Floats
+    n_scratch: int = 0

@@ -1,0 +1,237 @@
+"""The one form of every permuted statistic: a few products of each shuffling, of which one number a voxel is made.
+
+A family of statistics is a record of this form. What runs a test knows no family: it shuffles the rows of the layers,
+multiplies, calls the score kernel, and takes what that leaves into maxima, counts, picks, maps and tails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.kernels import shuffle
+from numbaglm.kernels.scores import Score
+from numbaglm.spaces.volume import Geometry
+from numbaglm.stats.scales import Scale
+
+Floats = NDArray[np.float64]
+
+
+class Rows(Protocol):
+    """A few rows of each shuffling."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows a shuffling, and units that they run over."""
+        ...
+
+    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[np.floating[Any]]) -> None:
+        """Fill ``out`` (n_rows, height, n_units), ``height`` the shufflings or more, with the rows of a batch.
+
+        Parameters
+        ----------
+        index, sign
+            (n_batch, n_subjects); shuffling b maps E to ``sign[b, r] * E[index[b, r]]``.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Shuffled:
+    """Rows that are permuted and flipped as the data are.
+
+    Attributes
+    ----------
+    basis
+        (n_rows, n_units).
+    flipped
+        Whether signs act on them; they don't on what is multiplied with squares.
+    """
+
+    basis: Floats
+    flipped: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Rows`."""
+        return self.basis.shape[0], self.basis.shape[1]
+
+    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[np.floating[Any]]) -> None:
+        """See `Rows`."""
+        sign = sign if self.flipped else np.ones_like(sign)
+        shuffle.shuffle_rows(self.basis, index, sign, out.reshape(-1, out.shape[2]))
+
+
+@dataclass(frozen=True, eq=False)
+class Refitted:
+    """Rows that are residualised on the nuisance after they were shuffled: the model is shuffled, not the data.
+
+    Attributes
+    ----------
+    basis
+        (n_rows, n_subjects) rows of interest.
+    nuisance
+        (n_columns, n_subjects) orthonormal rows.
+    """
+
+    basis: Floats
+    nuisance: Floats
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Rows`."""
+        return self.basis.shape[0], self.basis.shape[1]
+
+    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[np.floating[Any]]) -> None:
+        """See `Rows`."""
+        n_batch, n = index.shape
+        n_rows = len(self.basis)
+        rows = np.empty((n_rows * n_batch, n))
+        shuffle.shuffle_rows(self.basis, index, sign, rows)
+        rows -= (rows @ self.nuisance.T) @ self.nuisance
+        stacked = rows.reshape(n_rows, n_batch, n).transpose(1, 0, 2)
+        # The nearest orthonormal rows, of one sign with them. What the nuisance explains has no direction of its own.
+        turned, sizes, directions = np.linalg.svd(stacked, full_matrices=False)
+        refitted = turned @ (directions * (sizes > 1e-10)[:, :, None])
+        for k in range(n_rows):
+            out[k, :n_batch] = refitted[:, k]
+
+
+def as_they_are(E: Floats) -> Floats:
+    """Give residuals as they are."""
+    return E
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What some rows are multiplied with.
+
+    Attributes
+    ----------
+    rows
+        Over the units of the layer: subjects, or clusters of them.
+    make
+        Makes the layer (n_units, n_voxels) of what is shuffled (n_shuffled, n_voxels), of unit length or 0.
+    """
+
+    rows: Rows
+    make: Callable[[Floats], Floats] = as_they_are
+
+
+class Finish(Protocol):
+    """Scores that are too dear to be made of every product: only of those that may count, be picked, or be a maximum.
+
+    The score kernel leaves a number that grows with the score, and beside it what the score takes in addition. Of both
+    `score` makes the score.
+    """
+
+    @property
+    def bounds(self) -> tuple[Floats, Floats, Floats]:
+        """Numbers in steps of one size (n,), and the least and the largest score (n,) that each can stand for."""
+        ...
+
+    def score(self, number: NDArray[np.floating[Any]], more: NDArray[np.floating[Any]]) -> Floats:
+        """Scores of numbers."""
+        ...
+
+    def directly(self, E: NDArray[np.floating[Any]]) -> tuple[Floats, Floats]:
+        """Both numbers of data (n_shuffled, m) that have been shuffled, where the kernel could not tell (NaN)."""
+        ...
+
+
+class Bound(Protocol):
+    """Scores of whole maps of one geometry."""
+
+    def score(self, *maps: NDArray[np.floating[Any]]) -> Floats:
+        """Scores (n_voxels,) of the fields (n_voxels,) of one shuffling."""
+        ...
+
+
+class Whole(Protocol):
+    """Scores that a voxel has not by itself: whole maps of a few fields come first."""
+
+    @property
+    def n_fields(self) -> int:
+        """Maps that the score is made of."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """What making scores of them is called while it runs."""
+        ...
+
+    def fields(self, products: NDArray[np.floating[Any]], fixed: NDArray[np.floating[Any]]) -> Sequence[Floats]:
+        """Fields (n_batch, n_voxels) of products (n_rows, n_batch, n_voxels) and of what no shuffling changes."""
+        ...
+
+    def bind(self, geometry: Geometry) -> Bound:
+        """Take what is needed of a geometry."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """One statistic of one hypothesis, in the form that all have.
+
+    Attributes
+    ----------
+    name
+        Of its map: "t", "f", "v", "g".
+    layers
+        What rows are multiplied with, and the rows.
+    score
+        The kernel that makes a score of the products.
+    scale
+        What scores mean.
+    observe
+        Makes score and statistic (n_voxels,) of what is observed: residuals (n_subjects, n_voxels) on the nuisance, of
+        unit length or 0.
+    sizes, constants
+        What the score kernel is told of the design.
+    n_scratch
+        Rows of scratch that it takes.
+    fixed
+        Makes what no shuffling changes (n_fixed, n_voxels) of the length of the residuals (n_voxels,); None for
+        nothing.
+    finish, whole
+        How a score is finished, or made of whole maps; None where the kernel makes it.
+    precision
+        "float64" where its products need it; None where single precision will do for random shufflings.
+    pooled
+        Whether all subjects have one variance, of which standard errors and intervals of the effect follow.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    score: Score
+    scale: Scale
+    observe: Callable[[Floats], tuple[Floats, Floats]]
+    sizes: tuple[int, ...] = ()
+    constants: Floats = field(default_factory=lambda: np.empty(0))
+    n_scratch: int = 0
+    fixed: Callable[[Floats], Floats] | None = None
+    finish: Finish | None = None
+    whole: Whole | None = None
+    precision: str | None = None
+    pooled: bool = True
+
+    @property
+    def n_rows(self) -> int:
+        """Rows a shuffling, of all layers."""
+        return sum(layer.rows.shape[0] for layer in self.layers)
+
+    @property
+    def n_units(self) -> int:
+        """Units of all layers, one below the other."""
+        return sum(layer.rows.shape[1] for layer in self.layers)
+
+    def stack(self, E: Floats, out: NDArray[np.floating[Any]]) -> None:
+        """Fill ``out`` (n_units, n_voxels) with the layers that are made of what is shuffled."""
+        first = 0
+        for layer in self.layers:
+            last = first + layer.rows.shape[1]
+            out[first:last] = layer.make(E)
+            first = last
