@@ -271,18 +271,15 @@ def link_graph(height: Bits, graph: Graph, link: Ints, higher: Ints, floor_: Int
         start, size, width, begin = graph.segments[segment]
         floor, beside, marks = floor_[:size], beside_[:size], marks_[:size]
         centre, codes = height[start : start + size], link[start : start + size]
+        columns = graph.columns[begin : begin + width * size]
         _set_floors(centre, floor, marks, codes)
         for k in range(width):
-            column = graph.columns[begin + k * size : begin + (k + 1) * size]
-            bit = _i(1 << k)
+            column, bit = columns[k * size : (k + 1) * size], _i(1 << k)
             _gather(height, column, beside)
             _mark(centre, beside, column, floor, _i(start), bit, marks)
             _follow(marks, column, bit, codes)
         _part_pieces(marks, graph.touches[start : start + size], graph.ring[start : start + size])
-        for n in range(size):
-            if marks[n] != 0:
-                codes[n] = ~n_listed
-                n_listed = _list_marked(marks[n], n, size, graph.columns[begin:], higher, n_listed)
+        n_listed = _list_marked(marks, width, columns, codes, higher, n_listed)
     for n in range(graph.crowded.size):
         p = graph.crowded[n]
         last = _list_higher(height, graph, p, higher, n_listed)
@@ -334,15 +331,20 @@ def _part_pieces(marks: Ints, touches: Ints, ring: Ints) -> None:
 
 
 @kernel
-def _list_marked(mask: int, place: int, size: int, columns: Ints, higher: Ints, n_listed: int) -> int:
-    """List the marked neighbours of a node of a segment; return where the list ends."""
-    while mask != 0:
-        # Without a branch: the next one overwrites this one if it is not marked.
-        higher[n_listed] = columns[place]
-        n_listed += mask & 1
-        place += size
-        mask >>= 1
-    higher[n_listed - 1] = ~higher[n_listed - 1]
+def _list_marked(marks: Ints, width: int, columns: Ints, codes: Ints, higher: Ints, n_listed: int) -> int:
+    """List the marked neighbours of each node of a segment that has any; return where the lists end."""
+    for n in range(marks.size):
+        mask = marks[n]
+        if mask != 0:
+            codes[n] = ~n_listed
+            place = n
+            for _ in range(width):
+                # Without a branch: the next one overwrites this one if it is not marked.
+                higher[n_listed] = columns[place]
+                n_listed += mask & 1
+                mask >>= 1
+                place += marks.size
+            higher[n_listed - 1] = ~higher[n_listed - 1]
     return n_listed
 
 
