@@ -282,8 +282,8 @@ class Record:
             (folder / QUALITY).write_text(json.dumps(self.quality.as_json()) + "\n")
         arrays: dict[str, Any] = {f"h0_{name}": values for name, values in self.h0.items()}
         arrays |= {f"map_{name}": self.maps[name] for name in self.maps if not name.startswith("logp_")}
-        # Not compressed: that would take longer than all images, for half the size.
         arrays |= {"affine": self.geometry.affine, "codes": np.array(self.geometry.codes)}
+        # Not compressed: that would take longer than all images, for half the size.
         np.savez(folder / MARKER, mask=self.geometry.mask, **arrays)
 
     @classmethod
