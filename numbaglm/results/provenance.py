@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.errors import InputError
+from numbaglm.results.vocabulary import STATISTICS
 from numbaglm.spaces.volume import CONNECTIVITIES
 from numbaglm.stats.conventions import CONVENTIONS, Conventions
 from numbaglm.stats.methods import METHODS
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from numbaglm.engine.permutation.records import Spec
 
 Kind = TypeVar("Kind")
-
-STATISTICS = ("t", "f", "v", "g")
 
 
 SHUFFLES = {"ee": "permutations", "ise": "sign flips", "both": "permutations with sign flips"}
@@ -116,7 +115,7 @@ class Provenance:
         one = cls(
             contrast=contrast.text("name"),
             weights=contrast.matrix("weights"),
-            statistic=asked.text("statistic", STATISTICS),
+            statistic=asked.text("statistic", tuple(STATISTICS)),
             dof=asked.whole("dof", 1),
             two_sided=asked.flag("two_sided"),
             variance_groups=asked.optional("variance_groups", _group_sizes),

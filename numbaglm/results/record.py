@@ -24,7 +24,7 @@ from numbaglm.errors import InputError, UnknownNameError, invalid
 from numbaglm.results.provenance import Provenance
 from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, read_saved
 from numbaglm.results.saved import MARKER as MARKER
-from numbaglm.results.vocabulary import ALPHA, MAPS, map_of, meaning_of, with_log, write_readme
+from numbaglm.results.vocabulary import ALPHA, MAPS, STATISTICS, map_of, meaning_of, with_log, write_readme
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
 
@@ -94,12 +94,12 @@ class Record:
     @property
     def statistic(self) -> str:
         """Name of the statistic's map, "t" or "f" ("v" or "g" with variance groups)."""
-        return next(name for name in ("t", "f", "v", "g") if name in self.maps)
+        return next(name for name in STATISTICS if name in self.maps)
 
     @property
     def max_statistic(self) -> str:
         """Name of the voxelwise null, "max_t" or "max_f" ("max_z" with variance groups)."""
-        return next(name for name in ("max_t", "max_f", "max_z") if name in self.h0)
+        return STATISTICS[self.statistic]
 
     def to_nifti(self, name: str) -> Any:
         """One of the maps as a nibabel image (float32; 4D for the effect of an F contrast).

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from numbaglm.errors import MissingFileError, StoreError
 from numbaglm.results.cluster_table import typed
 from numbaglm.results.provenance import Provenance
-from numbaglm.results.vocabulary import COLUMNS, EVERY_TABLE, MAPS, NULLS, Quantity
+from numbaglm.results.vocabulary import COLUMNS, EVERY_TABLE, MAPS, NULLS, STATISTICS, Quantity
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Geometry
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _check_whole(
     needed = {asked.statistic, *_ALWAYS}
     if h0:
         needed |= {*_SHUFFLED, *(f"p_fwe_{kind}" for kind in ("size", "mass", "tfce") if f"max_{kind}" in h0)}
-        own = "max_z" if asked.statistic in ("v", "g") else f"max_{asked.statistic}"
+        own = STATISTICS[asked.statistic]
         _require(own in h0, f"there is no null {own}")
     if "max_size" in h0:
         needed |= {"size", "mass", "clusters"}

@@ -281,6 +281,9 @@ NULLS: Mapping[str, Quantity] = MappingProxyType(
 )
 """Every null of a maximum that a result may hold, a value a shuffling."""
 
+STATISTICS: Mapping[str, str] = MappingProxyType({"t": "max_t", "f": "max_f", "v": "max_z", "g": "max_z"})
+"""What can be tested, by the name of its map, and the null of its maximum over the map."""
+
 _COLUMNS = _by_name(
     Quantity("cluster", "number, the largest first, as in the map of clusters", "cluster", kind=int),
     Quantity("sign", "sign of the effect", "sign", kind=str),

@@ -53,6 +53,12 @@ def test_every_p_has_what_goes_with_it():
         map_of("nothing")
 
 
+def test_every_statistic_has_its_map_and_its_null():
+    for statistic, null in vocabulary.STATISTICS.items():
+        assert statistic in MAPS
+        assert null in NULLS
+
+
 def test_every_file_of_a_map_is_told_of():
     assert all(CONTENTS[one.file] == one.sentence for one in MAPS.values())
     assert vocabulary.label_of_null("max_t") == "maximum t"
