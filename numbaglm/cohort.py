@@ -7,7 +7,7 @@ if it was killed; `Cohort.from_maps` does the same into memory.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -53,6 +53,7 @@ class Cohort(StoredMaps):
         subjects: Sequence[str] | None = None,
         covariates: Any = None,
         *,
+        layers: Mapping[str, Any] | None = None,
         min_coverage: float = 1.0,
         resample: bool = False,
         overwrite: bool = False,
@@ -85,6 +86,10 @@ class Cohort(StoredMaps):
         covariates
             DataFrame, or a .tsv or .csv file, a row a subject: matched by participant_id or subject_label (or
             a first column or an index of text) if maps and table have labels, by order otherwise.
+        layers
+            Further maps of the same subjects by name, such as ``{"variance": varcopes}``: each in one of the forms of
+            ``maps``, as many, on the same grid; matched by label where both have the same labels, by order otherwise.
+            They are stored as they are, unsmoothed. Where one is NaN or infinite, the subject's map counts as missing.
         min_coverage
             Share of the maps that must have a value at a voxel for it to stay, such as 0.95: finite, and not 0 if no
             mask is given. A value that is missing then is taken as 0, and `report` tells how many are. So a test of the
@@ -131,7 +136,7 @@ class Cohort(StoredMaps):
         check_free(place, overwrite)
         with held(place, "The cohort"):
             state = check_free(place, overwrite)
-            choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample}
+            choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample, "layers": layers}
             inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True, **choices)
             run = Conversion(None if inputs.stays_here else active_client(client), n_workers, progress, memory_limit)
             goes_on = state == "writing" and not overwrite
@@ -165,6 +170,7 @@ class Cohort(StoredMaps):
         subjects: Sequence[str] | None = None,
         covariates: Any = None,
         *,
+        layers: Mapping[str, Any] | None = None,
         min_coverage: float = 1.0,
         resample: bool = False,
         progress: bool = False,
@@ -180,7 +186,7 @@ class Cohort(StoredMaps):
         >>> ng.Cohort.from_maps(maps, smoothing_fwhm=12.0)
         <Cohort: 8 subjects x 1,207 voxels of a 19 x 22 x 18 grid, smoothed 12.0 mm, in memory>
         """
-        choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample}
+        choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample, "layers": layers}
         inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=False, **choices)
         run = Conversion(None, n_workers, progress, memory_limit)
         return cls(run.create(inputs, None))
@@ -191,6 +197,7 @@ class Cohort(StoredMaps):
         covariates: Any = None,
         *,
         subjects: Sequence[str] | None = None,
+        layers: Mapping[str, Any] | None = None,
         resample: bool = False,
         progress: bool = False,
         memory_limit: int | str | None = None,
@@ -204,7 +211,7 @@ class Cohort(StoredMaps):
 
         Parameters
         ----------
-        more_maps, subjects, covariates, resample
+        more_maps, subjects, covariates, layers, resample
             As in `create`; the columns of the covariates must be the cohort's.
         progress, memory_limit, client, n_workers
             As in `create`.
@@ -221,7 +228,7 @@ class Cohort(StoredMaps):
         >>> cohort.append(maps[6:]).n_subjects
         8
         """
-        inputs = parse_additions(self.store, more_maps, subjects, covariates, resample=resample)
+        inputs = parse_additions(self.store, more_maps, subjects, covariates, resample=resample, layers=layers)
         client = None if inputs.stays_here or self.store.location is None else active_client(client)
         run = Conversion(client, n_workers, progress, memory_limit)
         if self.store.location is None:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.cohort.layout import Header
+from numbaglm.data.cohort.layout import DATA, Header
 from numbaglm.data.cohort.store import CohortStore, choose_chunks
 from numbaglm.data.cohort.writer import CohortWriter, begin_successor, remove, subject_blocks, take_over
 from numbaglm.data.storage.places import Place
@@ -84,7 +84,9 @@ class Job:
         found = []
         for start, stop in spans:
             first = max(start - n_old, 0)
-            found.append(Block(start, stop, sources[first : max(stop - n_old, 0)], first))
+            new = slice(first, max(stop - n_old, 0))
+            layers = {name: maps[new] for name, maps in self.inputs.layers.items()}
+            found.append(Block(start, stop, sources[new], first, layers))
         return found
 
     @property
@@ -100,7 +102,7 @@ class Job:
     @property
     def n_bytes(self) -> int:
         """Memory that the new maps take."""
-        return 4 * len(self.inputs.sources) * len(self.look.index)
+        return 4 * len(self.inputs.sources) * len(self.look.index) * (1 + len(self.inputs.layers))
 
     def base(self, mask: NDArray[np.bool_]) -> Base | None:
         """Rows of the subjects that are there, within a mask."""
@@ -134,6 +136,7 @@ class Job:
             given_mask=given,
             report=report,
             min_coverage=inputs.rule.min_coverage,
+            layers=(DATA, *inputs.layers),
             has_presence=inputs.rule.keeps_incomplete,
         )
 
@@ -169,7 +172,8 @@ class Conversion:
             Not even one subject at a time has room.
         """
         share = int(self.room * _TASKS_SHARE)
-        a_row, beside = 4 * _COPIES * max(1, len(job.look.index)), _A_VOXEL * job.mask.size
+        n_layers = 1 + len(job.inputs.layers)
+        a_row, beside = 4 * _COPIES * n_layers * max(1, len(job.look.index)), _A_VOXEL * job.mask.size
         if share < a_row + beside:
             needed = f"{(self.room + (a_row + beside - share) / _TASKS_SHARE) / 1e6:,.0f} MB"
             allowed = f"{needed} beside what this process takes, for one of these maps at a time"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.cohort.layout import Header
+from numbaglm.data.cohort.layout import DATA, Header
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import MapSource, codes_of, grid_of, list_maps, load_mask
 from numbaglm.data.images.raw import is_compressed
@@ -52,6 +53,8 @@ class Inputs:
         Sentences on what was done with covariates, and with maps on other grids.
     rule
         When a voxel stays in the mask.
+    layers
+        Further maps of the same subjects, by name.
     """
 
     sources: list[MapSource]
@@ -61,6 +64,7 @@ class Inputs:
     smoothing_fwhm: Fwhm
     notes: tuple[str, ...]
     rule: MaskRule
+    layers: Mapping[str, list[MapSource]]
 
     @property
     def labels(self) -> list[str]:
@@ -75,7 +79,8 @@ class Inputs:
     @property
     def stays_here(self) -> bool:
         """Whether other machines should not be sent the maps: images in memory, or one file to read in its order."""
-        return self.reel is not None or any(source.path is None for source in self.sources)
+        every = [self.sources, *self.layers.values()]
+        return self.reel is not None or any(source.path is None for sources in every for source in sources)
 
     @property
     def reel(self) -> Path | None:
@@ -94,13 +99,14 @@ def parse_inputs(
     *,
     min_coverage: Any = 1.0,
     resample: bool = False,
+    layers: Any = None,
     durable: bool,
 ) -> Inputs:
     """Check the arguments of a new cohort; opens every file, reads no data.
 
     Parameters
     ----------
-    maps, mask, smoothing_fwhm, subjects, covariates, min_coverage, resample
+    maps, mask, smoothing_fwhm, subjects, covariates, min_coverage, resample, layers
         As in `numbaglm.Cohort.create`.
     durable
         Whether the state of each map is noted, so that a resumed conversion can tell whether the map changed.
@@ -139,10 +145,13 @@ def parse_inputs(
         notes += more
     else:
         _check_headers(sources, grid)
-    return Inputs(sources, table, grid, geometry, fwhm, tuple(notes), rule)
+    further = _parse_layers(layers, labels, known, grid, resample)
+    return Inputs(sources, table, grid, geometry, fwhm, tuple(notes), rule, further)
 
 
-def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: Any, *, resample: bool = False) -> Inputs:
+def parse_additions(
+    store: CohortStore, maps: Any, subjects: Any, covariates: Any, *, resample: bool = False, layers: Any = None
+) -> Inputs:
     """Check the arguments of an append, against the cohort that is there."""
     sources, labels, _ = list_maps(maps, minimum=1)
     if subjects is not None:
@@ -179,7 +188,44 @@ def parse_additions(store: CohortStore, maps: Any, subjects: Any, covariates: An
         notes += more
     else:
         _check_headers(sources, grid)
-    return Inputs(sources, table, grid, store.geometry, store.smoothing_fwhm, tuple(notes), rule)
+    further = _parse_layers(layers, labels, known, grid, resample)
+    if set(further) != set(store.layers[1:]):
+        allowed = f"the cohort's layers: {', '.join(store.layers[1:]) or 'none beside the maps'}"
+        raise InputError(invalid("layers", sorted(further), allowed))
+    further = {name: further[name] for name in store.layers[1:]}
+    return Inputs(sources, table, grid, store.geometry, store.smoothing_fwhm, tuple(notes), rule, further)
+
+
+def _parse_layers(
+    layers: Any, labels: Sequence[str], labels_known: bool, grid: Grid, resample: bool
+) -> dict[str, list[MapSource]]:
+    """Check further maps of the same subjects: as many, on the same grid, in the same order where they have labels."""
+    allowed = "a dict from names (letters, digits and _) to maps of the same subjects"
+    if layers is None:
+        return {}
+    if not isinstance(layers, Mapping):
+        raise InputError(invalid("layers", type(layers).__name__, allowed))
+    found = {}
+    for name, maps in layers.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name == DATA:
+            raise InputError(invalid("layers", name, f'{allowed}; "{DATA}" are the maps themselves'))
+        sources, theirs, _ = list_maps(maps, minimum=1)
+        if len(sources) != len(labels):
+            received = f"{len(sources)} maps as {name!r}"
+            raise InputError(invalid("layers", received, f"one for each of the {len(labels)} maps"))
+        common = set(theirs) & set(labels)
+        if labels_known and labels_are_known(theirs) and common:
+            if len(common) < len(labels):
+                lacking = [label for label in labels if label not in common][:5]
+                received = f"no map of {', '.join(lacking)} as {name!r}"
+                raise InputError(invalid("layers", received, "a map of each subject, by label"))
+            sources = [sources[theirs.index(label)] for label in labels]
+        if resample:
+            sources, _ = _onto(sources, grid, zero_is_missing=False)
+        else:
+            _check_headers(sources, grid)
+        found[name] = sources
+    return found
 
 
 def differences(header: Header, inputs: Inputs, unread: NDArray[np.bool_] | None = None) -> list[str]:
@@ -198,6 +244,8 @@ def differences(header: Header, inputs: Inputs, unread: NDArray[np.bool_] | None
         found.append(f"smoothing_fwhm was {header.smoothing_fwhm}, now {inputs.smoothing_fwhm}")
     if header.given_mask != inputs.given_mask:
         found.append("mask is another")
+    if header.layers[1:] != tuple(inputs.layers):
+        found.append(f"layers were {list(header.layers[1:])}, now {list(inputs.layers)}")
     if header.min_coverage != inputs.rule.min_coverage:
         found.append(f"min_coverage was {header.min_coverage:g}, now {inputs.rule.min_coverage:g}")
     if len(old) != len(new):

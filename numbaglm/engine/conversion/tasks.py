@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from numbaglm.spaces.smoothing import Fwhm, smooth
 from numbaglm.spaces.volume import Grid
 
 Float32 = NDArray[np.float32]
+Layers = Mapping[str, Iterable[RawMap]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +36,13 @@ class Rows:
         (k, n_voxels).
     present
         (k, ceil(n_voxels / 8)) bits; None where they have all that stays.
+    layers
+        (k, n_voxels) of each further layer, by name.
     """
 
     values: Float32
     present: Bits | None
+    layers: Mapping[str, Float32]
 
     def kept(self, keep: NDArray[np.bool_]) -> Rows:
         """Return what is left of them within the voxels that stay, (n_voxels,)."""
@@ -48,7 +52,8 @@ class Rows:
         present = self.present
         if present is not None:  # a row at a time: flags take eight times the bits
             present = np.stack([pack(unpack(row, len(keep))[index]) for row in present])
-        return Rows(self.values.take(index, axis=1), present)
+        layers = {name: values.take(index, axis=1) for name, values in self.layers.items()}
+        return Rows(self.values.take(index, axis=1), present, layers)
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
@@ -56,11 +61,12 @@ class Rows:
         if len(parts) == 1:
             return parts[0]
         values = np.concatenate([part.values for part in parts])
+        layers = {name: np.concatenate([part.layers[name] for part in parts]) for name in parts[0].layers}
         if all(part.present is None for part in parts):
-            return cls(values, None)
+            return cls(values, None, layers)
         every = pack(np.ones((1, values.shape[1]), bool))
         bits = [np.repeat(every, len(one.values), axis=0) if one.present is None else one.present for one in parts]
-        return cls(values, np.concatenate(bits))
+        return cls(values, np.concatenate(bits), layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +110,15 @@ class Look:
         """Begin a survey."""
         return Survey(self.mask.size if self.whole else len(self.index), len(self.index), n_subjects, self.rule)
 
-    def take(self, maps: Iterable[RawMap], n_maps: int, first: int, survey: Survey | None) -> Rows:
+    def take(self, maps: Iterable[RawMap], layers: Layers, n_maps: int, first: int, survey: Survey | None) -> Rows:
         """Take the maps within the mask, smoothed. They are NaN, or `MISSING` where such voxels stay.
+
+        Further layers are taken as they are, unsmoothed. What a layer lacks (NaN, infinite) the map lacks too.
 
         Parameters
         ----------
-        maps, n_maps
-            What to look at; how many.
+        maps, layers, n_maps
+            What to look at; the same of each further layer; how many.
         first
             Number of the first of them in the survey.
         survey
@@ -118,10 +126,21 @@ class Look:
         """
         rows = np.empty((n_maps, len(self.index)), np.float32)
         bits = np.empty((n_maps, n_bytes(len(self.index))), np.uint8) if self.rule.keeps_incomplete else None
-        for number, (row, raw) in enumerate(zip(rows, maps, strict=True)):
+        further = {name: np.empty(rows.shape, np.float32) for name in layers}
+        others = {name: iter(values) for name, values in layers.items()}
+        data = iter(maps)
+        for number, row in enumerate(rows):
+            # Layers first: what is read next takes the memory of what was read before.
+            lacking = self._take_layers(others, {name: values[number] for name, values in further.items()})
+            raw = next(data)
             raw.take(self.index, out=row)
+            if lacking is not None:
+                row[lacking[self.index]] = np.nan
             if survey is not None:
-                survey.add(first, raw.presence() if self.whole else row, row)
+                presence = raw.presence() if self.whole else row
+                if lacking is not None and self.whole:
+                    presence = np.where(lacking, np.float32(np.nan), presence)
+                survey.add(first, presence, row)
                 first += 1
             present = self.rule.present(row) if bits is not None else None
             if self.fwhm is not None:
@@ -130,9 +149,23 @@ class Look:
                 )
             if present is not None and bits is not None:
                 row += 0  # makes -0 a 0: how a map writes 0 makes no difference
-                np.copyto(row, MISSING, where=~present)
+                for values in (row, *(each[number] for each in further.values())):
+                    np.copyto(values, MISSING, where=~present)
                 bits[number] = pack(present)
-        return Rows(rows, bits)
+        return Rows(rows, bits, further)
+
+    def _take_layers(
+        self, layers: Mapping[str, Iterator[RawMap]], rows: Mapping[str, Float32]
+    ) -> NDArray[np.bool_] | None:
+        """Take the next map of each layer; return where on the grid one of them is not finite, if any is anywhere."""
+        lacking: NDArray[np.bool_] | None = None
+        for name, maps in layers.items():
+            raw = next(maps)
+            raw.take(self.index, out=rows[name])
+            infinite = ~np.isfinite(raw.presence())
+            if infinite.any():
+                lacking = infinite if lacking is None else lacking | infinite
+        return lacking
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,12 +180,19 @@ class Block:
         Those of their maps that are new: the last ones.
     first
         Number of the first of these, among all new maps.
+    layers
+        Further layers of the same subjects, by name.
     """
 
     start: int
     stop: int
     sources: Sequence[MapSource]
     first: int
+    layers: Mapping[str, Sequence[MapSource]]
+
+    def read_layers(self, grid: Grid) -> Layers:
+        """Return the maps of further layers, which are read as they are asked for."""
+        return {name: read_raw(sources, grid) for name, sources in self.layers.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +252,8 @@ class Base:
         if block.start >= stop:
             return []
         values, present = self.store.read_subjects(block.start, stop), self.store.presence_of(block.start, stop)
-        return [Rows(values, present).kept(self.kept)]
+        layers = {name: self.store.read_subjects(block.start, stop, name) for name in self.store.header.layers[1:]}
+        return [Rows(values, present, layers).kept(self.kept)]
 
 
 def scout_block(sources: Sequence[MapSource], grid: Grid, rule: MaskRule) -> NDArray[np.bool_]:
@@ -244,7 +285,7 @@ def hold_block(look: Look, reader: Reader | InTurn, surveys: list[Survey], n_new
     except IndexError:
         survey = look.survey(n_new)
     block, maps = reader()
-    rows = look.take(maps, len(block.sources), block.first, survey)
+    rows = look.take(maps, block.read_layers(look.grid), len(block.sources), block.first, survey)
     surveys.append(survey)
     return block.start, rows
 
@@ -253,18 +294,18 @@ def draft_block(writer: CohortWriter, look: Look, reader: Reader | InTurn, base:
     """Task: store a block with all voxels that may stay, and the survey of its new maps before it."""
     block, maps = reader()
     survey = look.survey(n_new)
-    rows = look.take(maps, len(block.sources), block.first, survey)
+    rows = look.take(maps, block.read_layers(look.grid), len(block.sources), block.first, survey)
     if block.sources:
         writer.write_survey(block.start, survey.arrays())
     parts = [*([] if base is None else base.read(block)), *([rows] if block.sources else [])]
     both = Rows.joined(parts)
-    writer.write(block.start, both.values, both.present)
+    writer.write(block.start, both.values, both.present, both.layers)
 
 
 def store_block(writer: CohortWriter, look: Look, reader: Reader | InTurn) -> None:
     """Task: store a block whose voxels are known."""
     block, maps = reader()
-    _write(writer, block, look.take(maps, len(block.sources), 0, None))
+    _write(writer, block, look.take(maps, block.read_layers(look.grid), len(block.sources), 0, None))
 
 
 def keep_block(
@@ -290,12 +331,12 @@ def keep_block(
 
 
 def _write(writer: CohortWriter, block: Block, rows: Rows) -> None:
-    if not np.isfinite(rows.values).all():
+    if not all(np.isfinite(values).all() for values in (rows.values, *rows.layers.values())):
         raise InputError(
             f"Subjects {block.start + 1} to {block.stop} hold NaN or infinity inside the mask: the files changed while "
             "they were converted. Create the cohort again with overwrite=True."
         )
-    writer.write(block.start, rows.values, rows.present)
+    writer.write(block.start, rows.values, rows.present, rows.layers)
 
 
 def check_stored(writer: CohortWriter, start: int, stop: int) -> bool:

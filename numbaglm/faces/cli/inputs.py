@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,26 @@ def listed_maps(arguments: Sequence[str]) -> Any:
             table["effects_map_path"] = [str(first.parent / str(path)) for path in table["effects_map_path"]]
         return table
     return str(first)
+
+
+def read_layers(typed: Sequence[str]) -> dict[str, Any] | None:
+    """Layers by name of NAME=MAPS, where MAPS is a pattern, or what `listed_maps` takes; None where there are none.
+
+    Raises
+    ------
+    click.UsageError
+        One has no name, or a name comes twice.
+    MissingFileError, InputError
+        As `listed_maps`.
+    """
+    layers: dict[str, Any] = {}
+    for text in typed:
+        name, sign, maps = text.partition("=")
+        if not name or not sign or not maps or name in layers:
+            raise click.UsageError(f"--layer {text}: write NAME=MAPS, each name once, as in variance='var/*.nii'.")
+        matching = sorted(glob(str(Path(maps).expanduser())))  # noqa: PTH207 - a pattern may be an absolute path
+        layers[name] = listed_maps(matching or [maps])
+    return layers or None
 
 
 def is_cohort(path: str) -> bool:

@@ -107,6 +107,13 @@ def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any)
     help="Share of the maps that must hold a voxel, such as 0.95; what the others lack is taken as 0.  [default: 1]",
 )
 @click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="NAME=MAPS",
+    help="Further maps of the subjects, stored beside the maps: a pattern, 4D file or table, as variance='var/*.nii'.",
+)
 @bids_inputs("--contrast")
 @_OVERWRITE
 @_THREADS
@@ -123,11 +130,12 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.faces.cli.inputs import pop_maps, read_optional
+        from numbaglm.faces.cli.inputs import pop_maps, read_layers, read_optional
 
     covariates = read_optional(options.pop("covariates"), "--covariates")
+    layers = read_layers(options.pop("layers"))
     listed, table = pop_maps(maps, options)
-    options["covariates"] = table if covariates is None else covariates
+    options |= {"covariates": table if covariates is None else covariates, "layers": layers}
     cohort = Cohort.create(output, listed, progress=terminal.progress, **options)
     _show_cohort(terminal, cohort)
 

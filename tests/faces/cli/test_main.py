@@ -91,6 +91,18 @@ def test_convert_keeps_voxels_that_most_maps_hold_if_asked(place):
     assert "--min-coverage" in run("convert", *maps, "--min-coverage", "90", "--output", "d.zarr", code=2)[1]
 
 
+def test_convert_stores_layers(place, maps):
+    pattern = str(Path(maps[0]).parent / "*.nii*")
+    run("convert", *maps, "--layer", f"again={pattern}", "--memory-limit", "4GB", "--output", "c.zarr")
+    store = Cohort.open("c.zarr").store
+    assert store.layers == ("data", "again")
+    np.testing.assert_array_equal(store.read(0, 50, "again"), store.read(0, 50))
+    assert "NAME=MAPS" in run("convert", *maps, "--layer", "again", "--output", "d.zarr", code=2)[1]
+    assert (
+        "No file matches nowhere-*" in run("convert", *maps, "--layer", "a=nowhere-*", "--output", "d.zarr", code=1)[1]
+    )
+
+
 def test_convert_resamples_if_asked(place, maps):
     other = write_maps(place / "other", volumes(1), affine=AFFINE + np.diag([0, 0, 1.0], 1))
     message = run("convert", *maps, *other, "--output", "c.zarr", code=1)[1]
