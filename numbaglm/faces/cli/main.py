@@ -27,6 +27,16 @@ _IMAGES = grouped(
     click.option("--mask", type=PATH, help="Image of the voxels to analyse.  [default: those that all maps hold]"),
     click.option("--smoothing-fwhm", type=float, metavar="MM", help="Smooth the maps with a Gaussian."),
 )
+_LAYERS = click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="NAME=MAPS",
+    help="Further maps of the subjects, stored beside the maps: a pattern, 4D file or table, as variance='var/*.nii'.",
+)
+_MEMORY = click.option(
+    "--memory-limit", metavar="SIZE", help="Of the whole process, such as 4GB.  [default: what it may really take]"
+)
 _MODEL = grouped(
     click.option(
         "--design",
@@ -107,19 +117,11 @@ def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any)
     help="Share of the maps that must hold a voxel, such as 0.95; what the others lack is taken as 0.  [default: 1]",
 )
 @click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
-@click.option(
-    "--layer",
-    "layers",
-    multiple=True,
-    metavar="NAME=MAPS",
-    help="Further maps of the subjects, stored beside the maps: a pattern, 4D file or table, as variance='var/*.nii'.",
-)
+@_LAYERS
 @bids_inputs("--contrast")
 @_OVERWRITE
 @_THREADS
-@click.option(
-    "--memory-limit", metavar="SIZE", help="Of the whole process, such as 4GB.  [default: what it may really take]"
-)
+@_MEMORY
 @habits
 def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: Any) -> None:
     """Convert maps to a cohort: checked, smoothed and masked once, read many times.
@@ -152,8 +154,10 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     "--covariates", type=PATH, metavar="FILE", help="Table of a row a new subject (.tsv, .csv): the cohort's columns."
 )
 @click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
+@_LAYERS
 @bids_inputs("--contrast")
 @_THREADS
+@_MEMORY
 @habits
 def append(terminal: Terminal, path: str, maps: tuple[str, ...], covariates: str | None, **options: Any) -> None:
     """Add subjects to a cohort, which is written anew beside its old data.
@@ -163,9 +167,10 @@ def append(terminal: Terminal, path: str, maps: tuple[str, ...], covariates: str
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.faces.cli.inputs import pop_maps, read_optional
+        from numbaglm.faces.cli.inputs import pop_maps, read_layers, read_optional
 
     given = read_optional(covariates, "--covariates")
+    options["layers"] = read_layers(options["layers"])
     listed, table = pop_maps(maps, options)
     cohort = Cohort.open(path)
     cohort.append(listed, table if given is None else given, progress=terminal.progress, **options)

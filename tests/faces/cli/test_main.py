@@ -93,10 +93,15 @@ def test_convert_keeps_voxels_that_most_maps_hold_if_asked(place):
 
 def test_convert_stores_layers(place, maps):
     pattern = str(Path(maps[0]).parent / "*.nii*")
-    run("convert", *maps, "--layer", f"again={pattern}", "--memory-limit", "4GB", "--output", "c.zarr")
+    options = ["--layer", f"again={pattern}", "--memory-limit", "4GB"]
+    run("convert", *maps, *options, "--output", "c.zarr")
     store = Cohort.open("c.zarr").store
     assert store.layers == ("data", "again")
     np.testing.assert_array_equal(store.read(0, 50, "again"), store.read(0, 50))
+    more = write_maps(place / "more", volumes(2, seed=9))
+    new = [file.rename(file.with_name(f"new-{number}.nii.gz")) for number, file in enumerate(more)]
+    run("append", "c.zarr", *new, "--layer", f"again={new[0].parent}/*", "--memory-limit", "4GB")
+    assert Cohort.open("c.zarr").store.read_subjects(N, N + 2, "again").shape == (2, 60)
     assert "NAME=MAPS" in run("convert", *maps, "--layer", "again", "--output", "d.zarr", code=2)[1]
     assert (
         "No file matches nowhere-*" in run("convert", *maps, "--layer", "a=nowhere-*", "--output", "d.zarr", code=1)[1]
