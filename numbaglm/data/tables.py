@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import logging
 import os
@@ -168,11 +167,11 @@ def _separator(text: str, usual: str) -> str:
 
 def _cells(file: Path, path: Any, parameter: str) -> list[list[str]]:
     """Cells of the first sheet of a spreadsheet, as text."""
-    if importlib.util.find_spec("openpyxl") is None:
-        fix = "Save the sheet as tab-separated text (.tsv), or install openpyxl."
-        raise InputError(invalid(parameter, str(path), _ALLOWED, fix))
     try:
         sheet = pd.read_excel(file, header=None, dtype=object, keep_default_na=False, engine="openpyxl")
+    except ImportError as error:
+        fix = "Save the sheet as tab-separated text (.tsv), or install openpyxl."
+        raise InputError(invalid(parameter, str(path), _ALLOWED, fix)) from error
     except Exception as error:  # openpyxl raises what zip files and XML raise
         fix = f"It can't be read ({error}). Save the sheet as tab-separated text (.tsv)."
         raise InputError(invalid(parameter, str(path), "a spreadsheet of one table", fix)) from error
