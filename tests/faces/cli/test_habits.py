@@ -22,6 +22,7 @@ from reference.maps import volumes, write_maps
 COMMANDS = sorted(commands.commands)
 
 GOOD = {
+    "append": ["grows.zarr", "new.nii.gz"],
     "completion": ["bash"],
     "convert": ["maps/sub-01_con.nii.gz", "maps/sub-02_con.nii.gz", "-o", "new"],
     "demo": ["-o", "new"],
@@ -35,6 +36,7 @@ GOOD = {
 }
 # What can't be done (1), and what is typed wrong (2).
 BAD = {
+    "append": ["nothing", "new.nii.gz"],
     "completion": [],
     "convert": ["nothing.nii", "none.nii", "-o", "new"],
     "demo": ["-o", "taken"],
@@ -57,6 +59,7 @@ def made(tmp_path_factory):
         patch.chdir(folder)
         maps = write_maps(folder / "maps", volumes(6))
         nib.save(nib.concat_images([str(path) for path in maps]), "4d.nii.gz")
+        shutil.copy(maps[0], "new.nii.gz")
         (folder / "taken").write_text("a thesis")
         assert call("convert", *map(str, maps), "-o", "c.zarr").exit_code == 0
         assert call("permute", "c.zarr", "--n-perm", "20", "-o", "result").exit_code == 0
@@ -67,6 +70,7 @@ def made(tmp_path_factory):
 def place(made, monkeypatch):
     monkeypatch.chdir(made)
     before = {path.name for path in made.iterdir()}
+    shutil.copytree("c.zarr", "grows.zarr")
     yield made
     for path in made.iterdir():  # what a test has written
         if path.name not in before:
