@@ -19,7 +19,7 @@ from numbaglm.errors import DesignError, InputError, invalid
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
 from numbaglm.stats.formula import design_from_formula
-from numbaglm.stats.hypothesis import find_method
+from numbaglm.stats.methods import find_method
 from numbaglm.stats.setup import ClusterThreshold, read_variance_groups
 
 INCIDENTAL = frozenset(

@@ -75,7 +75,7 @@ class _Contrast:
             self.maps[f"source_{name}"] = found.source
             self.fits[null] = found.fit
         if level is not None:
-            bounds = interval(self.spec, found.counted, level)
+            bounds = interval(self.spec.shufflings, found.counted, level)
             self.maps[f"p_{name}_lower"], self.maps[f"p_{name}_upper"] = bounds
 
     def add_clusters(self, name: str, null: str, found: Corrected, level: float | None) -> None:
@@ -85,7 +85,9 @@ class _Contrast:
         self.add(name, null, Corrected(self.clusters.p_map(found.p), found.counted, source, found.fit))
         columns = {f"p_{name}": found.p}
         if level is not None:
-            columns[f"p_{name}_lower"], columns[f"p_{name}_upper"] = interval(self.spec, found.counted, level)
+            columns[f"p_{name}_lower"], columns[f"p_{name}_upper"] = interval(
+                self.spec.shufflings, found.counted, level
+            )
         self.table = self.table.assign(**{column: p[self.clusters.ranked] for column, p in columns.items()})
 
 
@@ -147,7 +149,9 @@ def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
     tolerance = height - spec.family.scale.least_equal(height, spec.precision)
     counted = pvalues.from_maxima(height, raw.max_score, tolerance)
     null = one.h0[f"max_{scale.name}"]
-    found = from_null(spec, scale.to_statistic(height), null, 0.0, np.where(raw.degenerate, 1.0, counted))
+    found = from_null(
+        spec.tail, spec.shufflings, scale.to_statistic(height), null, 0.0, np.where(raw.degenerate, 1.0, counted)
+    )
     one.add("fwe_voxel", f"max_{scale.name}", found, level)
 
 
@@ -176,7 +180,12 @@ def _correct_jointly(
         z = spec.height(one.maps["z"])
         tolerance = map_tolerance(spec, raw.score) * np.maximum(1.0, np.abs(z))
         counted = np.where(raw.degenerate, 1.0, pvalues.from_maxima(z, null_z, tolerance))
-        one.add("fwe_voxel_contrasts", "max_z_contrasts", from_null(spec, z, null_z, tolerance, counted), level)
+        one.add(
+            "fwe_voxel_contrasts",
+            "max_z_contrasts",
+            from_null(spec.tail, spec.shufflings, z, null_z, tolerance, counted),
+            level,
+        )
         one.h0["max_z_contrasts"] = null_z
         for kind, null in nulls.items():
             names = f"fwe_{kind}_contrasts", f"max_{kind}_contrasts"
@@ -193,7 +202,7 @@ def _correct_jointly(
 def _tfce(spec: Spec, raw: RunResult, maxima: NDArray[np.float64]) -> Corrected:
     assert raw.tfce is not None
     height = np.abs(raw.tfce)
-    return from_null(spec, height, maxima, height * map_tolerance(spec, raw.score))
+    return from_null(spec.tail, spec.shufflings, height, maxima, height * map_tolerance(spec, raw.score))
 
 
 def _effect_sizes(hypothesis: Hypothesis, raw: RunResult) -> Arrays:

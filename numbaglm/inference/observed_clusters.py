@@ -76,7 +76,7 @@ class ObservedClusters:
         observed = getattr(self, kind)
         tolerance = 0.5 if kind == "size" else self.mass * self.tolerance
         if not self.spec.conventions.clipped_cluster_p:
-            return from_null(self.spec, observed, maxima, tolerance)
+            return from_null(self.spec.tail, self.spec.shufflings, observed, maxima, tolerance)
         random = np.sort(maxima[1:])
         reached = random.size - np.searchsorted(random, observed - tolerance)
         clipped = np.clip(reached / random.size, 1 / random.size, self._most)

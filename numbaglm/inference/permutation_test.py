@@ -19,9 +19,8 @@ from numbaglm.results.result import PermutationResult
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
 from numbaglm.stats.design import Contrast, ContrastLike, Design, is_centred, parse_contrasts
-from numbaglm.stats.hypothesis import smallest_p
 from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
-from numbaglm.stats.setup import build_hypothesis, make_pseudo, read_threshold
+from numbaglm.stats.setup import build_hypothesis, make_pseudo, read_threshold, smallest_p
 
 log = logging.getLogger("numbaglm")
 

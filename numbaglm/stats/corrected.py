@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.engine.permutation.records import Spec
 from numbaglm.kernels.tails import REFINED
 from numbaglm.stats import pvalues, tails
 from numbaglm.stats.shuffling.shufflings import Shufflings
@@ -54,7 +53,8 @@ class Corrected:
 
 
 def from_null(
-    spec: Spec,
+    tail: str,
+    shufflings: Shufflings,
     observed: NDArray[np.number],
     null: NDArray[np.number],
     tolerance: float | Floats,
@@ -64,6 +64,10 @@ def from_null(
 
     Parameters
     ----------
+    tail
+        What refines p, a name in `TAILS`.
+    shufflings
+        Of the null.
     observed, null, tolerance
         As in `numbaglm.stats.pvalues.from_maxima`.
     counted
@@ -71,18 +75,18 @@ def from_null(
     """
     if counted is None:
         counted = pvalues.from_maxima(observed, null, tolerance)
-    if spec.tail == "counts":
+    if tail == "counts":
         return Corrected(counted, counted)
-    fit_tail = tails.pareto_p if spec.tail == "pareto" else tails.gamma_p
-    least = float(Fraction(1, spec.shufflings.n_distinct))
+    fit_tail = tails.pareto_p if tail == "pareto" else tails.gamma_p
+    least = float(Fraction(1, shufflings.n_distinct))
     p, source, fit = fit_tail(observed, null, tolerance, least)
     note = {name: None if value != value else value for name, value in asdict(fit).items()}
     return Corrected(np.where(source == REFINED, p, counted), counted, source, note)
 
 
-def interval(spec: Spec, counted: Floats, level: float) -> tuple[Floats, Floats]:
+def interval(shufflings: Shufflings, counted: Floats, level: float) -> tuple[Floats, Floats]:
     """Clopper-Pearson interval of counted p; p itself where all shufflings were enumerated."""
-    n = spec.shufflings.n_shufflings
-    if spec.shufflings.exhaustive:
+    n = shufflings.n_shufflings
+    if shufflings.exhaustive:
         return counted, counted
     return tails.clopper_pearson(np.rint(counted * n).astype(np.int64), n, level)

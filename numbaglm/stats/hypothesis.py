@@ -14,17 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import DesignError, InputError, invalid
 from numbaglm.kernels import glm
-from numbaglm.stats.design import Contrast, Design, orthonormal, partition, tested_regressors
+from numbaglm.stats.design import Contrast, Design, orthonormal, partition
 from numbaglm.stats.families.family import Family, Refitted, Rows, Shuffled
 from numbaglm.stats.families.t_f import t_or_f
 from numbaglm.stats.families.welch import VarianceGroups, v_or_g
-from numbaglm.stats.methods import METHODS, Method
+from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Scale
-from numbaglm.stats.shuffling.shufflings import Shufflings
 
 Floats = NDArray[np.float64]
-
-_FEW = 500  # shufflings, of which 24 (four groups relabelled) may be the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,59 +201,6 @@ class Hypothesis:
         glm.residuals(y, self.residualiser, E)
         length = np.sqrt(np.einsum("ij,ij->j", E, E))
         return E * np.where(degenerate | (length == 0), 0.0, 1.0 / np.where(length > 0, length, 1.0))
-
-
-def find_method(method: str) -> Method:
-    """Look a regression method up by name, however it is hyphenated; "Dekker/Smith" and "smith" are dekker's too."""
-    letters = {_letters(name): record for name, record in METHODS.items()}
-    record = letters.get(_letters(str(method)).replace("dekkersmith", "dekker").replace("smith", "dekker"))
-    if record is None:
-        raise InputError(invalid("method", method, f"one of {sorted(METHODS)}"))
-    return record
-
-
-def _letters(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalpha())
-
-
-def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Floats:
-    """Rows (n_shuffled, k) that tell shufflings apart: the tested regressors, rotated where the data are."""
-    if method.data != "rotated":
-        return tested_regressors(design, contrast)
-    X, Z = partition(design, contrast)
-    return complement(Z).T @ X
-
-
-def default_errors(design: Design, contrast: Contrast) -> str:
-    """The rule for errors: "ise" where the contrast tests a mean, else "ee".
-
-    It does where the design holds a constant that the nuisance does not: permutations leave a mean as it is, so that
-    they could say nothing of it.
-    """
-    _, Z = partition(design, contrast)
-    one = np.full(design.n_subjects, 1.0 / np.sqrt(design.n_subjects))
-    M = orthonormal(design.matrix / design.lengths)
-    held, nuisance = np.linalg.norm(M.T @ one), np.linalg.norm(Z.T @ one)
-    return "ise" if held > 1 - 1e-10 and nuisance < 1 - 1e-10 else "ee"
-
-
-def smallest_p(hypothesis: Hypothesis, shufflings: Shufflings, two_sided: bool) -> float:
-    """The smallest p that a test can reach.
-
-    Where few shufflings are enumerated, some give the observed statistic again, whatever the data are: all signs
-    flipped, or two groups of one size exchanged, if both signs count; labels of groups exchanged under F.
-    """
-    n_shufflings = shufflings.n_shufflings
-    if not shufflings.exhaustive or n_shufflings > _FEW or hypothesis.method.name != "freedman-lane":
-        return 1 / n_shufflings
-    y = np.random.default_rng(0).normal(size=(hypothesis.design.n_subjects, 2))
-    y -= hypothesis.nuisance.T @ (hypothesis.nuisance @ y)
-    index, sign = shufflings.draw(0, n_shufflings)
-    shuffled = (sign[:, :, None] * y[index]).transpose(1, 0, 2).reshape(len(y), -1)
-    score = hypothesis.observe(shuffled.astype(np.float32)).score.reshape(n_shufflings, 2)
-    score = np.abs(score) if two_sided else score
-    again = (np.abs(score - score[0]) < 1e-5).all(axis=1)  # float32's rounding, which chance doesn't meet twice
-    return float(again.sum() / n_shufflings)
 
 
 def complement(Z: Floats) -> Floats:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from numbaglm.errors import InputError, invalid
+
 
 @dataclass(frozen=True)
 class Method:
@@ -107,3 +109,16 @@ METHODS = {
         ),
     )
 }
+
+
+def find_method(method: str) -> Method:
+    """Look a regression method up by name, however it is hyphenated; "Dekker/Smith" and "smith" are dekker's too."""
+    letters = {_letters(name): record for name, record in METHODS.items()}
+    record = letters.get(_letters(str(method)).replace("dekkersmith", "dekker").replace("smith", "dekker"))
+    if record is None:
+        raise InputError(invalid("method", method, f"one of {sorted(METHODS)}"))
+    return record
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalpha())

@@ -11,12 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.stats.conventions import is_number
-from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.design import Contrast, Design, orthonormal, partition, tested_regressors
 from numbaglm.stats.families.smoothed import pseudo_t
-from numbaglm.stats.hypothesis import Hypothesis, default_errors, find_method, shuffled_design
+from numbaglm.stats.hypothesis import Hypothesis, complement
+from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.shuffling.shufflings import Shufflings, plan_shufflings
 
+Floats = NDArray[np.float64]
 ClusterThreshold = float | tuple[str, float]
+
+_FEW = 500  # shufflings, of which 24 (four groups relabelled) may be the same
 
 
 def build_hypothesis(
@@ -50,6 +54,46 @@ def build_hypothesis(
     if shufflings.errors == "ee" and shufflings.n_shufflings > 1:
         _require_change(hypothesis, orbits)
     return shufflings, hypothesis
+
+
+def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Floats:
+    """Rows (n_shuffled, k) that tell shufflings apart: the tested regressors, rotated where the data are."""
+    if method.data != "rotated":
+        return tested_regressors(design, contrast)
+    X, Z = partition(design, contrast)
+    return complement(Z).T @ X
+
+
+def default_errors(design: Design, contrast: Contrast) -> str:
+    """The rule for errors: "ise" where the contrast tests a mean, else "ee".
+
+    It does where the design holds a constant that the nuisance does not: permutations leave a mean as it is, so that
+    they could say nothing of it.
+    """
+    _, Z = partition(design, contrast)
+    one = np.full(design.n_subjects, 1.0 / np.sqrt(design.n_subjects))
+    M = orthonormal(design.matrix / design.lengths)
+    held, nuisance = np.linalg.norm(M.T @ one), np.linalg.norm(Z.T @ one)
+    return "ise" if held > 1 - 1e-10 and nuisance < 1 - 1e-10 else "ee"
+
+
+def smallest_p(hypothesis: Hypothesis, shufflings: Shufflings, two_sided: bool) -> float:
+    """The smallest p that a test can reach.
+
+    Where few shufflings are enumerated, some give the observed statistic again, whatever the data are: all signs
+    flipped, or two groups of one size exchanged, if both signs count; labels of groups exchanged under F.
+    """
+    n_shufflings = shufflings.n_shufflings
+    if not shufflings.exhaustive or n_shufflings > _FEW or hypothesis.method.name != "freedman-lane":
+        return 1 / n_shufflings
+    y = np.random.default_rng(0).normal(size=(hypothesis.design.n_subjects, 2))
+    y -= hypothesis.nuisance.T @ (hypothesis.nuisance @ y)
+    index, sign = shufflings.draw(0, n_shufflings)
+    shuffled = (sign[:, :, None] * y[index]).transpose(1, 0, 2).reshape(len(y), -1)
+    score = hypothesis.observe(shuffled.astype(np.float32)).score.reshape(n_shufflings, 2)
+    score = np.abs(score) if two_sided else score
+    again = (np.abs(score - score[0]) < 1e-5).all(axis=1)  # float32's rounding, which chance doesn't meet twice
+    return float(again.sum() / n_shufflings)
 
 
 def _require_change(hypothesis: Hypothesis, orbits: NDArray[np.intp]) -> None:

@@ -9,8 +9,8 @@ from numbaglm.errors import DesignError, InputError
 from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import CONVENTIONS, Conventions
 from numbaglm.stats.design import Contrast, Design
-from numbaglm.stats.hypothesis import Hypothesis, find_method
-from numbaglm.stats.methods import METHODS
+from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.methods import METHODS, find_method
 from numbaglm.stats.scales import TIE_TOLERANCE, Correlation, Share
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 from reference.glm import statistic

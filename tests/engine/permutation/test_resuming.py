@@ -103,12 +103,11 @@ def test_maps_that_were_in_memory_are_made_again_where_they_go_to_disk(monkeypat
         ("TFCE", "maps-000/00002"),
         ("TFCE", "observed/00001"),
         ("pseudo", "maps-000/00001"),
-        ("pseudo", "pseudo/00000"),
+        ("pseudo", "scored/00000"),
     ],
 )
 def test_a_lost_record_of_an_earlier_round(monkeypatch, tmp_path, cohort, resident, name, lost):
     """It is not made of the maps that are there, which are of a later round."""
-    name = "pseudo" if lost[0] in "sp" else "TFCE"
     expected = run(cohort, name)
     cut(monkeypatch, resident)
     with monkeypatch.context() as patch:
