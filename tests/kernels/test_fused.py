@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numbaglm.kernels.fused import CHUNK, Limits, permute_panels
-from numbaglm.kernels.scores import Scoring
+from numbaglm.kernels.fused import CHUNK, Limits, Waiting, permute_panels
+from numbaglm.kernels.scores import Score, Scoring
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats.families.t_f import combine
 from numbaglm.stats.scales import TIE_TOLERANCE
@@ -118,3 +118,97 @@ def test_a_one_sided_maximum_may_be_negative():
     assert peaks.tolist() == [-0.25]
     assert counts.tolist() == [0, 1, 1]
     assert places.tolist() == [[0, 1]]
+
+
+@Score
+def blend(products, fixed, sizes, constants):
+    """Product of the first layer times what is fixed, plus those of the second; by way of scratch."""
+    n, width = products.shape[1], fixed.shape[1]
+    for v in range(n):
+        products[3, v] = products[0, v] * fixed[0, v % width]
+        products[0, v] = products[3, v] + constants[0] * products[sizes[0], v]
+
+
+@pytest.mark.parametrize("n_units", [(4, 9), (CHUNK + 7, 5), (30, CHUNK + 1)])
+def test_layers_of_different_units(n_units):
+    rng = np.random.default_rng(0)
+    n_voxels, n_batch, height = TILE + 30, 11, 16
+    layers = [rng.normal(size=(n, n_voxels)) / np.sqrt(n) for n in n_units]
+    weights = [rng.normal(size=(rows, height, n)) for rows, n in zip((1, 2), n_units, strict=True)]
+    fixed = rng.normal(size=(1, n_voxels))
+
+    def tiled(values):
+        filled = np.pad(values, ((0, 0), (0, 2 * TILE - n_voxels)), mode="edge")
+        return np.ascontiguousarray(filled.reshape(len(values), 2, TILE).transpose(1, 0, 2))
+
+    maps, peaks = np.empty((n_batch, n_voxels)), np.empty(n_batch)
+    permute_panels(
+        weights,
+        tiled(np.vstack(layers)),
+        (n_batch, n_voxels),
+        tiled(fixed),
+        Scoring(blend, np.array([2]), np.array([0.5]), n_scratch=1),
+        True,
+        Limits(np.full((2, TILE), np.nan), np.full(1, np.nan)),
+        np.zeros((2, TILE), np.int32),
+        peaks,
+        (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)),
+        maps,
+    )
+    expected = (weights[0][0] @ layers[0] * fixed + 0.5 * (weights[1][1] @ layers[1]))[:n_batch]
+    np.testing.assert_allclose(maps, expected, atol=1e-12)
+    np.testing.assert_allclose(peaks, np.abs(expected).max(axis=1), atol=1e-12)
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+def test_scores_that_nothing_decides_wait(two_sided):
+    # A number stands for a score within 0.1 of it; where it is negative and small the kernel could not tell.
+    rng = np.random.default_rng(1)
+    n_voxels, n_batch, n = 2 * TILE - 9, 20, 6
+    weights, tiles = rng.normal(size=(1, n_batch, n)), rng.normal(size=(2, n, TILE))
+    tiles[1, :, -9:] = tiles[1, :, -10:-9]
+    numbers = np.arange(-40.0, 40.0, 0.25)
+    reference = rng.normal(size=(2, TILE))
+    room, counts = n_batch * n_voxels, np.zeros((2, TILE), np.int32)
+    waiting = Waiting(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.empty(room))
+    threshold = 5.0
+    n_waiting = permute_panels(
+        [weights],
+        tiles,
+        (n_batch, n_voxels),
+        np.empty((2, 0, TILE)),
+        Scoring(beside, np.empty(0, np.int64), np.empty(0), n_scratch=1),
+        two_sided,
+        Limits(reference + 0.1, np.array([threshold]), reference - 0.1, numbers - 0.3, numbers[0], 4.0),
+        counts,
+        np.empty(n_batch),
+        (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)),
+        np.empty((n_batch, 0)),
+        waiting,
+    )
+    which, voxel, number, more = (one[:n_waiting] for one in waiting)
+    products = (weights[0] @ tiles).transpose(1, 0, 2).reshape(n_batch, -1)[:, :n_voxels]
+    lost = (products < 0) & (products > -0.01)
+    seen = np.abs(products) if two_sided else products
+    held = reference.ravel()[:n_voxels]
+    np.testing.assert_array_equal(counts.ravel()[:n_voxels], ((seen >= held + 0.1) & ~lost).sum(axis=0))
+    there = np.zeros(products.shape, bool)
+    there[which, voxel] = True
+    assert there[lost].all()
+    assert np.isnan(number[lost[which, voxel]]).all()
+    known = ~lost[which, voxel]
+    np.testing.assert_allclose(number[known], products[which, voxel][known], atol=1e-13)
+    np.testing.assert_allclose(more[known], 2 * products[which, voxel][known], atol=1e-13)
+    assert there[(seen >= held - 0.09) & (seen < held + 0.09)].all()
+    assert there[seen >= threshold].all()
+    assert there[seen >= seen.max(axis=1, keepdims=True) - 0.04].all()
+    assert there.mean() < 0.4
+
+
+@Score
+def beside(products, fixed, sizes, constants):
+    """The product, and twice that beside it; NaN where it is a little below 0."""
+    for v in range(products.shape[1]):
+        number = products[0, v]
+        products[0, v] = np.nan if -0.01 < number < 0 else number
+        products[1, v] = 2 * number

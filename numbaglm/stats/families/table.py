@@ -1,0 +1,48 @@
+"""The families of statistics that can be asked for: tests and documentation walk this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A family.
+
+    Attributes
+    ----------
+    name
+        As it is written.
+    rows
+        Of its contrasts: "one" or "several".
+    option
+        The option of `numbaglm.permutation_test` that asks for it; None for none.
+    made
+        The function that builds it, by its module within this package.
+    reference
+        Source.
+    """
+
+    name: str
+    rows: str
+    option: str | None
+    made: str
+    reference: str
+
+
+FAMILIES = {
+    kind.name: kind
+    for kind in (
+        Kind("t", "one", None, "t_f.t_or_f", "Winkler et al. (2014), NeuroImage 92:381-397"),
+        Kind("F", "several", None, "t_f.t_or_f", "Winkler et al. (2014), NeuroImage 92:381-397"),
+        Kind("v", "one", "variance_groups", "welch.v_or_g", "Welch (1951), Biometrika 38:330-336"),
+        Kind("G", "several", "variance_groups", "welch.v_or_g", "Winkler et al. (2014), NeuroImage 92:381-397"),
+        Kind(
+            "pseudo-t",
+            "one",
+            "variance_smoothing_fwhm",
+            "smoothed.pseudo_t",
+            "Nichols and Holmes (2002), Hum. Brain Mapp. 15:1-25",
+        ),
+    )
+}
