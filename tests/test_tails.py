@@ -14,10 +14,10 @@ from scipy import stats
 from numbaglm import PermutationResult, permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.runs.maps import MemoryMaps
 from numbaglm.engine.permutation.records import Observed
 from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.voxels import Source, permute_block
-from numbaglm.engine.permutation.workspace import MemoryMaps
 from numbaglm.errors import InputError
 from numbaglm.inference import running as runs
 from numbaglm.kernels.tails import COUNTED, REFINED, REJECTED
