@@ -156,8 +156,10 @@ def labels_are_known(labels: Sequence[str]) -> bool:
 
 
 def were_moved(maps: Any, labels: Sequence[str]) -> bool:
-    """Whether a table of maps lay in another order than that of its sorted labels."""
-    return isinstance(maps, pd.DataFrame) and [str(label) for label in maps["subject_label"]] != list(labels)
+    """Whether the subjects of a table of maps lay in another order than that of their sorted labels."""
+    if not isinstance(maps, pd.DataFrame):
+        return False
+    return list(dict.fromkeys(str(label) for label in maps["subject_label"])) != list(dict.fromkeys(labels))
 
 
 def match_rows(
