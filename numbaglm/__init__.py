@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from numbaglm.cohort import Cohort
     from numbaglm.datasets.localizer import fetch_localizer
     from numbaglm.datasets.simulated import simulate_button_press
-    from numbaglm.faces.bids.api import bids_maps, save_bids
     from numbaglm.faces.nilearn.designs import make_second_level_design_matrix
     from numbaglm.faces.nilearn.permuted import non_parametric_inference, permuted_ols
     from numbaglm.faces.nilearn.second_level import SecondLevelModel
     from numbaglm.faces.nilearn.thresholds import get_clusters_table, threshold_stats_img
     from numbaglm.inference.permutation_test import permutation_test
+    from numbaglm.results.bids.api import bids_maps, save_bids
     from numbaglm.results.result import PermutationResult
 
 
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
         case "SecondLevelModel":
             from numbaglm.faces.nilearn.second_level import SecondLevelModel as found
         case "bids_maps":
-            from numbaglm.faces.bids.api import bids_maps as found
+            from numbaglm.results.bids.api import bids_maps as found
         case "errors":
             import numbaglm.errors as found
         case "fetch_localizer":
@@ -64,7 +64,7 @@ def __getattr__(name: str) -> Any:
         case "permuted_ols":
             from numbaglm.faces.nilearn.permuted import permuted_ols as found
         case "save_bids":
-            from numbaglm.faces.bids.api import save_bids as found
+            from numbaglm.results.bids.api import save_bids as found
         case "simulate_button_press":
             from numbaglm.datasets.simulated import simulate_button_press as found
         case "threshold_stats_img":

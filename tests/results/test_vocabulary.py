@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from numbaglm.faces.bids.names import stem_of
 from numbaglm.results import vocabulary
+from numbaglm.results.bids.names import stem_of
 from numbaglm.results.vocabulary import COLUMNS, CONTENTS, EVERY_TABLE, MAPS, NULLS, UNKNOWN, map_of, write_readme
 
 TABLES = {"maps": MAPS, "nulls": NULLS, "columns": COLUMNS}

@@ -21,9 +21,9 @@ from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import read_lines, read_table
 from numbaglm.engine.schedule import connect
 from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
-from numbaglm.faces.bids.maps import find_maps
-from numbaglm.faces.bids.names import SHORT
-from numbaglm.faces.bids.options import ENTITY_OF
+from numbaglm.faces.cli.bids_options import ENTITY_OF
+from numbaglm.results.bids.maps import find_maps
+from numbaglm.results.bids.names import SHORT
 from numbaglm.stats.formula import design_from_formula
 
 log = logging.getLogger("numbaglm")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from numbaglm.faces.bids.options import BIDS, bids_inputs
+from numbaglm.faces.cli.bids_options import BIDS, bids_inputs
 from numbaglm.faces.cli.completion import completion
 from numbaglm.faces.cli.options import CONTRAST, CONTRASTS, TEST
 from numbaglm.faces.cli.quality import quality
@@ -185,7 +185,7 @@ def info(terminal: Terminal, path: str) -> None:
     from numbaglm.cohort import Cohort
     from numbaglm.data.cohort.layout import status
     from numbaglm.errors import MissingFileError
-    from numbaglm.faces.bids.results import kept_fit, kept_results
+    from numbaglm.results.bids.results import kept_fit, kept_results
     from numbaglm.results.record import MARKER
     from numbaglm.results.result import PermutationResult
 
@@ -367,7 +367,7 @@ def report(terminal: Terminal, folder: str, output: str | None, overwrite: bool)
     contrasts each has a page of its own, and report.html lists them.
     """
     from numbaglm.errors import InputError, invalid
-    from numbaglm.faces.bids.results import kept_results
+    from numbaglm.results.bids.results import kept_results
     from numbaglm.results.report import check_free, write_index
     from numbaglm.results.result import PermutationResult
 

@@ -22,11 +22,11 @@ from numbaglm.display.projection import decimals
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.quality import examine
 from numbaglm.errors import ContrastError
-from numbaglm.faces.bids import results as _bids_results
-from numbaglm.faces.bids.names import label_of, labels_of, shared_entities
 from numbaglm.faces.cli.inputs import Question
 from numbaglm.inference.parametric import parametric_maps
 from numbaglm.results import figures
+from numbaglm.results.bids import results as _bids_results
+from numbaglm.results.bids.names import label_of, labels_of, shared_entities
 from numbaglm.results.provenance import versions
 from numbaglm.results.record import MARKER, Floats
 from numbaglm.results.result import PermutationResult

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from numbaglm.faces.bids.options import bids_inputs
+from numbaglm.faces.cli.bids_options import bids_inputs
 from numbaglm.faces.shell import PATH, Terminal, examples, habits
 
 if TYPE_CHECKING:

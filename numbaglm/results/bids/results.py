@@ -14,7 +14,7 @@ import pandas as pd
 
 from numbaglm.data.images import save_image, to_image
 from numbaglm.errors import InputError, invalid
-from numbaglm.faces.bids.names import INHERITED, LABEL, SHORT, labels_of, stem_of
+from numbaglm.results.bids.names import INHERITED, LABEL, SHORT, labels_of, stem_of
 from numbaglm.results.record import MARKER as RESULT
 from numbaglm.results.record import Record
 from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY

@@ -3,7 +3,7 @@ from pathlib import PurePath
 import pytest
 
 from numbaglm.errors import ContrastError
-from numbaglm.faces.bids.names import Named, label_of, labels_of, same, shared_entities
+from numbaglm.results.bids.names import Named, label_of, labels_of, same, shared_entities
 
 STAT = "sub-01_task-a_stat-t_statmap"
 NAMES = {

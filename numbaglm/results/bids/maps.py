@@ -17,7 +17,7 @@ import pandas as pd
 
 from numbaglm.data.tables import read_table
 from numbaglm.errors import InputError, MissingFileError, invalid
-from numbaglm.faces.bids.names import SHORT, Named, same
+from numbaglm.results.bids.names import SHORT, Named, same
 
 log = logging.getLogger("numbaglm")
 

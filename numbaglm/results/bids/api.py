@@ -15,8 +15,8 @@ import pandas as pd
 
 from numbaglm.data.storage.files import whole_folder
 from numbaglm.errors import InputError, invalid
-from numbaglm.faces.bids.maps import find_maps
-from numbaglm.faces.bids.results import MARKER, check_entities, write_results
+from numbaglm.results.bids.maps import find_maps
+from numbaglm.results.bids.results import MARKER, check_entities, write_results
 from numbaglm.results.result import PermutationResult
 
 
