@@ -69,7 +69,7 @@ def test_every_form_of_maps_reads_the_same(tmp_path):
         (["sub-A/con.nii", "sub-B/con.nii"], ["sub-A", "sub-B"]),
         (["sub-01_x.nii", "sub-01_y.nii"], ["sub-01_x", "sub-01_y"]),
         (["ann.nii", "bob.nii"], ["ann", "bob"]),
-        (["ann/c.nii", "bob/c.nii"], ["subject-001", "subject-002"]),
+        (["ann/c.nii", "bob/c.nii"], ["ann", "bob"]),
     ],
 )
 def test_labels_come_from_file_names(tmp_path, names, labels):
