@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.scores import Scoring
+from numbaglm.kernels.scores import Scoring, as_it_is
 from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS, multiply, reduce
 
 CHUNK = 256
@@ -276,8 +276,8 @@ def permute_panels(
         tiles,
         fixed,
         layers,
-        (n_batch, n_voxels, waiting is None),
-        scoring.score.compiled(dtype),
+        (n_batch, n_voxels, waiting is None, scoring.score is not None),
+        (scoring.score or as_it_is).compiled(dtype),
         (scoring.sizes, scoring.constants),
         two_sided,
         (
@@ -303,7 +303,7 @@ def _permute(
     tiles: Floats,
     fixed: Floats,
     layers: NDArray[np.int64],
-    size: tuple[int, int, bool],
+    size: tuple[int, int, bool, bool],
     score: Any,
     told: tuple[NDArray[np.int64], Floats],
     two_sided: bool,
@@ -315,17 +315,17 @@ def _permute(
     memory: tuple[Floats, Floats, Floats, Floats, Floats, Floats, Floats],
 ) -> int:
     """The loops of `permute_panels`, in the memory that it sets up; returns how many were picked, or wait."""
-    n_batch, n_voxels, finished = size
+    n_batch, n_voxels, finished, made = size
     sizes, constants = told
     reference, threshold, low, peaks, first_peak, steps = limits
     grouped, sums, table, flat, panels, best, beside = memory
     n_tiles, n_columns = tiles.shape[0], tiles.shape[2]
     n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[1], panels.shape[3]
-    most = grouped.shape[2]
+    n_layers, n_rows, most = layers.shape[0], grouped.shape[1], grouped.shape[2]
     n_picks = int(np.int64(0))  # a literal would have `_pick` compiled twice
     for t in range(n_tiles):
         for first in range(0, most, CHUNK):
-            for m in range(layers.shape[0]):
+            for m in range(n_layers):
                 unit, n_units = layers[m, 0], layers[m, 1]
                 last = min(first + CHUNK, n_units)
                 if first < last:
@@ -340,14 +340,19 @@ def _permute(
                 for k in range(beside.shape[0]):
                     for j in range(width):
                         beside[k, j] = fixed[t, k, column + j]
+                first_panel = panels[0, p, : min(first + CHUNK, layers[0, 1]) - first]
                 for g in range(n_groups):
                     i = min(p * n_groups + g, n_waiting - 1)
-                    for m in range(layers.shape[0]):
-                        last = min(first + CHUNK, layers[m, 1])
-                        if first < last:
-                            panel = panels[m, p, : last - first]
-                            for k in range(layers[m, 2], layers[m, 3]):
-                                multiply(grouped[g, k, first:last], panel, sums[i, k], first > 0)
+                    if n_layers == 1:  # most families; a panel that is found anew each time costs a tenth of t
+                        for k in range(n_rows):
+                            multiply(grouped[g, k, first : first + CHUNK], first_panel, sums[i, k], first > 0)
+                    else:
+                        for m in range(n_layers):
+                            last = min(first + CHUNK, layers[m, 1])
+                            if first < last:
+                                panel = panels[m, p, : last - first]
+                                for k in range(layers[m, 2], layers[m, 3]):
+                                    multiply(grouped[g, k, first:last], panel, sums[i, k], first > 0)
                     if first + CHUNK < most:
                         continue
                     if n_waiting > 1:
@@ -356,7 +361,8 @@ def _permute(
                                 there, here = sums[i, k, r], table[k, r]
                                 for j in range(width):
                                     here[j] = there[j]
-                    score(flat, beside, sizes, constants)
+                    if made:
+                        score(flat, beside, sizes, constants)
                     scores, peak = table[0], best[g * ROWS : (g + 1) * ROWS]
                     reached = reduce(scores, two_sided, limit, threshold, tally, peak)
                     if finished:

@@ -51,20 +51,25 @@ class Score:
         return self._compiled[dtype]
 
 
+@Score
+def as_it_is(products: Floats, fixed: Floats, sizes: NDArray[np.int64], constants: Floats) -> None:
+    """The product of the first row is the score: what stands where a kernel is due, and is not called."""
+
+
 class Scoring(NamedTuple):
     """A score kernel and what it is told.
 
     Attributes
     ----------
     score
-        The kernel.
+        The kernel; None where the product of the first row is the score.
     sizes, constants
         See `Score`; constants in the precision of the products.
     n_scratch
         Rows of scratch that it needs beside the products.
     """
 
-    score: Score
+    score: Score | None
     sizes: NDArray[np.int64]
     constants: Floats
     n_scratch: int = 0

@@ -183,7 +183,7 @@ class Family:
     layers
         What rows are multiplied with, and the rows.
     score
-        The kernel that makes a score of the products.
+        The kernel that makes a score of the products; None where the product of the one row is the score.
     scale
         What scores mean.
     observe
@@ -206,7 +206,7 @@ class Family:
 
     name: str
     layers: tuple[Layer, ...]
-    score: Score
+    score: Score | None
     scale: Scale
     observe: Callable[[Floats], tuple[Floats, Floats]]
     sizes: tuple[int, ...] = ()

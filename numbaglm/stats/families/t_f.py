@@ -98,7 +98,7 @@ def t_or_f(interest: Floats, is_t: bool, rows: Rows, dof: int) -> Family:
     return Family(
         name="t" if is_t else "f",
         layers=(Layer(rows),),
-        score=combine,
+        score=None if is_t and rows.shape[0] == 1 else combine,
         scale=scale,
         observe=Observe(interest, is_t, scale),
         sizes=(rows.shape[0], len(interest), int(is_t)),
