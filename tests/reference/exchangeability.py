@@ -6,6 +6,30 @@ from itertools import permutations
 
 import numpy as np
 
+TREES = {
+    "free": [[1, 1], [1, 2], [1, 3], [1, 4], [1, 5]],
+    "within, sizes 2 and 3": [[-1, 1, 1], [-1, 2, 1], [-1, 1, 2], [-1, 2, 3], [-1, 2, 2]],
+    "whole, rows interleaved": [[1, -1, 1], [1, -2, 1], [1, -3, 1], [1, -2, 2], [1, -1, 2], [1, -3, 2]],
+    "both": [[1, 1, 1], [1, 1, 2], [1, 2, 1], [1, 2, 2], [1, 3, 1], [1, 3, 2]],
+    "pairs and a trio": [
+        [-1, 1, 1, 1],
+        [-1, 1, 1, 2],
+        [-1, 1, 2, 1],
+        [-1, 1, 2, 2],
+        [-1, 2, 1, 1],
+        [-1, 2, 1, 2],
+        [-1, 2, 1, 3],
+    ],
+    "twins, siblings fixed": [
+        [1, -1, 1, 1],
+        [1, -1, 1, 2],
+        [1, -1, -2, 1],
+        [1, -2, 1, 1],
+        [1, -2, 1, 2],
+        [1, -2, -2, 1],
+    ],
+}
+
 
 def blocks_of(eb):
     """Per level, {labels down to this level: rows}; eb has one column that tells the subjects apart."""
@@ -68,3 +92,13 @@ def distinct(eb, rows, errors):
     arrangements = {arrangement(p, rows) for p in group(eb)} if errors != "ise" else {tuple(rows)}
     signs = flips(eb) if errors != "ee" else {(1,) * len(rows)}
     return {(a, s) for a in arrangements for s in signs}
+
+
+def X_of(*values):
+    """One regressor (n_subjects, 1) of these values."""
+    return np.asarray(values, float)[:, None]
+
+
+def shufflings_as_pairs(index, sign, rows):
+    """What `distinct` returns, in order."""
+    return [(arrangement(i, rows), tuple(s)) for i, s in zip(index.tolist(), sign.tolist(), strict=True)]

@@ -25,3 +25,8 @@ def write_maps(folder: Path, values: np.ndarray, affine: np.ndarray = AFFINE, su
     for path, volume in zip(paths, values, strict=True):
         nib.save(nib.Nifti1Image(volume, affine), path)
     return paths
+
+
+def image(values, affine=AFFINE):
+    """Single-precision NIfTI of values."""
+    return nib.Nifti1Image(np.asarray(values, np.float32), affine)

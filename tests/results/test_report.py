@@ -8,60 +8,19 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
-import scipy.stats
 from click.testing import CliRunner
 
-from numbaglm import PermutationResult, permutation_test
+from numbaglm import PermutationResult
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine.quality import examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError
 from numbaglm.faces.commands import commands
-from numbaglm.results import report, words
-from numbaglm.results.tables import cluster_table, find_peaks, null_table, peak_distance, quality_table
-from numbaglm.spaces.volume import Geometry
+from numbaglm.results import report
+from numbaglm.results.tables import cluster_table, find_peaks, peak_distance
 from reference.pages import NASTY, Tags, browse
-
-HIGH, LOW = np.array([9.0, 6.0, 3.0]), np.array([-9.0, -6.0, -6.0])
-
-
-def ball(tilt=0.0):
-    """A ball of 3 mm voxels, right to left as scanners store it, or tilted."""
-    affine = np.diag([-3.0, 3.0, 3.0, 1.0])
-    cos, sin = np.cos(tilt), np.sin(tilt)
-    affine[:2, :2] = np.array([[cos, -sin], [sin, cos]]) @ affine[:2, :2]
-    affine[:3, 3] = -affine[:3, :3] @ np.full(3, 7.0)
-    xyz = np.indices((15, 15, 15)).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
-    return Geometry((np.linalg.norm(xyz, axis=1) < 19.5).reshape(15, 15, 15), affine)
-
-
-def cube():
-    return Geometry(np.ones((3, 3, 3), bool), np.diag([3.0, 3.0, 3.0, 1.0]))
-
-
-def asked(tilt=0.0):
-    """A cohort and a design."""
-    geometry = ball(tilt)
-    rng = np.random.default_rng(0)
-    xyz = geometry.coordinates(np.arange(geometry.n_voxels))
-    Y = rng.normal(size=(14, geometry.n_voxels))
-    for place, sign in ((HIGH, 1), (LOW, -1)):
-        Y += 4 * sign * np.exp(-((xyz - place) ** 2).sum(axis=1) / 72)
-    store = CohortStore.from_array(Y.astype(np.float32), geometry, report=[f"3 voxels of {NASTY} are left out."])
-    wide = NASTY + 90 * "x"  # wider than a small window
-    return Cohort(store), pd.DataFrame({"intercept": 1.0, wide: rng.normal(size=14)})
-
-
-def analysed(tilt=0.0, **options):
-    options = {"contrast": "intercept", "n_perm": 60, "tfce": True} | options
-    return permutation_test(*asked(tilt), **options)
-
-
-@pytest.fixture(scope="module")
-def result():
-    return analysed()
+from reference.reports import HIGH, LOW, analysed, asked, ball
 
 
 @pytest.fixture(scope="module")
@@ -184,36 +143,6 @@ def test_the_quality_of_the_maps_is_told_where_it_is_known(result, page, quality
         report.make_page(result, other)
 
 
-def test_the_table_of_maps_holds_all_that_stand_out_first():
-    rng = np.random.default_rng(0)
-    Y = rng.normal(size=(120, ball().n_voxels)) + rng.normal(size=ball().n_voxels)
-    Y += rng.permutation(np.linspace(-0.3, 0.3, 120))[:, None]
-    Y[100] += 9
-    Y[110] *= -1
-    found = examine(CohortStore.from_array(Y, ball()))
-    table = quality_table(found)
-    assert [row.cells[0].text for row in table.rows[:3]] == ["subject-101", "subject-111", "subject-001"]
-    assert (len(table.rows), table.n_more) == (50, 70)
-    columns = [name for name, _ in table.columns]
-    marked = [[name for name, cell in zip(columns, row.cells, strict=True) if cell.significant] for row in table.rows]
-    assert marked == [["mean"], ["correlation"], *[[]] * 48]
-    assert words.on_quality(found)[0].startswith("2 of 120 maps stand out: subject-101 (mean), subject-111 (corr")
-
-
-def test_places_have_digits_where_voxels_are_small():
-    store, design = asked()[0].store, asked()[1]
-    small = Geometry(store.geometry.mask, store.geometry.affine * [[0.05], [0.05], [0.05], [1.0]])
-    one = permutation_test(Cohort(CohortStore.from_array(store.data, small)), design, "intercept", n_perm=20)
-    peaks = [row.cells[2].text for row in cluster_table(one).rows]
-    assert all(len(text.partition(".")[2]) == 1 for text in peaks)
-    assert len(set(peaks)) > 1
-    assert peak_distance(small) == pytest.approx(15 * 0.15 / 20)
-    volumes = [float(row.cells[8].text) for row in cluster_table(one).rows]
-    np.testing.assert_allclose(volumes, one.clusters["size_mm3"], rtol=0.01)
-    assert dict(words.about_data(one))["Volume"] == f"{small.n_voxels * 0.15**3:.3g} mm\u00b3"
-    assert f"  {volumes[0]:.3g}  " in words.describe(one)
-
-
 def test_significant_p_are_marked_and_no_other(page, result):
     marked = []
     for row, one in zip(cluster_table(result).rows, result.clusters.itertuples(), strict=True):
@@ -222,81 +151,6 @@ def test_significant_p_are_marked_and_no_other(page, result):
         marked += list(small.values())
     assert 0 < sum(marked) < len(marked)
     assert page.count('class="significant"') >= sum(marked)
-
-
-def test_words_say_what_was_found_and_asked(result):
-    found = " ".join(words.in_words(result))
-    small = result.maps["p_fwe_voxel"] <= 0.05
-    least = np.abs(result.maps["t"][small]).min()
-    assert f"{small.sum()} voxels are significant (|t| \u2265 {least:.3f})" in found
-    asked = dict(words.what_was_asked(result))
-    assert asked["Test"] == "two-sided t test, 12 residual degrees of freedom"
-    assert asked["Conventions"] == "numbaglm"
-    assert asked["Cluster-forming threshold"].endswith("(uncorrected p 0.001, both tails)")
-
-
-def test_thresholds_of_variance_groups_are_on_the_scale_of_z():
-    one = analysed(n_perm=30, variance_groups=np.repeat([0, 1], 7))
-    asked = dict(words.what_was_asked(one))
-    assert asked["Cluster-forming threshold"].startswith("|z| \u2265 3.29")
-    assert asked["Variances"] == "one for each of 2 groups, of 7, 7 subjects"
-    assert words.display_threshold(one)[1] == "uncorrected p < 0.001"
-    assert "variance of its own" in words.methods_paragraph(one)[0]
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, scipy.stats.t.isf(0.0005, 7)),
-        ({"two_sided": False}, scipy.stats.t.isf(0.001, 7)),
-        ({"contrast": np.eye(2), "design_matrix": np.c_[np.ones(8), np.arange(8)]}, scipy.stats.f.isf(0.001, 2, 6)),
-    ],
-)
-def test_a_map_is_shown_at_an_uncorrected_p_of_0_001_whether_or_not_anything_reaches_it(options, expected):
-    store = CohortStore.from_array(np.random.default_rng(0).normal(size=(8, 27)).astype(np.float32), cube())
-    one = permutation_test(Cohort(store), n_perm=20, cluster_forming_threshold=None, **options)
-    assert one.maps["p_parametric"].min() > 0.001
-    assert words.display_threshold(one) == (pytest.approx(expected), "uncorrected p < 0.001")
-    groups = permutation_test(Cohort(store), n_perm=20, variance_groups=[0, 1] * 4)
-    assert words.display_threshold(groups)[1] == "the largest, as no uncorrected p is below 0.001"
-
-
-@pytest.mark.parametrize("options", [{"variance_groups": np.repeat([0, 1], 7)}, {"tail": "gamma", "n_perm": 150}])
-def test_the_table_of_nulls_tells_the_p_of_the_maps(options):
-    one = analysed(**({"n_perm": 30} | options))
-    found = {row.cells[0].text: row.cells[3].value for row in null_table(one).rows}
-    top = one.clusters.loc[one.clusters["mass"].idxmax()]
-    assert found["maximum cluster mass"] == top.p_fwe_mass
-    assert found[f"maximum {one.max_statistic[4:]}"] == one.maps["p_fwe_voxel"].min()
-
-
-@pytest.mark.parametrize(
-    ("options", "cited", "not_cited", "text"),
-    [
-        ({}, ("Freedman", "Nichols", "Phipson", "Smith", "Winkler"), (), "60 random sign flips"),
-        ({"tfce": False, "method": "kennedy"}, ("Kennedy",), ("Freedman", "Threshold-free"), "Kennedy (1995)"),
-        (
-            {"contrast": np.eye(2), "cluster_forming_threshold": None},
-            ("Winkler",),
-            ("Freedman",),
-            "tested with an F test (12",
-        ),
-        ({"two_sided": False, "tail": "gamma", "n_perm": 150}, ("Faster permutation",), (), "one-sided t test"),
-        ({"n_perm": 0}, (), ("Winkler", "Nichols"), "p-values are parametric."),
-        ({"conventions": "palm", "exchangeability_blocks": np.repeat([0, 1], 7)}, ("block",), (), "exchangeability"),
-    ],
-)
-def test_the_methods_cite_what_was_used(options, cited, not_cited, text):
-    one = analysed(**({"n_perm": 20} | options if options else {}))
-    paragraph, references = words.methods_paragraph(one)
-    assert text in paragraph
-    for name in cited:
-        assert any(name in reference for reference in references)
-    for name in not_cited:
-        assert not any(name in reference for reference in references)
-    for year in re.findall(r"\((?:19|20)\d\d\)", " ".join(references)):
-        assert year[1:5] in paragraph, "every source is cited"
-    Tags(report.make_page(one))
 
 
 def test_a_page_of_a_loaded_result_is_the_same_page(tmp_path, result, page):

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from numbaglm import permutation_test
+from numbaglm.cohort import Cohort
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.results import report, words
+from reference.pages import Tags
+from reference.reports import analysed, cube
+
+
+def test_words_say_what_was_found_and_asked(result):
+    found = " ".join(words.in_words(result))
+    small = result.maps["p_fwe_voxel"] <= 0.05
+    least = np.abs(result.maps["t"][small]).min()
+    assert f"{small.sum()} voxels are significant (|t| \u2265 {least:.3f})" in found
+    asked = dict(words.what_was_asked(result))
+    assert asked["Test"] == "two-sided t test, 12 residual degrees of freedom"
+    assert asked["Conventions"] == "numbaglm"
+    assert asked["Cluster-forming threshold"].endswith("(uncorrected p 0.001, both tails)")
+
+
+def test_thresholds_of_variance_groups_are_on_the_scale_of_z():
+    one = analysed(n_perm=30, variance_groups=np.repeat([0, 1], 7))
+    asked = dict(words.what_was_asked(one))
+    assert asked["Cluster-forming threshold"].startswith("|z| \u2265 3.29")
+    assert asked["Variances"] == "one for each of 2 groups, of 7, 7 subjects"
+    assert words.display_threshold(one)[1] == "uncorrected p < 0.001"
+    assert "variance of its own" in words.methods_paragraph(one)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, scipy.stats.t.isf(0.0005, 7)),
+        ({"two_sided": False}, scipy.stats.t.isf(0.001, 7)),
+        ({"contrast": np.eye(2), "design_matrix": np.c_[np.ones(8), np.arange(8)]}, scipy.stats.f.isf(0.001, 2, 6)),
+    ],
+)
+def test_a_map_is_shown_at_an_uncorrected_p_of_0_001_whether_or_not_anything_reaches_it(options, expected):
+    store = CohortStore.from_array(np.random.default_rng(0).normal(size=(8, 27)).astype(np.float32), cube())
+    one = permutation_test(Cohort(store), n_perm=20, cluster_forming_threshold=None, **options)
+    assert one.maps["p_parametric"].min() > 0.001
+    assert words.display_threshold(one) == (pytest.approx(expected), "uncorrected p < 0.001")
+    groups = permutation_test(Cohort(store), n_perm=20, variance_groups=[0, 1] * 4)
+    assert words.display_threshold(groups)[1] == "the largest, as no uncorrected p is below 0.001"
+
+
+@pytest.mark.parametrize(
+    ("options", "cited", "not_cited", "text"),
+    [
+        ({}, ("Freedman", "Nichols", "Phipson", "Smith", "Winkler"), (), "60 random sign flips"),
+        ({"tfce": False, "method": "kennedy"}, ("Kennedy",), ("Freedman", "Threshold-free"), "Kennedy (1995)"),
+        (
+            {"contrast": np.eye(2), "cluster_forming_threshold": None},
+            ("Winkler",),
+            ("Freedman",),
+            "tested with an F test (12",
+        ),
+        ({"two_sided": False, "tail": "gamma", "n_perm": 150}, ("Faster permutation",), (), "one-sided t test"),
+        ({"n_perm": 0}, (), ("Winkler", "Nichols"), "p-values are parametric."),
+        ({"conventions": "palm", "exchangeability_blocks": np.repeat([0, 1], 7)}, ("block",), (), "exchangeability"),
+    ],
+)
+def test_the_methods_cite_what_was_used(options, cited, not_cited, text):
+    one = analysed(**({"n_perm": 20} | options if options else {}))
+    paragraph, references = words.methods_paragraph(one)
+    assert text in paragraph
+    for name in cited:
+        assert any(name in reference for reference in references)
+    for name in not_cited:
+        assert not any(name in reference for reference in references)
+    for year in re.findall(r"\((?:19|20)\d\d\)", " ".join(references)):
+        assert year[1:5] in paragraph, "every source is cited"
+    Tags(report.make_page(one))
