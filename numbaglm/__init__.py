@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from numbaglm.version import __version__
 
 if TYPE_CHECKING:
+    from numbaglm import spaces
     from numbaglm.cohort import Cohort
     from numbaglm.datasets.localizer import fetch_localizer
     from numbaglm.datasets.simulated import simulate_button_press
@@ -33,6 +34,7 @@ __all__ = [
     "permuted_ols",
     "save_bids",
     "simulate_button_press",
+    "spaces",
     "threshold_stats_img",
 ]
 
@@ -67,6 +69,8 @@ def __getattr__(name: str) -> Any:
             from numbaglm.results.bids.api import save_bids as found
         case "simulate_button_press":
             from numbaglm.datasets.simulated import simulate_button_press as found
+        case "spaces":
+            import numbaglm.spaces as found
         case "threshold_stats_img":
             from numbaglm.faces.nilearn.thresholds import threshold_stats_img as found
         case _:

@@ -54,6 +54,10 @@ class Cohort(StoredMaps):
         covariates: Any = None,
         *,
         layers: Mapping[str, Any] | None = None,
+        surfaces: Any = None,
+        areas: Any = None,
+        space: Any = None,
+        nodes: Any = None,
         min_coverage: float = 1.0,
         resample: bool = False,
         overwrite: bool = False,
@@ -74,10 +78,25 @@ class Cohort(StoredMaps):
         maps
             A list, tuple or Series of paths or 3D nibabel images; one 4D image or the path of one; or a
             DataFrame with columns ``subject_label`` and ``effects_map_path``, which is sorted by label.
+
+            On surfaces: GIFTI (.func.gii, .shape.gii) or FreeSurfer (.mgh, .mgz, lh.thickness) files, GIFTI images, or
+            arrays (n_subjects, n_vertices): a list for one surface, ``{"left": [...], "right": [...]}`` for both
+            hemispheres, or one list whose names say which is which (lh/rh, hemi-L/hemi-R, .L./.R.). A file of several
+            maps alone has a map a subject. Images as nilearn's SurfaceImage likewise.
+
+            CIFTI files or images: .dscalar, .dtseries, .pscalar, .ptseries, .pconn, one a subject, or one of all.
+
+            A table, a DataFrame or a .tsv or .csv file: a row a subject, a column a parcel; labels of subjects in a
+            column participant_id or subject_label, or in a first column or an index of text.
+
+            Networks, with ``space="network"``: a list of symmetric matrices (n_nodes, n_nodes), as arrays, DataFrames
+            or files (.csv, .tsv, .txt, .npy), or of tables of edges (node, node, number; edges not listed are 0).
         mask
             Image, or its path: voxels that are finite and not 0. Those where a map is NaN or infinite, or
             where all maps are equal, leave it; 0 counts as data. None takes the voxels that are finite and
-            not 0 in every map, and not equal in all. `report` tells how many were left out, and why.
+            not 0 in every map, and not equal in all. `report` tells how many were left out, and why. On surfaces:
+            label, shape and overlay files or arrays, by hemisphere as the maps; for CIFTI a file with their axes; for
+            others an array, a number an element. There 0 counts as data with and without a mask.
         smoothing_fwhm
             Width in mm of a Gaussian, one or three (x, y, z). What is not finite is 0 to it; the mask is
             judged on the maps as they are, before smoothing, and a value that is missing there is missing after it.
@@ -99,6 +118,17 @@ class Cohort(StoredMaps):
         resample
             Resample maps that lie on another grid than the mask, or than the first map where no mask is given:
             linearly, by the neighbours that have values. By default they are refused.
+        surfaces
+            The meshes that maps on surfaces lie on, for clusters, TFCE, areas and coordinates: .surf.gii or FreeSurfer
+            files (lh.white), (coordinates, faces), or meshes as nilearn has them; ``{"left": ..., "right": ...}``.
+        areas
+            mm2 of the vertices: a number for all, or files or arrays by hemisphere; by default a third of the areas of
+            a vertex's triangles on the mesh.
+        space
+            "network", or `numbaglm.spaces.graph` of which columns of a table, or of an array (n_subjects, n), touch.
+            Otherwise the format tells.
+        nodes
+            Names of the nodes of a network; by default those that the matrices have, or numbers.
         overwrite
             Replace the cohort that is there, finished or not. Nothing but a cohort is ever replaced.
         progress
@@ -137,6 +167,7 @@ class Cohort(StoredMaps):
         with held(place, "The cohort"):
             state = check_free(place, overwrite)
             choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample, "layers": layers}
+            choices |= {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
             inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True, **choices)
             run = Conversion(None if inputs.stays_here else active_client(client), n_workers, progress, memory_limit)
             goes_on = state == "writing" and not overwrite
@@ -171,6 +202,10 @@ class Cohort(StoredMaps):
         covariates: Any = None,
         *,
         layers: Mapping[str, Any] | None = None,
+        surfaces: Any = None,
+        areas: Any = None,
+        space: Any = None,
+        nodes: Any = None,
         min_coverage: float = 1.0,
         resample: bool = False,
         progress: bool = False,
@@ -187,6 +222,7 @@ class Cohort(StoredMaps):
         <Cohort: 8 subjects x 1,207 voxels of a 19 x 22 x 18 grid, smoothed 12.0 mm, in memory>
         """
         choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample, "layers": layers}
+        choices |= {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
         inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=False, **choices)
         run = Conversion(None, n_workers, progress, memory_limit)
         return cls(run.create(inputs, None))
@@ -322,7 +358,7 @@ def as_cohort(maps: Any, **options: Any) -> Cohort:
     """Return a cohort as it is, and make one in memory of anything else."""
     if not isinstance(maps, Cohort):
         return Cohort.from_maps(maps, **options)
-    for name in ("mask", "smoothing_fwhm"):
+    for name in ("mask", "smoothing_fwhm", "surfaces", "areas", "space", "nodes"):
         if options.get(name) is not None:
             raise InputError(
                 f"A cohort has its own {name}: got {options[name]!r} beside {maps!r}. "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -17,7 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.errors import InputError, StoreError
+from numbaglm.spaces.cifti import Structures
+from numbaglm.spaces.graphs import Adjacency
+from numbaglm.spaces.network import Connectome
+from numbaglm.spaces.parcels import Parcels
 from numbaglm.spaces.smoothing import Fwhm
+from numbaglm.spaces.surface import Surface
 from numbaglm.spaces.volume import Geometry
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -92,8 +97,90 @@ class Part(Protocol):
         """Make a part of what `describe` returned."""
 
 
-KINDS: dict[str, type[Part]] = {"volume": Geometry}
+KINDS: dict[str, type[Part]] = {
+    "volume": Geometry,
+    "surface": Surface,
+    "structures": Structures,
+    "parcels": Parcels,
+    "network": Connectome,
+    "graph": Adjacency,
+}
 """Kinds of parts, by the name that a cohort stores."""
+
+TEMPLATE = "template"
+"""What stands for a kind where a cohort stores the template of its space."""
+
+_PLURALS = {"vertex": "vertices"}
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """What each file of maps lists, before any element leaves, and how such a file is written.
+
+    Maps of one volume need none: their grid is all there is to know. It is what a `Grid` is to these, for maps on
+    anything else.
+
+    Attributes
+    ----------
+    parts
+        With all that the files list.
+    columns
+        (n,) where the files have each element; None where they are in order.
+    files
+        How they are written, JSON types: "format", and what this format needs.
+    arrays
+        What it needs beside.
+    name
+        What messages call where it comes from.
+    """
+
+    parts: tuple[Part, ...]
+    columns: NDArray[np.intp] | None
+    files: Mapping[str, Any]
+    arrays: Arrays = field(default_factory=dict)
+    name: str = "the first map"
+
+    @cached_property
+    def n(self) -> int:
+        """Number of elements."""
+        return sum(part.n for part in self.parts)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Of the maps as they are read: (n,)."""
+        return (self.n,)
+
+    def space(self, mask: NDArray[np.bool_]) -> Space:
+        """Return the space of those elements that are in a mask, (n,)."""
+        whole = Space(self.parts, self, np.ones(self.n, bool))
+        return whole.select(mask)
+
+    def lists_the_same(self, other: Template) -> bool:
+        """Whether files of another template list these very elements, whatever mesh they lie on."""
+        if self.files["format"] != other.files["format"] or len(self.parts) != len(other.parts):
+            return False
+        in_order = np.arange(self.n)
+        mine = in_order if self.columns is None else self.columns
+        theirs = in_order if other.columns is None else other.columns
+        return np.array_equal(mine, theirs) and all(map(_lists_the_same, self.parts, other.parts))
+
+    def smooth(self, values: NDArray[np.float32], fwhm: Fwhm) -> NDArray[np.float32]:
+        """Smooth a map (n,); what is not finite becomes 0 first.
+
+        Raises
+        ------
+        InputError
+        """
+        if fwhm is None:
+            return values
+        return Space(self.parts).smooth(np.where(np.isfinite(values), values, np.float32(0)), fwhm)
+
+
+def _lists_the_same(one: Part, two: Part) -> bool:
+    if isinstance(one, Surface) and isinstance(two, Surface):  # one may have a mesh, and the other none
+        alike = (one.name, one.n_vertices) == (two.name, two.n_vertices)
+        return alike and np.array_equal(one.vertices, two.vertices)
+    return one.kind == two.kind and one.name == two.name and one.same(two)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +191,15 @@ class Space:
     ----------
     parts
         At least one; their elements follow one another.
+    template
+        What the files of maps list; None for a volume.
+    kept
+        (template.n,) which elements of the template these are; None without one.
     """
 
     parts: tuple[Part, ...]
+    template: Template | None = None
+    kept: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, where: Space | Part) -> Space:
@@ -129,6 +222,35 @@ class Space:
         """What an element is: that of the parts if they agree, else "element"."""
         nouns = {part.noun for part in self.parts}
         return nouns.pop() if len(nouns) == 1 else "element"
+
+    @property
+    def nouns(self) -> str:
+        """What elements are called where there are several."""
+        return _PLURALS.get(self.noun, f"{self.noun}s")
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether this is one volume."""
+        return len(self.parts) == 1 and isinstance(self.parts[0], Geometry)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Which of all that the maps list are elements: (nx, ny, nz) for a volume, (template.n,) otherwise."""
+        return self.volume.mask if self.kept is None else self.kept
+
+    @property
+    def label(self) -> str:
+        """Say where the elements lie, in a few words."""
+        if self.is_volume:
+            return f"a {' x '.join(map(str, self.volume.shape))} grid"
+        if len(self.parts) == 1 and isinstance(self.parts[0], Connectome):
+            return f"a network of {len(self.parts[0].nodes):,} nodes"
+        if any(isinstance(part, Structures) for part in self.parts):
+            return "surfaces and volumes"
+        surfaces = [part.name for part in self.parts if isinstance(part, Surface)]
+        if surfaces:
+            return f"{' and '.join(surfaces)} surface{'s' * (len(surfaces) > 1)}".strip()
+        return "a graph" if self.parts[0].kind == "graph" else "a table"
 
     @property
     def domains(self) -> dict[str, tuple[int, ...]]:
@@ -178,8 +300,71 @@ class Space:
     def select(self, keep: NDArray[np.bool_]) -> Space:
         """Return the space with those of its elements alone that are kept, (n,); parts that lose all of them leave."""
         assert keep.shape == (self.n,)
-        kept = [(part, keep[where]) for part, where in zip(self.parts, self.slices, strict=True)]
-        return Space(tuple(part.select(mine) for part, mine in kept if mine.any()))
+        mine = [(part, keep[where]) for part, where in zip(self.parts, self.slices, strict=True)]
+        kept = self.kept
+        if kept is not None:
+            kept = kept.copy()
+            kept[kept] = keep
+        return Space(tuple(part.select(its) for part, its in mine if its.any()), self.template, kept)
+
+    def unmask(self, values: NDArray[Any], fill: float = 0.0) -> NDArray[Any]:
+        """Put values (n,) or (k, n) of the elements among all that the maps list, in the files' order.
+
+        Raises
+        ------
+        InputError
+            The space is a volume, which `Geometry.unmask` is for.
+        """
+        template, kept = self.template, self.kept
+        if template is None or kept is None:
+            raise InputError("This needs maps on surfaces, of parcels or of a network, but these lie in a volume.")
+        whole = np.full((*values.shape[:-1], template.n), fill, values.dtype)
+        whole[..., kept] = values
+        if template.columns is None:
+            return whole
+        ordered = np.empty_like(whole)
+        ordered[..., template.columns] = whole
+        return ordered
+
+    def domain_topology(self, domain: str, connectivity: int) -> tuple[Any, slice]:
+        """Which elements of a domain touch, as one topology of the kernels, and where its elements are in a map.
+
+        What map scope needs: for each domain of `domains`, ``values[where]`` is a map for that topology, and its
+        maximum one entry of the domain's null. The surfaces of both hemispheres are one graph in two unconnected
+        blocks, so that their extents, masses and enhancements share a null; a volume, a graph and a network are what
+        their part's `topology` is.
+
+        Parameters
+        ----------
+        domain
+            A name in `domains`.
+        connectivity
+            Of voxels: 6, 18 or 26. Others do not heed it.
+
+        Raises
+        ------
+        InputError
+            It is not known which of its elements touch: a surface without a mesh, parcels.
+        """
+        numbers = self.domains[domain]
+        found = [self.parts[number].topology(connectivity) for number in numbers]
+        for number, one in zip(numbers, found, strict=True):
+            if one is None:
+                raise InputError(_untouching(self.parts[number]))
+        assert numbers == tuple(range(numbers[0], numbers[-1] + 1)), "parts of a domain follow one another"
+        where = slice(self.slices[numbers[0]].start, self.slices[numbers[-1]].stop)
+        return (found[0] if len(found) == 1 else _side_by_side(found)), where
+
+    def require_neighbours(self) -> None:
+        """Refuse a space of which it is not known which elements touch: no clusters, no TFCE.
+
+        Raises
+        ------
+        InputError
+        """
+        for part in self.parts:
+            if isinstance(part, Parcels) or (isinstance(part, Surface) and part.mesh is None):
+                raise InputError(_untouching(part))
 
     def same(self, other: Space) -> bool:
         """Whether the elements of another space are these very ones."""
@@ -216,13 +401,24 @@ class Space:
         return hashlib.sha256(heading.encode() + made_of).hexdigest()
 
     def describe(self) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
-        """Return what `build` makes it of again: JSON types, and arrays, each by "part/name"."""
+        """Return what `build` makes it of again: JSON types, and arrays, each by "part/name".
+
+        With a template it is that, whole, and which elements are kept.
+        """
         descriptions: list[dict[str, Any]] = []
         arrays: dict[str, NDArray[Any]] = {}
-        for number, part in enumerate(self.parts):
+        template = self.template
+        for number, part in enumerate(self.parts if template is None else template.parts):
             description, its_arrays = part.describe()
             descriptions.append({"kind": part.kind, "name": part.name, "arrays": list(its_arrays)} | description)
             arrays |= {f"{number}/{name}": array for name, array in its_arrays.items()}
+        if template is not None and self.kept is not None:
+            its_arrays = dict(template.arrays) | {"kept": self.kept.astype(np.uint8)}
+            if template.columns is not None:
+                its_arrays["columns"] = template.columns
+            number = len(descriptions)
+            arrays |= {f"{number}/{name}": array for name, array in its_arrays.items()}
+            descriptions.append({"kind": TEMPLATE, "arrays": list(its_arrays), "files": dict(template.files)})
         return descriptions, arrays
 
     @classmethod
@@ -234,13 +430,16 @@ class Space:
         StoreError
             A part is of a kind that this version does not know.
         """
-        parts = []
+        parts: list[Part] = []
         for number, description in enumerate(descriptions):
             kind = description["kind"]
-            if kind not in KINDS:
+            if kind not in (*KINDS, TEMPLATE):
                 known = ", ".join(KINDS)
                 raise StoreError(f"A part of its space is a {kind!r}. This numbaglm knows: {known}. Upgrade it.")
             its_arrays = {name: arrays[f"{number}/{name}"] for name in description["arrays"]}
+            if kind == TEMPLATE:
+                columns, kept = its_arrays.pop("columns", None), its_arrays.pop("kept").astype(bool)
+                return Template(tuple(parts), columns, description["files"], its_arrays).space(kept)
             parts.append(KINDS[kind].build(description, its_arrays))
         return cls(tuple(parts))
 
@@ -253,3 +452,34 @@ class Space:
             if which.size:
                 found.append((part, which, elements[which] - where.start))
         return found
+
+
+def _untouching(part: Part) -> str:
+    """Say why there are no clusters and no TFCE."""
+    if isinstance(part, Surface):
+        return (
+            f"Clusters and TFCE need the mesh of the {f'{part.name} surface'.strip()}, and the maps carry none: pass "
+            "surfaces= with it when the cohort is made (cluster_forming_threshold=None, tfce=False do without)."
+        )
+    return (
+        "Clusters and TFCE need to know which parcels touch, and a table does not say: pass "
+        "space=numbaglm.spaces.graph(adjacency) when the cohort is made (cluster_forming_threshold=None, tfce=False do "
+        "without)."
+    )
+
+
+def _side_by_side(graphs: Sequence[Any]) -> Any:
+    """Make one graph of several, unconnected; measured where one of them is."""
+    from numbaglm.kernels.graph import Graph, new_graph  # half a second, which who opens a cohort need not wait for
+
+    assert all(isinstance(graph, Graph) for graph in graphs)
+    sizes = [len(graph.indptr) - 1 for graph in graphs]
+    first = np.cumsum([0, *sizes[:-1]])
+    begin = np.cumsum([0, *(len(graph.indices) for graph in graphs)])
+    indptr = np.concatenate([*(graph.indptr[:-1] + at for graph, at in zip(graphs, begin, strict=False)), begin[-1:]])
+    indices = np.concatenate([graph.indices + at for graph, at in zip(graphs, first, strict=True)])
+    measure = None
+    if any(graph.measure for graph in graphs):
+        each = zip(graphs, sizes, strict=True)
+        measure = np.concatenate([graph.measure[0] if graph.measure else np.ones(n) for graph, n in each])
+    return new_graph(indptr, indices, measure)

@@ -1,19 +1,242 @@
-"""Maps on surfaces, as nilearn's SurfaceImage holds them: parts (hemispheres) of a mesh and values at its vertices.
+"""Surfaces: meshes with the areas of their vertices, and the vertices of one that are analysed.
 
-Known by what they have, ``mesh.parts`` and ``data.parts``, so that nothing here imports nilearn.
+Below: maps as nilearn's SurfaceImage holds them, parts (hemispheres) of a mesh and values at its vertices. They are
+known by what they have, ``mesh.parts`` and ``data.parts``, so that nothing here imports nilearn.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy  # its sparse is loaded where it is used
 from numpy.typing import NDArray
 
 from numbaglm.errors import GridError, ImageError, InputError, InputTypeError, MaskError, invalid
+from numbaglm.spaces.smoothing import Fwhm
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Vertices in space, and the triangles between them.
+
+    Attributes
+    ----------
+    coordinates
+        (n_vertices, 3) mm.
+    faces
+        (n_faces, 3) numbers of the vertices of each triangle.
+    name
+        What messages call it.
+    """
+
+    coordinates: NDArray[np.float64]
+    faces: NDArray[np.int32]
+    name: str = "the mesh"
+
+    def __post_init__(self) -> None:
+        xyz, faces = np.asarray(self.coordinates, np.float64), np.asarray(self.faces)
+        if xyz.ndim != 2 or xyz.shape[1:] != (3,) or faces.ndim != 2 or faces.shape[1:] != (3,) or not len(faces):
+            raise ImageError(
+                f"{self.name} is no mesh of triangles: coordinates {xyz.shape}, faces {faces.shape}. Allowed: "
+                "(n_vertices, 3) and (n_faces, 3)."
+            )
+        if faces.min() < 0 or faces.max() >= len(xyz):
+            raise ImageError(
+                f"{self.name} has triangles with vertices {faces.min()} to {faces.max()}, but it has vertices 0 to "
+                f"{len(xyz) - 1}. Get it again."
+            )
+        if not np.isfinite(xyz).all():
+            raise ImageError(f"{self.name} has coordinates that are NaN or infinite. Get it again.")
+        a, b, c = faces.T
+        twice = np.flatnonzero((a == b) | (b == c) | (c == a))
+        if twice.size:
+            raise ImageError(
+                f"{self.name} has {twice.size:,} degenerate triangle(s): number {twice[0]} has the vertices "
+                f"{faces[twice[0]].tolist()}. Mend the mesh: all three must differ."
+            )
+        object.__setattr__(self, "coordinates", xyz)
+        object.__setattr__(self, "faces", faces.astype(np.int32))
+
+    @property
+    def n(self) -> int:
+        """Number of vertices."""
+        return len(self.coordinates)
+
+    @cached_property
+    def areas(self) -> NDArray[np.float64]:
+        """(n_vertices,) mm2 of each vertex: a third of the areas of its triangles."""
+        a, b, c = (self.coordinates[corner] for corner in self.faces.T)
+        third = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
+        return np.bincount(self.faces.ravel(), np.repeat(third, 3), self.n).astype(np.float64)
+
+    @cached_property
+    def edges(self) -> NDArray[np.int64]:
+        """(n_edges, 2) vertices of each edge, the lower one first; each edge once."""
+        pairs = np.sort(self.faces[:, [0, 1, 1, 2, 2, 0]].astype(np.int64).reshape(-1, 2), axis=1)
+        return np.stack(np.divmod(np.unique(pairs[:, 0] * self.n + pairs[:, 1]), self.n), axis=1)
+
+    def same(self, other: Mesh) -> bool:
+        """Whether another mesh has the same triangles, and its vertices within 1e-3 mm."""
+        return np.array_equal(self.faces, other.faces) and bool(
+            np.allclose(self.coordinates, other.coordinates, rtol=0, atol=1e-3)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The vertices of a surface that are analysed: a part of a space.
+
+    Attributes
+    ----------
+    name
+        Such as "left" or "right"; "" where there is one surface alone.
+    n_vertices
+        Of the whole surface.
+    vertices
+        (n,) numbers of those that are analysed, increasing.
+    mesh
+        Of the whole surface; None where none was given: nothing is known to touch then.
+    areas
+        (n_vertices,) mm2; by default those of the mesh.
+    """
+
+    name: str
+    n_vertices: int
+    vertices: NDArray[np.int64]
+    mesh: Mesh | None = None
+    areas: NDArray[np.float64] | None = None
+
+    # As a part of a space; see `numbaglm.spaces.space.Part`.
+    kind: ClassVar[str] = "surface"
+    noun: ClassVar[str] = "vertex"
+    domain: ClassVar[str] = "surface"
+
+    def __post_init__(self) -> None:
+        label = f"{self.name} surface".strip()
+        if self.mesh is not None and self.mesh.n != self.n_vertices:
+            raise GridError(
+                f"The maps of the {label} have {self.n_vertices:,} vertices, but {self.mesh.name} has "
+                f"{self.mesh.n:,}. Pass the mesh that the maps lie on."
+            )
+        if self.areas is not None:
+            areas = np.asarray(self.areas, np.float64)
+            if areas.shape != (self.n_vertices,):
+                allowed = f"a number, or one a vertex, ({self.n_vertices},), for the {label}"
+                raise InputError(invalid("areas", areas.shape, allowed))
+            object.__setattr__(self, "areas", areas)
+        object.__setattr__(self, "vertices", np.asarray(self.vertices, np.int64))
+
+    @property
+    def n(self) -> int:
+        """Number of vertices that are analysed."""
+        return len(self.vertices)
+
+    @property
+    def unit(self) -> str:
+        """Unit of `measure`: "mm2", or "" where no areas are known and vertices are counted."""
+        return "" if self.mesh is None and self.areas is None else "mm2"
+
+    @cached_property
+    def measure(self) -> NDArray[np.float64]:
+        """(n,) area of each vertex in mm2; 1 where none is known.
+
+        Raises
+        ------
+        InputError
+            An area is 0, or no number.
+        """
+        if self.mesh is None and self.areas is None:
+            return np.ones(self.n)
+        given = self.mesh.areas if self.areas is None and self.mesh is not None else self.areas
+        areas = np.asarray(given)[self.vertices]
+        wrong = np.flatnonzero(~(np.isfinite(areas) & (areas > 0)))
+        if wrong.size:
+            raise InputError(
+                f"{wrong.size:,} vertices of the {f'{self.name} surface'.strip()} have no area (vertex "
+                f"{self.vertices[wrong[0]]}: {areas[wrong[0]]:g} mm2). Allowed: areas above 0. Mend the mesh, leave "
+                "such vertices out of the mask, or pass areas=."
+            )
+        return areas
+
+    def topology(self, connectivity: int) -> Any:
+        """Which vertices share an edge, as the kernels have it, with their areas; None without a mesh."""
+        if self.mesh is None:
+            return None
+        from numbaglm.kernels.graph import new_graph  # half a second, which who opens a cohort need not wait for
+
+        number = np.full(self.n_vertices, -1)
+        number[self.vertices] = np.arange(self.n)
+        edges = number[self.mesh.edges]
+        edges = edges[(edges >= 0).all(axis=1)]
+        return new_graph(*neighbour_lists(edges, self.n), self.measure)
+
+    def coordinates(self, elements: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """(k, 3) mm of some of the vertices, on the mesh; None without one."""
+        return None if self.mesh is None else self.mesh.coordinates[self.vertices[elements]]
+
+    def places(self, elements: NDArray[np.intp]) -> list[str]:
+        """Hemisphere and number of each vertex."""
+        return [f"{self.name} vertex {vertex}".strip() for vertex in self.vertices[elements]]
+
+    def select(self, keep: NDArray[np.bool_]) -> Surface:
+        """Return the surface with those of its vertices alone that are kept, (n,)."""
+        return replace(self, vertices=self.vertices[keep])
+
+    def same(self, other: Any) -> bool:
+        """Whether another surface has these vertices, of the same mesh."""
+        if not isinstance(other, Surface) or self.n_vertices != other.n_vertices:
+            return False
+        mine, theirs = self.mesh, other.mesh
+        alike = mine is theirs or (mine is not None and theirs is not None and mine.same(theirs))
+        return alike and np.array_equal(self.vertices, other.vertices)
+
+    def smooth(self, values: NDArray[np.float32], fwhm: Fwhm) -> NDArray[np.float32]:
+        """Refuse: smoothing along a surface is not done here.
+
+        Raises
+        ------
+        InputError
+        """
+        raise InputError(
+            f"Maps on surfaces can't be smoothed here: got smoothing_fwhm={fwhm}. Smooth them before, each subject's "
+            "on its mesh: wb_command -metric-smoothing (-cifti-smoothing) with -fwhm, or mri_surf2surf --fwhm."
+        )
+
+    def token(self) -> tuple[str, bytes]:
+        """Return what tells it from other surfaces."""
+        made_of = self.vertices.astype("<i8").tobytes()
+        if self.mesh is not None:
+            made_of += self.mesh.coordinates.astype("<f8").tobytes() + self.mesh.faces.astype("<i4").tobytes()
+        if self.areas is not None:
+            made_of += self.areas.astype("<f8").tobytes()
+        return f"surface {self.name} {self.n_vertices}", made_of
+
+    def describe(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return its size, and mesh, areas and vertices by name."""
+        arrays: dict[str, NDArray[Any]] = {"vertices": self.vertices}
+        if self.mesh is not None:
+            arrays |= {"coordinates": self.mesh.coordinates, "faces": self.mesh.faces}
+        if self.areas is not None:
+            arrays["areas"] = self.areas
+        return {"n_vertices": self.n_vertices}, arrays
+
+    @classmethod
+    def build(cls, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Surface:
+        """Make a surface of what `describe` returned."""
+        mesh = Mesh(arrays["coordinates"], arrays["faces"]) if "faces" in arrays else None
+        name, n_vertices = description["name"], description["n_vertices"]
+        return cls(name, n_vertices, arrays["vertices"], mesh, arrays.get("areas"))
+
+
+def neighbour_lists(edges: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lists of neighbours, where each begins and all of them, of (n_edges, 2) edges that are each there once."""
+    start, end = np.concatenate([edges, edges[:, ::-1]]).T
+    order = np.lexsort((end, start))
+    return np.searchsorted(start[order], np.arange(n + 1)), end[order]
 
 
 def is_surface(given: Any) -> bool:

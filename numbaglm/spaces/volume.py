@@ -228,6 +228,14 @@ class Grid:
     name: str
     codes: tuple[int, int] = UNKNOWN_SPACE
 
+    def space(self, mask: NDArray[np.bool_]) -> Geometry:
+        """Return the volume of those voxels that are in a mask, (nx, ny, nz)."""
+        return Geometry(mask, self.affine, self.codes)
+
+    def smooth(self, values: NDArray[np.float32], fwhm: Fwhm) -> NDArray[np.float32]:
+        """Smooth a map (nx, ny, nz); see `numbaglm.spaces.smoothing.smooth`."""
+        return smooth(values, fwhm, self.affine)
+
     def holds(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> bool:
         """Whether another image lies on this grid (to within 1e-3 mm)."""
         return tuple(shape) == self.shape and bool(np.abs(affine - self.affine).max() <= 1e-3)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.data.images import mask_image, to_image
+from numbaglm.data.images import element_image, mask_image, to_image
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import OWN_COLUMNS
 from numbaglm.errors import InputError, invalid
+from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 
 
@@ -44,8 +47,7 @@ class StoredMaps:
             "zarr_group": None if store.group is None else str(store.group.current),
             "n_subjects": store.n_subjects,
             "n_voxels": store.n_voxels,
-            "grid": store.geometry.shape,
-            "voxel_sizes_mm": tuple(float(size) for size in store.geometry.voxel_sizes),
+            **_extent(store.space),
             "smoothing_fwhm": store.smoothing_fwhm,
             "mask_rule": store.header.mask_rule,
             "min_coverage": store.header.min_coverage,
@@ -103,6 +105,8 @@ class StoredMaps:
     def to_nifti(self, subject: int | str) -> Any:
         """Return a subject's map, by number or label, as it is analysed: smoothed, 0 outside the mask.
 
+        Of a volume; `to_image` is for maps of every space.
+
         Examples
         --------
         >>> import numbaglm as ng
@@ -110,6 +114,29 @@ class StoredMaps:
         >>> ng.Cohort.from_maps(maps).to_nifti(0).shape
         (19, 22, 18)
         """
+        geometry = self.geometry
+        return to_image(geometry, self._row(subject))
+
+    def to_image(self, subject: int | str) -> Any:
+        """Return a subject's map, by number or label, as it is analysed, in the format that it came in.
+
+        Returns
+        -------
+        A NIfTI image; images by hemisphere; a CIFTI image; or a DataFrame, of parcels or nodes by nodes.
+
+        Examples
+        --------
+        >>> import pandas as pd, numbaglm as ng
+        >>> table = pd.DataFrame({"hippocampus": [1.0, 2.0, 3.0], "amygdala": [3.0, 1.0, 2.0]})
+        >>> float(ng.Cohort.from_maps(table).to_image(1)["amygdala"].iloc[0])
+        1.0
+        """
+        space, row = self.store.space, self._row(subject)
+        if space.is_volume:
+            return to_image(space.volume, row)
+        return element_image(space, row, 0.0, str(subject))
+
+    def _row(self, subject: int | str) -> NDArray[np.float32]:
         labels = self.subjects
         if isinstance(subject, str):
             if labels.count(subject) != 1:
@@ -119,12 +146,23 @@ class StoredMaps:
             number = int(subject) % len(labels)
         else:
             raise InputError(invalid("subject", subject, f"a label, or a number below {len(labels)}"))
-        return to_image(self.geometry, self.store.read_subjects(number, number + 1)[0])
+        row: NDArray[np.float32] = self.store.read_subjects(number, number + 1)[0]
+        return row
 
     def __repr__(self) -> str:
         smoothing = f", smoothed {self.store.smoothing_fwhm} mm" if self.store.smoothing_fwhm is not None else ""
-        grid = " x ".join(str(length) for length in self.geometry.shape)
+        space = self.store.space
         return (
-            f"<{type(self).__name__}: {self.n_subjects} subjects x {self.n_voxels:,} voxels of a {grid} "
-            f"grid{smoothing}, {self.store.location or 'in memory'}>"
+            f"<{type(self).__name__}: {self.n_subjects} subjects x {self.n_voxels:,} {space.nouns} of {space.label}"
+            f"{smoothing}, {self.store.location or 'in memory'}>"
         )
+
+
+def _extent(space: Space) -> dict[str, Any]:
+    """What there is to know of where elements lie."""
+    if space.is_volume:
+        sizes = tuple(float(size) for size in space.volume.voxel_sizes)
+        return {"grid": space.volume.shape, "voxel_sizes_mm": sizes}
+    names = [f"{part.kind} {part.name}".strip() for part in space.parts]
+    counts = zip(names, [part.n for part in space.parts], strict=True)
+    return {"space": space.label, "parts": dict(counts)}

@@ -4,18 +4,26 @@ Whatever form the maps of a cohort have, `list_maps` makes one list of `MapSourc
 sees that list, then float32 arrays. Every refusal names the file.
 """
 
+from numbaglm.data.images.element_listing import is_elements, list_elements, load_element_mask
+from numbaglm.data.images.element_writing import element_image, save_elements
+from numbaglm.data.images.elements import ElementSource
 from numbaglm.data.images.listing import is_image, list_maps, load_mask
 from numbaglm.data.images.opening import MapSource, codes_of, grid_of
 from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw
 from numbaglm.data.images.writing import Meaning, mask_image, outside, save_image, save_maps, to_image
 
 __all__ = [
+    "ElementSource",
     "MapSource",
     "Meaning",
     "codes_of",
+    "element_image",
     "grid_of",
+    "is_elements",
     "is_image",
+    "list_elements",
     "list_maps",
+    "load_element_mask",
     "load_mask",
     "mask_image",
     "outside",
@@ -23,6 +31,7 @@ __all__ = [
     "read_map",
     "read_maps",
     "read_raw",
+    "save_elements",
     "save_image",
     "save_maps",
     "to_image",

@@ -45,13 +45,13 @@ class RawMap:
     raw
         (nx * ny * nz,) values of any real type, in Fortran order, as files have them.
     shape
-        (nx, ny, nz).
+        (nx, ny, nz); (n,) of maps on anything but a volume.
     slope, inter
         What the values are: ``raw * slope + inter``.
     """
 
     raw: NDArray[Any]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     slope: float = 1.0
     inter: float = 0.0
 

@@ -16,6 +16,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
+from numbaglm.data.images.elements import ElementSource, read_elements
 from numbaglm.data.images.opening import (
     MapSource,
     grid_of,
@@ -26,6 +27,7 @@ from numbaglm.data.images.opening import (
 )
 from numbaglm.data.images.raw import HEADER_BYTES, RawMap, Tape, Volume, content, is_plain
 from numbaglm.spaces.resampling import Affine, Prepared, Shape
+from numbaglm.spaces.space import Template
 from numbaglm.spaces.volume import Grid
 
 nib: Any = nibabel
@@ -59,16 +61,24 @@ def read_map(source: MapSource, grid: Grid | None = None) -> Volume:
     return next(read_maps([source], grid))
 
 
-def read_raw(sources: Sequence[MapSource], grid: Grid | None = None, tape: Tape | None = None) -> Iterator[RawMap]:
+def read_raw(
+    sources: Sequence[MapSource] | Sequence[ElementSource],
+    grid: Grid | Template | None = None,
+    tape: Tape | None = None,
+) -> Iterator[RawMap]:
     """Read maps one by one, their values as files have them. Each holds until this thread reads the next.
 
     Parameters
     ----------
     sources, grid
-        As in `read_maps`.
+        As in `read_maps`; or the template of maps on anything but a volume, and where these are.
     tape
         The 4D file that they are volumes of, which stays open; by default it is opened, and closed at the end.
     """
+    if isinstance(grid, Template):
+        yield from read_elements(cast(Sequence[ElementSource], sources), grid)
+        return
+    sources = cast(Sequence[MapSource], sources)
     for _, group in groupby(sources, key=lambda source: (source.path, id(source.image), source.volume is None)):
         members = list(group)
         if members[0].volume is None:

@@ -42,8 +42,8 @@ from numbaglm.engine.conversion.tasks import (
 from numbaglm.engine.memory import memory_room, n_cores
 from numbaglm.engine.schedule import run_tasks
 from numbaglm.errors import InputError, MaskError, NumbaglmError, OutputExistsError, invalid
-from numbaglm.spaces.space import Space
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.space import Space, Template
+from numbaglm.spaces.volume import Grid
 
 log = logging.getLogger("numbaglm")
 
@@ -63,7 +63,7 @@ class Job:
     inputs
         The maps.
     mask
-        (nx, ny, nz) the voxels that may stay.
+        (nx, ny, nz), or (n,): the voxels, or other elements, that may stay.
     old
         The cohort that they are added to, if there is one.
     """
@@ -117,7 +117,7 @@ class Job:
     def header(self, verdict: Verdict | None) -> Header:
         """Of the cohort; before there is a verdict, of its draft."""
         inputs, mask, subjects = self.inputs, self.mask, self.inputs.subjects
-        rule, given, report = "given" if inputs.mask else "intersection", inputs.given_mask, inputs.notes
+        rule, given, report = "given" if inputs.mask is not None else "intersection", inputs.given_mask, inputs.notes
         if verdict is not None:
             mask = self.mask_of(verdict)
             absent = verdict.missing_in - (verdict.n_nowhere if self.old is None else 0)
@@ -129,7 +129,7 @@ class Job:
             subjects = pd.concat([there.subjects, subjects], ignore_index=True).reindex(columns=there.subjects.columns)
             report = (*there.report, *(f"Appended maps: {text}" for text in report))
         return Header(
-            space=Space.of(Geometry(mask, inputs.grid.affine, inputs.grid.codes)),
+            space=Space.of(inputs.grid.space(mask)),
             subjects=subjects,
             smoothing_fwhm=inputs.smoothing_fwhm,
             mask_rule=rule,
@@ -200,7 +200,7 @@ class Conversion:
 
     def create(self, inputs: Inputs, place: Place | None) -> CohortStore:
         """Make a cohort of maps, in a place, in that of an old one, or in memory."""
-        mask = self._scout(inputs) if inputs.mask is None else inputs.mask.mask
+        mask = self._scout(inputs) if inputs.mask is None else inputs.mask
         job = Job(inputs, mask)
         run, most = self.within(job)
         if run._fits(job, place):
@@ -233,7 +233,7 @@ class Conversion:
             )
         log.info("%s is half-written: going on where it stopped.", place)
         writer = writer.update_subjects(inputs.subjects) if writer.is_draft else writer
-        job = Job(inputs, writer.header.geometry.mask)
+        job = Job(inputs, writer.header.space.mask)
         run = self.within(job)[0]
         stored = run.tasks(check_stored, [(writer, *span) for span in writer.blocks], "check maps")
         blocks = [block for block, is_there in zip(job.blocks(writer.blocks), stored, strict=True) if not is_there]
@@ -245,7 +245,7 @@ class Conversion:
 
     def extend(self, store: CohortStore, inputs: Inputs) -> CohortStore:
         """Make a cohort of another one and more maps: it takes its place when it is complete."""
-        job = Job(inputs, store.geometry.mask, store)
+        job = Job(inputs, store.space.mask, store)
         run, most = self.within(job)
         if store.location is None:
             return run._hold(job, None, most)
@@ -291,7 +291,7 @@ class Conversion:
         header = job.header(self._judge(job, total))
         if place is not None:
             remove(place)
-        return self._keep(job, CohortWriter.create(place, header, most=most), held, job.base(header.geometry.mask))
+        return self._keep(job, CohortWriter.create(place, header, most=most), held, job.base(header.space.mask))
 
     def _in_place(self, job: Job, draft: CohortWriter, place: Place, blocks: Sequence[Block]) -> CohortStore:
         """Fill a draft where the cohort shall be; a copy out of it takes its place."""
@@ -309,15 +309,15 @@ class Conversion:
             if block.sources:
                 total.add_arrays(draft.read_survey(block.start))
         header = job.header(self._judge(job, total))
-        mask = header.geometry.mask
-        if header.geometry.n_voxels == len(job.look.index):
+        mask = header.space.mask
+        if header.space.n == len(job.look.index):
             return draft.settle(header).complete()
         writer = CohortWriter.create(begin_successor(cohort, draft.place), header, most=draft.data.chunks[0])
         return self._keep(job, writer, {}, Base(draft, job.n_subjects, mask[job.mask]))
 
     def _keep(self, job: Job, writer: CohortWriter, held: dict[int, Rows], base: Base | None) -> CohortStore:
         """Store what was read, or is stored elsewhere, without the voxels that leave."""
-        kept = writer.header.geometry.mask[job.mask]
+        kept = writer.header.space.mask[job.mask]
         blocks = job.blocks(writer.blocks)
         # In lists, which tasks take them out of: they are freed as they are stored.
         rows = [[held.pop(block.start)] if block.start in held else [] for block in blocks]
@@ -345,7 +345,9 @@ class Conversion:
         if old is not None and job.inputs.rule.keeps_incomplete:
             spans = [(old, start, stop) for start, stop in subject_blocks(old.n_subjects, old.n_voxels)]
             absent = np.sum(self.tasks(count_missing, spans, "look at subjects"), axis=0)
-            before = (old.n_subjects, old.geometry.unmask(absent).ravel(order="F")[job.look.index])
+            everywhere = np.zeros(job.mask.shape, absent.dtype)
+            everywhere[job.mask] = absent
+            before = (old.n_subjects, everywhere.ravel(order="F")[job.look.index])
         verdict = judge(
             survey,
             job.inputs.labels,
@@ -353,9 +355,15 @@ class Conversion:
             before=before,
             drop_constant=old is None,
             places="grid" if job.look.whole else "mask",
+            nouns=_nouns(job.inputs.grid),
         )
         for sentence in (*job.inputs.notes, *verdict.report):
             log.info(sentence)
         for sentence in verdict.warnings:
             log.warning(sentence)
         return verdict
+
+
+def _nouns(grid: Grid | Template) -> str:
+    """What elements are called."""
+    return Space(grid.parts).nouns if isinstance(grid, Template) else "voxels"

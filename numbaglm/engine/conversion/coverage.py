@@ -18,6 +18,8 @@ _COSTLY = 0.05
 # Least and greatest values are looked up one by one where they are still wanted at less than this share of the voxels.
 _SPARSE = 0.1
 
+_SINGULARS = {"vertices": "vertex"}
+
 _SUMMED = ("n_nonfinite", "n_zero", "nonfinite_in", "zero_in")
 _FIELDS = (*_SUMMED, "absent", "low", "high")
 
@@ -261,6 +263,7 @@ def judge(
     before: tuple[int, NDArray[Any]] | None = None,
     drop_constant: bool = True,
     places: str = "grid",
+    nouns: str = "voxels",
 ) -> Verdict:
     """Decide which places stay: those where few enough maps lack a value (by default none), and where the maps differ.
 
@@ -277,7 +280,9 @@ def judge(
     drop_constant
         Whether places with the same value in all maps leave.
     places
-        What the places are called: "grid" or "mask".
+        Which places these are: those of the "grid", or of the "mask".
+    nouns
+        What they are called.
 
     Raises
     ------
@@ -321,37 +326,39 @@ def judge(
     n_out = total - int(np.count_nonzero(keep))
     if n_out == total:
         raise MaskError(
-            f"No voxel is left to analyse: of {total:,} {places} voxels, " + ", ".join(counts) + f"{worst_text}. "
+            f"No {_SINGULARS.get(nouns, nouns[:-1])} is left to analyse: of {total:,} {places} {nouns}, "
+            + ", ".join(counts)
+            + f"{worst_text}. "
             "Check the maps, leave out those that cover too little, or pass a mask= that all maps cover."
         )
-    report = [f"{n_out:,} of {total:,} {places} voxels are left out: " + ", ".join(counts) + f"{worst_text}."]
+    report = [f"{n_out:,} of {total:,} {places} {nouns} are left out: " + ", ".join(counts) + f"{worst_text}."]
     report = report if n_out else []
     if allowed and n_missing[keep].any():
-        report.append(_taken_as_zero(survey, keep, labels))
-    costly = _costly_maps(survey, n_missing, keep, labels) if not allowed else ()
+        report.append(_taken_as_zero(survey, keep, labels, nouns))
+    costly = _costly_maps(survey, n_missing, keep, labels, nouns) if not allowed else ()
     return Verdict(keep, tuple(report), costly, survey.missing_in, n_nowhere)
 
 
-def _taken_as_zero(survey: Survey, keep: NDArray[np.bool_], labels: Sequence[str]) -> str:
+def _taken_as_zero(survey: Survey, keep: NDArray[np.bool_], labels: Sequence[str], nouns: str) -> str:
     """Say how many values are missing in the mask."""
     n_missing = survey.n_missing[keep]
     n_values = int(n_missing.sum())
     share = n_values / (len(n_missing) * len(labels))
     return (
         f"{n_values:,} values ({share:.2%} of the mask's) that maps lack at {np.count_nonzero(n_missing):,} of "
-        f"{len(n_missing):,} mask voxels are taken as 0. That does not mislead a test of the mean by sign flips, but a "
-        "comparison of groups whose coverage differs."
+        f"{len(n_missing):,} mask {nouns} are taken as 0. That does not mislead a test of the mean by sign flips, but "
+        "a comparison of groups whose coverage differs."
     )
 
 
 def _costly_maps(
-    survey: Survey, n_missing: NDArray[np.int32], keep: NDArray[np.bool_], labels: Sequence[str]
+    survey: Survey, n_missing: NDArray[np.int32], keep: NDArray[np.bool_], labels: Sequence[str], nouns: str
 ) -> tuple[str, ...]:
     """Warn of each map without which the mask would be much larger."""
     alone = np.bincount(survey.absent[n_missing == 1], minlength=len(labels))
     n_kept = int(np.count_nonzero(keep))
     return tuple(
-        f"{label} alone costs {cost:,} voxels ({cost / (n_kept + cost):.0%} of those that the other maps "
+        f"{label} alone costs {cost:,} {nouns} ({cost / (n_kept + cost):.0%} of those that the other maps "
         "share): check it, or leave it out."
         for label, cost in zip(labels, alone, strict=True)
         if cost > _COSTLY * (n_kept + cost)

@@ -19,18 +19,31 @@ from numpy.typing import NDArray
 
 from numbaglm.data.cohort.layout import DATA, Header
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.data.images import MapSource, codes_of, grid_of, list_maps, load_mask
+from numbaglm.data.images import (
+    ElementSource,
+    MapSource,
+    codes_of,
+    grid_of,
+    is_elements,
+    list_elements,
+    list_maps,
+    load_element_mask,
+    load_mask,
+)
 from numbaglm.data.images.raw import is_compressed
 from numbaglm.data.labels import MapLabels, check_labels, labels_are_known, match_rows, were_moved
 from numbaglm.data.tables import OWN_COLUMNS, listed, read_table, repeated
 from numbaglm.engine.conversion.coverage import MaskRule, parse_min_coverage
-from numbaglm.errors import InputError, invalid, term
+from numbaglm.errors import GridError, InputError, invalid, term
 from numbaglm.spaces.smoothing import Fwhm, parse_fwhm
-from numbaglm.spaces.volume import Geometry, Grid
+from numbaglm.spaces.space import Template
+from numbaglm.spaces.volume import Grid
 
 log = logging.getLogger("numbaglm")
 
 _HEADERS_AT_ONCE = 16
+
+Source = MapSource | ElementSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +57,9 @@ class Inputs:
     subjects
         The subject table, a row a map.
     grid
-        What all maps lie on.
+        What all maps lie on: a grid, or the template of those that are on anything but a volume.
     mask
-        The mask that was given, if one was.
+        (nx, ny, nz), or (grid.n,): the mask that was given, if one was.
     smoothing_fwhm
         In mm.
     notes
@@ -57,10 +70,10 @@ class Inputs:
         Further maps of the same subjects, by name.
     """
 
-    sources: list[MapSource]
+    sources: Sequence[MapSource] | Sequence[ElementSource]
     subjects: pd.DataFrame
-    grid: Grid
-    mask: Geometry | None
+    grid: Grid | Template
+    mask: NDArray[np.bool_] | None
     smoothing_fwhm: Fwhm
     notes: tuple[str, ...]
     rule: MaskRule
@@ -74,7 +87,7 @@ class Inputs:
     @property
     def given_mask(self) -> str:
         """Hash of the mask that was given, "" if none was."""
-        return "" if self.mask is None else hashlib.sha256(np.packbits(self.mask.mask).tobytes()).hexdigest()
+        return "" if self.mask is None else hashlib.sha256(np.packbits(self.mask).tobytes()).hexdigest()
 
     @property
     def stays_here(self) -> bool:
@@ -101,12 +114,16 @@ def parse_inputs(
     resample: bool = False,
     layers: Any = None,
     durable: bool,
+    surfaces: Any = None,
+    areas: Any = None,
+    space: Any = None,
+    nodes: Any = None,
 ) -> Inputs:
     """Check the arguments of a new cohort; opens every file, reads no data.
 
     Parameters
     ----------
-    maps, mask, smoothing_fwhm, subjects, covariates, min_coverage, resample, layers
+    maps, mask, smoothing_fwhm, subjects, covariates, min_coverage, resample, layers, surfaces, areas, space, nodes
         As in `numbaglm.Cohort.create`.
     durable
         Whether the state of each map is noted, so that a resumed conversion can tell whether the map changed.
@@ -115,7 +132,24 @@ def parse_inputs(
     ------
     InputError, MissingFileError, ImageError, GridError, MaskError
     """
-    fwhm, rule = parse_fwhm(smoothing_fwhm), MaskRule(mask is None, parse_min_coverage(min_coverage))
+    fwhm, coverage = parse_fwhm(smoothing_fwhm), parse_min_coverage(min_coverage)
+    if is_elements(maps, space):
+        if resample:
+            raise InputError(invalid("resample", resample, "False: maps of volumes alone are resampled"))
+        listed_maps = list_elements(maps, surfaces=surfaces, areas=areas, space=space, nodes=nodes)
+        template, elements = listed_maps.template, listed_maps.sources
+        template.smooth(np.zeros(template.n, np.float32), fwhm)  # refuses now what can't be smoothed
+        labels = check_labels(listed_maps.labels if subjects is None else subjects, len(elements))
+        known = subjects is not None or labels_are_known(labels)
+        named = MapLabels(labels, known, _paths(elements), _were_moved(maps, labels))
+        table, notes = _subject_table(elements, named, covariates, durable=durable)
+        inside = load_element_mask(mask, template)
+        further = _parse_layers(layers, labels, known, template, resample)
+        return Inputs(elements, table, template, inside, fwhm, tuple(notes), MaskRule(False, coverage), further)
+    for name, given in (("surfaces", surfaces), ("areas", areas), ("nodes", nodes)):
+        if given is not None:
+            raise InputError(invalid(name, type(given).__name__, "None: these maps are volumes"))
+    rule = MaskRule(mask is None, coverage)
     sources, labels, frame = list_maps(maps)
     if subjects is not None:
         if frame is not None:
@@ -146,14 +180,15 @@ def parse_inputs(
     else:
         _check_headers(sources, grid)
     further = _parse_layers(layers, labels, known, grid, resample)
-    return Inputs(sources, table, grid, geometry, fwhm, tuple(notes), rule, further)
+    inside = None if geometry is None else geometry.mask
+    return Inputs(sources, table, grid, inside, fwhm, tuple(notes), rule, further)
 
 
 def parse_additions(
     store: CohortStore, maps: Any, subjects: Any, covariates: Any, *, resample: bool = False, layers: Any = None
 ) -> Inputs:
     """Check the arguments of an append, against the cohort that is there."""
-    sources, labels, _ = list_maps(maps, minimum=1)
+    sources, labels, grid = _more_maps(store, maps, resample=resample)
     if subjects is not None:
         labels = subjects
     elif not labels_are_known(labels):
@@ -171,7 +206,7 @@ def parse_additions(
         )
     known = subjects is not None or labels_are_known(labels)
     durable = store.location is not None
-    named = MapLabels(labels, known, _paths(sources), were_moved(maps, labels))
+    named = MapLabels(labels, known, _paths(sources), _were_moved(maps, labels))
     table, notes = _subject_table(sources, named, covariates, durable=durable)
     old, new = _covariate_names(store.subjects), _covariate_names(table)
     if set(old) != set(new):
@@ -180,25 +215,24 @@ def parse_additions(
             fix = f"Pass {term('covariates=')} with a row for each new map."
         received = f"columns {new}" if new else "no columns"
         raise InputError(invalid("covariates", received, f"the cohort's columns {old}", fix))
-    there = store.geometry
-    grid = Grid(there.shape, there.affine, f"the cohort {store.location or 'in memory'}", there.codes)
-    rule = MaskRule(store.header.mask_rule == "intersection", store.header.min_coverage)
-    if resample:
+    is_volume = isinstance(grid, Grid)
+    rule = MaskRule(is_volume and store.header.mask_rule == "intersection", store.header.min_coverage)
+    if isinstance(grid, Grid) and resample:
         sources, more = _onto(sources, grid, zero_is_missing=rule.zero_is_missing)
         notes += more
-    else:
+    elif isinstance(grid, Grid):
         _check_headers(sources, grid)
     further = _parse_layers(layers, labels, known, grid, resample)
     if set(further) != set(store.layers[1:]):
         allowed = f"the cohort's layers: {', '.join(store.layers[1:]) or 'none beside the maps'}"
         raise InputError(invalid("layers", sorted(further), allowed))
     further = {name: further[name] for name in store.layers[1:]}
-    return Inputs(sources, table, grid, store.geometry, store.smoothing_fwhm, tuple(notes), rule, further)
+    return Inputs(sources, table, grid, store.space.mask, store.smoothing_fwhm, tuple(notes), rule, further)
 
 
 def _parse_layers(
-    layers: Any, labels: Sequence[str], labels_known: bool, grid: Grid, resample: bool
-) -> dict[str, list[MapSource]]:
+    layers: Any, labels: Sequence[str], labels_known: bool, grid: Grid | Template, resample: bool
+) -> dict[str, Any]:
     """Check further maps of the same subjects: as many, on the same grid, in the same order where they have labels."""
     allowed = "a dict from names (letters, digits and _) to maps of the same subjects"
     if layers is None:
@@ -209,7 +243,11 @@ def _parse_layers(
     for name, maps in layers.items():
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name == DATA:
             raise InputError(invalid("layers", name, f'{allowed}; "{DATA}" are the maps themselves'))
-        sources, theirs, _ = list_maps(maps, minimum=1)
+        sources: Any
+        if isinstance(grid, Template):
+            sources, theirs = _on_template(grid, maps)
+        else:
+            sources, theirs, _ = list_maps(maps, minimum=1)
         if len(sources) != len(labels):
             received = f"{len(sources)} maps as {name!r}"
             raise InputError(invalid("layers", received, f"one for each of the {len(labels)} maps"))
@@ -220,12 +258,47 @@ def _parse_layers(
                 received = f"no map of {', '.join(lacking)} as {name!r}"
                 raise InputError(invalid("layers", received, "a map of each subject, by label"))
             sources = [sources[theirs.index(label)] for label in labels]
-        if resample:
+        if isinstance(grid, Grid) and resample:
             sources, _ = _onto(sources, grid, zero_is_missing=False)
-        else:
+        elif isinstance(grid, Grid):
             _check_headers(sources, grid)
         found[name] = sources
     return found
+
+
+def _more_maps(store: CohortStore, maps: Any, *, resample: bool) -> tuple[Any, list[str], Grid | Template]:
+    """List the maps of an append, and what they are to lie on."""
+    space, name = store.space, f"the cohort {store.location or 'in memory'}"
+    if space.is_volume:
+        there, (volumes, labels, _) = space.volume, list_maps(maps, minimum=1)
+        return volumes, labels, Grid(there.shape, there.affine, name, there.codes)
+    template = space.template
+    if template is None or resample:
+        raise InputError(invalid("resample", resample, "False: maps of volumes alone are resampled"))
+    sources, labels = _on_template(replace(template, name=name), maps)
+    return sources, labels, replace(template, name=name)
+
+
+def _on_template(template: Template, maps: Any) -> tuple[list[ElementSource], list[str]]:
+    """List more maps, of which it is known what they must lie on; see `list_elements`."""
+    part: Any = template.parts[0]
+    options: dict[str, Any] = {}
+    if part.kind == "network" and template.files["format"] == "matrix":
+        options = {"space": "network", "nodes": part.nodes}
+    elif part.kind == "graph":
+        options = {"space": part}
+    more = list_elements(maps, minimum=1, **options)
+    if not template.lists_the_same(more.template):
+        raise GridError(
+            f"{more.template.name} and {template.name} do not lie on the same elements. Bring all maps to one mesh, or to one "
+            "list of regions, first."
+        )
+    return more.sources, more.labels
+
+
+def _were_moved(maps: Any, labels: Sequence[str]) -> bool:
+    """Whether a table of the files of maps lay in another order; a table of parcels stays in its own."""
+    return isinstance(maps, pd.DataFrame) and "effects_map_path" in maps.columns and were_moved(maps, labels)
 
 
 def differences(header: Header, inputs: Inputs, unread: NDArray[np.bool_] | None = None) -> list[str]:
@@ -306,7 +379,7 @@ def _onto(sources: Sequence[MapSource], grid: Grid, *, zero_is_missing: bool) ->
 
 
 def _subject_table(
-    sources: Sequence[MapSource], named: MapLabels, covariates: Any, *, durable: bool
+    sources: Sequence[Source], named: MapLabels, covariates: Any, *, durable: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     matched: pd.DataFrame | None = None
     notes: list[str] = []
@@ -325,7 +398,7 @@ def _subject_table(
     return (table if matched is None else pd.concat([table, matched], axis=1)), notes
 
 
-def _paths(sources: Sequence[MapSource]) -> tuple[str, ...]:
+def _paths(sources: Sequence[Source]) -> tuple[str, ...]:
     """Files of the maps, where each has one of its own."""
     paths = [str(source.file) for source in sources if source.file is not None and source.volume is None]
     return tuple(paths) if len(paths) == len(sources) else ()
@@ -338,14 +411,16 @@ def _warn_of_repeats(sources: Sequence[MapSource]) -> None:
         log.warning("The same file is there more than once among the maps: %s.", listed(files))
 
 
-def _where(source: MapSource) -> str:
-    if source.path is None:
+def _where(source: Source) -> str:
+    if source.path is None or isinstance(source, ElementSource):
         return source.name
     return f"{source.path}" if source.volume is None else f"{source.path} (volume {source.volume})"
 
 
-def _state(source: MapSource) -> tuple[int, str]:
+def _state(source: Source) -> tuple[int, str]:
     """Size of a map in bytes, and a text that changes when the map does."""
+    if isinstance(source, ElementSource):
+        return _state_of_elements(source)
     file = source.file
     with suppress(OSError, ValueError):  # what is wrong is told where it is opened
         if file is not None:
@@ -357,3 +432,14 @@ def _state(source: MapSource) -> tuple[int, str]:
         source.image.dataobj if source.volume is None else source.image.dataobj[..., source.volume]
     )
     return values.nbytes, f"sha256 {hashlib.sha256(values).hexdigest()}"
+
+
+def _state_of_elements(source: ElementSource) -> tuple[int, str]:
+    """As `_state`: of all files together, or of the values in memory."""
+    with suppress(OSError, ValueError):  # what is wrong is told where it is opened
+        stats = [file.stat() for file in source.files]
+        if stats:
+            return sum(stat.st_size for stat in stats), f"modified {max(stat.st_mtime_ns for stat in stats)}"
+    values = [np.ascontiguousarray(one) for one in source.values]
+    digest = hashlib.sha256(b"".join(one.tobytes() for one in values)).hexdigest()
+    return sum(one.nbytes for one in values), f"sha256 {digest}"

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from numbaglm.data.cohort.presence import Bits, n_bytes, pack, unpack
 from numbaglm.data.cohort.store import CohortStore, DamagedChunkError
 from numbaglm.data.cohort.writer import CohortWriter
-from numbaglm.data.images import MapSource, read_raw
+from numbaglm.data.images import ElementSource, MapSource, read_raw
 from numbaglm.data.images.raw import RawMap, Tape
 from numbaglm.engine.conversion.coverage import MISSING, MaskRule, Survey
 from numbaglm.errors import InputError
-from numbaglm.spaces.smoothing import Fwhm, smooth
+from numbaglm.spaces.smoothing import Fwhm
+from numbaglm.spaces.space import Template
 from numbaglm.spaces.volume import Grid
 
 Float32 = NDArray[np.float32]
@@ -78,7 +79,7 @@ class Look:
     grid
         What the maps lie on.
     mask
-        (nx, ny, nz) the voxels that may be in the cohort's mask in the end.
+        (nx, ny, nz), or (n,): the voxels, or other elements, that may be in the cohort's mask in the end.
     rule
         Of the mask.
     fwhm
@@ -87,7 +88,7 @@ class Look:
         Whether the whole grid is surveyed, or the mask alone.
     """
 
-    grid: Grid
+    grid: Grid | Template
     mask: NDArray[np.bool_]
     rule: MaskRule
     fwhm: Fwhm
@@ -144,9 +145,7 @@ class Look:
                 first += 1
             present = self.rule.present(row) if bits is not None else None
             if self.fwhm is not None:
-                smooth(raw.volume(), self.fwhm, self.grid.affine).ravel(order="F").take(
-                    self.index, out=row, mode="clip"
-                )
+                self.grid.smooth(raw.volume(), self.fwhm).ravel(order="F").take(self.index, out=row, mode="clip")
             if present is not None and bits is not None:
                 row += 0  # makes -0 a 0: how a map writes 0 makes no difference
                 for values in (row, *(each[number] for each in further.values())):
@@ -186,7 +185,7 @@ class Block:
 
     start: int
     stop: int
-    sources: Sequence[MapSource]
+    sources: Sequence[MapSource] | Sequence[ElementSource]
     first: int
     layers: Mapping[str, Sequence[MapSource]]
 
@@ -200,7 +199,7 @@ class Reader:
     """Reads the new maps of one block."""
 
     block: Block
-    grid: Grid
+    grid: Grid | Template
 
     def __call__(self) -> tuple[Block, Iterable[RawMap]]:
         """Return the block and its maps, which are read as they are asked for."""
@@ -213,7 +212,7 @@ class InTurn:
     So the file is decompressed once, in its order, while other threads work on the blocks before.
     """
 
-    def __init__(self, file: Path, grid: Grid, blocks: Iterable[Block]) -> None:
+    def __init__(self, file: Path, grid: Grid | Template, blocks: Iterable[Block]) -> None:
         self._tape, self._grid, self._blocks = Tape(file), grid, iter(blocks)
         self._lock = threading.Lock()
 
@@ -256,7 +255,9 @@ class Base:
         return [Rows(values, present, layers).kept(self.kept)]
 
 
-def scout_block(sources: Sequence[MapSource], grid: Grid, rule: MaskRule) -> NDArray[np.bool_]:
+def scout_block(
+    sources: Sequence[MapSource] | Sequence[ElementSource], grid: Grid | Template, rule: MaskRule
+) -> NDArray[np.bool_]:
     """Task: where at least one of some maps has a value."""
     found = np.zeros(int(np.prod(grid.shape)), bool)
     for raw in read_raw(sources, grid):

@@ -1,0 +1,118 @@
+"""Values of elements as images and files, in the format that the maps came in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.data.images.cifti import axis_of_xml
+from numbaglm.data.storage.files import write_file
+from numbaglm.errors import InputError
+from numbaglm.spaces.network import Connectome
+from numbaglm.spaces.space import Space
+from numbaglm.spaces.surface import Surface
+
+nib: Any = nibabel
+
+_PRIMARY = {"left": "CortexLeft", "right": "CortexRight"}
+_HEMISPHERE = {"left": "_hemi-L", "right": "_hemi-R"}
+_FREESURFER = {"left": "lh.", "right": "rh."}
+_INTENTS = {"dscalar": "ConnDenseScalar", "pscalar": "ConnParcelScalr", "pconn": "ConnParcels"}
+
+
+def element_image(space: Space, values: NDArray[Any], fill: float, name: str) -> Any:
+    """Put values back on what the maps came on.
+
+    Parameters
+    ----------
+    space
+        Where the elements lie.
+    values
+        (n,), or (k, n) for several maps.
+    fill
+        Value of elements that were left out.
+    name
+        What the map is called.
+
+    Returns
+    -------
+    GIFTI images, or those of FreeSurfer, by surface; a CIFTI image on the axes of the maps; a DataFrame: a row a map
+    and a column a parcel, or nodes by nodes.
+    """
+    template = space.template
+    if template is None:
+        raise InputError("These values lie on nothing that came from files: there is no format to write them in.")
+    whole = np.atleast_2d(space.unmask(np.asarray(values, np.float32), fill))
+    written = template.files["format"]
+    names = [name] if len(whole) == 1 else [f"{name} {k}" for k in range(1, len(whole) + 1)]
+    if written in ("dscalar", "pscalar"):
+        axes = nib.cifti2.ScalarAxis(names), axis_of_xml(template.arrays["xml"])
+        return nib.Cifti2Image(whole, axes)
+    part = template.parts[0]
+    if isinstance(part, Connectome):
+        matrices = [_matrix(part, row, fill) for row in whole]
+        if written == "pconn":
+            axis = axis_of_xml(template.arrays["xml"])
+            return nib.Cifti2Image(matrices[0].astype(np.float32), (axis, axis))
+        tables = [pd.DataFrame(matrix, part.nodes, part.nodes) for matrix in matrices]
+        return tables[0] if len(tables) == 1 else pd.concat(tables, keys=names)
+    if written == "table":
+        return pd.DataFrame(whole, pd.Index(names, name="map"), template.files["columns"])
+    make = _mgh if written == "mgh" else _gifti
+    found, start = {}, 0
+    for side in template.parts:
+        assert isinstance(side, Surface)
+        found[side.name] = make(whole[:, start : start + side.n], side.name, names)
+        start += side.n
+    return found
+
+
+def _gifti(rows: NDArray[np.float32], side: str, names: list[str]) -> Any:
+    arrays = [
+        nib.gifti.GiftiDataArray(row, intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32", meta={"Name": name})
+        for row, name in zip(rows, names, strict=True)
+    ]
+    meta = {"AnatomicalStructurePrimary": _PRIMARY[side]} if side in _PRIMARY else {}
+    return nib.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(meta))
+
+
+def _mgh(rows: NDArray[np.float32], side: str, names: list[str]) -> Any:
+    return nib.MGHImage(np.ascontiguousarray(rows.T[:, None, None, :]), np.eye(4))
+
+
+def _matrix(part: Connectome, values: NDArray[np.float32], fill: float) -> NDArray[np.float32]:
+    matrix = np.full((len(part.nodes), len(part.nodes)), fill, np.float32)
+    matrix[part.ends[:, 0], part.ends[:, 1]] = matrix[part.ends[:, 1], part.ends[:, 0]] = values
+    return matrix
+
+
+def save_elements(space: Space, values: NDArray[Any], fill: float, name: str, folder: Path) -> list[Path]:
+    """Write values into a folder, in the format that the maps came in; return the files.
+
+    Raises
+    ------
+    OutputError
+    """
+    assert space.template is not None
+    image, written = element_image(space, values, fill, name), space.template.files["format"]
+    if isinstance(image, pd.DataFrame):
+        text = StringIO()
+        image.to_csv(text, sep="\t")
+        return [write_file(folder / f"{name}.tsv", text.getvalue().encode(), "table")]
+    if not isinstance(image, Mapping):
+        image.update_headers()
+        image.nifti_header.set_intent(_INTENTS[written], name=_INTENTS[written])
+        return [write_file(folder / f"{name}.{written}.nii", image.to_bytes(), "image")]
+    files = []
+    for side, one in image.items():
+        mgh = f"{_FREESURFER.get(side, '')}{name}.mgh"
+        file = mgh if written == "mgh" else f"{name}{_HEMISPHERE.get(side, '')}.func.gii"
+        files.append(write_file(folder / file, one.to_bytes(), "image"))
+    return files
