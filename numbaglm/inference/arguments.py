@@ -12,10 +12,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from numbaglm.cohort import Cohort
-from numbaglm.data.images import list_maps
+from numbaglm.data.images import is_elements, list_elements, list_maps
 from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, match_rows, split_labels, were_moved
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import DesignError, InputError, invalid
+from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
 from numbaglm.stats.formula import design_from_formula
@@ -134,10 +135,50 @@ def _plain(value: Any) -> Any:
     return np.asarray(value).tolist()
 
 
-def listed_subjects(maps: Any) -> tuple[MapLabels, pd.DataFrame]:
+DEFAULT_THRESHOLD = 0.001
+"""Cluster-forming p where none is named, in volumes."""
+
+
+def default_threshold(maps: Any, space: Any) -> float | None:
+    """Cluster-forming threshold where none is named: none for maps on anything but a volume."""
+    is_volume = maps.store.space.is_volume if isinstance(maps, Cohort) else not is_elements(maps, space)
+    return DEFAULT_THRESHOLD if is_volume else None
+
+
+def check_space(space: Space, options: Options) -> None:
+    """Refuse what maps can't have where they lie.
+
+    Raises
+    ------
+    InputError
+    """
+    if space.is_volume:
+        return
+    wanted = {
+        "cluster_forming_threshold": options.cluster_forming_threshold is not None,
+        "tfce": options.tfce,
+        "tfce_uncorrected": options.tfce_uncorrected,
+    }
+    if any(wanted.values()):
+        space.require_neighbours()
+    wanted["variance_smoothing_fwhm"] = options.variance_smoothing_fwhm is not None
+    asked = [name for name, is_asked in wanted.items() if is_asked]
+    if asked:
+        raise InputError(
+            f"{asked[0]} is for maps of volumes so far, and these lie on {space.label}: leave it out. Statistics, and "
+            f"p corrected by the largest of all {space.nouns}, are there for every kind of map."
+        )
+
+
+def listed_subjects(
+    maps: Any, surfaces: Any = None, areas: Any = None, space: Any = None, nodes: Any = None
+) -> tuple[MapLabels, pd.DataFrame]:
     """Labels and covariates, known before any map is read: what can't be used is refused by then."""
     if isinstance(maps, Cohort):
         return MapLabels.of_table(maps.store.subjects), maps.covariates
+    if is_elements(maps, space):
+        labels = list_elements(maps, surfaces=surfaces, areas=areas, space=space, nodes=nodes).labels
+        return MapLabels(labels, labels_are_known(labels)), pd.DataFrame(index=pd.Index(labels))
     sources, labels, _ = list_maps(maps)
     paths = tuple(str(source.file) for source in sources if source.file is not None and source.volume is None)
     own = paths if len(paths) == len(labels) else ()

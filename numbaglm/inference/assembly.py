@@ -52,7 +52,7 @@ def assemble(
     if joint and outcomes[0][0].shufflings.n_shufflings > 1:
         _correct_jointly(outcomes, corrected, p_interval)
     return [
-        PermutationResult(one.maps, one.h0, one.table, cohort.geometry, provenance(cohort, spec, asked, one.fits))
+        PermutationResult(one.maps, one.h0, one.table, cohort.store.space, provenance(cohort, spec, asked, one.fits))
         for (spec, _), one in zip(outcomes, corrected, strict=True)
     ]
 

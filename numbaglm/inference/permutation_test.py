@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
-from numbaglm.inference.arguments import Options, listed_subjects, read_design
+from numbaglm.inference.arguments import Options, check_space, default_threshold, listed_subjects, read_design
 from numbaglm.inference.assembly import assemble
 from numbaglm.inference.running import Running, plan_tests
 from numbaglm.results.provenance import versions
@@ -56,7 +56,7 @@ def permutation_test(
     mask: Any = None,
     n_perm: int = 10_000,
     two_sided: bool = True,
-    cluster_forming_threshold: ClusterThreshold | None = 0.001,
+    cluster_forming_threshold: ClusterThreshold | Literal["auto"] | None = "auto",
     tfce: bool = False,
     seed: int = 0,
     *,
@@ -78,6 +78,10 @@ def permutation_test(
     n_workers: int | None = None,
     progress: bool = False,
     dry_run: bool = False,
+    surfaces: Any = None,
+    areas: Any = None,
+    space: Any = None,
+    nodes: Any = None,
     **overrides: Any,
 ) -> PermutationResult | dict[str, PermutationResult] | Plan | dict[str, Plan]:
     """Test a contrast of a general linear model by shuffling, with family-wise error control.
@@ -85,7 +89,8 @@ def permutation_test(
     Parameters
     ----------
     maps
-        A `Cohort`, or anything that `Cohort.from_maps` takes: paths, images, one 4D image, nilearn's DataFrame.
+        A `Cohort`, or anything that `Cohort.from_maps` takes: paths, images, one 4D image, nilearn's DataFrame; maps on
+        surfaces, CIFTI files, a table of parcels, networks.
     design_matrix
         DataFrame, array (n_subjects, n_regressors), the path of a .tsv or .csv file, or a formula over the cohort's
         covariates (``"~ age + group"``); by default a column of ones named "intercept".
@@ -102,7 +107,7 @@ def permutation_test(
         holds the maximum over both.
     cluster_forming_threshold
         p of the statistic's own distribution (halved if two-sided), or ``("t", 3.1)``, ``("z", 3.1)``,
-        ``("f", 6.0)``; None for no cluster inference.
+        ``("f", 6.0)``; None for no cluster inference. By default 0.001 for maps of a volume, None for others.
     tfce
         Whether to compute threshold-free cluster enhancement: the exact integral with E = 0.5 and H = 2.
     seed
@@ -163,6 +168,9 @@ def permutation_test(
         Whether to show progress bars.
     dry_run
         Whether to return the plan instead, with the memory, disk and time that it predicts, and run nothing.
+    surfaces, areas, space, nodes
+        As in `Cohort.from_maps`; a `Cohort` has its own. Of maps on anything but a volume the statistic and its p are
+        there, uncorrected and corrected by the largest; clusters and TFCE are refused.
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
         ("sum", "excess"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the other fields of `Conventions`.
@@ -212,10 +220,11 @@ def permutation_test(
     >>> result.provenance["errors"]
     'ee'
     """
+    threshold = default_threshold(maps, space) if cluster_forming_threshold == "auto" else cluster_forming_threshold
     options = Options.parse(
         n_perm=n_perm,
         two_sided=two_sided,
-        cluster_forming_threshold=cluster_forming_threshold,
+        cluster_forming_threshold=threshold,
         tfce=tfce,
         seed=seed,
         mask=mask,
@@ -239,7 +248,8 @@ def permutation_test(
         dry_run=dry_run,
     )
     running = Running.parse(memory_limit, client, n_workers, progress, store)
-    named, covariates = listed_subjects(maps)
+    where: dict[str, Any] = {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
+    named, covariates = listed_subjects(maps, **where)
     design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels))
     options = options.in_order(named)
     if is_centred(design):
@@ -249,7 +259,9 @@ def permutation_test(
         )
     contrasts = parse_contrasts(contrast, design)
     specs = [_specify(design, one, contrasts, options) for one in contrasts]
-    cohort = as_cohort(maps, mask=mask, smoothing_fwhm=smoothing_fwhm, progress=progress, n_workers=n_workers)
+    preparing = {"smoothing_fwhm": smoothing_fwhm, "progress": progress, "n_workers": n_workers, **where}
+    cohort = as_cohort(maps, mask=mask, **preparing)
+    check_space(cohort.store.space, options)
     names = [one.name for one in contrasts]
     if options.dry_run:
         plans = plan_tests(cohort.store, running, specs)

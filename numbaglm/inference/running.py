@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -179,7 +178,7 @@ def size_of(store: CohortStore, spec: Spec) -> Size:
         finished=spec.family.finish is not None,
         n_units=spec.family.n_units,
         n_counts=int(spec.family.whole is not None) + int(spec.tfce_counts),
-        grid=math.prod(store.geometry.padded_shape),
+        grid=store.space.n_cells,
         ahead=store.chunks_at_once,
     )
 

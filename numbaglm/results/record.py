@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.images import Meaning, outside, save_maps, to_image
+from numbaglm.data.images import Meaning, element_image, outside, save_maps, to_image
 from numbaglm.data.storage import files
 from numbaglm.errors import InputError, UnknownNameError, invalid
 from numbaglm.results.provenance import Provenance
-from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, read_saved
+from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, read_saved, write_space
 from numbaglm.results.saved import MARKER as MARKER
 from numbaglm.results.vocabulary import ALPHA, MAPS, STATISTICS, map_of, meaning_of, with_log, write_readme
+from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
 
@@ -66,11 +67,12 @@ class Record:
     maps: Mapping[str, Floats]
     h0: Mapping[str, Floats]
     clusters: pd.DataFrame
-    geometry: Geometry
+    space: Space
     provenance: Mapping[str, Any]
     quality: Quality | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "space", Space.of(self.space))
         object.__setattr__(self, "maps", LogpMaps(_frozen(self.maps)))
         object.__setattr__(self, "h0", MappingProxyType(_frozen(self.h0)))
         plain = json.loads(json.dumps(dict(self.provenance), default=_plain))
@@ -78,7 +80,7 @@ class Record:
 
     def __reduce__(self) -> tuple[Any, ...]:
         maps = {name: self.maps[name] for name in self.maps if not name.startswith("logp_")}
-        return type(self), (maps, dict(self.h0), self.clusters, self.geometry, dict(self.provenance), self.quality)
+        return type(self), (maps, dict(self.h0), self.clusters, self.space, dict(self.provenance), self.quality)
 
     @cached_property
     def asked(self) -> Provenance:
@@ -90,6 +92,11 @@ class Record:
             It is not what a test writes.
         """
         return Provenance.parse(dict(self.provenance))
+
+    @property
+    def geometry(self) -> Geometry:
+        """The voxels that were analysed, where these are one volume; see `Space.volume`."""
+        return self.space.volume
 
     @property
     def statistic(self) -> str:
@@ -104,12 +111,14 @@ class Record:
     def to_nifti(self, name: str) -> Any:
         """One of the maps as a nibabel image (float32; 4D for the effect of an F contrast).
 
-        Outside the mask p maps are 1, all others 0.
+        Outside the mask p maps are 1, all others 0. `to_image` is for maps of every space.
 
         Raises
         ------
         UnknownNameError
             There is no such map.
+        InputError
+            The maps do not lie in a volume.
 
         Examples
         --------
@@ -120,6 +129,33 @@ class Record:
         """
         values = self.maps[name]
         return to_image(self.geometry, values, outside(name), meaning=self._meaning(name) if name in MAPS else None)
+
+    def to_image(self, name: str) -> Any:
+        """One of the maps in the format that the maps of the cohort came in.
+
+        Where an element was left out p maps are 1, all others 0.
+
+        Returns
+        -------
+        `to_nifti` of a volume; GIFTI images, or those of FreeSurfer's overlays, by hemisphere; a CIFTI image on the
+        axes of the cohort's; or a DataFrame, of parcels or nodes by nodes.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such map.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, numbaglm as ng
+        >>> thickness = np.random.default_rng(0).normal(size=(8, 2))
+        >>> table = pd.DataFrame(thickness, columns=["insula", "cuneus"])
+        >>> list(ng.permutation_test(table, n_perm=255).to_image("p_fwe_voxel").columns)
+        ['insula', 'cuneus']
+        """
+        if self.space.is_volume:
+            return self.to_nifti(name)
+        return element_image(self.space, self.maps[name], outside(name), name)
 
     def _meaning(self, name: str) -> Meaning:
         """What the header of a map says."""
@@ -168,7 +204,7 @@ class Record:
         voxels with FWE p <= 0.05: 0 (t > 8.950)
         """
         asked = self.asked
-        first = f"{asked.contrast}: {self.geometry.n_voxels:,} voxels, {asked.n_subjects} subjects"
+        first = f"{asked.contrast}: {self.space.n:,} {self.space.nouns}, {asked.n_subjects} subjects"
         if not self.h0:
             return f"{first}\nparametric maps alone"
         critical = self.critical(self.max_statistic)
@@ -176,14 +212,16 @@ class Record:
         lines = [
             f"{first}, {asked.n_shufflings:,} shufflings",
             asked.shuffling,
-            f"voxels with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= ALPHA)):,} ({reached})",
+            f"{self.space.nouns} with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= ALPHA)):,} ({reached})",
         ]
         for kind in ("size", "mass"):
             if f"max_{kind}" in self.h0:
                 n = int(np.sum(self.clusters[f"p_fwe_{kind}"] <= ALPHA))
                 lines.append(f"clusters with FWE p <= 0.05 by {kind}: {n} of {len(self.clusters)}")
         if "p_fwe_tfce" in self.maps:
-            lines.append(f"voxels with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= ALPHA)):,}")
+            lines.append(
+                f"{self.space.nouns} with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= ALPHA)):,}"
+            )
         if self.over_contrasts:
             lines.append(f"with FWE p <= 0.05 over all contrasts: {', '.join(self.found_over_contrasts())}")
         return "\n".join(lines)
@@ -271,7 +309,7 @@ class Record:
         asked = self.asked
         for name in self.maps:
             map_of(name)  # what has no name in the vocabulary may have one that leads out of the folder
-        save_maps(self.geometry, self.maps, folder, self._meaning)
+        save_maps(self.space, self.maps, folder, self._meaning)
         self.clusters.to_csv(folder / CLUSTERS, sep="\t", index=False)
         pd.DataFrame(dict(self.h0)).to_csv(folder / "nulls.tsv", sep="\t", index=False)
         table = pd.DataFrame(asked.rows, pd.Index(asked.subjects), pd.Index(asked.columns))
@@ -282,9 +320,13 @@ class Record:
             (folder / QUALITY).write_text(json.dumps(self.quality.as_json()) + "\n")
         arrays: dict[str, Any] = {f"h0_{name}": values for name, values in self.h0.items()}
         arrays |= {f"map_{name}": self.maps[name] for name in self.maps if not name.startswith("logp_")}
-        arrays |= {"affine": self.geometry.affine, "codes": np.array(self.geometry.codes)}
+        if self.space.is_volume:
+            there = self.geometry
+            arrays |= {"mask": there.mask, "affine": there.affine, "codes": np.array(there.codes)}
+        else:
+            write_space(self.space, folder)
         # Not compressed: that would take longer than all images, for half the size.
-        np.savez(folder / MARKER, mask=self.geometry.mask, **arrays)
+        np.savez(folder / MARKER, **arrays)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -305,7 +347,7 @@ class Record:
         True
         """
         kept = read_saved(Path(folder).expanduser())
-        return cls(kept.maps, kept.h0, kept.clusters, kept.geometry, kept.provenance, kept.quality)
+        return cls(kept.maps, kept.h0, kept.clusters, kept.space, kept.provenance, kept.quality)
 
 
 def _plain(value: Any) -> Any:

@@ -42,8 +42,10 @@ class PermutationResult(Record):
     clusters
         A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p (those over contrasts too, as
         ``p_fwe_size_contrasts`` and so on) and, where asked for, intervals of those by extent and mass.
+    space
+        Where the elements that were analysed lie: `numbaglm.spaces.space.Space`.
     geometry
-        The voxels that were analysed.
+        The voxels that were analysed, where these are one volume.
     provenance
         What was asked, of what data, with which versions, and how tails were fitted; JSON types only.
     quality

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from numbaglm.errors import MissingFileError, StoreError
 from numbaglm.results.cluster_table import typed
 from numbaglm.results.provenance import Provenance
 from numbaglm.results.vocabulary import COLUMNS, EVERY_TABLE, MAPS, NULLS, STATISTICS, Quantity
+from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Geometry
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ MARKER = "result.npz"
 """The file by which a saved result is known."""
 
 PROVENANCE, CLUSTERS, QUALITY = "provenance.json", "clusters.tsv", "quality.json"
+
+SPACE, SPACE_ARRAYS = "space.json", "space.npz"
+"""Where elements lie that are no volume's."""
 
 _MOST_LETTERS = 300
 _GRID = ("mask", "affine")
@@ -45,7 +49,7 @@ class Saved:
     maps: Arrays
     h0: Arrays
     clusters: pd.DataFrame
-    geometry: Geometry
+    space: Space
     provenance: dict[str, Any]
     quality: Quality | None
 
@@ -73,22 +77,23 @@ def _read(source: Path) -> Saved:
     provenance = json.loads(_text(source / PROVENANCE))
     kept_quality = provenance.pop("quality", None) if isinstance(provenance, dict) else None  # where 0.1 had it
     asked = Provenance.parse(provenance)
-    arrays = _arrays(source / MARKER)
+    is_volume = not (source / SPACE).exists()
+    arrays = _arrays(source / MARKER, _GRID if is_volume else ())
     codes = arrays.pop("codes", np.array(UNKNOWN_SPACE))  # which 0.1 did not keep
-    geometry = _geometry(arrays.pop("mask"), arrays.pop("affine"), codes)
-    _require(geometry.n_voxels == asked.n_voxels, f"the mask holds {geometry.n_voxels} voxels, not {asked.n_voxels}")
+    space = Space.of(_geometry(arrays.pop("mask"), arrays.pop("affine"), codes)) if is_volume else _space(source)
+    _require(space.n == asked.n_voxels, f"the mask holds {space.n} {space.nouns}, not {asked.n_voxels}")
     maps = {name[4:]: values for name, values in arrays.items() if name.startswith("map_")}
     h0 = {name[3:]: values for name, values in arrays.items() if name.startswith("h0_")}
     _check_nulls(h0, asked)
     clusters = _clusters(source / CLUSTERS)
     if "clusters" not in maps and "size" in maps:
-        maps["clusters"] = _numbered(maps, clusters, geometry, asked)
+        maps["clusters"] = _numbered(maps, clusters, space.volume, asked)
     for name, values in maps.items():
         _check_map(MAPS[name], values, asked)
     _check_whole(maps, h0, clusters, asked)
     if (source / QUALITY).exists():
         kept_quality = json.loads(_text(source / QUALITY))
-    return Saved(maps, h0, clusters, geometry, provenance, None if kept_quality is None else _quality(kept_quality))
+    return Saved(maps, h0, clusters, space, provenance, None if kept_quality is None else _quality(kept_quality))
 
 
 def _text(path: Path) -> str:
@@ -101,7 +106,22 @@ def _require(holds: bool, otherwise: str) -> None:
         raise StoreError(otherwise)
 
 
-def _arrays(path: Path) -> Arrays:
+def write_space(space: Space, folder: Path) -> None:
+    """Write where elements lie that are no volume's: what they are, and arrays."""
+    descriptions, arrays = space.describe()
+    (folder / SPACE).write_text(json.dumps(descriptions) + "\n")
+    named = {name.replace("/", "_", 1): array for name, array in arrays.items()}
+    np.savez(folder / SPACE_ARRAYS, **cast(Any, named))
+
+
+def _space(source: Path) -> Space:
+    descriptions = json.loads(_text(source / SPACE))
+    with (source / SPACE_ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        found = {name.replace("_", "/", 1): np.asarray(arrays[name]) for name in arrays.files}
+    return Space.build(descriptions, found)
+
+
+def _arrays(path: Path, needed: tuple[str, ...]) -> Arrays:
     """All arrays by name, once it is known that names are those of a result and bytes are as they were written."""
     known = {
         *_GRID,
@@ -120,7 +140,7 @@ def _arrays(path: Path) -> Arrays:
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
             found = {name: np.asarray(arrays[name]) for name in arrays.files}
-    missing = [name for name in _GRID if name not in found]
+    missing = [name for name in needed if name not in found]
     _require(not missing, f"{path.name} has no {missing}")
     return found
 

@@ -8,6 +8,7 @@ are, and how it is written down; whoever analyses maps asks the space, and never
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -237,6 +238,16 @@ class Space:
     def mask(self) -> NDArray[np.bool_]:
         """Which of all that the maps list are elements: (nx, ny, nz) for a volume, (template.n,) otherwise."""
         return self.volume.mask if self.kept is None else self.kept
+
+    @property
+    def n_cells(self) -> int:
+        """Cells of the grids that voxels lie in, with a border, and all other elements: for estimates of memory."""
+        grids = [part if isinstance(part, Geometry) else getattr(part, "volume", None) for part in self.parts]
+        cells = [
+            part.n if grid is None else math.prod(grid.padded_shape)
+            for part, grid in zip(self.parts, grids, strict=True)
+        ]
+        return sum(cells)
 
     @property
     def label(self) -> str:

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from numbaglm.data.images.element_writing import save_elements
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError, OutputError, invalid
+from numbaglm.spaces.space import Part, Space
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Geometry
 
 nib: Any = nibabel
@@ -117,28 +119,35 @@ def outside(name: str) -> float:
 
 
 def save_maps(
-    geometry: Geometry,
+    where: Space | Part,
     maps: Mapping[str, NDArray[Any]],
     folder: Path,
     meaning: Callable[[str], Meaning] = lambda _: Meaning(),
 ) -> None:
-    """Write maps, each as NIfTI under its name, and the mask.
+    """Write maps, each under its name in the format that the maps of subjects came in, and the mask.
 
     Several are written at once: compression takes most of the time, and leaves the GIL to others.
 
     Parameters
     ----------
-    geometry, maps
-        Mask and affine; and (n_voxels,) or (k, n_voxels) values by name.
+    where, maps
+        Where the elements lie; and (n,) or (k, n) values by name.
     folder
         Where to write; it is there.
     meaning
-        Name of a map -> what its header says.
+        Name of a map -> what its header says, where that is NIfTI.
 
     Raises
     ------
     OutputError
     """
+    space = Space.of(where)
+    if not space.is_volume:
+        for name, values in maps.items():
+            save_elements(space, values, outside(name), name, folder)
+        save_elements(space, np.ones(space.n), 0.0, "mask", folder)
+        return
+    geometry = space.volume
 
     def save(name: str) -> None:
         values = maps[name]

@@ -290,8 +290,8 @@ def _on_template(template: Template, maps: Any) -> tuple[list[ElementSource], li
     more = list_elements(maps, minimum=1, **options)
     if not template.lists_the_same(more.template):
         raise GridError(
-            f"{more.template.name} and {template.name} do not lie on the same elements. Bring all maps to one mesh, or to one "
-            "list of regions, first."
+            f"{more.template.name} and {template.name} do not lie on the same elements. Bring all maps to one mesh, "
+            "or to one list of regions, first."
         )
     return more.sources, more.labels
 

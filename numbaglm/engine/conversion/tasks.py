@@ -189,7 +189,7 @@ class Block:
     first: int
     layers: Mapping[str, Sequence[MapSource]]
 
-    def read_layers(self, grid: Grid) -> Layers:
+    def read_layers(self, grid: Grid | Template) -> Layers:
         """Return the maps of further layers, which are read as they are asked for."""
         return {name: read_raw(sources, grid) for name, sources in self.layers.items()}
 

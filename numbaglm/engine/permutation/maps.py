@@ -14,6 +14,7 @@ from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.records import Picks, Round, Spec
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import clusters, neighbours, tfce
+from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.families.family import Bound
 
@@ -232,14 +233,14 @@ class MapTask:
     tfce_reference: NDArray[np.float64] | None = None
 
     @classmethod
-    def build(cls, spec: Spec, geometry: Geometry) -> MapTask:
-        """Take from a geometry what scores, clusters and TFCE need."""
+    def build(cls, spec: Spec, space: Space) -> MapTask:
+        """Take from a space what scores, clusters and TFCE need."""
         whole = spec.family.whole
         return cls(
             spec=spec,
-            bound=None if whole is None else whole.bind(geometry),
-            clusters=None if whole is None or spec.threshold is None else ClusterTask.build(spec, geometry),
-            enhance=TfceTask.build(spec, geometry) if spec.tfce else None,
+            bound=None if whole is None else whole.bind(space.volume),
+            clusters=None if whole is None or spec.threshold is None else ClusterTask.build(spec, space.volume),
+            enhance=TfceTask.build(spec, space.volume) if spec.tfce else None,
         )
 
     def against(self, observed: NDArray[np.float64]) -> MapTask:

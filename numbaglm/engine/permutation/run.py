@@ -204,7 +204,7 @@ class _Run:
     @cached_property
     def map_task(self) -> MapTask:
         """How whole maps are taken."""
-        return MapTask.build(self.spec, self.store.geometry)
+        return MapTask.build(self.spec, self.store.space)
 
     def against(self, maps: Sequence[Maps]) -> Shared:
         """What tasks that take whole maps share: the first of those of the first round is what was observed."""
