@@ -5,6 +5,7 @@ A quantity that is not here can't be saved, loaded, named or drawn: who makes a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -338,12 +339,16 @@ FILES: Mapping[str, str] = MappingProxyType(
         "out",
         "quality.json": "the same, and the picture that the report shows of it, in a form for programs",
         "mask.nii.gz": "the voxels that are analysed",
+        "space.json": "what vertices, grayordinates, parcels or edges the maps have, in a form for programs",
+        "space.npz": "arrays that belong to it, such as meshes",
         "truth.nii.gz": "the effect that was planted, in standard deviations of the noise",
         "sub-*.nii.gz": "a map for each subject",
         "dataset_description.json": "how the maps were simulated",
     }
 )
 """What files hold that are no maps of a result, by name or pattern."""
+
+_ELEMENTS = re.compile(r"(?:[lr]h\.)?(\w+?)(?:_hemi-[LR])?\.(?:func\.gii|mgh|[dp]scalar\.nii|pconn\.nii|tsv)")
 
 FIGURES: Mapping[str, str] = MappingProxyType(
     {
@@ -418,9 +423,19 @@ def write_readme(folder: Path, title: str, text: str) -> None:
     listed: dict[str, str] = {}
     for path in sorted(_leaves(folder), key=lambda path: (len(path.parts), path)):
         pattern = next((pattern for pattern in CONTENTS if fnmatch(path.name, pattern)), path.name)
-        listed[path.relative_to(folder).with_name(pattern).as_posix()] = CONTENTS.get(pattern, UNKNOWN)
+        listed[path.relative_to(folder).with_name(pattern).as_posix()] = CONTENTS.get(pattern) or _of_element(pattern)
     lines += [f"- `{name}`: {what}" for name, what in listed.items()]
     (folder / README).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _of_element(file: str) -> str:
+    """What a file holds that is written in the format of maps on surfaces, of parcels or of networks."""
+    found = _ELEMENTS.fullmatch(file)
+    if found is None:
+        return UNKNOWN
+    if found[1] == "mask":
+        return "what is analysed: 1, others 0"
+    return MAPS[found[1]].sentence if found[1] in MAPS else UNKNOWN
 
 
 def _leaves(folder: Path) -> Iterator[Path]:

@@ -364,7 +364,8 @@ class Space:
                 raise InputError(_untouching(self.parts[number]))
         assert numbers == tuple(range(numbers[0], numbers[-1] + 1)), "parts of a domain follow one another"
         where = slice(self.slices[numbers[0]].start, self.slices[numbers[-1]].stop)
-        return (found[0] if len(found) == 1 else _side_by_side(found)), where
+        parts = [self.parts[number] for number in numbers]
+        return (found[0] if len(found) == 1 else _side_by_side(found, parts)), where
 
     def require_neighbours(self) -> None:
         """Refuse a space of which it is not known which elements touch: no clusters, no TFCE.
@@ -479,18 +480,14 @@ def _untouching(part: Part) -> str:
     )
 
 
-def _side_by_side(graphs: Sequence[Any]) -> Any:
-    """Make one graph of several, unconnected; measured where one of them is."""
+def _side_by_side(graphs: Sequence[Any], parts: Sequence[Part]) -> Any:
+    """Make one graph of those of several parts, unconnected; measured where one of them is."""
     from numbaglm.kernels.graph import Graph, new_graph  # half a second, which who opens a cohort need not wait for
 
     assert all(isinstance(graph, Graph) for graph in graphs)
-    sizes = [len(graph.indptr) - 1 for graph in graphs]
-    first = np.cumsum([0, *sizes[:-1]])
+    first = np.cumsum([0, *(part.n for part in parts)])
     begin = np.cumsum([0, *(len(graph.indices) for graph in graphs)])
     indptr = np.concatenate([*(graph.indptr[:-1] + at for graph, at in zip(graphs, begin, strict=False)), begin[-1:]])
-    indices = np.concatenate([graph.indices + at for graph, at in zip(graphs, first, strict=True)])
-    measure = None
-    if any(graph.measure for graph in graphs):
-        each = zip(graphs, sizes, strict=True)
-        measure = np.concatenate([graph.measure[0] if graph.measure else np.ones(n) for graph, n in each])
-    return new_graph(indptr, indices, measure)
+    indices = np.concatenate([graph.indices + at for graph, at in zip(graphs, first, strict=False)])
+    is_measured = any(graph.measure for graph in graphs)
+    return new_graph(indptr, indices, np.concatenate([part.measure for part in parts]) if is_measured else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +26,10 @@ from numbaglm.spaces.space import Template
 
 nib: Any = nibabel
 
+_HEADER_BYTES, _EXTENSION = 540, 32  # of NIfTI-2; CIFTI's code
+_MAP = re.compile(rb'<MatrixIndicesMap[^>]*?AppliesToMatrixDimension="([^"]*)"(.*?)</MatrixIndicesMap>', re.DOTALL)
+
 _ENDINGS = (".dscalar.nii", ".dtseries.nii", ".pscalar.nii", ".ptseries.nii", ".pconn.nii")
-_SCALARS = {"dscalar": "dscalar", "dtseries": "dscalar", "pscalar": "pscalar", "ptseries": "pscalar", "pconn": "pconn"}
 
 
 def is_cifti(path: Path) -> bool:
@@ -40,17 +43,23 @@ class CIFTI:
 
     Attributes
     ----------
-    image
-        Of nibabel.
     name
         What messages call it.
     path
-        The file; None for one in memory.
+        The file; None for an image in memory.
+    given
+        The image, where it is in memory.
+    shape
+        Rows and columns.
+    xml
+        What the file says of them.
     """
 
-    image: Any
     name: str
     path: Path | None
+    given: Any
+    shape: tuple[int, ...]
+    xml: bytes
 
     @classmethod
     def of(cls, item: Any, name: str) -> Self:
@@ -61,54 +70,98 @@ class CIFTI:
         MissingFileError, ImageError
         """
         if not isinstance(item, str | os.PathLike):
-            return cls(item, name, None)
+            return cls(name, None, item, tuple(item.shape), bytes(item.header.to_xml()))
         path = Path(os.path.abspath(Path(item).expanduser()))  # noqa: PTH100 - resolve() follows links
-        image = opening(str(item), path, nib.load)
-        if not isinstance(image, nib.Cifti2Image):
-            raise ImageError(f"{item} is a {type(image).__name__}, no CIFTI-2 file. Convert it (wb_command).")
-        return cls(image, str(item), path)
+        header, xml = opening(str(item), path, _read_head)
+        return cls(str(item), path, None, tuple(header.get_data_shape()[4:]), xml)
 
-    @property
+    @cached_property
     def axis(self) -> Any:
         """What its columns are: grayordinates or parcels."""
-        return self.image.header.get_axis(self.image.ndim - 1)
+        return axis_of_xml(np.frombuffer(self.xml, np.uint8), len(self.shape) - 1)
 
-    @property
+    @cached_property
     def is_matrix(self) -> bool:
         """Whether it holds a connectome: parcels by parcels."""
-        return isinstance(self.image.header.get_axis(0), nib.cifti2.ParcelsAxis)
+        if self.path is not None:
+            return self.path.name.endswith(".pconn.nii")
+        return isinstance(self.given.header.get_axis(0), nib.cifti2.ParcelsAxis)
 
     @property
     def n_maps(self) -> int:
         """How many maps it holds: rows, or one connectome."""
-        return 1 if self.is_matrix else int(self.image.shape[0])
+        return 1 if self.is_matrix else self.shape[0]
 
     @cached_property
     def key(self) -> str:
         """Hash of what its columns are, as the file says it."""
-        return hashlib.sha256(_axis_xml(self.axis)).hexdigest()
+        return hashlib.sha256(_columns_of(self.xml)).hexdigest()
 
     def lists_the_same(self, other: CIFTI) -> bool:
         """Whether another file has these columns."""
-        return bool(type(self.axis) is type(other.axis) and self.axis == other.axis)
+        if self.shape[-1] != other.shape[-1]:
+            return False
+        return self.key == other.key or bool(type(self.axis) is type(other.axis) and self.axis == other.axis)
+
+    def values(self) -> NDArray[Any]:
+        """All that it holds, rows by columns."""
+        if self.path is None:
+            return np.asarray(self.given.dataobj)
+        rows: NDArray[Any] = opening(self.name, self.path, cifti_rows)
+        return rows
 
     def named_matrix(self) -> pd.DataFrame:
         """Return a connectome with the names of its parcels."""
         names = [str(name) for name in self.axis.name]
-        return pd.DataFrame(np.asarray(self.image.dataobj), names, names)
+        return pd.DataFrame(self.values(), names, names)
 
 
-def _axis_xml(axis: Any) -> bytes:
-    """Write an axis down, without what a file says of itself."""
-    scalar = nib.cifti2.ScalarAxis(["map"])
-    return bytes(nib.cifti2.Cifti2Header.from_axes((scalar, axis)).to_xml())
+def _read_head(path: Path) -> tuple[Any, bytes]:
+    """Read header and XML of a file: nibabel would make all axes of it, which takes a second where they are long."""
+    with path.open("rb") as file:
+        start = file.read(_HEADER_BYTES + 4)
+        if not nib.Nifti2Header.may_contain_header(start[:_HEADER_BYTES]):
+            raise ImageError(f"{path} is no CIFTI-2 file (a NIfTI-2 file with an extension). Convert it (wb_command).")
+        header = nib.Nifti2Header(start[:_HEADER_BYTES], check=False)
+        end = int(header["vox_offset"])
+        while file.tell() + 8 <= end:
+            size, code = np.frombuffer(file.read(8), np.dtype(np.int32).newbyteorder(header.endianness)).tolist()
+            if not 8 < size <= end:
+                break
+            if code == _EXTENSION:
+                return header, file.read(size - 8).rstrip(b"\0")
+            file.seek(size - 8, os.SEEK_CUR)
+    raise ImageError(f"{path} is no CIFTI-2 file: it does not say what its rows and columns are. Get it again.")
 
 
-def axis_of_xml(xml: NDArray[np.uint8]) -> Any:
-    """Make an axis of what a template keeps of it."""
+def cifti_rows(path: Path) -> NDArray[Any]:
+    """(n_maps, k) values of a CIFTI file."""
+    header, _ = _read_head(path)
+    shape = tuple(header.get_data_shape()[4:])
+    n_values = int(np.prod(shape))
+    with path.open("rb") as file:
+        values = np.fromfile(file, header.get_data_dtype(), n_values, offset=int(header["vox_offset"]))
+    if len(values) < n_values:
+        raise ImageError(f"{path} is truncated: it holds {len(values):,} of {n_values:,} values. Get it again.")
+    slope, inter = header.get_slope_inter()
+    if slope is not None and (slope, inter) != (1.0, 0.0):
+        values = values * slope + (inter or 0.0)
+    return np.asarray(values.reshape(shape, order="F"))
+
+
+def _columns_of(xml: bytes) -> bytes:
+    """Cut out what a file says of its columns."""
+    for found in _MAP.finditer(xml):
+        if b"1" in found.group(1):
+            return found.group(2)
+    return xml
+
+
+def axis_of_xml(xml: NDArray[np.uint8], dimension: int = 1) -> Any:
+    """Make an axis of what a file says, or a template keeps."""
     parser: Any = cast(Any, Cifti2Parser)()
     parser.parse(string=xml.tobytes())
-    return parser.header.get_axis(1)
+    return parser.header.get_axis(dimension)
 
 
 def cifti_template(image: CIFTI, surfaces: Any, areas: Any) -> Template:
@@ -126,7 +179,7 @@ def cifti_template(image: CIFTI, surfaces: Any, areas: Any) -> Template:
     InputError, MissingFileError, ImageError, GridError
     """
     axis, ending = image.axis, ""
-    arrays = {"xml": np.frombuffer(_axis_xml(axis), np.uint8)}
+    arrays = {"xml": np.frombuffer(image.xml, np.uint8)}
     if isinstance(axis, nib.cifti2.ParcelsAxis):
         if surfaces is not None or areas is not None:
             raise InputError(invalid("surfaces", "meshes or areas", f"None: {image.name} has a value a parcel"))

@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.images.cifti import CIFTI, cifti_template, is_cifti
+from numbaglm.data.images.cifti import CIFTI, cifti_rows, cifti_template, is_cifti
 from numbaglm.data.images.elements import (
     ElementSource,
     Piece,
-    cifti_rows,
     freesurfer_rows,
     gifti_rows,
     one_map_a_file,
@@ -324,7 +323,7 @@ def _cifti(items: Sequence[Any], surfaces: Any, areas: Any, *, alone: bool) -> L
             if image.path is not None:
                 pieces.append(Piece(name, read, image.path, row))
             else:
-                values = np.asarray(image.image.dataobj)
+                values = image.values()
                 pieces.append(Piece(name, values=upper_triangle(values, name) if image.is_matrix else values[k]))
     template = cifti_template(images[0], surfaces, areas)
     sources = [ElementSource(piece.name, (piece,)) for piece in pieces]
@@ -424,7 +423,8 @@ def _read_matrix(path: Path) -> Any:
     if is_cifti(path):
         return CIFTI.of(path, str(path)).named_matrix()
     separator = {".csv": ",", ".tsv": "\t"}.get(path.suffix, r"\s+")
-    first = path.open().readline()
+    with path.open() as file:
+        first = file.readline()
     if re.search(r"[A-Za-z_]", re.sub(r"[eE][+-]?\d|nan|inf", "", first)):
         table = pd.read_csv(path, sep=separator)
         return table if {"weight", "source", "target"} & set(table.columns) else table.set_index(table.columns[0])
@@ -494,7 +494,7 @@ def load_element_mask(mask: Any, template: Template) -> NDArray[np.bool_] | None
         image = CIFTI.of(mask, "the mask (in memory)")
         if image.n_maps != 1 or not cifti_template(image, None, None).lists_the_same(template):
             raise GridError(f"{image.name} given as mask lists other grayordinates than the maps. Pass one that fits.")
-        values = np.asarray(image.image.dataobj).ravel()
+        values = image.values().ravel()
     elif of_files:
         sizes = {part.name: part.n_vertices for part in template.parts if isinstance(part, Surface)}
         given = by_side(mask, list(sizes), "mask")

@@ -199,11 +199,6 @@ def freesurfer_rows(path: Path) -> NDArray[Any]:
     return np.asarray(nib.freesurfer.read_morph_data(str(path)))[None]
 
 
-def cifti_rows(path: Path) -> NDArray[Any]:
-    """(n_maps, k) values of a CIFTI file."""
-    return np.asarray(nib.load(path).dataobj)
-
-
 def upper_triangle(matrix: Any, name: str) -> NDArray[np.float32]:
     """(n_edges,) values above the diagonal of a matrix, row after row.
 

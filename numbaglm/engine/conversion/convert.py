@@ -354,7 +354,7 @@ class Conversion:
             candidates=job.look.index if job.look.whole else None,
             before=before,
             drop_constant=old is None,
-            places="grid" if job.look.whole else "mask",
+            places="mask" if not job.look.whole else "grid" if isinstance(job.inputs.grid, Grid) else "",
             nouns=_nouns(job.inputs.grid),
         )
         for sentence in (*job.inputs.notes, *verdict.report):

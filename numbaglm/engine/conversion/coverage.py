@@ -280,7 +280,7 @@ def judge(
     drop_constant
         Whether places with the same value in all maps leave.
     places
-        Which places these are: those of the "grid", or of the "mask".
+        Which places these are: those of the "grid", or of the "mask"; "" for all that the maps list.
     nouns
         What they are called.
 
@@ -322,16 +322,16 @@ def judge(
         (constant & ~all_zero, f"the same value in every map{' that has one' if allowed else ''}"),
     ]
     counts = [f"{np.count_nonzero(which):,} {text}" for which, text in reasons if which.any()]
-    total = len(keep)
+    total, label = len(keep), f"{places} {nouns}".strip()
     n_out = total - int(np.count_nonzero(keep))
     if n_out == total:
         raise MaskError(
-            f"No {_SINGULARS.get(nouns, nouns[:-1])} is left to analyse: of {total:,} {places} {nouns}, "
+            f"No {_SINGULARS.get(nouns, nouns[:-1])} is left to analyse: of {total:,} {label}, "
             + ", ".join(counts)
             + f"{worst_text}. "
             "Check the maps, leave out those that cover too little, or pass a mask= that all maps cover."
         )
-    report = [f"{n_out:,} of {total:,} {places} {nouns} are left out: " + ", ".join(counts) + f"{worst_text}."]
+    report = [f"{n_out:,} of {total:,} {label} are left out: " + ", ".join(counts) + f"{worst_text}."]
     report = report if n_out else []
     if allowed and n_missing[keep].any():
         report.append(_taken_as_zero(survey, keep, labels, nouns))
