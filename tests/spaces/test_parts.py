@@ -122,8 +122,8 @@ def test_bad_meshes_are_refused():
         Mesh(coordinates, np.concatenate([faces, [[0, 1, 99]]]))
     with pytest.raises(ImageError, match="NaN"):
         Mesh(np.where(np.arange(42)[:, None] == 3, np.nan, coordinates), faces)
+    lonely = Mesh(np.concatenate([coordinates, [[0, 0, 0]]]), faces)
     with pytest.raises(InputError, match=r"1 vertices of the left surface have no area \(vertex 42: 0 mm2\)"):
-        lonely = Mesh(np.concatenate([coordinates, [[0, 0, 0]]]), faces)
         _ = Surface("left", 43, np.arange(43), lonely).measure
 
 

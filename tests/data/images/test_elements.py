@@ -265,8 +265,8 @@ def test_hemispheres_of_different_subjects_are_refused(files):
     left, right = files["bids", "L"], files["bids", "R"]
     with pytest.raises(InputError, match="sub-0 on the left where sub-1 is on the right"):
         ng.Cohort.from_maps({"left": left, "right": [right[1], right[0], *right[2:]]})
+    mesh = mesh_file(left[0].with_name("L.surf.gii"), MESHES["left"])
     with pytest.raises(ImageError, match="is a mesh: pass it as surfaces="):
-        mesh = mesh_file(left[0].with_name("L.surf.gii"), MESHES["left"])
         ng.Cohort.from_maps([mesh, mesh])
 
 
@@ -283,7 +283,7 @@ def test_cifti_axes_that_differ_are_refused(tmp_path):
 
 @pytest.mark.parametrize("options", [{"tfce": True}, {"cluster_forming_threshold": 0.01}])
 def test_clusters_and_tfce_without_a_mesh_are_refused(options):
-    with pytest.raises(InputError, match="need the mesh of the left surface.*pass surfaces="):
+    with pytest.raises(InputError, match=r"need the mesh of the left surface.*pass surfaces="):
         ng.permutation_test({"left": LEFT}, **options)
-    with pytest.raises(InputError, match="pass .*space=numbaglm.spaces.graph"):
+    with pytest.raises(InputError, match=r"pass .*space=numbaglm.spaces.graph"):
         ng.permutation_test(pd.DataFrame(LEFT[:, :3], columns=["a", "b", "c"]), **options)
