@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from numbaglm.version import __version__
 
 if TYPE_CHECKING:
-    from numbaglm import spaces
+    from numbaglm import spaces as spaces
     from numbaglm.cohort import Cohort
     from numbaglm.datasets.localizer import fetch_localizer
     from numbaglm.datasets.simulated import simulate_button_press
@@ -34,7 +34,6 @@ __all__ = [
     "permuted_ols",
     "save_bids",
     "simulate_button_press",
-    "spaces",
     "threshold_stats_img",
 ]
 
@@ -80,4 +79,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "errors"])
+    return sorted([*__all__, "errors", "spaces"])

@@ -65,6 +65,32 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
     return found[["subject_label", "effects_map_path"]], covariates if len(covariates.columns) > 1 else None
 
 
+def pop_surfaces(options: dict[str, Any]) -> dict[str, Any]:
+    """What maps on anything but a volume lie on, as `Cohort.create` takes it; taken out of ``options``."""
+    areas = _by_side(options.pop("areas"))
+    if isinstance(areas, str) and re.fullmatch(r"[\d.]+", areas):
+        areas = float(areas)
+    nodes = options.pop("nodes")
+    return {
+        "surfaces": _by_side(options.pop("surfaces")),
+        "areas": areas,
+        "space": "network" if options.pop("network") else None,
+        "nodes": None if nodes is None else read_lines(nodes, "--nodes"),
+    }
+
+
+def _by_side(given: Sequence[str]) -> Any:
+    """Read SIDE=FILE, each; FILE alone as it is."""
+    if not given:
+        return None
+    sides = dict(text.split("=", 1) for text in given if "=" in text)
+    if len(given) == 1 and not sides:
+        return given[0]
+    if len(sides) < len(given):
+        raise click.UsageError(f"{given[-1]}: write SIDE=FILE for each of several, such as left={given[-1]}.")
+    return sides
+
+
 def _as_option(key: str, label: str | None) -> str:
     """How an entity is picked in the shell."""
     option = next((name for name, entity in ENTITY_OF.items() if entity == key), None)

@@ -37,6 +37,24 @@ _LAYERS = click.option(
 _MEMORY = click.option(
     "--memory-limit", metavar="SIZE", help="Of the whole process, such as 4GB.  [default: what it may really take]"
 )
+_SURFACES = grouped(
+    click.option(
+        "--surface",
+        "surfaces",
+        multiple=True,
+        metavar="SIDE=FILE",
+        help="Mesh that maps lie on, such as left=L.surf.gii; FILE alone of one surface.",
+    ),
+    click.option(
+        "--area",
+        "areas",
+        multiple=True,
+        metavar="SIDE=FILE",
+        help="mm2 of its vertices, or a number for all.  [default: those of the mesh]",
+    ),
+    click.option("--network", is_flag=True, help="MAPS are matrices of nodes by nodes, or lists of edges."),
+    click.option("--nodes", type=PATH, metavar="FILE", help="Names of the nodes of networks, one a line."),
+)
 _MODEL = grouped(
     click.option(
         "--design",
@@ -118,6 +136,7 @@ def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any)
 )
 @click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
 @_LAYERS
+@_SURFACES
 @bids_inputs("--contrast")
 @_OVERWRITE
 @_THREADS
@@ -129,15 +148,19 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     MAPS are NIfTI files, one 4D file, or a table of paths: .txt with a path a line, .tsv or .csv with columns
     subject_label and effects_map_path. Relative paths in a table start at its folder. In their place --bids-dir
     finds the maps in a BIDS derivatives dataset. If it is stopped, the same command goes on where it was.
+
+    Maps on surfaces (GIFTI, FreeSurfer), whose names say the hemisphere, CIFTI files, and a table of parcels, a row a
+    subject, are taken as well.
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.faces.cli.inputs import pop_maps, read_layers, read_optional
+        from numbaglm.faces.cli.inputs import pop_maps, pop_surfaces, read_layers, read_optional
 
     covariates = read_optional(options.pop("covariates"), "--covariates")
     layers = read_layers(options.pop("layers"))
     listed, table = pop_maps(maps, options)
     options |= {"covariates": table if covariates is None else covariates, "layers": layers}
+    options |= pop_surfaces(options)
     cohort = Cohort.create(output, listed, progress=terminal.progress, **options)
     _show_cohort(terminal, cohort)
 
@@ -393,17 +416,19 @@ def report(terminal: Terminal, folder: str, output: str | None, overwrite: bool)
 
 def _show_cohort(terminal: Terminal, cohort: Any) -> None:
     facts = cohort.info()
-    grid = " x ".join(str(length) for length in facts["grid"])
-    voxel = " x ".join(f"{size:g}" for size in facts["voxel_sizes_mm"])
+    nouns, where = cohort.store.space.nouns, facts.get("space")
+    if where is None:
+        grid = " x ".join(str(length) for length in facts["grid"])
+        where = f"a grid of {grid}, each {' x '.join(f'{size:g}' for size in facts['voxel_sizes_mm'])} mm"
     fwhm = facts["smoothing_fwhm"]
     share = facts["min_coverage"]
     given = "as given" if facts["mask_rule"] == "given" else ""
-    held = f"the voxels that at least {share:.3g} of the maps hold" if share < 1 else ""
+    held = f"the {nouns} that at least {share:.3g} of the maps hold" if share < 1 else ""
     lines = {
         "subjects": f"{facts['n_subjects']:,}",
-        "voxels": f"{facts['n_voxels']:,} of a grid of {grid}, each {voxel} mm",
+        nouns: f"{facts['n_voxels']:,} of {where}",
         "smoothing": "none" if fwhm is None else f"{fwhm} mm",
-        "mask": ", ".join(filter(None, (given, held))) or "the voxels that all maps hold",
+        "mask": ", ".join(filter(None, (given, held))) or f"the {nouns} that all maps hold",
         "covariates": ", ".join(facts["covariates"]) or "none",
         "on disk": f"{facts['bytes_on_disk'] / 1e6:,.1f} MB",
         "fingerprint": facts["fingerprint"],
