@@ -322,6 +322,7 @@ def _permute(
     n_tiles, n_columns = tiles.shape[0], tiles.shape[2]
     n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[1], panels.shape[3]
     n_layers, n_rows, most = layers.shape[0], grouped.shape[1], grouped.shape[2]
+    scores, more = table[0], table[min(1, table.shape[0] - 1)]
     n_picks = int(np.int64(0))  # a literal would have `_pick` compiled twice
     for t in range(n_tiles):
         for first in range(0, most, CHUNK):
@@ -363,7 +364,7 @@ def _permute(
                                     here[j] = there[j]
                     if made:
                         score(flat, beside, sizes, constants)
-                    scores, peak = table[0], best[g * ROWS : (g + 1) * ROWS]
+                    peak = best[g * ROWS : (g + 1) * ROWS]
                     reached = reduce(scores, two_sided, limit, threshold, tally, peak)
                     if finished:
                         place = (g * ROWS, start, n_there)
@@ -374,5 +375,5 @@ def _permute(
                     else:
                         held = (limit, threshold, low[t, column : column + width], peaks, first_peak, steps)
                         where = (g * ROWS, start, n_there, n_batch)
-                        n_picks = _wait(scores, table[1], two_sided, held, peak, where, waiting, n_picks)
+                        n_picks = _wait(scores, more, two_sided, held, peak, where, waiting, n_picks)
     return n_picks
