@@ -154,19 +154,11 @@ def check_space(space: Space, options: Options) -> None:
     """
     if space.is_volume:
         return
-    wanted = {
-        "cluster_forming_threshold": options.cluster_forming_threshold is not None,
-        "tfce": options.tfce,
-        "tfce_uncorrected": options.tfce_uncorrected,
-    }
-    if any(wanted.values()):
+    if options.cluster_forming_threshold is not None or options.tfce or options.tfce_uncorrected:
         space.require_neighbours()
-    wanted["variance_smoothing_fwhm"] = options.variance_smoothing_fwhm is not None
-    asked = [name for name, is_asked in wanted.items() if is_asked]
-    if asked:
+    if options.variance_smoothing_fwhm is not None:
         raise InputError(
-            f"{asked[0]} is for maps of volumes so far, and these lie on {space.label}: leave it out. Statistics, and "
-            f"p corrected by the largest of all {space.nouns}, are there for every kind of map."
+            f"variance_smoothing_fwhm is for maps of volumes, and these lie on {space.label}: leave it out."
         )
 
 

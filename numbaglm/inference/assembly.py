@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
-from numbaglm.engine.permutation.maps import map_tolerance
+from numbaglm.engine.permutation.maps import MAP_TOLERANCE, map_tolerance
 from numbaglm.engine.permutation.records import RunResult, Spec
-from numbaglm.inference.observed_clusters import ObservedClusters
+from numbaglm.inference.observed_clusters import ObservedClusters, domain_of
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
 from numbaglm.results.provenance import provenance
 from numbaglm.results.result import PermutationResult
+from numbaglm.results.vocabulary import ELSEWHERE, EVERY_TABLE
+from numbaglm.spaces.space import Space
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.corrected import Corrected, from_null, interval
 from numbaglm.stats.hypothesis import Hypothesis
 
 Arrays = dict[str, NDArray[Any]]
+Judge = Callable[[NDArray[Any], NDArray[np.bool_] | slice], Corrected]
 
 
 def assemble(
@@ -59,13 +63,18 @@ def assemble(
 
 @dataclass(eq=False)
 class _Contrast:
-    """Maps, nulls and clusters of one contrast, and the fits to the tails of its nulls, as they are made."""
+    """Maps, nulls and clusters of one contrast, and the fits to the tails of its nulls, as they are made.
+
+    Of each kind of maximum that domains have for themselves, ``nulls`` has the nulls (n_domains, n_shufflings).
+    """
 
     spec: Spec
+    space: Space
     maps: Arrays
+    table: pd.DataFrame
     h0: Arrays = field(default_factory=dict)
-    table: pd.DataFrame = field(default_factory=no_clusters)
     clusters: ObservedClusters | None = None
+    nulls: Arrays = field(default_factory=dict)
     fits: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, null: str, found: Corrected, level: float | None = None) -> None:
@@ -73,7 +82,8 @@ class _Contrast:
         self.maps[f"p_{name}"] = found.p
         if found.source is not None:
             self.maps[f"source_{name}"] = found.source
-            self.fits[null] = found.fit
+            if found.fit is not None:
+                self.fits[null] = found.fit
         if level is not None:
             bounds = interval(self.spec.shufflings, found.counted, level)
             self.maps[f"p_{name}_lower"], self.maps[f"p_{name}_upper"] = bounds
@@ -89,6 +99,46 @@ class _Contrast:
                 self.spec.shufflings, found.counted, level
             )
         self.table = self.table.assign(**{column: p[self.clusters.ranked] for column, p in columns.items()})
+
+    def correct(self, kind: str, over: str, nulls: NDArray[Any], judge: Judge, level: float | None) -> None:
+        """Add p of what domains have nulls for (n_domains, n_shufflings), within each and over them, and the nulls.
+
+        Where there is one domain it is all there is. Otherwise p within domains, ``p_fwe_<kind>_domain``, become one
+        by the null of the least of them: counted, since a rank has no tail.
+
+        Parameters
+        ----------
+        kind, over
+            "size", "mass" or "tfce"; and "_contrasts" for nulls over contrasts, or "".
+        judge
+            Gives p of those of the values that are in a domain, against its null.
+        """
+        add = self.add if kind == "tfce" else self.add_clusters
+        if len(nulls) == 1:
+            self.h0[f"max_{kind}{over}"] = nulls[0]
+            add(f"fwe_{kind}{over}", f"max_{kind}{over}", judge(nulls[0], slice(None)), level)
+            return
+        domain = self.domain if kind == "tfce" or self.clusters is None else self.clusters.domain
+        counted, p, source = np.empty(domain.size), np.empty(domain.size), np.zeros(domain.size, np.uint8)
+        refined = False
+        for number, (name, null) in enumerate(zip(self.space.domains, nulls, strict=True)):
+            which, title = domain == number, f"max_{kind}_{name}{over}"
+            self.h0[title] = null
+            found = judge(null, which)
+            counted[which], p[which] = found.counted, found.p
+            if found.source is not None:
+                refined, source[which], self.fits[title] = True, found.source, found.fit
+        tolerance = MAP_TOLERANCE["float64" if kind == "size" else self.spec.precision]
+        least = self.h0[f"min_p_{kind}{over}"] = pvalues.least_over_domains(nulls, tolerance)
+        corrected = pvalues.from_least(counted, least)
+        add(f"fwe_{kind}{over}", f"min_p_{kind}{over}", Corrected(corrected, corrected), level)
+        within = Corrected(p, counted, source if refined else None)
+        add(f"fwe_{kind}_domain{over}", "", within, level)
+
+    @cached_property
+    def domain(self) -> NDArray[np.int64]:
+        """(n_voxels,) number of the domain of each voxel."""
+        return domain_of(self.space, np.arange(self.space.n))
 
 
 def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) -> _Contrast:
@@ -106,27 +156,33 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) ->
     }
     if raw.tfce is not None:
         maps["tfce"] = raw.tfce
-    one = _Contrast(spec, maps)
+    space = cohort.store.space
+    one = _Contrast(spec, space, maps, table=no_clusters(EVERY_TABLE if space.is_volume else ELSEWHERE))
     if spec.shufflings.n_shufflings == 1:
         return one
     _add_voxels(one, raw, level)
     if raw.tfce is not None and raw.max_tfce is not None:
-        one.h0["max_tfce"] = _headed(raw.max_tfce, np.abs(raw.tfce))
-        one.add("fwe_tfce", "max_tfce", _tfce(spec, raw, one.h0["max_tfce"]), level)
+        one.nulls["tfce"] = _headed(raw.max_tfce, np.abs(raw.tfce), one.domain)
+        one.correct("tfce", "", one.nulls["tfce"], _tfce(spec, raw), level)
         if raw.tfce_counts is not None:
             counted = pvalues.from_counts(raw.tfce_counts, spec.shufflings.n_shufflings)
             one.add("unc_tfce", "unc_tfce", Corrected(counted, counted), level)
             one.maps["p_fdr_tfce"] = pvalues.FDR[spec.conventions.fdr](counted)
     if raw.max_size is not None and raw.max_mass is not None:
-        one.clusters = ObservedClusters.find(spec, cohort.geometry, raw)
-        one.h0 |= {"max_size": raw.max_size, "max_mass": _headed(raw.max_mass, one.clusters.mass)}
+        one.clusters = ObservedClusters.find(spec, one.space, raw)
+        mass = _headed(raw.max_mass, one.clusters.mass, one.clusters.domain)
+        one.nulls |= {"size": raw.max_size, "mass": mass}
         _add_clusters(one, level)
     return one
 
 
-def _headed(null: NDArray[np.float64], observed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Null with the largest of what was observed at its head: kernels round large statistics to single precision."""
-    return np.concatenate([[observed.max(initial=0.0)], null[1:]])
+def _headed(
+    nulls: NDArray[np.float64], observed: NDArray[np.float64], domain: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Nulls with the largest of what was observed at their head: kernels round large statistics to single precision."""
+    largest = np.zeros(len(nulls))
+    np.maximum.at(largest, domain, observed)
+    return np.concatenate([largest[:, None], nulls[:, 1:]], axis=1)
 
 
 def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
@@ -163,7 +219,7 @@ def _add_clusters(one: _Contrast, level: float | None) -> None:
     one.maps["clusters"] = clusters.numbers()
     for kind in ("size", "mass"):
         one.maps[kind] = clusters.as_map(getattr(clusters, kind), 0.0)
-        one.add_clusters(f"fwe_{kind}", f"max_{kind}", clusters.corrected(kind, one.h0[f"max_{kind}"]), level)
+        one.correct(kind, "", one.nulls[kind], partial(clusters.corrected, kind), level)
 
 
 def _correct_jointly(
@@ -173,8 +229,8 @@ def _correct_jointly(
 
     Voxels are compared as z, which statistics of different kinds share.
     """
-    kinds = [kind for kind in ("size", "mass", "tfce") if all(f"max_{kind}" in one.h0 for one in corrected)]
-    nulls = {kind: np.max([one.h0[f"max_{kind}"] for one in corrected], axis=0) for kind in kinds}
+    kinds = [kind for kind in ("size", "mass", "tfce") if all(kind in one.nulls for one in corrected)]
+    nulls = {kind: np.max([one.nulls[kind] for one in corrected], axis=0) for kind in kinds}
     null_z = np.max([spec.hypothesis.scale.to_z(raw.max_score) for spec, raw in outcomes], axis=0)
     for (spec, raw), one in zip(outcomes, corrected, strict=True):
         z = spec.height(one.maps["z"])
@@ -188,21 +244,20 @@ def _correct_jointly(
         )
         one.h0["max_z_contrasts"] = null_z
         for kind, null in nulls.items():
-            names = f"fwe_{kind}_contrasts", f"max_{kind}_contrasts"
-            one.h0[names[1]] = null
             if kind == "tfce":
-                one.add(*names, _tfce(spec, raw, null), level)
+                one.correct(kind, "_contrasts", null, _tfce(spec, raw), level)
             elif one.clusters is not None:
-                one.add_clusters(*names, one.clusters.corrected(kind, null), level)
+                one.correct(kind, "_contrasts", null, partial(one.clusters.corrected, kind), level)
         if one.clusters is not None:
             peaks = one.clusters.peak[one.clusters.ranked]
             one.table = one.table.assign(p_fwe_voxel_contrasts=one.maps["p_fwe_voxel_contrasts"][peaks])
 
 
-def _tfce(spec: Spec, raw: RunResult, maxima: NDArray[np.float64]) -> Corrected:
+def _tfce(spec: Spec, raw: RunResult) -> Judge:
     assert raw.tfce is not None
     height = np.abs(raw.tfce)
-    return from_null(spec.tail, spec.shufflings, height, maxima, height * map_tolerance(spec, raw.score))
+    tolerance = height * map_tolerance(spec, raw.score)
+    return lambda null, which: from_null(spec.tail, spec.shufflings, height[which], null, tolerance[which])
 
 
 def _effect_sizes(hypothesis: Hypothesis, raw: RunResult) -> Arrays:

@@ -109,7 +109,8 @@ def permutation_test(
         p of the statistic's own distribution (halved if two-sided), or ``("t", 3.1)``, ``("z", 3.1)``,
         ``("f", 6.0)``; None for no cluster inference. By default 0.001 for maps of a volume, None for others.
     tfce
-        Whether to compute threshold-free cluster enhancement: the exact integral with E = 0.5 and H = 2.
+        Whether to compute threshold-free cluster enhancement: the exact integral with E = 0.5 and H = 2; on surfaces
+        with E = 1 (of mm2), in networks with E = 0.4 (of edges) and H = 3.
     seed
         Shuffling i depends on the seed and i alone.
     errors
@@ -170,7 +171,7 @@ def permutation_test(
         Whether to return the plan instead, with the memory, disk and time that it predicts, and run nothing.
     surfaces, areas, space, nodes
         As in `Cohort.from_maps`; a `Cohort` has its own. Of maps on anything but a volume the statistic and its p are
-        there, uncorrected and corrected by the largest; clusters and TFCE are refused.
+        there, uncorrected and corrected by the largest; clusters and TFCE too where it is known which elements touch.
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
         ("sum", "excess"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the other fields of `Conventions`.

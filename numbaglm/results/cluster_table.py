@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from numbaglm.results.vocabulary import COLUMNS, EVERY_TABLE
 _TYPES: dict[type, Any] = {int: np.int64, float: float, str: str}
 
 
-def no_clusters() -> pd.DataFrame:
+def no_clusters(columns: Sequence[str] = EVERY_TABLE) -> pd.DataFrame:
     """Return a table without a row."""
-    return typed(pd.DataFrame({column: [] for column in EVERY_TABLE}))
+    return typed(pd.DataFrame({column: [] for column in columns}))
 
 
 def typed(clusters: pd.DataFrame) -> pd.DataFrame:

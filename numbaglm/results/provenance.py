@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from numbaglm.errors import InputError
 from numbaglm.results.vocabulary import STATISTICS
 from numbaglm.spaces.volume import CONNECTIVITIES
-from numbaglm.stats.conventions import CONVENTIONS, Conventions
+from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.version import __version__
 
@@ -306,7 +306,7 @@ def _matrix(value: Any) -> NDArray[np.float64]:
 def _conventions(kept: Mapping[str, Any]) -> Mapping[str, Any]:
     """Check options against a record of today; one that came later has the value of the package's own."""
     model = CONVENTIONS["numbaglm"]
-    own: dict[str, Any] = {one.name: getattr(model, one.name) for one in fields(Conventions)}
+    own = model.as_used(["volume"])
     read = _Reader(own | dict(kept), "conventions.")
     for name, value in own.items():
         if isinstance(value, bool):
@@ -315,6 +315,9 @@ def _conventions(kept: Mapping[str, Any]) -> Mapping[str, Any]:
             read.text(name)
         elif name.endswith("connectivity"):
             read.among(name, CONNECTIVITIES)
+        elif name in ("tfce_E", "tfce_H") and isinstance(read.kept[name], dict):
+            for domain in read.mapping(name):
+                read.inner(name).number(domain)
         else:
             read.number(name)
     return {name: read.kept[name] for name in own}
@@ -339,7 +342,7 @@ def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any], fits: dict[str
         "seed": shufflings.seed,
         "method": hypothesis.method.name,
         "tail_fits": fits,
-        "conventions": asdict(spec.conventions),
+        "conventions": spec.conventions.as_used(cohort.store.space.domains),
         "precision": spec.precision,
         "n_subjects": cohort.n_subjects,
         "n_voxels": cohort.n_voxels,

@@ -215,7 +215,7 @@ class Record:
             f"{self.space.nouns} with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= ALPHA)):,} ({reached})",
         ]
         for kind in ("size", "mass"):
-            if f"max_{kind}" in self.h0:
+            if f"p_fwe_{kind}" in self.maps:
                 n = int(np.sum(self.clusters[f"p_fwe_{kind}"] <= ALPHA))
                 lines.append(f"clusters with FWE p <= 0.05 by {kind}: {n} of {len(self.clusters)}")
         if "p_fwe_tfce" in self.maps:
@@ -241,10 +241,10 @@ class Record:
         """
         found = []
         kinds: dict[str, tuple[Any, str]] = {
-            "voxel": (self.maps, "voxels"),
+            "voxel": (self.maps, self.space.nouns),
             "size": (self.clusters, "clusters by size"),
             "mass": (self.clusters, "clusters by mass"),
-            "tfce": (self.maps, "voxels by TFCE"),
+            "tfce": (self.maps, f"{self.space.nouns} by TFCE"),
         }
         for kind, (where, noun) in kinds.items():
             if (name := f"p_fwe_{kind}_contrasts") in where:

@@ -38,7 +38,10 @@ class PermutationResult(Record):
     h0
         Name -> (n_shufflings,) null of the maximum over the map, the observed first: ``max_t`` (``max_f``; ``max_z``
         with variance groups, and beside it where clusters are formed on z), ``max_size`` (voxels), ``max_mass``,
-        ``max_tfce``; over all contrasts ``max_z_contrasts``, ``max_size_contrasts`` and so on.
+        ``max_tfce``; over all contrasts ``max_z_contrasts``, ``max_size_contrasts`` and so on. Where maps lie in
+        several domains (surfaces and a volume), extents, masses and TFCE have a null in each, ``max_size_surface`` and
+        so on, and one of the least p over them, ``min_p_size``, of which ``p_fwe_size`` is; ``p_fwe_size_domain`` is
+        within its domain.
     clusters
         A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p (those over contrasts too, as
         ``p_fwe_size_contrasts`` and so on) and, where asked for, intervals of those by extent and mass.

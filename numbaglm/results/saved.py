@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from numbaglm.errors import MissingFileError, StoreError
 from numbaglm.results.cluster_table import typed
 from numbaglm.results.provenance import Provenance
-from numbaglm.results.vocabulary import COLUMNS, EVERY_TABLE, MAPS, NULLS, STATISTICS, Quantity
+from numbaglm.results.vocabulary import COLUMNS, ELSEWHERE, EVERY_TABLE, MAPS, NULLS, STATISTICS, Quantity
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Geometry
 
@@ -36,6 +36,7 @@ SPACE, SPACE_ARRAYS = "space.json", "space.npz"
 
 _MOST_LETTERS = 300
 _GRID = ("mask", "affine")
+_COORDINATES = ["peak_x", "peak_y", "peak_z"]
 _ALWAYS = ("z", "effect", "p_parametric", "p_fdr_parametric", "p_bonferroni")
 _SHUFFLED = ("p_unc", "p_fdr", "p_fwe_voxel")
 
@@ -177,13 +178,17 @@ def _check_map(one: Quantity, values: NDArray[Any], asked: Provenance) -> None:
 def _clusters(path: Path) -> pd.DataFrame:
     text = _text(path).splitlines()
     names = text[0].split("\t") if text else []
-    known = set(EVERY_TABLE) <= set(names) <= set(COLUMNS) and len(set(names)) == len(names)
+    whole = set(EVERY_TABLE) <= set(names) or set(ELSEWHERE) <= set(names)
+    known = whole and set(names) <= set(COLUMNS) and len(set(names)) == len(names)
     _require(known, f"{path.name} has the columns {names[:20]}")
-    table = typed(pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False))
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    if "peak_element" in table:  # not every peak has a place in the head
+        table[_COORDINATES] = table[_COORDINATES].replace("", "nan")
+    table = typed(table)
     _require(table["cluster"].tolist() == list(range(1, len(table) + 1)), f"{path.name} has clusters out of order")
     _require(set(table["sign"]) <= {"+", "-"}, f"{path.name} has signs that are none")
-    numbers = table.drop(columns="sign").to_numpy(float)
-    _require(not np.isnan(numbers).any(), f"{path.name} holds NaN")
+    numbers = table.select_dtypes("number").drop(columns=_COORDINATES if "peak_element" in table else [])
+    _require(not np.isnan(numbers.to_numpy(float)).any(), f"{path.name} holds NaN")
     return table
 
 
@@ -193,14 +198,14 @@ def _check_whole(
     """Check that what belongs together is there."""
     needed = {asked.statistic, *_ALWAYS}
     if h0:
-        needed |= {*_SHUFFLED, *(f"p_fwe_{kind}" for kind in ("size", "mass", "tfce") if f"max_{kind}" in h0)}
+        ends = [f"{kind}{over}" for kind in ("size", "mass", "tfce") for over in ("", "_contrasts")]
+        needed |= {*_SHUFFLED, *(f"p_fwe_{end}" for end in ends if {f"max_{end}", f"min_p_{end}"} & set(h0))}
         own = STATISTICS[asked.statistic]
         _require(own in h0, f"there is no null {own}")
-    if "max_size" in h0:
+    if {"max_size", "min_p_size"} & set(h0):
         needed |= {"size", "mass", "clusters"}
         given = asked.cluster_forming_threshold, asked.cluster_forming_statistic
         _require(None not in given, "no threshold is told that clusters were formed at")
-    needed |= {f"p_fwe_{name[4:]}" for name in h0 if name.endswith("_contrasts") and name != "max_z_contrasts"}
     needed |= {"p_fwe_voxel_contrasts"} if "max_z_contrasts" in h0 else set()
     missing = sorted(needed - set(maps))
     _require(not missing, f"there are no maps {missing}")

@@ -121,6 +121,16 @@ _P = _by_name(
         for kind in FWE_KINDS
         for label in [f"p, FWE: {_DONE_BY[kind]}"]
     ),
+    *(
+        _p(
+            f"p_fwe_{kind}_domain{over}",
+            f"{_SENTENCES[kind]}, within its domain{', over all contrasts too' * bool(over)}",
+            f"p, FWE: {_DONE_BY[kind]}, domain{', over contrasts' * bool(over)}",
+            f"{_HEADINGS[kind]}, domain" if not over else "",
+        )
+        for kind in ("size", "mass", "tfce")
+        for over in ("", "_contrasts")
+    ),
 )
 
 
@@ -240,7 +250,7 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
         ),
         Quantity(
             "size",
-            "extent of the voxel's cluster in voxels; 0 outside clusters",
+            "extent of the voxel's cluster in voxels, on surfaces in mm2; 0 outside clusters",
             "cluster extent",
             unit="voxels",
             stat="clustersize",
@@ -265,6 +275,25 @@ _NULLS = _by_name(
     Quantity("max_mass", "the largest mass of a cluster of the map", "maximum cluster mass"),
     Quantity("max_tfce", "the largest value of threshold-free cluster enhancement over the map", "maximum TFCE"),
 )
+
+DOMAINS = {"surface": "surfaces", "volume": "the volume", "network": "the network", "graph": "the graph"}
+"""What extents, masses and TFCE are compared within, where a map has several of them, and what texts call it."""
+
+
+def _of_domains(kind: str) -> Iterator[Quantity]:
+    """Nulls of one kind where there are several domains."""
+    null = _NULLS[f"max_{kind}"]
+    head = null.label.partition(" (voxels)")[0]
+    for domain, place in DOMAINS.items():
+        unit = {"surface": "mm^2", "volume": "voxels"}.get(domain, "") if kind == "size" else ""
+        sentence = null.sentence.replace("the map", place)
+        yield Quantity(f"{null.name}_{domain}", sentence, f"{head}, {domain}", unit=unit)
+    sentence = f"the least over domains of the p of {null.sentence.replace('the map', 'each')}"
+    short = {"size": "extent", "mass": "mass", "tfce": "TFCE"}[kind]
+    yield Quantity(f"min_p_{kind}", sentence, f"least p by {short} over domains")
+
+
+_NULLS |= _by_name(*(one for kind in ("size", "mass", "tfce") for one in _of_domains(kind)))
 
 
 def _over_contrasts(null: Quantity) -> Quantity:
@@ -300,22 +329,52 @@ _COLUMNS = _by_name(
     Quantity("p_fwe_voxel", "p of the peak, corrected for family-wise error over voxels", "p peak"),
 )
 EVERY_TABLE = tuple(_COLUMNS)
-"""Columns that every table of clusters has; p over contrasts and intervals of p come behind, where asked for."""
+"""Columns of every table of clusters in a volume; p over contrasts and intervals of p come behind, where asked for."""
+
+_PLACES = _by_name(
+    Quantity("domain", "where extents are compared: surface, volume, network or graph", "domain", kind=str),
+    Quantity("structure", "hemisphere or structure of the peak", "structure", kind=str),
+    Quantity("peak", "vertex, edge, element or structure of the peak", "peak", kind=str),
+    Quantity("peak_element", "number of the peak in the maps, from 0", "element", kind=int),
+    Quantity("size_elements", "extent in vertices, voxels, edges or elements", "elements", kind=int),
+    Quantity("size", "extent as the sum of the measures of its elements", "extent"),
+    Quantity("unit", "unit of that extent; nothing where elements are counted", "unit", kind=str),
+    Quantity("nodes", "nodes that the edges of the component join", "nodes", kind=str),
+)
+ELSEWHERE = (
+    *("cluster", "sign", "domain", "structure", "peak", "peak_element", "peak_x", "peak_y", "peak_z", "peak_stat"),
+    *("size_elements", "size", "unit", "mass", "p_fwe_size", "p_fwe_mass", "p_fwe_voxel", "nodes"),
+)
+"""Columns of every table of clusters on surfaces, in networks and so on."""
+
+_DOMAIN = _by_name(
+    *(
+        replace(
+            _COLUMNS[f"p_fwe_{kind}"],
+            name=f"p_fwe_{kind}_domain",
+            sentence=f"{_COLUMNS[f'p_fwe_{kind}'].sentence} of the domain alone",
+            label=f"{_COLUMNS[f'p_fwe_{kind}'].label}, domain",
+        )
+        for kind in ("size", "mass")
+    )
+)
 
 _TOO = _by_name(
     *(
         replace(one, name=f"{name}_contrasts", sentence=f"{one.sentence} and over contrasts", label=f"{one.label}, all")
-        for name, one in _COLUMNS.items()
+        for name, one in (_COLUMNS | _DOMAIN).items()
         if name.startswith("p_fwe_")
     )
 )
 COLUMNS: Mapping[str, Quantity] = MappingProxyType(
     _COLUMNS
+    | _PLACES
+    | _DOMAIN
     | _TOO
     | _by_name(
         *(
             replace(one, name=f"{name}_{end}", sentence=f"{end} end of the interval of {name}, by counts", label=end)
-            for name, one in (_COLUMNS | _TOO).items()
+            for name, one in (_COLUMNS | _DOMAIN | _TOO).items()
             if name.startswith(("p_fwe_size", "p_fwe_mass"))
             for end in ("lower", "upper")
         )

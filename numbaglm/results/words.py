@@ -415,17 +415,24 @@ def _tfce(conventions: Mapping[str, Any]) -> str:
         steps = f"steps of {conventions['tfce_dh']:g}"
     elif conventions["tfce_steps"]:
         steps = f"{conventions['tfce_steps']} steps"
-    return (
-        f"E = {conventions['tfce_E']:g}, H = {conventions['tfce_H']:g}, {conventions['tfce_connectivity']}-connected, "
-        f"{steps}"
-    )
+    E, H = (_by_domain(conventions[name]) for name in ("tfce_E", "tfce_H"))
+    return f"E = {E}, H = {H}, {conventions['tfce_connectivity']}-connected, {steps}"
+
+
+def _by_domain(exponent: float | Mapping[str, float]) -> str:
+    if isinstance(exponent, Mapping):
+        return ", ".join(f"{value:g} ({domain})" for domain, value in exponent.items())
+    return f"{exponent:g}"
 
 
 def _conventions(used: Mapping[str, Any]) -> str:
     """Name of the conventions, and where they were overridden."""
     record = CONVENTIONS.get(used["name"])
-    changed = [f"{key} = {value}" for key, value in used.items() if record and getattr(record, key) != value]
-    return "; ".join([used["name"], *changed])
+    if record is None:
+        return str(used["name"])
+    exponent = used["tfce_E"]
+    own = record.as_used(exponent if isinstance(exponent, Mapping) else ["volume"])
+    return "; ".join([used["name"], *(f"{key} = {value}" for key, value in used.items() if own[key] != value)])
 
 
 def _are(n: int, noun: str, of: int | None = None) -> str:

@@ -300,6 +300,28 @@ class Space:
                 found[which] = mm
         return found
 
+    def part_of(self, elements: NDArray[np.integer[Any]]) -> list[int]:
+        """Number of the part that each of some elements is in."""
+        ends = [where.stop for where in self.slices]
+        return [int(number) for number in np.searchsorted(ends, elements, side="right")]
+
+    def structures(self, elements: NDArray[np.intp]) -> list[str]:
+        """Name of the structure that each of some elements is in; "" where there is one alone."""
+        found = [self.parts[number].name for number in self.part_of(elements)]
+        for part, which, local in self._parted(elements):
+            if isinstance(part, Structures):
+                for number, name in zip(which, part.places(local), strict=True):
+                    found[number] = name
+        return found
+
+    def nodes(self, elements: NDArray[np.intp]) -> list[str]:
+        """Names of the nodes of a network that some of its elements join, in its order; none of other spaces."""
+        found: list[str] = []
+        for part, _, local in self._parted(elements):
+            if isinstance(part, Connectome):
+                found += [part.nodes[node] for node in np.unique(part.ends[local])]
+        return found
+
     def places(self, elements: NDArray[np.intp]) -> list[str]:
         """What each of some elements is called; "" where its coordinates say enough."""
         found = [""] * len(elements)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any, Literal
 
 from numbaglm.errors import InputError, invalid
+
+TFCE_EXPONENTS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"volume": (0.5, 2.0), "surface": (1.0, 2.0), "network": (0.4, 3.0)}
+)
+"""E and H of TFCE by domain, where none are named: those of volumes for every other.
+
+Smith and Nichols (2009), NeuroImage 44:83-98, for volumes, and for surfaces what they derive for two dimensions;
+networks: Vinokur et al. (2015), OHBM, as MRtrix3 has it, and Baggio et al. (2018), Human Brain Mapping 39:2289-2302.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class Conventions:
     clipped_cluster_p
         Whether cluster p count the shuffled maxima alone and are kept within [1 / n_perm, 1 - 1 / n_perm].
     tfce_E, tfce_H
-        Exponents of extent and height.
+        Exponents of extent and height; None for those of each domain, `TFCE_EXPONENTS`.
     tfce_steps, tfce_times_step
         0 for the exact integral; otherwise in how many steps of the map's own maximum it is summed, and
         whether the sum is multiplied by the step.
@@ -51,8 +61,8 @@ class Conventions:
     merge_signs: bool = False
     strict: bool = False
     clipped_cluster_p: bool = False
-    tfce_E: float = 0.5
-    tfce_H: float = 2.0
+    tfce_E: float | None = None
+    tfce_H: float | None = None
     tfce_steps: int = 0
     tfce_times_step: bool = True
     tfce_dh: float = 0.0
@@ -84,6 +94,17 @@ class Conventions:
         record._check()
         return record
 
+    def exponents(self, domain: str) -> tuple[float, float]:
+        """Exponents of extent and height of TFCE in a domain."""
+        E, H = TFCE_EXPONENTS.get(domain, TFCE_EXPONENTS["volume"])
+        return E if self.tfce_E is None else float(self.tfce_E), H if self.tfce_H is None else float(self.tfce_H)
+
+    def as_used(self, domains: Iterable[str]) -> dict[str, Any]:
+        """All options, the exponents as they were used: one of a volume, by domain otherwise."""
+        E, H = ({domain: self.exponents(domain)[which] for domain in domains} for which in (0, 1))
+        alone = list(E) == ["volume"]
+        return asdict(self) | {"tfce_E": E["volume"] if alone else E, "tfce_H": H["volume"] if alone else H}
+
     def _check(self) -> None:
         for names, allowed, is_allowed in _ALLOWED:
             for name in names:
@@ -108,7 +129,11 @@ _ALLOWED: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda value: isinstance(value, bool),
     ),
     # Beyond them doubles overflow.
-    (("tfce_E", "tfce_H"), "a number from 0 to 20", lambda value: is_number(value) and 0 <= value <= 20),
+    (
+        ("tfce_E", "tfce_H"),
+        "a number from 0 to 20",
+        lambda value: value is None or (is_number(value) and 0 <= value <= 20),
+    ),
     (("tfce_dh",), "a step above 0, or 0 for none", lambda value: is_number(value) and value >= 0),
     (
         ("tfce_steps",),

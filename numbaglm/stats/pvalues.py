@@ -35,6 +35,29 @@ def from_maxima(observed: NDArray[np.number], maxima: NDArray[np.number], tolera
     return from_counts(ordered.size - below, ordered.size)
 
 
+def least_over_domains(nulls: NDArray[np.number], tolerance: float) -> Floats:
+    """Null (n_shufflings,) of the least p over domains, which makes p of several domains comparable.
+
+    Each shuffling's maximum gets its p within its own domain's null; the least of a shuffling is small by chance in as
+    many of them as it says, whatever the dependence between domains, as all nulls are of the same shufflings (Westfall
+    and Young, 1993, section 2.6).
+
+    Parameters
+    ----------
+    nulls
+        (n_domains, n_shufflings) maxima, the observed ones first.
+    tolerance
+        Relative: maxima closer than this are equal.
+    """
+    return np.asarray(np.min([from_maxima(null, null, tolerance * np.abs(null)) for null in nulls], axis=0))
+
+
+def from_least(p: Floats, least: Floats) -> Floats:
+    """p corrected over domains, of p within them: the share of shufflings whose least p (n_shufflings,) is as small."""
+    reached = np.searchsorted(np.sort(least), p, side="right")
+    return from_counts(reached, least.size)
+
+
 def critical_value(maxima: NDArray[np.number], alpha: float) -> float:
     """Value that a statistic must exceed for a corrected p of at most alpha; infinity if none could (too few maxima).
 

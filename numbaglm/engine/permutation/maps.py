@@ -13,9 +13,9 @@ from numbaglm.data.runs.ledger import Ledger, Shared
 from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.records import Picks, Round, Spec
 from numbaglm.engine.schedule import checkpoint
-from numbaglm.kernels import clusters, neighbours, tfce
-from numbaglm.spaces.space import Space
-from numbaglm.spaces.volume import Geometry
+from numbaglm.kernels import clusters, tfce
+from numbaglm.kernels.topology import Topology, extent_type
+from numbaglm.spaces.space import Part, Space
 from numbaglm.stats.families.family import Bound
 
 Floats = NDArray[np.floating[Any]]
@@ -58,10 +58,39 @@ def on_scale(spec: Spec, score: Floats) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
-class Clustered:
-    """Extent and mass of the largest cluster of each shuffling of a span, (n_shufflings,)."""
+class Piece:
+    """A part of the maps, in which elements touch: its maxima are those of its domain.
 
-    size: NDArray[np.int32]
+    Attributes
+    ----------
+    domain
+        Its name, and ``number`` among the domains.
+    where
+        Its elements.
+    topology
+        Which of them touch, and how large they are.
+    """
+
+    domain: str
+    number: int
+    where: slice
+    topology: Topology
+
+    @classmethod
+    def all_of(cls, space: Space, connectivity: int) -> tuple[Piece, ...]:
+        """The pieces of a space, in its order."""
+        number = {domain: k for k, domain in enumerate(space.domains)}
+        return tuple(
+            cls(part.domain, number[part.domain], where, part.topology(connectivity))
+            for part, where in zip(space.parts, space.slices, strict=True)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Clustered:
+    """Extent and mass of the largest cluster of each shuffling of a span, (n_domains, n_shufflings)."""
+
+    size: NDArray[np.int32 | np.float64]
     mass: NDArray[np.float64]
 
 
@@ -73,15 +102,15 @@ class MapRound:
     ----------
     counts, tfce_counts
         (n_voxels,) maps whose score, or whose TFCE, reaches the observed one there.
-    maxima, tfce
-        (n_shufflings,) largest score, and largest TFCE, of each map.
-    size, mass
-        (n_shufflings,) of the largest cluster of each map.
+    maxima
+        (n_shufflings,) largest score of each map.
+    tfce, size, mass
+        (n_domains, n_shufflings) largest TFCE, and those of the largest cluster, of each map.
     """
 
     counts: NDArray[np.uint8] | None = None
     maxima: NDArray[np.float64] | None = None
-    size: NDArray[np.int32] | None = None
+    size: NDArray[np.int32 | np.float64] | None = None
     mass: NDArray[np.float64] | None = None
     tfce: NDArray[np.float64] | None = None
     tfce_counts: NDArray[np.uint8] | None = None
@@ -89,18 +118,28 @@ class MapRound:
 
 @dataclass(frozen=True, eq=False)
 class ClusterTask:
-    """What tasks that form clusters share: the neighbourhood and the scale."""
+    """What tasks that form clusters share: the neighbourhoods and the scale."""
 
     spec: Spec
-    padded_index: NDArray[np.int32]
-    grid_size: int
-    offsets: NDArray[np.int64]
+    pieces: tuple[Piece, ...]
 
     @classmethod
-    def build(cls, spec: Spec, geometry: Geometry) -> ClusterTask:
-        """Take from a geometry what clusters need."""
-        offsets = geometry.neighbour_offsets(spec.conventions.cluster_connectivity)
-        return cls(spec, geometry.padded_index, int(np.prod(geometry.padded_shape)), offsets[offsets < 0])
+    def build(cls, spec: Spec, space: Space | Part) -> ClusterTask:
+        """Take from a space what clusters need."""
+        return cls(spec, Piece.all_of(Space.of(space), spec.conventions.cluster_connectivity))
+
+    @property
+    def n_domains(self) -> int:
+        """In how many domains clusters are compared."""
+        return 1 + max(piece.number for piece in self.pieces)
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """(n_domains,) whether extents are sums of measures; otherwise they are counts."""
+        found = np.zeros(self.n_domains, bool)
+        for piece in self.pieces:
+            found[piece.number] |= bool(piece.topology.measure)
+        return found
 
     def contributions(self, score: Floats) -> NDArray[np.float64]:
         """What each voxel adds to its cluster's mass."""
@@ -108,6 +147,17 @@ class ClusterTask:
         if self.spec.conventions.mass == "excess":
             height -= on_scale(self.spec, np.array([self.spec.threshold]))[0]
         return height
+
+    def measures(self, voxel: NDArray[np.int32]) -> NDArray[np.float64] | None:
+        """What each voxel (k,) adds to its cluster's extent, exactly as kernels have it; None where all are counted."""
+        if not self.measured.any():
+            return None
+        found = np.ones(voxel.size)
+        for piece, which in self._apart(voxel):
+            if piece.topology.measure:
+                units, unit = piece.topology.measure
+                found[which] = units[voxel[which] - piece.where.start] * unit
+        return found
 
     def signs(self, score: Floats) -> NDArray[np.int8]:
         """Sign of each voxel; voxels of different signs are never in one cluster."""
@@ -119,49 +169,72 @@ class ClusterTask:
         """Largest extent and mass of each shuffling."""
         bounds, voxel, score = merge_blocks(parts)
         n_batch, most = bounds.size - 1, int(np.diff(bounds).max(initial=0))
-        size, mass = np.empty(n_batch, np.int32), np.empty(n_batch)
-        clusters.largest_clusters(
-            bounds,
-            self.padded_index[voxel],
-            self.contributions(score),
-            self.signs(score),
-            self.offsets,
-            (np.zeros(self.grid_size, np.int32), np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most)),
-            size,
-            mass,
-        )
+        masses, signs = self.contributions(score), self.signs(score)
+        begin, end = np.empty(n_batch, np.int64), np.empty(n_batch, np.int64)
+        size = np.zeros((self.n_domains, n_batch), np.float64 if self.measured.any() else np.int32)
+        mass = np.zeros((self.n_domains, n_batch))
+        for piece in self.pieces:
+            its_size, its_mass = np.empty(n_batch, extent_type(piece.topology)), np.empty(n_batch)
+            first, scratch = piece.where.start, clusters.new_cluster_scratch(piece.topology, most)
+            clusters.part_bounds(bounds, voxel, first, piece.where.stop, begin, end)
+            clusters.cluster_maxima(
+                begin, end, voxel, masses, signs, first, piece.topology, scratch, its_size, its_mass
+            )
+            size[piece.number] = np.maximum(size[piece.number], its_size)
+            mass[piece.number] = np.maximum(mass[piece.number], its_mass)
         return Clustered(size, mass)
 
     def label(self, voxel: NDArray[np.int32], score: Floats) -> NDArray[np.int64]:
         """Label (k,) the clusters of one map from 1, in the order of their first voxel."""
-        parent = np.empty(voxel.size, np.int32)
-        grid = np.zeros(self.grid_size, np.int32)
-        clusters.label_components(self.padded_index[voxel], self.signs(score), self.offsets, grid, parent)
-        return np.asarray(np.unique(parent, return_inverse=True)[1] + 1, dtype=np.int64)
+        first, signs = np.empty(voxel.size, np.int64), self.signs(score)
+        for piece, which in self._apart(voxel):
+            inside, topology = voxel[which], piece.topology
+            scratch = clusters.new_cluster_scratch(topology, inside.size)
+            clusters.label_clusters(
+                inside, signs[which], piece.where.start, topology, topology.strides, scratch.cells, scratch.parent
+            )
+            first[which] = which.start + scratch.parent
+        return np.asarray(np.unique(first, return_inverse=True)[1] + 1, dtype=np.int64)
+
+    def _apart(self, voxel: NDArray[np.int32]) -> Iterator[tuple[Piece, slice]]:
+        """Which of the voxels (k,), increasing, are of each piece."""
+        for piece in self.pieces:
+            start, stop = np.searchsorted(voxel, [piece.where.start, piece.where.stop])
+            yield piece, slice(int(start), int(stop))
 
 
 @dataclass(frozen=True, eq=False)
 class TfceTask:
-    """What tasks that enhance maps share."""
+    """What tasks that enhance maps share.
+
+    Attributes
+    ----------
+    pieces, how
+        Of each piece, how it is enhanced.
+    """
 
     spec: Spec
-    volume: neighbours.Volume
-    how: tfce.Enhancement
+    pieces: tuple[Piece, ...]
+    how: tuple[tfce.Enhancement, ...]
 
     @classmethod
-    def build(cls, spec: Spec, geometry: Geometry) -> TfceTask:
-        """Take from a geometry and the conventions what TFCE needs."""
+    def build(cls, spec: Spec, space: Space | Part) -> TfceTask:
+        """Take from a space and the conventions what TFCE needs."""
         record = spec.conventions
-        volume = geometry.topology(record.tfce_connectivity)
-        how = tfce.Enhancement(
-            E=float(record.tfce_E),
-            H=float(record.tfce_H),
-            two_sided=spec.two_sided and not record.merge_signs,
-            n_steps=record.tfce_steps,
-            dh=float(record.tfce_dh),
-            times_step=record.tfce_times_step,
+        pieces = Piece.all_of(Space.of(space), record.tfce_connectivity)
+        exponents = [record.exponents(piece.domain) for piece in pieces]
+        how = tuple(
+            tfce.Enhancement(
+                E=E,
+                H=H,
+                two_sided=spec.two_sided and not record.merge_signs,
+                n_steps=record.tfce_steps,
+                dh=float(record.tfce_dh),
+                times_step=record.tfce_times_step,
+            )
+            for E, H in exponents
         )
-        return cls(spec, volume, how)
+        return cls(spec, pieces, how)
 
     def heights(self, score: Floats) -> Floats:
         """Map that is enhanced, of its scores."""
@@ -180,21 +253,27 @@ class TfceTask:
 
     def largest(self, scores: Iterable[Floats], reference: NDArray[np.float64] | None) -> MapRound:
         """Largest TFCE of maps of scores; and, where a ``reference`` (n_voxels,) is given, how many reach it."""
-        scratch = tfce.new_scratch(self.volume)
-        if reference is None:
-            maxima = [tfce.tfce_max(self.heights(score), self.volume, scratch, self.how) for score in scores]
-            return MapRound(tfce=np.array(maxima))
-        counts = np.zeros(reference.size, np.int32)
-        maxima = [
-            tfce.tfce_count(self.heights(score), self.volume, scratch, self.how, reference, counts) for score in scores
-        ]
-        return MapRound(tfce=np.array(maxima), tfce_counts=as_bytes(counts))
+        room = [tfce.new_scratch(piece.topology) for piece in self.pieces]
+        counts = None if reference is None else np.zeros(reference.size, np.int32)
+        maxima = []
+        for score in scores:
+            height, largest = self.heights(score), [0.0] * (1 + max(piece.number for piece in self.pieces))
+            for piece, how, scratch in zip(self.pieces, self.how, room, strict=True):
+                where, space = piece.where, piece.topology
+                if reference is None or counts is None:
+                    found = tfce.tfce_max(height[where], space, scratch, how)
+                else:
+                    found = tfce.tfce_count(height[where], space, scratch, how, reference[where], counts[where])
+                largest[piece.number] = max(largest[piece.number], found)
+            maxima.append(largest)
+        return MapRound(tfce=np.array(maxima).T, tfce_counts=None if counts is None else as_bytes(counts))
 
     def enhance(self, score: Floats) -> NDArray[np.float64]:
         """TFCE (n_voxels,) of one map of scores; negative where the score is, unless signs merge."""
-        out = np.empty(score.size)
-        scratch = tfce.new_scratch(self.volume)
-        tfce.tfce_map(self.heights(score), self.volume, scratch, self.how, out)
+        height, out = self.heights(score), np.empty(score.size)
+        for piece, how in zip(self.pieces, self.how, strict=True):
+            scratch = tfce.new_scratch(piece.topology)
+            tfce.tfce_map(height[piece.where], piece.topology, scratch, how, out[piece.where])
         return out
 
 
@@ -239,8 +318,8 @@ class MapTask:
         return cls(
             spec=spec,
             bound=None if whole is None else whole.bind(space.volume),
-            clusters=None if whole is None or spec.threshold is None else ClusterTask.build(spec, space.volume),
-            enhance=TfceTask.build(spec, space.volume) if spec.tfce else None,
+            clusters=None if whole is None or spec.threshold is None else ClusterTask.build(spec, space),
+            enhance=TfceTask.build(spec, space) if spec.tfce else None,
         )
 
     def against(self, observed: NDArray[np.float64]) -> MapTask:
@@ -290,8 +369,8 @@ class MapTask:
             enhanced,
             counts=as_bytes(counts),
             maxima=np.array(maxima),
-            size=np.concatenate([one.size for one in largest]) if largest else None,
-            mass=np.concatenate([one.mass for one in largest]) if largest else None,
+            size=np.concatenate([one.size for one in largest], axis=1) if largest else None,
+            mass=np.concatenate([one.mass for one in largest], axis=1) if largest else None,
         )
 
 

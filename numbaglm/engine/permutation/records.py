@@ -180,11 +180,11 @@ class RunResult(Observed):
     max_score
         (n_shufflings,) largest score of each shuffling (absolute if two-sided).
     max_size, max_mass
-        (n_shufflings,) of the largest cluster, where clusters were asked for.
+        (n_domains, n_shufflings) of the largest cluster, where clusters were asked for.
     observed_picks
         Voxels above the cluster-forming threshold in the observed map, and their scores.
     tfce, max_tfce
-        (n_voxels,) observed TFCE, and (n_shufflings,) its maximum, where it was asked for.
+        (n_voxels,) observed TFCE, and (n_domains, n_shufflings) its maximum, where it was asked for.
     tfce_counts
         (n_voxels,) shufflings whose TFCE reaches the observed one, where that was asked for.
     refined
@@ -193,7 +193,7 @@ class RunResult(Observed):
 
     counts: NDArray[np.int64]
     max_score: NDArray[np.float64]
-    max_size: NDArray[np.int64] | None = None
+    max_size: NDArray[np.int64 | np.float64] | None = None
     max_mass: NDArray[np.float64] | None = None
     observed_picks: tuple[NDArray[np.int32], Floats] | None = None
     tfce: NDArray[np.float64] | None = None

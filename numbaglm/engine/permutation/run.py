@@ -103,9 +103,9 @@ class _Run:
         tfce = _there(one.tfce for one in parts)
         found = replace(
             found,
-            max_size=np.concatenate(sizes).astype(np.int64) if sizes else None,
-            max_mass=np.concatenate(masses) if masses else None,
-            max_tfce=np.concatenate(tfce) if tfce else None,
+            max_size=_extents(np.concatenate(sizes, axis=1)) if sizes else None,
+            max_mass=np.concatenate(masses, axis=1) if masses else None,
+            max_tfce=np.concatenate(tfce, axis=1) if tfce else None,
             tfce_counts=sums.get("tfce_counts"),
         )
         return replace(found, refined=self.refine(rounds)) if self.spec.tail_length else found
@@ -198,7 +198,7 @@ class _Run:
     @cached_property
     def clusters(self) -> Shared:
         """What tasks that form clusters share."""
-        task = ClusterTask.build(self.spec, self.store.geometry)
+        task = ClusterTask.build(self.spec, self.store.space)
         return self.work.share(f"{self.stages.test}-clusters", task)
 
     @cached_property
@@ -310,6 +310,10 @@ class _Score:
     """Observed scores (n_voxels,), where these need whole maps."""
 
     score: NDArray[np.float64]
+
+
+def _extents(size: NDArray[np.int32 | np.float64]) -> NDArray[np.int64 | np.float64]:
+    return size.astype(np.int64) if size.dtype.kind == "i" else size.astype(np.float64)
 
 
 def _there(parts: Iterable[Part | None]) -> list[Part]:

@@ -50,7 +50,7 @@ class Size:
     n_counts
         Counts of each voxel that tasks of map scope leave: one for pseudo-t, one for TFCE where it is counted.
     grid
-        Cells of the grid that the mask lies in.
+        Cells of the grid that the mask lies in; of other spaces what tells neighbours.
     ahead
         Chunks that are under way at once: several where the store answers late.
     n_tests, n_before
