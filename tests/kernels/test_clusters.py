@@ -18,27 +18,8 @@ from reference.network import line_graph
 SHAPE = (3, 4, 5)
 
 
-def prepare(maps, mask, threshold, connectivity):
-    """Arguments for `largest_clusters` from maps (n_batch, n_voxels)."""
-    geometry = Geometry(mask, np.eye(4))
-    above = np.abs(maps) >= threshold
-    bounds = np.concatenate([[0], np.cumsum(above.sum(axis=1))])
-    flat = np.concatenate([geometry.padded_index[row] for row in above]).astype(np.int32)
-    values = maps[above]
-    offsets = geometry.neighbour_offsets(connectivity)
-    grid = np.zeros(int(np.prod(geometry.padded_shape)), np.int32)
-    return bounds, flat, np.abs(values), np.sign(values).astype(np.int8), offsets[offsets < 0], grid
-
-
 def run(maps, mask, threshold, connectivity):
-    bounds, flat, masses, signs, offsets, grid = prepare(maps, mask, threshold, connectivity)
-    most = int(np.diff(bounds).max(initial=0))
-    # What scratch holds before doesn't matter, but for the grid.
-    scratch = grid, np.full(most, 7, np.int32), np.full(most, 7, np.int32), np.full(most, np.nan)
-    size, mass = np.full(len(maps), -1, np.int32), np.full(len(maps), np.nan)
-    clusters.largest_clusters(bounds, flat, masses, signs, offsets, scratch, size, mass)
-    assert not grid.any(), "the grid must be left as it was found"
-    return size, mass
+    return maxima(maps, volume_of(mask, connectivity), threshold)
 
 
 @given(
@@ -67,14 +48,15 @@ def test_labels_are_the_first_voxel_of_each_cluster(connectivity):
     rng = np.random.default_rng(connectivity)
     mask = np.ones(SHAPE, bool)
     maps = rng.normal(size=(1, mask.size))
-    _, flat, _, signs, offsets, grid = prepare(maps, mask, 0.3, connectivity)
-    parent = np.empty(flat.size, np.int32)
-    clusters.label_components(flat, signs, offsets, grid, parent)
+    _, voxel, _, signs = pick(maps, 0.3)
+    space = volume_of(mask, connectivity)
+    scratch = clusters.new_cluster_scratch(space, voxel.size)
+    clusters.label_clusters(voxel, signs, 0, space, space.strides, scratch.cells, scratch.parent)
     volume = maps.reshape(SHAPE)
     labels, n = label(np.abs(volume) >= 0.3, np.sign(volume), connectivity)
     expected = labels[np.abs(volume) >= 0.3]
     first = {c: np.flatnonzero(expected == c)[0] for c in range(1, n + 1)}
-    np.testing.assert_array_equal(parent, [first[c] for c in expected])
+    np.testing.assert_array_equal(scratch.parent, [first[c] for c in expected])
 
 
 def test_signs_merge_where_they_are_called_equal():
