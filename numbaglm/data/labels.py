@@ -156,8 +156,11 @@ def labels_are_known(labels: Sequence[str]) -> bool:
 
 
 def were_moved(maps: Any, labels: Sequence[str]) -> bool:
-    """Whether the subjects of a table of maps lay in another order than that of their sorted labels."""
-    if not isinstance(maps, pd.DataFrame):
+    """Whether the subjects of a table of maps lay in another order than that of their sorted labels.
+
+    A table of parcels keeps its own.
+    """
+    if not isinstance(maps, pd.DataFrame) or "effects_map_path" not in maps.columns:
         return False
     return list(dict.fromkeys(str(label) for label in maps["subject_label"])) != list(dict.fromkeys(labels))
 

@@ -141,7 +141,7 @@ def parse_inputs(
         template.smooth(np.zeros(template.n, np.float32), fwhm)  # refuses now what can't be smoothed
         labels = check_labels(listed_maps.labels if subjects is None else subjects, len(elements))
         known = subjects is not None or labels_are_known(labels)
-        named = MapLabels(labels, known, _paths(elements), _were_moved(maps, labels))
+        named = MapLabels(labels, known, _paths(elements), were_moved(maps, labels))
         table, notes = _subject_table(elements, named, covariates, durable=durable)
         inside = load_element_mask(mask, template)
         further = _parse_layers(layers, labels, known, template, resample)
@@ -206,7 +206,7 @@ def parse_additions(
         )
     known = subjects is not None or labels_are_known(labels)
     durable = store.location is not None
-    named = MapLabels(labels, known, _paths(sources), _were_moved(maps, labels))
+    named = MapLabels(labels, known, _paths(sources), were_moved(maps, labels))
     table, notes = _subject_table(sources, named, covariates, durable=durable)
     old, new = _covariate_names(store.subjects), _covariate_names(table)
     if set(old) != set(new):
@@ -294,11 +294,6 @@ def _on_template(template: Template, maps: Any) -> tuple[list[ElementSource], li
             "or to one list of regions, first."
         )
     return more.sources, more.labels
-
-
-def _were_moved(maps: Any, labels: Sequence[str]) -> bool:
-    """Whether a table of the files of maps lay in another order; a table of parcels stays in its own."""
-    return isinstance(maps, pd.DataFrame) and "effects_map_path" in maps.columns and were_moved(maps, labels)
 
 
 def differences(header: Header, inputs: Inputs, unread: NDArray[np.bool_] | None = None) -> list[str]:

@@ -398,10 +398,10 @@ def _read_design(path: str | None) -> pd.DataFrame | None:
     return design
 
 
-def parse_threshold(text: str) -> float | tuple[str, float] | None:
-    """Understand a cluster-forming threshold: a p, or "t:3.1", "z:3.1", "f:6", or "none"."""
-    if text.lower() == "none":
-        return None
+def parse_threshold(text: str) -> float | str | tuple[str, float] | None:
+    """Understand a cluster-forming threshold: a p, or "t:3.1", "z:3.1", "f:6", or "none"; or "auto"."""
+    if text.lower() in ("none", "auto"):
+        return None if text.lower() == "none" else "auto"
     kind, _, value = text.lower().rpartition(":")
     try:
         number = float(value)

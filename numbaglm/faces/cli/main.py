@@ -334,6 +334,7 @@ def permute(
     """
     with terminal.loading():
         from numbaglm.data.storage.files import check_free
+        from numbaglm.errors import InputError
         from numbaglm.faces.cli import output as faces
         from numbaglm.faces.cli.inputs import Labels, Question, connected, parse_threshold
         from numbaglm.inference.permutation_test import permutation_test
@@ -349,6 +350,10 @@ def permute(
     scheduler = options.pop("scheduler")
     question = Question.pop(maps, options, terminal.progress)
     target.check(question.contrast)
+    if bids and not question.cohort.store.space.is_volume:
+        raise InputError(
+            f"--bids names maps of volumes, and these lie on {question.cohort.store.space.label}: leave it out."
+        )
     with connected(scheduler) as client:
         made = permutation_test(
             question.cohort,

@@ -37,10 +37,9 @@ TEST = grouped(
     click.option("--two-sided/--one-sided", default=True, show_default=True, help="Signs of the effect that count."),
     click.option(
         "--cluster-forming-threshold",
-        default="0.001",
-        show_default=True,
+        default="auto",
         metavar="P",
-        help="An uncorrected p; or t:3.1, z:3.1, f:6; or none.",
+        help="An uncorrected p; or t:3.1, z:3.1, f:6; or none.  [default: 0.001 in volumes, none for other maps]",
     ),
     click.option("--tfce", is_flag=True, help="Threshold-free cluster enhancement as well."),
     click.option("--tfce-uncorrected", is_flag=True, help="The same, and its uncorrected p of each voxel."),

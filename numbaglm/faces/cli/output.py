@@ -125,8 +125,9 @@ def _name(result: PermutationResult) -> str:
 
 def draw(result: PermutationResult, folder: Path) -> None:
     """Write the figures of a result: the statistic, the corrected p, the nulls, the design, the maps' quality."""
-    figures.statistic(result, folder / "statistic.png", titled=True)
-    figures.corrected(result, folder / "corrected.png")
+    if result.space.is_volume:
+        figures.statistic(result, folder / "statistic.png", titled=True)
+        figures.corrected(result, folder / "corrected.png")
     figures.nulls(result, folder / "nulls.png")
     if len(result.asked.columns) > 1:
         figures.design(result, folder / "design.png")

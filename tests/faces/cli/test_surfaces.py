@@ -1,0 +1,54 @@
+"""Maps on surfaces and of parcels, from the shell."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from numbaglm.cohort import Cohort
+from numbaglm.results.result import PermutationResult
+from reference.command_line import run
+from reference.meshes import icosphere
+
+VALUES = np.random.default_rng(0).normal(size=(6, 84)).astype(np.float32)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a file a subject and hemisphere, and the meshes."""
+    monkeypatch.chdir(tmp_path)
+    for k, row in enumerate(VALUES):
+        for side, half in (("L", row[:42]), ("R", row[42:])):
+            image = nib.GiftiImage(darrays=[nib.gifti.GiftiDataArray(half)])
+            nib.save(image, f"sub-{k}_hemi-{side}_thickness.func.gii")
+    for hemi, seed in (("lh", 1), ("rh", 2)):
+        nib.freesurfer.write_geometry(f"{hemi}.white", *icosphere(seed=seed))
+    return tmp_path
+
+
+def test_surfaces_are_converted_and_tested(place):
+    maps = sorted(place.glob("*.func.gii"))
+    run("convert", *maps, "--surface", "left=lh.white", "--surface", "right=rh.white", "-o", "c.zarr")
+    cohort = Cohort.open("c.zarr")
+    np.testing.assert_array_equal(cohort.store.read(0, 84), VALUES)
+    assert cohort.store.space.measure.min() > 1
+    facts = json.loads(run("info", "c.zarr", "--json")[0])
+    assert facts["parts"] == {"surface left": 42, "surface right": 42}
+    run("permute", "c.zarr", "--n-perm", "63", "-o", "result")
+    t = nib.load("result/t_hemi-R.func.gii").darrays[0].data
+    np.testing.assert_allclose(t, PermutationResult.load("result").maps["t"][42:], rtol=1e-6)
+    assert "leave it out" in run("permute", "c.zarr", "--bids", "-o", "other", code=1)[1]
+    assert (
+        "write SIDE=FILE"
+        in run("convert", *maps, "--surface", "lh.white", "--surface", "rh.white", "-o", "d", code=2)[1]
+    )
+
+
+def test_a_table_of_parcels_is_tested(place):
+    table = pd.DataFrame(VALUES[:, :2], columns=["insula", "cuneus"])
+    table.insert(0, "participant_id", [f"sub-{k}" for k in range(6)])
+    table.to_csv("parcels.tsv", sep="\t", index=False)
+    run("permute", "parcels.tsv", "-o", "result")
+    assert list(pd.read_csv("result/t.tsv", sep="\t").columns) == ["map", "insula", "cuneus"]
