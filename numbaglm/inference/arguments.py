@@ -25,7 +25,8 @@ from numbaglm.stats.setup import ClusterThreshold, read_variance_groups
 
 INCIDENTAL = frozenset(
     {
-        *("mask", "smoothing_fwhm"),  # the cohort's fingerprint knows what came of them
+        # The cohort's fingerprint knows what came of them.
+        *("mask", "smoothing_fwhm", "surfaces", "areas", "space", "nodes"),
         *("store", "memory_limit", "client", "n_workers", "progress", "dry_run"),
         "p_interval",  # made of the counts when all are there
     }
@@ -71,6 +72,10 @@ class Options:
     n_workers: int | None
     progress: bool
     dry_run: bool
+    surfaces: Any
+    areas: Any
+    space: Any
+    nodes: Any
 
     @classmethod
     def parse(cls, **given: Any) -> Self:

@@ -221,6 +221,7 @@ def permutation_test(
     >>> result.provenance["errors"]
     'ee'
     """
+    where: dict[str, Any] = {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
     threshold = default_threshold(maps, space) if cluster_forming_threshold == "auto" else cluster_forming_threshold
     options = Options.parse(
         n_perm=n_perm,
@@ -247,9 +248,9 @@ def permutation_test(
         n_workers=n_workers,
         progress=progress,
         dry_run=dry_run,
+        **where,
     )
     running = Running.parse(memory_limit, client, n_workers, progress, store)
-    where: dict[str, Any] = {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
     named, covariates = listed_subjects(maps, **where)
     design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels))
     options = options.in_order(named)
