@@ -139,14 +139,16 @@ def cifti_rows(path: Path) -> NDArray[Any]:
     header, _ = _read_head(path)
     shape = tuple(header.get_data_shape()[4:])
     n_values = int(np.prod(shape))
-    with path.open("rb") as file:
-        values = np.fromfile(file, header.get_data_dtype(), n_values, offset=int(header["vox_offset"]))
-    if len(values) < n_values:
-        raise ImageError(f"{path} is truncated: it holds {len(values):,} of {n_values:,} values. Get it again.")
+    kind, offset = header.get_data_dtype(), int(header["vox_offset"])
+    n_there = (path.stat().st_size - offset) // kind.itemsize
+    if n_there < n_values:
+        raise ImageError(f"{path} is truncated: it holds {n_there:,} of {n_values:,} values. Get it again.")
+    # Not read as a whole: one file may hold the maps of all subjects.
+    values: NDArray[Any] = np.memmap(path, kind, "r", offset, shape, order="F")
     slope, inter = header.get_slope_inter()
     if slope is not None and (slope, inter) != (1.0, 0.0):
         values = values * slope + (inter or 0.0)
-    return np.asarray(values.reshape(shape, order="F"))
+    return values
 
 
 def _columns_of(xml: bytes) -> bytes:

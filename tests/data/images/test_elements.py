@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -18,6 +20,7 @@ RNG = np.random.default_rng(0)
 LEFT, RIGHT = RNG.normal(size=(2, N, V)).astype(np.float32)
 MESHES = {"left": icosphere(seed=1), "right": icosphere(seed=2)}
 MATRICES = [one + one.T for one in RNG.normal(size=(N, 5, 5))]
+CIFTI = Path(os.environ.get("NUMBAGLM_DATA", "absent")) / "cifti"
 EDGES = np.triu_indices(5, 1)
 
 
@@ -161,6 +164,32 @@ def test_cifti_comes_in_and_goes_out_on_its_axes(tmp_path, kind):
     np.testing.assert_allclose(saved.get_fdata(), expected, atol=1e-6)
     with pytest.raises(InputError, match="This needs maps of one volume"):
         result.to_nifti("t")
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not (CIFTI / "ones.dscalar.nii").exists(), reason="NUMBAGLM_DATA names no folder with cifti")
+def test_standard_grayordinates_come_in_and_go_out(tmp_path):
+    axis = nib.load(CIFTI / "ones.dscalar.nii").header.get_axis(1)
+    rows = RNG.normal(size=(3, len(axis))).astype(np.float32)
+    for k, row in enumerate(rows):
+        nib.save(nib.Cifti2Image(row[None], (nib.cifti2.ScalarAxis(["x"]), axis)), tmp_path / f"s{k}.dscalar.nii")
+    cohort = ng.Cohort.from_maps(sorted(tmp_path.glob("*.nii")))
+    space = cohort.store.space
+    assert [part.n for part in space.parts] == [29696, 29716, 91282 - 29696 - 29716]
+    assert len(space.parts[2].names) == 19
+    image = cohort.to_image(1)
+    np.testing.assert_array_equal(image.get_fdata()[0], rows[1])
+    where = axis.name == "CIFTI_STRUCTURE_PUTAMEN_LEFT"
+    voxels = axis.voxel[where] @ axis.affine[:3, :3].T + axis.affine[:3, 3]
+    found = np.array(space.places(np.arange(space.n))) == "putamen left"
+    assert set(map(tuple, space.coordinates(np.flatnonzero(found)))) == set(map(tuple, voxels))
+
+
+def test_further_layers_lie_on_the_same_elements():
+    cohort = ng.Cohort.from_maps({"left": LEFT}, layers={"sulc": {"left": RIGHT}})
+    np.testing.assert_array_equal(cohort.store.read(0, V, "sulc"), RIGHT)
+    with pytest.raises(GridError, match="do not lie on the same elements"):
+        ng.Cohort.from_maps({"left": LEFT}, layers={"sulc": {"left": RIGHT[:, :30]}})
 
 
 def test_a_file_of_several_maps_has_one_a_subject(tmp_path):
