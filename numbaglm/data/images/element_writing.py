@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.images.cifti import axis_of_xml
+from numbaglm.data.images.cifti import axis_of_xml, cifti_bytes
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError
 from numbaglm.spaces.network import Connectome
@@ -24,7 +23,6 @@ nib: Any = nibabel
 _PRIMARY = {"left": "CortexLeft", "right": "CortexRight"}
 _HEMISPHERE = {"left": "_hemi-L", "right": "_hemi-R"}
 _FREESURFER = {"left": "lh.", "right": "rh."}
-_INTENTS = {"dscalar": "ConnDenseScalar", "pscalar": "ConnParcelScalr", "pconn": "ConnParcels"}
 
 
 def element_image(space: Space, values: NDArray[Any], fill: float, name: str) -> Any:
@@ -51,7 +49,7 @@ def element_image(space: Space, values: NDArray[Any], fill: float, name: str) ->
         raise InputError("These values lie on nothing that came from files: there is no format to write them in.")
     whole = np.atleast_2d(space.unmask(np.asarray(values, np.float32), fill))
     written = template.files["format"]
-    names = [name] if len(whole) == 1 else [f"{name} {k}" for k in range(1, len(whole) + 1)]
+    names = _names(name, len(whole))
     if written in ("dscalar", "pscalar"):
         axes = nib.cifti2.ScalarAxis(names), axis_of_xml(template.arrays["xml"])
         return nib.Cifti2Image(whole, axes)
@@ -72,6 +70,10 @@ def element_image(space: Space, values: NDArray[Any], fill: float, name: str) ->
         found[side.name] = make(whole[:, start : start + side.n], side.name, names)
         start += side.n
     return found
+
+
+def _names(name: str, n_maps: int) -> list[str]:
+    return [name] if n_maps == 1 else [f"{name} {k}" for k in range(1, n_maps + 1)]
 
 
 def _gifti(rows: NDArray[np.float32], side: str, names: list[str]) -> Any:
@@ -101,15 +103,18 @@ def save_elements(space: Space, values: NDArray[Any], fill: float, name: str, fo
     OutputError
     """
     assert space.template is not None
-    image, written = element_image(space, values, fill, name), space.template.files["format"]
+    written, part = space.template.files["format"], space.template.parts[0]
+    if written in ("dscalar", "pscalar", "pconn"):
+        rows = np.atleast_2d(space.unmask(np.asarray(values, np.float32), fill))
+        if isinstance(part, Connectome):
+            rows = _matrix(part, rows[0], fill)
+        data = cifti_bytes(space.template.arrays["xml"], rows, _names(name, len(rows)), written)
+        return [write_file(folder / f"{name}.{written}.nii", data, "image")]
+    image = element_image(space, values, fill, name)
     if isinstance(image, pd.DataFrame):
         text = StringIO()
         image.to_csv(text, sep="\t")
         return [write_file(folder / f"{name}.tsv", text.getvalue().encode(), "table")]
-    if not isinstance(image, Mapping):
-        image.update_headers()
-        image.nifti_header.set_intent(_INTENTS[written], name=_INTENTS[written])
-        return [write_file(folder / f"{name}.{written}.nii", image.to_bytes(), "image")]
     files = []
     for side, one in image.items():
         mgh = f"{_FREESURFER.get(side, '')}{name}.mgh"
