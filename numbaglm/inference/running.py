@@ -23,7 +23,13 @@ from numbaglm.engine.permutation.plan import Plan, make_plan, refit
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.size import Size
-from numbaglm.engine.permutation.workspace import in_folder, in_memory, on_disk, temporary_place
+from numbaglm.engine.permutation.workspace import (
+    in_folder,
+    in_memory,
+    make_private,
+    on_disk,
+    temporary_place,
+)
 from numbaglm.errors import InputError, invalid
 from numbaglm.stats import pvalues
 
@@ -147,7 +153,9 @@ class Run:
         }
         if plan.resident and not self.durable:
             return run_test(self.store, spec, plan, in_memory(**how), name)
-        if self.durable:
+        if not self.durable:
+            make_private(self.place)
+        else:
             _write_plan(self.place, name, plan)
         store = self.store if running.client is None else on_disk(self.store, self.place)
         return run_test(store, spec, plan, in_folder(self.place, **how), name)
@@ -199,7 +207,7 @@ def _read_plan(place: Place, name: str) -> Plan | None:
     try:
         kept = json.loads(place.read_bytes(file))
         values = kept["plan"]
-        if kept["sha256"] != _digest(values):
+        if kept["sha256"] != _digest(name, values):
             return None
         values |= {key: tuple(tuple(span) for span in values[key]) for key in ("blocks", "ranges")}
         return Plan(**{one.name: values[one.name] for one in fields(Plan)})
@@ -220,11 +228,11 @@ def _forget(place: Place, name: str) -> None:
 def _write_plan(place: Place, name: str, plan: Plan) -> None:
     """Keep how a test is cut up, with a checksum: what its records mean follows from it."""
     values = asdict(plan)
-    place.write_bytes(f"plans/{name}.json", json.dumps({"plan": values, "sha256": _digest(values)}).encode())
+    place.write_bytes(f"plans/{name}.json", json.dumps({"plan": values, "sha256": _digest(name, values)}).encode())
 
 
-def _digest(values: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+def _digest(name: str, values: Mapping[str, Any]) -> str:
+    return sha256(json.dumps([name, values], sort_keys=True).encode()).hexdigest()
 
 
 def _free_disk(place: Place) -> int | None:

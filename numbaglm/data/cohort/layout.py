@@ -2,7 +2,8 @@
 
 Layout of a group, schema 4; dimensions have names, as xarray has them::
 
-    data        (n_subjects, n_elements) float32, chunks (subject block, element block), Blosc, crc32c: the first layer
+    data        (n_subjects, n_elements) float32, chunks (subject block, element block), Blosc, crc32c: the first layer;
+                each chunk of it, of layers and of presence says which it is, see `numbaglm.data.cohort.chunks`
     layers/     further layers by name, each an array as data is: what comes with every map, such as its variance
     presence    (n_subjects, ceil(n_elements / 8)) uint8: a bit for each element that the subject has, the lowest first;
                 not there where every subject has all
@@ -22,8 +23,8 @@ An element that a subject lacks is 0 in every layer.
 A cohort that was appended to lies in a group of its own within the first, which is of the same layout; the attribute
 "current" of the root names it. Writing that attribute is what makes the append count.
 
-Schema 3, of numbaglm 0.1, is one volume (``mask`` in the root, and its affine among the attributes) and one layer.
-Where ``min_coverage`` was below 1 a value that a map lacked is -0 there.
+Schema 3, of numbaglm 0.1, is one volume (``mask`` in the root, and its affine among the attributes) and one layer,
+whose chunks do not say which they are. Where ``min_coverage`` was below 1 a value that a map lacked is -0 there.
 """
 
 from __future__ import annotations
@@ -322,7 +323,8 @@ def _read_space(group: Any, attributes: Mapping[str, Any]) -> Space:
 
 
 def _chunked(opened: CohortGroup, group: Any, path: str) -> ChunkedArray:
-    return ChunkedArray.of(opened.current / path, group[path])
+    bound = opened.attributes["schema_version"] != _FIRST_RELEASE
+    return ChunkedArray.of(opened.current / path, group[path], path if bound else None)
 
 
 def layer_path(name: str) -> str:

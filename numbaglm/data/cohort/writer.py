@@ -216,8 +216,8 @@ class CohortWriter:
         assert self.is_draft
         file = io.BytesIO()
         np.savez(file, **cast(Any, arrays))
-        data = _BLOSC.encode(file.getvalue())
-        cast(Place, self.place).write_bytes(f"{_SURVEYS}/{start}", data + checksum(data), sync=False)
+        name, data = f"{_SURVEYS}/{start}", _BLOSC.encode(file.getvalue())
+        cast(Place, self.place).write_bytes(name, data + checksum(data, name), sync=False)
 
     def read_survey(self, start: int) -> dict[str, NDArray[Any]]:
         """Read what `write_survey` kept.
@@ -227,9 +227,10 @@ class CohortWriter:
         StoreError
             It is damaged.
         """
-        data = cast(Place, self.place).read_bytes(f"{_SURVEYS}/{start}")
-        if len(data) < 4 or checksum(data[:-4]) != data[-4:]:  # before it is unpacked: Blosc trusts what it reads
-            raise StoreError(f"The half-written cohort {self.place} is damaged ({_SURVEYS}/{start}): repeat the call.")
+        name = f"{_SURVEYS}/{start}"
+        data = cast(Place, self.place).read_bytes(name)
+        if len(data) < 4 or checksum(data[:-4], name) != data[-4:]:  # before it is unpacked: Blosc trusts what it reads
+            raise StoreError(f"The half-written cohort {self.place} is damaged ({name}): repeat the call.")
         with np.load(io.BytesIO(_BLOSC.decode(data[:-4]))) as arrays:
             return dict(arrays)
 
@@ -388,7 +389,7 @@ def _lay_out(place: Place, group: Any, header: Header, table: dict[str, Any], mo
             compressors=codecs(dtype),
             dimension_names=("subject", element),
         )
-        return ChunkedArray.of(place / path, made)
+        return ChunkedArray.of(place / path, made, path)
 
     layers = {name: lay(layer_path(name), shape, chunks, "<f4", np.nan, "element") for name in header.layers}
     presence = None

@@ -18,11 +18,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from numbaglm.data.runs.ledger import FolderLedger
+from numbaglm.data.storage.files import open_own, require_own
 from numbaglm.data.storage.locks import LOCK, held
 from numbaglm.data.storage.places import Place
 from numbaglm.errors import OutputExistsError
@@ -64,6 +67,9 @@ def open_run(place: Place, identity: Mapping[str, Any]) -> Iterator[Note]:
     identity = json.loads(json.dumps(identity, default=_plain))
     _refuse_others(place)
     with held(place, "The run"):
+        if place.local:
+            with place.writing():
+                require_own(place.path)
         header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "identity": identity}
         if place.exists(_HEADER):
             _check(place, identity)
@@ -157,6 +163,9 @@ def _logged(place: Place) -> Iterator[Note]:
 
 class _LogHandler(logging.FileHandler):
     """A log that stops no run: on a full disk lines are lost, and what can't be written otherwise is an error."""
+
+    def _open(self) -> TextIOWrapper:
+        return cast(TextIOWrapper, open_own(Path(self.baseFilename), "a"))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say nothing, where logging would print a traceback for each line."""

@@ -1,7 +1,8 @@
 """What a run has done so far: a record for each task, in memory or in a folder.
 
-A record counts when it is whole: in a folder it appears at once, under its own name, and carries a checksum (it is an
-``npz``, with four bytes behind it). So whatever stops a run, at any moment, the records that are there
+A record counts when it is whole: in a folder it appears at once, under its own name, and carries a checksum of its
+name and itself (it is an ``npz``, with four bytes behind it). What it holds must be of the types and sizes that its
+kind has. So whatever stops a run, at any moment, the records that are there
 are results, and what is missing is what is left to do.
 """
 
@@ -40,8 +41,8 @@ class Ledger(Protocol):
     def put(self, key: str, record: Any) -> None:
         """Keep a record; one that is there already is replaced."""
 
-    def get(self, key: str, kind: type[Record]) -> Record:
-        """Return a record, which is there."""
+    def get(self, key: str, kind: type[Record], **sizes: int) -> Record:
+        """Return a record, which is there; ``sizes`` are lengths that it must have, by their names in its kind."""
 
     def done(self, stage: str) -> set[str]:
         """Return the keys of a stage that have a record."""
@@ -51,6 +52,47 @@ class Ledger(Protocol):
 
     def share(self, name: str, value: Any) -> Shared:
         """Lay something where every worker finds it."""
+
+
+def array(dtypes: str, *shape: str, below: str = "", bounds: str = "") -> dict[str, Any]:
+    """Declare an array of a record: the metadata of a field of a dataclass, whose default is None if it may lack.
+
+    Parameters
+    ----------
+    dtypes
+        Those that it may have, such as "f4 f8".
+    shape
+        Names of its lengths; what has one name in a record has one length.
+    below
+        Name of the length that all its values are indices into, where that is known.
+    bounds
+        Name of the length that it cuts up: it begins with 0, never falls, and ends with that.
+    """
+    return {"dtypes": dtypes.split(), "shape": shape, "below": below, "bounds": bounds}
+
+
+def _check(kind: type[Any], arrays: dict[str, NDArray[Any]], sizes: dict[str, int]) -> None:
+    """Refuse arrays that are not those of a kind of record: what is done with them would go wrong, or out of bounds."""
+    known = dict(sizes)
+    for one in fields(kind):
+        found, wanted = arrays.get(one.name), one.metadata
+        if found is None:
+            if one.default is not None:
+                raise _DamagedRecordError(f"it has no {one.name}")
+            continue
+        if found.dtype.str[1:] not in wanted["dtypes"] or found.ndim != len(wanted["shape"]):
+            raise _DamagedRecordError(f"{one.name} is {found.dtype} of {found.ndim} dimensions")
+        for name, length in zip(wanted["shape"], found.shape, strict=True):
+            if known.setdefault(name, length) != length:
+                raise _DamagedRecordError(f"{one.name} has {length} entries, not {known[name]}")
+    for one in fields(kind):
+        found, below, of = arrays.get(one.name), *(known.get(one.metadata[name]) for name in ("below", "bounds"))
+        if found is None or not found.size:
+            continue
+        if below is not None and not 0 <= found.min() <= found.max() < below:
+            raise _DamagedRecordError(f"{one.name} leads out of {below}")
+        if of is not None and (found[0] != 0 or found[-1] != of or (np.diff(found) < 0).any()):
+            raise _DamagedRecordError(f"{one.name} do not cut up {of}")
 
 
 @dataclass(frozen=True)
@@ -71,7 +113,7 @@ class MemoryLedger:
         """See `Ledger`."""
         self.records[key] = record
 
-    def get(self, key: str, kind: type[Record]) -> Record:
+    def get(self, key: str, kind: type[Record], **sizes: int) -> Record:
         """See `Ledger`."""
         record = self.records[key]
         assert isinstance(record, kind)
@@ -108,12 +150,12 @@ class FolderLedger:
         arrays = {one.name: getattr(record, one.name) for one in fields(record)}
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
-        digest = checksum(np.frombuffer(buffer.getbuffer(), np.uint8))
+        digest = checksum(np.frombuffer(buffer.getbuffer(), np.uint8), _name(key))
         buffer.seek(0, io.SEEK_END)
         buffer.write(digest)
         self.place.write_bytes(_name(key), buffer.getvalue())
 
-    def get(self, key: str, kind: type[Record]) -> Record:
+    def get(self, key: str, kind: type[Record], **sizes: int) -> Record:
         """See `Ledger`.
 
         Raises
@@ -123,6 +165,7 @@ class FolderLedger:
         """
         try:
             arrays = self._arrays(key)
+            _check(kind, arrays, sizes)
         except (MissingFileError, _DamagedRecordError) as error:
             self.drop([key])
             raise StoreError(
@@ -164,7 +207,7 @@ class FolderLedger:
     def _arrays(self, key: str) -> dict[str, NDArray[Any]]:
         data = self.place.read_bytes(_name(key))
         # The checksums of its members know nothing of the list of them: one bit there, and one of them is missing.
-        if len(data) < 4 or checksum(np.frombuffer(data, np.uint8)[:-4]) != data[-4:]:
+        if len(data) < 4 or checksum(np.frombuffer(data, np.uint8)[:-4], _name(key)) != data[-4:]:
             raise _DamagedRecordError("its checksum differs")
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:

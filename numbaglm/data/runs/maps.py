@@ -51,7 +51,7 @@ class DamagedMapsError(StoreError):
 
 @dataclass(frozen=True)
 class Scratch:
-    """Maps in a folder: a file holds a few of them in a block of voxels, and a checksum.
+    """Maps in a folder: a file holds a few of them in a block of voxels, and a checksum of its name and them.
 
     Attributes
     ----------
@@ -75,9 +75,9 @@ class Scratch:
         assert row % self.chunks[0] == column % self.chunks[1] == 0
         for i in range(0, values.shape[0], self.chunks[0]):
             part = np.ascontiguousarray(values[i : i + self.chunks[0]], self.dtype)
-            data = part.tobytes()
+            data, name = part.tobytes(), self._name(row + i, column)
             # Unsynced: what a crash of the machine leaves half-written does not match its checksum.
-            self.place.write_bytes(self._name(row + i, column), data + checksum(data), sync=False)
+            self.place.write_bytes(name, data + checksum(data, self._whose(name)), sync=False)
 
     def rows(self, first: int, last: int) -> NDArray[np.floating[Any]]:
         """See `Maps`; ``first`` is where files begin, and ``last`` where they end.
@@ -96,7 +96,8 @@ class Scratch:
             except MissingFileError as error:
                 raise self._damaged(name, "is gone") from error
             values = data[:-4]
-            if checksum(values) != data[-4:].tobytes() or values.size % (part.shape[1] * out.itemsize):
+            sound = checksum(values, self._whose(name)) == data[-4:].tobytes()
+            if not sound or values.size < part.nbytes or values.size % (part.shape[1] * out.itemsize):
                 raise self._damaged(name, "is not what was stored")
             part[...] = values.view(self.dtype).reshape(-1, part.shape[1])[: last - first]
         return out
@@ -110,6 +111,9 @@ class Scratch:
 
     def _name(self, row: int, column: int) -> str:
         return f"{row // self.chunks[0]}/{column // self.chunks[1]}"
+
+    def _whose(self, name: str) -> str:
+        return f"{self.place.name}/{name}"
 
     def _damaged(self, name: str, what: str) -> DamagedMapsError:
         return DamagedMapsError(

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError
 
@@ -133,6 +134,51 @@ def require_regular(path: Path) -> None:
         return  # who opens it tells why not
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+
+
+def open_own(path: Path, mode: str) -> IO[str]:
+    """Open a text file that this package alone writes, to append to (``mode`` "a" or "a+"); it is made if need be.
+
+    A link to another file is not followed: who can write to the folder could have anything overwritten.
+
+    Raises
+    ------
+    OSError
+        It is a link, a pipe or a device, or can't be opened.
+    """
+    return open(path, mode, encoding="utf-8", opener=_open_own)
+
+
+def _open_own(path: str, flags: int) -> int:
+    if os.path.islink(path):  # noqa: PTH114
+        raise OSError(errno.ELOOP, _NO_OWN.format("a link"), path)
+    # Who opens a pipe would wait for its other end. Windows knows neither flag, and no such pipes.
+    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink < 2:  # none: who had it has just deleted it
+        return descriptor
+    os.close(descriptor)
+    kind = "a file with another name elsewhere" if stat.S_ISREG(found.st_mode) else "a pipe or a device"
+    raise OSError(errno.EINVAL, _NO_OWN.format(kind), path)
+
+
+_NO_OWN = "it is {}, and not a file of numbaglm: delete it"
+
+
+def require_own(folder: Path) -> None:
+    """Refuse a folder that holds, anywhere below, what is neither a file nor a folder: links lead out of it.
+
+    Raises
+    ------
+    OSError
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                require_own(Path(entry.path))
+            elif not entry.is_file(follow_symlinks=False):
+                kind = "a link" if entry.is_symlink() else "a pipe or a device"
+                raise OSError(errno.EINVAL, _NO_OWN.format(kind), entry.path)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from numbaglm.data.storage.files import open_own
 from numbaglm.data.storage.places import Place
 from numbaglm.errors import MissingFileError, StoreError
 
@@ -26,7 +27,8 @@ def held(place: Place, what: str) -> Iterator[None]:
     """Hold the lock of a folder, for the length of a with block. The folder is made; it goes again if it stays empty.
 
     On disk the system gives the lock back, however the process ends. In an object store the lock is an object, which
-    a process that was killed leaves behind: it counts no more once its process, on this machine, is gone.
+    a process that was killed leaves behind: it counts no more once its process is gone, which is known of this machine
+    (since it was started) and this container alone.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ def _by_file(place: Place, what: str) -> Iterator[None]:
         with place.writing():
             new += [one for one in (folder, *folder.parents) if not one.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            file = (folder / LOCK).open("a+")
+            file = open_own(folder / LOCK, "a+")
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,7 +109,17 @@ def _by_object(place: Place, what: str) -> Iterator[None]:
 
 def _owner() -> dict[str, Any]:
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "token": uuid.uuid4().hex}
+    return {**_numbering(), "pid": pid, "started": _started(pid), "token": uuid.uuid4().hex}
+
+
+def _numbering() -> dict[str, str | None]:
+    """Whose numbers of processes these are: containers of one host name each count their own."""
+    boot = namespace = None
+    with suppress(OSError):  # where there is no /proc, there are no such containers
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    with suppress(OSError):
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return {"host": socket.gethostname(), "boot": boot, "pid_namespace": namespace}
 
 
 def _started(pid: int) -> float:
@@ -119,10 +131,10 @@ def _started(pid: int) -> float:
 
 
 def _is_gone(owner: Mapping[str, Any]) -> bool:
-    """Whether the owner was a process of this machine that is no longer there."""
+    """Whether the owner was a process that this one would see, and that is no longer there."""
     import psutil
 
-    if owner.get("host") != socket.gethostname():
+    if any(name not in owner or owner[name] != here for name, here in _numbering().items()):
         return False
     try:
         # A number is given again, to a process that started at another time.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.data.runs.ledger import Ledger, Shared
+from numbaglm.data.runs.ledger import Ledger, Shared, array
 from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.records import Picks, Round, Spec
 from numbaglm.engine.schedule import checkpoint
@@ -90,8 +90,8 @@ class Piece:
 class Clustered:
     """Extent and mass of the largest cluster of each shuffling of a span, (n_domains, n_shufflings)."""
 
-    size: NDArray[np.int32 | np.float64]
-    mass: NDArray[np.float64]
+    size: NDArray[np.int32 | np.float64] = field(metadata=array("i4 f8", "n_domains", "n_shufflings"))
+    mass: NDArray[np.float64] = field(metadata=array("f8", "n_domains", "n_shufflings"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +108,14 @@ class MapRound:
         (n_domains, n_shufflings) largest TFCE, and those of the largest cluster, of each map.
     """
 
-    counts: NDArray[np.uint8] | None = None
-    maxima: NDArray[np.float64] | None = None
-    size: NDArray[np.int32 | np.float64] | None = None
-    mass: NDArray[np.float64] | None = None
-    tfce: NDArray[np.float64] | None = None
-    tfce_counts: NDArray[np.uint8] | None = None
+    counts: NDArray[np.uint8] | None = field(default=None, metadata=array("u1", "n_voxels"))
+    maxima: NDArray[np.float64] | None = field(default=None, metadata=array("f8", "n_shufflings"))
+    size: NDArray[np.int32 | np.float64] | None = field(
+        default=None, metadata=array("i4 f8", "n_domains", "n_shufflings")
+    )
+    mass: NDArray[np.float64] | None = field(default=None, metadata=array("f8", "n_domains", "n_shufflings"))
+    tfce: NDArray[np.float64] | None = field(default=None, metadata=array("f8", "n_domains", "n_shufflings"))
+    tfce_counts: NDArray[np.uint8] | None = field(default=None, metadata=array("u1", "n_voxels"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,9 +287,10 @@ def as_bytes(counts: NDArray[np.int32]) -> NDArray[np.uint8]:
 
 def form_clusters(task: Shared, ledger: Ledger, rounds: Sequence[str], first: int, last: int) -> Clustered:
     """Form the clusters of shufflings ``first`` to ``last`` of a round, of the records that its blocks left."""
-    parts = [slice_picks(ledger.get(key, Round).picks, first, last) for key in rounds]
-    largest: Clustered = task.get().largest(parts)
-    return largest
+    cluster_task: ClusterTask = task.get()
+    n_elements = max(piece.where.stop for piece in cluster_task.pieces)
+    parts = [slice_picks(ledger.get(key, Round, n_elements=n_elements).picks, first, last) for key in rounds]
+    return cluster_task.largest(parts)
 
 
 @dataclass(frozen=True, eq=False)

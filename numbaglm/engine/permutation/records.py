@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.data.runs.ledger import array
 from numbaglm.stats import pvalues, tails
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.families.family import Family
@@ -89,12 +90,12 @@ class Observed:
         (n_voxels,) of the residuals on the nuisance, before they were brought to unit length.
     """
 
-    score: NDArray[np.float64]
-    statistic: NDArray[np.float64]
-    z: NDArray[np.float64]
-    effect: NDArray[np.float64]
-    degenerate: NDArray[np.bool_]
-    length: NDArray[np.float64]
+    score: NDArray[np.float64] = field(metadata=array("f8", "n_voxels"))
+    statistic: NDArray[np.float64] = field(metadata=array("f8", "n_voxels"))
+    z: NDArray[np.float64] = field(metadata=array("f8", "n_voxels"))
+    effect: NDArray[np.float64] = field(metadata=array("f8", "n_interest", "n_voxels"))
+    degenerate: NDArray[np.bool_] = field(metadata=array("b1", "n_voxels"))
+    length: NDArray[np.float64] = field(metadata=array("f8", "n_voxels"))
 
     @classmethod
     def empty(cls, n_effects: int, n_voxels: int) -> Observed:
@@ -131,13 +132,13 @@ class Round:
         scores (m, k), descending, filled up with -inf where the shufflings are fewer.
     """
 
-    maxima: NDArray[np.float64]
-    counts: NDArray[np.int32]
-    bounds: NDArray[np.int64]
-    voxel: NDArray[np.int32]
-    value: Floats
-    tail_voxels: NDArray[np.int32] | None
-    tails: Floats | None
+    maxima: NDArray[np.float64] = field(metadata=array("f8", "n_maxima"))
+    counts: NDArray[np.int32] = field(metadata=array("i4", "n_voxels"))
+    bounds: NDArray[np.int64] = field(metadata=array("i8", "n_bounds", bounds="n_picks"))
+    voxel: NDArray[np.int32] = field(metadata=array("i4", "n_picks", below="n_elements"))
+    value: Floats = field(metadata=array("f4 f8", "n_picks"))
+    tail_voxels: NDArray[np.int32] | None = field(default=None, metadata=array("i4", "n_watched", below="n_voxels"))
+    tails: Floats | None = field(default=None, metadata=array("f4 f8", "n_watched", "n_kept"))
 
     @property
     def picks(self) -> Picks:
@@ -149,8 +150,8 @@ class Round:
 class Refined:
     """Uncorrected p (n_voxels,) by the tails of the voxels of a block, and where each comes from."""
 
-    p: NDArray[np.float64]
-    source: NDArray[np.uint8]
+    p: NDArray[np.float64] = field(metadata=array("f8", "n_voxels"))
+    source: NDArray[np.uint8] = field(metadata=array("u1", "n_voxels"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +166,10 @@ class Drawn:
         (n_batch, n_shuffled / 8) a bit a subject, 1 where the sign changes.
     """
 
-    index: NDArray[np.unsignedinteger[Any]] | None
-    flips: NDArray[np.uint8] | None
+    index: NDArray[np.unsignedinteger[Any]] | None = field(
+        default=None, metadata=array("u1 u2 u4", "n_batch", "n_shuffled", below="n_shuffled")
+    )
+    flips: NDArray[np.uint8] | None = field(default=None, metadata=array("u1", "n_batch", "n_flip_bytes"))
 
 
 @dataclass(frozen=True, eq=False)

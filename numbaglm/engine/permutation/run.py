@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.data.runs.ledger import Shared
+from numbaglm.data.runs.ledger import Shared, array
 from numbaglm.data.runs.maps import DamagedMapsError, Maps, MemoryMaps
 from numbaglm.engine.permutation.maps import (
     Clustered,
@@ -31,6 +31,9 @@ from numbaglm.engine.permutation.voxels import DrawTable, Source, draw_batch, pe
 from numbaglm.engine.permutation.workspace import Workspace
 
 ObservedPicks = tuple[NDArray[np.int32], NDArray[np.floating[Any]]]
+
+Sized = tuple[str, int]
+"""Key of a record, and the number of shufflings that it is of."""
 
 Part = TypeVar("Part")
 
@@ -74,8 +77,8 @@ class _Run:
         """Run the test, round by round."""
         source = self.drawn()
         rounds: list[list[str]] = []
-        clustered: list[str] = []
-        mapped: list[str] = []
+        clustered: list[Sized] = []
+        mapped: list[Sized] = []
         for number in range(len(self.plan.ranges)):
             maps = self.maps(number)
             above = self.stages.maps(number, self.plan.map_rows)
@@ -90,10 +93,10 @@ class _Run:
         parts, sums = self.counted(mapped)
         if self.spec.family.whole is None:
             observed, (counts, maxima, picks) = self.observed, self.gathered(rounds)
-            clusters = [self.get(key, Clustered) for key in clustered]
+            clusters = [self.get(key, Clustered, n_shufflings=size) for key, size in clustered]
             sizes, masses = [one.size for one in clusters], [one.mass for one in clusters]
         else:
-            score = self.get(self.scored_key, _Score).score
+            score = self.get(self.scored_key, _Score, n_voxels=self.store.n_voxels).score
             z = self.spec.family.scale.to_z(score)
             observed = replace(self.observed, score=score, statistic=score, z=z)
             counts, maxima = sums["counts"], np.concatenate(_there(one.maxima for one in parts))
@@ -126,7 +129,9 @@ class _Run:
             weights=stage.sizes,
         )
         n_shuffled = self.spec.hypothesis.basis.shape[1]
-        return replace(self.source, draw=DrawTable(self.work.ledger, stage.name, self.plan.drawn, n_shuffled))
+        return replace(
+            self.source, draw=DrawTable(self.work.ledger, stage.name, self.plan.drawn, stage.spans[-1][1], n_shuffled)
+        )
 
     def maps(self, number: int) -> list[Maps]:
         """Room for the whole maps of a round; in memory it is the same room for each, on disk nothing of another."""
@@ -189,7 +194,7 @@ class _Run:
             of_blocks = zip(stage.keys, stage.spans, strict=True)
             self.work.ledger.drop([key for key, (start, _) in of_blocks if key in done and start not in there])
 
-    def form_clusters(self, rounds: list[str], number: int) -> list[str]:
+    def form_clusters(self, rounds: list[str], number: int) -> list[Sized]:
         """Largest clusters of a round of shufflings."""
         stage = self.stages.clusters(number, self.plan.clusterings)
         arguments = [(self.clusters, self.work.ledger, rounds, *span) for span in stage.spans]
@@ -223,14 +228,15 @@ class _Run:
             assert self.map_task.bound is not None
             score = self.map_task.bound.score(*(one.rows(0, 1)[0] for one in maps))
             self.work.ledger.put(self.scored_key, _Score(score))
-        return self.get(self.scored_key, _Score).score
+        return self.get(self.scored_key, _Score, n_voxels=self.store.n_voxels).score
 
     def map_scope(
         self, stage: Stage, function: Callable[..., Any], arguments: list[Any], label: str, number: int
-    ) -> list[str]:
+    ) -> list[Sized]:
         """Run tasks over whole maps; where these turn out to be damaged, they are forgotten."""
         try:
-            return self.work.run(stage.name, function, arguments, label=label, unit="map", weights=stage.sizes)
+            keys = self.work.run(stage.name, function, arguments, label=label, unit="map", weights=stage.sizes)
+            return list(zip(keys, stage.sizes, strict=True))
         except DamagedMapsError:
             self.work.ledger.drop(self.stages.voxels(number).keys)
             self.work.clear(self.scratch_names(number))
@@ -244,24 +250,26 @@ class _Run:
             for observed, keys in zip(self.stages.observed().keys, of_blocks, strict=True)
         ]
         keys = self.work.run(stage.name, refine_block, arguments, label="Refining p", unit="voxel", weights=stage.sizes)
-        parts = [self.get(key, Refined) for key in keys]
+        parts = [self.get(key, Refined, n_voxels=size) for key, size in zip(keys, stage.sizes, strict=True)]
         return np.concatenate([one.p for one in parts]), np.concatenate([one.source for one in parts])
 
     @cached_property
     def observed(self) -> Observed:
         """What was observed in all blocks."""
-        return Observed.joined([self.get(key, Observed) for key in self.stages.observed().keys])
+        stage, n_interest = self.stages.observed(), self.spec.hypothesis.n_interest
+        parts = zip(stage.keys, stage.sizes, strict=True)
+        return Observed.joined([self.get(key, Observed, n_voxels=n, n_interest=n_interest) for key, n in parts])
 
-    def get(self, key: str, kind: type[Part]) -> Part:
-        """Return a record."""
-        return self.work.ledger.get(key, kind)
+    def get(self, key: str, kind: type[Part], **sizes: int) -> Part:
+        """Return a record, which must have these sizes."""
+        return self.work.ledger.get(key, kind, **sizes)
 
-    def counted(self, keys: list[str]) -> tuple[list[MapRound], dict[str, NDArray[np.int64]]]:
+    def counted(self, keys: list[Sized]) -> tuple[list[MapRound], dict[str, NDArray[np.int64]]]:
         """Records of map scope, and the sums of their counts: these are as long as a map, and go one by one."""
         parts: list[MapRound] = []
         total: dict[str, NDArray[np.int64]] = {}
-        for key in keys:
-            part = self.get(key, MapRound)
+        for key, size in keys:
+            part = self.get(key, MapRound, n_shufflings=size, n_voxels=self.store.n_voxels)
             for name in ("counts", "tfce_counts"):
                 counts = getattr(part, name)
                 if counts is not None:
@@ -274,10 +282,12 @@ class _Run:
         """Counts of all voxels, maxima of all shufflings, and what is above the threshold in the observed map."""
         counts = np.zeros(self.store.n_voxels, np.int64)
         maxima, observed = [], []
-        for keys in rounds:
+        for keys, (first, last) in zip(rounds, self.plan.ranges, strict=True):
             best = np.full(1, -np.inf)
             for (start, stop), key in zip(self.plan.blocks, keys, strict=True):
-                part = self.get(key, Round)
+                part = self.get(
+                    key, Round, n_voxels=stop - start, n_maxima=last - first, n_elements=self.store.n_voxels
+                )
                 counts[start:stop] += part.counts
                 best = np.maximum(best, part.maxima)
                 if keys is rounds[0]:
@@ -309,7 +319,7 @@ class _Run:
 class _Score:
     """Observed scores (n_voxels,), where these need whole maps."""
 
-    score: NDArray[np.float64]
+    score: NDArray[np.float64] = field(metadata=array("f8", "n_voxels"))
 
 
 def _extents(size: NDArray[np.int32 | np.float64]) -> NDArray[np.int64 | np.float64]:

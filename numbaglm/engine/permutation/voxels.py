@@ -47,16 +47,23 @@ class Draw(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DrawTable:
-    """Shufflings that were drawn before, so many a record."""
+    """Shufflings that were drawn before, ``n`` of them, so many a record."""
 
     ledger: Ledger
     stage: str
     drawn: int
+    n: int
     n_shuffled: int
 
     def draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
         """See `Draw`; both are within a record."""
-        drawn = self.ledger.get(f"{self.stage}/{start // self.drawn:05d}", Drawn)
+        number = start // self.drawn
+        sizes = {
+            "n_batch": min(self.drawn, self.n - number * self.drawn),
+            "n_shuffled": self.n_shuffled,
+            "n_flip_bytes": -(-self.n_shuffled // 8),
+        }
+        drawn = self.ledger.get(f"{self.stage}/{number:05d}", Drawn, **sizes)
         shape = stop - start, self.n_shuffled
         rows = slice(start % self.drawn, start % self.drawn + shape[0])
         if drawn.index is None:
@@ -197,7 +204,7 @@ def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence
     """
     spec: Spec = shared.get()
     height = spec.height(ledger.get(observed, Observed).score)
-    parts = [ledger.get(key, Round) for key in rounds]
+    parts = [ledger.get(key, Round, n_voxels=height.size) for key in rounds]
     counts: NDArray[np.int64] = np.sum([part.counts for part in parts], axis=0, dtype=np.int64)
     voxels = parts[0].tail_voxels
     assert voxels is not None

@@ -126,6 +126,18 @@ def temporary_place(store: CohortStore, shared: bool) -> Iterator[Place]:
         place.remove()
 
 
+def make_private(place: Place) -> None:
+    """Make the folder of a temporary run, which holds data of the cohort: others than its owner can't look into it.
+
+    Raises
+    ------
+    OutputError
+    """
+    if place.local:
+        with place.writing():
+            place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def on_disk(store: CohortStore, place: Place) -> CohortStore:
     """Lay a cohort that is in memory where a cluster's workers can read it."""
     if store.location is not None:

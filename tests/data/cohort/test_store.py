@@ -205,6 +205,18 @@ def test_damaged_chunks_are_not_read(tmp_path, monkeypatch, damage, words):
     assert store.read(48, 60).shape == (9, 12)
 
 
+def test_chunks_that_changed_places_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(writers, "choose_chunks", lambda *_: (4, 16))
+    store = write(tmp_path / "c.zarr", array())
+    one, other = (tmp_path / "c.zarr" / "data" / "c" / name for name in ("0/1", "1/1"))
+    texts = one.read_bytes(), other.read_bytes()
+    other.write_bytes(texts[0])
+    one.write_bytes(texts[1])
+    for name, start in [("c/0/1", 0), ("c/1/1", 4)]:
+        with pytest.raises(StoreError, match=rf"chunk {name} .* belongs at another place"):
+            store.read_subjects(start, start + 1)
+
+
 @pytest.mark.parametrize("lost", ["space/0/mask/c/0/0/0", "hashes/c/0/0", "subjects/zarr.json", "data/zarr.json"])
 def test_a_cohort_that_lost_a_part_does_not_open(tmp_path, lost):
     write(tmp_path / "c.zarr", array())

@@ -51,7 +51,7 @@ def test_an_error_gives_it_back_and_what_was_written_stays(anywhere):
 def dead_process():
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         started = locks._started(process.pid)
-    return {"host": socket.gethostname(), "pid": process.pid, "started": started, "token": "t"}
+    return {**locks._numbering(), "pid": process.pid, "started": started, "token": "t"}
 
 
 @pytest.mark.parametrize("owner", ["dead", "another with its number"])
@@ -63,6 +63,33 @@ def test_an_object_that_a_dead_process_left_counts_no_more(owner, caplog):
         assert json.loads(place.read_bytes(LOCK))["pid"] == os.getpid()
     assert "by a process that is gone" in caplog.text
     assert not place.exists(LOCK)
+
+
+@pytest.mark.parametrize("other", [{"boot": "elsewhere"}, {"pid_namespace": "pid:[7]"}, {"boot": None}])
+def test_containers_of_one_host_name_take_nothing_from_each_other(other):
+    """Each counts its own processes: that there is none of a number here says nothing of another container."""
+    place = Place.parse(f"memory://locks/{os.getpid()}/container")
+    place.write_bytes(LOCK, json.dumps(dead_process() | other).encode())
+    with pytest.raises(StoreError, match="If that process is gone, delete"), held(place, "The run"):
+        pass
+    place.remove(LOCK)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are of POSIX")
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe"])
+def test_a_lock_that_is_not_ours_is_not_written_to(tmp_path, kind):
+    precious, lock = tmp_path / "precious", tmp_path / "run" / LOCK
+    precious.write_text("data")
+    lock.parent.mkdir()
+    {"link": lambda: lock.symlink_to(precious), "second name": lambda: lock.hardlink_to(precious)}.get(
+        kind, lambda: os.mkfifo(lock)
+    )()
+    with (
+        pytest.raises(OutputError, match=r"lock.*|.*not a file of numbaglm: delete it"),
+        held(Place.parse(tmp_path / "run"), "The run"),
+    ):
+        pass
+    assert precious.read_text() == "data"
 
 
 @pytest.mark.parametrize("offset", [-5000.0, 5000.0])

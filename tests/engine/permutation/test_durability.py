@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -28,7 +29,7 @@ from numbaglm.engine import memory, schedule
 from numbaglm.engine.permutation import workspace
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.size import BATCH
-from numbaglm.engine.permutation.workspace import on_disk
+from numbaglm.engine.permutation.workspace import Scratch, on_disk
 from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError
 from numbaglm.inference import running as runs
 from numbaglm.kernels.shuffle import TILE
@@ -486,6 +487,64 @@ def test_records_hold_what_they_were_given(tmp_path):
     Place.parse(tmp_path).write_bytes("shared/it.pickle", b"other")
     with pytest.raises(StoreError, match="Another run writes to"):
         type(shared)(shared.place, shared.name, "0" * 64).get()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"p": np.arange(2.0)}, "source has 3 entries, not 2"),
+        ({"p": np.arange(3)}, "p is int64"),
+        ({"p": np.zeros((3, 1))}, "p is float64 of 2 dimensions"),
+        ({"p": None}, "it has no p"),
+        ({}, "p has 3 entries, not 4"),
+    ],
+)
+def test_records_of_other_types_or_sizes_are_not_taken(tmp_path, wrong, words):
+    found = ledger.FolderLedger(Place.parse(tmp_path))
+    found.put("a/00001", replace(workspace_record(), **wrong))
+    with pytest.raises(StoreError, match=rf"{words}\). Repeat the call"):
+        found.get("a/00001", type(workspace_record()), **({} if wrong else {"n_voxels": 4}))
+    assert found.done("a") == set()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"voxel": np.array([0, 9], np.int32)}, "voxel leads out of 9"),
+        ({"voxel": np.array([-1, 8], np.int32)}, "voxel leads out of 9"),
+        ({"bounds": np.array([0, 3, 2])}, "bounds do not cut up 2"),
+        ({"bounds": np.array([0, 1, 1])}, "bounds do not cut up 2"),
+    ],
+)
+def test_records_that_lead_out_of_the_data_are_not_taken(tmp_path, wrong, words):
+    from numbaglm.engine.permutation.records import Round
+
+    found = ledger.FolderLedger(Place.parse(tmp_path))
+    whole = Round(
+        maxima=np.zeros(2),
+        counts=np.zeros(9, np.int32),
+        bounds=np.array([0, 1, 2]),
+        voxel=np.array([0, 8], np.int32),
+        value=np.ones(2),
+    )
+    for number, record in enumerate([whole, replace(whole, **wrong)]):
+        found.put(f"a/{number:05d}", record)
+    assert found.get("a/00000", Round, n_elements=9).tails is None
+    with pytest.raises(StoreError, match=words):
+        found.get("a/00001", Round, n_elements=9)
+
+
+def test_records_and_maps_that_changed_places_are_found(tmp_path):
+    found = ledger.FolderLedger(Place.parse(tmp_path))
+    for number in range(2):
+        found.put(f"a/{number:05d}", workspace_record())
+    scratch = Scratch(Place.parse(tmp_path / "maps"), (4, 6), (2, 6), "float32")
+    scratch.write(0, 0, np.arange(24.0, dtype=np.float32).reshape(4, 6))
+    for one, other in [("records/a/00000.npz", "records/a/00001.npz"), ("maps/0/0", "maps/1/0")]:
+        (tmp_path / one).replace(tmp_path / other)
+    assert not found.is_whole("a/00001")
+    with pytest.raises(StoreError, match="is not what was stored"):
+        scratch.rows(2, 4)
 
 
 def workspace_record():
