@@ -13,7 +13,7 @@ from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.inference.arguments import Options, check_space, default_threshold, listed_subjects, read_design
 from numbaglm.inference.assembly import assemble
-from numbaglm.inference.running import Running, plan_tests
+from numbaglm.inference.running import Running, plan_tests, run_name
 from numbaglm.results.provenance import versions
 from numbaglm.results.result import PermutationResult
 from numbaglm.stats.conventions import Conventions
@@ -272,7 +272,7 @@ def permutation_test(
     with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:
         for number, spec in enumerate(specs):
             run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
-            outcomes.append((spec, run.test(spec, f"contrast-{number:03d}")))
+            outcomes.append((spec, run.test(spec, run_name(number))))
             _warn(*outcomes[-1])
     results = assemble(cohort, outcomes, options.asked(), joint=options.fwe_across_contrasts, p_interval=p_interval)
     return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]

@@ -17,6 +17,7 @@ import numpy as np
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.folder import Note, open_run
 from numbaglm.data.runs.ledger import FolderLedger
+from numbaglm.data.storage.files import parse_json
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import memory, schedule
 from numbaglm.engine.permutation.plan import Plan, make_plan, refit
@@ -135,7 +136,7 @@ class Run:
         self.planned.append(name)
         how: dict[str, Any] = {"n_processes": n_processes, "keep": running.client is None}
         if self.durable:
-            before = _read_plan(self.place, name)
+            before = read_plan(self.place, name)
             if before is not None:
                 return refit(before, size, room, n_workers, **how)
             _forget(self.place, name)
@@ -199,17 +200,22 @@ def _pick_share(spec: Spec) -> float:
     return min(1.0, 2 * tail * (1 + spec.two_sided))
 
 
-def _read_plan(place: Place, name: str) -> Plan | None:
-    """How a test was cut up; None where that is not there, or damaged."""
+def run_name(number: int) -> str:
+    """Name within its run of the test of a contrast, counted from 0."""
+    return f"contrast-{number:03d}"
+
+
+def read_plan(place: Place, name: str) -> Plan | None:
+    """How a test of a run was cut up; None where that is not there, or damaged."""
     file = f"plans/{name}.json"
     if not place.exists(file):
         return None
     try:
-        kept = json.loads(place.read_bytes(file))
+        kept = parse_json(place.read_bytes(file))
         values = kept["plan"]
         if kept["sha256"] != _digest(name, values):
             return None
-        values |= {key: tuple(tuple(span) for span in values[key]) for key in ("blocks", "ranges")}
+        values = values | {key: tuple(tuple(span) for span in values[key]) for key in ("blocks", "ranges")}
         return Plan(**{one.name: values[one.name] for one in fields(Plan)})
     except (ValueError, KeyError, TypeError):
         return None

@@ -13,6 +13,7 @@ from numbaglm.errors import ContrastError, invalid
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(?!\w)")
 _QUOTED = re.compile(r"`([^`]*)`|\"([^\"]*)\"|'([^']*)'")
+_MOST_SHOWN = 20
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 _MOST_LETTERS, _MOST_DEPTH = 10_000, 50  # far beyond what anybody writes, and what a stack can hold
 
@@ -54,10 +55,17 @@ def linear_weights(expression: str, columns: Sequence[str]) -> NDArray[np.float6
             raise _NotLinear(f"it adds the number {found[-1]:g} to the columns")
     except _NotLinear as why:
         shown = expression if len(expression) <= 200 else f"{expression[:200]}..."
-        allowed = f"a column, or a linear expression without constants (sums, multiples), over {list(columns)}"
+        allowed = f"a column, or a linear expression without constants (sums, multiples), over {listed(columns)}"
         fix = f"Here {why}. Put names that hold blanks or signs into backticks."
         raise ContrastError(invalid("contrast", shown, allowed, fix)) from None
     return found[:-1]
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Columns as messages list them: not 10^5, and none longer than a line."""
+    shown = [name if len(name) <= 100 else f"{name[:100]}..." for name in columns[:_MOST_SHOWN]]
+    more = len(columns) - len(shown)
+    return f"{shown}{f' and {more:,} more' if more else ''}"
 
 
 @dataclass

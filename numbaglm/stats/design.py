@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.errors import ContrastError, DesignError, invalid
-from numbaglm.stats.contrasts import linear_weights
+from numbaglm.stats.contrasts import linear_weights, listed
 
 _NOTHING_NEW = 1e-10  # of a column's length: what is left of it by rounding where others span it
 
@@ -253,9 +254,9 @@ def _check_table(frame: pd.DataFrame, columns: tuple[str, ...], n_subjects: int)
         )
     if not columns:
         raise DesignError("The design matrix has no columns. Give it at least one, such as an intercept.")
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    twice = sorted(column for column, times in Counter(columns).items() if times > 1)
     if twice:
-        raise DesignError(f"The design matrix has more than one column named {twice}. Give each its own name.")
+        raise DesignError(f"The design matrix has more than one column named {listed(twice)}. Give each its own name.")
     kinds = {str(c): frame[c].dtype for c in frame.columns}
     words = [
         f"{c!r} ({kind})" for c, kind in kinds.items() if not pd.api.types.is_numeric_dtype(kind) or kind.kind == "c"
@@ -283,8 +284,8 @@ def _check_numbers(matrix: NDArray[np.float64], columns: tuple[str, ...]) -> Non
         kept = independent_columns(matrix)
         dependent = [name for k, name in enumerate(columns) if k not in kept]
         raise DesignError(
-            f"The design matrix is rank deficient: {p} columns {list(columns)} have rank {rank}. "
-            f"Column(s) {dependent} can be written by the others. "
+            f"The design matrix is rank deficient: {p} columns {listed(columns)} have rank {rank}. "
+            f"Column(s) {listed(dependent)} can be written by the others. "
             "Leave them out; contrasts that were estimable can be written with the columns that stay."
         )
     if n - rank < 1:

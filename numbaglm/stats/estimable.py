@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.errors import ContrastError, DesignError, warn
+from numbaglm.stats.contrasts import listed
 from numbaglm.stats.design import Contrast, Design, independent_columns
 
 _LOST = 1e-8  # of a contrast's length: what rounding takes of it on the way to another basis
@@ -85,7 +87,7 @@ class GroupDesign:
             Design.parse(named, n_subjects)  # it knows what is wrong
         kept = tuple(independent_columns(matrix))
         if len(kept) < len(columns):
-            warn(DEPENDENT.format(list(columns)))
+            warn(DEPENDENT.format(listed(columns)))
         return cls(columns, matrix, kept)
 
     @property
@@ -175,4 +177,5 @@ class GroupDesign:
 
 def _unique(names: list[str]) -> list[str]:
     """Tell columns of one name apart by their number."""
-    return [name if names.count(name) == 1 else f"{name}#{number}" for number, name in enumerate(names)]
+    times = Counter(names)
+    return [name if times[name] == 1 else f"{name}#{number}" for number, name in enumerate(names)]

@@ -101,3 +101,10 @@ def test_as_pandas_reads_it():
     unit = pd.DataFrame(np.eye(3), columns=names)
     for text in ("(a + b) / 2 - c", "a - (b - c) * 3", "-a + 2 * -b", "a / 4 / 2"):
         np.testing.assert_allclose(linear_weights(text, names), unit.eval(text, engine="python"))
+
+
+def test_messages_list_no_more_columns_than_one_reads():
+    columns = ["a" * 5000, *(f"c{number}" for number in range(10**5))]
+    with pytest.raises(ContrastError, match=r"'c18'\] and 99,981 more") as caught:
+        linear_weights("age", columns)
+    assert len(str(caught.value)) < 1000

@@ -32,6 +32,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -199,7 +200,10 @@ def open_group(location: Where, mode: str = "r") -> CohortGroup:
         )
     current, group, attributes = place, *_open_zarr(place, mode)
     if "current" in attributes:
-        current = place / attributes["current"]
+        name = attributes["current"]
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+            raise StoreError(f"The cohort {place} is damaged: its current part is called {name!r}. Create it again.")
+        current = place / name
         group, attributes = _open_zarr(current, mode)
     return CohortGroup(place, current, group, attributes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from numbaglm.data.cohort.layout import (
     zero_sign_tells,
 )
 from numbaglm.data.cohort.presence import Bits, Patterns, n_bytes, pack, unpack
+from numbaglm.data.storage.files import parse_json
 from numbaglm.data.storage.places import Place
 from numbaglm.errors import InputError, MissingFileError, StoreError, invalid
 from numbaglm.spaces.smoothing import Fwhm
@@ -403,7 +403,7 @@ class CohortStore:
         if self.location is None:
             return
         try:
-            there = json.loads(Place(self.location).read_bytes(ROOT))["attributes"]["fingerprint"]
+            there = parse_json(Place(self.location).read_bytes(ROOT))["attributes"]["fingerprint"]
         except (MissingFileError, ValueError, KeyError, TypeError):
             there = None
         if there != self.fingerprint:

@@ -6,6 +6,7 @@ import gzip
 import math
 import re
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +27,11 @@ from numbaglm.spaces.volume import UNKNOWN_SPACE, Grid
 nib: Any = nibabel  # its functions are not typed
 
 # What nibabel and the decompressors raise on damaged or foreign files.
-_UNREADABLE = (*DECOMPRESSION_ERRORS, ImageFileError, HeaderDataError, ValueError, TypeError, OverflowError)
+_UNREADABLE = (
+    *(*DECOMPRESSION_ERRORS, ImageFileError, HeaderDataError),
+    # Of nibabel's readers, which look up and count what a header says.
+    *(ValueError, TypeError, ArithmeticError, LookupError, EOFError, struct.error),
+)
 
 _LONGEST_LINE = 512  # voxels along an axis of an image of the head
 _ICOSAHEDRA = tuple(10 * 4**order + 2 for order in range(4, 8))  # vertices of fsaverage and its like

@@ -25,7 +25,7 @@ from typing import Any, cast
 import numpy as np
 
 from numbaglm.data.runs.ledger import FolderLedger
-from numbaglm.data.storage.files import open_own, require_own
+from numbaglm.data.storage.files import open_own, parse_json, require_own
 from numbaglm.data.storage.locks import LOCK, held
 from numbaglm.data.storage.places import Place
 from numbaglm.errors import OutputExistsError
@@ -104,12 +104,26 @@ def _refuse_others(place: Place) -> None:
         )
 
 
-def _check(place: Place, identity: Mapping[str, Any]) -> None:
+def is_run(place: Place) -> bool:
+    """Whether a place is the folder of a run."""
+    return place.exists(_HEADER)
+
+
+def read_identity(place: Place) -> dict[str, Any]:
+    """Read what a run is of.
+
+    Raises
+    ------
+    OutputExistsError
+        It is no run, or was begun by another version.
+    StoreError
+        It can't be read.
+    """
     try:
-        header = json.loads(place.read_bytes(_HEADER))
+        header = parse_json(place.read_bytes(_HEADER))
         if header["schema"] != SCHEMA:
             raise ValueError(f"its schema is {header['schema']!r}")
-        version, there = header["schema_version"], header["identity"]
+        version, there = header["schema_version"], dict(header["identity"])
     except (ValueError, KeyError, TypeError) as error:
         raise OutputExistsError(
             f"{place} is not a run of numbaglm, or its {_HEADER} is damaged ({error}): it is left alone. "
@@ -121,7 +135,11 @@ def _check(place: Place, identity: Mapping[str, Any]) -> None:
             "This one can't go on with it: choose another store, or delete this one to start anew. With the version "
             "that began it the call goes on."
         )
-    differing = differences(there, identity)
+    return there
+
+
+def _check(place: Place, identity: Mapping[str, Any]) -> None:
+    differing = differences(read_identity(place), identity)
     if differing:
         raise OutputExistsError(
             f"The run {place} is of something else: {'; '.join(differing)}. Repeat the call as it was to go on, choose "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -11,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError
 
@@ -119,6 +120,20 @@ def write_file(target: Path, data: bytes, what: str) -> Path:
         why = error.strerror or error
         raise OutputError(f"Can't write the {what} {target}: {why}. Check folder, permissions and disk.") from error
     return target
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON that anybody may have written.
+
+    Raises
+    ------
+    ValueError
+        It is none, or is nested deeper than anything of use.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def require_regular(path: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from numbaglm.data.storage.files import open_own
+from numbaglm.data.storage.files import open_own, parse_json
 from numbaglm.data.storage.places import Place
 from numbaglm.errors import MissingFileError, StoreError
 
@@ -51,6 +51,15 @@ def held(place: Place, what: str) -> Iterator[None]:
     hold = _by_object if not place.local or fcntl is None else _by_file
     with hold(place, what):
         yield
+
+
+def holder(place: Place) -> str:
+    """Who holds the lock of a folder, as far as can be told without taking it: "" where nobody does, or no longer."""
+    try:
+        owner = _parse(place.read_bytes(LOCK).decode(errors="replace"))
+    except (MissingFileError, StoreError):
+        return ""
+    return "" if _is_gone(owner) else _named(owner)
 
 
 @contextmanager
@@ -147,7 +156,7 @@ def _is_gone(owner: Mapping[str, Any]) -> bool:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        owner = json.loads(text)
+        owner = parse_json(text)
     except ValueError:
         return {}
     return owner if isinstance(owner, dict) else {}

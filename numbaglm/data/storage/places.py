@@ -313,6 +313,8 @@ def _check_protocol(place: Place, protocol: str, parameter: str) -> None:
         raise MissingExtraError(f"{place} needs a package that is missing. Run: {package}") from error
     except ValueError as error:
         raise InputError(invalid(parameter, place.url, _ALLOWED, f"{error}.")) from error
+    except Exception as error:  # some connect at once, and each library has errors of its own
+        raise StoreError(f"{place} can't be reached ({_what(error)}). {place._advice}") from error
 
 
 def _open(url: str) -> tuple[Any, str]:

@@ -26,6 +26,8 @@ from numbaglm.results.bids.maps import find_maps
 from numbaglm.results.bids.names import SHORT
 from numbaglm.stats.formula import design_from_formula
 
+_LONGEST_NAME = 200  # of a contrast: a line that can be read
+
 log = logging.getLogger("numbaglm")
 
 
@@ -315,6 +317,8 @@ def pick_contrasts(typed: Sequence[str], design: pd.DataFrame, model: Sequence[s
             name, expression = contrast if isinstance(contrast, str) else "; ".join(contrast), text
         else:
             contrast, name, named = pick_contrast(expression, design, model), name.strip(), True
+        if len(name) > _LONGEST_NAME and sign:
+            raise InputError(invalid("contrast", f"{text[:100]}...", f"names of up to {_LONGEST_NAME} letters"))
         if not name:
             raise InputError(invalid("contrast", text, "NAME=EXPR with a name before the '='"))
         if name.casefold() in map(str.casefold, contrasts):  # as folders may not be told apart by case

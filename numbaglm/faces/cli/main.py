@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -204,10 +203,13 @@ def append(terminal: Terminal, path: str, maps: tuple[str, ...], covariates: str
 @click.argument("path", type=PATH)
 @habits
 def info(terminal: Terminal, path: str) -> None:
-    """Tell what is in a cohort, or in the folder of a result or of a fit."""
+    """Tell what is in a cohort, or in the folder of a result or of a fit; and how far the run in a --store is."""
     from numbaglm.cohort import Cohort
     from numbaglm.data.cohort.layout import status
-    from numbaglm.errors import MissingFileError
+    from numbaglm.data.runs.folder import is_run
+    from numbaglm.data.storage.files import parse_json
+    from numbaglm.data.storage.places import Place
+    from numbaglm.errors import MissingFileError, StoreError
     from numbaglm.results.bids.results import kept_fit, kept_results
     from numbaglm.results.record import MARKER
     from numbaglm.results.result import PermutationResult
@@ -224,11 +226,21 @@ def info(terminal: Terminal, path: str) -> None:
     elif found and (fitted := kept_fit(found)):
         from numbaglm.faces.cli import output
 
-        summary = json.loads(fitted.read_text())
-        terminal.outcome(summary, output.describe_fit(summary))
+        try:
+            summary = parse_json(fitted.read_text(encoding="utf-8"))
+            text = output.describe_fit(summary)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{fitted} is not what numbaglm fit wrote ({error!r}). Make it again.") from error
+        terminal.outcome(summary, text)
+    elif is_run(place := Place.parse(path)):
+        from numbaglm.inference.run_state import tell_run
+
+        run = tell_run(place)
+        terminal.outcome(run.summarise(), run.describe())
     elif status(path) in ("nothing", "other"):
         raise MissingFileError(
-            f"{path} is neither a cohort nor a result. Name what numbaglm convert, permute or fit wrote."
+            f"{path} is neither a cohort, a result nor a run. Name what numbaglm convert, permute or fit wrote, or a "
+            "--store."
         )
     else:
         _show_cohort(terminal, Cohort.open(path))

@@ -86,12 +86,21 @@ class Target:
         return {name: f"numbaglm/contrast-{label}" for name, label in labels_of(names).items()}
 
 
+_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
+
+
 def _check_folder(name: str) -> None:
     # Blanks at an end are gone already. File systems take 255 bytes, of which a letter may be four.
     if not re.fullmatch(r"\w[\w +-]{0,59}", name):
+        shown = name if len(name) <= 100 else f"{name[:100]}..."
         raise ContrastError(
-            f"The contrast {name!r} can't name a folder. Allowed for several contrasts: up to 60 letters, digits, "
+            f"The contrast {shown!r} can't name a folder. Allowed for several contrasts: up to 60 letters, digits, "
             "blanks, '_', '-' and '+', a letter or digit first. Write such a name before it: --contrast 'NAME=EXPR'."
+        )
+    if _DEVICE.fullmatch(name):
+        raise ContrastError(
+            f"The contrast {name!r} can't name a folder: Windows has a device of that name, and would not open it. "
+            "Write another name before it: --contrast 'NAME=EXPR'."
         )
 
 

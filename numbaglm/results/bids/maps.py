@@ -6,7 +6,6 @@ takes minutes where a walk over the folders takes seconds, and brings dependenci
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path, PurePath
 
 import pandas as pd
 
+from numbaglm.data.storage.files import parse_json
 from numbaglm.data.tables import read_table
 from numbaglm.errors import InputError, MissingFileError, invalid
 from numbaglm.results.bids.names import SHORT, Named, same
@@ -181,7 +181,7 @@ def _check_dataset(folder: Path) -> None:
         )
         return
     try:
-        told = json.loads(description.read_text(encoding="utf-8"))
+        told = parse_json(description.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{description} can't be read ({error}). It needs to be a JSON file.") from error
     kind = told.get("DatasetType") if isinstance(told, dict) else None

@@ -97,7 +97,7 @@ def label_of(name: str) -> str:
     Raises
     ------
     ContrastError
-        Nothing of the name is left.
+        Nothing of the name is left, or too much.
     """
     text = unicodedata.normalize("NFKD", "".join(f" {_SIGNS[sign]} " if sign in _SIGNS else sign for sign in name))
     # Letters that ASCII has not are dropped, and don't part a word.
@@ -105,7 +105,16 @@ def label_of(name: str) -> str:
     words: list[str] = re.findall(r"[0-9a-zA-Z]+", plain)
     if not words:
         raise ContrastError(f"The contrast {name!r} holds no letter and no digit for a BIDS label. Name it otherwise.")
-    return words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
+    label = words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
+    if len(label) > _LONGEST:
+        raise ContrastError(
+            f"The contrast {name[:_LONGEST]!r}... makes a BIDS label of {len(label):,} letters, for which names of "
+            f"files have no room. Allowed: up to {_LONGEST}. Name it otherwise."
+        )
+    return label
+
+
+_LONGEST = 100  # with entities beside it a name holds 255 bytes
 
 
 def labels_of(names: Sequence[str]) -> dict[str, str]:

@@ -205,6 +205,17 @@ def test_damaged_chunks_are_not_read(tmp_path, monkeypatch, damage, words):
     assert store.read(48, 60).shape == (9, 12)
 
 
+@pytest.mark.parametrize("current", [5, "../c.zarr", "a/b", None])
+def test_a_current_part_that_leads_elsewhere_is_refused(tmp_path, current):
+    write(tmp_path / "c.zarr", array())
+    root = tmp_path / "c.zarr" / "zarr.json"
+    told = json.loads(root.read_text())
+    told["attributes"]["current"] = current
+    root.write_text(json.dumps(told))
+    with pytest.raises(StoreError, match="is damaged: its current part is called"):
+        CohortStore.open(tmp_path / "c.zarr")
+
+
 def test_chunks_that_changed_places_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "choose_chunks", lambda *_: (4, 16))
     store = write(tmp_path / "c.zarr", array())

@@ -15,6 +15,7 @@ from numbaglm.data.images import (
     list_maps,
     read_map,
 )
+from numbaglm.data.images.opening import MapSource, open_image
 from numbaglm.errors import ImageError, MissingFileError
 from reference.maps import AFFINE, SHAPE, image, volumes, write_maps
 
@@ -136,3 +137,14 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path, kind, name):
     for read in (grid_of, read_map):
         with pytest.raises(ImageError, match=r"a pipe or a device"):
             read(source)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nibabel leaves such a file open
+def test_a_type_that_no_reader_knows_is_named(tmp_path):
+    path = tmp_path / "map.mgh"
+    nib.MGHImage(np.ones((4, 4, 4), np.float32), np.eye(4)).to_filename(path)
+    data = bytearray(path.read_bytes())
+    data[20:24] = (77).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"map\.mgh is damaged and can't be read \(KeyError: 77\)"):
+        open_image(MapSource("map.mgh", path))

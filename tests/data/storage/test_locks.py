@@ -108,7 +108,9 @@ def test_a_clock_that_is_set_takes_no_lock_away(monkeypatch, offset):
 OURS = json.dumps({"host": socket.gethostname(), "pid": "?"})
 
 
-@pytest.mark.parametrize("text", ['{"host": "elsewhere", "pid": 7, "started": 1.0}', "torn", "[]", "", OURS])
+@pytest.mark.parametrize(
+    "text", ['{"host": "elsewhere", "pid": 7, "started": 1.0}', "torn", "[" * 10**5, "[]", "", OURS]
+)
 def test_an_object_that_may_be_in_use_counts(text):
     place = Place.parse(f"memory://locks/{os.getpid()}/other")
     place.write_bytes(LOCK, text.encode())

@@ -158,6 +158,15 @@ def test_what_an_object_store_refuses():
         nowhere.write_bytes("a", b"1")
 
 
+def test_a_place_that_cant_be_reached_is_named(monkeypatch):
+    def refuse(*_):
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(places, "_open", refuse)  # as ftp:// does, which connects at once
+    with pytest.raises(StoreError, match=r"ftp://server/run can't be reached \(ConnectionRefusedError"):
+        Place.parse("ftp://server/run")
+
+
 def test_errors_of_any_library_become_ours(monkeypatch):
     class NoAnswer(Exception):  # as botocore's, no OSError
         pass
