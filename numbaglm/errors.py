@@ -129,6 +129,10 @@ class StoreError(NumbaglmError, RuntimeError):
     """A cohort or a run on disk is incomplete, damaged, or of another making."""
 
 
+class ThreadsError(NumbaglmError, RuntimeError):
+    """The system starts no more threads."""
+
+
 class OutputExistsError(NumbaglmError, FileExistsError):
     """The place to write to is taken."""
 

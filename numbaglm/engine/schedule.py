@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import queue
 import sys
@@ -10,11 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from urllib.parse import urlsplit
 
 from threadpoolctl import threadpool_limits
 
 from numbaglm.engine.memory import n_cores
-from numbaglm.errors import InputError, StoreError, invalid
+from numbaglm.errors import InputError, StoreError, ThreadsError, invalid
+
+log = logging.getLogger("numbaglm")
 
 
 def active_client(client: Any | None) -> Any | None:
@@ -103,11 +107,14 @@ def run_tasks(
     ------
     StoreError
         Workers or their scheduler were lost for good.
+    ThreadsError
+        The system starts no more threads.
     Whatever the first failing task raised; tasks that have not begun are then not run.
     """
     weights = [1] * len(arguments) if weights is None else list(weights)
     results: list[Any] = [None] * len(arguments)
-    with _progress_bar(label, unit, sum(weights) + finished, finished) if progress else nullcontext() as bar:
+    few = len(arguments) <= 2 * tasks_at_once(client, n_workers)
+    with _progress_bar(label, unit, sum(weights) + finished, finished, few) if progress else nullcontext() as bar:
         runner = _on_threads(n_workers) if client is None else _on_cluster(client)
         for index, result in runner(function, arguments):
             results[index] = result
@@ -118,10 +125,20 @@ def run_tasks(
     return results
 
 
-def _progress_bar(label: str, unit: str, total: int, finished: int) -> Any:
+def tasks_at_once(client: Any | None, n_workers: int | None) -> int:
+    """How many tasks run at once, as far as is known now."""
+    return n_workers or n_cores() if client is None else sum(client.nthreads().values())
+
+
+def _progress_bar(label: str, unit: str, total: int, finished: int, few: bool) -> Any:
+    """Bar that moves as tasks end; of a few, which all end together, it tells no time that is left."""
     from tqdm.auto import tqdm  # in a notebook it asks for widgets: only who wants a bar should need them
 
-    return tqdm(total=total, initial=finished, desc=label, unit=unit, unit_scale=total > 9999)
+    form = _FEW if few else None
+    return tqdm(total=total, initial=finished, desc=label, unit=unit, unit_scale=total > 9999, bar_format=form)
+
+
+_FEW = "{desc}: {n_fmt}/{total_fmt} [{elapsed}, moves as tasks end]"
 
 
 @contextmanager
@@ -166,17 +183,36 @@ def _on_threads(n_workers: int | None) -> Runner:
 
         with single_threaded_blas():
             driver = threading.Thread(target=drive, name="numbaglm-tasks", daemon=True)
-            driver.start()
+            with _telling_of_threads():
+                driver.start()
             try:
                 while (item := done.get()) is not None:
                     if isinstance(item, BaseException):
-                        raise item
+                        with _telling_of_threads():
+                            raise item
                     yield item
             finally:
                 stop.set()
                 driver.join()
 
     return run
+
+
+@contextmanager
+def _telling_of_threads() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        raise ThreadsError(
+            "The system starts no more threads: the limit of this user, container or batch job is reached (ulimit -u, "
+            "or pids.max of its cgroup). Use fewer with n_workers, end other programs, or have the limit raised."
+        ) from error
+
+
+_NO_THREAD = "can't start new thread"
+"""What Python says where the system starts no more of them."""
 
 
 def _call_on_worker(task: bytes) -> Any:
@@ -192,6 +228,7 @@ def _on_cluster(client: Any) -> Runner:
         tasks = [pickle.dumps((function, some)) for some in arguments]
         futures = [client.submit(_call_on_worker, task, pure=False) for task in tasks]
         number = {future.key: index for index, future in enumerate(futures)}
+        watch = _Watch(client)
         try:
             for future in futures:
                 future.add_done_callback(done.put)
@@ -200,6 +237,7 @@ def _on_cluster(client: Any) -> Runner:
                     future = done.get(timeout=_LISTEN)
                 except queue.Empty:
                     _require_scheduler(client)
+                    watch.look()
                 else:
                     yield number.pop(future.key), _result(client, future)
         finally:
@@ -211,6 +249,40 @@ def _on_cluster(client: Any) -> Runner:
 
 _LISTEN = 1.0  # seconds between looks at whether the scheduler is there
 _REPEAT = "What is done is kept where a store was named: repeat the call to go on."
+
+
+class _Watch:
+    """Tells once when a call waits for workers, and when there are some again."""
+
+    def __init__(self, client: Any) -> None:
+        self.client, self.alone = client, False
+
+    def look(self) -> None:
+        """See whether there are workers."""
+        try:
+            alone = not self.client.nthreads()
+        except (OSError, TimeoutError, CancelledError):  # whether the scheduler is lost, the next look tells
+            return
+        if alone and not self.alone:
+            log.warning(
+                "The Dask scheduler %s has no workers: the call waits for some. Start them, with 'dask worker ADDRESS' "
+                "or cluster.scale(), or end it. %s",
+                self.client.scheduler.address,
+                _REPEAT,
+            )
+        elif self.alone and not alone:
+            log.warning("There are workers again: the call goes on.")
+        self.alone = alone
+
+
+def workers_elsewhere(client: Any) -> bool:
+    """Whether workers may be on other machines than this process, and so see none of its folders."""
+    import psutil
+
+    here = {one.address.partition("%")[0] for some in psutil.net_if_addrs().values() for one in some} | {"localhost"}
+    workers = list(client.nthreads())
+    hosts = {urlsplit(address).hostname for address in workers if not address.startswith("inproc://")}
+    return not workers or not hosts <= here
 
 
 def _result(client: Any, future: Any) -> Any:

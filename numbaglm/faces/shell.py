@@ -147,6 +147,8 @@ def _told(error: Exception, command: click.Command) -> str:
         return f"There is not enough memory ({error or 'MemoryError'}). Close other programs, or use a larger machine."
     if isinstance(error, OSError):
         return f"{error}."
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return "The system starts no more threads (ulimit -u, or pids.max of a cgroup). Have the limit raised."
     return (
         f"Something unforeseen went wrong ({type(error).__name__}: {error}), which is a fault of numbaglm. "
         "Please report it, with what the same command prints with --verbose."

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,7 @@ from numbaglm.engine.permutation.plan import Plan, make_plan, refit
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.size import Size
+from numbaglm.engine.permutation.stages import Stages
 from numbaglm.engine.permutation.workspace import (
     in_folder,
     in_memory,
@@ -96,7 +97,7 @@ class Running:
             with open_run(self.place, identity()) as write:
                 yield Run(store, self, self.place, durable=True, write=write, n_tests=n_tests)
         else:
-            with temporary_place(store, self.client is not None) as place:
+            with temporary_place(store, self.client) as place:
                 yield Run(store, self, place, False, lambda text, level: log.log(level, text), n_tests)
 
 
@@ -142,10 +143,21 @@ class Run:
             _forget(self.place, name)
         return make_plan(size, room, n_workers, disk=_free_disk(self.place), **how)
 
+    def _begun(self, plan: Plan, name: str) -> tuple[int, int]:
+        """How many tasks of the shufflings an earlier call has done, and how many there are."""
+        stages = Stages(name, plan.blocks, plan.ranges)
+        of_rounds = [stages.voxels(number) for number in range(len(plan.ranges))]
+        ledger = FolderLedger(self.place)
+        done = sum(len(ledger.done(stage.name)) for stage in of_rounds) if self.durable else 0
+        return done, sum(len(stage.spans) for stage in of_rounds)
+
     def test(self, spec: Spec, name: str) -> RunResult:
         """Run a test to its end."""
         plan, running = self.plan(spec, name), self.running
         self.note(f"Plan: {plan.describe()}.")
+        done, n_tasks = self._begun(plan, name)
+        if done:
+            self.note(f"{done} of {n_tasks} tasks of the shufflings were done before: it takes that much less time.")
         how: dict[str, Any] = {
             "client": running.client,
             "n_workers": plan.n_workers or running.n_workers,
@@ -164,9 +176,8 @@ class Run:
 
 def plan_tests(store: CohortStore, running: Running, specs: Sequence[Spec]) -> list[Plan]:
     """Plan tests as they would run now, and touch nothing."""
-    with temporary_place(store, running.client is not None) as place:
-        where = running.place or place
-        runs = [Run(store, running, where, False, lambda text, level: None, len(specs)) for _ in specs]
+    with nullcontext(running.place) if running.place else temporary_place(store, running.client) as place:
+        runs = [Run(store, running, place, False, lambda text, level: None, len(specs)) for _ in specs]
         return [run.plan(spec, "") for run, spec in zip(runs, specs, strict=True)]
 
 

@@ -1,11 +1,14 @@
 import io
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from threadpoolctl import threadpool_info
 
+from numbaglm.engine import schedule
 from numbaglm.engine.schedule import active_client, run_tasks
+from numbaglm.errors import ThreadsError
 
 
 def square(number):
@@ -117,3 +120,61 @@ def test_there_is_no_client_unless_one_is_given():
     assert active_client(None) is None
     client = object()
     assert active_client(client) is client
+
+
+class FakeClient:
+    """A client whose cluster has the workers that it is told of."""
+
+    status = "running"
+    scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786")
+
+    def __init__(self, *workers):
+        self.workers = workers
+
+    def nthreads(self):
+        return dict.fromkeys(self.workers, 2)
+
+
+def test_a_call_that_waits_for_workers_says_so_once_and_when_they_are_back(caplog):
+    client = FakeClient()
+    watch = schedule._Watch(client)
+    for _ in range(3):
+        watch.look()
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("The Dask scheduler tcp://127.0.0.1:8786 has no workers: the call waits for some.")
+    client.workers = ("tcp://127.0.0.1:1",)
+    watch.look()
+    watch.look()
+    assert [record.getMessage() for record in caplog.records][1:] == ["There are workers again: the call goes on."]
+
+
+@pytest.mark.parametrize(
+    ("workers", "elsewhere"),
+    [
+        (["tcp://127.0.0.1:1", "inproc://10.9.8.7/1/2"], False),
+        (["tls://[::1]:1"], False),
+        (["tcp://127.0.0.1:1", "tcp://192.0.2.7:1"], True),
+        ([], True),
+    ],
+)
+def test_workers_of_other_machines_are_known_by_their_addresses(monkeypatch, workers, elsewhere):
+    there = {"lo": [SimpleNamespace(address="127.0.0.1"), SimpleNamespace(address="::1%lo")]}
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: there)
+    assert schedule.workers_elsewhere(FakeClient(*workers)) is elsewhere
+
+
+def test_a_limit_of_threads_is_named(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ThreadsError, match=r"starts no more threads.*ulimit -u.*n_workers"):
+        run_tasks(square, [(1,)], label="work")
+
+
+def test_of_a_few_tasks_no_time_is_guessed():
+    bar = schedule._progress_bar("work", "voxel", 10, 5, few=True)
+    bar.update(2)
+    assert "7/10" in str(bar)
+    assert "?" not in str(bar)
+    bar.close()

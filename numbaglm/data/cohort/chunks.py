@@ -205,5 +205,5 @@ def _name(i: int, j: int) -> str:
 
 
 def checksum(data: bytes | NDArray[np.uint8], of: str = "") -> bytes:
-    """CRC-32C of some bytes, as it stands after them in a file; of their name before them, where they have one."""
+    """CRC-32C of some bytes (n,), as it stands after them in a file; of their name before them, where they have one."""
     return int(google_crc32c.extend(google_crc32c.value(of.encode()), data)).to_bytes(4, "little")

@@ -176,7 +176,8 @@ class CohortWriter:
         n_rows = self.data.chunks[0]
         chunk = np.zeros((n_rows, found.shape[1]), np.uint8)
         chunk[: len(rows)] = found
-        self.place.write_bytes(f"hashes/c/{start // n_rows}/0", chunk.tobytes() + checksum(chunk), sync=False)
+        data = chunk.tobytes()
+        self.place.write_bytes(f"hashes/c/{start // n_rows}/0", data + checksum(data), sync=False)
 
     def is_stored(self, start: int, stop: int) -> bool:
         """Whether a block is stored whole: read again, and equal to its hashes."""

@@ -18,6 +18,7 @@ from numbaglm.data.runs.ledger import FolderLedger, Ledger, MemoryLedger, Shared
 from numbaglm.data.runs.maps import Scratch
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import schedule
+from numbaglm.errors import InputError, invalid
 
 log = logging.getLogger("numbaglm")
 
@@ -68,7 +69,8 @@ class Workspace:
         left = [number for number, key in enumerate(keys) if key not in there]
         if left:
             finished = sum(weights) - sum(weights[number] for number in left)
-            progress = _Progress(self.note, label, unit, sum(weights), finished)
+            at_once = schedule.tasks_at_once(self.client, self.n_workers)
+            progress = _Progress(self.note, label, unit, sum(weights), finished, len(left), at_once)
             tasks = [(self.ledger, keys[number], function, arguments[number]) for number in left]
             schedule.run_tasks(
                 _perform,
@@ -101,25 +103,35 @@ class Workspace:
 
 
 @contextmanager
-def temporary_place(store: CohortStore, shared: bool) -> Iterator[Place]:
+def temporary_place(store: CohortStore, client: Any | None) -> Iterator[Place]:
     """Give a folder for the length of a run: beside the cohort, or else where the system has such folders.
 
     Parameters
     ----------
     store
         The cohort.
-    shared
-        Whether the workers of a cluster must see it: they see the cohort. Else it is on a disk of this machine.
+    client
+        Of the cluster whose workers must see it: they see the cohort. Without one it is on a disk of this machine.
+
+    Raises
+    ------
+    InputError
+        There is no such folder that workers on other machines see.
     """
     import tempfile
 
     name = f".numbaglm-{uuid4().hex[:12]}"
-    place = Place.parse(tempfile.gettempdir()) / name
+    place, beside = Place.parse(tempfile.gettempdir()) / name, False
     if store.location is not None:
         cohort = Place.parse(store.location)
         writable = cohort.local and os.access(cohort.path.parent, os.W_OK | os.X_OK)
-        if writable or (shared and not cohort.local):
+        beside = writable or (client is not None and not cohort.local)
+        if beside:
             place = Place(f"{cohort.url.removesuffix(cohort.name)}{name}")
+    if not beside and client is not None and schedule.workers_elsewhere(client):
+        why = "The cohort is in memory" if store.location is None else "The folder of the cohort can't be written to"
+        fix = f"{why}, and workers on other machines don't see the temporary folders of this one."
+        raise InputError(invalid("store", None, "a folder or a URL that all workers see, where one is needed", fix))
     try:
         yield place
     finally:
@@ -172,9 +184,19 @@ def _perform(ledger: Ledger, key: str, function: Callable[..., Any], arguments: 
 class _Progress:
     """Notes of a stage: how much is done, how fast, and how long it may take."""
 
-    def __init__(self, note: Callable[[str], None], label: str, unit: str, total: int, finished: int) -> None:
+    def __init__(
+        self,
+        note: Callable[[str], None],
+        label: str,
+        unit: str,
+        total: int,
+        finished: int,
+        tasks: int,
+        at_once: int,
+    ) -> None:
         self.note, self.label, self.unit = note, label, unit
         self.total, self.done, self.new = total, finished, 0
+        self.tasks, self.at_once = tasks, at_once
         self.start = self.last = time.monotonic()
         before = f", {100 * finished / total:.0f} % of it done before" if finished else ""
         note(f"{label}: {total:,} {unit}s{before}")
@@ -183,6 +205,7 @@ class _Progress:
         """Take in a task that has ended."""
         self.done += weight
         self.new += weight
+        self.tasks -= 1
         now = time.monotonic()
         taken = max(now - self.start, 1e-6)
         rate = self.new / taken
@@ -190,8 +213,7 @@ class _Progress:
             self.note(f"{self.label}: done in {taken:.1f} s, {rate:,.0f} {self.unit}s a second")
         elif now - self.last > _NOTE_EVERY:
             self.last = now
-            left = (self.total - self.done) / rate
-            self.note(
-                f"{self.label}: {100 * self.done / self.total:.0f} %, {rate:,.0f} {self.unit}s a second, "
-                f"about {left:,.0f} s left"
-            )
+            left = f"about {(self.total - self.done) / rate:,.0f} s left"
+            if self.tasks <= self.at_once:  # each is half done, or nearly: how far, nobody knows
+                left = f"the last {self.tasks} tasks are under way"
+            self.note(f"{self.label}: {100 * self.done / self.total:.0f} %, {rate:,.0f} {self.unit}s a second, {left}")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import zarr
 
+from numbaglm.data.cohort import chunks
 from numbaglm.data.cohort import writer as writers
 from numbaglm.data.cohort.layout import Header, status
 from numbaglm.data.cohort.store import CohortStore, choose_chunks
@@ -296,3 +297,14 @@ def test_chunks_are_neither_tiny_nor_huge(n_subjects, n_voxels):
     if n_subjects * n_voxels > 1e8:
         assert rows * columns * 4 >= 0.9 * 2**21
         assert columns % TILE == 0
+
+
+def test_checksums_need_no_compiled_code(tmp_path, monkeypatch):
+    """A processor or a Python without a wheel of google-crc32c has it in Python, which takes bytes in a row alone."""
+    from google_crc32c import python
+
+    monkeypatch.setattr(chunks.google_crc32c, "value", python.value)
+    monkeypatch.setattr(chunks.google_crc32c, "extend", python.extend)
+    assert chunks.checksum(b"123456789") == (0xE3069283).to_bytes(4, "little")
+    store = write(tmp_path / "c.zarr", array())
+    np.testing.assert_array_equal(CohortStore.open(tmp_path / "c.zarr").read(0, 60), store.read(0, 60))

@@ -7,7 +7,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs import ledger
+from numbaglm.data.storage import locks
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import memory, schedule
 from numbaglm.engine.permutation import workspace
@@ -452,7 +452,7 @@ def test_a_lock_in_an_object_store(where, cohort, monkeypatch):
         run(cohort, "clusters", store=where)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    place.write_bytes("lock", json.dumps(owner | {"host": socket.gethostname(), "pid": ended.pid}).encode())
+    place.write_bytes("lock", json.dumps(owner | locks._numbering() | {"pid": ended.pid}).encode())
     run(cohort, "clusters", store=where)
 
 
@@ -493,7 +493,7 @@ def test_records_hold_what_they_were_given(tmp_path):
     ("wrong", "words"),
     [
         ({"p": np.arange(2.0)}, "source has 3 entries, not 2"),
-        ({"p": np.arange(3)}, "p is int64"),
+        ({"p": np.arange(3)}, "p is int64 of 1 dimensions"),
         ({"p": np.zeros((3, 1))}, "p is float64 of 2 dimensions"),
         ({"p": None}, "it has no p"),
         ({}, "p has 3 entries, not 4"),
@@ -551,3 +551,38 @@ def workspace_record():
     from numbaglm.engine.permutation.records import Refined
 
     return Refined(np.arange(3.0), np.zeros(3, np.uint8))
+
+
+class _Elsewhere:
+    """A client of workers on another machine."""
+
+    def nthreads(self):
+        return {"tcp://192.0.2.7:1": 2}
+
+
+@pytest.mark.parametrize("where", ["memory", "read-only"])
+def test_workers_elsewhere_need_a_store_that_they_see(tmp_path, cohort, monkeypatch, where):
+    store = cohort.store if where == "read-only" else replace(cohort.store, location=None)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    why = "The folder of the cohort can't be" if where == "read-only" else "The cohort is in memory"
+    with (
+        pytest.raises(InputError, match=rf"'store'.*that all workers see.*{why}"),
+        workspace.temporary_place(store, _Elsewhere()),
+    ):
+        pass
+
+
+def test_a_temporary_run_is_its_owners_alone(cohort, monkeypatch):
+    seen, before, perform = [], os.umask(0), workspace._perform
+
+    def look(found, key, *arguments):
+        seen.append(found.place.path.stat().st_mode & 0o777)
+        perform(found, key, *arguments)
+
+    monkeypatch.setattr(memory, "held_before", lambda client: 0)
+    monkeypatch.setattr(workspace, "_perform", look)
+    try:
+        run(cohort, "TFCE", n_workers=1, memory_limit="20MB")
+    finally:
+        os.umask(before)
+    assert set(seen) == {0o700}
