@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from numbaglm.errors import ShufflingError
+from numbaglm.stats.shuffling.blocks import parse_blocks
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 from reference.exchangeability import X_of
 
@@ -94,3 +95,14 @@ def test_a_column_of_labels_is_labels(labels):
 def test_refused_blocks(options, message):
     with pytest.raises(ShufflingError, match=message):
         plan_shufflings(4, 9, 0, design_rows=np.arange(4.0)[:, None], **options)
+
+
+def test_a_tree_is_in_the_order_of_its_labels():
+    tree = parse_blocks(["b", "a", "b", "a"], "both", 4)
+    assert tree.order.tolist() == [1, 3, 0, 2]
+    blocks, subjects = tree.levels
+    assert (blocks.parent.tolist(), blocks.offset.tolist(), blocks.shuffled.tolist()) == ([0, 0], [0, 2], [True, True])
+    assert (subjects.parent.tolist(), subjects.offset.tolist()) == ([0, 0, 1, 1], [0, 1, 0, 1])
+    assert subjects.shuffled.all()
+    assert not parse_blocks([0, 0, 1, 1], "within", 4).levels[0].shuffled.any()
+    assert not parse_blocks([0, 0, 1, 1], "whole", 4).levels[1].shuffled.any()

@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import stats
 
+from numbaglm.stats.shuffling import draws
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 from reference.exchangeability import TREES, X_of
 
@@ -116,3 +117,31 @@ def test_draws_are_what_they_were():
         [15, 3, 5, -24, 34, -19, 39, 11, 26, 4, -7, 32],
         [0, 8, -11, -39, -9, -32, 7, -5, 6, -30, -20, -22],
     ]
+
+
+def test_siblings_are_sorted_by_their_keys_within_their_family():
+    parent, nodes = np.array([0, 0, 0, 1, 1, 2], np.int32), np.array([0, 1, 2, 3, 4])
+    digits = np.random.default_rng(0).integers(0, 3, (50, 15), dtype=np.uint16)  # many ties in the first digits
+    slots = draws.shuffle_siblings(parent, nodes, digits)
+    for row, slot in zip(digits.reshape(50, 3, 5), slots, strict=True):
+        expected = sorted(range(5), key=lambda n: (parent[n], *row[::-1, n], n))
+        assert slot.tolist() == [*expected, 5]
+
+
+def test_digits_of_a_shuffling_are_its_own():
+    whole = draws.random_digits(7, 0, 9, 40)
+    assert (whole.shape, whole.dtype) == ((9, 40), np.uint16)
+    assert_array_equal(draws.random_digits(7, 4, 6, 40), whole[4:6])
+    assert len({row.tobytes() for row in whole}) == 9
+    assert not np.array_equal(draws.random_digits(8, 0, 9, 40), whole)
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000, 2**16, 2**16 + 1, 100_003])
+def test_bijections_reach_every_number_once(size):
+    numbers = np.arange(size)
+    found = draws.keyed_bijection(numbers, size, 3)
+    assert_array_equal(np.sort(found), numbers)
+    assert_array_equal(draws.keyed_bijection(numbers[::-7], size, 3), found[::-7])
+    if size > 2:
+        assert not np.array_equal(found, numbers)
+        assert not np.array_equal(draws.keyed_bijection(numbers, size, 4), found)

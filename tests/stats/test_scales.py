@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from numbaglm.stats.scales import TIE_TOLERANCE, Correlation, Pseudo, Share, Standard
+
+DOF, K = 11, 3
+SCALES = [Correlation(DOF), Share(DOF, K), Standard(), Pseudo(DOF)]
+IDS = ["correlation", "share", "standard", "pseudo"]
+SCORES = {"correlation": [-0.9, 0.0, 0.3, 0.999], "share": [0.0, 0.1, 0.5, 0.9]}
+every_scale = pytest.mark.parametrize("scale", SCALES, ids=IDS)
+
+
+def scores_of(scale):
+    return np.array(SCORES.get({Correlation: "correlation", Share: "share"}.get(type(scale)), [-7.0, 0.0, 0.3, 30.0]))
+
+
+def p_of(scale, statistic):
+    """Upper tail by SciPy's own distributions."""
+    if isinstance(scale, Share):
+        return stats.f.sf(statistic, K, DOF)
+    return stats.norm.sf(statistic) if isinstance(scale, Standard) else stats.t.sf(statistic, DOF)
+
+
+def test_statistics_of_correlations_and_shares():
+    r = 0.6
+    assert Correlation(DOF).to_statistic(np.array([r]))[0] == pytest.approx(r * np.sqrt(DOF / (1 - r**2)))
+    assert Share(DOF, K).to_statistic(np.array([0.25]))[0] == pytest.approx(0.25 / 0.75 * DOF / K)
+    for scale in (Correlation(DOF), Share(DOF, K)):
+        assert np.isfinite(scale.to_statistic(np.ones(1))).all(), "the model fits exactly"
+
+
+@every_scale
+def test_filling_is_the_same(scale):
+    score = scores_of(scale)
+    out = np.empty(score.size)
+    scale.fill_statistic(score, out)
+    np.testing.assert_allclose(out, scale.to_statistic(score), rtol=1e-14)
+
+
+@every_scale
+def test_z_have_the_p_of_the_statistic(scale):
+    score = scores_of(scale)[1:]
+    np.testing.assert_allclose(
+        stats.norm.logsf(scale.to_z(score)), np.log(p_of(scale, scale.to_statistic(score))), rtol=1e-9
+    )
+
+
+@every_scale
+@pytest.mark.parametrize("two_sided", [False, True])
+def test_thresholds_lead_back_to_what_was_given(scale, two_sided):
+    two_sided = two_sided and not isinstance(scale, Share)  # F has one side
+    tails = 1 + two_sided
+    score = np.array([scale.to_score("p", 0.01, two_sided)])
+    assert tails * p_of(scale, scale.to_statistic(score))[0] == pytest.approx(0.01)
+    assert scale.to_z(np.array([scale.to_score("z", 2.5, two_sided)]))[0] == pytest.approx(2.5)
+    own = scale.to_score(scale.name, 3.0, two_sided)
+    assert scale.to_statistic(np.array([own]))[0] == pytest.approx(3.0)
+
+
+@every_scale
+@pytest.mark.parametrize("precision", TIE_TOLERANCE)
+def test_ties_lie_a_little_below(scale, precision):
+    height = np.array([0.0, 1e-9, 0.5, 0.9])
+    least = scale.least_equal(height, precision)
+    assert (least <= height).all()
+    assert (least[2:] < height[2:]).all()
+    on_root = np.sqrt(height) - np.sqrt(least) if isinstance(scale, Share) else height - least
+    np.testing.assert_allclose(on_root[2:], TIE_TOLERANCE[precision], rtol=1e-4)
+
+
+def test_rounding_matters_where_the_model_nearly_fits():
+    for scale, far, near in ((Correlation(DOF), 0.1, 0.99999), (Share(DOF, K), 0.01, 0.99998)):
+        errors = scale.relative_error(np.array([far, near, 1.0]), "float32")
+        assert errors[0] < 2e-6 < errors[1] <= errors[2] <= 0.01
+        assert (scale.relative_error(np.array([far, near]), "float64") < errors[:2]).all()
+    for scale in (Standard(), Pseudo(DOF)):
+        assert not scale.relative_error(np.ones(2), "float32").any()
