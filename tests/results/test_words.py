@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -78,3 +79,35 @@ def test_the_methods_cite_what_was_used(options, cited, not_cited, text):
     for year in re.findall(r"\((?:19|20)\d\d\)", " ".join(references)):
         assert year[1:5] in paragraph, "every source is cited"
     Tags(report.make_page(one))
+
+
+def test_a_summary_counts_what_is_significant(result):
+    found = words.summarise(result)
+    assert json.loads(json.dumps(found)) == found
+    assert found["n_fwe_0.05"]["voxel"] == (result.maps["p_fwe_voxel"] <= 0.05).sum()
+    assert found["n_fwe_0.05"]["clusters_by_mass"] == (result.clusters["p_fwe_mass"] <= 0.05).sum()
+    assert found["observed_maximum"] == np.abs(result.maps["t"]).max()
+    assert found["critical_statistic"] == result.critical("max_t")
+    assert [row["cluster"] for row in found["clusters"]] == list(range(1, len(result.clusters) + 1))
+
+
+def test_fits_are_told_in_words():
+    fit = {"passed": False, "n_exceedances": 1234, "shape": -0.12345, "distance": None, "new": "yes"}
+    assert words.fit_in_words(fit) == [
+        ("passed the test of goodness", "no"),
+        ("exceedances", "1,234"),
+        ("shape", "\u22120.123"),
+        ("new", "yes"),
+    ]
+
+
+def test_origins_make_the_result_again(result):
+    told = dict(words.origins(result))
+    assert told["seed"] == "0"
+    assert told["cohort fingerprint"] == result.provenance["cohort_fingerprint"]
+    assert told["numpy"] == np.__version__
+
+
+def test_the_letter_of_a_two_sided_statistic_is_between_bars(result):
+    assert (words.symbol(result), words.symbol(result, "z")) == ("|t|", "|z|")
+    assert words.null_in_words("max_t") != words.null_in_words("max_size")

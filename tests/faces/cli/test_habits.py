@@ -1,12 +1,10 @@
 """What all commands share: help, JSON, quiet and verbose, where things are printed, how they fail."""
 
-import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
-import warnings
 from types import SimpleNamespace
 
 import click
@@ -14,9 +12,7 @@ import nibabel as nib
 import pytest
 from click.testing import CliRunner
 
-from numbaglm.errors import warn
 from numbaglm.faces.commands import commands
-from numbaglm.faces.shell import Terminal, habits
 from reference.maps import volumes, write_maps
 
 COMMANDS = sorted(commands.commands)
@@ -162,41 +158,6 @@ def test_nobody_sees_a_traceback_who_has_not_asked(error, message, place, monkey
     assert message in outcome.stderr
     assert "Traceback" not in outcome.stderr
     assert stopped or "Traceback" in call("info", "c.zarr", "--verbose").stderr
-
-
-@pytest.mark.parametrize("alone", [True, False])
-def test_what_is_loaded_stays_only_where_the_process_is_the_commands_own(alone):
-    def load():
-        with Terminal(quiet=False, as_json=False, alone=alone).loading():
-            assert gc.isenabled() != alone
-            raise ImportError("no such module")
-
-    before = gc.get_freeze_count()
-    with pytest.raises(ImportError):
-        load()
-    assert gc.isenabled()
-    assert (gc.get_freeze_count() > before) == alone
-    gc.unfreeze()
-
-
-@pytest.mark.filterwarnings("default")
-def test_warnings_are_told_as_the_log_is():
-    @click.command()
-    @habits
-    def command(terminal):
-        warn("Columns depend on each other.")
-        warnings.warn("a font lacks a glyph", UserWarning, stacklevel=1)
-        terminal.outcome({}, "done")
-
-    before = warnings.showwarning
-    assert CliRunner().invoke(command).stderr == "Warning: Columns depend on each other.\n"
-    assert CliRunner().invoke(command, ["--verbose"]).stderr.endswith("Debug: a font lacks a glyph\n")
-    assert warnings.showwarning is before
-
-
-def test_a_process_may_have_no_stderr(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", None)
-    assert not Terminal(quiet=False, as_json=False).progress
 
 
 def test_a_terminal_may_lack_letters(place):

@@ -7,15 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-import click
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
 from numbaglm.cohort import Cohort
-from numbaglm.errors import InputError, invalid, term
-from numbaglm.faces.commands import commands
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import UNKNOWN
@@ -608,21 +605,3 @@ def test_termination_leaves_nothing_behind(tmp_path, name):
     assert "Traceback" not in err
     time.sleep(0.1)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_messages_name_what_was_typed():
-    from numbaglm.faces.shell import as_typed
-
-    command = commands.commands["permute"]
-    assert isinstance(command, click.Command)
-    error = InputError("Invalid value for 'n_perm': got -1. Pass mask=, or overwrite=True, over ['contrast'].")
-    expected = "Invalid value for '--n-perm': got -1. Pass --mask , or --overwrite, over ['contrast']."
-    assert as_typed(error, command) == expected
-    error = InputError(invalid("n_perm", "errors=True", "a number", f"Leave {term('subjects=')} and tfce=True out."))
-    expected = (
-        "got 'errors=True'. Allowed: a number. Leave a table of maps (subject_label, effects_map_path) and --tfce"
-    )
-    assert as_typed(error, command) == f"Invalid value for '--n-perm': {expected} out."
-    assert as_typed(InputError(invalid("maps", 1, "a list")), command) == (
-        "Invalid value for MAPS: got 1. Allowed: a list."
-    )

@@ -5,7 +5,6 @@ import inspect
 import json
 import re
 import shutil
-import webbrowser
 import zlib
 
 import nibabel as nib
@@ -378,20 +377,6 @@ def test_a_report_has_a_frame_and_a_size(report):
     with pytest.warns(UserWarning, match="Using default instead"):
         small.width = "wide"
     assert small.width == 800
-
-
-def test_a_report_opens_in_a_browser(tmp_path, monkeypatch):
-    opened = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    report = HTMLReport("<p>Hello</p>")
-    report.open_in_browser()
-    (target,) = tmp_path.iterdir()
-    assert opened == [target.as_uri()]
-    assert target.read_text() == "<p>Hello</p>"
-    monkeypatch.setattr(webbrowser, "open", lambda address: False)
-    with pytest.raises(OutputError, match=r"there all the same: .*own\.html"):
-        report.open_in_browser(tmp_path / "own.html")
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")

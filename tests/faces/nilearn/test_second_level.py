@@ -1,6 +1,5 @@
 """The parametric group model as nilearn's users expect it."""
 
-import copy
 import pickle
 
 import nibabel as nib
@@ -152,39 +151,6 @@ def test_mask_as_masker(expected):
         ng.SecondLevelModel(Standardising()).fit(images(), design_matrix=design())
 
 
-def test_parameters():
-    """What scikit-learn's clone does: new object from get_params, each parameter the same object."""
-    mask = nib.Nifti1Image(np.ones((6, 7, 5), np.uint8), AFFINE)
-    model = ng.SecondLevelModel(mask_img=mask, smoothing_fwhm=6.0)
-    assert model.get_params()["mask_img"] is mask
-    twin = type(model)(**{name: copy.copy(value) for name, value in model.get_params(deep=False).items()})
-    assert twin.get_params().keys() == model.get_params().keys()
-    assert twin.set_params(smoothing_fwhm=8.0) is twin
-    assert (twin.smoothing_fwhm, model.smoothing_fwhm) == (8.0, 6.0)
-    assert repr(ng.SecondLevelModel(smoothing_fwhm=6.0)) == "SecondLevelModel(smoothing_fwhm=6.0)"
-    with pytest.raises(InputError, match="fwhm"):
-        model.set_params(fwhm=6.0)
-
-
-def test_parameters_of_a_masker():
-    """By the names that scikit-learn gives them."""
-
-    class Given:
-        def get_params(self):
-            return {"smoothing_fwhm": 4.0}
-
-        def set_params(self, **params):
-            self.changed = params
-
-    model = ng.SecondLevelModel(mask_img=Given())
-    assert model.get_params()["mask_img__smoothing_fwhm"] == 4.0
-    assert "mask_img__smoothing_fwhm" not in model.get_params(deep=False)
-    assert model.set_params(mask_img__smoothing_fwhm=5.0).mask_img.changed == {"smoothing_fwhm": 5.0}
-    with pytest.raises(InputError, match="memory__location"):
-        model.set_params(memory__location="x")
-    assert str(model) == "Second Level Model"
-
-
 @pytest.mark.parametrize("verbose", [0, 1, 2])
 def test_what_is_printed(capsys, verbose):
     ng.SecondLevelModel(verbose=verbose).fit(images(), design_matrix=design())
@@ -193,13 +159,6 @@ def test_what_is_printed(capsys, verbose):
     assert all(line.startswith("[SecondLevelModel.fit] ") for line in lines)
     assert verbose == 0 or "model done in" in lines[-1]
     assert verbose < 2 or "voxels" in lines[1]
-
-
-def test_clone():
-    clone = pytest.importorskip("sklearn.base").clone
-    twin = clone(ng.SecondLevelModel(smoothing_fwhm=6.0).fit(images(), design_matrix=design()))
-    assert twin.smoothing_fwhm == 6.0
-    assert not hasattr(twin, "design_matrix_")
 
 
 @pytest.mark.parametrize(
