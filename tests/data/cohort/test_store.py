@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,40 +10,14 @@ import zarr
 
 from numbaglm.data.cohort import chunks
 from numbaglm.data.cohort import writer as writers
-from numbaglm.data.cohort.layout import Header, status
+from numbaglm.data.cohort.layout import status
 from numbaglm.data.cohort.store import CohortStore, choose_chunks
-from numbaglm.data.cohort.writer import CohortWriter, remove
-from numbaglm.errors import InputError, MissingFileError, OutputError, OutputExistsError, StoreError
+from numbaglm.data.cohort.writer import remove
+from numbaglm.errors import InputError, MissingFileError, OutputExistsError, StoreError
 from numbaglm.kernels.shuffle import TILE
-from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
-from reference.maps import AFFINE, volumes
-
-GEOMETRY = Geometry(volumes(1)[0] != 0, AFFINE)
-
-
-def array(n=9, seed=0):
-    return np.ascontiguousarray(volumes(n, seed)[:, GEOMETRY.mask])
-
-
-def header(n=9, **options):
-    table = pd.DataFrame(
-        {
-            "subject_label": [f"s{number}" for number in range(n)],
-            "age": np.r_[np.nan, np.arange(1.0, n) / 3],
-            "sex": ["f", "m", None] * (n // 3),
-            "site": np.arange(n),
-            "patient": np.arange(n) % 2 == 0,
-        }
-    )
-    return Header(Space.of(GEOMETRY), table, **options)
-
-
-def write(folder, Y, head=None):
-    writer = CohortWriter.create(folder, head or header(len(Y)))
-    for start, stop in writer.blocks:
-        writer.write(start, Y[start:stop])
-    return writer.complete()
+from reference.maps import AFFINE
+from reference.stores import GEOMETRY, array, header, write
 
 
 def test_what_is_written_comes_back(tmp_path):
@@ -155,19 +128,6 @@ def test_stores_travel_by_location(tmp_path):
         again.read(3, 9)
 
 
-def test_a_half_written_cohort_says_how_far_it_got(tmp_path, monkeypatch):
-    monkeypatch.setattr(writers, "choose_chunks", lambda *_: (2, 16))
-    writer = CohortWriter.create(tmp_path / "c.zarr", header())
-    assert status(tmp_path / "c.zarr") == "writing"
-    writer.write(2, array()[2:4])
-    with pytest.raises(StoreError, match=r"2 of 9 subjects are stored.*same arguments"):
-        CohortStore.open(tmp_path / "c.zarr")
-    again = pickle.loads(pickle.dumps(writer))
-    assert [again.is_stored(*block) for block in again.blocks] == [False, True, False, False, False]
-    next((tmp_path / "c.zarr" / "data").glob("c/1/*")).unlink()
-    assert not again.is_stored(2, 4)
-
-
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -258,32 +218,6 @@ def test_what_is_no_cohort_is_refused_and_left_alone(tmp_path):
             CohortStore.open(tmp_path / "c.zarr")
     root.write_text(text.replace("numbaglm.cohort", "other.thing"))
     with pytest.raises(StoreError, match="not a numbaglm cohort"):
-        CohortStore.open(tmp_path / "c.zarr")
-
-
-def test_a_layout_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="could not be written"):
-        CohortWriter.create(tmp_path / "file" / "c.zarr", header())
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(writers, "_lay_out", full)
-    with pytest.raises(OutputError, match="No space left") as error:
-        CohortWriter.create(tmp_path / "c.zarr", header())
-    assert error.value.errno == 28
-    assert not (tmp_path / "c.zarr").exists()
-
-
-def test_a_layout_that_was_killed_is_no_obstacle(tmp_path):
-    write(tmp_path / "c.zarr", array())
-    root = tmp_path / "c.zarr" / "zarr.json"
-    root.write_text(root.read_text().replace('"complete"', '"preparing"'))
-    for part in ("data", "hashes", "space"):
-        shutil.rmtree(tmp_path / "c.zarr" / part)
-    assert CohortWriter.resume(tmp_path / "c.zarr") is None
-    with pytest.raises(StoreError, match="half-written: 0 of 9"):
         CohortStore.open(tmp_path / "c.zarr")
 
 
