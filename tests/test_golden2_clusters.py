@@ -59,6 +59,8 @@ def check(result, ref, tag, ends, corrected, over=""):
         if kind == "tfce":
             unc = of_all("tfce_tstat_uncp") * n
             np.testing.assert_array_equal(np.rint(result.maps["p_unc_tfce"] * n), np.rint(unc))
+            if f"{tag}/tfce_tstat_mfdrp{ends[0]}" in ref:
+                np.testing.assert_allclose(result.maps["p_fdr_tfce"], of_all("tfce_tstat_mfdrp"), rtol=1e-9)
         checked += 1
     assert checked > 0
 
