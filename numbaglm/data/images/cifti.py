@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any, Self, cast
-from xml.sax.saxutils import escape
 
 import nibabel
 import numpy as np
@@ -184,7 +184,7 @@ def cifti_bytes(xml: NDArray[np.uint8], rows: NDArray[np.float32], names: Sequen
     both = re.sub(rb'(AppliesToMatrixDimension=)"[^"]*"', rb'\1"0,1"' if written == "pconn" else rb'\1"1"', head)
     columns = both + columns[len(head) :]
     if written != "pconn":
-        maps = "".join(f"<NamedMap><MapName>{escape(name)}</MapName></NamedMap>" for name in names)
+        maps = "".join(f"<NamedMap><MapName>{escape(name, quote=False)}</MapName></NamedMap>" for name in names)
         kind = 'AppliesToMatrixDimension="0" IndicesMapToDataType="CIFTI_INDEX_TYPE_SCALARS"'
         columns = f"<MatrixIndicesMap {kind}>{maps}</MatrixIndicesMap>".encode() + columns
     said = b'<?xml version="1.0" encoding="UTF-8"?><CIFTI Version="2"><Matrix>' + columns + b"</Matrix></CIFTI>"

@@ -28,8 +28,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy  # its linalg is loaded where it is used
 from numpy.typing import NDArray
-from scipy import linalg
 
 from numbaglm.kernels.scores import Score
 from numbaglm.stats import pvalues
@@ -392,7 +392,7 @@ def _independent(relations: Floats) -> tuple[NDArray[np.intp], Floats]:
     n = relations.shape[1]
     if not len(relations):
         return np.arange(n), np.empty((0, n))
-    _, triangle, order = linalg.qr(relations, mode="economic", pivoting=True)
+    _, triangle, order = scipy.linalg.qr(relations, mode="economic", pivoting=True)
     sizes = np.abs(np.diag(triangle))
     rank = int(np.sum(sizes > 1e-8))
     others, kept = np.sort(order[:rank]), np.sort(order[rank:])
