@@ -359,36 +359,6 @@ class Space:
         ordered[..., template.columns] = whole
         return ordered
 
-    def domain_topology(self, domain: str, connectivity: int) -> tuple[Any, slice]:
-        """Which elements of a domain touch, as one topology of the kernels, and where its elements are in a map.
-
-        What map scope needs: for each domain of `domains`, ``values[where]`` is a map for that topology, and its
-        maximum one entry of the domain's null. The surfaces of both hemispheres are one graph in two unconnected
-        blocks, so that their extents, masses and enhancements share a null; a volume, a graph and a network are what
-        their part's `topology` is.
-
-        Parameters
-        ----------
-        domain
-            A name in `domains`.
-        connectivity
-            Of voxels: 6, 18 or 26. Others do not heed it.
-
-        Raises
-        ------
-        InputError
-            It is not known which of its elements touch: a surface without a mesh, parcels.
-        """
-        numbers = self.domains[domain]
-        found = [self.parts[number].topology(connectivity) for number in numbers]
-        for number, one in zip(numbers, found, strict=True):
-            if one is None:
-                raise InputError(_untouching(self.parts[number]))
-        assert numbers == tuple(range(numbers[0], numbers[-1] + 1)), "parts of a domain follow one another"
-        where = slice(self.slices[numbers[0]].start, self.slices[numbers[-1]].stop)
-        parts = [self.parts[number] for number in numbers]
-        return (found[0] if len(found) == 1 else _side_by_side(found, parts)), where
-
     def require_neighbours(self) -> None:
         """Refuse a space of which it is not known which elements touch: no clusters, no TFCE.
 
@@ -500,16 +470,3 @@ def _untouching(part: Part) -> str:
         "space=numbaglm.spaces.graph(adjacency) when the cohort is made (cluster_forming_threshold=None, tfce=False do "
         "without)."
     )
-
-
-def _side_by_side(graphs: Sequence[Any], parts: Sequence[Part]) -> Any:
-    """Make one graph of those of several parts, unconnected; measured where one of them is."""
-    from numbaglm.kernels.graph import Graph, new_graph  # half a second, which who opens a cohort need not wait for
-
-    assert all(isinstance(graph, Graph) for graph in graphs)
-    first = np.cumsum([0, *(part.n for part in parts)])
-    begin = np.cumsum([0, *(len(graph.indices) for graph in graphs)])
-    indptr = np.concatenate([*(graph.indptr[:-1] + at for graph, at in zip(graphs, begin, strict=False)), begin[-1:]])
-    indices = np.concatenate([graph.indices + at for graph, at in zip(graphs, first, strict=False)])
-    is_measured = any(graph.measure for graph in graphs)
-    return new_graph(indptr, indices, np.concatenate([part.measure for part in parts]) if is_measured else None)

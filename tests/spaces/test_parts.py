@@ -67,42 +67,32 @@ def touching(graph):
     return set(zip(start.tolist(), graph.indices.tolist(), strict=True))
 
 
-def edges_of(mesh, vertices, first=0):
-    """Pairs of selected vertices in a triangle, numbered from ``first``."""
-    number = {vertex: first + k for k, vertex in enumerate(vertices.tolist())}
+def edges_of(mesh, vertices):
+    """Pairs of selected vertices in a triangle, by their numbers among those selected."""
+    number = {vertex: k for k, vertex in enumerate(vertices.tolist())}
     pairs = {(int(a), int(b)) for face in mesh.faces for a in face for b in face if a != b}
     return {(number[a], number[b]) for a, b in pairs if a in number and b in number}
 
 
-def test_both_hemispheres_are_one_graph_in_two_blocks():
-    left, right = PARTS["surface"], Surface("right", 42, np.arange(42), Mesh(*icosphere(seed=3)))
-    space = Space((left, right, VOLUME))
-    graph, where = space.domain_topology("surface", 26)
-    assert where == slice(0, left.n + 42)
-    expected = edges_of(MESH, left.vertices) | edges_of(right.mesh, right.vertices, left.n)
-    assert touching(graph) == expected
+def test_a_mesh_touches_where_its_triangles_have_an_edge_and_weighs_by_its_areas():
+    left = PARTS["surface"]
+    graph = left.topology(26)
+    assert touching(graph) == edges_of(MESH, left.vertices)
     sizes, unit = graph.measure
-    np.testing.assert_allclose(sizes * unit, np.concatenate([left.measure, right.measure]), rtol=1e-9)
-    volume, where = space.domain_topology("volume", 26)
-    assert (where.start, where.stop) == (left.n + 42, space.n)
-    assert volume.strides == VOLUME.topology(26).strides
+    np.testing.assert_allclose(sizes * unit, left.measure, rtol=1e-9)
 
 
 def test_topologies_are_those_of_the_kernels():
-    assert isinstance(Space((PARTS["network"],)).domain_topology("network", 6)[0], Network)
-    graph, _ = Space((PARTS["graph"],)).domain_topology("graph", 6)
+    assert isinstance(PARTS["network"].topology(6), Network)
+    graph = PARTS["graph"].topology(6)
     assert isinstance(graph, Graph)
     assert touching(graph) == {(k, (k + step) % 6) for k in range(6) for step in (1, -1)}
 
 
-@pytest.mark.parametrize(
-    ("name", "domain", "word"),
-    [("surface without a mesh", "surface", "pass surfaces="), ("parcels", "parcels", "spaces.graph")],
-)
-def test_without_neighbours_there_are_no_clusters(name, domain, word):
+@pytest.mark.parametrize(("name", "word"), [("surface without a mesh", "pass surfaces="), ("parcels", "spaces.graph")])
+def test_without_neighbours_there_are_no_clusters(name, word):
     space = Space((PARTS[name],))
-    with pytest.raises(InputError, match=word):
-        space.domain_topology(domain, 26)
+    assert PARTS[name].topology(26) is None
     with pytest.raises(InputError, match=word):
         space.require_neighbours()
 
