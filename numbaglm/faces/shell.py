@@ -144,7 +144,8 @@ def _told(error: Exception, command: click.Command) -> str:
     if isinstance(error, NumbaglmError):
         return as_typed(error, command)
     if isinstance(error, MemoryError):
-        return f"There is not enough memory ({error or 'MemoryError'}). Close other programs, or use a larger machine."
+        why = str(error) or "MemoryError"
+        return f"There is not enough memory ({why}). Close other programs, or use a larger machine."
     if isinstance(error, OSError):
         return f"{error}."
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":

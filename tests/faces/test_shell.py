@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from numbaglm.errors import InputError, invalid, term, warn
 from numbaglm.faces.commands import commands
-from numbaglm.faces.shell import Terminal, as_typed, habits
+from numbaglm.faces.shell import Terminal, as_typed, examples, habits, log
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -62,3 +62,57 @@ def test_messages_name_what_was_typed():
     assert as_typed(InputError(invalid("maps", 1, "a list")), command) == (
         "Invalid value for MAPS: got 1. Allowed: a list."
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            InputError(invalid("seed", -1, "0 or above")),
+            "Error: Invalid value for '--seed': got -1. Allowed: 0 or above.\n",
+        ),
+        (MemoryError(), "Error: There is not enough memory (MemoryError). Close other programs"),
+        (OSError("no disk"), "Error: no disk.\n"),
+        (ZeroDivisionError("by 0"), "(ZeroDivisionError: by 0), which is a fault of numbaglm"),
+    ],
+)
+def test_a_failure_is_one_sentence_and_a_traceback_if_asked(error, told):
+    @click.command()
+    @click.option("--seed")
+    @habits
+    def command(terminal, seed):
+        raise error
+
+    run = CliRunner().invoke(command)
+    assert run.exit_code == 1
+    assert told in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert "Traceback" in CliRunner().invoke(command, ["--verbose"]).stderr
+
+
+def test_ctrl_c_tells_where_to_go_on():
+    @click.command()
+    @click.option("--store")
+    @habits
+    def command(terminal, store):
+        raise KeyboardInterrupt
+
+    run = CliRunner().invoke(command, ["--store", "here"])
+    assert run.exit_code == 130
+    assert "kept in here: the same command goes on" in run.stderr
+
+
+def test_an_outcome_is_text_or_json_and_quiet_leaves_warnings():
+    @click.command()
+    @habits
+    def command(terminal):
+        log.info("on its way")
+        log.warning("few maps")
+        terminal.outcome({"a": 1}, "one")
+
+    run = CliRunner().invoke(command)
+    assert (run.stdout, run.stderr) == ("one\n", "on its way\nWarning: few maps\n")
+    run = CliRunner().invoke(command, ["--json", "--quiet"])
+    assert (run.stdout, run.stderr) == ('{\n  "a": 1\n}\n', "Warning: few maps\n")
+    assert CliRunner().invoke(command, ["-q", "-v"]).exit_code == 2
+    assert examples("a", "b") == "\b\nExamples:\n  a\n  b"
