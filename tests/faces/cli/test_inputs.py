@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import click
+import numpy as np
+import pandas as pd
+import pytest
+
+from numbaglm.errors import InputError, MissingFileError
+from numbaglm.faces.cli import inputs
+
+DESIGN = pd.DataFrame({"age": [1.0, 2.0], "a=b": [0.0, 1.0], "intercept": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.001", 0.001),
+        ("p:0.05", 0.05),
+        ("t:3.1", ("t", 3.1)),
+        ("Z:2.3", ("z", 2.3)),
+        ("f:6", ("f", 6.0)),
+        ("NONE", None),
+    ],
+)
+def test_thresholds(text, expected):
+    assert inputs.parse_threshold(text) == expected
+
+
+@pytest.mark.parametrize("text", ["3.1", "0", "t:-1", "t:inf", "t:", "q:2", "high", ""])
+def test_refused_thresholds(text):
+    with pytest.raises(InputError, match="cluster_forming_threshold"):
+        inputs.parse_threshold(text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ((), "age"),
+        (("intercept",), "intercept"),
+        (("age; intercept",), ["age", "intercept"]),
+        (("slope=age",), {"slope": "age"}),
+        (("age", "mean = intercept"), {"age": "age", "mean": "intercept"}),
+        (("a=b",), "a=b"),
+        (("age;intercept", "age"), {"age; intercept": ["age", "intercept"], "age": "age"}),
+    ],
+)
+def test_contrasts_and_their_names(typed, expected):
+    assert inputs.pick_contrasts(typed, DESIGN, ["age"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (("=age",), "NAME=EXPR"),
+        (("x=age", "X=intercept"), "Two contrasts are named 'X'"),
+        ((";",), "an expression over"),
+    ],
+)
+def test_refused_contrasts(typed, message):
+    with pytest.raises(InputError, match=message):
+        inputs.pick_contrasts(typed, DESIGN, ["age"])
+
+
+def test_maps_are_files_or_a_table_of_their_paths(tmp_path):
+    (tmp_path / "list.txt").write_text("a.nii\nsub/b.nii\n")
+    pd.DataFrame({"subject_label": ["x"], "effects_map_path": ["a.nii"]}).to_csv(tmp_path / "t.csv", index=False)
+    assert inputs.listed_maps(["a.nii", "b.nii"]) == ["a.nii", "b.nii"]
+    assert inputs.listed_maps(["4d.nii"]) == "4d.nii"
+    assert inputs.listed_maps(["s3://bucket/a.nii"]) == ["s3://bucket/a.nii"]
+    assert inputs.listed_maps([str(tmp_path / "list.txt")]) == [str(tmp_path / "a.nii"), str(tmp_path / "sub/b.nii")]
+    table = inputs.listed_maps([str(tmp_path / "t.csv")])
+    assert table["effects_map_path"].tolist() == [str(tmp_path / "a.nii")]
+    with pytest.raises(MissingFileError, match=r"No file matches .*\*\.nii"):
+        inputs.listed_maps([str(tmp_path / "*.nii")])
+
+
+def test_layers_are_maps_by_name(tmp_path):
+    for name in ("v2.nii", "v1.nii"):
+        (tmp_path / name).touch()
+    found = inputs.read_layers([f"var={tmp_path}/v*.nii", "gm=one.nii"])
+    assert found == {"var": [str(tmp_path / "v1.nii"), str(tmp_path / "v2.nii")], "gm": "one.nii"}
+    assert inputs.read_layers([]) is None
+    for typed in (["v.nii"], ["=v.nii"], ["a="], ["a=x", "a=y"]):
+        with pytest.raises(click.UsageError, match="write NAME=MAPS"):
+            inputs.read_layers(typed)
+
+
+def test_labels_of_a_table(tmp_path):
+    assert inputs.Labels.read(None, "--blocks").of(None) is None
+    assert inputs.Labels.read("auto", "--variance-groups", "auto").of(None) == "auto"
+    (tmp_path / "eb.csv").write_text("1,1\n1,2\n")
+    table = inputs.Labels.read(str(tmp_path / "eb.csv"), "--blocks").table
+    np.testing.assert_array_equal(table.to_numpy(), [[1, 1], [1, 2]])
