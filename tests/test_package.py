@@ -42,3 +42,35 @@ def test_what_a_module_uses_stands_in_its_imports(module):
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             hidden |= {node.func.id} & {"__import__", "locals"}
     assert hidden <= NOT_CODE
+
+
+# What others test, whole: constants, re-exports and the way in; what the compiler runs (kernels/test_vectors.py,
+# test_widths.py); data that the page of a model is handed (test_model_report.py); spaces and their images
+# (test_parts.py, test_elements.py); the functions of saved datasets (test_maps.py, test_results.py).
+WITHOUT_TESTS = {
+    "__main__.py",
+    "data/images/cifti.py",
+    "data/images/element_listing.py",
+    "data/images/element_writing.py",
+    "data/images/meshes.py",
+    "faces/nilearn/model_record.py",
+    "faces/plotting.py",
+    "kernels/_llvm.py",
+    "plotting.py",
+    "results/bids/api.py",
+    "spaces/cifti.py",
+    "spaces/graphs.py",
+    "spaces/network.py",
+    "spaces/parcels.py",
+    "version.py",
+}
+
+
+def test_a_module_has_a_test_file_of_its_own_name():
+    tests = Path(__file__).parent
+    lacking = {
+        module
+        for module in map(Path, MODULES)
+        if module.name != "__init__.py" and not (tests / module.parent / f"test_{module.stem.lstrip('_')}.py").exists()
+    }
+    assert {module.as_posix() for module in lacking} == WITHOUT_TESTS

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numbaglm.display.canvas import Scale, new_figure, planes, render, shortened, text_width
+from numbaglm.display.projection import upright
+from numbaglm.spaces.volume import Geometry
+
+GRID = upright(Geometry(np.ones((5, 6, 7), bool), np.diag([2.0, 2, 2, 1])))
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+def test_what_reaches_the_threshold_is_shown(two_sided):
+    values = np.array([-4.0, -3.0, 0.0, 2.0, 3.0, np.nan], np.float32)
+    scale = Scale.of(values, 3.0, two_sided)
+    assert scale.shown(values).tolist() == [two_sided, two_sided, False, False, True, False]
+    assert scale.norm.vmax >= (4.0 if two_sided else 3.0)
+
+
+def test_slices_are_named_by_their_millimetres():
+    shown, names = planes(GRID, "z", [2.0, 8.0])
+    assert [view for view, _ in shown] == ["z", "z"]
+    assert [GRID.origin[2] + k * GRID.step[2] for _, k in shown] == [2.0, 8.0]
+    assert all(text in name for text, name in zip(("2", "8"), names, strict=True))
+    assert len(planes(GRID, "z", 3)[0]) == 3
+
+
+def test_long_names_are_shortened():
+    assert shortened("x" * 44) == "x" * 44
+    assert len(shortened("x" * 45)) <= 44
+    assert shortened("abcdefgh", 5) != "abcdefgh"
+    assert text_width("xx", 10) == pytest.approx(2 * text_width("x", 10), rel=0.2)
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_a_figure_is_of_the_kind_that_was_asked_for(kind, magic):
+    assert render(new_figure(2, 1, "a $title"), kind).startswith(magic)
+
+
+def test_a_picture_is_the_same_bytes_each_time():
+    first, again = (render(new_figure(2, 1, "a $title"), "png") for _ in range(2))
+    assert first == again

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import inspect
+
+import click
+import pytest
+
+from numbaglm import permutation_test
+from numbaglm.faces.cli.options import CONTRASTS, TEST
+from numbaglm.faces.shell import grouped
+
+
+@click.command()
+@grouped(CONTRASTS, TEST)
+def command(**options):
+    pass
+
+
+def test_options_are_parameters_of_the_call_with_its_defaults():
+    parameters = inspect.signature(permutation_test).parameters
+    usual = command.make_context("command", []).params
+    assert set(usual) <= set(parameters)
+    for name in set(usual) - {"contrast", "cluster_forming_threshold"}:  # which are text here
+        assert usual[name] == parameters[name].default, name
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["--n-perm", "0"], "--n-perm"),
+        (["--seed", "-1"], "--seed"),
+        (["--p-interval", "1"], "--p-interval"),
+        (["--variance-smoothing-fwhm", "0"], "--variance-smoothing-fwhm"),
+        (["--method", "ols"], "--method"),
+        (["--errors", "iid"], "--errors"),
+    ],
+)
+def test_values_that_are_typed_wrong(typed, words):
+    with pytest.raises(click.BadParameter) as error:
+        command.make_context("command", typed)
+    assert words in error.value.format_message()
