@@ -36,6 +36,8 @@ _WORDS = {
     "Cohort.from_maps(maps, covariates=...) makes a cohort that has one": "name one with --covariates",
     "Cohort.create(path, maps)": "numbaglm convert",
     "Cohort.create": "numbaglm convert",
+    "Cohort.verify()": "numbaglm verify",
+    "resample=True": "--resample",
     "name the errors": "take one way of shuffling for all with --errors",
     "use simulate_button_press()": "leave --localizer out",
     "subjects=": "a table of maps (subject_label, effects_map_path)",

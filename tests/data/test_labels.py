@@ -105,6 +105,11 @@ def test_rows_of_nobody_are_told_and_rows_twice_refused():
         match_rows(table(["s01", "s01", "s02"]), maps, "covariates")
 
 
+def test_a_table_without_rows_is_told():
+    with pytest.raises(InputError, match=r"no row for .*by label \(the table has none\)"):
+        match_rows(table(["1", "2", "3"])[:0], named(PATHS["BIDS"]), "covariates")
+
+
 def test_labels_of_blocks_follow_an_index():
     maps = named(PATHS["SPM"])
     assert list(match_labels(pd.Series([3, 1, 2], index=["s03", "s01", "s02"]), maps, "blocks")) == [1, 2, 3]

@@ -116,3 +116,9 @@ def test_an_outcome_is_text_or_json_and_quiet_leaves_warnings():
     assert (run.stdout, run.stderr) == ('{\n  "a": 1\n}\n', "Warning: few maps\n")
     assert CliRunner().invoke(command, ["-q", "-v"]).exit_code == 2
     assert examples("a", "b") == "\b\nExamples:\n  a\n  b"
+
+
+def test_messages_name_other_commands_and_their_options():
+    command = commands.commands["permute"]
+    error = InputError(f"Pass {term('resample=True')} to {term('Cohort.create')}. {term('Cohort.verify()')} tells.")
+    assert as_typed(error, command) == "Pass --resample to numbaglm convert. numbaglm verify tells."

@@ -35,7 +35,7 @@ from numbaglm.data.cohort.layout import (
 from numbaglm.data.cohort.presence import Bits, Patterns, n_bytes, pack, unpack
 from numbaglm.data.storage.files import parse_json
 from numbaglm.data.storage.places import Place
-from numbaglm.errors import InputError, MissingFileError, StoreError, invalid
+from numbaglm.errors import InputError, MissingFileError, StoreError, invalid, term
 from numbaglm.spaces.smoothing import Fwhm
 from numbaglm.spaces.space import Part, Space
 from numbaglm.spaces.volume import Geometry
@@ -394,8 +394,8 @@ class CohortStore:
             raise DamagedChunkError(
                 f"The cohort {self.location} is damaged: the chunk {error.name} of its {name} (subjects "
                 f"{labels.iloc[0]} to {labels.iloc[-1]}, {what} {error.columns.start} to {error.columns.stop - 1}) "
-                f"{error.reason}. Or it was changed while it was in use. Cohort.verify() tells which subjects are "
-                "concerned; create the cohort again from the maps."
+                f"{error.reason}. Or it was changed while it was in use. {term('Cohort.verify()')} tells which "
+                "subjects are concerned; create the cohort again from the maps."
             ) from error
 
     def _require_unchanged(self) -> None:

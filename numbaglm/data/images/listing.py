@@ -135,5 +135,5 @@ def load_mask(mask: Any) -> Geometry | None:
     values = read_map(source)
     inside = np.isfinite(values) & (values != 0)
     if not inside.any():
-        raise MaskError(f"The mask {source.name} holds no voxel that is finite and not 0. Pass another mask.")
+        raise MaskError(f"The mask ({source.name}) holds no voxel that is finite and not 0. Pass another mask.")
     return Geometry(inside, affine)

@@ -201,7 +201,7 @@ def parse_additions(
                 "maps",
                 f"{', '.join(present[:5])}, already in the cohort",
                 "new subjects",
-                f"Pass {term('subjects=')} labels.",
+                f"Pass {term('subjects=')} with other labels.",
             )
         )
     known = subjects is not None or labels_are_known(labels)
