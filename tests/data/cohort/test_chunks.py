@@ -12,21 +12,22 @@ FILL = {"<f4": np.nan, "|u1": 0}
 VALUES = np.random.default_rng(0).integers(0, 200, SHAPE)
 
 
-def lay(folder, dtype="<f4"):
+def lay(folder, dtype="<f4", path=None):
     """An array that Zarr has laid out, and what it holds."""
     made = zarr.create_array(
         str(folder), shape=SHAPE, chunks=CHUNKS, dtype=dtype, fill_value=FILL[dtype], compressors=codecs(dtype)
     )
-    array, values = ChunkedArray.of(Place.parse(folder), made), VALUES.astype(dtype)
+    array, values = ChunkedArray.of(Place.parse(folder), made, path), VALUES.astype(dtype)
     for start in range(0, 7, 3):
         array.write(start, values[start : start + 3])
     return array, values
 
 
+@pytest.mark.parametrize("path", [None, "data"])
 @pytest.mark.parametrize("dtype", FILL)
 @pytest.mark.parametrize("part", [(0, 7, 0, 11), (2, 5, 3, 9), (6, 7, 10, 11), (0, 3, 4, 8), (1, 1, 2, 5)])
-def test_any_block_is_what_was_written(tmp_path, dtype, part):
-    array, values = lay(tmp_path / "a", dtype)
+def test_any_block_is_what_was_written(tmp_path, dtype, part, path):
+    array, values = lay(tmp_path / "a", dtype, path)
     rows, columns = slice(*part[:2]), slice(*part[2:])
     block = array.read(rows, columns)
     assert block.dtype == dtype
@@ -58,7 +59,7 @@ def test_arrays_of_another_making_are_refused(tmp_path):
     double = zarr.create_array(str(tmp_path / "b"), shape=SHAPE, chunks=CHUNKS, dtype="<f8", compressors=codecs("<f8"))
     for array in (plain, double):
         with pytest.raises(ValueError, match="array of float"):
-            ChunkedArray.of(Place.parse(tmp_path), array)
+            ChunkedArray.of(Place.parse(tmp_path), array, None)
 
 
 def test_the_checksum_is_castagnolis():
