@@ -6,6 +6,7 @@ import pytest
 from numbaglm.engine.permutation.records import RunResult
 from numbaglm.inference.observed_clusters import ObservedClusters
 from numbaglm.results.vocabulary import EVERY_TABLE
+from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.conventions import CONVENTIONS
 from reference.specs import spec_of
@@ -30,7 +31,7 @@ def find(**options):
         nothing,
         observed_picks=(above, SCORE[above]),
     )
-    return ObservedClusters.find(spec, GEOMETRY, raw), raw.statistic
+    return ObservedClusters.find(spec, Space.of(GEOMETRY), raw), raw.statistic
 
 
 def test_clusters_of_each_sign_with_their_peaks():

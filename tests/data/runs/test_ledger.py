@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -36,8 +36,8 @@ def workspace_record():
 
 @dataclass
 class Pair:
-    a: np.ndarray
-    b: np.ndarray | None = None
+    a: np.ndarray = field(metadata=ledger.array("i8 f8", "n"))
+    b: np.ndarray | None = field(default=None, metadata=ledger.array("i8 f8", "m", "k"))
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -62,7 +62,7 @@ def test_records_are_kept_by_stage_and_number(kept):
 @pytest.mark.parametrize("place", [0, 40, -1])
 def test_one_changed_byte_is_found(tmp_path, place):
     kept = ledger.FolderLedger(Place.parse(tmp_path))
-    kept.put("x/1", Pair(np.arange(3), np.arange(5)))
+    kept.put("x/1", Pair(np.arange(3), np.eye(2)))
     assert kept.is_whole("x/1")
     file = tmp_path / "records" / "x" / "1.npz"
     data = bytearray(file.read_bytes())

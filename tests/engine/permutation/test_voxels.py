@@ -30,7 +30,7 @@ def test_shufflings_are_the_same_from_a_table(errors):
         drawn = draw_batch(shared, 20 * number, min(20 * number + 20, 51))
         assert (drawn.index is None, drawn.flips is None) == (errors == "ise", errors == "ee")
         ledger.put(f"draw/{number:05d}", drawn)
-    table = DrawTable(ledger, "draw", 20, 12)
+    table = DrawTable(ledger, "draw", 20, 51, 12)
     for start, stop in ((0, 20), (5, 9), (43, 51)):
         for found, expected in zip(table.draw(start, stop), Spec.shufflings.draw(start, stop), strict=True):
             np.testing.assert_array_equal(found, expected)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.runs.ledger import array
 from numbaglm.data.storage.places import Place
 from numbaglm.engine.permutation.workspace import in_folder, in_memory, on_disk, temporary_place
 from numbaglm.spaces.volume import Geometry
@@ -13,7 +14,7 @@ from numbaglm.spaces.volume import Geometry
 
 @dataclass
 class Square:
-    value: np.ndarray
+    value: np.ndarray = field(metadata=array("i8", "n"))
 
 
 def square(x):
@@ -71,12 +72,12 @@ def test_scratch_is_there_until_it_is_cleared(tmp_path):
 def test_a_place_for_the_length_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
     memory = CohortStore.from_array(np.ones((3, 8), np.float32), Geometry(np.ones((2, 2, 2), bool), np.eye(4)))
-    with temporary_place(memory, shared=False) as place:
+    with temporary_place(memory, client=None) as place:
         assert place.path.parent == tmp_path / "elsewhere"
         place.write_bytes("a", b"1")
     assert not place.path.exists()
     stored = on_disk(memory, Place.parse(tmp_path))
-    with temporary_place(stored, shared=False) as place:
+    with temporary_place(stored, client=None) as place:
         assert place.path.parent == tmp_path, "beside the cohort"
         place.write_bytes("a", b"1")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
