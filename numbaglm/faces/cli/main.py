@@ -297,7 +297,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
     target = faces.Target(output, overwrite, bids)
     check_free(output, target.marker(faces.FIT_MARKER), overwrite)
     question = Question.pop(maps, options, terminal.progress)
-    target.check(question.contrast)
+    target.check(question.contrast, question.cohort.store.space)
     summary, text = faces.save_fit(question, target, terminal.progress, options["n_workers"])
     terminal.outcome({"output": output, **summary}, f"{text}\n\nMaps, figures and a README are in {output}.")
 
@@ -346,7 +346,6 @@ def permute(
     """
     with terminal.loading():
         from numbaglm.data.storage.files import check_free
-        from numbaglm.errors import InputError
         from numbaglm.faces.cli import output as faces
         from numbaglm.faces.cli.inputs import Labels, Question, connected, parse_threshold
         from numbaglm.inference.permutation_test import permutation_test
@@ -361,11 +360,7 @@ def permute(
     groups = Labels.read(options.pop("variance_groups"), "--variance-groups", word="auto")
     scheduler = options.pop("scheduler")
     question = Question.pop(maps, options, terminal.progress)
-    target.check(question.contrast)
-    if bids and not question.cohort.store.space.is_volume:
-        raise InputError(
-            f"--bids names maps of volumes, and these lie on {question.cohort.store.space.label}: leave it out."
-        )
+    target.check(question.contrast, question.cohort.store.space)
     with connected(scheduler) as client:
         made = permutation_test(
             question.cohort,

@@ -21,7 +21,7 @@ from numbaglm.data.storage.files import whole_folder
 from numbaglm.display.projection import decimals
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.quality import examine
-from numbaglm.errors import ContrastError
+from numbaglm.errors import ContrastError, InputError
 from numbaglm.faces.cli.inputs import Question
 from numbaglm.inference.parametric import parametric_maps
 from numbaglm.results import figures
@@ -32,6 +32,7 @@ from numbaglm.results.record import MARKER, Floats
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, README, meaning_of, write_readme
 from numbaglm.results.words import describe, on_quality, summarise
+from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.estimable import GroupDesign
 
@@ -63,14 +64,18 @@ class Target:
         """File by which a folder that may be replaced is known; ``own`` is that of one contrast without BIDS."""
         return _bids_results.MARKER if self.bids else _bids_results.SEVERAL if self.several else own
 
-    def check(self, contrast: Any) -> None:
+    def check(self, contrast: Any, space: Space) -> None:
         """Refuse before any work what names of files can't tell.
 
         Raises
         ------
         ContrastError
             A contrast makes no BIDS label, or two the same; or its name is no name of a folder.
+        InputError
+            Names of BIDS are asked for, and the maps are no volumes.
         """
+        if self.bids and not space.is_volume:
+            raise InputError(f"--bids names maps of volumes, and these lie on {space.label}: leave it out.")
         if self.bids and isinstance(contrast, Mapping):
             labels_of(list(contrast))
         elif self.bids and contrast is not None:
@@ -157,7 +162,10 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
     contrast = design.contrast(question.contrast)
     statistic = "t" if contrast.is_t else "f"
     maps = parametric_maps(cohort, design.design, contrast, n_workers=n_workers, progress=progress)
+    space = cohort.store.space
     top = int(np.argmax(maps[statistic]))
+    best = np.array([top])
+    place = space.coordinates(best)[0]
     summary = {
         "contrast": contrast.name,
         "statistic": statistic,
@@ -165,8 +173,10 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
         "n_subjects": cohort.n_subjects,
         "n_voxels": cohort.n_voxels,
         "maximum": float(maps[statistic][top]),
-        "maximum_mm": cohort.geometry.coordinates(np.array([top]))[0].tolist(),
-        "voxel_sizes_mm": cohort.geometry.voxel_sizes.tolist(),
+        "maximum_mm": None if np.isnan(place).any() else place.tolist(),
+        "voxel_sizes_mm": space.volume.voxel_sizes.tolist() if space.is_volume else None,
+        "elements": space.nouns,
+        "maximum_at": ", ".join(filter(None, [*space.structures(best), *space.places(best)])),
         "n_uncorrected_0.001": int(np.sum(maps["p_parametric"] < 0.001)),
         "n_bonferroni_0.05": int(np.sum(maps["p_bonferroni"] <= ALPHA)),
         "smoothing_fwhm": cohort.store.smoothing_fwhm,
@@ -179,9 +189,10 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
         own = part / ".native" if target.bids else part
         own.mkdir(exist_ok=True)
         n_rows = None if contrast.is_t else len(contrast.matrix)
-        save_maps(cohort.geometry, maps, own, lambda name: meaning_of(name, design.dof, n_rows))
+        save_maps(space, maps, own, lambda name: meaning_of(name, design.dof, n_rows))
         table.to_csv(own / "design.tsv", sep="\t", index_label="subject_label")
-        draw_z(cohort.geometry, maps["z"], contrast.name, part / "figures" / "z.png")
+        if space.is_volume:
+            draw_z(space.volume, maps["z"], contrast.name, part / "figures" / "z.png")
         if len(table.columns) > 1:
             draw_design(table, part / "figures")
         (own / FIT_MARKER).write_text(json.dumps(summary, indent=2) + "\n")
@@ -194,14 +205,19 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
 
 def describe_fit(summary: Mapping[str, Any]) -> str:
     """Return the summary of a fit as text."""
-    digits = decimals(np.array(summary["voxel_sizes_mm"]))
-    place = ", ".join(f"{round(mm, digits) + 0.0:.{digits}f}" for mm in summary["maximum_mm"])
+    # Folders of 0.1 hold volumes alone, and no words for them.
+    nouns, where = summary.get("elements", "voxels"), summary.get("maximum_at", "")
+    if summary["maximum_mm"] is not None:
+        sizes = summary["voxel_sizes_mm"]
+        digits = 0 if sizes is None else decimals(np.array(sizes))
+        mm = ", ".join(f"{round(value, digits) + 0.0:.{digits}f}" for value in summary["maximum_mm"])
+        where = f"({mm}) mm{', ' if where else ''}{where}"
     return (
-        f"{summary['contrast']}: {summary['n_voxels']:,} voxels, {summary['n_subjects']} subjects, "
+        f"{summary['contrast']}: {summary['n_voxels']:,} {nouns}, {summary['n_subjects']} subjects, "
         f"{summary['dof']} degrees of freedom\n"
-        f"largest {summary['statistic']}: {summary['maximum']:.2f} at ({place}) mm\n"
-        f"voxels with uncorrected p < 0.001 (one-sided): {summary['n_uncorrected_0.001']:,}\n"
-        f"voxels with Bonferroni p <= 0.05 (one-sided): {summary['n_bonferroni_0.05']:,}"
+        f"largest {summary['statistic']}: {summary['maximum']:.2f} at {where}\n"
+        f"{nouns} with uncorrected p < 0.001 (one-sided): {summary['n_uncorrected_0.001']:,}\n"
+        f"{nouns} with Bonferroni p <= 0.05 (one-sided): {summary['n_bonferroni_0.05']:,}"
     )
 
 

@@ -46,6 +46,21 @@ def test_surfaces_are_converted_and_tested(place):
     )
 
 
+def test_a_model_is_fitted_on_surfaces_and_parcels(place):
+    maps = sorted(place.glob("*.func.gii"))
+    told = run("fit", *maps, "-o", "fit")[0].splitlines()
+    t = VALUES.mean(0) / (VALUES.std(0, ddof=1) / np.sqrt(6))
+    assert told[0] == "intercept: 84 vertices, 6 subjects, 5 degrees of freedom"
+    assert f"largest t: {t.max():.2f} at {'left' if t.argmax() < 42 else 'right'}" in told[1]
+    np.testing.assert_allclose(nib.load("fit/t_hemi-R.func.gii").darrays[0].data, t[42:], rtol=1e-5)
+    assert run("info", "fit")[0].splitlines()[0] == told[0]
+    assert "leave it out" in run("fit", *maps, "--bids", "-o", "other", code=1)[1]
+    table = pd.DataFrame(VALUES[:, :2], [f"sub-{k}" for k in range(6)], ["insula", "cuneus"])
+    table.to_csv("parcels.tsv", sep="\t", index_label="participant_id")
+    best = table.columns[t[:2].argmax()]
+    assert run("fit", "parcels.tsv", "-o", "parcels")[0].splitlines()[1].endswith(f"at {best}")
+
+
 def test_a_table_of_parcels_is_tested(place):
     table = pd.DataFrame(VALUES[:, :2], columns=["insula", "cuneus"])
     table.insert(0, "participant_id", [f"sub-{k}" for k in range(6)])
