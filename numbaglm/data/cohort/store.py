@@ -390,7 +390,7 @@ class CohortStore:
         except ChunkError as error:
             self._require_unchanged()  # what an append, or a new cohort in its place, took away is not damaged
             labels = self.subjects["subject_label"].iloc[error.rows]
-            what = "bytes" if name == PRESENCE else f"{self.space.noun}s"
+            what = "bytes" if name == PRESENCE else self.space.nouns
             raise DamagedChunkError(
                 f"The cohort {self.location} is damaged: the chunk {error.name} of its {name} (subjects "
                 f"{labels.iloc[0]} to {labels.iloc[-1]}, {what} {error.columns.start} to {error.columns.stop - 1}) "
