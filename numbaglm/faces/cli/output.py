@@ -176,7 +176,7 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
         "maximum_mm": None if np.isnan(place).any() else place.tolist(),
         "voxel_sizes_mm": space.volume.voxel_sizes.tolist() if space.is_volume else None,
         "elements": space.nouns,
-        "maximum_at": ", ".join(filter(None, [*space.structures(best), *space.places(best)])),
+        "maximum_at": space.places(best)[0] or space.structures(best)[0],
         "n_uncorrected_0.001": int(np.sum(maps["p_parametric"] < 0.001)),
         "n_bonferroni_0.05": int(np.sum(maps["p_bonferroni"] <= ALPHA)),
         "smoothing_fwhm": cohort.store.smoothing_fwhm,
