@@ -15,7 +15,7 @@ from numbaglm import PermutationResult, permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.maps import MemoryMaps
-from numbaglm.engine.permutation.records import Observed
+from numbaglm.engine.permutation.records import ObservedBlock
 from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.voxels import Source, permute_block
 from numbaglm.errors import InputError
@@ -165,7 +165,7 @@ def test_the_tails_are_the_largest_scores_of_the_random_shufflings(as_cohort, mo
     scores = MemoryMaps(np.empty((301, 100), spec.precision))
     source = Source(store, work.share("", spec), plan, None, None)
     found = permute_block(source, 0, 100, 0, 301, work.ledger, "observed", (scores,))
-    seen = work.ledger.get("observed", Observed)
+    seen = work.ledger.get("observed", ObservedBlock)
     p = spec.parametric_p(seen.z)
     voxels = found.tail_voxels
     assert voxels.tolist() == [v for v in range(100) if p[v] <= tails.WATCH_BELOW and not seen.degenerate[v]]

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from numbaglm.display.background import Background
 from numbaglm.display.canvas import (
     FAINT,
+    ColourScale,
     Map,
     Outline,
     SavePath,
-    Scale,
     cells,
     finish,
     mark_ends,
@@ -81,7 +81,7 @@ def glass_brain(
     """
     if not views or set(views) - set(VIEWS):
         raise InputError(invalid("views", views, '"x", "y" or "z", or several of them such as "xyz"'))
-    scale = Scale.of(np.asarray(vector), threshold, two_sided, vmax)
+    scale = ColourScale.of(np.asarray(vector), threshold, two_sided, vmax)
     return finish(_glass_panels(geometry, [("", vector)], scale, views, 1, title, label), save)
 
 
@@ -134,7 +134,7 @@ def subject_grid(
     if vmax is None:
         size = np.abs(np.nan_to_num(np.asarray(maps), nan=0.0, posinf=0.0, neginf=0.0))
         vmax = float(np.median(size.max(axis=1))) or None
-    scale = Scale.of(np.asarray(maps), threshold, True, vmax)
+    scale = ColourScale.of(np.asarray(maps), threshold, True, vmax)
     panels = list(zip(labels, maps, strict=True))
     return finish(_glass_panels(geometry, panels, scale, "z", n_columns, title, label), save)
 
@@ -176,7 +176,7 @@ def logp_panel(
     if not logp:
         raise InputError(invalid("logp", dict(logp), "one map or more, by title"))
     values = np.concatenate([np.ravel(vector) for vector in logp.values()])
-    scale = Scale.of(values, threshold, False)
+    scale = ColourScale.of(values, threshold, False)
     return finish(_glass_panels(geometry, list(logp.items()), scale, "xyz", 2, title, "\u2212log10 p"), save)
 
 
@@ -226,7 +226,7 @@ def slices(
     >>> z = ng.permutation_test(cohort, n_perm=0).maps["z"]
     >>> figure = plotting.slices(cohort.geometry, z, cuts=[-24, 58], threshold=3.1)
     """
-    grid, scale = upright(geometry), Scale.of(np.asarray(vector), threshold, two_sided)
+    grid, scale = upright(geometry), ColourScale.of(np.asarray(vector), threshold, two_sided)
     over, under = grid.volume(np.asarray(vector)), Background.of(grid, background)
     shown, names = planes(grid, view, cuts)
     if len(view) == 1:
@@ -245,7 +245,7 @@ def slices(
 def _glass_panels(
     geometry: Geometry,
     panels: Sequence[tuple[str, Map]],
-    scale: Scale,
+    scale: ColourScale,
     views: str,
     n_columns: int,
     title: str | None,

@@ -53,7 +53,7 @@ class StillFigure(Figure):
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColourScale:
     """What a value looks like: nothing below the threshold, colours from there to ``vmax``.
 
     Attributes
@@ -71,7 +71,7 @@ class Scale:
     two_sided: bool
 
     @classmethod
-    def of(cls, values: Map, threshold: float | None, two_sided: bool, vmax: float | None = None) -> Scale:
+    def of(cls, values: Map, threshold: float | None, two_sided: bool, vmax: float | None = None) -> ColourScale:
         """Choose the scale of some values; without ``vmax``, their largest finite one ends it."""
         if threshold is not None and not 0 <= threshold < np.inf:
             raise InputError(invalid("threshold", threshold, "None, or a number of 0 or more"))
@@ -126,7 +126,7 @@ def cells(
     names: Sequence[str],
     n_columns: int,
     sizes: Sequence[tuple[float, float]],
-    scale: Scale | None,
+    scale: ColourScale | None,
     title: str | None,
     label: str | None,
 ) -> tuple[Figure, list[list[Axes]]]:
@@ -194,7 +194,7 @@ def cells(
     return figure, axes
 
 
-def _colour_bar(figure: Figure, axes: Axes, scale: Scale, label: str | None) -> None:
+def _colour_bar(figure: Figure, axes: Axes, scale: ColourScale, label: str | None) -> None:
     bar = figure.colorbar(ScalarMappable(scale.norm, scale.cmap), cax=axes)
     room = 0.05 * scale.vmax * (2 if scale.two_sided else 1)  # that a label takes
     ends = {mark for mark in (0.0, scale.vmax) if abs(mark - scale.threshold) > room}
@@ -280,7 +280,7 @@ def paint(
     grid: UprightGrid,
     extremes: tuple[NDArray[np.float32], NDArray[np.float32]],
     view: str,
-    scale: Scale,
+    scale: ColourScale,
 ) -> None:
     """Lay the map's pixels over a view: its positive and negative ``extremes``, both (n_right, n_up)."""
     # The signs are interpolated apart: together they would cancel where a peak lies before a trough.

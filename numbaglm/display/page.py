@@ -18,7 +18,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.display.canvas import Scale, render
+from numbaglm.display.canvas import ColourScale, render
 from numbaglm.display.design import design_matrix
 from numbaglm.display.projection import upright
 from numbaglm.errors import InputError, invalid
@@ -40,7 +40,7 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Volume:
+class ViewerMap:
     """A map of the slice viewer.
 
     Attributes
@@ -115,7 +115,7 @@ def design_picture(rows: NDArray[np.float64], columns: Sequence[str], subjects: 
     return picture(figure, alt, "Design matrix, each column from its smallest value (black) to its largest (white).")
 
 
-def slice_viewer(geometry: Geometry, volumes: Sequence[Volume], start: int) -> dict[str, Any]:
+def slice_viewer(geometry: Geometry, volumes: Sequence[ViewerMap], start: int) -> dict[str, Any]:
     """Return what the slice viewer shows, as JSON types.
 
     The mask is a bit a voxel of the upright grid that `numbaglm.display.projection.upright` makes, in C order; a map is
@@ -191,7 +191,7 @@ def page_path(path: str | os.PathLike[str]) -> Path:
 def _colours(end: float) -> list[list[int]]:
     """Colours of the figures from the middle of their scale to one end, evenly spaced, as RGB up to 255."""
     middle = np.nextafter(0.5, end)  # on the side of the end: both signs meet at 0.5
-    ramp = np.asarray(Scale(0.0, 1.0, True).cmap(np.linspace(middle, end, _N_COLOURS)))
+    ramp = np.asarray(ColourScale(0.0, 1.0, True).cmap(np.linspace(middle, end, _N_COLOURS)))
     colours: list[list[int]] = np.rint(255 * ramp[:, :3]).astype(int).tolist()
     return colours
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Ints
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.neighbours import Ints
 from numbaglm.kernels.topology import (
     Topology,
     beside,

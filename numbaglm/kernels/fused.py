@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.scores import Scoring, as_it_is
 from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS, multiply, reduce
@@ -24,7 +25,6 @@ CHUNK = 256
 the rounding of a sum grows with its length: terms that are all equal, the worst, leave an error of up to 3.4e-6 in a
 correlation of 1 (n = 100 to 1100, single precision), where sums of 512 leave 7e-6 and a BLAS left 15e-6."""
 
-Floats = NDArray[np.floating]
 Picks = tuple[NDArray[np.int32], NDArray[np.int32], Floats]
 
 

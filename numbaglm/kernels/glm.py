@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.kernels._jit import exact_kernel, kernel
 
 LEAST = 1e-14
 """Left of the variance at least: a voxel that the model fits exactly has no infinite statistic, and the same one in any
 shuffling, as this is above what double precision rounds."""
-
-Floats = NDArray[np.floating]
 
 
 def residuals(Y: NDArray[np.float32], basis: NDArray[np.float64], out: NDArray[np.float64]) -> None:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbaglm.arrays import Ints
 from numbaglm.errors import InputError, invalid
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.neighbours import SEGMENT, Bits, Ints, Measure
+from numbaglm.kernels.neighbours import SEGMENT, Bits, Measure
 
 _MOST = 30  # neighbours that a mask has room for
 _STRETCH = SEGMENT // 4  # nodes whose columns stay in the first cache

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Ints
 from numbaglm.kernels._jit import kernel
 
 Bits = NDArray[np.signedinteger[Any]]
-Ints = NDArray[np.int32]
 Measure = tuple[()] | tuple[NDArray[np.int64], float]
 
 SEGMENT = 2048  # positions whose masks stay in the first cache

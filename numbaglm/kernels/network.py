@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from numbaglm.arrays import Ints
 from numbaglm.errors import InputError, invalid
-from numbaglm.kernels.neighbours import Ints
 
 
 class Network(NamedTuple):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Ints
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.neighbours import Ints
 
 Keys = NDArray[np.int64]
 

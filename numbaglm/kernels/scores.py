@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.kernels._jit import callback
 
-Floats = NDArray[np.floating]
 Function = Callable[[Floats, Floats, NDArray[np.int64], Floats], None]
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.kernels._jit import kernel
 
 TILE = 1024
 """Voxels a tile: residuals are made and stored so many at a time."""
-
-Floats = NDArray[np.floating]
 
 
 @kernel

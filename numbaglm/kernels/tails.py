@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels._jit import kernel
 
 COUNTED, REFINED, REJECTED = 0, 1, 2
@@ -20,8 +21,6 @@ _PRODUCTS = 16  # factors multiplied before a logarithm is taken: far from overf
 
 _STRETCH = 256  # voxels taken through a batch together: the rows they append to stay in the cache
 
-Floats = NDArray[np.floating]
-Doubles = NDArray[np.float64]
 Critical = tuple[Doubles, Doubles, Doubles]
 
 

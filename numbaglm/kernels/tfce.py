@@ -30,13 +30,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats, Ints
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.graph import Graph, link_graph
-from numbaglm.kernels.neighbours import SEGMENT, Ints, Measure, Volume, link_neighbours
+from numbaglm.kernels.neighbours import SEGMENT, Measure, Volume, link_neighbours
 from numbaglm.kernels.ranking import N_DIGITS, Keys, rank_doubles, rank_singles
 from numbaglm.kernels.topology import Topology, measure_of, next_higher, paths_of, unit_of, unit_type, without_next
-
-Floats = NDArray[np.floating[Any]]
 
 _LOW = 0xFFFFFFFF
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from numbaglm.arrays import Ints
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.graph import Graph
-from numbaglm.kernels.neighbours import Ints, Volume
+from numbaglm.kernels.neighbours import Volume
 from numbaglm.kernels.network import Network
 
 Topology = Volume | Graph | Network

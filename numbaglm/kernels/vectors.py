@@ -18,12 +18,11 @@ import numpy as np
 from numba import config
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.kernels import _llvm
 from numbaglm.kernels._llvm import BYTES, ROWS, VECTORS
 
 __all__ = ["BYTES", "ROWS", "VECTORS", "multiply", "multiply_plain", "reduce", "reduce_plain"]
-
-Floats = NDArray[np.floating]
 
 
 def multiply_plain(weights: Floats, panel: Floats, scores: Floats, add: bool) -> None:

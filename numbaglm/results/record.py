@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.data.images import Meaning, element_image, outside, save_maps, to_image
 from numbaglm.data.storage import files
 from numbaglm.errors import InputError, UnknownNameError, invalid
@@ -31,8 +32,6 @@ from numbaglm.stats import pvalues
 
 if TYPE_CHECKING:
     from numbaglm.engine.quality import Quality
-
-Floats = NDArray[np.floating[Any]]
 
 
 class LogpMaps(Mapping[str, NDArray[Any]]):

@@ -17,7 +17,7 @@ import numpy as np
 from numbaglm import plotting
 from numbaglm.cohort import Cohort
 from numbaglm.data.storage.files import write_file
-from numbaglm.display.page import Picture, Volume, design_picture, fill, page_path, picture, slice_viewer
+from numbaglm.display.page import Picture, ViewerMap, design_picture, fill, page_path, picture, slice_viewer
 from numbaglm.engine.quality import Quality, examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
 from numbaglm.results import figures, words
@@ -133,7 +133,7 @@ def viewer(result: Record) -> dict[str, Any]:
     """Return what the slice viewer shows, as JSON types."""
     two_sided = result.asked.two_sided
     volumes = [
-        Volume(name, label, result.maps[name], threshold, two_sided and not name.startswith("logp_"))
+        ViewerMap(name, label, result.maps[name], threshold, two_sided and not name.startswith("logp_"))
         for name, label, threshold in _viewed(result)
     ]
     return slice_viewer(result.geometry, volumes, int(np.argmax(np.abs(result.maps[result.statistic]))))

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from numbaglm.arrays import Floats
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
 from numbaglm.results.provenance import SHUFFLES, TAILS
-from numbaglm.results.record import Floats, Record
+from numbaglm.results.record import Record
 from numbaglm.results.tables import cluster_text, cubic, number, short, times
 from numbaglm.results.vocabulary import ALPHA, NULLS, label_of_null, map_of
 from numbaglm.stats import pvalues

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.kernels.tails import REFINED
 from numbaglm.stats import pvalues, tails
 from numbaglm.stats.shuffling.shufflings import Shufflings
 
 log = logging.getLogger("numbaglm")
 
-Floats = NDArray[np.float64]
 
 TAILS = {"counts": 0, "pareto": 120, "gamma": 100}
 """What can refine p, and the random shufflings that a fit takes at least."""
@@ -46,8 +46,8 @@ class Corrected:
         Of the null's tail, or of how many voxels' own tails, as JSON types.
     """
 
-    p: Floats
-    counted: Floats
+    p: Doubles
+    counted: Doubles
     source: NDArray[np.uint8] | None = None
     fit: dict[str, Any] | None = None
 
@@ -57,8 +57,8 @@ def from_null(
     shufflings: Shufflings,
     observed: NDArray[np.number],
     null: NDArray[np.number],
-    tolerance: float | Floats,
-    counted: Floats | None = None,
+    tolerance: float | Doubles,
+    counted: Doubles | None = None,
 ) -> Corrected:
     """p of observed values from one null, the observed shuffling at its head.
 
@@ -84,7 +84,7 @@ def from_null(
     return Corrected(np.where(source == REFINED, p, counted), counted, source, note)
 
 
-def interval(shufflings: Shufflings, counted: Floats, level: float) -> tuple[Floats, Floats]:
+def interval(shufflings: Shufflings, counted: Doubles, level: float) -> tuple[Doubles, Doubles]:
     """Clopper-Pearson interval of counted p; p itself where all shufflings were enumerated."""
     n = shufflings.n_shufflings
     if shufflings.exhaustive:

@@ -41,6 +41,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from numbaglm.arrays import Doubles, Ints
 from numbaglm.errors import InputError, InputTypeError, invalid, warn
 from numbaglm.kernels.discoveries import (
     NEVER,
@@ -51,9 +52,6 @@ from numbaglm.kernels.discoveries import (
     leave_out,
     share_plateaus,
 )
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int32]
 
 _TIE = 1e-12
 """p that differ from a threshold by no more than this share count as equal to it, so that rounding decides nothing."""
@@ -181,7 +179,7 @@ class ClusterBounds:
     n_total: int
     alpha: float
 
-    def best_tdp(self) -> Floats:
+    def best_tdp(self) -> Doubles:
         """(n_total,) largest true discovery proportion of any cluster that holds each element; 0 where none does."""
         best, shares = np.zeros(self.n_total), np.empty(self.n_true.size)
         best_shares(self.tree.parent, self.n_elements, self.n_true, shares)
@@ -279,7 +277,7 @@ def hommel_value(p: ArrayLike, alpha: float = 0.05) -> int:
     return h
 
 
-def _simes_rejects_largest(size: int, small: Floats, above: NDArray[np.int64], alpha: float) -> bool:
+def _simes_rejects_largest(size: int, small: Doubles, above: NDArray[np.int64], alpha: float) -> bool:
     """Whether Simes' test rejects the largest p, `size` of them; `above` of all p are larger than each small one."""
     first = int(np.searchsorted(-above, -size, side="right"))  # of the small that are among them: above < size
     return bool((size * small[first:] <= (size - above[first:]) * alpha).any())
@@ -306,7 +304,7 @@ def ari(p: ArrayLike, alpha: float = 0.05) -> Bound:
 class Template(Protocol):
     """A sequence of thresholds for each value of one parameter, its level; they grow with it."""
 
-    def level(self, p: Floats, k: int, n_elements: int) -> Floats:
+    def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
         """Largest level at which the k-th threshold is not above p; the inverse of `thresholds`.
 
         Parameters
@@ -320,7 +318,7 @@ class Template(Protocol):
         """
         ...
 
-    def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Floats:
+    def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Doubles:
         """(n_thresholds,) increasing thresholds."""
         ...
 
@@ -341,11 +339,11 @@ class Simes:
 
     shift: int = 0
 
-    def level(self, p: Floats, k: int, n_elements: int) -> Floats:
+    def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
         """See `Template`."""
         return p * ((n_elements - self.shift) / (k - self.shift)) if k > self.shift else np.full(p.shape, np.inf)
 
-    def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Floats:
+    def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Doubles:
         """See `Template`."""
         k = np.arange(1, n_thresholds + 1)
         return np.asarray(level * np.maximum(k - self.shift, 0) / (n_elements - self.shift), dtype=np.float64)
@@ -355,11 +353,11 @@ class Simes:
 class Beta:
     """t_k is the quantile at the level of the k-th smallest of n independent uniform p: every k errs alike."""
 
-    def level(self, p: Floats, k: int, n_elements: int) -> Floats:
+    def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
         """See `Template`."""
         return np.asarray(special.betainc(k, n_elements + 1 - k, p), dtype=np.float64)
 
-    def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Floats:
+    def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Doubles:
         """See `Template`."""
         k = np.arange(1, n_thresholds + 1)
         return np.asarray(special.betaincinv(k, n_elements + 1 - k, level), dtype=np.float64)
@@ -382,7 +380,7 @@ class Learned:
     Blain, Thirion and Neuvial (2022): see the module.
     """
 
-    curves: Floats
+    curves: Doubles
 
     @staticmethod
     def learn(sorted_p: ArrayLike) -> Learned:
@@ -395,14 +393,14 @@ class Learned:
         """
         return Learned(np.sort(np.ascontiguousarray(_parse_sorted_p(sorted_p).T), axis=1))
 
-    def level(self, p: Floats, k: int, n_elements: int) -> Floats:
+    def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
         """See `Template`."""
         knots = np.concatenate([[0.0], self.curves[k - 1], [np.inf]])  # beyond the last no share of the way is made
         above = np.searchsorted(knots, p, side="right")
         lower, upper = knots[above - 1], knots[above]
         return np.asarray(above - 2 + (p - lower) / (upper - lower), dtype=np.float64)
 
-    def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Floats:
+    def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Doubles:
         """See `Template`."""
         number = int(np.floor(level))
         lower = self.curves[:, number] if number >= 0 else np.zeros(n_thresholds)
@@ -414,16 +412,16 @@ TEMPLATES: dict[str, Template] = {"simes": Simes(), "beta": Beta()}
 """Templates that need no choice. `Simes` takes a shift; `Learned.learn` makes one of training shufflings."""
 
 
-def _exact(levels: Floats, alpha: float) -> float:
+def _exact(levels: Doubles, alpha: float) -> float:
     """Largest level that no more than alpha of the shufflings miss, the observed map among them."""
     return float(np.sort(levels)[_n_missing(levels.size, alpha)])
 
 
-def _pari(levels: Floats, alpha: float) -> float:
+def _pari(levels: Doubles, alpha: float) -> float:
     return float(np.sort(levels)[int(np.floor(alpha * levels.size))])
 
 
-def _sanssouci(levels: Floats, alpha: float) -> float:
+def _sanssouci(levels: Doubles, alpha: float) -> float:
     return float(np.quantile(levels[1:], alpha))
 
 
@@ -431,7 +429,7 @@ def _n_missing(n_shufflings: int, alpha: float) -> int:
     return int(np.floor(alpha * n_shufflings * (1 + _TIE)))
 
 
-RULES: dict[str, Callable[[Floats, float], float]] = {
+RULES: dict[str, Callable[[Doubles, float], float]] = {
     "exact": _exact,
     "pari": _pari,
     "sanssouci": _sanssouci,
@@ -469,7 +467,7 @@ class Calibration:
         Elements that stepping down took out of the shufflings, as they are true discoveries one by one.
     """
 
-    thresholds: Floats
+    thresholds: Doubles
     template: Template
     level: float
     n_elements: int
@@ -562,7 +560,9 @@ def calibrate(
         leave_out(p, whose, out, 1.0 if p.shape[1] == n_elements else 0.0, left)
 
 
-def _choose(template: Template, p: Floats, n_elements: int, alpha: float, rule: str) -> tuple[Template, float, Floats]:
+def _choose(
+    template: Template, p: Doubles, n_elements: int, alpha: float, rule: str
+) -> tuple[Template, float, Doubles]:
     n_least = min(
         _n_missing(p.shape[0], alpha) + 3, p.shape[0]
     )  # one more for a quantile between two, one for the first
@@ -577,7 +577,7 @@ def _choose(template: Template, p: Floats, n_elements: int, alpha: float, rule: 
     return template, level, template.thresholds(level, p.shape[1], n_elements)
 
 
-def least_levels(template: Template, sorted_p: Floats, n_elements: int, n_least: int) -> Floats:
+def least_levels(template: Template, sorted_p: Doubles, n_elements: int, n_least: int) -> Doubles:
     """Level of each shuffling, the least of its p's, as far as it can be among the smallest.
 
     A few k bound all levels from above, and with them the largest level that is needed. Only p below its thresholds can
@@ -606,7 +606,7 @@ _N_FEW = 20
 _ROUNDING = 1e-6  # of a template's inverse, by a wide margin: it costs a few evaluations
 
 
-def _halve(levels: Floats, alpha: float, n_curves: int) -> float:
+def _halve(levels: Doubles, alpha: float, n_curves: int) -> float:
     """Look for a curve as notip does: below alpha, or the first met at alpha; -1 if the lowest is not below."""
 
     def excess(curve: int) -> float:
@@ -644,7 +644,7 @@ def _bound_labels(label: NDArray[np.int64], level: Ints, alpha: float) -> dict[i
     }
 
 
-def _parse_p(p: ArrayLike) -> Floats:
+def _parse_p(p: ArrayLike) -> Doubles:
     array = _floats("p", p)
     if array.ndim != 1 or array.size == 0:
         raise InputError(invalid("p", f"an array of shape {array.shape}", "one dimension, a p for each element"))
@@ -652,7 +652,7 @@ def _parse_p(p: ArrayLike) -> Floats:
     return array
 
 
-def _parse_sorted_p(sorted_p: ArrayLike) -> Floats:
+def _parse_sorted_p(sorted_p: ArrayLike) -> Doubles:
     array = _floats("sorted_p", sorted_p)
     if array.ndim != 2 or array.size == 0:
         raise InputError(invalid("sorted_p", f"an array of shape {array.shape}", "(n_shufflings, n_thresholds)"))
@@ -665,14 +665,14 @@ def _parse_sorted_p(sorted_p: ArrayLike) -> Floats:
     return array
 
 
-def _floats(name: str, values: ArrayLike) -> Floats:
+def _floats(name: str, values: ArrayLike) -> Doubles:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise InputTypeError(invalid(name, f"an array of {array.dtype}", "numbers"))
     return np.ascontiguousarray(array, dtype=np.float64)
 
 
-def _check_range(name: str, p: Floats) -> None:
+def _check_range(name: str, p: Doubles) -> None:
     wrong = ~((p >= 0) & (p <= 1))
     if wrong.any():
         first = np.unravel_index(int(wrong.argmax()), p.shape)

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, invalid
 
-Floats = NDArray[np.float64]
 
-
-def residual_sd(length: Floats, share: Floats, dof: float) -> Floats:
+def residual_sd(length: Doubles, share: Doubles, dof: float) -> Doubles:
     """Residual standard deviation sigma of the full model, from what a permutation test holds already.
 
     sigma^2 = |R_Z y|^2 (1 - share) / dof, share being what the tested effect takes of R_Z y, the residuals on the
@@ -31,7 +30,7 @@ def residual_sd(length: Floats, share: Floats, dof: float) -> Floats:
     return np.asarray(length * np.sqrt(np.maximum(1.0 - share, 0.0) / dof), dtype=np.float64)
 
 
-def standard_error(sigma: Floats, unit_variance: float) -> Floats:
+def standard_error(sigma: Doubles, unit_variance: float) -> Doubles:
     """Standard error of a contrast, sigma sqrt(c' (M' M)^+ c).
 
     Parameters
@@ -45,8 +44,8 @@ def standard_error(sigma: Floats, unit_variance: float) -> Floats:
 
 
 def confidence_interval(
-    effect: Floats, error: Floats, dof: float | Floats, level: float = 0.95
-) -> tuple[Floats, Floats]:
+    effect: Doubles, error: Doubles, dof: float | Doubles, level: float = 0.95
+) -> tuple[Doubles, Doubles]:
     """Two-sided confidence interval of a contrast, effect -+ t_{(1 + level) / 2, dof} standard errors.
 
     Parametric: it supposes normal residuals of one variance (with variance groups: their standard error, and the dof of
@@ -92,7 +91,7 @@ def swing(M: NDArray[np.floating], c: NDArray[np.floating]) -> float:
     return extent if extent > 1e-10 * highest else highest
 
 
-def cohens_d(effect: Floats, sigma: Floats, swing: float = 1.0) -> Floats:
+def cohens_d(effect: Doubles, sigma: Doubles, swing: float = 1.0) -> Doubles:
     """Cohen's d of a contrast: what it stands for in units of the residual standard deviation, swing c' beta / sigma.
 
     One sample: mean / SD. Two samples: difference of means / pooled SD. With covariates: the same, adjusted. Paired
@@ -115,7 +114,7 @@ def cohens_d(effect: Floats, sigma: Floats, swing: float = 1.0) -> Floats:
     return np.divide(swing * effect, sigma, out=np.zeros(np.shape(effect)), where=sigma > 0)
 
 
-def hedges_g(d: Floats, dof: float) -> Floats:
+def hedges_g(d: Doubles, dof: float) -> Doubles:
     """Hedges' g: d without its upward bias in small samples.
 
     g = J(dof) d, J(v) = Gamma(v / 2) / (sqrt(v / 2) Gamma((v - 1) / 2)).
@@ -137,7 +136,7 @@ def hedges_g(d: Floats, dof: float) -> Floats:
     return np.asarray(np.exp(log_j) * d, dtype=np.float64)
 
 
-def partial_r2(statistic: Floats, dof: float, n_rows: int | None = None) -> Floats:
+def partial_r2(statistic: Doubles, dof: float, n_rows: int | None = None) -> Doubles:
     """Partial R^2: the share of variance that the tested effect takes of what the nuisance leaves.
 
     t: t^2 / (t^2 + dof). F with s rows: s F / (s F + dof). It equals the square of a permutation test's score for t,
@@ -159,8 +158,8 @@ def partial_r2(statistic: Floats, dof: float, n_rows: int | None = None) -> Floa
 
 
 def effect_maps(
-    effect: Floats, sigma: Floats, dof: float, unit_variance: float, swing: float = 1.0, level: float = 0.95
-) -> dict[str, Floats]:
+    effect: Doubles, sigma: Doubles, dof: float, unit_variance: float, swing: float = 1.0, level: float = 0.95
+) -> dict[str, Doubles]:
     """All maps of a t contrast by name.
 
     Parameters

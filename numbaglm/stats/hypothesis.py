@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.errors import DesignError, InputError, invalid
 from numbaglm.kernels import glm
 from numbaglm.stats.design import Contrast, Design, orthonormal, partition
@@ -20,8 +21,6 @@ from numbaglm.stats.families.t_f import t_or_f
 from numbaglm.stats.families.welch import VarianceGroups, v_or_g
 from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Scale
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +41,12 @@ class Observed:
         (n_voxels,) of the residuals on the nuisance; 0 where degenerate.
     """
 
-    E: Floats
-    score: Floats
-    statistic: Floats
-    effect: Floats
+    E: Doubles
+    score: Doubles
+    statistic: Doubles
+    effect: Doubles
     degenerate: NDArray[np.bool_]
-    length: Floats
+    length: Doubles
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +74,12 @@ class Hypothesis:
     design: Design
     contrast: Contrast
     method: Method
-    interest: Floats
-    nuisance: Floats
-    residualiser: Floats
-    rotation: Floats | None
-    basis: Floats
-    effect: Floats
+    interest: Doubles
+    nuisance: Doubles
+    residualiser: Doubles
+    rotation: Doubles | None
+    basis: Doubles
+    effect: Doubles
     family: Family
 
     @property
@@ -191,7 +190,7 @@ class Hypothesis:
             length=np.where(degenerate, 0.0, length),
         )
 
-    def _to_shuffle(self, y: NDArray[np.float32], E: Floats, scale: Floats, degenerate: NDArray[np.bool_]) -> Floats:
+    def _to_shuffle(self, y: NDArray[np.float32], E: Doubles, scale: Doubles, degenerate: NDArray[np.bool_]) -> Doubles:
         if self.method.data == "nuisance residuals":
             return E
         if self.method.data == "rotated":
@@ -203,13 +202,13 @@ class Hypothesis:
         return E * np.where(degenerate | (length == 0), 0.0, 1.0 / np.where(length > 0, length, 1.0))
 
 
-def complement(Z: Floats) -> Floats:
+def complement(Z: Doubles) -> Doubles:
     """Orthonormal basis (n, n - k) of what orthonormal columns Z (n, k) leave."""
     full = np.linalg.qr(Z, mode="complete")[0] if Z.shape[1] else np.eye(Z.shape[0])
     return np.ascontiguousarray(full[:, Z.shape[1] :])
 
 
-def _split_invariant(Z: Floats, orbits: NDArray[np.intp]) -> tuple[Floats, Floats]:
+def _split_invariant(Z: Doubles, orbits: NDArray[np.intp]) -> tuple[Doubles, Doubles]:
     """Split span(Z) into what is constant on orbits, and an orthonormal basis of the rest."""
     if Z.shape[1] == 0:
         return Z, Z

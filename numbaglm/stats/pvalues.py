@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Floats = NDArray[np.float64]
+from numbaglm.arrays import Doubles
 
 
-def from_counts(n_reached: NDArray[np.integer], n_shufflings: int) -> Floats:
+def from_counts(n_reached: NDArray[np.integer], n_shufflings: int) -> Doubles:
     """Permutation p of counts of shufflings that reach the observed statistic, itself among them.
 
     p = #{null >= observed} / n_shufflings. With random shufflings beside the identity this is
@@ -18,7 +18,7 @@ def from_counts(n_reached: NDArray[np.integer], n_shufflings: int) -> Floats:
     return np.asarray(np.maximum(n_reached, 1) / n_shufflings)
 
 
-def from_maxima(observed: NDArray[np.number], maxima: NDArray[np.number], tolerance: float | Floats) -> Floats:
+def from_maxima(observed: NDArray[np.number], maxima: NDArray[np.number], tolerance: float | Doubles) -> Doubles:
     """Family-wise error corrected p: the share of maxima that reach an observed statistic.
 
     Parameters
@@ -35,7 +35,7 @@ def from_maxima(observed: NDArray[np.number], maxima: NDArray[np.number], tolera
     return from_counts(ordered.size - below, ordered.size)
 
 
-def least_over_domains(nulls: NDArray[np.number], tolerance: float) -> Floats:
+def least_over_domains(nulls: NDArray[np.number], tolerance: float) -> Doubles:
     """Null (n_shufflings,) of the least p over domains, which makes p of several domains comparable.
 
     Each shuffling's maximum gets its p within its own domain's null; the least of a shuffling is small by chance in as
@@ -52,7 +52,7 @@ def least_over_domains(nulls: NDArray[np.number], tolerance: float) -> Floats:
     return np.asarray(np.min([from_maxima(null, null, tolerance * np.abs(null)) for null in nulls], axis=0))
 
 
-def from_least(p: Floats, least: Floats) -> Floats:
+def from_least(p: Doubles, least: Doubles) -> Doubles:
     """p corrected over domains, of p within them: the share of shufflings whose least p (n_shufflings,) is as small."""
     reached = np.searchsorted(np.sort(least), p, side="right")
     return from_counts(reached, least.size)
@@ -68,17 +68,17 @@ def critical_value(maxima: NDArray[np.number], alpha: float) -> float:
     return float(null[n_above]) if 0 < n_above < null.size else np.inf
 
 
-def logp(p: Floats) -> Floats:
+def logp(p: Doubles) -> Doubles:
     """-log10 p, finite because p is never 0."""
     return -np.log10(np.maximum(p, np.finfo(np.float64).tiny))
 
 
-def bonferroni(p: Floats) -> Floats:
+def bonferroni(p: Doubles) -> Doubles:
     """Bonferroni-corrected p over all entries."""
     return np.minimum(p * p.size, 1.0)
 
 
-def fdr(p: Floats) -> Floats:
+def fdr(p: Doubles) -> Doubles:
     """Adjusted p of Benjamini and Hochberg (1995): the least false discovery rate at which each is found."""
     order = np.argsort(p)  # equal p get one adjusted p, in whatever order
     scaled = np.asarray(p, dtype=np.float64)[order] * p.size / np.arange(1, p.size + 1)
@@ -87,7 +87,7 @@ def fdr(p: Floats) -> Floats:
     return adjusted
 
 
-def fdr_bky(p: Floats) -> Floats:
+def fdr_bky(p: Doubles) -> Doubles:
     """Adjusted p of the adaptive step-down procedure of Benjamini, Krieger and Yekutieli (2006), Biometrika 93.
 
     At q, test number j in order of p passes where some l >= j has p_l <= q l / (n + 1 - j (1 - q)), and all before
@@ -108,19 +108,19 @@ def fdr_bky(p: Floats) -> Floats:
 FDR = {"bh": fdr, "bky": fdr_bky}
 
 
-def parametric(statistic: Floats, dof: float, n_rows: int | None = None) -> Floats:
+def parametric(statistic: Doubles, dof: float, n_rows: int | None = None) -> Doubles:
     """One-sided parametric p of t (n_rows None) or of F with n_rows and dof degrees of freedom."""
     if n_rows is None:
         return np.asarray(special.stdtr(dof, -statistic), dtype=np.float64)
     return np.asarray(special.fdtrc(n_rows, dof, np.maximum(statistic, 0.0)), dtype=np.float64)
 
 
-def of_z(z: Floats) -> Floats:
+def of_z(z: Doubles) -> Doubles:
     """One-sided p of z."""
     return np.asarray(special.ndtr(-z), dtype=np.float64)
 
 
-def to_z(statistic: Floats, dof: float | Floats, n_rows: int | None = None) -> Floats:
+def to_z(statistic: Doubles, dof: float | Doubles, n_rows: int | None = None) -> Doubles:
     """z of the same one-sided p as a t or F statistic.
 
     The smaller tail is the one inverted, in logarithms where it underflows, so that no precision is lost at
@@ -142,7 +142,7 @@ def to_z(statistic: Floats, dof: float | Floats, n_rows: int | None = None) -> F
 _MAX_LOG = -np.log(np.finfo(np.float64).tiny)
 
 
-def _log_tail_t(magnitude: Floats, dof: float | Floats) -> Floats:
+def _log_tail_t(magnitude: Doubles, dof: float | Doubles) -> Doubles:
     """log P(T > magnitude); past the reach of doubles by the leading term of the tail's expansion."""
     tail = np.asarray(special.stdtr(dof, -magnitude))
     lost = tail == 0

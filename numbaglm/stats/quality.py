@@ -14,7 +14,7 @@ import numpy as np
 import scipy  # its sparse is loaded where it is used
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from numbaglm.arrays import Doubles
 
 Z_LIMIT = 3.5
 """A robust z beyond this stands out: the limit of Iglewicz and Hoaglin."""
@@ -48,15 +48,15 @@ class Tally:
     """
 
     n_voxels: int
-    mean: Floats
-    spread: Floats
-    low: Floats
-    high: Floats
+    mean: Doubles
+    spread: Doubles
+    low: Doubles
+    high: Doubles
     n_empty: NDArray[np.int64]
     median_mean: float
     median_spread: float
-    shared: Floats
-    sums: Floats
+    shared: Doubles
+    sums: Doubles
 
     def merge(self, other: Tally) -> None:
         """Add other voxels (Chan, Golub & LeVeque, 1983, The American Statistician 37:242-247)."""
@@ -75,12 +75,12 @@ class Tally:
         self.n_voxels = n
 
     @property
-    def sd(self) -> Floats:
+    def sd(self) -> Doubles:
         """(n_subjects,) standard deviation over voxels."""
         return np.sqrt(self.spread / max(self.n_voxels - 1, 1))
 
     @property
-    def correlation(self) -> Floats:
+    def correlation(self) -> Doubles:
         """(n_subjects,) correlation over voxels with the median map; 0 where either is constant."""
         length = np.sqrt(self.spread * self.median_spread)
         return np.clip(np.divide(self.shared, length, out=np.zeros_like(length), where=length > 0), -1.0, 1.0)
@@ -145,7 +145,7 @@ def _tally_tile(
     )
 
 
-def robust_z(values: Floats) -> Floats:
+def robust_z(values: Doubles) -> Doubles:
     """Distance of each value from the median of all, in robust standard deviations; 0 where all are equal.
 
     Parameters
@@ -174,14 +174,14 @@ class Measure:
         (n_subjects,) which maps stand out.
     """
 
-    values: Floats
-    z: Floats
+    values: Doubles
+    z: Doubles
     low: float
     high: float
     odd: NDArray[np.bool_]
 
 
-def measures(mean: Floats, sd: Floats, correlation: Floats, missing: Floats) -> dict[str, Measure]:
+def measures(mean: Doubles, sd: Doubles, correlation: Doubles, missing: Doubles) -> dict[str, Measure]:
     """Judge the maps of a cohort.
 
     Parameters
@@ -207,12 +207,12 @@ def measures(mean: Floats, sd: Floats, correlation: Floats, missing: Floats) -> 
     }
 
 
-def _limits(values: Floats) -> tuple[float, float]:
+def _limits(values: Doubles) -> tuple[float, float]:
     centre, unit = _robust_scale(values)
     return float(centre - Z_LIMIT * unit), float(centre + Z_LIMIT * unit)
 
 
-def _robust_scale(values: Floats) -> tuple[Floats, Floats]:
+def _robust_scale(values: Doubles) -> tuple[Doubles, Doubles]:
     """Median, and 1.4826 times the median absolute deviation.
 
     Where more than half of the values are equal, the mean absolute deviation takes the place of the median one, as

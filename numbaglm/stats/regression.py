@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from numbaglm.arrays import Doubles
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Regression:
     """
 
     read: Callable[[], NDArray[np.floating[Any]]]
-    design: Floats
+    design: Doubles
     rank: int
 
     @property
@@ -39,37 +39,37 @@ class Regression:
         return len(self.design) - self.rank
 
     @property
-    def Y(self) -> Floats:
+    def Y(self) -> Doubles:
         """(n_subjects, n_voxels) data."""
         return np.asarray(self.read(), dtype=np.float64)
 
     @cached_property
-    def theta(self) -> Floats:
+    def theta(self) -> Doubles:
         """(n_regressors, n_voxels) parameter estimates, the shortest where M leaves a choice."""
         return np.asarray(np.linalg.pinv(self.design) @ self.Y)
 
     @property
-    def predicted(self) -> Floats:
+    def predicted(self) -> Doubles:
         """(n_subjects, n_voxels) M theta."""
         return np.asarray(self.design @ self.theta)
 
     @property
-    def residuals(self) -> Floats:
+    def residuals(self) -> Doubles:
         """(n_subjects, n_voxels) Y - M theta."""
         return self.Y - self.predicted
 
     @property
-    def SSE(self) -> Floats:
+    def SSE(self) -> Doubles:
         """(n_voxels,) sum of squared residuals."""
         return np.asarray((self.residuals**2).sum(axis=0))
 
     @property
-    def MSE(self) -> Floats:
+    def MSE(self) -> Doubles:
         """(n_voxels,) residual variance."""
         return np.asarray(self.SSE / self.df_residuals)
 
     @property
-    def r_square(self) -> Floats:
+    def r_square(self) -> Doubles:
         """(n_voxels,) variance of the prediction over that of the data, as in nilearn; 0 where nothing varies."""
         varying = self.Y.var(axis=0)
         share = np.divide(self.predicted.var(axis=0), varying, out=np.zeros_like(varying), where=varying > 0)

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from numbaglm.arrays import Doubles
 from numbaglm.kernels import glm
 from numbaglm.stats import pvalues
-
-Floats = NDArray[np.float64]
 
 TIE_TOLERANCE = {"float32": 4e-6, "float64": 1e-11}
 """How far below the observed score a shuffled one still counts as equal to it, by the kernels' precision.
@@ -37,7 +36,7 @@ class Scale(Protocol):
         """Of the statistic that scores turn into: "t", "f" or "z"; pseudo-t goes as "t"."""
         ...
 
-    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+    def to_statistic(self, score: NDArray[np.floating]) -> Doubles:
         """Statistic of a score."""
         ...
 
@@ -49,15 +48,15 @@ class Scale(Protocol):
         """Score of a threshold: kind "p" (of the statistic's own distribution), "z", or the statistic's name."""
         ...
 
-    def to_z(self, score: NDArray[np.floating]) -> Floats:
+    def to_z(self, score: NDArray[np.floating]) -> Doubles:
         """z of the same parametric p."""
         ...
 
-    def least_equal(self, height: Floats, precision: str) -> Floats:
+    def least_equal(self, height: Doubles, precision: str) -> Doubles:
         """The least score that counts as equal to an observed one (absolute if two-sided), see `TIE_TOLERANCE`."""
         ...
 
-    def relative_error(self, score: Floats, precision: str) -> Floats:
+    def relative_error(self, score: Doubles, precision: str) -> Doubles:
         """How far rounding takes what is made of statistics, relative to it: far where the model nearly fits."""
         ...
 
@@ -69,7 +68,7 @@ class Correlation:
     dof: int
     name: str = "t"
 
-    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+    def to_statistic(self, score: NDArray[np.floating]) -> Doubles:
         """T of a correlation."""
         rho = np.asarray(score, dtype=np.float64)
         return np.asarray(rho * np.sqrt(self.dof / _one_minus(rho**2)), dtype=np.float64)
@@ -83,15 +82,15 @@ class Correlation:
         t = pvalues.statistic_threshold(kind, value, self.dof, None, two_sided)
         return float(t / np.hypot(t, np.sqrt(self.dof)))
 
-    def to_z(self, score: NDArray[np.floating]) -> Floats:
+    def to_z(self, score: NDArray[np.floating]) -> Doubles:
         """z of a correlation."""
         return pvalues.to_z(self.to_statistic(score), self.dof)
 
-    def least_equal(self, height: Floats, precision: str) -> Floats:
+    def least_equal(self, height: Doubles, precision: str) -> Doubles:
         """A tolerance below the score."""
         return height - TIE_TOLERANCE[precision]
 
-    def relative_error(self, score: Floats, precision: str) -> Floats:
+    def relative_error(self, score: Doubles, precision: str) -> Doubles:
         """Of t."""
         return _error(score**2, precision)
 
@@ -104,7 +103,7 @@ class Share:
     n_rows: int
     name: str = "f"
 
-    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+    def to_statistic(self, score: NDArray[np.floating]) -> Doubles:
         """F of a share."""
         share = np.asarray(score, dtype=np.float64)
         return np.asarray(share / _one_minus(share) * self.dof / self.n_rows, dtype=np.float64)
@@ -118,15 +117,15 @@ class Share:
         f = self.n_rows * pvalues.statistic_threshold(kind, value, self.dof, self.n_rows, two_sided)
         return float(f / (f + self.dof))
 
-    def to_z(self, score: NDArray[np.floating]) -> Floats:
+    def to_z(self, score: NDArray[np.floating]) -> Doubles:
         """z of a share."""
         return pvalues.to_z(self.to_statistic(score), self.dof, self.n_rows)
 
-    def least_equal(self, height: Floats, precision: str) -> Floats:
+    def least_equal(self, height: Doubles, precision: str) -> Doubles:
         """A share whose root lies a tolerance below: 4e-6 of a share itself is much where subjects are many."""
         return np.asarray(np.maximum(np.sqrt(height) - TIE_TOLERANCE[precision], 0.0) ** 2)
 
-    def relative_error(self, score: Floats, precision: str) -> Floats:
+    def relative_error(self, score: Doubles, precision: str) -> Doubles:
         """Of F."""
         return _error(score, precision)
 
@@ -137,7 +136,7 @@ class Standard:
 
     name: str = "z"
 
-    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+    def to_statistic(self, score: NDArray[np.floating]) -> Doubles:
         """z as it is."""
         return np.asarray(score, dtype=np.float64)
 
@@ -149,15 +148,15 @@ class Standard:
         """z of a threshold on z or p."""
         return float(value) if kind == "z" else float(-special.ndtri(value / 2 if two_sided else value))
 
-    def to_z(self, score: NDArray[np.floating]) -> Floats:
+    def to_z(self, score: NDArray[np.floating]) -> Doubles:
         """z as it is."""
         return np.asarray(score, dtype=np.float64)
 
-    def least_equal(self, height: Floats, precision: str) -> Floats:
+    def least_equal(self, height: Doubles, precision: str) -> Doubles:
         """A tolerance below the score."""
         return height - TIE_TOLERANCE[precision]
 
-    def relative_error(self, score: Floats, precision: str) -> Floats:
+    def relative_error(self, score: Doubles, precision: str) -> Doubles:
         """None."""
         return np.zeros(np.shape(score))
 
@@ -169,7 +168,7 @@ class Pseudo:
     dof: int
     name: str = "t"
 
-    def to_statistic(self, score: NDArray[np.floating]) -> Floats:
+    def to_statistic(self, score: NDArray[np.floating]) -> Doubles:
         """Pseudo-t as it is."""
         return np.asarray(score, dtype=np.float64)
 
@@ -181,24 +180,24 @@ class Pseudo:
         """Pseudo-t of a threshold on t, or on z or p as if it were t."""
         return pvalues.statistic_threshold(kind, value, self.dof, None, two_sided)
 
-    def to_z(self, score: NDArray[np.floating]) -> Floats:
+    def to_z(self, score: NDArray[np.floating]) -> Doubles:
         """z as if it were t."""
         return pvalues.to_z(np.asarray(score, dtype=np.float64), self.dof)
 
-    def least_equal(self, height: Floats, precision: str) -> Floats:
+    def least_equal(self, height: Doubles, precision: str) -> Doubles:
         """A tolerance below the score."""
         return height - TIE_TOLERANCE[precision]
 
-    def relative_error(self, score: Floats, precision: str) -> Floats:
+    def relative_error(self, score: Doubles, precision: str) -> Doubles:
         """None."""
         return np.zeros(np.shape(score))
 
 
-def _one_minus(share: Floats) -> Floats:
+def _one_minus(share: Doubles) -> Doubles:
     """1 - share, kept above rounding: a voxel that the model fits exactly gets a large statistic, not infinity."""
     return np.maximum(1.0 - share, glm.LEAST)
 
 
-def _error(share: Floats, precision: str) -> Floats:
+def _error(share: Doubles, precision: str) -> Doubles:
     left = np.maximum(1.0 - share, SMALLEST_VARIANCE)
     return np.asarray(np.minimum(10 * np.finfo(precision).eps / left, 0.01))

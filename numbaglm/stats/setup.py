@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.stats.conventions import is_number
 from numbaglm.stats.design import Contrast, Design, orthonormal, partition, tested_regressors
@@ -17,7 +18,6 @@ from numbaglm.stats.hypothesis import Hypothesis, complement
 from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.shuffling.shufflings import Shufflings, plan_shufflings
 
-Floats = NDArray[np.float64]
 ClusterThreshold = float | tuple[str, float]
 
 _FEW = 500  # shufflings, of which 24 (four groups relabelled) may be the same
@@ -56,7 +56,7 @@ def build_hypothesis(
     return shufflings, hypothesis
 
 
-def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Floats:
+def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Doubles:
     """Rows (n_shuffled, k) that tell shufflings apart: the tested regressors, rotated where the data are."""
     if method.data != "rotated":
         return tested_regressors(design, contrast)

@@ -23,12 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, invalid
 from numbaglm.kernels import tails as kernels
 from numbaglm.kernels.tails import COUNTED, REFINED, REJECTED
 from numbaglm.stats import pvalues
-
-Floats = NDArray[np.float64]
 
 REFINE_BELOW = 0.1
 """p that is refined, at most. Above it the counts of even a few hundred shufflings say enough."""
@@ -123,14 +122,14 @@ def tail_length(n_random: int) -> int:
     return n_exceedances + 1 if n_exceedances >= fewest else 0
 
 
-def watched(p_parametric: Floats) -> NDArray[np.int32]:
+def watched(p_parametric: Doubles) -> NDArray[np.int32]:
     """Numbers of the voxels (n_voxels,) whose tails are worth keeping: the others will not be refined."""
     return np.flatnonzero(p_parametric <= WATCH_BELOW).astype(np.int32)
 
 
 def pareto_p(
-    observed: NDArray[np.number], null: NDArray[np.number], tolerance: float | Floats = 0.0, least: float = LEAST
-) -> tuple[Floats, NDArray[np.uint8], ParetoFit]:
+    observed: NDArray[np.number], null: NDArray[np.number], tolerance: float | Doubles = 0.0, least: float = LEAST
+) -> tuple[Doubles, NDArray[np.uint8], ParetoFit]:
     """p of observed values from one null, refined by a generalised Pareto fit to its tail.
 
     The p of a value x above the threshold u is P(exceed u) P(one more exceedance > x, given the n seen): the fit's
@@ -180,7 +179,7 @@ def pareto_p_voxels(
     counts: NDArray[np.integer],
     n_shufflings: int,
     least: float = LEAST,
-) -> tuple[Floats, NDArray[np.uint8]]:
+) -> tuple[Doubles, NDArray[np.uint8]]:
     """Uncorrected p of voxels, each refined by a fit to its own null; as `pareto_p`.
 
     Parameters
@@ -219,8 +218,8 @@ def merge_largest(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
 
 
 def gamma_p(
-    observed: NDArray[np.number], null: NDArray[np.number], tolerance: float | Floats = 0.0, least: float = LEAST
-) -> tuple[Floats, NDArray[np.uint8], GammaFit]:
+    observed: NDArray[np.number], null: NDArray[np.number], tolerance: float | Doubles = 0.0, least: float = LEAST
+) -> tuple[Doubles, NDArray[np.uint8], GammaFit]:
     """p of observed values from one null, refined by a gamma distribution of its mean, variance and skewness.
 
     It suits maxima of a statistic over a map with some hundred shufflings. With thousands the test notices that a gamma
@@ -249,8 +248,8 @@ def gamma_p(
 
 
 def gamma_p_voxels(
-    observed: NDArray[np.floating], mean: Floats | float, variance: Floats | float, skewness: Floats | float
-) -> Floats:
+    observed: NDArray[np.floating], mean: Doubles | float, variance: Doubles | float, skewness: Doubles | float
+) -> Doubles:
     """Upper tail of gamma (Pearson type III) distributions with given moments; never 0.
 
     Nothing is known here but moments, so nothing tests the fit: a null of skewness 0 is taken for normal, however heavy
@@ -273,7 +272,7 @@ def gamma_p_voxels(
     return np.maximum(_pearson3_sf(z, np.asarray(skewness, dtype=np.float64)), LEAST)
 
 
-def clopper_pearson(n_reached: NDArray[np.integer], n_shufflings: int, level: float = 0.95) -> tuple[Floats, Floats]:
+def clopper_pearson(n_reached: NDArray[np.integer], n_shufflings: int, level: float = 0.95) -> tuple[Doubles, Doubles]:
     """Interval of the p that endless shuffling would give, from the b of N random shufflings that reach the observed.
 
     b and N leave the observed shuffling out, which reaches itself by construction: b = n_reached - 1,
@@ -302,24 +301,24 @@ def clopper_pearson(n_reached: NDArray[np.integer], n_shufflings: int, level: fl
 
 
 def _counted(
-    observed: NDArray[np.number], null: NDArray[np.number], tolerance: float | Floats
-) -> tuple[Floats, NDArray[np.uint8]]:
+    observed: NDArray[np.number], null: NDArray[np.number], tolerance: float | Doubles
+) -> tuple[Doubles, NDArray[np.uint8]]:
     p = pvalues.from_maxima(np.asarray(observed), null, tolerance)
     return p, np.full(p.shape, COUNTED, dtype=np.uint8)
 
 
-def _rejected(p: Floats, source: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _rejected(p: Doubles, source: NDArray[np.uint8]) -> NDArray[np.uint8]:
     source[p <= REFINE_BELOW] = REJECTED
     return source
 
 
-def _bounded(p: Floats, refined: NDArray[np.bool_], least: float) -> Floats:
+def _bounded(p: Doubles, refined: NDArray[np.bool_], least: float) -> Doubles:
     """Keep refined p between the least that shufflings allow and the counted ones that were not refined."""
     p[refined] = np.clip(p[refined], max(least, LEAST), REFINE_BELOW)
     return p
 
 
-def _fit_gamma(null: Floats) -> GammaFit:
+def _fit_gamma(null: Doubles) -> GammaFit:
     """Fit by moments, and test, a null in ascending order."""
     n = null.size
     mean = float(null.mean()) if n else np.nan
@@ -336,7 +335,7 @@ def _fit_gamma(null: Floats) -> GammaFit:
     return GammaFit(distance <= critical, mean, variance, skewness, distance, critical)
 
 
-def _pearson3_sf(z: Floats, skewness: Floats) -> Floats:
+def _pearson3_sf(z: Doubles, skewness: Doubles) -> Doubles:
     """P(Z > z) of standardised gamma variables; normal where the skewness is 0 or less."""
     flat = skewness < 1e-3  # where the gamma functions lose what they would add
     used = np.where(flat, 1.0, skewness)

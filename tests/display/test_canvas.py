@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numbaglm.display.canvas import Scale, new_figure, planes, render, shortened, text_width
+from numbaglm.display.canvas import ColourScale, new_figure, planes, render, shortened, text_width
 from numbaglm.display.projection import upright
 from numbaglm.spaces.volume import Geometry
 
@@ -13,7 +13,7 @@ GRID = upright(Geometry(np.ones((5, 6, 7), bool), np.diag([2.0, 2, 2, 1])))
 @pytest.mark.parametrize("two_sided", [True, False])
 def test_what_reaches_the_threshold_is_shown(two_sided):
     values = np.array([-4.0, -3.0, 0.0, 2.0, 3.0, np.nan], np.float32)
-    scale = Scale.of(values, 3.0, two_sided)
+    scale = ColourScale.of(values, 3.0, two_sided)
     assert scale.shown(values).tolist() == [two_sided, two_sided, False, False, True, False]
     assert scale.norm.vmax >= (4.0 if two_sided else 3.0)
 

@@ -50,7 +50,7 @@ class DamagedMapsError(StoreError):
 
 
 @dataclass(frozen=True)
-class Scratch:
+class ScratchMaps:
     """Maps in a folder: a file holds a few of them in a block of voxels, and a checksum of its name and them.
 
     Attributes

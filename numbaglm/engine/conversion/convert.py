@@ -26,11 +26,11 @@ from numbaglm.engine.conversion.coverage import Survey, Verdict, judge
 from numbaglm.engine.conversion.inputs import Inputs, differences
 from numbaglm.engine.conversion.tasks import (
     Base,
-    Block,
     InTurn,
     Look,
     Reader,
-    Rows,
+    SubjectBlock,
+    SubjectRows,
     check_stored,
     count_missing,
     draft_block,
@@ -78,7 +78,7 @@ class Job:
         inputs = self.inputs
         return Look(inputs.grid, self.mask, inputs.rule, inputs.smoothing_fwhm, inputs.mask is None)
 
-    def blocks(self, spans: Sequence[tuple[int, int]]) -> list[Block]:
+    def blocks(self, spans: Sequence[tuple[int, int]]) -> list[SubjectBlock]:
         """All subjects, in blocks from start to stop."""
         n_old, sources = self.n_old, self.inputs.sources
         found = []
@@ -86,7 +86,7 @@ class Job:
             first = max(start - n_old, 0)
             new = slice(first, max(stop - n_old, 0))
             layers = {name: maps[new] for name, maps in self.inputs.layers.items()}
-            found.append(Block(start, stop, sources[new], first, layers))
+            found.append(SubjectBlock(start, stop, sources[new], first, layers))
         return found
 
     @property
@@ -293,12 +293,12 @@ class Conversion:
             remove(place)
         return self._keep(job, CohortWriter.create(place, header, most=most), held, job.base(header.space.mask))
 
-    def _in_place(self, job: Job, draft: CohortWriter, place: Place, blocks: Sequence[Block]) -> CohortStore:
+    def _in_place(self, job: Job, draft: CohortWriter, place: Place, blocks: Sequence[SubjectBlock]) -> CohortStore:
         """Fill a draft where the cohort shall be; a copy out of it takes its place."""
         store = self._draft(job, draft, place, blocks)
         return store if store.location == str(place) else take_over(place, Place.parse(cast(str, store.location)))
 
-    def _draft(self, job: Job, draft: CohortWriter, cohort: Place, blocks: Sequence[Block]) -> CohortStore:
+    def _draft(self, job: Job, draft: CohortWriter, cohort: Place, blocks: Sequence[SubjectBlock]) -> CohortStore:
         """Store the blocks of a draft that are not stored yet, and make a cohort of it, there or beside it."""
         n_new = len(job.inputs.sources)
         base = job.base(job.mask)
@@ -315,7 +315,7 @@ class Conversion:
         writer = CohortWriter.create(begin_successor(cohort, draft.place), header, most=draft.data.chunks[0])
         return self._keep(job, writer, {}, Base(draft, job.n_subjects, mask[job.mask]))
 
-    def _keep(self, job: Job, writer: CohortWriter, held: dict[int, Rows], base: Base | None) -> CohortStore:
+    def _keep(self, job: Job, writer: CohortWriter, held: dict[int, SubjectRows], base: Base | None) -> CohortStore:
         """Store what was read, or is stored elsewhere, without the voxels that leave."""
         kept = writer.header.space.mask[job.mask]
         blocks = job.blocks(writer.blocks)
@@ -327,7 +327,7 @@ class Conversion:
         return writer.complete()
 
     @contextmanager
-    def _readers(self, job: Job, blocks: Sequence[Block]) -> Iterator[Sequence[Reader | InTurn]]:
+    def _readers(self, job: Job, blocks: Sequence[SubjectBlock]) -> Iterator[Sequence[Reader | InTurn]]:
         """Readers of blocks, one a task."""
         file, grid = job.inputs.reel, job.inputs.grid
         if file is None:

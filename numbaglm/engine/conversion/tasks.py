@@ -28,7 +28,7 @@ Layers = Mapping[str, Iterable[RawMap]]
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class SubjectRows:
     """Maps of a few subjects, and which of their values they have.
 
     Attributes
@@ -45,7 +45,7 @@ class Rows:
     present: Bits | None
     layers: Mapping[str, Float32]
 
-    def kept(self, keep: NDArray[np.bool_]) -> Rows:
+    def kept(self, keep: NDArray[np.bool_]) -> SubjectRows:
         """Return what is left of them within the voxels that stay, (n_voxels,)."""
         if keep.all():
             return self
@@ -54,10 +54,10 @@ class Rows:
         if present is not None:  # a row at a time: flags take eight times the bits
             present = np.stack([pack(unpack(row, len(keep))[index]) for row in present])
         layers = {name: values.take(index, axis=1) for name, values in self.layers.items()}
-        return Rows(self.values.take(index, axis=1), present, layers)
+        return SubjectRows(self.values.take(index, axis=1), present, layers)
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
+    def joined(cls, parts: Sequence[SubjectRows]) -> SubjectRows:
         """Put rows one below the other. Where one of them has bits, the others have all."""
         if len(parts) == 1:
             return parts[0]
@@ -111,7 +111,9 @@ class Look:
         """Begin a survey."""
         return Survey(self.mask.size if self.whole else len(self.index), len(self.index), n_subjects, self.rule)
 
-    def take(self, maps: Iterable[RawMap], layers: Layers, n_maps: int, first: int, survey: Survey | None) -> Rows:
+    def take(
+        self, maps: Iterable[RawMap], layers: Layers, n_maps: int, first: int, survey: Survey | None
+    ) -> SubjectRows:
         """Take the maps within the mask, smoothed. They are NaN, or `MISSING` where such voxels stay.
 
         Further layers are taken as they are, unsmoothed. What a layer lacks (NaN, infinite) the map lacks too.
@@ -151,7 +153,7 @@ class Look:
                 for values in (row, *(each[number] for each in further.values())):
                     np.copyto(values, MISSING, where=~present)
                 bits[number] = pack(present)
-        return Rows(rows, bits, further)
+        return SubjectRows(rows, bits, further)
 
     def _take_layers(
         self, layers: Mapping[str, Iterator[RawMap]], rows: Mapping[str, Float32]
@@ -168,7 +170,7 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class SubjectBlock:
     """Subjects that are stored together.
 
     Attributes
@@ -198,10 +200,10 @@ class Block:
 class Reader:
     """Reads the new maps of one block."""
 
-    block: Block
+    block: SubjectBlock
     grid: Grid | Template
 
-    def __call__(self) -> tuple[Block, Iterable[RawMap]]:
+    def __call__(self) -> tuple[SubjectBlock, Iterable[RawMap]]:
         """Return the block and its maps, which are read as they are asked for."""
         return self.block, read_raw(self.block.sources, self.grid)
 
@@ -212,11 +214,11 @@ class InTurn:
     So the file is decompressed once, in its order, while other threads work on the blocks before.
     """
 
-    def __init__(self, file: Path, grid: Grid | Template, blocks: Iterable[Block]) -> None:
+    def __init__(self, file: Path, grid: Grid | Template, blocks: Iterable[SubjectBlock]) -> None:
         self._tape, self._grid, self._blocks = Tape(file), grid, iter(blocks)
         self._lock = threading.Lock()
 
-    def __call__(self) -> tuple[Block, Iterable[RawMap]]:
+    def __call__(self) -> tuple[SubjectBlock, Iterable[RawMap]]:
         """Return a block and its maps."""
         with self._lock:
             block = next(self._blocks)
@@ -245,14 +247,14 @@ class Base:
     n_subjects: int
     kept: NDArray[np.bool_]
 
-    def read(self, block: Block) -> list[Rows]:
+    def read(self, block: SubjectBlock) -> list[SubjectRows]:
         """Read those of a block, in a list of one; an empty one where it has none of them."""
         stop = min(block.stop, self.n_subjects)
         if block.start >= stop:
             return []
         values, present = self.store.read_subjects(block.start, stop), self.store.presence_of(block.start, stop)
         layers = {name: self.store.read_subjects(block.start, stop, name) for name in self.store.header.layers[1:]}
-        return [Rows(values, present, layers).kept(self.kept)]
+        return [SubjectRows(values, present, layers).kept(self.kept)]
 
 
 def scout_block(
@@ -265,7 +267,7 @@ def scout_block(
     return found.reshape(grid.shape, order="F")
 
 
-def hold_block(look: Look, reader: Reader | InTurn, surveys: list[Survey], n_new: int) -> tuple[int, Rows]:
+def hold_block(look: Look, reader: Reader | InTurn, surveys: list[Survey], n_new: int) -> tuple[int, SubjectRows]:
     """Task: read the new maps of a block into memory.
 
     Parameters
@@ -299,7 +301,7 @@ def draft_block(writer: CohortWriter, look: Look, reader: Reader | InTurn, base:
     if block.sources:
         writer.write_survey(block.start, survey.arrays())
     parts = [*([] if base is None else base.read(block)), *([rows] if block.sources else [])]
-    both = Rows.joined(parts)
+    both = SubjectRows.joined(parts)
     writer.write(block.start, both.values, both.present, both.layers)
 
 
@@ -310,7 +312,7 @@ def store_block(writer: CohortWriter, look: Look, reader: Reader | InTurn) -> No
 
 
 def keep_block(
-    writer: CohortWriter, block: Block, base: Base | None, held: list[Rows], kept: NDArray[np.bool_]
+    writer: CohortWriter, block: SubjectBlock, base: Base | None, held: list[SubjectRows], kept: NDArray[np.bool_]
 ) -> None:
     """Task: store a block of which all is read.
 
@@ -328,10 +330,10 @@ def keep_block(
     parts = [] if base is None else base.read(block)
     if held:
         parts.append(held.pop().kept(kept))
-    _write(writer, block, Rows.joined(parts))
+    _write(writer, block, SubjectRows.joined(parts))
 
 
-def _write(writer: CohortWriter, block: Block, rows: Rows) -> None:
+def _write(writer: CohortWriter, block: SubjectBlock, rows: SubjectRows) -> None:
     if not all(np.isfinite(values).all() for values in (rows.values, *rows.layers.values())):
         raise InputError(
             f"Subjects {block.start + 1} to {block.stop} hold NaN or infinity inside the mask: the files changed while "

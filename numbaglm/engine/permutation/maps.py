@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.data.runs.ledger import Ledger, Shared, array
 from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.records import Picks, Round, Spec
@@ -16,9 +16,7 @@ from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import clusters, tfce
 from numbaglm.kernels.topology import Topology, extent_type
 from numbaglm.spaces.space import Part, Space
-from numbaglm.stats.families.family import Bound
-
-Floats = NDArray[np.floating[Any]]
+from numbaglm.stats.families.family import BoundWhole
 
 MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 """Relative: masses and TFCE scores closer than this are equal. They are sums of statistics."""
@@ -308,7 +306,7 @@ class MapTask:
     """
 
     spec: Spec
-    bound: Bound | None
+    bound: BoundWhole | None
     clusters: ClusterTask | None
     enhance: TfceTask | None
     observed: NDArray[np.float64] | None = None

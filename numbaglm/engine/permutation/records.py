@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.data.runs.ledger import array
 from numbaglm.stats import pvalues, tails
 from numbaglm.stats.conventions import Conventions
@@ -16,7 +17,6 @@ from numbaglm.stats.families.family import Family
 from numbaglm.stats.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.shufflings import Shufflings
 
-Floats = NDArray[np.floating[Any]]
 Picks = tuple[NDArray[np.int64], NDArray[np.int32], Floats]
 """(bounds, voxel, score): the picks of shuffling i are those in bounds[i]:bounds[i + 1], voxels increasing."""
 
@@ -75,7 +75,7 @@ class Spec:
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
+class ObservedBlock:
     """What was observed in some voxels.
 
     Attributes
@@ -98,7 +98,7 @@ class Observed:
     length: NDArray[np.float64] = field(metadata=array("f8", "n_voxels"))
 
     @classmethod
-    def empty(cls, n_effects: int, n_voxels: int) -> Observed:
+    def empty(cls, n_effects: int, n_voxels: int) -> ObservedBlock:
         """Room for so many."""
         return cls(
             np.empty(n_voxels),
@@ -110,7 +110,7 @@ class Observed:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[Observed]) -> Observed:
+    def joined(cls, parts: Sequence[ObservedBlock]) -> ObservedBlock:
         """Join what was observed in blocks that follow each other."""
         return cls(*(np.concatenate([getattr(part, one.name) for part in parts], axis=-1) for one in fields(cls)))
 
@@ -173,7 +173,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class RunResult(Observed):
+class RunResult(ObservedBlock):
     """Raw results: what was observed over all voxels; counts and nulls.
 
     Attributes

@@ -24,8 +24,8 @@ from numbaglm.engine.permutation.maps import (
     slice_picks,
 )
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.permutation.records import Observed, Refined, Round, RunResult, Spec
-from numbaglm.engine.permutation.scorers import Block
+from numbaglm.engine.permutation.records import ObservedBlock, Refined, Round, RunResult, Spec
+from numbaglm.engine.permutation.scorers import VoxelBlock
 from numbaglm.engine.permutation.stages import Stage, Stages
 from numbaglm.engine.permutation.voxels import DrawTable, Source, draw_batch, permute_block, refine_block
 from numbaglm.engine.permutation.workspace import Workspace
@@ -51,7 +51,7 @@ def run_test(store: CohortStore, spec: Spec, plan: Plan, work: Workspace, name: 
         Of the test within the workspace.
     """
     shared = work.share(name, spec)
-    kept: dict[int, Block] | None = {} if plan.resident else None
+    kept: dict[int, VoxelBlock] | None = {} if plan.resident else None
     stages = Stages(name, plan.blocks, plan.ranges)
     run = _Run(store, spec, plan, work, stages, shared, Source(store, shared, plan, None, kept))
     outcome = run.whole()
@@ -254,11 +254,13 @@ class _Run:
         return np.concatenate([one.p for one in parts]), np.concatenate([one.source for one in parts])
 
     @cached_property
-    def observed(self) -> Observed:
+    def observed(self) -> ObservedBlock:
         """What was observed in all blocks."""
         stage, n_interest = self.stages.observed(), self.spec.hypothesis.n_interest
         parts = zip(stage.keys, stage.sizes, strict=True)
-        return Observed.joined([self.get(key, Observed, n_voxels=n, n_interest=n_interest) for key, n in parts])
+        return ObservedBlock.joined(
+            [self.get(key, ObservedBlock, n_voxels=n, n_interest=n_interest) for key, n in parts]
+        )
 
     def get(self, key: str, kind: type[Part], **sizes: int) -> Part:
         """Return a record, which must have these sizes."""
@@ -298,7 +300,7 @@ class _Run:
 
     def outcome(
         self,
-        observed: Observed,
+        observed: ObservedBlock,
         counts: NDArray[np.int64],
         max_score: NDArray[np.float64],
         picks: ObservedPicks | None,

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.permutation.records import Floats, Observed, Picks, Spec
+from numbaglm.engine.permutation.records import ObservedBlock, Picks, Spec
 from numbaglm.kernels import fused, shuffle
 from numbaglm.kernels.scores import Scoring
 from numbaglm.kernels.shuffle import TILE
@@ -23,7 +24,7 @@ _DIRECTLY = 2**19  # values of data that are shuffled at once, where the kernel 
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class VoxelBlock:
     """Voxels ``start`` to ``stop``, in layers and tiled, with what was observed there.
 
     Attributes
@@ -38,7 +39,7 @@ class Block:
     stop: int
     tiles: Floats
     fixed: Floats
-    observed: Observed
+    observed: ObservedBlock
 
     @property
     def n_voxels(self) -> int:
@@ -78,7 +79,7 @@ class Scorer(Protocol):
         ...
 
 
-def make_scorer(block: Block, spec: Spec, plan: Plan, keep_maps: bool) -> Scorer:
+def make_scorer(block: VoxelBlock, spec: Spec, plan: Plan, keep_maps: bool) -> Scorer:
     """Choose how the scores of a family come about."""
     if spec.family.whole is not None:
         return Fields(block, spec, plan)
@@ -90,7 +91,7 @@ def make_scorer(block: Block, spec: Spec, plan: Plan, keep_maps: bool) -> Scorer
 class _Rows:
     """The rows of a batch of shufflings, of all layers."""
 
-    def __init__(self, block: Block, spec: Spec, plan: Plan) -> None:
+    def __init__(self, block: VoxelBlock, spec: Spec, plan: Plan) -> None:
         self.layers = spec.family.layers
         shapes = [layer.rows.shape for layer in self.layers]
         self.weights = [np.zeros((rows, plan.batch, units), block.tiles.dtype) for rows, units in shapes]
@@ -105,7 +106,7 @@ class _Rows:
 class Scores:
     """Scores that the kernel makes."""
 
-    def __init__(self, block: Block, spec: Spec, plan: Plan, keep_maps: bool) -> None:
+    def __init__(self, block: VoxelBlock, spec: Spec, plan: Plan, keep_maps: bool) -> None:
         self.block, self.spec, self.rows = block, spec, _Rows(block, spec, plan)
         dtype, family = block.tiles.dtype, spec.family
         self.scoring = Scoring(
@@ -202,7 +203,7 @@ class Scores:
 class Finished(Scores):
     """Scores that are finished where they may count, be picked, or be a maximum; or all of them, where all are kept."""
 
-    def __init__(self, block: Block, spec: Spec, plan: Plan, keep_maps: bool) -> None:
+    def __init__(self, block: VoxelBlock, spec: Spec, plan: Plan, keep_maps: bool) -> None:
         self.every = keep_maps
         super().__init__(block, spec, plan, keep_maps)
         dtype = block.tiles.dtype
@@ -289,7 +290,7 @@ class Finished(Scores):
 class Fields:
     """Fields of scores that are made of whole maps, by products in double precision."""
 
-    def __init__(self, block: Block, spec: Spec, plan: Plan) -> None:
+    def __init__(self, block: VoxelBlock, spec: Spec, plan: Plan) -> None:
         self.block, self.rows = block, _Rows(block, spec, plan)
         assert spec.family.whole is not None
         self.whole = spec.family.whole

@@ -15,12 +15,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Floats
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.ledger import Ledger, Shared
 from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.permutation.records import Drawn, Floats, Observed, Picks, Refined, Round, Spec
-from numbaglm.engine.permutation.scorers import Block, make_scorer
+from numbaglm.engine.permutation.records import Drawn, ObservedBlock, Picks, Refined, Round, Spec
+from numbaglm.engine.permutation.scorers import VoxelBlock, make_scorer
 from numbaglm.engine.permutation.size import columns_at_once
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import tails as tail_kernels
@@ -76,12 +77,12 @@ class DrawTable:
         return np.ascontiguousarray(index), 1 - 2 * bits.view(np.int8)
 
 
-def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Block:
+def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlock:
     """Read a block of voxels, residualise it, bring every voxel to unit length, and make the layers of it."""
     hypothesis, family = spec.hypothesis, spec.family
     n_voxels, n_subjects = stop - start, store.n_subjects
     tiles = np.empty((-(-n_voxels // TILE), family.n_units, TILE), dtype=spec.precision)
-    found = Observed.empty(hypothesis.effect.shape[0], n_voxels)
+    found = ObservedBlock.empty(hypothesis.effect.shape[0], n_voxels)
     # The data go where their layers will be, piece by piece: a block is the largest thing that a task holds.
     data = tiles[:, :n_subjects]
     if family.n_units < n_subjects:  # residuals that were rotated are fewer
@@ -104,7 +105,7 @@ def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Bloc
             found.z[where] = np.where(observed.degenerate, 0.0, family.scale.to_z(observed.score))
             family.stack(observed.E, tile[:, columns])
         tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
-    return Block(start, stop, tiles, _fixed(spec, found.length, len(tiles)), found)
+    return VoxelBlock(start, stop, tiles, _fixed(spec, found.length, len(tiles)), found)
 
 
 def _fixed(spec: Spec, length: NDArray[np.float64], n_tiles: int) -> Floats:
@@ -130,9 +131,9 @@ class Source:
     spec: Shared
     plan: Plan
     draw: Draw | None
-    kept: dict[int, Block] | None
+    kept: dict[int, VoxelBlock] | None
 
-    def block(self, start: int, stop: int) -> Block:
+    def block(self, start: int, stop: int) -> VoxelBlock:
         """Return a block, prepared."""
         if self.kept is None:
             return prepare_block(self.store, self.spec.get(), start, stop)
@@ -203,7 +204,7 @@ def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence
     p (n_voxels,), counted where nothing refines it; and where each comes from, see `numbaglm.stats.tails`.
     """
     spec: Spec = shared.get()
-    height = spec.height(ledger.get(observed, Observed).score)
+    height = spec.height(ledger.get(observed, ObservedBlock).score)
     parts = [ledger.get(key, Round, n_voxels=height.size) for key in rounds]
     counts: NDArray[np.int64] = np.sum([part.counts for part in parts], axis=0, dtype=np.int64)
     voxels = parts[0].tail_voxels
@@ -223,7 +224,7 @@ def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence
 class _Watch:
     """Voxels that may be worth refining, and their largest scores as batches pass."""
 
-    def __init__(self, block: Block, spec: Spec, plan: Plan) -> None:
+    def __init__(self, block: VoxelBlock, spec: Spec, plan: Plan) -> None:
         self.two_sided, self.k = spec.two_sided, spec.tail_length
         self.voxels = tails.watched(np.where(block.observed.degenerate, 1.0, spec.parametric_p(block.observed.z)))
         n = self.voxels.size

@@ -15,7 +15,7 @@ from numbaglm.data.cohort.layout import DATA, status
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.cohort.writer import CohortWriter, remove
 from numbaglm.data.runs.ledger import FolderLedger, Ledger, MemoryLedger, Shared
-from numbaglm.data.runs.maps import Scratch
+from numbaglm.data.runs.maps import ScratchMaps
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import schedule
 from numbaglm.errors import InputError, invalid
@@ -90,10 +90,10 @@ class Workspace:
         """Lay something where every worker finds it."""
         return self.ledger.share(name, value)
 
-    def scratch(self, name: str, shape: tuple[int, int], chunks: tuple[int, int], dtype: str) -> Scratch:
+    def scratch(self, name: str, shape: tuple[int, int], chunks: tuple[int, int], dtype: str) -> ScratchMaps:
         """Give room on disk for maps that tasks write and read; what is there already stays."""
         assert self.place is not None
-        return Scratch(self.place / f"maps/{name}", shape, chunks, dtype)
+        return ScratchMaps(self.place / f"maps/{name}", shape, chunks, dtype)
 
     def clear(self, names: Sequence[str]) -> None:
         """Delete scratch."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from numbaglm import plotting
+from numbaglm.arrays import Floats
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import list_maps, read_maps, save_maps
 from numbaglm.data.storage.files import whole_folder
@@ -23,7 +24,6 @@ from numbaglm.faces.cli import output
 from numbaglm.inference.parametric import parametric_maps
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results import figures
-from numbaglm.results.record import Floats
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.tables import cluster_text
 from numbaglm.results.vocabulary import ALPHA, meaning_of, write_readme
@@ -38,7 +38,7 @@ N_SUBJECTS = 16
 
 
 @dataclass(frozen=True)
-class Running:
+class Pace:
     """How the demo runs: threads, and whether progress is shown."""
 
     n_workers: int | None = None
@@ -75,7 +75,7 @@ def run_demo(
     localizer: bool = False,
     overwrite: bool = False,
     voxel_size: float = 3.0,
-    running: Running = Running(),
+    running: Pace = Pace(),
 ) -> Demo:
     """Analyse left versus right button presses of 16 subjects, and write down everything.
 
@@ -144,7 +144,7 @@ def _draw_subjects(cohort: Cohort, maps: list[Path], save: Path) -> None:
     plotting.subject_grid(cohort.geometry, np.stack(inside), cohort.subjects, threshold=2.0, title=title, save=save)
 
 
-def _parametric(cohort: Cohort, part: Path, running: Running) -> Mapping[str, Floats]:
+def _parametric(cohort: Cohort, part: Path, running: Pace) -> Mapping[str, Floats]:
     """Fit the one-sample model, write its maps and draw z."""
     design = Design.parse(None, cohort.n_subjects)
     (contrast,) = parse_contrasts("intercept", design)

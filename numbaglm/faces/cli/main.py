@@ -106,9 +106,9 @@ def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any)
     the one-sample model, flips signs, and writes maps, tables, figures and a README into one folder.
     """
     with terminal.loading():
-        from numbaglm.faces.cli.demo import Running, run_demo
+        from numbaglm.faces.cli.demo import Pace, run_demo
 
-    made = run_demo(output, running=Running(n_workers, terminal.progress), **options)
+    made = run_demo(output, running=Pace(n_workers, terminal.progress), **options)
     terminal.outcome(made.summary, f"{made.text}\n\nEverything is in {output}; start with README.md there.")
 
 

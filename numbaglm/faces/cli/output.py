@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from numbaglm import plotting
+from numbaglm.arrays import Floats
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_maps
 from numbaglm.data.storage.files import whole_folder
@@ -28,7 +29,7 @@ from numbaglm.results import figures
 from numbaglm.results.bids import results as _bids_results
 from numbaglm.results.bids.names import label_of, labels_of, shared_entities
 from numbaglm.results.provenance import versions
-from numbaglm.results.record import MARKER, Floats
+from numbaglm.results.record import MARKER
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, README, meaning_of, write_readme
 from numbaglm.results.words import describe, on_quality, summarise

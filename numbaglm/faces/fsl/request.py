@@ -7,15 +7,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.errors import ContrastError, InputError
 from numbaglm.faces.fsl.text_matrix import TextMatrix
 from numbaglm.stats.estimable import over_basis
 
 log = logging.getLogger("numbaglm")
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -119,8 +117,8 @@ class Tested:
 
     label: str
     name: str
-    matrix: Floats
-    weights: Floats
+    matrix: Doubles
+    weights: Doubles
 
     @property
     def is_f(self) -> bool:
@@ -185,7 +183,7 @@ def _f_rows(text: TextMatrix, contrasts: TextMatrix) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in chosen]
 
 
-def _estimable(M: Floats, C: Floats, name: str) -> tuple[Floats, Floats]:
+def _estimable(M: Doubles, C: Doubles, name: str) -> tuple[Doubles, Doubles]:
     """Write a design whose columns depend on each other in as many as its rank, and rows of C likewise.
 
     Fit, statistic and shufflings of an estimable contrast are the same in any basis of the design's span.

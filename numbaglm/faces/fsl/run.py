@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_image, to_image
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import DesignError, InputError, OutputError, ShufflingError
-from numbaglm.faces.fsl.request import Floats, Request, Tested, make_tests
+from numbaglm.faces.fsl.request import Request, Tested, make_tests
 from numbaglm.faces.fsl.text_matrix import TextMatrix, read_text_matrix
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
@@ -246,7 +247,7 @@ def _write(request: Request, test: Tested, results: dict[str, PermutationResult]
     }
 
 
-def _raw(test: Tested, result: PermutationResult, name: str) -> Floats:
+def _raw(test: Tested, result: PermutationResult, name: str) -> Doubles:
     """A map or a null, as it is for F where t was tested in its place."""
     values = np.asarray(result.maps[name] if name in result.maps else result.h0[name], dtype=np.float64)
     if not test.squared or "size" in name:

@@ -19,7 +19,7 @@ from numbaglm import plotting
 from numbaglm.data.images import list_maps
 from numbaglm.display.background import mask_slices
 from numbaglm.display.html_report import HTMLReport
-from numbaglm.display.page import Picture, Volume, design_picture, fill, picture, slice_viewer
+from numbaglm.display.page import Picture, ViewerMap, design_picture, fill, picture, slice_viewer
 from numbaglm.display.projection import decimals
 from numbaglm.errors import InputError, InputTypeError, NumbaglmFutureWarning, invalid, warn
 from numbaglm.faces.nilearn import model_words as words
@@ -216,7 +216,7 @@ def _viewer(geometry: Geometry, found: Sequence[Found], asked: Asked) -> dict[st
     for one in found:
         values, signed = _vector(geometry, one.z), asked.two_sided or one.threshold < 0
         height = abs(one.threshold) if np.isfinite(one.threshold) else float(np.abs(values).max())
-        volumes.append(Volume("z", f"z: {one.contrast.name}", values, height, signed))
+        volumes.append(ViewerMap("z", f"z: {one.contrast.name}", values, height, signed))
     first = volumes[0]
     return slice_viewer(geometry, volumes, int(np.argmax(np.abs(first.values) if first.signed else first.values)))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import load_mask
@@ -30,8 +31,6 @@ from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design, orthonormal
 from numbaglm.stats.estimable import GroupDesign
 from numbaglm.stats.pvalues import statistic_threshold
-
-Floats = NDArray[np.float64]
 
 # Of permuted_ols, in its order.
 KEYS = (
@@ -132,7 +131,7 @@ class PermutedModel:
     """
 
     frame: pd.DataFrame
-    weights: Floats
+    weights: Doubles
     errors: str | None = None
     saturated: bool = False
 
@@ -202,14 +201,14 @@ def _as_nilearn(design: Design, contrast: Contrast, model_intercept: bool) -> Pe
     return PermutedModel(frame, np.eye(1, frame.shape[1]), errors)
 
 
-def check_arrays(tested: Any, targets: Any, confounds: Any) -> tuple[Floats, NDArray[Any], Floats | None]:
+def check_arrays(tested: Any, targets: Any, confounds: Any) -> tuple[Doubles, NDArray[Any], Doubles | None]:
     """Check the arrays of `permuted_ols` and give them two dimensions."""
     targets = np.asarray(targets)
     if targets.ndim != 2 or targets.shape[1] == 0:
         raise InputError(f"'target_vars' should be a 2D array. It has shape {targets.shape}: (n_samples, n_voxels).")
     if targets.dtype.kind not in "biuf":
         raise InputTypeError(f"'target_vars' must contain numerical or boolean values: got {targets.dtype}.")
-    tables: list[Floats | None] = []
+    tables: list[Doubles | None] = []
     for name, given in (("tested_vars", tested), ("confounding_vars", confounds)):
         values = None if given is None else np.asarray(given)
         if values is not None and values.ndim == 1:
@@ -256,7 +255,7 @@ def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Geometr
     return geometry
 
 
-def nuisance_of(x: Floats, confounds: Floats | None, model_intercept: bool, as_nilearn: bool) -> Floats:
+def nuisance_of(x: Doubles, confounds: Doubles | None, model_intercept: bool, as_nilearn: bool) -> Doubles:
     """Orthonormal confounds (n_samples, rank) of a tested regressor; to nilearn zeros are a constant."""
     Z = np.empty((x.size, 0)) if confounds is None else confounds
     constant = np.ptp(Z, axis=0) == 0
@@ -268,7 +267,7 @@ def nuisance_of(x: Floats, confounds: Floats | None, model_intercept: bool, as_n
     return orthonormal(Z[:, lengths > 0] / lengths[lengths > 0])
 
 
-def unit_residuals(targets: NDArray[Any], Z: Floats) -> NDArray[np.float32]:
+def unit_residuals(targets: NDArray[Any], Z: Doubles) -> NDArray[np.float32]:
     """Residuals on orthonormal Z, of unit length; 0 where nothing is left.
 
     They have the t and the null of the data (Freedman-Lane sees nothing else). Taken in double precision they

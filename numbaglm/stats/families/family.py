@@ -13,12 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.scores import Score
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.scales import Scale
-
-Floats = NDArray[np.float64]
 
 
 class Rows(Protocol):
@@ -51,7 +50,7 @@ class Shuffled:
         Whether signs act on them; they don't on what is multiplied with squares.
     """
 
-    basis: Floats
+    basis: Doubles
     flipped: bool = True
 
     @property
@@ -77,8 +76,8 @@ class Refitted:
         (n_columns, n_subjects) orthonormal rows.
     """
 
-    basis: Floats
-    nuisance: Floats
+    basis: Doubles
+    nuisance: Doubles
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -100,7 +99,7 @@ class Refitted:
             out[k, :n_batch] = refitted[:, k]
 
 
-def as_they_are(E: Floats) -> Floats:
+def as_they_are(E: Doubles) -> Doubles:
     """Give residuals as they are."""
     return E
 
@@ -118,7 +117,7 @@ class Layer:
     """
 
     rows: Rows
-    make: Callable[[Floats], Floats] = as_they_are
+    make: Callable[[Doubles], Doubles] = as_they_are
 
 
 class Finish(Protocol):
@@ -129,23 +128,23 @@ class Finish(Protocol):
     """
 
     @property
-    def bounds(self) -> tuple[Floats, Floats, Floats]:
+    def bounds(self) -> tuple[Doubles, Doubles, Doubles]:
         """Numbers in steps of one size (n,), and the least and the largest score (n,) that each can stand for."""
         ...
 
-    def score(self, number: NDArray[np.floating[Any]], more: NDArray[np.floating[Any]]) -> Floats:
+    def score(self, number: NDArray[np.floating[Any]], more: NDArray[np.floating[Any]]) -> Doubles:
         """Scores of numbers."""
         ...
 
-    def directly(self, E: NDArray[np.floating[Any]]) -> tuple[Floats, Floats]:
+    def directly(self, E: NDArray[np.floating[Any]]) -> tuple[Doubles, Doubles]:
         """Both numbers of data (n_shuffled, m) that have been shuffled, where the kernel could not tell (NaN)."""
         ...
 
 
-class Bound(Protocol):
+class BoundWhole(Protocol):
     """Scores of whole maps of one geometry."""
 
-    def score(self, *maps: NDArray[np.floating[Any]]) -> Floats:
+    def score(self, *maps: NDArray[np.floating[Any]]) -> Doubles:
         """Scores (n_voxels,) of the fields (n_voxels,) of one shuffling."""
         ...
 
@@ -163,11 +162,11 @@ class Whole(Protocol):
         """What making scores of them is called while it runs."""
         ...
 
-    def fields(self, products: NDArray[np.floating[Any]], fixed: NDArray[np.floating[Any]]) -> Sequence[Floats]:
+    def fields(self, products: NDArray[np.floating[Any]], fixed: NDArray[np.floating[Any]]) -> Sequence[Doubles]:
         """Fields (n_batch, n_voxels) of products (n_rows, n_batch, n_voxels) and of what no shuffling changes."""
         ...
 
-    def bind(self, geometry: Geometry) -> Bound:
+    def bind(self, geometry: Geometry) -> BoundWhole:
         """Take what is needed of a geometry."""
         ...
 
@@ -208,11 +207,11 @@ class Family:
     layers: tuple[Layer, ...]
     score: Score | None
     scale: Scale
-    observe: Callable[[Floats], tuple[Floats, Floats]]
+    observe: Callable[[Doubles], tuple[Doubles, Doubles]]
     sizes: tuple[int, ...] = ()
-    constants: Floats = field(default_factory=lambda: np.empty(0))
+    constants: Doubles = field(default_factory=lambda: np.empty(0))
     n_scratch: int = 0
-    fixed: Callable[[Floats], Floats] | None = None
+    fixed: Callable[[Doubles], Doubles] | None = None
     finish: Finish | None = None
     whole: Whole | None = None
     precision: str | None = None
@@ -228,7 +227,7 @@ class Family:
         """Units of all layers, one below the other."""
         return sum(layer.rows.shape[1] for layer in self.layers)
 
-    def stack(self, E: Floats, out: NDArray[np.floating[Any]]) -> None:
+    def stack(self, E: Doubles, out: NDArray[np.floating[Any]]) -> None:
         """Fill ``out`` (n_units, n_voxels) with the layers that are made of what is shuffled."""
         first = 0
         for layer in self.layers:

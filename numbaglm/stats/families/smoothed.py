@@ -16,12 +16,11 @@ import numpy as np
 import scipy  # its ndimage is loaded where it is used
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.spaces.smoothing import FWHM_PER_SIGMA
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.families.family import Family
 from numbaglm.stats.scales import Pseudo
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ class SmoothedVariance:
     n_fields: int = 2
     label: str = "Smoothing variances"
 
-    def fields(self, products: NDArray[np.floating[Any]], fixed: NDArray[np.floating[Any]]) -> Sequence[Floats]:
+    def fields(self, products: NDArray[np.floating[Any]], fixed: NDArray[np.floating[Any]]) -> Sequence[Doubles]:
         """Effects and variances; ``fixed`` is the length of the residuals."""
         length = fixed[0]
         left = np.maximum(1.0 - (products**2).sum(axis=0), 0.0)
@@ -67,10 +66,10 @@ class BoundVariance:
     """
 
     geometry: Geometry
-    sigma: Floats
-    weight: Floats
+    sigma: Doubles
+    weight: Doubles
 
-    def score(self, *maps: NDArray[np.floating[Any]]) -> Floats:
+    def score(self, *maps: NDArray[np.floating[Any]]) -> Doubles:
         """Pseudo-t (n_voxels,) of an effect and its residual variance."""
         effect, variance = maps
         volume = np.asarray(self.geometry.unmask(variance), dtype=np.float64)
@@ -79,7 +78,7 @@ class BoundVariance:
         return np.asarray(np.divide(effect, error, out=np.zeros(effect.shape), where=error > 0))
 
 
-def _length(length: Floats) -> Floats:
+def _length(length: Doubles) -> Doubles:
     return length[None]
 
 

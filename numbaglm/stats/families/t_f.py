@@ -15,11 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.kernels.scores import Score
 from numbaglm.stats.families.family import Family, Layer, Rows
 from numbaglm.stats.scales import Correlation, Scale, Share
-
-Floats = NDArray[np.float64]
 
 
 @Score
@@ -71,18 +70,18 @@ class Observe:
         (n_interest, n_subjects) orthonormal rows.
     """
 
-    interest: Floats
+    interest: Doubles
     is_t: bool
     scale: Scale
 
-    def __call__(self, E: Floats) -> tuple[Floats, Floats]:
+    def __call__(self, E: Doubles) -> tuple[Doubles, Doubles]:
         """Of residuals (n_subjects, n_voxels)."""
         products = self.interest @ E
         score = products[0] if self.is_t else (products**2).sum(axis=0)
         return score, self.scale.to_statistic(score)
 
 
-def t_or_f(interest: Floats, is_t: bool, rows: Rows, dof: int) -> Family:
+def t_or_f(interest: Doubles, is_t: bool, rows: Rows, dof: int) -> Family:
     """Build t (one row of interest) or F.
 
     Parameters

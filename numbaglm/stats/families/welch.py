@@ -31,12 +31,11 @@ import numpy as np
 import scipy  # its linalg is loaded where it is used
 from numpy.typing import NDArray
 
+from numbaglm.arrays import Doubles
 from numbaglm.kernels.scores import Score
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import Family, Layer, Shuffled
 from numbaglm.stats.scales import Standard
-
-Floats = NDArray[np.float64]
 
 LEAST_GROUP = 1e-4
 """Residual sum of squares of a group, of residuals of unit length, from which on it is made of products. Their
@@ -73,15 +72,15 @@ class VarianceGroups:
     """
 
     groups: NDArray[np.bool_]
-    basis: Floats
+    basis: Doubles
     n_interest: int
-    residual_dof: Floats
-    root: Floats
+    residual_dof: Doubles
+    root: Doubles
     root_group: NDArray[np.intp]
     dof_factor: float = 1.0
 
     @classmethod
-    def build(cls, labels: NDArray[np.intp], basis: Floats, n_interest: int, dof_factor: float) -> VarianceGroups:
+    def build(cls, labels: NDArray[np.intp], basis: Doubles, n_interest: int, dof_factor: float) -> VarianceGroups:
         """Split subjects by label (n_subjects,)."""
         groups = np.unique(labels)[:, None] == labels
         free = 1.0 - (basis**2).sum(axis=0)
@@ -93,7 +92,7 @@ class VarianceGroups:
         root_group = np.repeat(np.arange(len(groups)), [len(root) for root in roots])
         return cls(groups, basis, n_interest, groups @ free, np.vstack(roots), root_group, dof_factor)
 
-    def statistics(self, E: Floats, index: NDArray[np.int32], sign: NDArray[np.int8]) -> tuple[Floats, Floats]:
+    def statistics(self, E: Doubles, index: NDArray[np.int32], sign: NDArray[np.int8]) -> tuple[Doubles, Doubles]:
         """v or G, and the z of the same p, of a batch of shufflings on a tile of voxels.
 
         Parameters
@@ -113,18 +112,18 @@ class VarianceGroups:
             z[b] = self.score(statistic[b], more)
         return statistic, z
 
-    def observe(self, E: Floats) -> tuple[Floats, Floats]:
+    def observe(self, E: Doubles) -> tuple[Doubles, Doubles]:
         """Score and statistic, see `Family.observe`."""
         statistic, more = self.directly(E)
         return self.score(statistic, more), statistic
 
-    def score(self, number: NDArray[np.floating[Any]], more: NDArray[np.floating[Any]]) -> Floats:
+    def score(self, number: NDArray[np.floating[Any]], more: NDArray[np.floating[Any]]) -> Doubles:
         """z of v or G and its degrees of freedom, see `Finish.score`."""
         dof = np.asarray(more, np.float64)
         return pvalues.to_z(np.asarray(number, np.float64), dof, None if self.n_interest == 1 else self.n_interest)
 
     @cached_property
-    def bounds(self) -> tuple[Floats, Floats, Floats]:
+    def bounds(self) -> tuple[Doubles, Doubles, Doubles]:
         """See `Finish.bounds`."""
         s, free = self.n_interest, self.residual_dof
         whole = s * (s + 2) / 3.0 * (self.dof_factor if s == 1 else 1.0)
@@ -138,7 +137,7 @@ class VarianceGroups:
         margin = _ROUNDING if s < 3 else 1e-3
         return numbers, z.min(axis=0) - margin, z.max(axis=0) + margin
 
-    def directly(self, E: NDArray[np.floating[Any]]) -> tuple[Floats, Floats]:
+    def directly(self, E: NDArray[np.floating[Any]]) -> tuple[Doubles, Doubles]:
         """v or G (n_voxels,) and its degrees of freedom, of residuals that have been shuffled."""
         s = self.n_interest
         products = self.basis @ E
@@ -157,7 +156,7 @@ class VarianceGroups:
         quadratic = (np.einsum("vkl,lv->vk", R, interest) ** 2).sum(axis=1)
         return quadratic / (s * (1.0 + 2.0 * (s - 1) / (s * (s + 2)) * excess)), dof2
 
-    def _whitener(self, weights: Floats) -> Floats:
+    def _whitener(self, weights: Doubles) -> Doubles:
         """Matrices (n_voxels, n_interest, n_interest) that bring what is tested to unit variance.
 
         R'R = B W B' has the last block of R for it. A group of equal values (all 0, say) has nearly infinite weight:
@@ -321,14 +320,14 @@ def welch(
         more[v] = whole / (excess[v] if excess[v] > tiny else tiny)
 
 
-def squared(E: Floats) -> Floats:
+def squared(E: Doubles) -> Doubles:
     """Squares of residuals; where there are none, what gives no group all of the variance."""
     squares = E**2
     squares[:, ~squares.any(axis=0)] = 1.0 / len(E)
     return squares
 
 
-def v_or_g(groups: VarianceGroups, still: Floats) -> Family:
+def v_or_g(groups: VarianceGroups, still: Doubles) -> Family:
     """Build v (one row of interest) or G.
 
     Parameters
@@ -382,7 +381,7 @@ def v_or_g(groups: VarianceGroups, still: Floats) -> Family:
     )
 
 
-def _independent(relations: Floats) -> tuple[NDArray[np.intp], Floats]:
+def _independent(relations: Doubles) -> tuple[NDArray[np.intp], Doubles]:
     """Which of some numbers x to keep, where ``relations @ x`` is 0, and how the others follow from those.
 
     Returns

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numbaglm.data.runs.maps import DamagedMapsError, MemoryMaps, Scratch
+from numbaglm.data.runs.maps import DamagedMapsError, MemoryMaps, ScratchMaps
 from numbaglm.data.storage.places import Place
 
 VALUES = np.random.default_rng(0).normal(size=(6, 10)).astype("f4")
@@ -11,7 +11,7 @@ BLOCKS = [(0, 4), (4, 8), (8, 10)]
 
 
 def scratch(folder):
-    return Scratch(Place.parse(folder), (6, 10), (2, 4), "<f4")
+    return ScratchMaps(Place.parse(folder), (6, 10), (2, 4), "<f4")
 
 
 @pytest.fixture(params=["memory", "folder"])

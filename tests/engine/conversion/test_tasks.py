@@ -9,7 +9,7 @@ from numbaglm.data.cohort.presence import pack, unpack
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import list_maps
 from numbaglm.engine.conversion.coverage import MaskRule
-from numbaglm.engine.conversion.tasks import Block, Reader, Rows, check_block, scout_block
+from numbaglm.engine.conversion.tasks import Reader, SubjectBlock, SubjectRows, check_block, scout_block
 from numbaglm.spaces.volume import Geometry, Grid
 from reference.maps import AFFINE, SHAPE, image, volumes
 
@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 
 def rows(k, present=True):
     bits = RNG.random((k, 11)) < 0.7 if present else None
-    return Rows(
+    return SubjectRows(
         RNG.normal(size=(k, 11)).astype("f4"),
         None if bits is None else pack(bits),
         {"se": RNG.normal(size=(k, 11)).astype("f4")},
@@ -41,20 +41,20 @@ def test_rows_are_kept_within_voxels_that_stay(present):
 
 def test_rows_of_which_some_lack_nothing_are_joined():
     parts = [rows(2), rows(1, False), rows(3)]
-    both = Rows.joined(parts)
+    both = SubjectRows.joined(parts)
     np.testing.assert_array_equal(both.values, np.vstack([part.values for part in parts]))
     np.testing.assert_array_equal(both.layers["se"], np.vstack([part.layers["se"] for part in parts]))
     flags = unpack(both.present, 11)
     assert flags[2].all()
     np.testing.assert_array_equal(flags[3:], unpack(parts[2].present, 11))
-    assert Rows.joined(parts[1:2]) is parts[1]
-    assert Rows.joined([rows(2, False), rows(1, False)]).present is None
+    assert SubjectRows.joined(parts[1:2]) is parts[1]
+    assert SubjectRows.joined([rows(2, False), rows(1, False)]).present is None
 
 
 def test_a_reader_of_a_block_reads_its_maps():
     values = volumes(3)
     sources = list_maps([image(one) for one in values])[0]
-    block, maps = Reader(Block(4, 7, sources, 0, {}), GRID)()
+    block, maps = Reader(SubjectBlock(4, 7, sources, 0, {}), GRID)()
     assert (block.start, block.stop) == (4, 7)
     for raw, one in zip(maps, values, strict=True):
         np.testing.assert_array_equal(raw.volume(), one)

@@ -23,13 +23,14 @@ from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs import ledger
+from numbaglm.data.runs.maps import ScratchMaps
 from numbaglm.data.storage import locks
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import memory, schedule
 from numbaglm.engine.permutation import workspace
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.size import BATCH
-from numbaglm.engine.permutation.workspace import Scratch, on_disk
+from numbaglm.engine.permutation.workspace import on_disk
 from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError
 from numbaglm.inference import running as runs
 from numbaglm.kernels.shuffle import TILE
@@ -524,7 +525,7 @@ def test_records_and_maps_that_changed_places_are_found(tmp_path):
     found = ledger.FolderLedger(Place.parse(tmp_path))
     for number in range(2):
         found.put(f"a/{number:05d}", workspace_record())
-    scratch = Scratch(Place.parse(tmp_path / "maps"), (4, 6), (2, 6), "float32")
+    scratch = ScratchMaps(Place.parse(tmp_path / "maps"), (4, 6), (2, 6), "float32")
     scratch.write(0, 0, np.arange(24.0, dtype=np.float32).reshape(4, 6))
     for one, other in [("records/a/00000.npz", "records/a/00001.npz"), ("maps/0/0", "maps/1/0")]:
         (tmp_path / one).replace(tmp_path / other)

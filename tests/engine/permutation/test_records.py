@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from numbaglm.engine.permutation.records import Observed, Round
+from numbaglm.engine.permutation.records import ObservedBlock, Round
 from reference.specs import spec_of
 
 
@@ -28,11 +28,11 @@ def test_what_is_kept_of_each_shuffling():
 def test_what_was_observed_in_blocks_is_joined():
     parts = []
     for n, value in ((2, 1), (3, 2)):
-        part = Observed.empty(2, n)
+        part = ObservedBlock.empty(2, n)
         for one in fields(part):
             getattr(part, one.name)[...] = value
         parts.append(part)
-    whole = Observed.joined(parts)
+    whole = ObservedBlock.joined(parts)
     assert whole.effect.tolist() == [[1, 1, 2, 2, 2]] * 2
     assert whole.degenerate.dtype == bool
     assert all(getattr(whole, one.name).shape[-1] == 5 for one in fields(whole))

@@ -16,11 +16,12 @@ from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.cohort.writer import remove
+from numbaglm.data.runs.maps import ScratchMaps
 from numbaglm.data.storage.places import Place
 from numbaglm.engine.permutation import workspace
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.size import BATCH
-from numbaglm.engine.permutation.workspace import Scratch, on_disk
+from numbaglm.engine.permutation.workspace import on_disk
 from numbaglm.errors import OutputError, StoreError
 from numbaglm.inference import running as runs
 from numbaglm.kernels.shuffle import TILE
@@ -121,7 +122,7 @@ def test_a_lost_record_of_an_earlier_round(monkeypatch, tmp_path, cohort, reside
 
 
 def test_scratch_tells_which_blocks_are_there(tmp_path):
-    maps = Scratch(Place.parse(tmp_path / "maps"), (5, 300), (2, 100), "float32")
+    maps = ScratchMaps(Place.parse(tmp_path / "maps"), (5, 300), (2, 100), "float32")
     assert maps.columns(5) == set()
     maps.write(0, 0, np.zeros((5, 100)))
     maps.write(0, 200, np.zeros((4, 100)))

@@ -7,7 +7,7 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.ledger import MemoryLedger
 from numbaglm.data.runs.maps import MemoryMaps
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.permutation.records import Observed
+from numbaglm.engine.permutation.records import ObservedBlock
 from numbaglm.engine.permutation.voxels import DrawTable, Source, draw_batch, permute_block, prepare_block
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
@@ -68,4 +68,4 @@ def test_blocks_and_ranges_change_nothing():
     picked = np.abs(maps.array) >= np.float32(0.5)
     np.testing.assert_array_equal(np.diff(whole.bounds), picked.sum(axis=1))
     np.testing.assert_array_equal(whole.value, maps.array[picked])
-    assert ledger.get("observed", Observed).score.shape == (N_VOXELS,)
+    assert ledger.get("observed", ObservedBlock).score.shape == (N_VOXELS,)
