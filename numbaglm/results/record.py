@@ -176,7 +176,7 @@ class Record:
         >>> maps = ng.simulate_button_press("maps", n_subjects=12, voxel_size=10.0).maps
         >>> result = ng.permutation_test(maps, n_perm=999)
         >>> reached = abs(result.maps["t"]) > result.critical("max_t", alpha=0.05)
-        >>> bool((reached == (result.maps["p_fwe_voxel"] <= ALPHA)).all())
+        >>> bool((reached == (result.maps["p_fwe_voxel"] <= 0.05)).all())
         True
         """
         if not 0 < alpha < 1:

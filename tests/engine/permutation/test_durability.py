@@ -29,6 +29,7 @@ from numbaglm.data.storage.places import Place
 from numbaglm.engine import memory, schedule
 from numbaglm.engine.permutation import workspace
 from numbaglm.engine.permutation.plan import Plan
+from numbaglm.engine.permutation.records import Refined
 from numbaglm.engine.permutation.size import BATCH
 from numbaglm.engine.permutation.workspace import on_disk
 from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError
@@ -473,7 +474,7 @@ def test_the_log_tells_what_was_done(tmp_path, cohort):
 
 
 def workspace_record():
-    pass
+    return Refined(np.arange(3.0), np.zeros(3, np.uint8))
 
 
 @pytest.mark.parametrize(
