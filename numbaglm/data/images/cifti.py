@@ -76,9 +76,12 @@ class CIFTI:
         MissingFileError, ImageError
         """
         if not isinstance(item, str | os.PathLike):
-            return cls(name, None, item, tuple(item.shape), bytes(item.header.to_xml()))
+            xml = bytes(item.header.to_xml())
+            _require_values(xml, name)
+            return cls(name, None, item, tuple(item.shape), xml)
         path = Path(os.path.abspath(Path(item).expanduser()))  # noqa: PTH100 - resolve() follows links
         header, xml = opening(str(item), path, _read_head)
+        _require_values(xml, str(item))
         return cls(str(item), path, None, tuple(header.get_data_shape()[4:]), xml)
 
     @cached_property
@@ -120,6 +123,14 @@ class CIFTI:
         """Return a connectome with the names of its parcels."""
         names = [str(name) for name in self.axis.name]
         return pd.DataFrame(self.values(), names, names)
+
+
+def _require_values(xml: bytes, name: str) -> None:
+    if b"CIFTI_INDEX_TYPE_LABELS" in xml:
+        raise ImageError(
+            f"{name} holds labels (.dlabel), whose numbers name places and are no values. Allowed are .dscalar, "
+            ".dtseries, .pscalar, .ptseries and .pconn files; wb_command -cifti-parcellate makes means of its places."
+        )
 
 
 def _read_head(path: Path) -> tuple[Any, bytes]:

@@ -299,6 +299,14 @@ def test_hemispheres_of_different_subjects_are_refused(files):
         ng.Cohort.from_maps([mesh, mesh])
 
 
+def test_labels_of_cifti_are_no_values(tmp_path):
+    axis = dense_axis()
+    labels = nib.cifti2.LabelAxis(["atlas"], [{0: ("none", (0, 0, 0, 0)), 1: ("area", (1, 0, 0, 1))}])
+    nib.save(nib.Cifti2Image(np.ones((1, len(axis)), np.float32), (labels, axis)), tmp_path / "atlas.dlabel.nii")
+    with pytest.raises(ImageError, match="holds labels"):
+        ng.Cohort.from_maps([tmp_path / "atlas.dlabel.nii"] * 2)
+
+
 def test_cifti_axes_that_differ_are_refused(tmp_path):
     for k, axis in enumerate((dense_axis(), dense_axis()[:-1])):
         row = RNG.normal(size=(1, len(axis))).astype(np.float32)
