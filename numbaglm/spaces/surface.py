@@ -341,6 +341,17 @@ class SurfaceMask:
         return int(np.count_nonzero(self.inside))
 
     @property
+    def parts(self) -> tuple[Surface, ...]:
+        """What is analysed, as parts of a space: surfaces with the meshes of the template."""
+        found = []
+        for name, where in part_slices(self.template).items():
+            mesh, vertices = self.template.mesh.parts[name], np.flatnonzero(self.inside[where])
+            if vertices.size:
+                made = Mesh(mesh.coordinates, mesh.faces, f"the mesh of {name}")
+                found.append(Surface(name, made.n, vertices, made))
+        return tuple(found)
+
+    @property
     def image(self) -> Any:
         """The mask as a surface image."""
         return surface_image(self.template, self.inside)

@@ -34,6 +34,7 @@ from numbaglm.errors import (
 from numbaglm.faces.nilearn.designs import design_table, make_second_level_design_matrix
 from numbaglm.faces.nilearn.maskers import MaskChoice, Masker, SurfaceMasker
 from numbaglm.spaces.resampling import nearest, target_grid
+from numbaglm.spaces.space import Space
 from numbaglm.spaces.surface import SurfaceMask, check_group, is_surface, stack_maps
 from numbaglm.spaces.volume import Geometry, Grid
 
@@ -397,7 +398,7 @@ def _constant(
 
 
 def _read_surfaces(maps: Any, choice: MaskChoice) -> tuple[Cohort, SurfaceMasker]:
-    """Read surface images: their vertices in a row, without neighbours."""
+    """Read surface images."""
     if choice.smoothing_fwhm:
         warn("Maps on surfaces are not smoothed: smoothing_fwhm is not used.")
     template = maps if is_surface(maps) else maps[0]
@@ -419,10 +420,10 @@ def _read_surfaces(maps: Any, choice: MaskChoice) -> tuple[Cohort, SurfaceMasker
     else:
         warn(_ALL_THE_SAME.format(len(values), "vertex"))
         data = np.zeros((len(values), vertices.n_inside))
-    row = Geometry(np.ones((vertices.n_inside, 1, 1), dtype=bool), np.eye(4))
     n_out = values.shape[1] - vertices.n_inside
     report = (
         f"{n_out:,} of {values.shape[1]:,} vertices are left out: outside the mask, NaN or infinite in a map, or the "
         "same value in every map."
     )
-    return Cohort(CohortStore.from_array(data, row, report=(report,) if n_out else ())), SurfaceMasker(vertices)
+    store = CohortStore.from_array(data, Space(vertices.parts), report=(report,) if n_out else ())
+    return Cohort(store), SurfaceMasker(vertices)

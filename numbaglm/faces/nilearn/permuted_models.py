@@ -26,6 +26,7 @@ from numbaglm.errors import (
     warn,
 )
 from numbaglm.results.result import PermutationResult
+from numbaglm.spaces.parcels import Parcels
 from numbaglm.spaces.surface import is_surface
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design, orthonormal
@@ -169,7 +170,7 @@ def permuted_model(group: GroupDesign, given: Any, model_intercept: bool, as_nil
 def emptied(cohort: Cohort) -> Cohort:
     """A cohort of the same voxels with 0 everywhere."""
     zeros = np.zeros((cohort.n_subjects, cohort.n_voxels), dtype=np.float32)
-    return Cohort(CohortStore.from_array(zeros, cohort.geometry))
+    return Cohort(CohortStore.from_array(zeros, cohort.store.space))
 
 
 def _with_intercept(design: Design, contrast: Contrast, model_intercept: bool) -> PermutedModel:
@@ -230,8 +231,8 @@ def check_arrays(tested: Any, targets: Any, confounds: Any) -> tuple[Doubles, ND
     return X, targets, Z
 
 
-def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Geometry:
-    """Where voxels lie; where nobody asks about neighbours they may be a line."""
+def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Geometry | Parcels:
+    """Where voxels lie; where nobody asks about neighbours they may be mere columns."""
     neighbours = tfce or threshold is not None
     if masker is None and neighbours:
         argument = "'tfce' is True" if tfce else "'threshold' is not None"
@@ -246,7 +247,7 @@ def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Geometr
     if is_surface(mask) and neighbours:
         raise InputError(invalid("masker", type(masker).__name__, "the masker of volumes for clusters and TFCE"))
     if mask is None or is_surface(mask):
-        return Geometry(np.ones((n_voxels, 1, 1), dtype=bool), np.eye(4))
+        return Parcels(tuple(map(str, range(n_voxels))))
     geometry = load_mask(mask)
     assert geometry is not None
     if geometry.n_voxels != n_voxels:

@@ -41,7 +41,7 @@ class StatMap:
     n_nonfinite
         How many values were NaN or infinite.
     grid
-        Of a volume.
+        Of a volume; None for a surface.
     hemispheres
         Of a surface: where each part lies.
     """
@@ -52,7 +52,7 @@ class StatMap:
     label: Callable[[NDArray[np.bool_]], tuple[NDArray[Any], int]]
     image: Callable[..., Any]
     n_nonfinite: int
-    grid: Geometry
+    grid: Geometry | None = None
     hemispheres: dict[str, slice] | None = None
 
 
@@ -119,7 +119,6 @@ def _read_surface(stat_img: Any, mask_img: Any) -> StatMap:
     def image(made: NDArray[Any], dtype: Any) -> Any:
         return surface_image(stat_img, made.astype(dtype))
 
-    line = Geometry(np.ones((values.size, 1, 1), dtype=bool), np.eye(4))
     label = partial(label_clusters, stat_img)
     dtype = np.result_type(*stat_img.data.parts.values())
-    return StatMap(values, dtype, inside, label, image, int(bad.sum()), line, part_slices(stat_img))
+    return StatMap(values, dtype, inside, label, image, int(bad.sum()), hemispheres=part_slices(stat_img))

@@ -255,6 +255,8 @@ def _volume_rows(
         Chooses peaks.
     """
     heights = sign * values
+    grid = found.grid
+    assert grid is not None
     label, n_clusters = found.label(heights > height)
     if n_clusters == 0:
         return [], label
@@ -264,8 +266,8 @@ def _volume_rows(
     rows: list[list[Any]] = []
     for number, one in enumerate(order, 1 + n_before):
         ijk, peaks = _peaks(heights, label, int(one), boxes[one - 1])
-        xyz = ijk @ found.grid.affine[:3, :3].T + found.grid.affine[:3, 3]
-        size = int(sizes[one] * found.grid.voxel_volume + 1e-6)  # the volume's rounding costs no whole mm3
+        xyz = ijk @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+        size = int(sizes[one] * grid.voxel_volume + 1e-6)  # the volume's rounding costs no whole mm3
         for k, peak in enumerate(apart(xyz)):
             name = number if k == 0 else f"{number}{ascii_lowercase[k - 1]}"
             rows.append([name, *xyz[peak], found.dtype.type(shown * peaks[peak]), size if k == 0 else ""])

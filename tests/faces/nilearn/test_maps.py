@@ -192,6 +192,17 @@ def test_surfaces():
     assert logp.values()[inside].any()
 
 
+def test_vertices_lie_on_their_meshes():
+    mask = surface(np.arange(N_VERTICES) > 8)
+    parts = read_cohort(surfaces(), MaskChoice(mask))[0].store.space.parts
+    given = surfaces()[0].mesh.parts
+    assert {part.name for part in parts} <= set(given)
+    for part in parts:
+        assert_array_equal(part.mesh.coordinates, given[part.name].coordinates)
+        assert part.topology(26) is not None
+    assert sum(part.n for part in parts) == 9
+
+
 def test_masks_of_surfaces():
     mask = surface(np.arange(N_VERTICES) > 8)
     assert ng.SecondLevelModel(mask).fit(surfaces(), design_matrix=ONES).n_elements_ == 9
