@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numbaglm.data.geometry import Geometry
 from numpy.typing import NDArray
 from scipy import ndimage, special, stats
 
@@ -21,6 +20,7 @@ from numbaglm.data.images import mask_image, to_image
 from numbaglm.datasets import brain_geometry, simulate_maps
 from numbaglm.kernels.discoveries import component_tree
 from numbaglm.kernels.neighbours import Volume, new_volume
+from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.discoveries import Calibration, Learned, Simes, Template, ari, calibrate, true_discoveries
 from numbaglm.stats.pvalues import of_z
 

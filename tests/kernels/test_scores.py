@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from numba import config
 
 from numbaglm.kernels.scores import Scoring
 from numbaglm.stats.families.t_f import combine
@@ -15,6 +16,7 @@ def products(dtype):
     return np.random.default_rng(0).uniform(-0.4, 0.4, (3, 8)).astype(dtype)
 
 
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled (NUMBA_DISABLE_JIT)")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_compiled_form_is_compiled_once_for_a_precision(dtype):
     one = combine.compiled(np.dtype(dtype))
