@@ -79,16 +79,22 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
 
 
 def _grouped(weights: Sequence[Floats], n_batch: int) -> Floats:
-    """Weights as `multiply` reads them, (n_groups, n_rows, n_units, ROWS); NaN for shufflings not there."""
+    """Weights as `multiply` reads them, (n_groups, n_rows, n_units, ROWS); NaN for shufflings not there.
+
+    Of a layer with fewer units than the longest the others are left as they are: nothing reads them.
+    """
     n_rows, most = sum(len(one) for one in weights), max(one.shape[2] for one in weights)
-    out = np.full((-(-n_batch // ROWS), n_rows, most, ROWS), np.nan, weights[0].dtype)
+    full, rest = divmod(n_batch, ROWS)
+    out = np.empty((-(-n_batch // ROWS), n_rows, most, ROWS), weights[0].dtype)
+    if rest:
+        out[full] = np.nan
     first = 0
     for one in weights:
-        rows = one[:, :n_batch].transpose(0, 2, 1)
-        for g, group in enumerate(out):
-            some = rows[:, :, g * ROWS : (g + 1) * ROWS]
-            group[first : first + len(one), : one.shape[2], : some.shape[2]] = some
-        first += len(one)
+        k, _, n_units = one.shape
+        groups = one[:, : full * ROWS].reshape(k, full, ROWS, n_units)
+        out[:full, first : first + k, :n_units] = groups.transpose(1, 0, 3, 2)
+        out[full:, first : first + k, :n_units, :rest] = one[:, full * ROWS : n_batch].transpose(0, 2, 1)
+        first += k
     return out
 
 
@@ -154,7 +160,7 @@ def _wait(
     two_sided: bool,
     limits: tuple[Floats, Floats, Floats, Floats, float, float],
     best: Floats,
-    place: tuple[int, int, int, int],
+    place: tuple[int, int, int, int, int, int],
     waiting: tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats],
     n_waiting: int,
 ) -> int:
@@ -165,15 +171,17 @@ def _wait(
     scores, more
         (ROWS, width) from the score kernel.
     limits
-        Of the panel: reference, threshold, low, peaks, first, steps, see `Limits`.
+        reference, threshold, low, peaks, first, steps, see `Limits`: whole, for to cut them to the panel where this is
+        called, in the loop over shufflings, costs every family a twentieth (numba counts references there).
     best
         (ROWS, lanes) largest scores so far, from `reduce`.
     place
-        As in `_pick`, and shufflings of the batch.
+        As in `_pick`, and shufflings of the batch, the tile, and its first column there.
     """
-    reference, threshold, low, peaks, first_peak, steps = limits
+    every_reference, threshold, every_low, peaks, first_peak, steps = limits
     which, voxel, value, extra = waiting
-    first, start, n_there, n_batch = place
+    first, start, n_there, n_batch, t, column = place
+    reference, low = every_reference[t, column:], every_low[t, column:]
     for r in range(min(ROWS, n_batch - first)):
         row, beside, top = scores[r], more[r], best[r, 0]
         for c in range(1, best.shape[1]):
@@ -317,7 +325,7 @@ def _permute(
     """The loops of `permute_panels`, in the memory that it sets up; returns how many were picked, or wait."""
     n_batch, n_voxels, finished, made = size
     sizes, constants = told
-    reference, threshold, low, peaks, first_peak, steps = limits
+    reference, threshold = limits[0], limits[1]
     grouped, sums, table, flat, panels, best, beside = memory
     n_tiles, n_columns = tiles.shape[0], tiles.shape[2]
     n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[1], panels.shape[3]
@@ -373,7 +381,6 @@ def _permute(
                         if maps.shape[1]:
                             _keep(scores, place, maps)
                     else:
-                        held = (limit, threshold, low[t, column : column + width], peaks, first_peak, steps)
-                        where = (g * ROWS, start, n_there, n_batch)
-                        n_picks = _wait(scores, more, two_sided, held, peak, where, waiting, n_picks)
+                        where = (g * ROWS, start, n_there, n_batch, t, column)
+                        n_picks = _wait(scores, more, two_sided, limits, peak, where, waiting, n_picks)
     return n_picks
