@@ -1,6 +1,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,18 @@ def test_a_module_has_a_test_file_of_its_own_name():
         if module.name != "__init__.py" and not (tests / module.parent / f"test_{module.stem.lstrip('_')}.py").exists()
     }
     assert {module.as_posix() for module in lacking} == WITHOUT_TESTS
+
+
+def test_the_conda_recipe_has_what_the_package_needs():
+    names = {"matplotlib": "matplotlib-base", "xxhash": "python-xxhash"}  # as conda-forge calls them
+    root = Path(__file__).parents[1]
+    asked = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    wanted = set()
+    for one in asked:
+        name, least = one.split(">=")
+        wanted.add((names.get(name, name).removesuffix("[distributed]"), least))
+        if name.endswith("[distributed]"):
+            wanted.add(("distributed", least))
+    recipe = (root / "packaging" / "conda" / "meta.yaml").read_text(encoding="utf-8")
+    run = recipe.split("  run:\n")[1].split("\n\n")[0]
+    assert {tuple(line.strip(" -").split(" >=")) for line in run.splitlines()} - {("python", "3.11")} == wanted
