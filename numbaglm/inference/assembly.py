@@ -23,6 +23,7 @@ from numbaglm.results.vocabulary import ELSEWHERE, EVERY_TABLE
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.corrected import Corrected, from_null, interval
+from numbaglm.stats.families.family import REASON, Family
 from numbaglm.stats.hypothesis import Hypothesis
 
 Arrays = dict[str, NDArray[Any]]
@@ -149,7 +150,7 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) ->
         hypothesis.statistic_name: raw.statistic,
         "z": raw.z,
         "effect": raw.effect[0] if hypothesis.is_t else raw.effect,
-        **_effect_sizes(hypothesis, raw),
+        **(_effect_sizes(hypothesis, raw) if hypothesis.family.prepare is None else _more(hypothesis.family, raw)),
         "p_parametric": p,
         "p_fdr_parametric": pvalues.FDR[spec.conventions.fdr](p),
         "p_bonferroni": pvalues.bonferroni(p),
@@ -258,6 +259,12 @@ def _tfce(spec: Spec, raw: RunResult) -> Judge:
     height = np.abs(raw.tfce)
     tolerance = height * map_tolerance(spec, raw.score)
     return lambda null, which: from_null(spec.tail, spec.shufflings, height[which], null, tolerance[which])
+
+
+def _more(family: Family, raw: RunResult) -> Arrays:
+    """Further maps of a family; that of reasons where there are any."""
+    found = {} if raw.more is None else dict(zip(family.more, raw.more, strict=True))
+    return {name: one for name, one in found.items() if name != REASON or one.any()}
 
 
 def _effect_sizes(hypothesis: Hypothesis, raw: RunResult) -> Arrays:

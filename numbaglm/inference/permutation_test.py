@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from numbaglm.cohort import Cohort, as_cohort
@@ -19,6 +20,7 @@ from numbaglm.results.result import PermutationResult
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
 from numbaglm.stats.design import Contrast, ContrastLike, Design, is_centred, parse_contrasts
+from numbaglm.stats.families.family import REASON
 from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
 from numbaglm.stats.setup import build_hypothesis, make_pseudo, read_threshold, smallest_p
 
@@ -273,7 +275,7 @@ def permutation_test(
         for number, spec in enumerate(specs):
             run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
             outcomes.append((spec, run.test(spec, run_name(number))))
-            _warn(*outcomes[-1])
+            _warn(*outcomes[-1], cohort.store.space.nouns)
     results = assemble(cohort, outcomes, options.asked(), joint=options.fwe_across_contrasts, p_interval=p_interval)
     return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
 
@@ -322,11 +324,17 @@ def _identity(cohort: Cohort, design: Design, contrasts: Sequence[Contrast], opt
     }
 
 
-def _warn(spec: Spec, raw: RunResult) -> None:
+def _warn(spec: Spec, raw: RunResult, nouns: str) -> None:
     """Say what a reader of the result should know."""
-    n_degenerate, n_shufflings = int(raw.degenerate.sum()), spec.shufflings.n_shufflings
+    n_shufflings, family = spec.shufflings.n_shufflings, spec.family
     smallest = smallest_p(spec.hypothesis, spec.shufflings, spec.two_sided)
-    if n_degenerate:
+    reason = np.zeros(raw.degenerate.size)
+    if raw.more is not None and REASON in family.more:
+        reason = raw.more[family.more.index(REASON)]
+    for number, text in enumerate(family.reasons, 1):
+        if n_such := int(np.count_nonzero(reason == number)):
+            log.warning("%s %s %s: statistic 0 and p 1 there.", f"{n_such:,}", nouns, text)
+    if n_degenerate := int(np.count_nonzero(raw.degenerate & (reason == 0))):
         log.warning("%s voxels vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}")
     if n_shufflings > 1 and smallest > 0.05:
         log.warning("With %d shufflings the smallest p that can be reached is %.3g.", n_shufflings, smallest)

@@ -34,6 +34,7 @@ from numbaglm.engine.permutation.workspace import (
 )
 from numbaglm.errors import InputError, invalid
 from numbaglm.stats import pvalues
+from numbaglm.stats.families.family import PRESENCE, Family
 
 log = logging.getLogger("numbaglm")
 
@@ -200,7 +201,14 @@ def size_of(store: CohortStore, spec: Spec) -> Size:
         n_counts=int(spec.family.whole is not None) + int(spec.tfce_counts),
         grid=store.space.n_cells,
         ahead=store.chunks_at_once,
+        given=_given_bytes(spec.family),
+        n_more=len(spec.family.more),
     )
+
+
+def _given_bytes(family: Family) -> int:
+    """Bytes of a value of the data, and of what a family that prepares them needs beside it."""
+    return 0 if family.prepare is None else 4 + sum(1 if name == PRESENCE else 4 for name in family.needs)
 
 
 def _pick_share(spec: Spec) -> float:

@@ -238,6 +238,25 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
             stat="variance",
             intent="estimate",
         ),
+        Quantity(
+            "n_subjects",
+            "how many subjects have a value at the voxel",
+            "subjects",
+            unit="subjects",
+            stat="nsubjects",
+            intent="estimate",
+            kind=int,
+        ),
+        Quantity(
+            "dof", "residual degrees of freedom at the voxel", "degrees of freedom", stat="dof", intent="estimate"
+        ),
+        Quantity(
+            "reason",
+            "why the voxel was not tested, by number in the order of the warnings of the test; 0 where it was",
+            "reason",
+            stat="reason",
+            kind=int,
+        ),
         Quantity("tfce", "threshold-free cluster enhancement of the statistic", "TFCE", stat="tfce"),
         Quantity(
             "clusters",

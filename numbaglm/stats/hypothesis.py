@@ -180,6 +180,7 @@ class Hypothesis:
         degenerate = length <= np.sqrt(SMALLEST_VARIANCE) * total
         scale = np.where(degenerate, 0.0, 1.0 / np.where(degenerate, 1.0, length))
         E *= scale
+        assert self.family.observe is not None
         score, statistic = (np.where(degenerate, 0.0, one) for one in self.family.observe(E))
         return Observed(
             E=self._to_shuffle(y, E, scale, degenerate),

@@ -88,6 +88,8 @@ class ObservedBlock:
         (n_voxels,) whether the nuisance explains all of the data, so that nothing is left to test.
     length
         (n_voxels,) of the residuals on the nuisance, before they were brought to unit length.
+    more
+        (n_more, n_voxels) further maps of the family, see `Family.more`; None where it has none.
     """
 
     score: NDArray[np.float64] = field(metadata=array("f8", "n_voxels"))
@@ -96,9 +98,10 @@ class ObservedBlock:
     effect: NDArray[np.float64] = field(metadata=array("f8", "n_interest", "n_voxels"))
     degenerate: NDArray[np.bool_] = field(metadata=array("b1", "n_voxels"))
     length: NDArray[np.float64] = field(metadata=array("f8", "n_voxels"))
+    more: NDArray[np.float64] | None = field(default=None, kw_only=True, metadata=array("f8", "n_more", "n_voxels"))
 
     @classmethod
-    def empty(cls, n_effects: int, n_voxels: int) -> ObservedBlock:
+    def empty(cls, n_effects: int, n_voxels: int, n_more: int = 0) -> ObservedBlock:
         """Room for so many."""
         return cls(
             np.empty(n_voxels),
@@ -107,12 +110,14 @@ class ObservedBlock:
             np.empty((n_effects, n_voxels)),
             np.empty(n_voxels, dtype=bool),
             np.empty(n_voxels),
+            more=np.empty((n_more, n_voxels)) if n_more else None,
         )
 
     @classmethod
     def joined(cls, parts: Sequence[ObservedBlock]) -> ObservedBlock:
         """Join what was observed in blocks that follow each other."""
-        return cls(*(np.concatenate([getattr(part, one.name) for part in parts], axis=-1) for one in fields(cls)))
+        there = [one.name for one in fields(cls) if getattr(parts[0], one.name) is not None]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in there})
 
 
 @dataclass(frozen=True, eq=False)

@@ -256,11 +256,10 @@ class _Run:
     @cached_property
     def observed(self) -> ObservedBlock:
         """What was observed in all blocks."""
-        stage, n_interest = self.stages.observed(), self.spec.hypothesis.n_interest
+        stage, sizes = self.stages.observed(), {"n_interest": self.spec.hypothesis.n_interest}
+        sizes["n_more"] = len(self.spec.family.more)
         parts = zip(stage.keys, stage.sizes, strict=True)
-        return ObservedBlock.joined(
-            [self.get(key, ObservedBlock, n_voxels=n, n_interest=n_interest) for key, n in parts]
-        )
+        return ObservedBlock.joined([self.get(key, ObservedBlock, n_voxels=n, **sizes) for key, n in parts])
 
     def get(self, key: str, kind: type[Part], **sizes: int) -> Part:
         """Return a record, which must have these sizes."""

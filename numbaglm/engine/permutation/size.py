@@ -53,6 +53,11 @@ class Size:
         Cells of the grid that the mask lies in; of other spaces what tells neighbours.
     ahead
         Chunks that are under way at once: several where the store answers late.
+    given
+        Bytes of a subject's value at a voxel, with all that a family which prepares data by itself is handed beside
+        them; 0 for the others.
+    n_more
+        Further maps that the family leaves.
     n_tests, n_before
         Tests of the call, and those of them that are done: the process holds what they found.
     """
@@ -73,6 +78,8 @@ class Size:
     n_counts: int = 0
     grid: int = 0
     ahead: int = 1
+    given: int = 0
+    n_more: int = 0
     n_tests: int = 1
     n_before: int = 0
 
@@ -103,7 +110,7 @@ class Size:
         return (
             BATCH * self.n_rows * (2 * self.n_subjects + TILE) * self.itemsize  # weights, twice; scores
             + self.drawn * self.n_subjects * 12  # drawn indices and signs, as they are kept and as they are used
-            + columns_at_once(self.n_subjects) * self.n_subjects * 32  # columns on their way to residuals
+            + columns_at_once(self.n_subjects) * self.n_subjects * (128 if self.given else 32)  # columns in work
             + 3 * 4 * self.ahead * self.chunk[0] * min(self.chunk[1], self.n_voxels)  # chunks: packed, not, and taken
             + BATCH * self.n_rows * self.n_subjects * 24 * self.refitted
             + 32 * 2**19 * self.finished  # data that are shuffled directly
@@ -127,6 +134,7 @@ class Size:
         maps = BATCH * self.itemsize * self.n_maps
         picks = 2 * self.pick_share * self.n_shufflings * (4 + self.itemsize)
         data = self.units * self.itemsize + 4 * self.n_subjects * self.rotated + 4 * self.chunk[0] * min(2, self.ahead)
+        data += self.given * self.n_subjects + 8 * self.n_more
         room_to_finish = 24 * BATCH // 2 * self.finished
         return TILE * int(data + room_to_finish + BATCH * 3 + room * self.itemsize + maps + picks + 100)
 
@@ -172,7 +180,7 @@ class Size:
     @property
     def outcome(self) -> int:
         """Bytes of the maps and nulls of the results of a call, as they are assembled, beside what is there already."""
-        each = 300 * self.n_voxels + 100 * self.n_shufflings
+        each = (300 + 24 * self.n_more) * self.n_voxels + 100 * self.n_shufflings
         return self.n_tests * each - self.n_before * 60 * self.n_voxels
 
     def per_shuffling(self, in_memory: bool) -> int:

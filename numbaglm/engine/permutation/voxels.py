@@ -27,6 +27,7 @@ from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import tails as tail_kernels
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats import pvalues, tails
+from numbaglm.stats.families.family import PRESENCE, Given
 
 
 def draw_batch(spec: Shared, first: int, last: int) -> Drawn:
@@ -78,7 +79,48 @@ class DrawTable:
 
 
 def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlock:
-    """Read a block of voxels, residualise it, bring every voxel to unit length, and make the layers of it."""
+    """Read a block of voxels, and make of it the layers and what is observed: of residuals, or as the family does."""
+    if spec.family.prepare is not None:
+        return _prepared(store, spec, start, stop)
+    return _residualised(store, spec, start, stop)
+
+
+def _prepared(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlock:
+    """Hand a family the data of a block and what it needs beside them, a few voxels at a time."""
+    family, n_voxels = spec.family, stop - start
+    assert family.prepare is not None
+    data = store.read(start, stop)
+    layers = {name: store.read(start, stop, name) for name in family.needs if name != PRESENCE}
+    present = store.present(start, stop) if PRESENCE in family.needs and not store.all_present else None
+    tiles = np.empty((-(-n_voxels // TILE), family.n_units, TILE), dtype=spec.precision)
+    found = ObservedBlock.empty(spec.hypothesis.effect.shape[0], n_voxels, len(family.more))
+    fixed = []
+    width = columns_at_once(max(family.n_units, store.n_subjects * (1 + len(family.needs))))
+    for t, tile in enumerate(tiles):
+        n_there = min(TILE, n_voxels - t * TILE)
+        for v in range(0, n_there, width):
+            columns = slice(v, min(v + width, n_there))
+            where = slice(t * TILE + columns.start, t * TILE + columns.stop)
+            given = Given(
+                np.ascontiguousarray(data[:, where]),
+                {name: np.ascontiguousarray(values[:, where]) for name, values in layers.items()},
+                None if present is None else np.ascontiguousarray(present[:, where]),
+            )
+            made = family.prepare(given)
+            found.score[where], found.statistic[where] = made.score, made.statistic
+            found.effect[:, where], found.degenerate[where] = made.effect, made.degenerate
+            found.length[where] = made.length
+            found.z[where] = np.where(made.degenerate, 0.0, family.scale.to_z(made.score))
+            if found.more is not None:
+                found.more[:, where] = made.more
+            family.lay(made.layers, tile[:, columns])
+            fixed.append(made.fixed)
+        tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
+    return VoxelBlock(start, stop, tiles, _tiled(np.concatenate(fixed, axis=1), spec.precision), found)
+
+
+def _residualised(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlock:
+    """Residualise a block, bring every voxel to unit length, and make the layers of it."""
     hypothesis, family = spec.hypothesis, spec.family
     n_voxels, n_subjects = stop - start, store.n_subjects
     tiles = np.empty((-(-n_voxels // TILE), family.n_units, TILE), dtype=spec.precision)
@@ -105,15 +147,16 @@ def prepare_block(store: CohortStore, spec: Spec, start: int, stop: int) -> Voxe
             found.z[where] = np.where(observed.degenerate, 0.0, family.scale.to_z(observed.score))
             family.stack(observed.E, tile[:, columns])
         tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
-    return VoxelBlock(start, stop, tiles, _fixed(spec, found.length, len(tiles)), found)
+    fixed = np.empty((0, n_voxels)) if family.fixed is None else family.fixed(found.length)
+    return VoxelBlock(start, stop, tiles, _tiled(fixed, spec.precision), found)
 
 
-def _fixed(spec: Spec, length: NDArray[np.float64], n_tiles: int) -> Floats:
-    """What no shuffling changes, (n_tiles, n_fixed, TILE)."""
-    if spec.family.fixed is None:
-        return np.empty((n_tiles, 0, TILE), spec.precision)
-    values = spec.family.fixed(length)
-    filled = np.pad(values, ((0, 0), (0, n_tiles * TILE - values.shape[1])), mode="edge").astype(spec.precision)
+def _tiled(values: NDArray[np.float64], precision: str) -> Floats:
+    """Rows (n, n_voxels) of what no shuffling changes, as (n_tiles, n, TILE)."""
+    n_tiles = -(-values.shape[1] // TILE)
+    if not len(values):
+        return np.empty((n_tiles, 0, TILE), precision)
+    filled = np.pad(values, ((0, 0), (0, n_tiles * TILE - values.shape[1])), mode="edge").astype(precision)
     return np.ascontiguousarray(filled.reshape(len(values), n_tiles, TILE).transpose(1, 0, 2))
 
 

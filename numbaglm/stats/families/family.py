@@ -6,14 +6,14 @@ multiplies, calls the score kernel, and takes what that leaves into maxima, coun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.arrays import Doubles
+from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.scores import Score
 from numbaglm.spaces.volume import Geometry
@@ -171,6 +171,64 @@ class Whole(Protocol):
         ...
 
 
+PRESENCE = "presence"
+"""What a family that must know which values are there names among its needs."""
+
+REASON = "reason"
+"""Name of the map that says why an element can't be tested, see `Family.reasons`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Some elements, as a family that prepares them by itself is handed them.
+
+    Attributes
+    ----------
+    data
+        (n_subjects, n_voxels) float32, as the cohort has them; 0 where one is missing.
+    layers
+        Those of the cohort's layers that `Family.needs` names, of the same shape.
+    present
+        (n_subjects, n_voxels) which values are there; None where all are, or where the family doesn't ask.
+    """
+
+    data: Floats
+    layers: Mapping[str, Floats] = field(default_factory=dict)
+    present: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a family makes of some elements.
+
+    Attributes
+    ----------
+    layers
+        (n_units, n_voxels) each of `Family.layers`, at a length at which what the kernel makes of products are scores.
+    score, statistic
+        (n_voxels,) of what is observed; 0 where degenerate.
+    effect
+        (n_interest, n_voxels) contrast of the parameter estimates.
+    degenerate
+        (n_voxels,) whether there is nothing to test: statistic 0, p 1.
+    length
+        (n_voxels,) of what is shuffled, before it was brought to the length that it has; 0 where degenerate.
+    fixed
+        (n_fixed, n_voxels) what no shuffling changes, for the score kernel.
+    more
+        (n_more, n_voxels) of `Family.more`, in its order.
+    """
+
+    layers: tuple[Doubles, ...]
+    score: Doubles
+    statistic: Doubles
+    effect: Doubles
+    degenerate: NDArray[np.bool_]
+    length: Doubles
+    fixed: Doubles
+    more: Doubles
+
+
 @dataclass(frozen=True, eq=False)
 class Family:
     """One statistic of one hypothesis, in the form that all have.
@@ -187,7 +245,7 @@ class Family:
         What scores mean.
     observe
         Makes score and statistic (n_voxels,) of what is observed: residuals (n_subjects, n_voxels) on the nuisance, of
-        unit length or 0.
+        unit length or 0. A family that prepares data by itself may have None.
     sizes, constants
         What the score kernel is told of the design.
     n_scratch
@@ -201,13 +259,25 @@ class Family:
         "float64" where its products need it; None where single precision will do for random shufflings.
     pooled
         Whether all subjects have one variance, of which standard errors and intervals of the effect follow.
+    prepare
+        Makes layers, what is fixed and what is observed of data that residuals on the nuisance alone don't tell all of
+        (values that are missing, weights, clusters of subjects); None where `Layer.make`, `fixed` and `observe` do.
+        It must not matter with which others an element is prepared.
+    needs
+        Layers of the cohort that `prepare` is handed beside the data; `PRESENCE` for which values are there.
+    more
+        Names of the further maps that it leaves, each in `numbaglm.results.vocabulary`. Effect sizes are among them:
+        nobody else knows them. Of "reason" see `reasons`.
+    reasons
+        Why elements can't be tested, in words that follow their number ("have fewer than 5 subjects"). The map "reason"
+        says which: 1 for the first, 0 for none.
     """
 
     name: str
     layers: tuple[Layer, ...]
     score: Score | None
     scale: Scale
-    observe: Callable[[Doubles], tuple[Doubles, Doubles]]
+    observe: Callable[[Doubles], tuple[Doubles, Doubles]] | None
     sizes: tuple[int, ...] = ()
     constants: Doubles = field(default_factory=lambda: np.empty(0))
     n_scratch: int = 0
@@ -216,6 +286,10 @@ class Family:
     whole: Whole | None = None
     precision: str | None = None
     pooled: bool = True
+    prepare: Callable[[Given], Prepared] | None = None
+    needs: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -229,8 +303,12 @@ class Family:
 
     def stack(self, E: Doubles, out: NDArray[np.floating[Any]]) -> None:
         """Fill ``out`` (n_units, n_voxels) with the layers that are made of what is shuffled."""
+        self.lay((layer.make(E) for layer in self.layers), out)
+
+    def lay(self, layers: Iterable[Doubles], out: NDArray[np.floating[Any]]) -> None:
+        """Fill ``out`` (n_units, n_voxels) with layers that are made."""
         first = 0
-        for layer in self.layers:
+        for layer, made in zip(self.layers, layers, strict=True):
             last = first + layer.rows.shape[1]
-            out[first:last] = layer.make(E)
+            out[first:last] = made
             first = last

@@ -28,7 +28,7 @@ def test_what_is_kept_of_each_shuffling():
 def test_what_was_observed_in_blocks_is_joined():
     parts = []
     for n, value in ((2, 1), (3, 2)):
-        part = ObservedBlock.empty(2, n)
+        part = ObservedBlock.empty(2, n, 3)
         for one in fields(part):
             getattr(part, one.name)[...] = value
         parts.append(part)

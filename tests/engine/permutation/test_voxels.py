@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 
+from numbaglm.data.cohort.layout import Arrays
+from numbaglm.data.cohort.presence import pack
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.ledger import MemoryLedger
 from numbaglm.data.runs.maps import MemoryMaps
@@ -10,6 +14,8 @@ from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import ObservedBlock
 from numbaglm.engine.permutation.voxels import DrawTable, Source, draw_batch, permute_block, prepare_block
 from numbaglm.spaces.volume import Geometry
+from numbaglm.stats.families.family import PRESENCE, Prepared
+from numbaglm.stats.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 from reference.specs import spec_of
 
@@ -69,3 +75,46 @@ def test_blocks_and_ranges_change_nothing():
     np.testing.assert_array_equal(np.diff(whole.bounds), picked.sum(axis=1))
     np.testing.assert_array_equal(whole.value, maps.array[picked])
     assert ledger.get("observed", ObservedBlock).score.shape == (N_VOXELS,)
+
+
+@dataclass(frozen=True, eq=False)
+class ByItself:
+    """t, by a family that prepares its data, and counts what it is handed."""
+
+    plain: Hypothesis
+
+    def __call__(self, given):
+        seen = self.plain.observe(given.data)
+        there = np.ones(given.data.shape, bool) if given.present is None else given.present
+        fixed, more = np.empty((0, seen.score.size)), np.vstack([there.sum(axis=0), given.layers["double"].sum(axis=0)])
+        layers = (seen.E,)
+        return Prepared(
+            layers, seen.score, seen.statistic, seen.effect, seen.degenerate, seen.length, fixed, more.astype(float)
+        )
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_a_family_that_prepares_its_data_is_handed_what_it_needs(absent):
+    present = np.ones(DATA.shape, bool)
+    present[0, 100:] = not absent
+    layers = {"data": DATA, "double": 2 * DATA}
+    header = replace(STORE.header, layers=tuple(layers), has_presence=absent)
+    store = CohortStore(None, header, Arrays(layers, pack(present) if absent else None, None))
+    spec = spec_of(threshold=0.5)
+    family = replace(
+        spec.family,
+        prepare=ByItself(spec.hypothesis),
+        needs=("double", PRESENCE),
+        more=("n_subjects", "dof"),
+        observe=None,
+    )
+    own = replace(spec, hypothesis=replace(spec.hypothesis, family=family))
+    here, there = (prepare_block(store, one, 20, N_VOXELS) for one in (own, spec))
+    np.testing.assert_array_equal(here.tiles, there.tiles)
+    for name in ("score", "statistic", "z", "effect", "degenerate", "length"):
+        np.testing.assert_array_equal(getattr(here.observed, name), getattr(there.observed, name))
+    assert there.observed.more is None
+    np.testing.assert_array_equal(here.observed.more[0], present[:, 20:].sum(axis=0))
+    np.testing.assert_allclose(here.observed.more[1], 2 * DATA[:, 20:].sum(axis=0), rtol=1e-6, atol=1e-5)
+    joined = ObservedBlock.joined([here.observed, here.observed])
+    np.testing.assert_array_equal(joined.more, np.hstack([here.observed.more] * 2))
