@@ -203,7 +203,15 @@ def size_of(store: CohortStore, spec: Spec) -> Size:
         ahead=store.chunks_at_once,
         given=_given_bytes(spec.family),
         n_more=len(spec.family.more),
+        n_pattern_rows=_pattern_rows(spec.family),
     )
+
+
+def _pattern_rows(family: Family) -> int | None:
+    """Rows that patterns of presence are multiplied with; see `Size`."""
+    if family.patterns is None:
+        return None
+    return 0 if family.patterns.rows is None else family.patterns.rows.shape[0]
 
 
 def _given_bytes(family: Family) -> int:

@@ -8,7 +8,7 @@ begins. A score kernel (`scores`) makes scores of products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Floats
 from numbaglm.kernels._jit import kernel
+from numbaglm.kernels.patterns import spread
 from numbaglm.kernels.scores import Scoring, as_it_is
 from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS, multiply, reduce
 
@@ -36,13 +37,16 @@ class Limits(NamedTuple):
     reference
         (n_tiles, TILE) what a score must reach to be counted; NaN where none is.
     threshold
-        (1,) what it must reach to be picked; NaN picks none.
+        (n_grades,) what it must reach to be picked; NaN picks none.
     low
         (n_tiles, TILE), or of no columns: between it and the reference a score is undecided, see `Waiting`.
     peaks
         (n,) Beside a score from ``first + i / steps`` on: what another must reach to be perhaps the larger one.
     first, steps
         Of ``peaks``.
+    grades
+        (n_tiles, panels of a tile) number of the threshold of each panel, and of the maximum that it counts for; of no
+        columns where all are of one.
     """
 
     reference: Floats
@@ -51,6 +55,22 @@ class Limits(NamedTuple):
     peaks: Floats = np.empty(0)
     first: float = 0.0
     steps: float = 1.0
+    grades: NDArray[np.int32] = np.empty((0, 0), np.int32)
+
+
+class Extra(NamedTuple):
+    """Numbers of the shufflings that stand beside the products of a voxel, and are made of its pattern alone.
+
+    Attributes
+    ----------
+    numbers
+        Of a few tiles at a time: how many, and (n_groups, n_kept, ROWS, n_patterns) numbers of the patterns there.
+    of
+        (n_tiles, TILE) which of these patterns each voxel has.
+    """
+
+    numbers: Iterable[tuple[int, Floats]]
+    of: NDArray[np.int32]
 
 
 class Waiting(NamedTuple):
@@ -78,7 +98,7 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
     return room[first : first + n].reshape(shape)
 
 
-def _grouped(weights: Sequence[Floats], n_batch: int) -> Floats:
+def grouped(weights: Sequence[Floats], n_batch: int) -> Floats:
     """Weights as `multiply` reads them, (n_groups, n_rows, n_units, ROWS); NaN for shufflings not there.
 
     Of a layer with fewer units than the longest the others are left as they are: nothing reads them.
@@ -158,7 +178,7 @@ def _wait(
     scores: Floats,
     more: Floats,
     two_sided: bool,
-    limits: tuple[Floats, Floats, Floats, Floats, float, float],
+    limits: tuple[Floats, Floats, Floats, Floats, float, float, NDArray[np.int32]],
     best: Floats,
     place: tuple[int, int, int, int, int, int],
     waiting: tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats],
@@ -178,7 +198,7 @@ def _wait(
     place
         As in `_pick`, and shufflings of the batch, the tile, and its first column there.
     """
-    every_reference, threshold, every_low, peaks, first_peak, steps = limits
+    every_reference, threshold, every_low, peaks, first_peak, steps, _ = limits
     which, voxel, value, extra = waiting
     first, start, n_there, n_batch, t, column = place
     reference, low = every_reference[t, column:], every_low[t, column:]
@@ -221,6 +241,7 @@ def permute_panels(
     picks: Picks,
     maps: Floats,
     waiting: Waiting | None = None,
+    extra: Extra | None = None,
 ) -> int:
     """Take a batch of shufflings through a block of voxels.
 
@@ -244,7 +265,7 @@ def permute_panels(
     counts
         (n_tiles, TILE), added to: shufflings that reached the reference.
     peaks
-        (n_batch,), filled: maximum of each shuffling.
+        (n_batch,), or (n_grades, n_batch), filled: maximum of each shuffling.
     picks
         (shuffling in the batch, voxel in the block, score) of the scores that reach the threshold; each must have room
         for n_batch * n_voxels. Voxels increase within a shuffling, and nothing more is said of their order.
@@ -253,6 +274,8 @@ def permute_panels(
     waiting
         Where scores have to be finished: filled with those that nothing decides yet; then nothing else is filled but
         ``counts``, with what is decided.
+    extra
+        What score kernels find in the rows behind the products; None for nothing.
 
     Returns
     -------
@@ -272,37 +295,43 @@ def permute_panels(
     # Sums of several chunks wait for the last one; those of a single chunk are done with at once.
     n_waiting = n_panels * n_groups if most > CHUNK else 1
     # Memory is set up here, where nothing needs to be compiled.
-    grouped = _grouped(weights, n_batch)
-    table = _aligned((row + scoring.n_scratch, ROWS, width), dtype)
+    grouped_rows = grouped(weights, n_batch)
+    n_grades, n_kept = len(limits.threshold), scoring.n_kept
+    table = _aligned((row + n_kept + scoring.n_scratch, ROWS, width), dtype)
     sums = table[None] if n_waiting == 1 else _aligned((n_waiting, row, ROWS, width), dtype)
     panels = _aligned((n_layers, n_panels, min(most, CHUNK), width), dtype)
-    best = np.full((n_groups * ROWS, width // VECTORS), -np.inf, dtype)
+    best = np.full((n_grades, n_groups * ROWS, width // VECTORS), -np.inf, dtype)
     beside = np.empty((fixed.shape[1], width), dtype)
-    memory = (grouped, sums, table, table.reshape(len(table), -1), panels, best, beside)
+    memory = (grouped_rows, sums, table, table.reshape(len(table), -1), panels, best, beside)
     room = Waiting(*picks, picks[2]) if waiting is None else waiting
-    n_picks = _permute(
-        tiles,
-        fixed,
-        layers,
-        (n_batch, n_voxels, waiting is None, scoring.score is not None),
-        (scoring.score or as_it_is).compiled(dtype),
-        (scoring.sizes, scoring.constants),
-        two_sided,
-        (
-            limits.reference,
-            limits.threshold,
-            limits.low.astype(dtype, copy=False),
-            limits.peaks.astype(dtype, copy=False),
-            limits.first,
-            limits.steps,
-        ),
-        counts,
-        picks,
-        maps,
-        (room.which, room.voxel, room.score, room.more),
-        memory,
-    )
-    best[:n_batch].max(axis=1, out=peaks)
+    low, floors = limits.low.astype(dtype, copy=False), limits.peaks.astype(dtype, copy=False)
+    grades = limits.grades if limits.grades.size else np.zeros((len(tiles), n_panels), np.int32)
+    # Without patterns all tiles go at once, with nothing beside their products.
+    nothing = np.empty((n_groups, 0, ROWS, 1), dtype), np.zeros((len(tiles), n_columns), np.int32)
+    parts, of = ([(len(tiles), nothing[0])], nothing[1]) if extra is None else (extra.numbers, extra.of)
+    n_picks = first = 0
+    for n_tiles, numbers in parts:
+        some = slice(first, first + n_tiles)
+        n_picks = _permute(
+            tiles[some],
+            fixed[some],
+            layers,
+            (n_batch, n_voxels, waiting is None, scoring.score is not None),
+            (scoring.score or as_it_is).compiled(dtype),
+            (scoring.sizes, scoring.constants),
+            two_sided,
+            (limits.reference[some], limits.threshold, low[some], floors, limits.first, limits.steps, grades[some]),
+            (numbers, of[some]),
+            counts[some],
+            picks,
+            maps,
+            (room.which, room.voxel, room.score, room.more),
+            memory,
+            (first * n_columns, n_picks),
+        )
+        first += n_tiles
+    assert first == len(tiles)
+    best[:, :n_batch].max(axis=2, out=peaks.reshape(n_grades, n_batch))
     return n_picks
 
 
@@ -315,23 +344,30 @@ def _permute(
     score: Any,
     told: tuple[NDArray[np.int64], Floats],
     two_sided: bool,
-    limits: tuple[Floats, Floats, Floats, Floats, float, float],
+    limits: tuple[Floats, Floats, Floats, Floats, float, float, NDArray[np.int32]],
+    extra: tuple[Floats, NDArray[np.int32]],
     counts: NDArray[np.int32],
     picks: Picks,
     maps: Floats,
     waiting: tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats],
     memory: tuple[Floats, Floats, Floats, Floats, Floats, Floats, Floats],
+    begin: tuple[int, int],
 ) -> int:
-    """The loops of `permute_panels`, in the memory that it sets up; returns how many were picked, or wait."""
+    """The loops of `permute_panels`, in the memory that it sets up; returns how many were picked, or wait.
+
+    ``begin`` is the first voxel of the tiles, and how many were picked, or wait, before them.
+    """
     n_batch, n_voxels, finished, made = size
     sizes, constants = told
-    reference, threshold = limits[0], limits[1]
+    reference, thresholds, grades = limits[0], limits[1], limits[6]
+    numbers, of = extra
     grouped, sums, table, flat, panels, best, beside = memory
     n_tiles, n_columns = tiles.shape[0], tiles.shape[2]
     n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[1], panels.shape[3]
     n_layers, n_rows, most = layers.shape[0], grouped.shape[1], grouped.shape[2]
+    n_kept = numbers.shape[1]
     scores, more = table[0], table[min(1, table.shape[0] - 1)]
-    n_picks = int(np.int64(0))  # a literal would have `_pick` compiled twice
+    first_voxel, n_picks = begin
     for t in range(n_tiles):
         for first in range(0, most, CHUNK):
             for m in range(n_layers):
@@ -341,11 +377,13 @@ def _permute(
                     _in_panels(tiles[t, unit + first : unit + last], panels[m])
             for p in range(n_panels):
                 column = p * width
-                start = t * n_columns + column
+                start = first_voxel + t * n_columns + column
                 n_there = min(width, n_voxels - start)
                 if n_there <= 0:
                     break
                 limit, tally = reference[t, column : column + width], counts[t, column : column + width]
+                grade = grades[t, p]
+                threshold = thresholds[grade : grade + 1]
                 for k in range(beside.shape[0]):
                     for j in range(width):
                         beside[k, j] = fixed[t, k, column + j]
@@ -370,9 +408,11 @@ def _permute(
                                 there, here = sums[i, k, r], table[k, r]
                                 for j in range(width):
                                     here[j] = there[j]
+                    if n_kept:
+                        spread(numbers, of, (g, t, column), table, n_rows)
                     if made:
                         score(flat, beside, sizes, constants)
-                    peak = best[g * ROWS : (g + 1) * ROWS]
+                    peak = best[grade, g * ROWS : (g + 1) * ROWS]
                     reached = reduce(scores, two_sided, limit, threshold, tally, peak)
                     if finished:
                         place = (g * ROWS, start, n_there)

@@ -23,9 +23,10 @@ class Score:
     Its function takes, for a few shufflings of a panel of voxels, side by side:
 
     products
-        (n_rows + n_scratch, n) products of the rows, those of the first layer first. The score is left in the first
-        row; where it has to be finished (`numbaglm.stats.families.family.Finish`), in the second what that needs.
-        The others are scratch.
+        (n_rows + n_kept + n_scratch, n) products of the rows, those of the first layer first, then what is known of
+        the patterns of the voxels (`numbaglm.stats.families.family.OfPatterns`). The score is left in the first row;
+        where it has to be finished (`numbaglm.stats.families.family.Finish`), in the second what that needs. The others
+        are scratch.
     fixed
         (n_fixed, width) what no shuffling changes; entry v of the products is of voxel v % width.
     sizes, constants
@@ -67,9 +68,12 @@ class Scoring(NamedTuple):
         See `Score`; constants in the precision of the products.
     n_scratch
         Rows of scratch that it needs beside the products.
+    n_kept
+        Rows between them and the products, of numbers of patterns.
     """
 
     score: Score | None
     sizes: NDArray[np.int64]
     constants: Floats
     n_scratch: int = 0
+    n_kept: int = 0

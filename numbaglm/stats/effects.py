@@ -30,7 +30,7 @@ def residual_sd(length: Doubles, share: Doubles, dof: float) -> Doubles:
     return np.asarray(length * np.sqrt(np.maximum(1.0 - share, 0.0) / dof), dtype=np.float64)
 
 
-def standard_error(sigma: Doubles, unit_variance: float) -> Doubles:
+def standard_error(sigma: Doubles, unit_variance: float | Doubles) -> Doubles:
     """Standard error of a contrast, sigma sqrt(c' (M' M)^+ c).
 
     Parameters
@@ -38,7 +38,7 @@ def standard_error(sigma: Doubles, unit_variance: float) -> Doubles:
     sigma
         (n_voxels,) residual standard deviation.
     unit_variance
-        c' (M' M)^+ c.
+        c' (M' M)^+ c; one, or (n_voxels,).
     """
     return np.asarray(sigma * np.sqrt(unit_variance), dtype=np.float64)
 
@@ -158,7 +158,12 @@ def partial_r2(statistic: Doubles, dof: float, n_rows: int | None = None) -> Dou
 
 
 def effect_maps(
-    effect: Doubles, sigma: Doubles, dof: float, unit_variance: float, swing: float = 1.0, level: float = 0.95
+    effect: Doubles,
+    sigma: Doubles,
+    dof: float,
+    unit_variance: float | Doubles,
+    swing: float = 1.0,
+    level: float = 0.95,
 ) -> dict[str, Doubles]:
     """All maps of a t contrast by name.
 

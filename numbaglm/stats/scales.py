@@ -6,6 +6,7 @@ A score is whatever is cheap and monotone in the statistic; maxima and counts ne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -159,6 +160,42 @@ class Standard:
     def relative_error(self, score: Doubles, precision: str) -> Doubles:
         """None."""
         return np.zeros(np.shape(score))
+
+
+@dataclass(frozen=True, eq=False)
+class Graded(Standard):
+    """z of correlations, or of shares, whose degrees of freedom differ between elements.
+
+    Attributes
+    ----------
+    scales
+        Those of the elements, from the most to the least degrees of freedom.
+    """
+
+    scales: tuple[Correlation, ...] | tuple[Share, ...] = ()
+
+    @cached_property
+    def _slopes(self) -> tuple[Doubles, Doubles]:
+        """z of the most and of the least degrees of freedom, and how fast they rise with a correlation."""
+        rho = np.tanh(np.linspace(0.0, 16.0, 1601)[1:])
+        ends = [
+            scale.to_z(rho if isinstance(scale, Correlation) else rho**2) for scale in (self.scales[0], self.scales[-1])
+        ]
+        return np.array(ends), np.array([np.diff(z) / np.maximum(np.diff(rho), 1e-15) for z in ends])
+
+    def _slope(self, z: Doubles) -> Doubles:
+        at, slopes = self._slopes
+        return np.asarray(np.max([np.interp(z, one[1:], slope) for one, slope in zip(at, slopes, strict=True)], axis=0))
+
+    def least_equal(self, height: Doubles, precision: str) -> Doubles:
+        """What z becomes of a correlation that lies a tolerance lower."""
+        return height - TIE_TOLERANCE[precision] * np.maximum(1.0, self._slope(height))
+
+    def relative_error(self, score: Doubles, precision: str) -> Doubles:
+        """Of z."""
+        z = np.abs(score)
+        error = 10 * np.finfo(precision).eps * self._slope(z)
+        return np.asarray(np.minimum(np.divide(error, z, out=np.zeros(z.shape), where=z > 0), 0.01))
 
 
 @dataclass(frozen=True)

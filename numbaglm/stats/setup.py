@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, ShufflingError, invalid, term
+from numbaglm.stats import effects
 from numbaglm.stats.conventions import is_number
 from numbaglm.stats.design import Contrast, Design, orthonormal, partition, tested_regressors
+from numbaglm.stats.families.incomplete import Incomplete
 from numbaglm.stats.families.smoothed import pseudo_t
 from numbaglm.stats.hypothesis import Hypothesis, complement
 from numbaglm.stats.methods import Method, find_method
@@ -119,6 +121,35 @@ def make_pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
             "'freedman-lane' and no variance groups."
         )
     return replace(hypothesis, family=pseudo_t(hypothesis.family, fwhm, hypothesis.design.dof))
+
+
+def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothesis:
+    """Make a test of each element with the subjects that it has of a t or F hypothesis.
+
+    Raises
+    ------
+    InputError
+        Nobody has worked out what else was asked for.
+    """
+    if hypothesis.family.name not in ("t", "f") or hypothesis.family.whole is not None:
+        raise InputError(
+            "missing='element' goes with t and F: not with variance_groups, nor with variance_smoothing_fwhm."
+        )
+    if hypothesis.method.name != "freedman-lane":
+        raise InputError(invalid("method", hypothesis.method.name, "'freedman-lane' with missing='element'"))
+    moved = hypothesis.basis[hypothesis.n_interest :]
+    still = complement(hypothesis.nuisance @ moved.T).T @ hypothesis.nuisance
+    rows = np.vstack([hypothesis.basis, still])
+    incomplete = Incomplete(
+        rows=np.ascontiguousarray(rows),
+        n_interest=hypothesis.n_interest,
+        n_moved=len(moved),
+        is_t=hypothesis.is_t,
+        effect=hypothesis.effect @ rows.T,
+        swing=effects.swing(hypothesis.design.matrix, hypothesis.contrast.matrix[0]),
+        flips=shufflings.errors == "ise",
+    )
+    return replace(hypothesis, family=incomplete.family())
 
 
 def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:

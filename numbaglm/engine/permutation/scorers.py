@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Floats
+from numbaglm.engine.permutation.arranged import Arranged
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import ObservedBlock, Picks, Spec
 from numbaglm.kernels import fused, shuffle
@@ -33,6 +34,8 @@ class VoxelBlock:
         (n_tiles, n_units, TILE) the layers, one below the other.
     fixed
         (n_tiles, n_fixed, TILE) what no shuffling changes.
+    arranged
+        How voxels stand in the tiles, where it is by their patterns; None where each stands in its place.
     """
 
     start: int
@@ -40,11 +43,17 @@ class VoxelBlock:
     tiles: Floats
     fixed: Floats
     observed: ObservedBlock
+    arranged: Arranged | None = None
 
     @property
     def n_voxels(self) -> int:
         """Voxels in the block."""
         return self.stop - self.start
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the tiles that hold them."""
+        return self.n_voxels if self.arranged is None else len(self.arranged.place)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +92,8 @@ def make_scorer(block: VoxelBlock, spec: Spec, plan: Plan, keep_maps: bool) -> S
     """Choose how the scores of a family come about."""
     if spec.family.whole is not None:
         return Fields(block, spec, plan)
+    if spec.family.patterns is not None:
+        return Graded(block, spec, plan, keep_maps)
     if spec.family.finish is not None:
         return Finished(block, spec, plan, keep_maps)
     return Scores(block, spec, plan, keep_maps)
@@ -110,14 +121,18 @@ class Scores:
         self.block, self.spec, self.rows = block, spec, _Rows(block, spec, plan)
         dtype, family = block.tiles.dtype, spec.family
         self.scoring = Scoring(
-            family.score, np.array(family.sizes, np.int64), family.constants.astype(dtype), family.n_scratch
+            family.score,
+            np.array(family.sizes, np.int64),
+            family.constants.astype(dtype),
+            family.n_scratch,
+            0 if family.patterns is None else family.patterns.n_kept,
         )
         self.tally = np.zeros((len(block.tiles), TILE), dtype=np.int32)
         self.limits = self._limits()
         # Room for all: pages that are never touched cost nothing.
-        room = plan.batch * block.n_voxels if spec.threshold is not None else 0
+        room = plan.batch * block.n_columns if spec.threshold is not None else 0
         self.raw = (np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, dtype))
-        self.maps = np.empty((plan.batch, block.n_voxels if keep_maps else 0), dtype)
+        self.maps = np.empty((plan.batch, block.n_columns if keep_maps else 0), dtype)
 
     @property
     def counts(self) -> NDArray[np.int32]:
@@ -159,12 +174,19 @@ class Scores:
         n_picks = self._permute(self.rows.fill(index, sign), n_batch, peaks, None)
         return Scored(peaks.astype(np.float64), self._grouped(self.raw, n_batch, n_picks), (self.maps[:n_batch],))
 
-    def _permute(self, weights: list[Floats], n_batch: int, peaks: Floats, waiting: fused.Waiting | None) -> int:
+    def _permute(
+        self,
+        weights: list[Floats],
+        n_batch: int,
+        peaks: Floats,
+        waiting: fused.Waiting | None,
+        extra: fused.Extra | None = None,
+    ) -> int:
         block = self.block
         return fused.permute_panels(
             weights,
             block.tiles,
-            (n_batch, block.n_voxels),
+            (n_batch, block.n_columns),
             block.fixed,
             self.scoring,
             self.spec.two_sided,
@@ -174,6 +196,7 @@ class Scores:
             self.raw,
             self.maps,
             waiting,
+            extra,
         )
 
     def _grouped(self, raw: fused.Picks, n_batch: int, n_picks: int) -> Picks:
@@ -285,6 +308,80 @@ class Finished(Scores):
             data = self.block.tiles[place[:, None] // TILE, index[which[some]], place[:, None] % TILE]
             number[some], more[some] = finish.directly((sign[which[some]] * data).T)
         return finish.score(number, more)
+
+
+class Graded(Scores):
+    """Scores of voxels whose degrees of freedom differ: the kernel's numbers, grade by grade, become z.
+
+    Counts need no z, and of a maximum only the largest number of each grade does.
+    """
+
+    def __init__(self, block: VoxelBlock, spec: Spec, plan: Plan, keep_maps: bool) -> None:
+        assert block.arranged is not None
+        assert spec.family.patterns is not None
+        self.arranged, self.patterns = block.arranged, spec.family.patterns
+        super().__init__(block, spec, plan, keep_maps)
+        patterns = self.patterns
+        self.factor = Scoring(
+            patterns.factor, np.array(patterns.sizes, np.int64), patterns.constants, patterns.n_scratch
+        )
+        shape = (0, 0) if patterns.rows is None else patterns.rows.shape
+        self.pattern_rows = np.zeros((shape[0], plan.batch, shape[1]))
+
+    @property
+    def counts(self) -> NDArray[np.int32]:
+        """See `Scorer`."""
+        own, counts = self.arranged.own, np.empty(self.block.n_voxels, np.int32)
+        counts[self.arranged.place[own]] = self.tally.reshape(-1)[: self.block.n_columns][own]
+        return counts
+
+    def _limits(self) -> fused.Limits:
+        """Numbers that count as equal to the observed ones, and what those of each grade must reach to be picked."""
+        arranged, spec, dtype = self.arranged, self.spec, self.block.tiles.dtype.type
+        n_tiles, scales = len(self.block.tiles), arranged.scales
+        lowered = scales[0].least_equal(spec.height(arranged.number), spec.precision)
+        lowered = np.maximum(lowered, 0.0) if spec.two_sided else lowered
+        reference = np.full(n_tiles * TILE, np.nan, dtype)
+        reference[: self.block.n_columns] = np.where(arranged.own, lowered[arranged.place], np.nan)
+        thresholds = np.full(len(scales), np.nan, dtype)
+        if spec.threshold is not None:
+            thresholds[:] = [scale.to_score("z", spec.threshold, spec.two_sided) for scale in scales]
+            thresholds = np.nextafter(thresholds, dtype(np.inf)) if spec.conventions.strict else thresholds
+        return fused.Limits(reference.reshape(n_tiles, TILE), thresholds, grades=arranged.grades)
+
+    def _batch(self, index: NDArray[np.int32], sign: NDArray[np.int8]) -> Scored:
+        n_batch, arranged, scales = len(index), self.arranged, self.arranged.scales
+        peaks = np.empty((len(scales), n_batch), self.block.tiles.dtype)
+        extra = None
+        if self.patterns.rows is not None:
+            self.patterns.rows.fill(index, sign, self.pattern_rows)
+            rows = fused.grouped([self.pattern_rows], n_batch)
+            extra = fused.Extra(arranged.numbers(rows, self.factor, self.patterns.n_kept, peaks.dtype), arranged.of)
+        n_picks = self._permute(self.rows.fill(index, sign), n_batch, peaks, None, extra)
+        maxima = np.max([scale.to_z(those) for scale, those in zip(scales, peaks, strict=True)], axis=0)
+        own = np.flatnonzero(arranged.own[self.raw[1][:n_picks]])
+        which, column, value = self.raw[0][own], self.raw[1][own], self.raw[2][own]
+        voxel = arranged.place[column]
+        order = np.lexsort((voxel, which))
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(which, minlength=n_batch))])
+        z = self._z(value, column)[order].astype(value.dtype)
+        return Scored(maxima, (bounds, voxel[order] + self.block.start, z), (self._whole(self.maps[:n_batch]),))
+
+    def _z(self, number: Floats, column: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """z of numbers (..., m) in some columns (m,)."""
+        grade, z = self.arranged.grade[column], np.empty(number.shape)
+        for one in np.unique(grade):
+            which = np.flatnonzero(grade == one)
+            z[..., which] = self.arranged.scales[one].to_z(number[..., which])
+        return z
+
+    def _whole(self, maps: Floats) -> Floats:
+        """Maps of z, a voxel a column, of maps of numbers."""
+        if not maps.shape[1]:
+            return maps
+        columns, out = np.flatnonzero(self.arranged.own), np.empty((len(maps), self.block.n_voxels), maps.dtype)
+        out[:, self.arranged.place[columns]] = self._z(maps[:, columns], columns)
+        return out
 
 
 class Fields:

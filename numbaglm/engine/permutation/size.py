@@ -58,6 +58,8 @@ class Size:
         them; 0 for the others.
     n_more
         Further maps that the family leaves.
+    n_pattern_rows
+        Rows of each shuffling that patterns of presence are multiplied with; None where elements have none.
     n_tests, n_before
         Tests of the call, and those of them that are done: the process holds what they found.
     """
@@ -80,6 +82,7 @@ class Size:
     ahead: int = 1
     given: int = 0
     n_more: int = 0
+    n_pattern_rows: int | None = None
     n_tests: int = 1
     n_before: int = 0
 
@@ -114,6 +117,19 @@ class Size:
             + 3 * 4 * self.ahead * self.chunk[0] * min(self.chunk[1], self.n_voxels)  # chunks: packed, not, and taken
             + BATCH * self.n_rows * self.n_subjects * 24 * self.refitted
             + 32 * 2**19 * self.finished  # data that are shuffled directly
+            + self._of_patterns
+        )
+
+    @property
+    def _of_patterns(self) -> int:
+        """Bytes of numbers of patterns, and of columns that fill panels up: one panel for each number of subjects."""
+        if self.n_pattern_rows is None:
+            return 0
+        filled = 32 * self.n_subjects * (self.units + BATCH * self.n_maps) * self.itemsize
+        return (
+            filled
+            + BATCH * self.n_pattern_rows * (16 * self.n_subjects + TILE * self.itemsize)
+            + 16 * TILE * self.n_subjects
         )
 
     @property
@@ -135,6 +151,8 @@ class Size:
         picks = 2 * self.pick_share * self.n_shufflings * (4 + self.itemsize)
         data = self.units * self.itemsize + 4 * self.n_subjects * self.rotated + 4 * self.chunk[0] * min(2, self.ahead)
         data += self.given * self.n_subjects + 8 * self.n_more
+        if self.n_pattern_rows is not None:  # the patterns of elements, at most one of each, and where each is
+            data += 3 * self.n_subjects + 64
         room_to_finish = 24 * BATCH // 2 * self.finished
         return TILE * int(data + room_to_finish + BATCH * 3 + room * self.itemsize + maps + picks + 100)
 

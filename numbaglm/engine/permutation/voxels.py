@@ -19,6 +19,7 @@ from numbaglm.arrays import Floats
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.ledger import Ledger, Shared
 from numbaglm.data.runs.maps import Maps
+from numbaglm.engine.permutation.arranged import Arranged
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import Drawn, ObservedBlock, Picks, Refined, Round, Spec
 from numbaglm.engine.permutation.scorers import VoxelBlock, make_scorer
@@ -92,15 +93,20 @@ def _prepared(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlo
     data = store.read(start, stop)
     layers = {name: store.read(start, stop, name) for name in family.needs if name != PRESENCE}
     present = store.present(start, stop) if PRESENCE in family.needs and not store.all_present else None
-    tiles = np.empty((-(-n_voxels // TILE), family.n_units, TILE), dtype=spec.precision)
+    place, arranged, number = np.arange(n_voxels), None, np.empty(n_voxels)
+    if family.patterns is not None:
+        size = np.dtype(spec.precision).itemsize
+        arranged = Arranged.by_pattern(present, (store.n_subjects, n_voxels), family.patterns, size)
+        place = arranged.place.astype(np.intp)
+    tiles = np.empty((-(-len(place) // TILE), family.n_units, TILE), dtype=spec.precision)
     found = ObservedBlock.empty(spec.hypothesis.effect.shape[0], n_voxels, len(family.more))
     fixed = []
     width = columns_at_once(max(family.n_units, store.n_subjects * (1 + len(family.needs))))
     for t, tile in enumerate(tiles):
-        n_there = min(TILE, n_voxels - t * TILE)
+        n_there = min(TILE, len(place) - t * TILE)
         for v in range(0, n_there, width):
             columns = slice(v, min(v + width, n_there))
-            where = slice(t * TILE + columns.start, t * TILE + columns.stop)
+            where = place[t * TILE + columns.start : t * TILE + columns.stop]
             given = Given(
                 np.ascontiguousarray(data[:, where]),
                 {name: np.ascontiguousarray(values[:, where]) for name, values in layers.items()},
@@ -113,10 +119,12 @@ def _prepared(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlo
             found.z[where] = np.where(made.degenerate, 0.0, family.scale.to_z(made.score))
             if found.more is not None:
                 found.more[:, where] = made.more
+            number[where] = made.score if made.number is None else made.number
             family.lay(made.layers, tile[:, columns])
             fixed.append(made.fixed)
         tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
-    return VoxelBlock(start, stop, tiles, _tiled(np.concatenate(fixed, axis=1), spec.precision), found)
+    arranged = None if arranged is None else arranged.with_number(number)
+    return VoxelBlock(start, stop, tiles, _tiled(np.concatenate(fixed, axis=1), spec.precision), found, arranged)
 
 
 def _residualised(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlock:

@@ -217,6 +217,9 @@ class Prepared:
         (n_fixed, n_voxels) what no shuffling changes, for the score kernel.
     more
         (n_more, n_voxels) of `Family.more`, in its order.
+    number
+        (n_voxels,) what the kernel leaves of what is observed, where elements have scales of their own (`OfPatterns`);
+        else that is the score.
     """
 
     layers: tuple[Doubles, ...]
@@ -227,6 +230,43 @@ class Prepared:
     length: Doubles
     fixed: Doubles
     more: Doubles
+    number: Doubles | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OfPatterns:
+    """What depends on which subjects an element has: its pattern, which it shares with others.
+
+    Degrees of freedom do, so that elements have scales of their own. The score kernel leaves a number on the scale of
+    the element; scores, that one maximum is taken of, are z.
+
+    Attributes
+    ----------
+    scales
+        Of the numbers: one for each grade of elements.
+    grade
+        (n_patterns,) number of the scale of each pattern (n_subjects, n_patterns).
+    rows
+        Over the subjects: multiplied with 1 where one is there and 0 elsewhere; None where shufflings change nothing of
+        a pattern.
+    factor
+        The kernel that makes of these products, in double precision, what the score kernel finds behind its own: it
+        leaves them in its first ``n_kept`` rows.
+    sizes, constants, n_scratch
+        As of the score kernel.
+    fixed
+        Makes what no shuffling changes (n_fixed, n_patterns) of patterns (n_subjects, n_patterns).
+    """
+
+    scales: tuple[Scale, ...]
+    grade: Callable[[NDArray[np.bool_]], NDArray[np.intp]]
+    rows: Rows | None = None
+    factor: Score | None = None
+    n_kept: int = 0
+    sizes: tuple[int, ...] = ()
+    constants: Doubles = field(default_factory=lambda: np.empty(0))
+    n_scratch: int = 0
+    fixed: Callable[[NDArray[np.bool_]], Doubles] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,6 +311,8 @@ class Family:
     reasons
         Why elements can't be tested, in words that follow their number ("have fewer than 5 subjects"). The map "reason"
         says which: 1 for the first, 0 for none.
+    patterns
+        What depends on which subjects an element has; None where all elements are alike.
     """
 
     name: str
@@ -290,6 +332,7 @@ class Family:
     needs: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    patterns: OfPatterns | None = None
 
     @property
     def n_rows(self) -> int:

@@ -1,0 +1,144 @@
+"""Elements of a block by their patterns: those of one scale side by side, so that a panel has one scale.
+
+Elements of one grade (`numbaglm.stats.families.family.OfPatterns`) stand together, ordered by their patterns, and fill
+whole panels: the last is filled up with copies of its last element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.arrays import Doubles, Floats
+from numbaglm.data.cohort.presence import Patterns
+from numbaglm.kernels.patterns import in_panels, numbers_of_patterns
+from numbaglm.kernels.scores import Scoring
+from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS
+from numbaglm.stats.families.family import OfPatterns
+from numbaglm.stats.scales import Scale
+
+MOST = 1024
+"""Patterns whose numbers are held at once, or those of one tile."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Tiles that follow each other, and the patterns of their elements.
+
+    Attributes
+    ----------
+    n_tiles
+        How many.
+    present
+        (n_subjects, n_patterns) who is in each.
+    fixed
+        (n_fixed, n_patterns) what no shuffling changes.
+    """
+
+    n_tiles: int
+    present: NDArray[np.bool_]
+    fixed: Doubles
+
+
+@dataclass(frozen=True, eq=False)
+class Arranged:
+    """How the voxels of a block stand in its tiles.
+
+    Attributes
+    ----------
+    place
+        (n_columns,) voxel in the block of each column.
+    own
+        (n_columns,) whether it is the voxel's; else it fills a panel up.
+    scales
+        Of the grades that are there.
+    grade
+        (n_columns,) which of them each has.
+    grades
+        (n_tiles, panels of a tile) the same of each panel.
+    of
+        (n_tiles, TILE) pattern of each column among those of its run.
+    runs
+        The tiles, and their patterns.
+    number
+        (n_voxels,) what the kernel would leave of what was observed.
+    """
+
+    place: NDArray[np.int32]
+    own: NDArray[np.bool_]
+    scales: tuple[Scale, ...]
+    grade: NDArray[np.int32]
+    grades: NDArray[np.int32]
+    of: NDArray[np.int32]
+    runs: tuple[Run, ...]
+    number: Doubles
+
+    @classmethod
+    def by_pattern(cls, present: NDArray[np.bool_] | None, n: tuple[int, int], how: OfPatterns, size: int) -> Arranged:
+        """Arrange voxels by what is present of them.
+
+        Parameters
+        ----------
+        present
+            (n_subjects, n_voxels); None where all are.
+        n
+            Subjects, and voxels.
+        size
+            Bytes of a number in the tiles.
+        """
+        known = Patterns.whole(*n) if present is None else Patterns.find([present], n[0])
+        patterns = np.stack([known.present(number) for number in range(known.n)], axis=1)
+        there, grades = np.unique(how.grade(patterns), return_inverse=True)
+        grade, width = grades.astype(np.int32)[known.of], VECTORS * BYTES // size
+        order = np.lexsort((known.of, grade)).astype(np.int32)
+        place, own = [], []
+        for one in range(len(there)):
+            those = order[grade[order] == one]
+            fill = -len(those) % width
+            place += [those, np.repeat(those[-1:], fill)]
+            own += [np.ones(len(those), bool), np.zeros(fill, bool)]
+        places = np.concatenate(place)
+        n_tiles = -(-len(places) // TILE)
+        columns = np.pad(places, (0, n_tiles * TILE - len(places)), mode="edge")
+        of, runs = _runs(known.of[columns].reshape(n_tiles, TILE), patterns, how)
+        panels = grade[columns].reshape(n_tiles, TILE)[:, ::width]
+        scales = tuple(how.scales[number] for number in there)
+        number = np.zeros(len(grade))
+        return cls(places, np.concatenate(own), scales, grade[places], np.ascontiguousarray(panels), of, runs, number)
+
+    def with_number(self, number: Doubles) -> Arranged:
+        """Return the same, with what was observed."""
+        return replace(self, number=number)
+
+    def numbers(
+        self, rows: Floats, factor: Scoring, n_kept: int, dtype: np.dtype[np.floating]
+    ) -> Iterator[tuple[int, Floats]]:
+        """Numbers of the patterns of each run; see `numbaglm.kernels.fused.Extra`."""
+        for run in self.runs:
+            out = np.empty((len(rows), n_kept, ROWS, run.present.shape[1]), dtype)
+            numbers_of_patterns(rows, in_panels(run.present), in_panels(run.fixed), factor, out)
+            yield run.n_tiles, out
+
+
+def _runs(
+    of: NDArray[np.int32], patterns: NDArray[np.bool_], how: OfPatterns
+) -> tuple[NDArray[np.int32], tuple[Run, ...]]:
+    """Cut tiles into runs of few patterns; number these from 0 in each."""
+    numbered, runs, first = np.empty(of.shape, np.int32), [], 0
+    while first < len(of):
+        last, there = first + 1, np.unique(of[first])
+        while last < len(of):
+            more = np.union1d(there, of[last])
+            if len(more) > MOST:
+                break
+            last, there = last + 1, more
+        numbered[first:last] = np.searchsorted(there, of[first:last])
+        present = np.ascontiguousarray(patterns[:, there])
+        fixed = np.empty((0, len(there))) if how.fixed is None else how.fixed(present)
+        runs.append(Run(last - first, present, fixed))
+        first = last
+    return numbered, tuple(runs)

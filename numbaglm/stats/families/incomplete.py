@@ -1,0 +1,390 @@
+"""t and F of elements of which some subjects are missing: each is tested with those that it has.
+
+E are the residuals on the nuisance of the subjects that are there, of unit length, and 0 for the others; w is 1 where a
+subject is there. The pair (E, w) is shuffled. With M orthonormal rows of the design, and P a shuffling, what a refit of
+the shuffled element needs is
+
+    b = M P E (signs and all),  and the Gram matrix of M over the shuffled w, M diag(|P| w) M'.
+
+Nuisance that permutations leave as it is (f) has no product with E. With the Gram matrix of the others (m), those moved
+first and those of interest last, less what f explains of them,
+
+    S = G_mm - G_mf G_ff^-1 G_fm = C C',  r = C^-1 b,
+
+t is ``r_x / sqrt(1 - |r_z|^2)`` and F ``|r_x|^2 / (1 - |r_z|^2)``, as in `t_f`. The Gram matrix depends on the pattern
+of w alone: C^-1 is made once a pattern; sign flips leave it as it is. Where it is singular under a shuffling (all who
+are there in one group, say) nothing can be tested, and the score is 0.
+
+Without nuisance this is exact where the pairs of value and presence are independent of what is tested, so also where
+presence depends on the value; with nuisance it is an approximation, as that of Freedman and Lane is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.arrays import Doubles
+from numbaglm.kernels import incomplete
+from numbaglm.kernels.scores import Score
+from numbaglm.stats import effects
+from numbaglm.stats.families.family import PRESENCE, REASON, Family, Given, Layer, OfPatterns, Prepared, Shuffled
+from numbaglm.stats.scales import SMALLEST_VARIANCE, Correlation, Graded, Scale, Share
+
+FULL_RANK = 1e-8
+"""Least eigenvalue of the Gram matrix of the design's orthonormal rows over those who are there, from which on its rank
+is whole: all columns are then told apart by more than rounding."""
+
+_SINGULAR = 1e-9  # of what a regressor has of itself, what others leave of it
+
+_EFFECTS = ("effect_se", "effect_lower", "effect_upper", "cohens_d", "hedges_g", "partial_r2")
+
+
+@Score
+def factor(
+    products: NDArray[np.floating],
+    fixed: NDArray[np.floating],
+    sizes: NDArray[np.int64],
+    constants: NDArray[np.floating],
+) -> None:
+    """Make the inverse of the triangle of S, row by row, of products of pairs of rows; zeros where it is singular.
+
+    Parameters
+    ----------
+    products
+        The triangle of G_mm, row by row, then G_mf.
+    fixed
+        The inverse of the triangle of G_ff, row by row.
+    sizes
+        How many rows move, and how many don't.
+    """
+    m, f = sizes[0], sizes[1]
+    n, width = products.shape[1], fixed.shape[1]
+    triangle = m * (m + 1) // 2
+    own = products[triangle + m * f :]
+    for i in range(m):
+        diagonal, kept = products[i * (i + 1) // 2 + i], own[i]
+        for v in range(n):
+            kept[v] = diagonal[v]
+        for j in range(f - 1, -1, -1):  # from the last: those before it are needed as they are
+            to, c = products[triangle + i * f + j], j * (j + 1) // 2
+            for first in range(0, n, width):
+                for v in range(width):
+                    to[first + v] *= fixed[c + j, v]
+            for k in range(j):
+                there = products[triangle + i * f + k]
+                for first in range(0, n, width):
+                    for v in range(width):
+                        to[first + v] += fixed[c + k, v] * there[first + v]
+        for k in range(i + 1):
+            to = products[i * (i + 1) // 2 + k]
+            for j in range(f):
+                left, right = products[triangle + i * f + j], products[triangle + k * f + j]
+                for v in range(n):
+                    to[v] -= left[v] * right[v]
+    whole = own[m]
+    whole[:] = 1.0
+    for i in range(m):
+        for j in range(i + 1):
+            to = products[i * (i + 1) // 2 + j]
+            for k in range(j):
+                left, right = products[i * (i + 1) // 2 + k], products[j * (j + 1) // 2 + k]
+                for v in range(n):
+                    to[v] -= left[v] * right[v]
+            if i == j:
+                before = own[i]
+                for v in range(n):
+                    there_is = to[v] > _SINGULAR * before[v]
+                    whole[v] = whole[v] if there_is else 0.0
+                    to[v] = np.sqrt(to[v]) if there_is else 1.0
+            else:
+                root = products[j * (j + 1) // 2 + j]
+                for v in range(n):
+                    to[v] /= root[v]
+    for i in range(m):
+        diagonal = products[i * (i + 1) // 2 + i]
+        for v in range(n):
+            diagonal[v] = 1.0 / diagonal[v]
+        for j in range(i):
+            to = products[i * (i + 1) // 2 + j]
+            turned = products[j * (j + 1) // 2 + j]
+            for v in range(n):
+                to[v] *= turned[v]
+            for k in range(j + 1, i):
+                left, turned = products[i * (i + 1) // 2 + k], products[k * (k + 1) // 2 + j]
+                for v in range(n):
+                    to[v] += left[v] * turned[v]
+            for v in range(n):
+                to[v] *= -diagonal[v]
+    for i in range(triangle):
+        to = products[i]
+        for v in range(n):
+            to[v] *= whole[v]
+
+
+@Score
+def combine(
+    products: NDArray[np.floating],
+    fixed: NDArray[np.floating],
+    sizes: NDArray[np.int64],
+    constants: NDArray[np.floating],
+) -> None:
+    """Make partial correlations, or shares of variance, of products with the rows that move, those of interest last.
+
+    Parameters
+    ----------
+    products
+        Those products, and behind them the inverse of the triangle of S where shufflings change it.
+    fixed
+        That inverse where they don't.
+    sizes
+        Rows that move, rows of interest, whether the score is signed (1), and whether the inverse is fixed (1).
+    """
+    m, s, is_t, inside = sizes[0], sizes[1], sizes[2] == 1, sizes[3] == 1
+    n, width = products.shape[1], fixed.shape[1]
+    tiny = products.dtype.type(np.finfo(products.dtype).eps)
+    for i in range(m - 1, -1, -1):
+        to, c = products[i], i * (i + 1) // 2
+        if inside:
+            for first in range(0, n, width):
+                for v in range(width):
+                    to[first + v] *= fixed[c + i, v]
+            for k in range(i):
+                there = products[k]
+                for first in range(0, n, width):
+                    for v in range(width):
+                        to[first + v] += fixed[c + k, v] * there[first + v]
+        else:
+            turn = products[m + c + i]
+            for v in range(n):
+                to[v] *= turn[v]
+            for k in range(i):
+                turn, there = products[m + c + k], products[k]
+                for v in range(n):
+                    to[v] += turn[v] * there[v]
+    score = products[0]
+    if m == s:
+        if not is_t:
+            for v in range(n):
+                score[v] *= score[v]
+            for k in range(1, s):
+                there = products[k]
+                for v in range(n):
+                    score[v] += there[v] * there[v]
+        return
+    for v in range(n):
+        score[v] = products.dtype.type(1.0) - score[v] * score[v]
+    for k in range(1, m - s):
+        there = products[k]
+        for v in range(n):
+            score[v] -= there[v] * there[v]
+    last = products[m - s]
+    if not is_t:
+        for v in range(n):
+            last[v] *= last[v]
+        for k in range(m - s + 1, m):
+            there = products[k]
+            for v in range(n):
+                last[v] += there[v] * there[v]
+    for v in range(n):
+        rest = score[v] if score[v] > tiny else tiny
+        score[v] = last[v] / (np.sqrt(rest) if is_t else rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Incomplete:
+    """A hypothesis of elements with the subjects that they have.
+
+    Attributes
+    ----------
+    rows
+        (rank, n_subjects) orthonormal rows that span the design: of interest, moved by shuffling, and left by it.
+    n_interest, n_moved
+        How many of them are of interest, and move.
+    is_t
+        Whether the contrast has one row.
+    effect
+        (n_interest, rank) makes the contrast of the parameter estimates of coefficients of the rows.
+    swing
+        See `numbaglm.stats.effects.swing`.
+    flips
+        Whether subjects stay where they are: patterns too.
+    """
+
+    rows: Doubles
+    n_interest: int
+    n_moved: int
+    is_t: bool
+    effect: Doubles
+    swing: float
+    flips: bool
+
+    @property
+    def n_subjects(self) -> int:
+        """In all."""
+        return int(self.rows.shape[1])
+
+    @property
+    def least(self) -> int:
+        """Subjects that an element must have: two more than the design has dimensions, so that errors have a spread."""
+        return len(self.rows) + 2
+
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """Rows that take part in products: those moved, then those of interest."""
+        return np.roll(np.arange(self.n_interest + self.n_moved), self.n_moved)
+
+    @cached_property
+    def scales(self) -> tuple[Correlation, ...] | tuple[Share, ...]:
+        """Of elements with all subjects, with one less, and so on."""
+        dofs = range(self.n_subjects - len(self.rows), 1, -1)
+        if self.is_t:
+            return tuple(Correlation(dof) for dof in dofs)
+        return tuple(Share(dof, self.n_interest) for dof in dofs)
+
+    def grade(self, present: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """See `OfPatterns.grade`."""
+        absent = self.n_subjects - present.sum(axis=0)
+        return np.asarray(np.minimum(absent, len(self.scales) - 1), np.intp)
+
+    @cached_property
+    def pairs(self) -> Doubles:
+        """(n, n_subjects) products of pairs of rows that shufflings move against a pattern; see `factor`."""
+        moving, still = self.rows[self.order], self.rows[len(self.order) :]
+        i, j = np.tril_indices(len(moving))
+        crossed = moving[:, None] * still[None]
+        return np.vstack([moving[i] * moving[j], crossed.reshape(-1, self.n_subjects)])
+
+    def still(self, present: NDArray[np.bool_]) -> Doubles:
+        """Inverse of the triangle of G_ff of each pattern (n, n_patterns); see `OfPatterns.fixed`."""
+        rows = self.rows[len(self.order) :]
+        gram = np.empty((present.shape[1], len(rows), len(rows)))
+        incomplete.grams(rows, np.ascontiguousarray(present.T), gram)
+        gram[self._broken(present)] = np.eye(len(rows))
+        i, j = np.tril_indices(len(rows))
+        return np.ascontiguousarray(np.linalg.inv(np.linalg.cholesky(gram))[:, i, j].T)
+
+    def _broken(self, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Patterns that are too few, or leave the design without its rank."""
+        return self._grams(present)[1] > 0
+
+    def _grams(self, present: NDArray[np.bool_]) -> tuple[Doubles, NDArray[np.intp]]:
+        """Gram matrices (n_patterns, rank, rank), of those that can be tested, and why the others can't."""
+        gram = np.empty((present.shape[1], len(self.rows), len(self.rows)))
+        incomplete.grams(self.rows, np.ascontiguousarray(present.T), gram)
+        lost = np.linalg.eigvalsh(gram)[:, 0] < FULL_RANK
+        reason = np.where(present.sum(axis=0) < self.least, 1, np.where(lost, 2, 0))
+        gram[reason > 0] = np.eye(len(self.rows))
+        return gram, reason
+
+    def _inverses(self, gram: Doubles) -> Doubles:
+        """Inverses (n_patterns, m, m) of the triangles of S."""
+        order, m = self.order, len(self.order)
+        S = gram[:, order[:, None], order]
+        if m < len(self.rows):
+            crossed = gram[:, order, m:]
+            S = S - crossed @ np.linalg.solve(gram[:, m:, m:], crossed.transpose(0, 2, 1))
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(S)))
+
+    def prepare(self, given: Given) -> Prepared:
+        """See `Family.prepare`."""
+        n, s, m = self.n_subjects, self.n_interest, len(self.order)
+        n_voxels = given.data.shape[1]
+        of, present = _patterns(np.ones((n, n_voxels), bool) if given.present is None else given.present)
+        gram, reason = self._grams(present.T)
+        full = np.linalg.inv(gram)
+        turned = self._inverses(gram)
+        data: Doubles = np.ascontiguousarray(given.data.T, dtype=np.float64) * present[of]
+        E, products = np.empty(data.shape), np.empty((n_voxels, len(self.rows)))
+        nuisance = np.ascontiguousarray(self.rows[s:])
+        inverses: Doubles = np.ascontiguousarray(np.linalg.inv(gram[:, s:, s:]), dtype=np.float64)
+        incomplete.residuals(data, of, present, nuisance, inverses, E)
+        incomplete.products(data, self.rows, products)
+        length = np.sqrt((E**2).sum(axis=1))
+        untested = reason[of] > 0
+        degenerate = untested | (length <= np.sqrt(SMALLEST_VARIANCE) * np.sqrt((data**2).sum(axis=1)))
+        length = np.where(degenerate, 0.0, length)
+        E *= np.where(degenerate, 0.0, 1.0 / np.where(degenerate, 1.0, length))[:, None]
+        tested = np.empty((n_voxels, s))
+        incomplete.products(E, np.ascontiguousarray(self.rows[:s]), tested)
+        r = np.einsum("vij,vj->vi", turned[of][:, m - s :, m - s :], tested)
+        number = r[:, 0] if self.is_t else (r**2).sum(axis=1)
+        coefficients = np.einsum("vij,vj->vi", full[of], products)
+        effect = np.where(untested, 0.0, np.einsum("ei,vi->ev", self.effect, coefficients))
+        grade = self.grade(present.T)[of]
+        statistic, z = np.zeros((2, n_voxels))
+        more = np.zeros((len(self.more), n_voxels))
+        n_there = present.sum(axis=1)[of]
+        more[-3:] = n_there, np.where(untested, 0, n_there - len(self.rows)), reason[of]
+        unit = np.einsum("ei,pij,ej->pe", self.effect, full, self.effect)[of]
+        share = np.minimum(number**2 if self.is_t else number, 1.0)
+        for one in np.unique(grade[~degenerate]):
+            which, scale = np.flatnonzero(~degenerate & (grade == one)), self.scales[one]
+            statistic[which], z[which] = scale.to_statistic(number[which]), scale.to_z(number[which])
+            if not self.is_t:
+                continue
+            sigma = effects.residual_sd(length[which], share[which], scale.dof)
+            maps = effects.effect_maps(effect[0, which], sigma, scale.dof, unit[which, 0], self.swing)
+            for k, name in enumerate(_EFFECTS[:-1]):
+                more[k, which] = maps[name]
+        more[len(self.more) - 4] = np.where(degenerate, 0.0, share)
+        layer = np.ascontiguousarray(E.T)
+        fixed = np.empty((0, n_voxels))
+        if self.flips and m == 1:
+            layer *= turned[of, 0, 0]
+        elif self.flips:
+            i, j = np.tril_indices(m)
+            fixed = np.ascontiguousarray(turned[of][:, i, j].T)
+        number = np.where(degenerate, 0.0, number)
+        return Prepared((layer,), z, statistic, effect, degenerate, length, fixed, more, number)
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """Names of further maps, see `Family.more`."""
+        return (*(_EFFECTS if self.is_t else _EFFECTS[-1:]), "n_subjects", "dof", REASON)
+
+    def family(self) -> Family:
+        """Build the family."""
+        m, s = len(self.order), self.n_interest
+        f, triangle = len(self.rows) - m, m * (m + 1) // 2
+        scale: Scale = Graded(scales=self.scales)
+        patterns = OfPatterns(self.scales, self.grade)
+        if not self.flips:
+            patterns = OfPatterns(
+                self.scales,
+                self.grade,
+                rows=Shuffled(self.pairs, flipped=False),
+                factor=factor,
+                n_kept=triangle,
+                sizes=(m, f),
+                n_scratch=m + 1,
+                fixed=self.still,
+            )
+        return Family(
+            name="t" if self.is_t else "f",
+            layers=(Layer(Shuffled(np.ascontiguousarray(self.rows[self.order]))),),
+            score=None if self.flips and self.is_t and m == 1 else combine,
+            scale=scale,
+            observe=None,
+            sizes=(m, s, int(self.is_t), int(self.flips)),
+            prepare=self.prepare,
+            needs=(PRESENCE,),
+            more=self.more,
+            reasons=(
+                f"have fewer than the {self.least} subjects that this design takes",
+                "leave the design without its rank, of the subjects that they have",
+            ),
+            patterns=patterns,
+        )
+
+
+def _patterns(present: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Which pattern each element (n_subjects, n_voxels) has, and the patterns (n_patterns, n_subjects)."""
+    rows = np.ascontiguousarray(present.T)
+    bits = np.packbits(rows, axis=1)
+    keys = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()
+    _, first, of = np.unique(keys, return_index=True, return_inverse=True)
+    return of.astype(np.int32), rows[first]
