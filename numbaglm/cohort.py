@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from numbaglm.data.cohort.complete import complete
 from numbaglm.data.cohort.layout import check_free
 from numbaglm.data.cohort.store import CohortStore, choose_chunks
 from numbaglm.data.cohort.stored_maps import StoredMaps
@@ -59,6 +60,8 @@ class Cohort(StoredMaps):
         space: Any = None,
         nodes: Any = None,
         min_coverage: float = 1.0,
+        min_subjects: float | None = None,
+        zero_is_missing: bool | None = None,
         resample: bool = False,
         overwrite: bool = False,
         progress: bool = False,
@@ -115,6 +118,13 @@ class Cohort(StoredMaps):
             mean by sign flips has the p at such a voxel that the maps with values alone would have. Permutations remain
             exact where coverage has nothing to do with the design; but where it differs between groups, the zeros
             make a difference of groups, unless the mean is 0. The effect is drawn towards 0.
+        min_subjects
+            How many maps, or which share of them, must have a value at a voxel for it to stay, such as 0.5. A value
+            that is missing stays missing: tests leave such voxels out, unless they are asked for each with the
+            subjects that it has (``permutation_test(..., missing="element")``). By default all must.
+            ``min_coverage`` wins where both are given.
+        zero_is_missing
+            Whether exactly 0 is no value; by default where no mask is given, of volumes alone.
         resample
             Resample maps that lie on another grid than the mask, or than the first map where no mask is given:
             linearly, by the neighbours that have values. By default they are refused.
@@ -167,6 +177,7 @@ class Cohort(StoredMaps):
         with held(place, "The cohort"):
             state = check_free(place, overwrite)
             choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample, "layers": layers}
+            choices |= {"min_subjects": min_subjects, "zero_is_missing": zero_is_missing}
             choices |= {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
             inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=True, **choices)
             run = Conversion(None if inputs.stays_here else active_client(client), n_workers, progress, memory_limit)
@@ -207,6 +218,8 @@ class Cohort(StoredMaps):
         space: Any = None,
         nodes: Any = None,
         min_coverage: float = 1.0,
+        min_subjects: float | None = None,
+        zero_is_missing: bool | None = None,
         resample: bool = False,
         progress: bool = False,
         memory_limit: int | str | None = None,
@@ -222,6 +235,7 @@ class Cohort(StoredMaps):
         <Cohort: 8 subjects x 1,207 voxels of a 19 x 22 x 18 grid, smoothed 12.0 mm, in memory>
         """
         choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample, "layers": layers}
+        choices |= {"min_subjects": min_subjects, "zero_is_missing": zero_is_missing}
         choices |= {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
         inputs = parse_inputs(maps, mask, smoothing_fwhm, subjects, covariates, durable=False, **choices)
         run = Conversion(None, n_workers, progress, memory_limit)
@@ -276,6 +290,25 @@ class Cohort(StoredMaps):
                 raise StoreError(f"The cohort {place} changed since it was opened. Open it again, then append.")
             self.store = run.extend(self.store, inputs)
         return self
+
+    def complete(self) -> Cohort:
+        """Return the voxels that every subject has, as a cohort: what tests take by default.
+
+        Raises
+        ------
+        MaskError
+            There are none.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, numbaglm as ng
+        >>> thickness = np.random.default_rng(0).normal(size=(8, 3))
+        >>> thickness[2, 1] = np.nan
+        >>> cohort = ng.Cohort.from_maps(pd.DataFrame(thickness, columns=["a", "b", "c"]), min_subjects=0.5)
+        >>> cohort.n_voxels, cohort.complete().n_voxels
+        (3, 2)
+        """
+        return Cohort(complete(self.store))
 
     def verify(self, *, progress: bool = False, client: Any = None, n_workers: int | None = None) -> None:
         """Read everything again and compare it with the hashes.

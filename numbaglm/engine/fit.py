@@ -11,6 +11,7 @@ from scipy.linalg import sqrtm
 
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine import schedule
+from numbaglm.errors import InputError, term
 from numbaglm.kernels import glm
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats.design import Contrast, Design, orthonormal
@@ -49,6 +50,11 @@ def fit_contrast(store: CohortStore, design: Design, contrast: Contrast, is_t: b
     running
         client, n_workers, progress, as in `schedule.run_tasks`.
     """
+    if store.header.keeps_missing and not store.all_present:
+        raise InputError(
+            f"Some {store.space.nouns} are not there in all maps of the cohort, and a fit takes those that are: "
+            f"{term('take cohort.complete()')}."
+        )
     step = max(1, _BLOCK_BYTES // (12 * store.n_subjects * TILE)) * TILE
     spans = [(v, min(v + step, store.n_voxels)) for v in range(0, store.n_voxels, step)]
     parts = schedule.run_tasks(

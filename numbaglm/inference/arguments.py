@@ -16,6 +16,7 @@ from numbaglm.data.images import is_elements, list_elements, list_maps
 from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, match_rows, split_labels, were_moved
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import DesignError, InputError, invalid
+from numbaglm.results.provenance import MISSING
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
@@ -61,6 +62,7 @@ class Options:
     variance_groups: ArrayLike | str | None
     variance_smoothing_fwhm: float | None
     method: str
+    missing: str
     fwe_across_contrasts: bool
     tail: str
     p_interval: float | None
@@ -93,6 +95,8 @@ class Options:
                 raise InputError(invalid(name, value, "True or False"))
         if options.tail not in tuple(TAILS):
             raise InputError(invalid("tail", options.tail, f"one of {sorted(TAILS)}"))
+        if options.missing not in MISSING:
+            raise InputError(invalid("missing", options.missing, " or ".join(map(repr, MISSING))))
         p, client = options.p_interval, options.client
         if p is not None and not (isinstance(p, float | np.floating) and 0 < p < 1):
             raise InputError(invalid("p_interval", p, "a coverage between 0 and 1, such as 0.95, or None"))
@@ -128,6 +132,7 @@ class Options:
             "block_scheme": self.block_scheme,
             "variance_groups": _plain(self.variance_groups),
             "variance_smoothing_fwhm": self.variance_smoothing_fwhm,
+            "missing": self.missing,
         }
 
 

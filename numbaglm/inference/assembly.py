@@ -19,7 +19,7 @@ from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
 from numbaglm.results.provenance import provenance
 from numbaglm.results.result import PermutationResult
-from numbaglm.results.vocabulary import ELSEWHERE, EVERY_TABLE
+from numbaglm.results.vocabulary import ELSEWHERE, EVERY_TABLE, MAPS
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.corrected import Corrected, from_null, interval
@@ -264,7 +264,11 @@ def _tfce(spec: Spec, raw: RunResult) -> Judge:
 def _more(family: Family, raw: RunResult) -> Arrays:
     """Further maps of a family; that of reasons where there are any."""
     found = {} if raw.more is None else dict(zip(family.more, raw.more, strict=True))
-    return {name: one for name, one in found.items() if name != REASON or one.any()}
+    return {
+        name: one.astype(np.int32) if MAPS[name].kind is int else one
+        for name, one in found.items()
+        if name != REASON or one.any()
+    }
 
 
 def _effect_sizes(hypothesis: Hypothesis, raw: RunResult) -> Arrays:

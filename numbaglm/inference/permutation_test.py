@@ -22,9 +22,12 @@ from numbaglm.stats.corrected import TAILS, useful_tail
 from numbaglm.stats.design import Contrast, ContrastLike, Design, is_centred, parse_contrasts
 from numbaglm.stats.families.family import REASON
 from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
-from numbaglm.stats.setup import build_hypothesis, make_pseudo, read_threshold, smallest_p
+from numbaglm.stats.setup import build_hypothesis, make_incomplete, make_pseudo, read_threshold, smallest_p
 
 log = logging.getLogger("numbaglm")
+
+LEAST_PRESENT = 0.5
+"""Share of the maps that an element takes to be tested with the subjects that it has, where no cohort says another."""
 
 
 @overload
@@ -69,6 +72,7 @@ def permutation_test(
     variance_groups: ArrayLike | str | None = None,
     variance_smoothing_fwhm: float | None = None,
     method: str = "freedman-lane",
+    missing: str = "leave",
     fwe_across_contrasts: bool = False,
     tail: str = "counts",
     p_interval: float | None = None,
@@ -135,6 +139,11 @@ def permutation_test(
         How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
         "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`). "still-white" and "kennedy" do not hold their
         level (6 % measured at 5 %, with 1 confound and 20 subjects; 14 % with 12 and 30).
+    missing
+        What becomes of voxels that some subjects lack: "leave" leaves them out; "element" tests each with the subjects
+        that it has, where half of them or more do (of a `Cohort`: where it keeps the voxel, see ``min_subjects`` of
+        `Cohort.create`). Their degrees of freedom differ (``maps["dof"]``, ``maps["n_subjects"]``): the null is that of
+        the largest z, and clusters and TFCE are made of z. t and F, by the method "freedman-lane".
     fwe_across_contrasts
         Whether p are corrected over all contrasts as well (``p_fwe_voxel_contrasts`` and so on): contrasts then share
         their shufflings, and each null is the maximum over them, voxels on the scale of z.
@@ -239,6 +248,7 @@ def permutation_test(
         variance_groups=variance_groups,
         variance_smoothing_fwhm=variance_smoothing_fwhm,
         method=method,
+        missing=missing,
         fwe_across_contrasts=fwe_across_contrasts,
         tail=tail,
         p_interval=p_interval,
@@ -264,7 +274,11 @@ def permutation_test(
     contrasts = parse_contrasts(contrast, design)
     specs = [_specify(design, one, contrasts, options) for one in contrasts]
     preparing = {"smoothing_fwhm": smoothing_fwhm, "progress": progress, "n_workers": n_workers, **where}
+    if options.missing == "element" and not isinstance(maps, Cohort):
+        preparing["min_subjects"] = LEAST_PRESENT
     cohort = as_cohort(maps, mask=mask, **preparing)
+    if options.missing == "leave":
+        cohort = _complete(cohort)
     check_space(cohort.store.space, options)
     names = [one.name for one in contrasts]
     if options.dry_run:
@@ -278,6 +292,15 @@ def permutation_test(
             _warn(*outcomes[-1], cohort.store.space.nouns)
     results = assemble(cohort, outcomes, options.asked(), joint=options.fwe_across_contrasts, p_interval=p_interval)
     return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
+
+
+def _complete(cohort: Cohort) -> Cohort:
+    """Return the elements that every subject has; say what is left out."""
+    whole = cohort.complete()
+    if whole.n_voxels == cohort.n_voxels:
+        return cohort
+    log.info(whole.report[-1])
+    return whole
 
 
 def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], options: Options) -> Spec:
@@ -295,6 +318,8 @@ def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], 
     shufflings, hypothesis = build_hypothesis(design, contrast, tested, options.method, shuffling, variance)
     if fwhm is not None:
         hypothesis = make_pseudo(hypothesis, fwhm)
+    if options.missing == "element":
+        hypothesis = make_incomplete(hypothesis, shufflings)
     enough = "float64" if shufflings.exhaustive else "float32"
     two_sided = options.two_sided and contrast.is_t
     return Spec(

@@ -38,6 +38,10 @@ class WrongProvenanceError(InputError):
     """A provenance is not what a test writes."""
 
 
+MISSING = ("leave", "element")
+"""What becomes of elements that some subjects lack: they leave, or are tested with the subjects that they have."""
+
+
 @dataclass(frozen=True, eq=False)
 class Provenance:
     """What determined a result, as pages, sidecars and summaries read it.
@@ -50,6 +54,8 @@ class Provenance:
         What was tested, with how many residual degrees of freedom, and whether both tails count.
     variance_groups
         How many subjects each group has that has a variance of its own; None where all share one.
+    missing
+        What became of elements that some subjects lack: "leave", or "element" where each was tested with those it has.
     columns, rows
         Names of the regressors, and the (n_subjects, n_regressors) design matrix.
     method
@@ -76,6 +82,7 @@ class Provenance:
     dof: int
     two_sided: bool
     variance_groups: tuple[int, ...] | None
+    missing: str
     columns: tuple[str, ...]
     rows: NDArray[np.float64]
     method: str
@@ -119,6 +126,7 @@ class Provenance:
             dof=asked.whole("dof", 1),
             two_sided=asked.flag("two_sided"),
             variance_groups=asked.optional("variance_groups", _group_sizes),
+            missing=asked.text("missing", MISSING) if "missing" in kept else MISSING[0],  # as results of 0.1 are
             columns=asked.inner("design").texts("columns"),
             rows=design.matrix("rows"),
             method=asked.text("method", tuple(METHODS)),
@@ -156,6 +164,11 @@ class Provenance:
         if "numbaglm" not in one.versions:
             raise WrongProvenanceError("'versions' tells none of numbaglm")
         return one
+
+    @property
+    def compares_z(self) -> bool:
+        """Whether voxels are compared as z, since their degrees of freedom differ."""
+        return self.variance_groups is not None or self.missing != "leave"
 
     @property
     def has_nuisance(self) -> bool:

@@ -104,8 +104,8 @@ class Record:
 
     @property
     def max_statistic(self) -> str:
-        """Name of the voxelwise null, "max_t" or "max_f" ("max_z" with variance groups)."""
-        return STATISTICS[self.statistic]
+        """Name of the voxelwise null, "max_t" or "max_f"; "max_z" where degrees of freedom differ between voxels."""
+        return "max_z" if self.asked.compares_z else STATISTICS[self.statistic]
 
     def to_nifti(self, name: str) -> Any:
         """One of the maps as a nibabel image (float32; 4D for the effect of an F contrast).

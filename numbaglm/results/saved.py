@@ -200,7 +200,7 @@ def _check_whole(
     if h0:
         ends = [f"{kind}{over}" for kind in ("size", "mass", "tfce") for over in ("", "_contrasts")]
         needed |= {*_SHUFFLED, *(f"p_fwe_{end}" for end in ends if {f"max_{end}", f"min_p_{end}"} & set(h0))}
-        own = STATISTICS[asked.statistic]
+        own = "max_z" if asked.compares_z else STATISTICS[asked.statistic]
         _require(own in h0, f"there is no null {own}")
     if {"max_size", "min_p_size"} & set(h0):
         needed |= {"size", "mass", "clusters"}

@@ -54,11 +54,11 @@ def display_threshold(result: Record) -> tuple[float, str]:
     asked = result.asked
     given = asked.cluster_forming_statistic
     if (
-        given is not None and "max_size" in result.h0 and result.asked.variance_groups is None
+        given is not None and "max_size" in result.h0 and not result.asked.compares_z
     ):  # these form clusters of z
         return float(given), "the cluster-forming threshold"
     values: Floats = result.maps[result.statistic]
-    if result.asked.variance_groups is None:
+    if not result.asked.compares_z:
         threshold = pvalues.statistic_threshold("p", 0.001, asked.dof, asked.n_rows, asked.two_sided)
         return threshold, "uncorrected p < 0.001"
     size = np.abs(values) if asked.two_sided else np.maximum(values, 0.0)
@@ -157,6 +157,8 @@ def what_was_asked(result: Record) -> Facts:
     facts = [("Test", f"{_test(result)}, {asked.dof} residual degrees of freedom")]
     if (sizes := asked.variance_groups) is not None:
         facts.append(("Variances", f"one for each of {len(sizes)} groups, of {', '.join(map(str, sizes))} subjects"))
+    if asked.missing == "element":
+        facts.append(("Missing data", f"each voxel with the subjects that it has: {_coverage(result)}"))
     if result.h0:
         kind = "all distinct ones" if asked.exhaustive else f"the data as they are, and {asked.n_random:,} random"
         facts.append(("Shufflings", f"{asked.n_shufflings:,} ({kind}), seed {asked.seed}"))
@@ -173,6 +175,13 @@ def what_was_asked(result: Record) -> Facts:
     if asked.p_interval:
         facts.append(("Intervals of p", f"{asked.p_interval:.0%}, of counted p"))
     return [*facts, ("Conventions", _conventions(asked.conventions))]
+
+
+def _coverage(result: Record) -> str:
+    """How many subjects voxels have."""
+    n, whole = result.maps["n_subjects"], result.asked.n_subjects
+    text = f"{int(np.sum(n == whole)):,} of {n.size:,} have all {whole}"
+    return text if (n == whole).all() else f"{text}, the others {n.min()} to {n[n < whole].max()}"
 
 
 def about_data(result: Record) -> Facts:
@@ -282,6 +291,12 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
             "degrees of freedom differ between voxels (Winkler et al., 2014)."
         )
         cited.add("winkler")
+    if asked.missing == "element":
+        sentences.append(
+            f"Each voxel was tested with the subjects that have a value there ({_coverage(result)}), whose data and "
+            "presence were shuffled together; statistics were compared as z of the same p, as their degrees of freedom "
+            "differ between voxels."
+        )
     if result.h0:
         sentences += [*_on_shuffling(result, cited), *_on_correction(result, cited)]
     else:

@@ -76,7 +76,7 @@ _DAMAGES = (ValueError, KeyError, TypeError, RuntimeError)
 # What is hashed of the attributes: all that is known before the first map is stored.
 _HEADER = (
     *("n_subjects", "n_voxels", "smoothing_fwhm", "mask_rule", "given_mask", "min_coverage", "report"),
-    *("space", "layers", "has_presence"),
+    *("space", "layers", "has_presence", "keeps_missing", "zero_is_missing"),
     "affine",  # of schema 3
 )
 
@@ -105,6 +105,10 @@ class Header:
         Names of the layers, `DATA` the first.
     has_presence
         Whether bits say which elements each subject has; else all have all.
+    keeps_missing
+        Whether what is missing is so to a test; else it counts as 0.
+    zero_is_missing
+        Whether exactly 0 was taken for missing.
     """
 
     space: Space
@@ -116,6 +120,8 @@ class Header:
     min_coverage: float = 1.0
     layers: tuple[str, ...] = (DATA,)
     has_presence: bool = False
+    keeps_missing: bool = False
+    zero_is_missing: bool | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -311,6 +317,8 @@ def read_parts(opened: CohortGroup) -> tuple[Header, Arrays]:
             attributes["min_coverage"],
             layers,
             has_presence,
+            bool(attributes.get("keeps_missing", False)),
+            attributes.get("zero_is_missing"),
         )
         return header, arrays
     except (*_DAMAGES, MissingFileError) as error:

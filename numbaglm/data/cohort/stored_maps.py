@@ -51,6 +51,7 @@ class StoredMaps:
             "smoothing_fwhm": store.smoothing_fwhm,
             "mask_rule": store.header.mask_rule,
             "min_coverage": store.header.min_coverage,
+            "keeps_missing": store.header.keeps_missing,
             "layers": list(store.layers),
             "all_present": store.all_present,
             "covariates": list(self.covariates.columns),

@@ -355,6 +355,8 @@ def _attributes(header: Header) -> dict[str, Any]:
         "space": header.space.describe()[0],
         "layers": list(header.layers),
         "has_presence": header.has_presence,
+        "keeps_missing": header.keeps_missing,
+        "zero_is_missing": header.zero_is_missing,
         "smoothing_fwhm": header.smoothing_fwhm,
         "mask_rule": header.mask_rule,
         "given_mask": header.given_mask,

@@ -138,6 +138,8 @@ class Job:
             min_coverage=inputs.rule.min_coverage,
             layers=(DATA, *inputs.layers),
             has_presence=inputs.rule.keeps_incomplete,
+            keeps_missing=inputs.rule.keeps_missing,
+            zero_is_missing=inputs.rule.zero_is_missing,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import InputError, MaskError, invalid
+from numbaglm.errors import InputError, MaskError, invalid, term
 
 # A map that alone costs more than this share of the voxels is worth a warning.
 _COSTLY = 0.05
@@ -37,10 +37,13 @@ class MaskRule:
         Whether exactly 0 means "no value", beside NaN and infinity.
     min_coverage
         Share of the maps that must have a value there.
+    keeps_missing
+        Whether a value that is missing stays missing; else it is taken as 0.
     """
 
     zero_is_missing: bool
     min_coverage: float = 1.0
+    keeps_missing: bool = False
 
     def n_allowed(self, n_subjects: int) -> int:
         """How many of so many maps may lack a value at a voxel that stays."""
@@ -72,6 +75,23 @@ def parse_min_coverage(min_coverage: Any) -> float:
         raise InputError(
             invalid("min_coverage", min_coverage, "a share of the maps above 0, at most 1", "95 % of them are 0.95.")
         )
+    return share
+
+
+def parse_min_subjects(min_subjects: Any, n_subjects: int) -> float:
+    """Check how many of so many maps must have a value, a number or a share; return the share.
+
+    Raises
+    ------
+    InputError
+    """
+    allowed = f"a share of the maps above 0, at most 1, or a whole number up to {n_subjects}"
+    whole = isinstance(min_subjects, int | np.integer) and not isinstance(min_subjects, bool)
+    if whole and 1 <= min_subjects <= n_subjects:
+        return float(min_subjects) / n_subjects
+    share = float(min_subjects) if isinstance(min_subjects, float | np.floating) else np.nan
+    if not 0 < share <= 1:
+        raise InputError(invalid("min_subjects", min_subjects, allowed, "Half of them are 0.5."))
     return share
 
 
@@ -334,7 +354,8 @@ def judge(
     report = [f"{n_out:,} of {total:,} {label} are left out: " + ", ".join(counts) + f"{worst_text}."]
     report = report if n_out else []
     if allowed and n_missing[keep].any():
-        report.append(_taken_as_zero(survey, keep, labels, nouns))
+        told = _stays_missing if rule.keeps_missing else _taken_as_zero
+        report.append(told(survey, keep, labels, nouns))
     costly = _costly_maps(survey, n_missing, keep, labels, nouns) if not allowed else ()
     return Verdict(keep, tuple(report), costly, survey.missing_in, n_nowhere)
 
@@ -348,6 +369,18 @@ def _taken_as_zero(survey: Survey, keep: NDArray[np.bool_], labels: Sequence[str
         f"{n_values:,} values ({share:.2%} of the mask's) that maps lack at {np.count_nonzero(n_missing):,} of "
         f"{len(n_missing):,} mask {nouns} are taken as 0. That does not mislead a test of the mean by sign flips, but "
         "a comparison of groups whose coverage differs."
+    )
+
+
+def _stays_missing(survey: Survey, keep: NDArray[np.bool_], labels: Sequence[str], nouns: str) -> str:
+    """Say how many values are missing in the mask, where a test knows it."""
+    n_missing = survey.n_missing[keep]
+    n_values = int(n_missing.sum())
+    share = n_values / (len(n_missing) * len(labels))
+    return (
+        f"{n_values:,} values ({share:.2%} of the mask's) are missing at {np.count_nonzero(n_missing):,} of "
+        f"{len(n_missing):,} mask {nouns}: a test leaves these {nouns} out, or takes each with the subjects that it "
+        f"has ({term('missing=')}'element')."
     )
 
 

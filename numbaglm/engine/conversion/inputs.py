@@ -33,7 +33,7 @@ from numbaglm.data.images import (
 from numbaglm.data.images.raw import is_compressed
 from numbaglm.data.labels import MapLabels, check_labels, labels_are_known, match_rows, were_moved
 from numbaglm.data.tables import OWN_COLUMNS, listed, read_table, repeated
-from numbaglm.engine.conversion.coverage import MaskRule, parse_min_coverage
+from numbaglm.engine.conversion.coverage import MaskRule, parse_min_coverage, parse_min_subjects
 from numbaglm.errors import GridError, InputError, invalid, term
 from numbaglm.spaces.smoothing import Fwhm, parse_fwhm
 from numbaglm.spaces.space import Template
@@ -111,6 +111,8 @@ def parse_inputs(
     covariates: Any,
     *,
     min_coverage: Any = 1.0,
+    min_subjects: Any = None,
+    zero_is_missing: bool | None = None,
     resample: bool = False,
     layers: Any = None,
     durable: bool,
@@ -123,7 +125,9 @@ def parse_inputs(
 
     Parameters
     ----------
-    maps, mask, smoothing_fwhm, subjects, covariates, min_coverage, resample, layers, surfaces, areas, space, nodes
+    maps, mask, smoothing_fwhm, subjects, covariates, min_coverage, min_subjects, zero_is_missing, resample, layers
+        As in `numbaglm.Cohort.create`.
+    surfaces, areas, space, nodes
         As in `numbaglm.Cohort.create`.
     durable
         Whether the state of each map is noted, so that a resumed conversion can tell whether the map changed.
@@ -132,7 +136,9 @@ def parse_inputs(
     ------
     InputError, MissingFileError, ImageError, GridError, MaskError
     """
-    fwhm, coverage = parse_fwhm(smoothing_fwhm), parse_min_coverage(min_coverage)
+    fwhm = parse_fwhm(smoothing_fwhm)
+    if zero_is_missing is not None and not isinstance(zero_is_missing, bool | np.bool_):
+        raise InputError(invalid("zero_is_missing", zero_is_missing, "True, False, or None for the rule of the mask"))
     if is_elements(maps, space):
         if resample:
             raise InputError(invalid("resample", resample, "False: maps of volumes alone are resampled"))
@@ -145,12 +151,14 @@ def parse_inputs(
         table, notes = _subject_table(elements, named, covariates, durable=durable)
         inside = load_element_mask(mask, template)
         further = _parse_layers(layers, labels, known, template, resample)
-        return Inputs(elements, table, template, inside, fwhm, tuple(notes), MaskRule(False, coverage), further)
+        rule = _rule(bool(zero_is_missing), min_coverage, min_subjects, len(elements))
+        return Inputs(elements, table, template, inside, fwhm, tuple(notes), rule, further)
     for name, given in (("surfaces", surfaces), ("areas", areas), ("nodes", nodes)):
         if given is not None:
             raise InputError(invalid(name, type(given).__name__, "None: these maps are volumes"))
-    rule = MaskRule(mask is None, coverage)
     sources, labels, frame = list_maps(maps)
+    zeros = mask is None if zero_is_missing is None else bool(zero_is_missing)
+    rule = _rule(zeros, min_coverage, min_subjects, len(sources))
     if subjects is not None:
         if frame is not None:
             raise InputError(
@@ -182,6 +190,23 @@ def parse_inputs(
     further = _parse_layers(layers, labels, known, grid, resample)
     inside = None if geometry is None else geometry.mask
     return Inputs(sources, table, grid, inside, fwhm, tuple(notes), rule, further)
+
+
+def _rule(zero_is_missing: bool, min_coverage: Any, min_subjects: Any, n_subjects: int) -> MaskRule:
+    """When an element stays, and what becomes of what is missing there."""
+    coverage = parse_min_coverage(min_coverage)
+    if coverage < 1:
+        other = "min_subjects= is left aside: m" if min_subjects is not None else "M"
+        log.warning(
+            "%sin_coverage=%g has missing values counted as 0, which draws effects towards 0. min_subjects= keeps them "
+            "missing, and missing='element' tests each element with the subjects that it has.",
+            other,
+            coverage,
+        )
+        return MaskRule(zero_is_missing, coverage)
+    if min_subjects is None:
+        return MaskRule(zero_is_missing)
+    return MaskRule(zero_is_missing, parse_min_subjects(min_subjects, n_subjects), keeps_missing=True)
 
 
 def parse_additions(
@@ -216,7 +241,10 @@ def parse_additions(
         received = f"columns {new}" if new else "no columns"
         raise InputError(invalid("covariates", received, f"the cohort's columns {old}", fix))
     is_volume = isinstance(grid, Grid)
-    rule = MaskRule(is_volume and store.header.mask_rule == "intersection", store.header.min_coverage)
+    zeros = store.header.zero_is_missing
+    if zeros is None:  # of cohorts that do not say
+        zeros = is_volume and store.header.mask_rule == "intersection"
+    rule = MaskRule(zeros, store.header.min_coverage, store.header.keeps_missing)
     if isinstance(grid, Grid) and resample:
         sources, more = _onto(sources, grid, zero_is_missing=rule.zero_is_missing)
         notes += more
@@ -316,6 +344,10 @@ def differences(header: Header, inputs: Inputs, unread: NDArray[np.bool_] | None
         found.append(f"layers were {list(header.layers[1:])}, now {list(inputs.layers)}")
     if header.min_coverage != inputs.rule.min_coverage:
         found.append(f"min_coverage was {header.min_coverage:g}, now {inputs.rule.min_coverage:g}")
+    if header.keeps_missing != inputs.rule.keeps_missing:
+        found.append(f"min_subjects was {'' if header.keeps_missing else 'not '}given, now it is otherwise")
+    if header.zero_is_missing not in (None, inputs.rule.zero_is_missing):
+        found.append(f"zero_is_missing was {header.zero_is_missing}, now {inputs.rule.zero_is_missing}")
     if len(old) != len(new):
         found.append(f"there were {len(old)} maps, now {len(new)}")
         return found

@@ -265,8 +265,7 @@ def _facts(result: Record) -> dict[str, Any]:
         "Seed": asked.seed,
         "TailOfP": asked.tail,
         "ClusterFormingThreshold": asked.cluster_forming_statistic,
-        # With variance groups clusters are those of z.
-        "ClusterFormingStatistic": asked.statistic if asked.variance_groups is None else "z",
+        "ClusterFormingStatistic": "z" if asked.compares_z else asked.statistic,
         "Conventions": dict(asked.conventions),
         "CohortFingerprint": asked.cohort_fingerprint,
         "SoftwareVersions": dict(asked.versions),
