@@ -44,6 +44,7 @@ FAMILYWISE = {
 SIZES = {"small": (8, 250, 99, 30), "full": (60, 500, 499, 400)}  # runs, voxels a run, shufflings, maps
 
 Noise = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
+Absent = Callable[[np.random.Generator, NDArray[np.float64], tuple[int, int]], NDArray[np.bool_]]
 
 
 def gaussian(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -84,11 +85,30 @@ class Scenario:
     effect: float
     options: dict[str, Any] = field(default_factory=dict)
     alpha: float = ALPHA
+    absent: Absent | None = None
 
     def data(self, rng: np.random.Generator, n_voxels: int, effect: float = 0.0) -> NDArray[np.float64]:
-        """Y (n_subjects, n_voxels), null data where there is no effect."""
+        """Y (n_subjects, n_voxels), null data where there is no effect; NaN where a value is missing."""
         tested = self.design[[self.contrast] if isinstance(self.contrast, str) else self.contrast].sum(axis=1)
-        return self.noise(rng, (len(self.design), n_voxels)) + effect * tested.to_numpy()[:, None]
+        Y = self.noise(rng, (len(self.design), n_voxels)) + effect * tested.to_numpy()[:, None]
+        if self.absent is not None:
+            Y[self.absent(rng, tested.to_numpy(), Y.shape)] = np.nan
+        return Y
+
+
+def at_random(share: float) -> Absent:
+    """Values go missing by themselves."""
+    return lambda rng, tested, shape: rng.random(shape) < share
+
+
+def by_what_is_tested(share: float) -> Absent:
+    """The higher the tested column, the oftener values are missing: never at the lowest, twice the share at the top."""
+
+    def absent(rng: np.random.Generator, tested: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+        rank = stats.rankdata(tested)
+        return rng.random(shape) < 2 * share * ((rank - rank.min()) / max(1.0, np.ptp(rank)))[:, None]
+
+    return absent
 
 
 def two_samples(first: int, second: int) -> pd.DataFrame:
@@ -103,7 +123,14 @@ def three_groups(*sizes: int) -> pd.DataFrame:
 
 def scenarios() -> list[Scenario]:
     """Every scheme on data that suit it, and on data that don't."""
-    return [*of_errors(), *of_variances(), *of_nuisance(), *of_blocks(), *of_tails((0.01, 0.001), ("pareto",))]
+    return [
+        *of_errors(),
+        *of_variances(),
+        *of_nuisance(),
+        *of_blocks(),
+        *of_missing(),
+        *of_tails((0.01, 0.001), ("pareto",)),
+    ]
 
 
 def of_errors() -> list[Scenario]:
@@ -194,6 +221,32 @@ def of_blocks() -> list[Scenario]:
     ]
 
 
+def of_missing() -> list[Scenario]:
+    """Values that are missing, each data set tested with the subjects that it has."""
+    rng = np.random.default_rng(2)
+    element: dict[str, Any] = {"missing": "element"}
+    found = []
+    for n, noise, kind in ((12, gaussian, "Gaussian"), (20, gaussian, "Gaussian"), (20, skewed, "skewed")):
+        x, confound = rng.standard_normal((2, n))
+        design = pd.DataFrame({"x": x, "confound": confound + 0.5 * x, "intercept": 1.0})
+        shares = ((0.1, at_random, "at random"), (0.4, at_random, "at random"), (0.3, by_what_is_tested, "with x"))
+        for share, absent, how in shares:
+            name = f"covariate and confound, n = {n}, {kind}"
+            scheme = f"permutations, {100 * share:.0f} % missing {how}"
+            found.append(Scenario(name, scheme, design, "x", noise, 0.8, element, absent=absent(share)))
+    pairs = np.repeat(np.arange(12), 2)
+    visits = pd.DataFrame({"visit": np.tile([1.0, -1.0], 12), "intercept": 1.0})
+    one = pd.DataFrame({"intercept": np.ones(16)})
+    within = element | {"exchangeability_blocks": pairs}
+    paired, few = related(pairs, 1.0), at_random(0.2)
+    scheme = "sign flips, 20 % missing at random"
+    return [
+        *found,
+        Scenario("12 pairs of visits", "within blocks, 20 % missing", visits, "visit", paired, 0.5, within, absent=few),
+        Scenario("one sample, Gaussian, n = 16", scheme, one, "intercept", gaussian, 0.7, element, absent=few),
+    ]
+
+
 def of_tails(levels: tuple[float, ...], tails: tuple[str, ...]) -> list[Scenario]:
     """A fitted tail in place of the shufflings that the level takes."""
     return [
@@ -230,7 +283,9 @@ def over_runs(shares: list[float]) -> tuple[float, float, float]:
 
 def run_test(scenario: Scenario, Y: NDArray[np.float64], side: tuple[int, int, int], **options: Any) -> Any:
     """Call numbaglm on data (n_subjects, n_voxels) that fill a volume of ``side``."""
-    cohort = Cohort(CohortStore.from_array(Y.astype(np.float32), Geometry(np.ones(side, bool), np.eye(4))))
+    present = None if scenario.absent is None else np.isfinite(Y)
+    Y, where = np.nan_to_num(Y).astype(np.float32), Geometry(np.ones(side, bool), np.eye(4))
+    cohort = Cohort(CohortStore.from_array(Y, where, present=present))
     return ng.permutation_test(cohort, scenario.design, scenario.contrast, **options | scenario.options)
 
 

@@ -34,6 +34,9 @@ INCIDENTAL = frozenset(
 )
 """Options that change nothing of what a durable run keeps: it goes on under others."""
 
+LEAST_PRESENT = 0.5
+"""Share of the maps that an element takes to be tested with the subjects that it has, where no cohort says another."""
+
 _SWITCHES = ("two_sided", "tfce", "tfce_uncorrected", "fwe_across_contrasts", "progress", "dry_run")
 
 

@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike
 from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
-from numbaglm.inference.arguments import Options, check_space, default_threshold, listed_subjects, read_design
+from numbaglm.inference.arguments import (
+    LEAST_PRESENT,
+    Options,
+    check_space,
+    default_threshold,
+    listed_subjects,
+    read_design,
+)
 from numbaglm.inference.assembly import assemble
 from numbaglm.inference.running import Running, plan_tests, run_name
 from numbaglm.results.provenance import versions
@@ -25,9 +32,6 @@ from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
 from numbaglm.stats.setup import build_hypothesis, make_incomplete, make_pseudo, read_threshold, smallest_p
 
 log = logging.getLogger("numbaglm")
-
-LEAST_PRESENT = 0.5
-"""Share of the maps that an element takes to be tested with the subjects that it has, where no cohort says another."""
 
 
 @overload

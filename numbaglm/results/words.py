@@ -53,9 +53,7 @@ def display_threshold(result: Record) -> tuple[float, str]:
     """Threshold at which the statistic is shown, and where it comes from."""
     asked = result.asked
     given = asked.cluster_forming_statistic
-    if (
-        given is not None and "max_size" in result.h0 and not result.asked.compares_z
-    ):  # these form clusters of z
+    if given is not None and "max_size" in result.h0 and not result.asked.compares_z:  # these form clusters of z
         return float(given), "the cluster-forming threshold"
     values: Floats = result.maps[result.statistic]
     if not result.asked.compares_z:

@@ -21,6 +21,7 @@ from numbaglm.errors import (
     MissingFileError,
     ShufflingError,
 )
+from numbaglm.results.result import PermutationResult
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design, tested_regressors
 from numbaglm.stats.setup import default_errors
@@ -645,3 +646,47 @@ def test_every_method_counts_the_observed_once(as_cohort, method, two_sided):
         )
         n = result.provenance["n_shufflings"]
         np.testing.assert_allclose(result.maps["p_unc"] + opposite.maps["p_unc"], 1 + 1 / n)
+
+
+@pytest.mark.parametrize("statistic", ["t", "f"])
+def test_each_voxel_with_the_subjects_that_it_has(tmp_path, statistic):
+    rng = np.random.default_rng(0)
+    Y = rng.normal(size=(12, 6, 6, 6)).astype(np.float32)
+    Y[rng.random(Y.shape) < 0.05] = np.nan
+    Y[:5, 5, 5, 5], Y[7:, 0, 0, 0] = np.nan, np.nan
+    images = [nib.Nifti1Image(one, np.diag([3.0, 3, 3, 1])) for one in Y]
+    design = pd.DataFrame({"group": np.repeat([1.0, 0], [5, 7]), "age": rng.normal(size=12), "intercept": 1.0})
+    contrast = "group" if statistic == "t" else ["group", "age"]
+    options = {"n_perm": 300, "tfce": True, "cluster_forming_threshold": 0.01}
+    cohort = Cohort.create(tmp_path / "c.zarr", images, min_subjects=0.5)
+    left, plain = (permutation_test(maps, design, contrast, **options) for maps in (cohort, images))
+    assert all((left.maps[name] == plain.maps[name]).all() for name in plain.maps)
+    assert all((left.h0[name] == plain.h0[name]).all() for name in plain.h0)
+    result = permutation_test(images, design, contrast, missing="element", **options)
+    here = np.isfinite(Y).sum(axis=0)[result.geometry.mask]
+    np.testing.assert_array_equal(result.maps["n_subjects"], here)
+    assert result.maps["reason"].max() == 2
+    untested = result.maps["reason"] > 0
+    np.testing.assert_array_equal(result.maps["dof"], np.where(untested, 0, here - 3))
+    assert (result.maps["p_unc"][untested] == 1).all()
+    assert result.max_statistic == "max_z"
+    assert result.h0["max_z"][0] == np.abs(result.maps["z"]).max()
+    assert result.asked.missing == "element"
+    again = permutation_test(
+        cohort, design, contrast, missing="element", store=tmp_path / "run", n_workers=1, **options
+    )
+    assert all((again.maps[name] == result.maps[name]).all() for name in result.maps)
+    assert all((again.h0[name] == result.h0[name]).all() for name in result.h0)
+    saved = PermutationResult.load(result.save(tmp_path / "saved"))
+    np.testing.assert_array_equal(saved.maps["n_subjects"], here)
+
+
+def test_missing_is_refused_where_it_has_no_algebra(as_cohort):
+    cohort = as_cohort(np.random.default_rng(0).normal(size=(8, 6)))
+    for options, words in (
+        ({"missing": "subjects"}, "'leave' or 'element'"),
+        ({"missing": "element", "variance_groups": [0, 0, 0, 0, 1, 1, 1, 1]}, "not with variance_groups"),
+        ({"missing": "element", "method": "ter-braak"}, "'freedman-lane' with missing='element'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            permutation_test(cohort, n_perm=20, cluster_forming_threshold=None, **options)

@@ -15,7 +15,7 @@ from numbaglm.data.cohort.chunks import Float32
 from numbaglm.data.cohort.layout import DATA, Arrays
 from numbaglm.data.cohort.presence import Bits, Patterns
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.errors import MaskError, term
+from numbaglm.errors import MaskError
 
 
 def complete(store: CohortStore) -> CohortStore:
@@ -43,7 +43,7 @@ def _complete(store: CohortStore) -> CohortStore:
     if not keep.any():
         raise MaskError(
             f"No {space.noun} is there in all of the {store.n_subjects} maps. "
-            f"{term('missing=')}'element' tests each with the subjects that it has."
+            "missing='element' tests each with the subjects that it has."
         )
     note = f"{n_left:,} of {space.n:,} {space.nouns} are left out: not all maps have a value there."
     header = replace(

@@ -103,6 +103,7 @@ class CohortStore:
         subjects: Sequence[str] | pd.DataFrame | None = None,
         smoothing_fwhm: Fwhm = None,
         report: Sequence[str] = (),
+        present: NDArray[np.bool_] | None = None,
     ) -> CohortStore:
         """Make an in-memory store of an array.
 
@@ -118,6 +119,8 @@ class CohortStore:
             default.
         smoothing_fwhm, report
             As in `Header`.
+        present
+            (n_subjects, n_voxels) which values are there; those that are missing are 0 in ``Y``. None where all are.
         """
         space = Space.of(geometry)
         data = np.ascontiguousarray(Y, dtype=np.float32)
@@ -138,7 +141,13 @@ class CohortStore:
         if len(subjects) != len(data):
             raise InputError(invalid("subjects", f"{len(subjects)} labels", f"one for each of {len(data)} rows of Y"))
         header = Header(space, subjects, smoothing_fwhm, report=tuple(report))
-        return cls(None, header, Arrays({DATA: data}, None, None))
+        if present is None:
+            return cls(None, header, Arrays({DATA: data}, None, None))
+        if present.shape != data.shape or data[~present].any():
+            raise InputError(invalid("present", present.shape, f"{data.shape}, and 0 in Y where a value is missing"))
+        return cls(
+            None, replace(header, has_presence=True, keeps_missing=True), Arrays({DATA: data}, pack(present), None)
+        )
 
     @classmethod
     def open(cls, location: Where) -> CohortStore:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import InputError, MaskError, invalid, term
+from numbaglm.errors import InputError, MaskError, invalid
 
 # A map that alone costs more than this share of the voxels is worth a warning.
 _COSTLY = 0.05
@@ -380,7 +380,7 @@ def _stays_missing(survey: Survey, keep: NDArray[np.bool_], labels: Sequence[str
     return (
         f"{n_values:,} values ({share:.2%} of the mask's) are missing at {np.count_nonzero(n_missing):,} of "
         f"{len(n_missing):,} mask {nouns}: a test leaves these {nouns} out, or takes each with the subjects that it "
-        f"has ({term('missing=')}'element')."
+        "has (missing='element')."
     )
 
 

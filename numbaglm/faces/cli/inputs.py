@@ -22,6 +22,7 @@ from numbaglm.data.tables import read_lines, read_table
 from numbaglm.engine.schedule import connect
 from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
 from numbaglm.faces.cli.bids_options import ENTITY_OF
+from numbaglm.inference.arguments import LEAST_PRESENT
 from numbaglm.results.bids.maps import find_maps
 from numbaglm.results.bids.names import SHORT
 from numbaglm.stats.formula import design_from_formula
@@ -181,6 +182,8 @@ class Question:
         if by_order and table is not None and covariates is None:
             raise InputError("--by-order is for tables after --design and --covariates: --bids-dir matches by label.")
         one = len(maps) == 1 and is_cohort(maps[0])
+        if options.get("missing") == "element" and not one:
+            images["min_subjects"] = LEAST_PRESENT
         cohort = as_cohort(
             Cohort.open(maps[0]) if one else listed,
             progress=progress,

@@ -133,6 +133,12 @@ def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any)
     metavar="SHARE",
     help="Share of the maps that must hold a voxel, such as 0.95; what the others lack is taken as 0.  [default: 1]",
 )
+@click.option(
+    "--min-subjects",
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="How many maps, or which share of them (0.5), must hold a voxel; what the others lack stays missing.",
+)
 @click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
 @_LAYERS
 @_SURFACES
@@ -160,6 +166,8 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     listed, table = pop_maps(maps, options)
     options |= {"covariates": table if covariates is None else covariates, "layers": layers}
     options |= pop_surfaces(options)
+    least = options["min_subjects"]
+    options["min_subjects"] = int(least) if least is not None and least > 1 and least == int(least) else least
     cohort = Cohort.create(output, listed, progress=terminal.progress, **options)
     _show_cohort(terminal, cohort)
 

@@ -86,6 +86,13 @@ TEST = grouped(
         help=f"How nuisance is dealt with: {', '.join(METHODS)}.",
     ),
     click.option(
+        "--missing",
+        type=click.Choice(["leave", "element"]),
+        default="leave",
+        show_default=True,
+        help="Voxels that some subjects lack: leave them out, or test each with the subjects that it has.",
+    ),
+    click.option(
         "--conventions",
         type=click.Choice(list(CONVENTIONS)),
         default="numbaglm",

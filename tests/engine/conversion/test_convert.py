@@ -398,3 +398,24 @@ def test_coverage_that_is_no_share(tmp_path):
     table = pd.DataFrame({"age": [1, 2, 3]})
     with pytest.raises(OutputError):
         Cohort.create(paths[0] / "c.zarr", paths, covariates=table, min_coverage=0.95)
+
+
+def test_what_is_missing_stays_missing_and_coverage_wins(tmp_path, caplog):
+    values = volumes(10)
+    values[0, 2, 2, 2], values[1, 2, 3, 2] = 0, np.nan
+    images = [nib.Nifti1Image(one, AFFINE) for one in values]
+    cohort = Cohort.create(tmp_path / "c.zarr", images, min_subjects=8)
+    assert (cohort.store.header.keeps_missing, cohort.store.header.min_coverage) == (True, 0.8)
+    assert (~cohort.store.present(0, cohort.n_voxels)).sum() == 2
+    assert "2 values" in cohort.report[-1]
+    assert "missing='element'" in cohort.report[-1]
+    zeros = Cohort.from_maps(images, min_subjects=8, zero_is_missing=False)
+    assert (~zeros.store.present(0, zeros.n_voxels)).sum() == 1
+    filled = Cohort.from_maps(images, min_subjects=8, min_coverage=0.8)
+    assert not filled.store.header.keeps_missing
+    assert "min_subjects= is left aside" in caplog.text
+    grown = cohort.append([nib.Nifti1Image(values[0] + 1, AFFINE)], subjects=["new"])
+    assert grown.store.header.keeps_missing
+    assert (~grown.store.present(0, grown.n_voxels)).sum() == 2
+    with pytest.raises(InputError, match="zero_is_missing"):
+        Cohort.from_maps(images, zero_is_missing="no")

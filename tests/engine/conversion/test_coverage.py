@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numbaglm.engine.conversion.coverage import MaskRule, Survey, judge, parse_min_coverage
+from numbaglm.engine.conversion.coverage import MaskRule, Survey, judge, parse_min_coverage, parse_min_subjects
 from numbaglm.errors import InputError, MaskError
 
 N_PLACES = 60
@@ -130,3 +130,14 @@ def test_no_place_left_says_who_costs_most():
     values[2] = np.nan
     with pytest.raises(MaskError, match=r"of 60 grid voxels, .*59 NaN or infinite in at least.*most of them in c: 59"):
         judge(surveyed(values, MaskRule(True)), list("abcd"))
+
+
+@pytest.mark.parametrize(("given", "share"), [(0.5, 0.5), (1.0, 1.0), (6, 0.5), (12, 1.0), (1, 1 / 12)])
+def test_how_many_must_have_a_value_is_a_number_or_a_share(given, share):
+    assert parse_min_subjects(given, 12) == share
+
+
+@pytest.mark.parametrize("given", [0, 13, 1.5, -0.5, "half", True, np.nan])
+def test_a_number_of_subjects_that_makes_no_sense_is_refused(given):
+    with pytest.raises(InputError, match="min_subjects"):
+        parse_min_subjects(given, 12)

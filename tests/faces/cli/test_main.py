@@ -88,6 +88,22 @@ def test_convert_keeps_voxels_that_most_maps_hold_if_asked(place):
     assert "--min-coverage" in run("convert", *maps, "--min-coverage", "90", "--output", "d.zarr", code=2)[1]
 
 
+def test_convert_keeps_what_is_missing_and_permute_tests_it(place):
+    values = volumes(N)
+    values[0, 2, 2, 2] = 0
+    maps = write_maps(place / "patchy", values)
+    _, told = run("convert", *maps, "--min-subjects", "0.9", "--output", "c.zarr")
+    assert "1 values (0.17% of the mask's) are missing at 1 of 60 mask voxels" in told
+    options = ["--n-perm", "100", "--cluster-forming-threshold", "none"]
+    out, told = run("permute", "c.zarr", *options, "--output", "left")
+    assert "59 voxels" in out
+    assert "1 of 60 voxels are left out: not all maps have a value there." in told
+    for name, given in (("of-cohort", ["c.zarr"]), ("of-maps", maps)):
+        out, _ = run("permute", *given, *options, "--missing", "element", "--output", name)
+        assert "60 voxels" in out
+        assert (place / name / "n_subjects.nii.gz").exists()
+
+
 def test_convert_stores_layers(place, maps):
     pattern = str(Path(maps[0]).parent / "*.nii*")
     options = ["--layer", f"again={pattern}", "--memory-limit", "4GB"]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from numbaglm.data.cohort.layout import Arrays
-from numbaglm.data.cohort.presence import pack
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import Spec
@@ -27,9 +24,8 @@ N, V, BATCH = 13, 70, 16
 
 
 def store_of(Y, present):
-    whole = CohortStore.from_array(np.where(present, Y, 0), Geometry(np.ones((Y.shape[1], 1, 1), bool), np.eye(4)))
-    header = replace(whole.header, has_presence=True)
-    return CohortStore(None, header, Arrays({"data": whole.data}, pack(present), None))
+    where = Geometry(np.ones((Y.shape[1], 1, 1), bool), np.eye(4))
+    return CohortStore.from_array(np.where(present, Y, 0), where, present=present)
 
 
 def spec_of(X, k, errors, precision="float64", n_perm=40, blocks=None, incomplete=True, threshold=1.5, method=None):
