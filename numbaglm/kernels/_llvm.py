@@ -107,6 +107,42 @@ def multiply(typing: Any, weights: Any, panel: Any, scores: Any, add: Any) -> An
 
 
 @intrinsic
+def gather(typing: Any, places: Any, permuted: Any, panel: Any, scores: Any, add: Any) -> Any:
+    """Vector code of `vectors.gather_plain`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places, permuted, panel, scores, add = _opened(context, builder, signature, arguments)
+        vector, _ = _vectors(signature.args[1])
+        lanes = vector.count
+        zero = ir.Constant(vector, None)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(ROWS * VECTORS)]
+        with cgutils.for_range(builder, builder.extract_value(places.shape, 0)) as subject:
+
+            def at(item: int, step: int) -> Any:
+                i = builder.mul(subject.index, subject.index.type(step))
+                return builder.add(i, i.type(item))
+
+            own = [_load(builder, panel, at(c * lanes, VECTORS * lanes), vector) for c in range(VECTORS)]
+            for r in range(ROWS):
+                place = builder.sext(builder.load(builder.gep(places.data, [at(r, ROWS)])), ir.IntType(64))
+                first = builder.mul(place, place.type(VECTORS * lanes))
+                for c in range(VECTORS):
+                    there = _load(builder, permuted, builder.add(first, first.type(c * lanes)), vector)
+                    product = builder.fmul(own[c], there, flags=["contract"])
+                    total = builder.fadd(builder.load(sums[r * VECTORS + c]), product, flags=["contract"])
+                    builder.store(total, sums[r * VECTORS + c])
+        with builder.if_then(add):
+            for i, kept in enumerate(sums):
+                there = _load(builder, scores, i * lanes, vector)
+                builder.store(builder.fadd(there, builder.load(kept)), kept)
+        for i, kept in enumerate(sums):
+            _store(builder, builder.load(kept), scores, i * lanes)
+        return context.get_dummy_value()
+
+    return types.void(places, permuted, panel, scores, add), generate
+
+
+@intrinsic
 def reduce(typing: Any, scores: Any, two_sided: Any, reference: Any, threshold: Any, counts: Any, best: Any) -> Any:
     """Vector code of `vectors.reduce_plain`."""
 

@@ -19,7 +19,7 @@ from numbaglm.arrays import Floats
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.patterns import spread
 from numbaglm.kernels.scores import Scoring, as_it_is
-from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS, multiply, reduce
+from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS, gather, multiply, reduce
 
 CHUNK = 256
 """Units a chunk. A panel of as many (32 KiB) stays in the second-level cache, whatever the size of the cohort. And
@@ -90,6 +90,22 @@ class Waiting(NamedTuple):
     more: Floats
 
 
+class Gather(NamedTuple):
+    """In place of the rows of a layer: another layer of as many units, permuted, and multiplied with it voxel by voxel.
+
+    Attributes
+    ----------
+    permuted
+        Number of that layer.
+    places
+        (height, n_units) the unit of it that takes the place of each under a shuffling; n_units more where its sign is
+        changed.
+    """
+
+    permuted: int
+    places: NDArray[np.int32]
+
+
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
     """Array that begins where a vector may: one that straddles cache lines costs two loads."""
     n, item = prod(shape), dtype.itemsize
@@ -98,24 +114,86 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Floats:
     return room[first : first + n].reshape(shape)
 
 
-def grouped(weights: Sequence[Floats], n_batch: int) -> Floats:
+def grouped(weights: Sequence[Floats | Gather], n_batch: int, dtype: np.dtype[Any]) -> Floats:
     """Weights as `multiply` reads them, (n_groups, n_rows, n_units, ROWS); NaN for shufflings not there.
 
-    Of a layer with fewer units than the longest the others are left as they are: nothing reads them.
+    Of a layer with fewer units than the longest the others are left as they are: nothing reads them; nor rows of one
+    that is gathered.
     """
-    n_rows, most = sum(len(one) for one in weights), max(one.shape[2] for one in weights)
+    n_rows, most = sum(_shape(one)[0] for one in weights), max(_shape(one)[1] for one in weights)
     full, rest = divmod(n_batch, ROWS)
-    out = np.empty((-(-n_batch // ROWS), n_rows, most, ROWS), weights[0].dtype)
+    out = np.empty((-(-n_batch // ROWS), n_rows, most, ROWS), dtype)
     if rest:
         out[full] = np.nan
     first = 0
     for one in weights:
-        k, _, n_units = one.shape
-        groups = one[:, : full * ROWS].reshape(k, full, ROWS, n_units)
-        out[:full, first : first + k, :n_units] = groups.transpose(1, 0, 3, 2)
-        out[full:, first : first + k, :n_units, :rest] = one[:, full * ROWS : n_batch].transpose(0, 2, 1)
+        k, n_units = _shape(one)
+        if not isinstance(one, Gather):
+            groups = one[:, : full * ROWS].reshape(k, full, ROWS, n_units)
+            out[:full, first : first + k, :n_units] = groups.transpose(1, 0, 3, 2)
+            out[full:, first : first + k, :n_units, :rest] = one[:, full * ROWS : n_batch].transpose(0, 2, 1)
         first += k
     return out
+
+
+def _shape(weights: Floats | Gather) -> tuple[int, int]:
+    """Rows of a layer, and its units."""
+    if isinstance(weights, Gather):
+        return 1, weights.places.shape[1]
+    return weights.shape[0], weights.shape[2]
+
+
+def _gathering(
+    weights: Sequence[Floats | Gather], layers: NDArray[np.int64], n_batch: int, width: int, dtype: np.dtype[Any]
+) -> tuple[NDArray[np.int32], NDArray[np.int64], Floats]:
+    """What `_gather` needs, and of each layer that is gathered its number there and that of what is permuted.
+
+    Returns
+    -------
+    Places as `gather` reads them (n_gathered, n_groups, n_units, ROWS), those of a row of NaN for shufflings that are not
+    there; the first unit of each layer that is permuted; and room for panels of all units of these, see `_whole`.
+    """
+    gathers = [(m, one) for m, one in enumerate(weights) if isinstance(one, Gather)]
+    if not gathers:
+        return np.empty((0, 0, 0, ROWS), np.int32), np.empty(0, np.int64), np.empty((0, 1, width), dtype)
+    n_units, n_groups = gathers[0][1].places.shape[1], -(-n_batch // ROWS)
+    sources = sorted({one.permuted for _, one in gathers})
+    places = np.full((len(gathers), n_groups * ROWS, n_units), 2 * n_units, np.int32)
+    for number, (m, one) in enumerate(gathers):
+        assert layers[one.permuted, 1] == layers[m, 1] == n_units, "gathered layers are of the same units"
+        layers[m, 4:] = number, sources.index(one.permuted)
+        places[number, :n_batch] = one.places[:n_batch]
+    places = np.ascontiguousarray(places.reshape(len(places), n_groups, ROWS, n_units).transpose(0, 1, 3, 2))
+    return places, layers[sources, 0], _aligned((len(sources), 2 * n_units + 1, width), dtype)
+
+
+@kernel
+def _whole(tile: Floats, column: int, panel: Floats) -> None:
+    """A panel of all units (2 * n_units + 1, width): as they are, with their signs changed, and a row of NaN."""
+    n, width = tile.shape[0], panel.shape[1]
+    for s in range(n):
+        there, here, changed = tile[s, column : column + width], panel[s], panel[n + s]
+        for j in range(width):
+            here[j] = there[j]
+            changed[j] = -there[j]
+    panel[2 * n] = np.nan
+
+
+@kernel
+def _gather(
+    gathering: tuple[NDArray[np.int32], NDArray[np.int64], Floats],
+    layers: NDArray[np.int64],
+    which: tuple[int, int, int, int, int],
+    panel: Floats,
+    sums: Floats,
+) -> None:
+    """Products of a layer that is gathered: number m, of shufflings g and units ``first`` to ``last``, into sums i.
+
+    Arrays are whole, as in `_wait`.
+    """
+    places, _, whole = gathering
+    m, g, first, last, i = which
+    gather(places[layers[m, 4], g, first:last], whole[layers[m, 5]], panel, sums[i, layers[m, 2]], first > 0)
 
 
 @kernel
@@ -229,7 +307,7 @@ def _wait(
 
 
 def permute_panels(
-    weights: Sequence[Floats],
+    weights: Sequence[Floats | Gather],
     tiles: Floats,
     size: tuple[int, int],
     fixed: Floats,
@@ -248,7 +326,8 @@ def permute_panels(
     Parameters
     ----------
     weights
-        (n_rows, height, n_units) of each layer: its rows under each shuffling; ``height`` is the batch or more.
+        (n_rows, height, n_units) of each layer: its rows under each shuffling; ``height`` is the batch or more. Or what
+        is gathered instead, which makes one row.
     tiles
         (n_tiles, n_units, TILE) the layers of the block, one below the other. Past the last voxel the last tile repeats
         it.
@@ -285,17 +364,20 @@ def permute_panels(
     n_columns, n_layers, dtype = tiles.shape[2], len(weights), tiles.dtype
     width = VECTORS * BYTES // tiles.itemsize
     n_groups, n_panels = -(-n_batch // ROWS), n_columns // width
-    layers = np.empty((n_layers, 4), np.int64)  # first unit, units, first row, the row after the last
+    # First unit, units, first row, the row after the last; where it is gathered its number there, and what is permuted.
+    layers = np.full((n_layers, 6), -1, np.int64)
     row = unit = 0
     for layer, one in zip(layers, weights, strict=True):
-        layer[:] = unit, one.shape[2], row, row + one.shape[0]
-        row, unit = row + one.shape[0], unit + one.shape[2]
+        n_rows, n_units = _shape(one)
+        layer[:4] = unit, n_units, row, row + n_rows
+        row, unit = row + n_rows, unit + n_units
     assert unit == tiles.shape[1]
     most = int(layers[:, 1].max())
     # Sums of several chunks wait for the last one; those of a single chunk are done with at once.
     n_waiting = n_panels * n_groups if most > CHUNK else 1
     # Memory is set up here, where nothing needs to be compiled.
-    grouped_rows = grouped(weights, n_batch)
+    grouped_rows = grouped(weights, n_batch, dtype)
+    gathering = _gathering(weights, layers, n_batch, width, dtype)
     n_grades, n_kept = len(limits.threshold), scoring.n_kept
     table = _aligned((row + n_kept + scoring.n_scratch, ROWS, width), dtype)
     sums = table[None] if n_waiting == 1 else _aligned((n_waiting, row, ROWS, width), dtype)
@@ -328,6 +410,7 @@ def permute_panels(
             (room.which, room.voxel, room.score, room.more),
             memory,
             (first * n_columns, n_picks),
+            gathering,
         )
         first += n_tiles
     assert first == len(tiles)
@@ -352,6 +435,7 @@ def _permute(
     waiting: tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats],
     memory: tuple[Floats, Floats, Floats, Floats, Floats, Floats, Floats],
     begin: tuple[int, int],
+    gathering: tuple[NDArray[np.int32], NDArray[np.int64], Floats],
 ) -> int:
     """The loops of `permute_panels`, in the memory that it sets up; returns how many were picked, or wait.
 
@@ -362,6 +446,7 @@ def _permute(
     reference, thresholds, grades = limits[0], limits[1], limits[6]
     numbers, of = extra
     grouped, sums, table, flat, panels, best, beside = memory
+    places, sources, whole = gathering
     n_tiles, n_columns = tiles.shape[0], tiles.shape[2]
     n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[1], panels.shape[3]
     n_layers, n_rows, most = layers.shape[0], grouped.shape[1], grouped.shape[2]
@@ -387,6 +472,8 @@ def _permute(
                 for k in range(beside.shape[0]):
                     for j in range(width):
                         beside[k, j] = fixed[t, k, column + j]
+                for m in range(sources.shape[0]):
+                    _whole(tiles[t, sources[m] : sources[m] + places.shape[2]], column, whole[m])
                 first_panel = panels[0, p, : min(first + CHUNK, layers[0, 1]) - first]
                 for g in range(n_groups):
                     i = min(p * n_groups + g, n_waiting - 1)
@@ -398,6 +485,9 @@ def _permute(
                             last = min(first + CHUNK, layers[m, 1])
                             if first < last:
                                 panel = panels[m, p, : last - first]
+                                if layers[m, 4] >= 0:
+                                    _gather(gathering, layers, (m, g, first, last, i), panel, sums)
+                                    continue
                                 for k in range(layers[m, 2], layers[m, 3]):
                                     multiply(grouped[g, k, first:last], panel, sums[i, k], first > 0)
                     if first + CHUNK < most:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ LEAST = 1e-14
 shuffling, as this is above what double precision rounds."""
 
 
-def residuals(Y: NDArray[np.float32], basis: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+def residuals(Y: NDArray[np.floating[Any]], basis: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Residuals of each voxel on an orthonormal basis, in double precision.
 
     Where the basis holds a constant the data are moved to 0 first: far from it products round more, and statistics that

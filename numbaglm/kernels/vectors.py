@@ -4,7 +4,10 @@ A thin product (30 subjects, say) costs little more than a look at its result: a
 pass over what it wrote, stay far below the machine's rate. Here ROWS shufflings meet VECTORS vectors of voxels,
 whose sums stay in registers over all subjects, in order.
 
-The two functions are written in LLVM's vectors (`_llvm`), by code that runs while numba compiles; LLVM turns them into
+Where what is multiplied is each voxel's own, rows of a second panel are gathered instead, each shuffling in its order:
+a look into the cache for every product, where weights take one for a whole row.
+
+The functions are written in LLVM's vectors (`_llvm`), by code that runs while numba compiles; LLVM turns them into
 what the processor has. Where numba's compiler is switched off (NUMBA_DISABLE_JIT), their plain forms run instead, to
 which tests hold them.
 """
@@ -22,7 +25,17 @@ from numbaglm.arrays import Floats
 from numbaglm.kernels import _llvm
 from numbaglm.kernels._llvm import BYTES, ROWS, VECTORS
 
-__all__ = ["BYTES", "ROWS", "VECTORS", "multiply", "multiply_plain", "reduce", "reduce_plain"]
+__all__ = [
+    "BYTES",
+    "ROWS",
+    "VECTORS",
+    "gather",
+    "gather_plain",
+    "multiply",
+    "multiply_plain",
+    "reduce",
+    "reduce_plain",
+]
 
 
 def multiply_plain(weights: Floats, panel: Floats, scores: Floats, add: bool) -> None:
@@ -40,6 +53,26 @@ def multiply_plain(weights: Floats, panel: Floats, scores: Floats, add: bool) ->
         Whether what was there stays: products of other subjects.
     """
     products = np.dot(weights.T, panel)
+    scores[:] = scores + products if add else products
+
+
+def gather_plain(places: NDArray[np.int32], permuted: Floats, panel: Floats, scores: Floats, add: bool) -> None:
+    """Products, voxel by voxel, of a panel with another whose rows ROWS shufflings permute.
+
+    Parameters
+    ----------
+    places
+        (n_subjects, ROWS) the row of ``permuted`` that takes the place of a subject under each shuffling.
+    permuted
+        (any, width).
+    panel
+        (n_subjects, width).
+    scores
+        (ROWS, width), filled or added to.
+    add
+        As in `multiply_plain`.
+    """
+    products = (panel[:, None] * permuted[places]).sum(axis=0)
     scores[:] = scores + products if add else products
 
 
@@ -79,7 +112,8 @@ def reduce_plain(
 
 
 multiply: Callable[[Floats, Floats, Floats, bool], None]
+gather: Callable[[NDArray[np.int32], Floats, Floats, Floats, bool], None]
 reduce: Callable[[Floats, bool, Floats, Floats, NDArray[np.int32], Floats], int]
-_compiled: tuple[Any, Any] = (_llvm.multiply, _llvm.reduce)
+_compiled: tuple[Any, Any, Any] = (_llvm.multiply, _llvm.gather, _llvm.reduce)
 _plainly = config.DISABLE_JIT  # type: ignore[attr-defined]
-multiply, reduce = (multiply_plain, reduce_plain) if _plainly else _compiled
+multiply, gather, reduce = (multiply_plain, gather_plain, reduce_plain) if _plainly else _compiled

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numbaglm.kernels.fused import CHUNK, Limits, Waiting, permute_panels
+from numbaglm.kernels.fused import CHUNK, Gather, Limits, Waiting, permute_panels
 from numbaglm.kernels.scores import Score, Scoring
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.stats.families.t_f import combine
@@ -158,6 +158,61 @@ def test_layers_of_different_units(n_units):
     expected = (weights[0][0] @ layers[0] * fixed + 0.5 * (weights[1][1] @ layers[1]))[:n_batch]
     np.testing.assert_allclose(maps, expected, atol=1e-12)
     np.testing.assert_allclose(peaks, np.abs(expected).max(axis=1), atol=1e-12)
+
+
+@Score
+def total(products, fixed, sizes, constants):
+    """The sum of all products."""
+    for k in range(1, sizes[0]):
+        for v in range(products.shape[1]):
+            products[0, v] += products[k, v]
+
+
+@pytest.mark.parametrize("n", [6, CHUNK + 9])
+@pytest.mark.parametrize("n_batch", [1, 11])
+def test_layers_that_are_gathered(n, n_batch):
+    """A layer, permuted and flipped, times another, voxel by voxel; beside ordinary rows, and without them."""
+    rng = np.random.default_rng(2)
+    n_voxels, height = TILE + 30, 16
+    data, other, third = rng.normal(size=(3, n, n_voxels)) / np.sqrt(n)
+    index = np.array([rng.permutation(n) for _ in range(n_batch)])
+    sign = rng.choice([-1, 1], (n_batch, n))
+    places = np.full((height, n), -(2**30), np.int32)  # what is past the batch is not looked at
+    places[:n_batch] = index + n * (sign < 0)
+    moved = sign[:, :, None] * data[index]
+    expected = {True: (moved * other).sum(axis=1), False: (sign[:, :, None] * third[index] * other).sum(axis=1)}
+    rows = rng.normal(size=(1, height, n))
+    for weights, layers, result in (
+        ([np.empty((0, height, n)), Gather(0, places)], [data, other], expected[True]),
+        ([rows, Gather(0, places)], [data, other], rows[0, :n_batch] @ data + expected[True]),
+        (
+            [rows, Gather(2, places), np.empty((0, height, n)), Gather(0, places)],
+            [data, other, third, other],
+            rows[0, :n_batch] @ data + expected[False] + expected[True],
+        ),
+    ):
+        tiles = np.pad(np.vstack(layers), ((0, 0), (0, 2 * TILE - n_voxels)), mode="edge")
+        tiles = np.ascontiguousarray(tiles.reshape(len(tiles), 2, TILE).transpose(1, 0, 2))
+        maps, peaks, counts = np.empty((n_batch, n_voxels)), np.empty(n_batch), np.zeros((2, TILE), np.int32)
+        n_rows = sum(1 if isinstance(one, Gather) else len(one) for one in weights)
+        reference = np.full(2 * TILE, np.nan)
+        reference[:n_voxels] = -np.inf
+        permute_panels(
+            weights,
+            tiles,
+            (n_batch, n_voxels),
+            np.empty((2, 0, TILE)),
+            Scoring(total, np.array([n_rows]), np.empty(0)),
+            False,
+            Limits(reference.reshape(2, TILE), np.full(1, np.nan)),
+            counts,
+            peaks,
+            (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)),
+            maps,
+        )
+        np.testing.assert_allclose(maps, result, atol=1e-12)
+        np.testing.assert_allclose(peaks, result.max(axis=1), atol=1e-12)
+        assert (counts.ravel()[:n_voxels] == n_batch).all(), "shufflings that are not there count for nothing"
 
 
 @pytest.mark.parametrize("two_sided", [False, True])

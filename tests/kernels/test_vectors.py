@@ -18,6 +18,11 @@ def multiply(weights, panel, scores, add):
 
 
 @kernel
+def gather(places, permuted, panel, scores, add):
+    vectors.gather(places, permuted, panel, scores, add)
+
+
+@kernel
 def reduce(scores, two_sided, reference, threshold, counts, best):
     return vectors.reduce(scores, two_sided, reference, threshold, counts, best)
 
@@ -40,6 +45,24 @@ def test_products_are_those_of_the_plain_form(n_subjects, add, dtype, seed):
     expected = found.copy()
     multiply(weights, panel, found, add)
     vectors.multiply_plain(weights, panel, expected, add)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=ERROR[dtype])
+
+
+@given(
+    n_subjects=st.integers(1, 70),
+    add=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64"]),
+    seed=st.integers(0, 99),
+)
+def test_gathered_products_are_those_of_the_plain_form(n_subjects, add, dtype, seed):
+    rng = np.random.default_rng(seed)
+    places = rng.integers(0, 2 * n_subjects, (n_subjects, ROWS)).astype(np.int32)
+    permuted = (rng.normal(size=(2 * n_subjects, width(dtype))) / n_subjects).astype(dtype)
+    panel = rng.normal(size=(n_subjects, width(dtype))).astype(dtype)
+    found = rng.normal(size=(ROWS, width(dtype))).astype(dtype)
+    expected = found.copy()
+    gather(places, permuted, panel, found, add)
+    vectors.gather_plain(places, permuted, panel, expected, add)
     np.testing.assert_allclose(found, expected, rtol=0, atol=ERROR[dtype])
 
 

@@ -19,6 +19,9 @@ from numbaglm.engine.permutation.records import ObservedBlock, Picks, Spec
 from numbaglm.kernels import fused, shuffle
 from numbaglm.kernels.scores import Scoring
 from numbaglm.kernels.shuffle import TILE
+from numbaglm.stats.families.family import Gathered, Rows
+
+Weights = list[Floats | fused.Gather]
 
 _FINISHED = 16  # shufflings at once, where every score is finished
 _DIRECTLY = 2**19  # values of data that are shuffled at once, where the kernel could not tell
@@ -104,14 +107,21 @@ class _Rows:
 
     def __init__(self, block: VoxelBlock, spec: Spec, plan: Plan) -> None:
         self.layers = spec.family.layers
-        shapes = [layer.rows.shape for layer in self.layers]
-        self.weights = [np.zeros((rows, plan.batch, units), block.tiles.dtype) for rows, units in shapes]
+        self.weights = [_room(layer.rows, plan.batch, block.tiles.dtype) for layer in self.layers]
 
-    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8]) -> list[Floats]:
-        """Rows (n_rows, height, n_units) of each layer."""
+    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8]) -> Weights:
+        """Rows (n_rows, height, n_units) of each layer, or the places that are gathered instead."""
         for layer, out in zip(self.layers, self.weights, strict=True):
-            layer.rows.fill(index, sign, out)
+            layer.rows.fill(index, sign, out.places[None] if isinstance(out, fused.Gather) else out)
         return self.weights
+
+
+def _room(rows: Rows, batch: int, dtype: np.dtype[Any]) -> Floats | fused.Gather:
+    """Room for the rows of a batch."""
+    n_rows, n_units = rows.shape
+    if isinstance(rows, Gathered):
+        return fused.Gather(rows.permuted, np.zeros((batch, n_units), np.int32))
+    return np.zeros((n_rows, batch, n_units), dtype)
 
 
 class Scores:
@@ -176,7 +186,7 @@ class Scores:
 
     def _permute(
         self,
-        weights: list[Floats],
+        weights: Weights,
         n_batch: int,
         peaks: Floats,
         waiting: fused.Waiting | None,
@@ -355,7 +365,7 @@ class Graded(Scores):
         extra = None
         if self.patterns.rows is not None:
             self.patterns.rows.fill(index, sign, self.pattern_rows)
-            rows = fused.grouped([self.pattern_rows], n_batch)
+            rows = fused.grouped([self.pattern_rows], n_batch, self.pattern_rows.dtype)
             extra = fused.Extra(arranged.numbers(rows, self.factor, self.patterns.n_kept, peaks.dtype), arranged.of)
         n_picks = self._permute(self.rows.fill(index, sign), n_batch, peaks, None, extra)
         maxima = np.max([scale.to_z(those) for scale, those in zip(scales, peaks, strict=True)], axis=0)
@@ -400,6 +410,7 @@ class Fields:
     def batch(self, first: int, index: NDArray[np.int32], sign: NDArray[np.int8]) -> Scored:
         """See `Scorer`."""
         (weights,) = self.rows.fill(index, sign)
+        assert not isinstance(weights, fused.Gather)
         n_rows, height, n_units = weights.shape
         maps = np.empty((self.whole.n_fields, len(index), self.block.n_voxels))
         for t, tile in enumerate(self.block.tiles):

@@ -28,7 +28,7 @@ class Rows(Protocol):
         """Rows a shuffling, and units that they run over."""
         ...
 
-    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[np.floating[Any]]) -> None:
+    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[Any]) -> None:
         """Fill ``out`` (n_rows, height, n_units), ``height`` the shufflings or more, with the rows of a batch.
 
         Parameters
@@ -58,8 +58,10 @@ class Shuffled:
         """See `Rows`."""
         return self.basis.shape[0], self.basis.shape[1]
 
-    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[np.floating[Any]]) -> None:
+    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[Any]) -> None:
         """See `Rows`."""
+        if not len(self.basis):
+            return
         sign = sign if self.flipped else np.ones_like(sign)
         shuffle.shuffle_rows(self.basis, index, sign, out.reshape(-1, out.shape[2]))
 
@@ -84,7 +86,7 @@ class Refitted:
         """See `Rows`."""
         return self.basis.shape[0], self.basis.shape[1]
 
-    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[np.floating[Any]]) -> None:
+    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[Any]) -> None:
         """See `Rows`."""
         n_batch, n = index.shape
         n_rows = len(self.basis)
@@ -97,6 +99,42 @@ class Refitted:
         refitted = turned @ (directions * (sizes > 1e-10)[:, :, None])
         for k in range(n_rows):
             out[k, :n_batch] = refitted[:, k]
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """One row that is each voxel's own: another layer, permuted, is multiplied with this one unit by unit.
+
+    No weights are due but the places that units take. Under sign flips alone the product of both layers, with a row of
+    signs, says the same at the cost of a row.
+
+    Attributes
+    ----------
+    n_units
+        Of both layers.
+    permuted
+        Number of the layer that shufflings permute.
+    inverse
+        Whether they move it the other way.
+    """
+
+    n_units: int
+    permuted: int
+    inverse: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Rows`."""
+        return 1, self.n_units
+
+    def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[Any]) -> None:
+        """Fill ``out`` (1, height, n_units) with places: the unit that is multiplied with, n_units on if it flips."""
+        places = index + self.n_units * (sign < 0)
+        if self.inverse:
+            here = np.broadcast_to(np.arange(self.n_units), index.shape) + self.n_units * (sign < 0)
+            places = np.empty_like(here)
+            np.put_along_axis(places, np.asarray(index, np.intp), here, axis=1)
+        out[0, : len(index)] = places
 
 
 def as_they_are(E: Doubles) -> Doubles:

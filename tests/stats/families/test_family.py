@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from numbaglm.stats.families.family import Layer, Shuffled, as_they_are
+from numbaglm.stats.families.family import Gathered, Layer, Shuffled, as_they_are
 from numbaglm.stats.families.table import FAMILIES
 from reference.specs import spec_of
 
@@ -30,6 +30,21 @@ def test_rows_are_shuffled_as_a_matrix_would():
         shuffled = sign[i] * data[index[i]]
         np.testing.assert_allclose(out[:, i] @ data, basis @ shuffled)
         np.testing.assert_allclose(out[:, i], basis @ signed_permutation(index[i], sign[i]))
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_places_are_where_a_matrix_would_bring_them(inverse):
+    index = np.array([RNG.permutation(6) for _ in range(4)], np.int32)
+    sign = RNG.choice(np.array([-1, 1], np.int8), (4, 6))
+    rows = Gathered(6, 0, inverse)
+    assert rows.shape == (1, 6)
+    out = np.full((1, 5, 6), 99, np.int32)
+    rows.fill(index, sign, out)
+    data = RNG.normal(size=6)
+    for i in range(4):
+        P = signed_permutation(index[i], sign[i])
+        np.testing.assert_array_equal(np.append(data, -data)[out[0, i]], (P.T if inverse else P) @ data)
+    assert (out[0, 4] == 99).all()
 
 
 def test_layers_are_stacked_one_below_the_other():
