@@ -11,6 +11,7 @@ import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,7 +97,9 @@ def people():
 def test_what_to_choose_can_be_called(row, study, people, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     maps = sorted((study / "maps").glob("sub-*"))
-    cohort = ng.Cohort.from_maps(maps, covariates=people)
+    rng, first = np.random.default_rng(1), nib.load(next(maps[0].rglob("*.nii*")) if maps[0].is_dir() else maps[0])
+    grey = [nib.Nifti1Image(rng.random(first.shape).astype("f4"), first.affine) for _ in maps]
+    cohort = ng.Cohort.from_maps(maps, covariates=people, layers={"grey_matter": grey})
     names = {name: cohort.covariates[name] for name in ("person", "site")}
     names["tree"] = np.column_stack([np.ones(16), np.repeat(np.arange(1, 9), 2), np.arange(1, 17)])
     design, contrast = (ast.literal_eval(cell.strip("`")) if cell else None for cell in row[1:3])

@@ -35,6 +35,7 @@ _WORDS = {
     "Open it with Cohort.open, add to it with append, choose": "Choose",
     "Cohort.from_maps(maps, covariates=...) makes a cohort that has one": "name one with --covariates",
     "Cohort.create(path, maps)": "numbaglm convert",
+    "Cohort.create(..., layers=...)": "numbaglm convert --layer",
     "Cohort.create": "numbaglm convert",
     "Cohort.verify()": "numbaglm verify",
     "resample=True": "--resample",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.images import is_elements, list_elements, list_maps
 from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, match_rows, split_labels, were_moved
 from numbaglm.data.tables import listed, read_table
-from numbaglm.errors import DesignError, InputError, invalid
+from numbaglm.errors import DesignError, InputError, invalid, term
 from numbaglm.results.provenance import MISSING
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
@@ -81,6 +82,7 @@ class Options:
     areas: Any
     space: Any
     nodes: Any
+    regressors: dict[str, str] | None
 
     @classmethod
     def parse(cls, **given: Any) -> Self:
@@ -136,6 +138,7 @@ class Options:
             "variance_groups": _plain(self.variance_groups),
             "variance_smoothing_fwhm": self.variance_smoothing_fwhm,
             "missing": self.missing,
+            "regressors": self.regressors or {},
         }
 
 
@@ -143,7 +146,7 @@ def _plain(value: Any) -> Any:
     """As JSON types."""
     if isinstance(value, Conventions):
         return asdict(value)
-    if value is None or isinstance(value, str | tuple):
+    if value is None or isinstance(value, str | tuple | dict):
         return value
     return np.asarray(value).tolist()
 
@@ -173,6 +176,50 @@ def check_space(space: Space, options: Options) -> None:
         raise InputError(
             f"variance_smoothing_fwhm is for maps of volumes, and these lie on {space.label}: leave it out."
         )
+
+
+def read_regressors(regressors: Any) -> dict[str, str] | None:
+    """Regressors of elements' own: by name, the layer each is, or "column:layer"; a layer alone goes by its name.
+
+    Raises
+    ------
+    InputError
+    """
+    if regressors is None:
+        return None
+    allowed = "a dict from names to layers of the cohort, such as {'gm': 'grey_matter'}, or names of layers"
+    if isinstance(regressors, str):
+        regressors = [regressors]
+    if isinstance(regressors, list | tuple):
+        named = regressors
+        if not all(isinstance(one, str) for one in named) or len(set(named)) < len(named):
+            raise InputError(invalid("regressors", regressors, f"{allowed}, each once"))
+        regressors = {one: one for one in named}
+    if not isinstance(regressors, Mapping) or not regressors:
+        raise InputError(invalid("regressors", regressors, allowed))
+    for name, one in regressors.items():
+        if not (isinstance(name, str) and name.strip() and isinstance(one, str) and one.strip()):
+            received = f"{name!r}: {one if isinstance(one, str) else type(one).__name__!r}"
+            raise InputError(invalid("regressors", received, allowed))
+    return dict(regressors)
+
+
+def check_layers(maps: Any, options: Options) -> None:
+    """Refuse regressors that the cohort has no layers for.
+
+    Raises
+    ------
+    InputError
+    """
+    if not options.regressors:
+        return
+    there = maps.store.layers[1:] if isinstance(maps, Cohort) else ()
+    for name, source in options.regressors.items():
+        layer = source.rpartition(":")[2]
+        if layer not in there:
+            received = f"{name}={source}, but the cohort has no layer {layer!r}"
+            fix = f"Store such maps with the others: {term('Cohort.create(..., layers=...)')}."
+            raise InputError(invalid("regressors", received, f"its layers: {', '.join(there) or 'none'}", fix))
 
 
 def listed_subjects(

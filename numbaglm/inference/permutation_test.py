@@ -15,10 +15,12 @@ from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
     Options,
+    check_layers,
     check_space,
     default_threshold,
     listed_subjects,
     read_design,
+    read_regressors,
 )
 from numbaglm.inference.assembly import assemble
 from numbaglm.inference.running import Running, plan_tests, run_name
@@ -92,6 +94,7 @@ def permutation_test(
     areas: Any = None,
     space: Any = None,
     nodes: Any = None,
+    regressors: Any = None,
     **overrides: Any,
 ) -> PermutationResult | dict[str, PermutationResult] | Plan | dict[str, Plan]:
     """Test a contrast of a general linear model by shuffling, with family-wise error control.
@@ -187,6 +190,15 @@ def permutation_test(
     surfaces, areas, space, nodes
         As in `Cohort.from_maps`; a `Cohort` has its own. Of maps on anything but a volume the statistic and its p are
         there, uncorrected and corrected by the largest; clusters and TFCE too where it is known which elements touch.
+    regressors
+        Regressors that each element has for itself, beside the design that all share: a dict from names to layers of
+        the cohort, ``{"gm": "grey_matter"}``, or to the product of a column of the design with a layer,
+        ``{"gm": "grey_matter", "age:gm": "age:grey_matter"}``. Contrasts call them by name, and they come last where
+        weights are given; those that a contrast leaves out are nuisance. Each costs a degree of freedom. Elements at
+        which one is constant, or follows from other regressors, leave with a warning (statistic 0, p 1). It goes with
+        the methods "freedman-lane" and "manly", of t also "dekker" and "draper-stoneman"; not with variance groups or
+        smoothed variances. p of what an element's own regressor says are as exact as those of any regressor with
+        nuisance; the maps that regressors come from count as known.
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
         ("sum", "excess"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the other fields of `Conventions`.
@@ -264,11 +276,13 @@ def permutation_test(
         n_workers=n_workers,
         progress=progress,
         dry_run=dry_run,
+        regressors=read_regressors(regressors),
         **where,
     )
     running = Running.parse(memory_limit, client, n_workers, progress, store)
     named, covariates = listed_subjects(maps, **where)
-    design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels))
+    check_layers(maps, options)
+    design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels), options.regressors)
     options = options.in_order(named)
     if is_centred(design):
         log.warning(

@@ -57,7 +57,9 @@ class Provenance:
     missing
         What became of elements that some subjects lack: "leave", or "element" where each was tested with those it has.
     columns, rows
-        Names of the regressors, and the (n_subjects, n_regressors) design matrix.
+        Names of the regressors that all elements share, and the (n_subjects, n_regressors) design matrix.
+    regressors
+        Those that each element has for itself: by name, the layer of the cohort that each is, or "column:layer".
     method
         How nuisance was dealt with; a key of `numbaglm.stats.methods.METHODS`.
     errors, n_shufflings, exhaustive, in_blocks, shuffling, seed
@@ -85,6 +87,7 @@ class Provenance:
     missing: str
     columns: tuple[str, ...]
     rows: NDArray[np.float64]
+    regressors: Mapping[str, str]
     method: str
     errors: str
     n_shufflings: int
@@ -129,6 +132,7 @@ class Provenance:
             missing=asked.text("missing", MISSING) if "missing" in kept else MISSING[0],  # as results of 0.1 are
             columns=asked.inner("design").texts("columns"),
             rows=design.matrix("rows"),
+            regressors=asked.names("regressors"),
             method=asked.text("method", tuple(METHODS)),
             errors=asked.text("errors", tuple(SHUFFLES)),
             n_shufflings=asked.whole("n_shufflings", 1),
@@ -156,7 +160,7 @@ class Provenance:
             "subjects": (len(one.subjects), one.n_subjects),
             "rows of the design": (len(one.rows), one.n_subjects),
             "columns of the design": (one.rows.shape[1], len(one.columns)),
-            "weights of a contrast": (one.weights.shape[1], len(one.columns)),
+            "weights of a contrast": (one.weights.shape[1], len(one.terms)),
         }
         for what, (n, expected) in sizes.items():
             if n != expected:
@@ -173,7 +177,12 @@ class Provenance:
     @property
     def has_nuisance(self) -> bool:
         """Whether the contrast leaves a part of the design out."""
-        return int(np.linalg.matrix_rank(self.weights)) < len(self.columns)
+        return int(np.linalg.matrix_rank(self.weights)) < len(self.terms)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names that contrasts give weights to."""
+        return (*self.columns, *self.regressors)
 
     @property
     def n_random(self) -> int:
@@ -215,6 +224,12 @@ class _Reader:
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         return self._read(name, lambda value: _of(dict, value), "a mapping")
+
+    def names(self, name: str) -> dict[str, str]:
+        """Texts by name; none where an older result does not say."""
+        if isinstance(self.kept, dict) and name not in self.kept:
+            return {}
+        return self._read(name, lambda value: {key: _of(str, one) for key, one in _of(dict, value).items()}, "texts")
 
     def fits(self, name: str) -> dict[str, dict[str, Any] | None]:
         def read(value: Any) -> dict[str, dict[str, Any] | None]:
@@ -311,7 +326,7 @@ def _widths(value: Any) -> float | tuple[float, ...]:
 
 def _matrix(value: Any) -> NDArray[np.float64]:
     rows: NDArray[np.float64] = np.array([[_number(one) for one in _of(list, row)] for row in _of(list, value)])
-    if rows.ndim != 2 or rows.size == 0:
+    if rows.ndim != 2:
         raise ValueError
     return rows
 

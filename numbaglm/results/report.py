@@ -92,7 +92,7 @@ def make_page(result: Record, cohort: Cohort | None = None) -> str:
         in_words=words.in_words(result),
         asked=words.what_was_asked(result),
         headings=["weight"] if len(rows) == 1 else [f"row {k}" for k in range(1, len(rows) + 1)],
-        weights=weight_rows(asked.columns, rows),
+        weights=weight_rows(asked.terms, rows),
         design=_design(result),
         data=words.about_data(result),
         quality=None if found is None else _quality_section(found),
@@ -212,6 +212,8 @@ def _nulls(result: Record) -> Picture | None:
 
 def _design(result: Record) -> Picture | None:
     asked = result.asked
+    if not asked.columns:
+        return None
     return design_picture(asked.rows, asked.columns, asked.subjects)
 
 

@@ -153,6 +153,8 @@ def what_was_asked(result: Record) -> Facts:
     """List the test and how it was made."""
     asked = result.asked
     facts = [("Test", f"{_test(result)}, {asked.dof} residual degrees of freedom")]
+    if asked.regressors:
+        facts.append(("Own to each voxel", ", ".join(f"{name} ({one})" for name, one in asked.regressors.items())))
     if (sizes := asked.variance_groups) is not None:
         facts.append(("Variances", f"one for each of {len(sizes)} groups, of {', '.join(map(str, sizes))} subjects"))
     if asked.missing == "element":
@@ -261,7 +263,7 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
         Quality of its maps, if they were looked at.
     """
     asked = result.asked
-    columns = asked.columns
+    columns = asked.terms
     regressors = "one regressor" if len(columns) == 1 else f"{len(columns)} regressors"
     cited: set[str] = set()
     test = _test(result)
@@ -277,6 +279,12 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
         f"\u201c{asked.contrast}\u201d was tested with {_article(test)} ({asked.dof} residual degrees "
         "of freedom).",
     ]
+    if asked.regressors:
+        one = len(asked.regressors) == 1
+        sentences.append(
+            f"{' and '.join(asked.regressors)} {'was a regressor' if one else 'were regressors'} of each voxel's own, "
+            "and the model was fitted anew at each voxel to each shuffling."
+        )
     if asked.variance_smoothing_fwhm is not None:
         cited.add("nichols")
         sentences.append(

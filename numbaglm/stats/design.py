@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -21,6 +21,31 @@ ContrastLike: TypeAlias = "str | Sequence[Any] | NDArray[np.floating] | pd.Serie
 
 
 @dataclass(frozen=True, eq=False)
+class Regressor:
+    """A regressor that is each element's own: a layer of the cohort, perhaps times a column of the design.
+
+    Attributes
+    ----------
+    name
+        As contrasts call it.
+    layer
+        Name of the layer.
+    column, by
+        Name of the column that it is multiplied with, and its values (n_subjects,); None for none.
+    """
+
+    name: str
+    layer: str
+    column: str | None = None
+    by: NDArray[np.float64] | None = None
+
+    @property
+    def source(self) -> str:
+        """As it is written: "layer" or "column:layer"."""
+        return self.layer if self.column is None else f"{self.column}:{self.layer}"
+
+
+@dataclass(frozen=True, eq=False)
 class Design:
     """A design matrix that has been checked.
 
@@ -30,13 +55,16 @@ class Design:
         (n_subjects, n_regressors) float64, of full column rank.
     columns
         A name for each regressor.
+    own
+        Regressors that each element has for itself, beside the columns, which all share.
     """
 
     matrix: NDArray[np.float64]
     columns: tuple[str, ...]
+    own: tuple[Regressor, ...] = ()
 
     @classmethod
-    def parse(cls, design_matrix: Any, n_subjects: int) -> Design:
+    def parse(cls, design_matrix: Any, n_subjects: int, regressors: Mapping[str, str] | None = None) -> Design:
         """Check a design matrix.
 
         Parameters
@@ -46,6 +74,8 @@ class Design:
             column of ones named "intercept" (the one-sample test).
         n_subjects
             Rows that it must have.
+        regressors
+            Regressors that each element has for itself, see `with_own`; with one, columns need not be any.
 
         Raises
         ------
@@ -57,11 +87,53 @@ class Design:
             design_matrix = pd.DataFrame({"intercept": np.ones(n_subjects)})
         frame = _as_frame(design_matrix)
         columns = tuple(str(column) for column in frame.columns)
+        if not columns and regressors is not None and len(frame) == n_subjects:
+            return cls(np.empty((n_subjects, 0)), ()).with_own(regressors)
         _check_table(frame, columns, n_subjects)
         matrix = np.ascontiguousarray(frame.to_numpy(dtype=np.float64))
         _check_numbers(matrix, columns)
         matrix.flags.writeable = False
-        return cls(matrix, columns)
+        design = cls(matrix, columns)
+        return design if regressors is None else design.with_own(regressors)
+
+    def with_own(self, regressors: Mapping[str, str]) -> Design:
+        """Add regressors that each element has for itself.
+
+        Parameters
+        ----------
+        regressors
+            A dict from names to layers of the cohort, as text: "layer", or "column:layer" for the product with a column
+            of the design.
+
+        Raises
+        ------
+        DesignError
+            A name is taken, a product is of no column, or no degrees of freedom are left.
+        """
+        own = []
+        for name, source in regressors.items():
+            if name in self.columns:
+                fix = "Give the regressor another name."
+                raise DesignError(invalid("regressors", name, "names that no column of the design has", fix))
+            column, _, layer = source.rpartition(":")
+            if column and column not in self.columns:
+                received = f"{source!r}, of which {column!r} is no column of the design"
+                raise DesignError(invalid("regressors", received, f"products with one of {listed(self.columns)}"))
+            by = self.matrix[:, self.columns.index(column)] if column else None
+            own.append(Regressor(name, layer, column or None, by))
+        design = replace(self, own=tuple(own))
+        if design.dof < 1:
+            raise DesignError(
+                f"{self.n_subjects} subjects, {self.rank} columns of the design and {len(own)} regressors of each "
+                "element's own leave no degrees of freedom to estimate the variance. Use more subjects or fewer "
+                "regressors."
+            )
+        return design
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names that contrasts give weights to: columns, then regressors that each element has for itself."""
+        return (*self.columns, *(one.name for one in self.own))
 
     @property
     def n_subjects(self) -> int:
@@ -76,7 +148,7 @@ class Design:
     @property
     def dof(self) -> int:
         """Residual degrees of freedom."""
-        return self.n_subjects - self.rank
+        return self.n_subjects - self.rank - len(self.own)
 
     @cached_property
     def pseudo_inverse(self) -> NDArray[np.float64]:
@@ -87,6 +159,11 @@ class Design:
     def lengths(self) -> NDArray[np.float64]:
         """(n_regressors,) length of each column: columns in years and in mm3 are brought to one before algebra."""
         return np.asarray(np.linalg.norm(self.matrix, axis=0))
+
+    @property
+    def units(self) -> NDArray[np.float64]:
+        """(n_terms,) what weights of contrasts are divided by to be compared: lengths, and 1 for what has none."""
+        return np.concatenate([self.lengths, np.ones(len(self.own))])
 
     def to_frame(self) -> pd.DataFrame:
         """Return the design as a DataFrame."""
@@ -102,7 +179,7 @@ class Contrast:
     name
         What the user called it, or how it was written.
     matrix
-        (n_rows, n_regressors) float64 of full row rank; one row is a t contrast, more an F contrast.
+        (n_rows, n_terms) float64 of full row rank; one row is a t contrast, more an F contrast.
     """
 
     name: str
@@ -138,17 +215,17 @@ class Contrast:
         if isinstance(contrast, pd.Series | pd.DataFrame):
             contrast = _unlabelled(contrast, design)
         matrix = np.atleast_2d(_weights(contrast, design))
-        if matrix.ndim != 2 or matrix.shape[1] != len(design.columns):
+        if matrix.ndim != 2 or matrix.shape[1] != len(design.terms):
             raise ContrastError(
                 invalid(
                     "contrast",
                     contrast,
-                    f"{len(design.columns)} weights a row, one for each column {list(design.columns)}",
+                    f"{len(design.terms)} weights a row, one for each column {list(design.terms)}",
                 )
             )
         if not np.isfinite(matrix).all():
             raise ContrastError(invalid("contrast", contrast, "finite weights"))
-        rows = matrix / design.lengths  # whatever the units of columns and rows
+        rows = matrix / design.units  # whatever the units of columns and rows
         sizes = np.linalg.norm(rows, axis=1, keepdims=True)
         if np.linalg.matrix_rank(rows / np.where(sizes > 0, sizes, 1)) < matrix.shape[0]:
             what = "all its weights are zero" if not matrix.any() else "its rows depend on each other"
@@ -199,8 +276,31 @@ def is_centred(design: Design) -> bool:
 
 
 def tested_regressors(design: Design, contrast: Contrast) -> NDArray[np.float64]:
-    """Columns that the contrast gives any weight (Guttman's partition): they tell shufflings apart."""
-    return design.matrix[:, np.any(contrast.matrix != 0, axis=0)]
+    """Columns that the contrast gives any weight (Guttman's partition): they tell shufflings apart.
+
+    Where a regressor is each element's own no two subjects count as equal.
+    """
+    tested = np.any(contrast.matrix != 0, axis=0)
+    p = len(design.columns)
+    if tested[p:].any():
+        return np.arange(design.n_subjects, dtype=np.float64)[:, None]
+    return design.matrix[:, tested[:p]]
+
+
+def shared_nuisance(design: Design, contrast: Contrast) -> NDArray[np.float64]:
+    """Orthonormal basis (n_subjects, k) of what the columns that all elements share span and the contrast leaves out.
+
+    Without regressors of elements' own it is the nuisance of `partition`.
+    """
+    C = contrast.matrix[:, : len(design.columns)] / design.lengths
+    sizes = np.linalg.norm(C, axis=1)
+    C = C[sizes > 0] / sizes[sizes > 0, None]
+    M = design.matrix / design.lengths
+    if not len(C):
+        return orthonormal(M)
+    _, s, rows = np.linalg.svd(C)
+    rank = int(np.sum(s > s[0] * max(C.shape) * np.finfo(float).eps))
+    return orthonormal(M @ rows[rank:].T)
 
 
 def orthonormal(columns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -297,17 +397,17 @@ def _check_numbers(matrix: NDArray[np.float64], columns: tuple[str, ...]) -> Non
 
 def _weights(contrast: ContrastLike | None, design: Design) -> NDArray[np.float64]:
     if contrast is None:
-        if len(design.columns) > 1:
+        if len(design.terms) > 1:
             raise ContrastError(
-                f"A contrast is needed: the design has {len(design.columns)} columns {list(design.columns)}. "
+                f"A contrast is needed: the design has {len(design.terms)} columns {list(design.terms)}. "
                 "Name a column, or write an expression over them."
             )
         return np.ones(1)
     if isinstance(contrast, str):
-        return linear_weights(contrast, design.columns)
+        return linear_weights(contrast, design.terms)
     rows = list(contrast) if np.iterable(contrast) else []
     if rows and all(isinstance(row, str) for row in rows):
-        return np.stack([linear_weights(row, design.columns) for row in rows])
+        return np.stack([linear_weights(row, design.terms) for row in rows])
     try:
         return np.asarray(contrast, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -320,19 +420,19 @@ def _unlabelled(weights: pd.Series[Any] | pd.DataFrame, design: Design) -> NDArr
     """Weights of a table in the order of the design's columns, or as they are if it has no labels but numbers."""
     table = weights.to_frame().T if isinstance(weights, pd.Series) else weights
     names = [str(name) for name in table.columns]
-    if sorted(names) != sorted(design.columns):
+    if sorted(names) != sorted(design.terms):
         if pd.api.types.is_integer_dtype(table.columns.dtype):
             return weights.to_numpy()
         received = f"a {type(weights).__name__} with the labels {names}"
         fix = "Give each column a weight, 0 to those that don't count."
-        raise ContrastError(invalid("contrast", received, f"the columns {list(design.columns)} as labels", fix))
-    ordered = table.set_axis(names, axis=1)[list(design.columns)].to_numpy()
+        raise ContrastError(invalid("contrast", received, f"the columns {list(design.terms)} as labels", fix))
+    ordered = table.set_axis(names, axis=1)[list(design.terms)].to_numpy()
     return ordered[0] if isinstance(weights, pd.Series) else ordered
 
 
 def _describe(contrast: ContrastLike | None, design: Design) -> str:
     if contrast is None:
-        return design.columns[0]
+        return design.terms[0]
     if isinstance(contrast, str):
         return contrast
     rows = list(contrast) if np.iterable(contrast) else [contrast]

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.errors import DesignError, InputError, invalid
 from numbaglm.kernels import glm
-from numbaglm.stats.design import Contrast, Design, orthonormal, partition
+from numbaglm.stats.design import Contrast, Design, orthonormal, partition, shared_nuisance
+from numbaglm.stats.families.elementwise import elementwise
 from numbaglm.stats.families.family import Family, Refitted, Rows, Shuffled
 from numbaglm.stats.families.t_f import t_or_f
 from numbaglm.stats.families.welch import VarianceGroups, v_or_g
@@ -132,6 +133,10 @@ class Hypothesis:
         InputError, DesignError
         """
         record = find_method(method)
+        if design.own:
+            if variance_groups is not None:
+                raise InputError(_no_groups())
+            return cls._of_own_regressors(design, contrast, errors, orbits, record)
         X, Z = partition(design, contrast)
         X = X / np.linalg.norm(X, axis=0)  # whatever the units of the columns
         interest = X if contrast.is_t else orthonormal(X)
@@ -168,6 +173,32 @@ class Hypothesis:
             rotation=None if rotation is None else np.ascontiguousarray(rotation),
             basis=basis,
             effect=np.ascontiguousarray(contrast.matrix @ design.pseudo_inverse),
+            family=family,
+        )
+
+    @classmethod
+    def _of_own_regressors(
+        cls, design: Design, contrast: Contrast, errors: str, orbits: NDArray[np.intp], method: Method
+    ) -> Hypothesis:
+        """Build a test in which each element has regressors of its own; what is kept is of the columns all share."""
+        Z = shared_nuisance(design, contrast)
+        still, moved = _split_invariant(Z, orbits) if errors == "ee" else (Z[:, :0], Z)
+        M = orthonormal(design.matrix / design.lengths)
+        left = np.linalg.svd(M.T @ Z)[0][:, Z.shape[1] :] if Z.shape[1] else np.eye(M.shape[1])
+        others = np.ascontiguousarray(np.hstack([moved, M @ left]).T)
+        family = elementwise(design, contrast, np.ascontiguousarray(still.T), others, method, errors)
+        p = len(design.columns)
+        nothing = np.zeros((len(contrast.matrix), design.n_subjects))
+        return cls(
+            design=design,
+            contrast=contrast,
+            method=method,
+            interest=nothing,
+            nuisance=np.ascontiguousarray(Z.T),
+            residualiser=np.ascontiguousarray(Z.T),
+            rotation=None,
+            basis=np.ascontiguousarray((M @ left).T),
+            effect=contrast.matrix[:, :p] @ design.pseudo_inverse if p else nothing,
             family=family,
         )
 
@@ -223,6 +254,11 @@ def _split_invariant(Z: Doubles, orbits: NDArray[np.intp]) -> tuple[Doubles, Dou
     n_invariant = int(np.sum(cosines > 1 - 1e-10))
     rotated = Z @ rotation.T
     return np.ascontiguousarray(rotated[:, :n_invariant]), np.ascontiguousarray(rotated[:, n_invariant:])
+
+
+def _no_groups() -> str:
+    what = "variance_groups with regressors of each element's own"
+    return invalid("variance_groups", what, "None with them", "Leave one of both out: v and G are not made of them.")
 
 
 def _group_numbers(labels: ArrayLike, design: Design, method: Method) -> NDArray[np.intp]:

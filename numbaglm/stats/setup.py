@@ -13,7 +13,7 @@ from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.stats import effects
 from numbaglm.stats.conventions import is_number
-from numbaglm.stats.design import Contrast, Design, orthonormal, partition, tested_regressors
+from numbaglm.stats.design import Contrast, Design, orthonormal, partition, shared_nuisance, tested_regressors
 from numbaglm.stats.families.incomplete import Incomplete
 from numbaglm.stats.families.smoothed import pseudo_t
 from numbaglm.stats.hypothesis import Hypothesis, complement
@@ -60,7 +60,7 @@ def build_hypothesis(
 
 def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Doubles:
     """Rows (n_shuffled, k) that tell shufflings apart: the tested regressors, rotated where the data are."""
-    if method.data != "rotated":
+    if method.data != "rotated" or design.own:
         return tested_regressors(design, contrast)
     X, Z = partition(design, contrast)
     return complement(Z).T @ X
@@ -72,7 +72,7 @@ def default_errors(design: Design, contrast: Contrast) -> str:
     It does where the design holds a constant that the nuisance does not: permutations leave a mean as it is, so that
     they could say nothing of it.
     """
-    _, Z = partition(design, contrast)
+    Z = shared_nuisance(design, contrast) if design.own else partition(design, contrast)[1]
     one = np.full(design.n_subjects, 1.0 / np.sqrt(design.n_subjects))
     M = orthonormal(design.matrix / design.lengths)
     held, nuisance = np.linalg.norm(M.T @ one), np.linalg.norm(Z.T @ one)
@@ -101,6 +101,8 @@ def smallest_p(hypothesis: Hypothesis, shufflings: Shufflings, two_sided: bool) 
 
 def _require_change(hypothesis: Hypothesis, orbits: NDArray[np.intp]) -> None:
     """Refuse permutations that all leave what is tested as it is, such as the mean of two groups."""
+    if hypothesis.design.own and hypothesis.contrast.matrix[:, len(hypothesis.design.columns) :].any():
+        return  # each element's own regressor changes
     tested, size = hypothesis.basis[: hypothesis.n_interest], np.bincount(orbits)
     means = np.stack([np.bincount(orbits, weights=row) / size for row in tested])
     if np.linalg.norm(tested - means[:, orbits]) < 1e-8:
@@ -115,10 +117,10 @@ def make_pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
     """Make pseudo-t of a t hypothesis."""
     if not (is_number(fwhm) and fwhm > 0):
         raise InputError(invalid("variance_smoothing_fwhm", fwhm, "a width in mm above 0, or None"))
-    if hypothesis.family.name != "t" or hypothesis.method.name != "freedman-lane":
+    if hypothesis.family.name != "t" or hypothesis.method.name != "freedman-lane" or hypothesis.design.own:
         raise InputError(
             f"variance_smoothing_fwhm={fwhm} makes a pseudo-t: it goes with t contrasts, the method "
-            "'freedman-lane' and no variance groups."
+            "'freedman-lane', no variance groups and no regressors of elements' own."
         )
     return replace(hypothesis, family=pseudo_t(hypothesis.family, fwhm, hypothesis.design.dof))
 

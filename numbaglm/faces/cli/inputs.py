@@ -143,6 +143,24 @@ def read_layers(typed: Sequence[str]) -> dict[str, Any] | None:
     return layers or None
 
 
+def read_named(typed: Sequence[str]) -> dict[str, str] | None:
+    """Regressors of NAME=LAYER by name; LAYER alone goes by its own. None where there are none.
+
+    Raises
+    ------
+    click.UsageError
+        One is empty, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for text in typed:
+        name, sign, layer = text.partition("=")
+        name, layer = name.strip(), (layer if sign else text).strip()
+        if not name or not layer or name in found:
+            raise click.UsageError(f"--regressor {text}: write NAME=LAYER, each name once, as in gm=grey_matter.")
+        found[name] = layer
+    return found or None
+
+
 def is_cohort(path: str) -> bool:
     """Whether a path or a URL names a Zarr group, complete or not."""
     return Place.parse(path, "MAPS").exists("zarr.json")

@@ -355,7 +355,7 @@ def permute(
     with terminal.loading():
         from numbaglm.data.storage.files import check_free
         from numbaglm.faces.cli import output as faces
-        from numbaglm.faces.cli.inputs import Labels, Question, connected, parse_threshold
+        from numbaglm.faces.cli.inputs import Labels, Question, connected, parse_threshold, read_named
         from numbaglm.inference.permutation_test import permutation_test
         from numbaglm.results.record import MARKER
 
@@ -366,7 +366,7 @@ def permute(
     options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
     blocks = Labels.read(options.pop("exchangeability_blocks"), "--blocks")
     groups = Labels.read(options.pop("variance_groups"), "--variance-groups", word="auto")
-    scheduler = options.pop("scheduler")
+    scheduler, regressors = options.pop("scheduler"), read_named(options.pop("regressors"))
     question = Question.pop(maps, options, terminal.progress)
     target.check(question.contrast, question.cohort.store.space)
     with connected(scheduler) as client:
@@ -376,6 +376,7 @@ def permute(
             question.contrast,
             exchangeability_blocks=blocks.of(question),
             variance_groups=groups.of(question),
+            regressors=regressors,
             client=client,
             progress=terminal.progress,
             **options,

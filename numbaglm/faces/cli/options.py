@@ -78,6 +78,14 @@ TEST = grouped(
         help="Smooth the variances of t, for small samples: pseudo-t.",
     ),
     click.option(
+        "--regressor",
+        "regressors",
+        multiple=True,
+        metavar="NAME=LAYER",
+        help="A layer of the cohort as each voxel's own regressor, which --contrast calls NAME; COLUMN:LAYER for its "
+        "product with a column of the design. Repeat it for more.",
+    ),
+    click.option(
         "--method",
         type=click.Choice(list(METHODS)),
         default="freedman-lane",

@@ -247,7 +247,7 @@ _WHAT_IS_WHAT = f"""## What is what
 def _facts(result: Record) -> dict[str, Any]:
     """What all sidecars of a result say."""
     asked = result.asked
-    rows = [dict(zip(asked.columns, row, strict=True)) for row in asked.weights.tolist()]
+    rows = [dict(zip(asked.terms, row, strict=True)) for row in asked.weights.tolist()]
     facts = {
         "Contrast": asked.contrast,
         "ContrastWeights": rows[0] if len(rows) == 1 else rows,

@@ -412,6 +412,26 @@ def test_variance_groups_methods_and_conventions(place, cohort):
     assert "'auto' with --blocks" in run("permute", cohort, "--variance-groups", "auto", "-o", "x", code=1)[1]
 
 
+def test_layers_are_regressors(place, maps):
+    rng = np.random.default_rng(4)
+    grey = write_maps(place / "grey", [one + rng.normal(size=one.shape) for one in volumes(N, seed=3)])
+    run("convert", *maps, "--layer", f"grey={grey[0].parent}/*", "--output", "c.zarr")
+    options = ["--n-perm", "20", "--cluster-forming-threshold", "none"]
+    run("permute", "c.zarr", "--regressor", "gm=grey", "--contrast", "gm", *options, "-o", "gm")
+    result = PermutationResult.load("gm")
+    assert result.provenance["regressors"] == {"gm": "grey"}
+    assert result.provenance["errors"] == "ee"
+    assert result.asked.weights.tolist() == [[0.0, 1.0]]
+    run("report", "gm")
+    assert "gm was a regressor of each voxel" in (place / "gm" / "report.html").read_text()
+    run("permute", "c.zarr", "--regressor", "grey", *options, "--contrast", "intercept", "-o", "mean")
+    assert PermutationResult.load("mean").provenance["errors"] == "ise"
+    message = run("permute", "c.zarr", "--regressor", "white", *options, "-o", "no", code=1)[1]
+    assert "no layer 'white'" in message
+    assert "numbaglm convert --layer" in message
+    assert "NAME=LAYER" in run("permute", "c.zarr", "--regressor", "=grey", *options, "-o", "no", code=2)[1]
+
+
 @pytest.mark.parametrize(
     ("option", "text", "message"),
     [
