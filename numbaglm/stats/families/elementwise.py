@@ -65,25 +65,36 @@ def mixed(
     n, width = products.shape[1], fixed.shape[1]
     tiny = products.dtype.type(np.finfo(products.dtype).eps)
     score, left, taken, direction = products[0], products[n_rows], products[n_rows + 1], products[n_rows + 2]
-    left[:] = 1
     for k in range(n_rows):
         row = products[k]
-        for v in range(n):
-            left[v] -= row[v] * row[v]
-    taken[:] = 0
+        if k == 0:
+            for v in range(n):
+                left[v] = products.dtype.type(1.0) - row[v] * row[v]
+        else:
+            for v in range(n):
+                left[v] -= row[v] * row[v]
     for i in range(n_interest):
-        direction[:] = 0
         for k in range(n_rows):
-            row, share = products[k], fixed[i * n_rows + k]
-            for start in range(0, n, width):
-                for v in range(width):
-                    direction[start + v] += share[v] * row[start + v]
+            share = fixed[i * n_rows + k]
+            for start in range(0, n, width):  # of slices, which are what becomes vector code
+                row, here = products[k, start : start + width], direction[start : start + width]
+                if k == 0:
+                    for v in range(width):
+                        here[v] = share[v] * row[v]
+                else:
+                    for v in range(width):
+                        here[v] += share[v] * row[v]
+        if is_t:
+            for v in range(n):
+                rest = left[v] + direction[v] * direction[v]
+                score[v] = direction[v] / np.sqrt(rest if rest > tiny else tiny)
+        else:
+            for v in range(n):
+                taken[v] = direction[v] * direction[v] + (products.dtype.type(0.0) if i == 0 else taken[v])
+    if not is_t:
         for v in range(n):
-            taken[v] += direction[v] * direction[v]
-    for v in range(n):
-        rest = left[v] + taken[v]
-        rest = rest if rest > tiny else tiny
-        score[v] = direction[v] / np.sqrt(rest) if is_t else taken[v] / rest
+            rest = left[v] + taken[v]
+            score[v] = taken[v] / (rest if rest > tiny else tiny)
 
 
 @Score
@@ -111,8 +122,9 @@ def moved(
     for k in range(n_rows):
         row, share = products[k + 1], fixed[k]
         for start in range(0, n, width):
+            part, here = row[start : start + width], itself[start : start + width]
             for v in range(width):
-                itself[start + v] += share[v] * row[start + v]
+                here[v] += share[v] * part[v]
         for v in range(n):
             left[v] -= row[v] * row[v]
     for v in range(n):
