@@ -18,8 +18,6 @@ REFUSED = {
     "--twopass": "clusters are not normalised; leave it out for ordinary cluster inference",
     "--norcmask": "voxels without variance have no statistic, and always leave the mask",
     "--tfce_D": "TFCE takes 100 steps of each map's maximum",
-    "--vxl": "regressors that differ between voxels are not supported",
-    "--vxf": "regressors that differ between voxels are not supported",
     "--glm_output": "'numbaglm fit' writes effects and variances",
     "--film": "'numbaglm fit' writes effects and variances",
     "--permout": "shuffled maps are not kept",
@@ -32,7 +30,7 @@ REFUSED = {
 }
 """What randomise has and numbaglm has not, and what to do instead."""
 
-_WITH_VALUE = ("--tfce_D", "--vxl", "--vxf", "--multi", "--effective_design", "--skipTo", "-U")
+_WITH_VALUE = ("--tfce_D", "--multi", "--effective_design", "--skipTo", "-U")
 
 
 def _refuse(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -71,6 +69,8 @@ _DATA = grouped(
     click.option("-e", "groups", type=PATH, metavar="GRP", help="Exchangeability blocks."),
     click.option("--permuteBlocks", "permute_blocks", is_flag=True, help="Shuffle blocks as wholes, not within."),
     click.option("-1", "one_sample", is_flag=True, help="Test the mean by sign flips, without -d and -t."),
+    click.option("--vxl", "own_columns", metavar="LIST", help="Columns of -d that differ between voxels, such as 3,4."),
+    click.option("--vxf", "own_files", metavar="LIST", help="4D images of these, such as gm.nii.gz,lesions.nii.gz."),
     click.option("-D", "demean", is_flag=True, help="Remove the mean from the data and from the design."),
     click.option(
         "-v", "sigma", type=click.FloatRange(min=0, min_open=True), metavar="MM", help="Smooth variances of t."

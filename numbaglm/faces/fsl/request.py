@@ -18,7 +18,13 @@ log = logging.getLogger("numbaglm")
 
 @dataclass(frozen=True)
 class Request:
-    """The flags of a call, checked against each other; see `numbaglm.faces.fsl.command` for what each means."""
+    """The flags of a call, checked against each other; see `numbaglm.faces.fsl.command` for what each means.
+
+    Attributes
+    ----------
+    own
+        Columns of the design, counted from 1, that differ between voxels, and the image of each.
+    """
 
     maps: str
     root: str
@@ -28,6 +34,7 @@ class Request:
     f_tests: str | None
     groups: str | None
     permute_blocks: bool
+    own: tuple[tuple[int, str], ...]
     one_sample: bool
     demean: bool
     sigma: float | None
@@ -61,8 +68,9 @@ class Request:
         enhanced = options["tfce"] or options["tfce_2d"]
         _check(options, enhanced, bool(given))
         defaults = {"tfce_H": 2.0, "tfce_E": 1.0, "tfce_connectivity": 26} if options["tfce_2d"] else {}
-        own = {one.name: options[one.name] for one in fields(cls) if one.name not in ("tfce", "tfce_options")}
-        return cls(**own, tfce=enhanced, tfce_options={**defaults, **given})
+        made = ("own", "tfce", "tfce_options")
+        taken = {one.name: options[one.name] for one in fields(cls) if one.name not in made}
+        return cls(**taken, own=_own(options), tfce=enhanced, tfce_options={**defaults, **given})
 
     def thresholds(self, is_f: bool) -> dict[str, float]:
         """Cluster-forming threshold of each kind of cluster inference that is asked for."""
@@ -74,6 +82,23 @@ class Request:
         return [*["vox"] * self.voxel, *["tfce"] * self.tfce, *self.thresholds(is_f)]
 
 
+def _own(options: dict[str, Any]) -> tuple[tuple[int, str], ...]:
+    """Columns of --vxl with the images of --vxf."""
+    columns, files = (
+        [one.strip() for one in (options[name] or "").split(",")] for name in ("own_columns", "own_files")
+    )
+    if columns == files == [""]:
+        return ()
+    numbers = [int(one) for one in columns if one.isdecimal() and int(one) > 0]
+    if len(set(numbers)) < len(columns) or len(files) != len(columns) or not all(files):
+        raise InputError(
+            f"--vxl {options['own_columns']} and --vxf {options['own_files']} don't go together. Allowed: columns of "
+            "the design, counted from 1, each once, and as many images in their order, with commas between: --vxl 3,4 "
+            "--vxf gm.nii.gz,lesions.nii.gz."
+        )
+    return tuple(zip(numbers, files, strict=True))
+
+
 def _check(options: dict[str, Any], enhanced: bool, tfce_options: bool) -> None:
     has_f, f_only = options["f_tests"] is not None, options["f_only"]
     own_design = [
@@ -81,6 +106,11 @@ def _check(options: dict[str, Any], enhanced: bool, tfce_options: bool) -> None:
     ]
     refusals = (
         (options["one_sample"] and own_design, f"-1 makes its own design: leave {' and '.join(own_design)} out, or -1"),
+        (
+            options["one_sample"] and options["own_columns"],
+            "--vxl names columns of -d: give it with -t, or leave -1 out",
+        ),
+        (options["own_columns"] and options["sigma"], "-v smooths no variances beside --vxl: leave one of them out"),
         (options["one_sample"] and options["demean"], "-D removes the mean, which -1 tests: leave one of them out"),
         (
             not options["one_sample"] and not (options["design"] and options["contrasts"]),
@@ -112,13 +142,16 @@ class Tested:
     matrix
         (n_subjects, n_regressors) design of full rank.
     weights
-        (n_rows, n_regressors) independent rows.
+        (n_rows, n_regressors) independent rows; those of the regressors that differ between voxels are last.
+    regressors
+        These by name, as `numbaglm.permutation_test` takes them; None for none.
     """
 
     label: str
     name: str
     matrix: Doubles
     weights: Doubles
+    regressors: dict[str, str] | None = None
 
     @property
     def is_f(self) -> bool:
@@ -155,6 +188,11 @@ def make_tests(request: Request, texts: dict[str, TextMatrix], n_subjects: int) 
     wanted = [] if request.f_only else [("tstat", k, [k]) for k in range(len(C))]
     if "f_tests" in texts:
         wanted += [("fstat", k, rows) for k, rows in enumerate(_f_rows(texts["f_tests"], contrasts))]
+    numbers = [number - 1 for number, _ in request.own]
+    if numbers and max(numbers) >= M.shape[1]:
+        raise InputError(f"--vxl {max(numbers) + 1}: {design.path} has {M.shape[1]} columns, counted from 1.")
+    M, C = np.delete(M, numbers, axis=1), np.hstack([np.delete(C, numbers, axis=1), C[:, numbers]])
+    n_shared, regressors = M.shape[1], {own_name(number): own_name(number) for number, _ in request.own}
     if request.demean:
         log.info("-D: the mean is removed from data and design, which takes one degree of freedom.")
         centred = M - M.mean(axis=0)
@@ -162,12 +200,19 @@ def make_tests(request: Request, texts: dict[str, TextMatrix], n_subjects: int) 
     tests = []
     for kind, k, rows in wanted:
         name = " & ".join(names[row] for row in rows)
-        matrix, weights = _estimable(M, C[rows], f"{kind}{k + 1} ({name})")
+        rows_of_C = _independent_rows(C[rows], f"{kind}{k + 1} ({name})")
+        matrix, weights = _estimable(M, rows_of_C[:, :n_shared], f"{kind}{k + 1} ({name})")
         if request.demean:
             matrix = np.column_stack([matrix, np.ones(len(matrix))])
             weights = np.column_stack([weights, np.zeros(len(weights))])
-        tests.append(Tested(f"{kind}{k + 1}", name, matrix, weights))
+        weights = np.hstack([weights, rows_of_C[:, n_shared:]])
+        tests.append(Tested(f"{kind}{k + 1}", name, matrix, weights, regressors or None))
     return tests
+
+
+def own_name(column: int) -> str:
+    """Name of a regressor that differs between voxels, by its column in the design, counted from 1."""
+    return f"ev{column}"
 
 
 def _f_rows(text: TextMatrix, contrasts: TextMatrix) -> list[list[int]]:
@@ -183,20 +228,23 @@ def _f_rows(text: TextMatrix, contrasts: TextMatrix) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in chosen]
 
 
+def _independent_rows(C: Doubles, name: str) -> Doubles:
+    """Rows of a contrast in as many as their rank."""
+    if not C.any(axis=1).all():
+        raise ContrastError(f"{name}: all weights of a contrast are 0, so that it tests nothing.")
+    rank = int(np.linalg.matrix_rank(C))
+    return C if rank == len(C) else np.asarray(np.linalg.svd(C)[2][:rank])
+
+
 def _estimable(M: Doubles, C: Doubles, name: str) -> tuple[Doubles, Doubles]:
     """Write a design whose columns depend on each other in as many as its rank, and rows of C likewise.
 
     Fit, statistic and shufflings of an estimable contrast are the same in any basis of the design's span.
     """
-    if not C.any(axis=1).all():
-        raise ContrastError(f"{name}: all weights of a contrast are 0, so that it tests nothing.")
-    rank_of_C = int(np.linalg.matrix_rank(C))
-    if rank_of_C < len(C):
-        C = np.linalg.svd(C)[2][:rank_of_C]
     lengths = np.linalg.norm(M, axis=0)
     lengths[lengths == 0] = 1.0
     scaled, weights = M / lengths, C / lengths
-    rank = int(np.linalg.matrix_rank(scaled))
+    rank = int(np.linalg.matrix_rank(scaled)) if scaled.size else 0
     if rank == M.shape[1]:
         return M, C
     V = np.linalg.svd(scaled)[2][:rank].T

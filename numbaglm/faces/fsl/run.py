@@ -15,7 +15,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_image, to_image
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import DesignError, InputError, OutputError, ShufflingError
-from numbaglm.faces.fsl.request import Request, Tested, make_tests
+from numbaglm.faces.fsl.request import Request, Tested, make_tests, own_name
 from numbaglm.faces.fsl.text_matrix import TextMatrix, read_text_matrix
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
@@ -51,7 +51,8 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     texts = {name: read_text_matrix(path) for name, path in _text_files(request).items()}
     blocks = _blocks(texts["groups"]) if "groups" in texts else None
     mask = None if request.mask is None else image_name(request.mask)
-    cohort = Cohort.from_maps(image_name(request.maps), mask, progress=progress)
+    layers = {own_name(number): image_name(file) for number, file in request.own}
+    cohort = Cohort.from_maps(image_name(request.maps), mask, layers=layers or None, progress=progress)
     for name in ("design", "groups"):
         _check_rows(texts.get(name), cohort.n_subjects)
     tests = make_tests(request, texts, cohort.n_subjects)
@@ -143,7 +144,7 @@ def _n_perm(test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
     if request.n_shufflings == 1:
         log.warning("%s: with -n 1, the observed data alone, there is no p to write.", test.label)
         return 0
-    design = Design.parse(test.matrix, len(test.matrix))
+    design = Design.parse(test.matrix, len(test.matrix), test.regressors)
     contrast = Contrast.parse(test.weights, design, test.name)
     plan = {"n_perm": max(1, request.n_shufflings - 1), "errors": None, **shuffling}
     variance = {"variance_groups": None, "v_dof_factor": 1.0}
@@ -197,6 +198,7 @@ def _run(
             exchangeability_blocks=shuffling["blocks"],
             block_scheme=shuffling["block_scheme"],
             variance_smoothing_fwhm=None if test.is_f or request.sigma is None else request.sigma * FWHM_OF_SIGMA,
+            regressors=test.regressors,
             conventions="randomise",
             progress=progress,
             **conventions,

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from scipy import ndimage
 
+from numbaglm.cohort import Cohort
 from numbaglm.faces.commands import commands
 from numbaglm.faces.fsl.command import REFUSED
 from numbaglm.inference.permutation_test import permutation_test
@@ -38,6 +39,7 @@ def place(tmp_path, monkeypatch):
     inside[1:-1, 1:-1, 1:-1] = 1
     inside[1, 1, 1] = 0
     nib.save(nib.Nifti1Image(inside, AFFINE), "mask.nii.gz")
+    nib.save(nib.Nifti1Image(np.moveaxis(volumes(N, seed=8), 0, -1), AFFINE), "grey.nii.gz")
     text(tmp_path / "design.mat", np.column_stack([GROUPS, AGE]))
     text(tmp_path / "design.con", [[1, -1, 0], [0, 0, 1]], "NumContrasts", ["A > B", "age"])
     text(tmp_path / "design.fts", [[1, 1], [1, 0]], "NumContrasts")
@@ -229,6 +231,8 @@ FLAGS = {
     "--fonly": ("-x -f design.fts --fonly", "vox_corrp"),
     "-F": ("-f design.fts -F 2 --fonly", "clustere_corrp"),
     "-S": ("-f joint.fts -S 2 --fonly", "clusterm_corrp"),
+    "--vxl": ("-x --vxl 3 --vxf grey", "vox_corrp"),
+    "--vxf": ("-x --vxl=3 --vxf=grey.nii.gz -f joint.fts", "vox_corrp"),
 }
 OTHERS = ("-i", "-o", "-d", "-t", "-1", "-h", "--help")  # of every call, or tested elsewhere
 # Of its help and its source.
@@ -237,6 +241,16 @@ ALL = """
     -R --uncorrp -P -N --permout --norcmask --seed --tfce_H --tfce_D --tfce_E --tfce_C --vxl --vxf --multi --debug -U
     --detectNull --permuteBlocks -V --skipTo --glm_output --film
 """
+
+
+def test_a_column_that_differs_between_voxels_is_a_regressor_of_each(place):
+    run(*DESIGN, "-o", "own", "--vxl", "3", "--vxf", "grey", "-x", "-n", "60", "--seed", "2")
+    cohort = Cohort.from_maps("maps.nii.gz", "mask.nii.gz", layers={"grey": "grey.nii.gz"})
+    options = {"n_perm": 59, "two_sided": False, "seed": 2, "conventions": "randomise", "regressors": "grey"}
+    for number, contrast in ((1, [1, -1, 0]), (2, "grey")):
+        result = permutation_test(cohort, GROUPS, contrast, cluster_forming_threshold=None, **options)
+        np.testing.assert_array_equal(read(f"own_tstat{number}"), expected(result, "t"))
+        np.testing.assert_array_equal(read(f"own_vox_corrp_tstat{number}"), expected(result, "p_fwe_voxel"))
 
 
 def test_no_flag_of_randomise_is_forgotten():

@@ -14,7 +14,7 @@ OFF = {
     "permute_blocks": False, "one_sample": False, "demean": False, "sigma": None, "voxel": False, "extent": None,
     "mass": None, "f_extent": None, "f_mass": None, "tfce": False, "tfce_2d": False, "tfce_h": None, "tfce_e": None,
     "tfce_c": None, "f_only": False, "n_shufflings": 5000, "seed": 0, "raw": False, "nulls": False,
-    "uncorrected": False,
+    "uncorrected": False, "own_columns": None, "own_files": None,
 }  # fmt: skip
 FILES = {"design": "d.mat", "contrasts": "d.con"}
 
@@ -119,3 +119,39 @@ def test_dependent_columns_are_written_in_as_many_as_their_rank(caplog):
 def test_files_that_do_not_fit(contrasts, f_tests, message):
     with pytest.raises(ContrastError, match=message):
         made_of(GROUPS, text(contrasts), f_tests)
+
+
+def test_columns_that_differ_between_voxels_leave_the_design_and_come_last_in_contrasts():
+    matrix = np.column_stack([GROUPS[:, 0], np.zeros(8), GROUPS[:, 1]])
+    tests = made_of(
+        matrix, text([[1, 0, -1], [0, 1, 0], [1, 0.5, -1]]), own_columns="2", own_files=" gm.nii ", demean=False
+    )
+    for test, weights in zip(tests, ([1, -1, 0], [0, 0, 1], [1, -1, 0.5]), strict=True):
+        np.testing.assert_array_equal(test.matrix, GROUPS)
+        np.testing.assert_array_equal(test.weights, [weights])
+        assert test.regressors == {"ev2": "ev2"}
+    assert request(own_columns="3, 1", own_files="a,b").own == ((3, "a"), (1, "b"))
+    (centred,) = made_of(matrix, text([[0, 1, 0]]), own_columns="2", own_files="gm", demean=True)
+    np.testing.assert_array_equal(centred.weights, [[0, 0, 1]])  # of one column of groups, a constant, and the last
+    np.testing.assert_array_equal(centred.matrix[:, -1], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ({"own_columns": "2"}, "don't go together"),
+        ({"own_columns": "2,3", "own_files": "gm"}, "don't go together"),
+        ({"own_columns": "2,2", "own_files": "a,b"}, "don't go together"),
+        ({"own_columns": "two", "own_files": "a"}, "don't go together"),
+        ({"own_columns": "2", "own_files": "gm", "sigma": 2.0}, "-v smooths no variances"),
+        ({"own_columns": "2", "own_files": "gm", "one_sample": True, "design": None, "contrasts": None}, "--vxl names"),
+    ],
+)
+def test_columns_that_differ_between_voxels_need_images(typed, message):
+    with pytest.raises(InputError, match=message):
+        request(**typed)
+
+
+def test_a_column_that_the_design_has_not():
+    with pytest.raises(InputError, match="--vxl 3: file has 2 columns"):
+        made_of(GROUPS, text([[1, -1]]), own_columns="3", own_files="gm")
