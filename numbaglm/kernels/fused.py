@@ -150,8 +150,8 @@ def _gathering(
 
     Returns
     -------
-    Places as `gather` reads them (n_gathered, n_groups, n_units, ROWS), those of a row of NaN for shufflings that are not
-    there; the first unit of each layer that is permuted; and room for panels of all units of these, see `_whole`.
+    Places as `gather` reads them (n_gathered, n_groups, n_units, ROWS), those of a row of NaN for shufflings that are
+    not there; the first unit of each layer that is permuted; and room for panels of all units of these, see `_whole`.
     """
     gathers = [(m, one) for m, one in enumerate(weights) if isinstance(one, Gather)]
     if not gathers:

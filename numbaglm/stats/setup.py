@@ -133,9 +133,9 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothesi
     InputError
         Nobody has worked out what else was asked for.
     """
-    if hypothesis.family.name not in ("t", "f") or hypothesis.family.whole is not None:
+    if hypothesis.family.name not in ("t", "f") or hypothesis.family.whole is not None or hypothesis.design.own:
         raise InputError(
-            "missing='element' goes with t and F: not with variance_groups, nor with variance_smoothing_fwhm."
+            "missing='element' goes with t and F: not with variance_groups, variance_smoothing_fwhm or regressors."
         )
     if hypothesis.method.name != "freedman-lane":
         raise InputError(invalid("method", hypothesis.method.name, "'freedman-lane' with missing='element'"))

@@ -249,6 +249,7 @@ WRONG = {
     "weights of the columns alone": ({"contrast": [0, 1]}, ContrastError, "3 weights"),
     "groups": ({"variance_groups": [0, 0, 0, 1, 1, 1, 1]}, InputError, "variance_groups"),
     "smoothed variances": ({"variance_smoothing_fwhm": 4.0}, InputError, "regressors"),
+    "missing data": ({"missing": "element"}, InputError, "regressors"),
     "a method": ({"method": "ter-braak"}, InputError, "freedman-lane"),
     "F by dekker": ({"method": "dekker", "contrast": ["age", "gm"]}, InputError, "freedman-lane"),
     "too many": ({"regressors": {f"r{k}": "lesion" for k in range(5)}}, DesignError, "no degrees of freedom"),
