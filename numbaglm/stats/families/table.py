@@ -44,5 +44,19 @@ FAMILIES = {
             "smoothed.pseudo_t",
             "Nichols and Holmes (2002), Hum. Brain Mapp. 15:1-25",
         ),
+        Kind(
+            "t, own regressors",
+            "one",
+            "regressors",
+            "elementwise.elementwise",
+            "Winkler et al. (2014), NeuroImage 92:381-397",
+        ),
+        Kind(
+            "F, own regressors",
+            "several",
+            "regressors",
+            "elementwise.elementwise",
+            "Winkler et al. (2014), NeuroImage 92:381-397",
+        ),
     )
 }

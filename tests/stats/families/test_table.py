@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from numbaglm.kernels.scores import as_it_is
+from numbaglm.results.vocabulary import MAPS
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.families.family import Gathered, Given
 from numbaglm.stats.families.table import FAMILIES
 from numbaglm.stats.setup import build_hypothesis, make_pseudo
 
@@ -24,7 +26,10 @@ GROUP = np.arange(N) % 3
 def hypothesis_of(kind):
     rng = np.random.default_rng(0)
     design = Design.parse(np.column_stack([GROUP[:, None] == np.arange(3), rng.normal(size=N)]).astype(float), N)
-    contrast = Contrast.parse([1.0, -1, 0, 0] if kind.rows == "one" else [[1.0, -1, 0, 0], [0, 1, -1, 0]], design)
+    weights = [[1.0, -1, 0, 0]] if kind.rows == "one" else [[1.0, -1, 0, 0], [0, 1, -1, 0]]
+    if kind.option == "regressors":
+        design, weights = design.with_own({"gm": "gm"}), np.pad(weights, ((0, 0), (0, 1)))
+    contrast = Contrast.parse(weights, design)
     shuffling = {"n_perm": 20, "seed": 0, "errors": None, "blocks": None, "block_scheme": "within"}
     variance = {"variance_groups": GROUP if kind.option == "variance_groups" else None, "v_dof_factor": 1.0}
     shufflings, hypothesis = build_hypothesis(design, contrast, [contrast], "freedman-lane", shuffling, variance)
@@ -35,16 +40,30 @@ def hypothesis_of(kind):
 
 def scores_of(family, E, length, index, sign):
     """Scores (n_shufflings, n_voxels) by the record alone: what an engine has to do."""
-    products, first = [], 0
     tile = np.empty((family.n_units, E.shape[1]))
     family.stack(E, tile)
+    fixed = np.empty((0, E.shape[1])) if family.fixed is None else family.fixed(length)
+    return scores_of_tile(family, tile, fixed, index, sign)
+
+
+def scores_of_tile(family, tile, fixed, index, sign):
+    """The same of layers (n_units, n_voxels) that are made."""
+    products, first = [], 0
+    begins = np.cumsum([0, *(layer.rows.shape[1] for layer in family.layers)])
     for layer in family.layers:
         n_rows, n_units = layer.rows.shape
+        if isinstance(layer.rows, Gathered):
+            places = np.empty((1, len(index), n_units), np.int32)
+            layer.rows.fill(index, sign, places)
+            permuted = tile[begins[layer.rows.permuted] :][:n_units]
+            moved = np.vstack([permuted, -permuted])[places]
+            products.append((moved * tile[first : first + n_units]).sum(axis=2))
+            first += n_units
+            continue
         rows = np.empty((n_rows, len(index), n_units))
         layer.rows.fill(index, sign, rows)
         products.append(rows @ tile[first : first + n_units])
         first += n_units
-    fixed = np.empty((0, E.shape[1])) if family.fixed is None else family.fixed(length)
     products = np.vstack(products)
     if family.whole is not None:
         bound = family.whole.bind(Geometry(np.ones(SHAPE, bool), np.diag([2.0, 2, 2, 1])))
@@ -56,7 +75,28 @@ def scores_of(family, E, length, index, sign):
     return score if family.finish is None else family.finish.score(score, flat[1].reshape(shape))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+BY_RESIDUALS = [name for name, kind in FAMILIES.items() if hypothesis_of(kind)[0].family.prepare is None]
+BY_THEMSELVES = [name for name in FAMILIES if name not in BY_RESIDUALS]
+
+
+@pytest.mark.parametrize("name", BY_THEMSELVES)
+def test_what_a_family_prepares_gives_what_is_observed(name):
+    hypothesis, shufflings = hypothesis_of(FAMILIES[name])
+    rng, family = np.random.default_rng(1), hypothesis.family
+    Y, layers = rng.normal(size=(N, 60)), {one: rng.uniform(0.5, 2, (N, 60)) for one in family.needs}
+    made = family.prepare(Given(Y.astype(np.float32), layers))
+    tile = np.empty((family.n_units, 60))
+    family.lay(made.layers, tile)
+    found = scores_of_tile(family, tile, made.fixed, *shufflings.draw(0, 5))
+    np.testing.assert_allclose(found[0], made.score, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(made.statistic, family.scale.to_statistic(made.score))
+    assert len(made.more) == len(family.more)
+    assert set(family.more) <= set(MAPS)
+    some = family.prepare(Given(Y[:, 7:9].astype(np.float32), {one: values[:, 7:9] for one, values in layers.items()}))
+    np.testing.assert_allclose(some.score, made.score[7:9], rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", BY_RESIDUALS)
 def test_the_record_gives_what_is_observed_and_what_is_shuffled(name):
     hypothesis, shufflings = hypothesis_of(FAMILIES[name])
     Y = np.random.default_rng(1).normal(size=(N, np.prod(SHAPE))).astype(np.float32)
@@ -79,8 +119,10 @@ def test_a_worker_far_away_gets_the_same_record(name):
     assert there.score is family.score
     assert (there.sizes, there.n_rows, there.n_units) == (family.sizes, family.n_rows, family.n_units)
     np.testing.assert_array_equal(there.constants, family.constants)
-    E = np.random.default_rng(0).normal(size=(N, 4))
-    np.testing.assert_array_equal(there.observe(E)[0], family.observe(E)[0])
+    assert (there.needs, there.more) == (family.needs, family.more)
+    if family.observe is not None:
+        E = np.random.default_rng(0).normal(size=(N, 4))
+        np.testing.assert_array_equal(there.observe(E)[0], family.observe(E)[0])
 
 
 def test_the_page_lists_the_families():
