@@ -12,7 +12,9 @@ import numbaglm as ng
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.layout import Arrays, Header
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.errors import ContrastError, DesignError, InputError
+from numbaglm.engine.permutation.plan import make_plan
+from numbaglm.errors import ContrastError, DesignError, InputError, OutputExistsError
+from numbaglm.inference import running
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design
@@ -268,3 +270,42 @@ def test_maps_alone_have_no_layers():
     table = pd.DataFrame(Y, index=[f"s{k}" for k in range(N)])
     with pytest.raises(InputError, match=r"no layer 'grey_matter'.*Cohort\.create"):
         ng.permutation_test(table, n_perm=5, regressors=["grey_matter"])
+
+
+def test_runs_from_disk_are_the_same_and_can_be_gone_on_with(tmp_path, monkeypatch):
+    rng = np.random.default_rng(8)
+    n_elements = 1100  # two tiles
+    table, grey = (pd.DataFrame(rng.normal(size=(N, n_elements)), index=[f"s{k}" for k in range(N)]) for _ in range(2))
+    cohort = ng.Cohort.create(tmp_path / "c.zarr", table, layers={"grey": grey})
+    design = TABLE[["intercept", "age"]]
+    options = {"n_perm": 300, "regressors": {"gm": "grey"}}
+    there = ng.permutation_test(cohort, design, "gm", **options)
+    here = ng.permutation_test(
+        cohort_of(table.to_numpy("f4"), grey=grey.to_numpy("f4")),
+        design,
+        "gm",
+        cluster_forming_threshold=None,
+        **options,
+    )
+    monkeypatch.setattr(running, "make_plan", lambda *limits, **_: make_plan(*limits, keep=False))
+    for _ in range(2):
+        again = ng.permutation_test(cohort, design, "gm", store=tmp_path / "run", n_workers=1, **options)
+        for one in (here, again):
+            np.testing.assert_array_equal(one.h0["max_t"], there.h0["max_t"])
+            for name, values in there.maps.items():
+                np.testing.assert_array_equal(one.maps[name], values)
+    with pytest.raises(OutputExistsError, match="regressors"):
+        ng.permutation_test(cohort, design, "gm", store=tmp_path / "run", n_perm=300, regressors={"gm": "age:grey"})
+    saved = again.save(tmp_path / "result")
+    assert ng.PermutationResult.load(saved).asked.terms == ("intercept", "age", "gm")
+    plan = ng.permutation_test(cohort, design, "gm", dry_run=True, **options)
+    assert plan.memory > 0
+    assert "p_unc" not in ng.permutation_test(cohort, design, "gm", **options | {"n_perm": 0}).maps
+
+
+def test_the_report_and_the_words_name_them(tmp_path):
+    result = run_case("no column", n_perm=20)
+    assert result.asked.columns == ()
+    page = result.report(tmp_path / "report.html").read_text()
+    assert "gm was a regressor of each voxel" in page
+    assert "gm (grey_matter)" in page
