@@ -19,7 +19,9 @@ from numbaglm import simulate_button_press
 SMALL = replace(SIZES["small"], rounds=1)
 
 
-@pytest.mark.parametrize("key", ["kernel", "nilearn", "mrtrix", "tfce", "surface", "spaces", "scaling", "conversion"])
+@pytest.mark.parametrize(
+    "key", ["kernel", "nilearn", "mrtrix", "tfce", "surface", "spaces", "own", "scaling", "conversion"]
+)
 def bench_section(tmp_path: Path, key: str) -> None:
     section = report.SECTIONS[key](SMALL)
     for row in section.rows:
@@ -29,7 +31,7 @@ def bench_section(tmp_path: Path, key: str) -> None:
     for draw in (report.figures.beside, report.figures.growth):
         draw({key: section}, tmp_path / f"{draw.__name__}.png")
     drawn = len(list(tmp_path.glob("*.png")))
-    assert drawn == (1 if section.rows and key not in ("surface", "spaces", "conversion") else 0)
+    assert drawn == (1 if section.rows and key not in ("surface", "spaces", "own", "conversion") else 0)
 
 
 @pytest.mark.skipif(mrtrix.version() is None, reason="the peer, MRtrix3, is not installed")

@@ -20,6 +20,8 @@ from threadpoolctl import threadpool_limits
 
 import mrtrix
 from bench_conversion import MAPS, PLAIN, ConversionCase
+from bench_own_regressors import SIZES as OWN_SIZES
+from bench_own_regressors import OwnCase
 from bench_spaces import N_MAPS, ROUGH, SMOOTH, MeshCase, NetworkCase, VolumeCase
 from bench_tfce import MapCase
 from cases import KERNEL_SUBJECTS, KINDS, KernelCase, Size, ours, peak_memory, run_child, until_told, whole_case
@@ -297,6 +299,23 @@ def spaces(size: Size) -> Section:
     return Section("TFCE in other spaces", note, tuple(rows), "volume", "volume / mesh")
 
 
+def own(size: Size) -> Section:
+    """A regressor of each element's own as nuisance, beside none."""
+    n_subjects, n_tiles, n_perm = OWN_SIZES[size.name]
+    rows = []
+    for errors, what, most in (("ee", "permutations", 8.0), ("ise", "sign flips", 3.0)):
+        taken = in_turn(OwnCase(size.name, errors).sides, 2 * size.rounds + 1)
+        mine, peer = taken["with"].median, taken["without"].median
+        budgets = (Budget("ratio", "≤", most),)
+        headline = f"A regressor of each voxel's own, {what}"
+        rows.append(Row(what, "s", mine, peer, mine / peer, widest(*taken.values()), budgets, headline))
+    note = (
+        f"Whole calls of {n_perm:,} shufflings, {n_subjects} subjects, {n_tiles * TILE:,} voxels, {n_cores()} threads: "
+        "a covariate under permutations, the mean under sign flips, each with a layer of the cohort as nuisance."
+    )
+    return Section("Regressors of elements' own", note, tuple(rows), "without it", "with / without")
+
+
 def scaling(size: Size) -> Section:
     """Cost against subjects, voxels and shufflings, and two threads beside one."""
     most = max(size.scaled_subjects)
@@ -451,6 +470,7 @@ SECTIONS: dict[str, Callable[[Size], Section]] = {
     "tfce": tfce,
     "surface": surface,
     "spaces": spaces,
+    "own": own,
     "scaling": scaling,
     "conversion": conversion,
     "latency": latency,

@@ -110,6 +110,9 @@ class Design:
         DesignError
             A name is taken, a product is of no column, or no degrees of freedom are left.
         """
+        twice = sorted(source for source, times in Counter(regressors.values()).items() if times > 1)
+        if twice:
+            raise DesignError(invalid("regressors", dict(regressors), f"each once, and {listed(twice)} is there twice"))
         own = []
         for name, source in regressors.items():
             if name in self.columns:

@@ -246,6 +246,7 @@ WRONG = {
     "no such layer": ({"regressors": {"gm": "white_matter"}}, InputError, "no layer 'white_matter'"),
     "no such column": ({"regressors": {"gm": "sex:grey_matter"}}, DesignError, "'sex' is no column"),
     "a name that is taken": ({"regressors": {"age": "grey_matter"}}, DesignError, "another name"),
+    "the same twice": ({"regressors": {"gm": "lesion", "les": "lesion"}}, DesignError, "there twice"),
     "numbers": ({"regressors": {"gm": GM}}, InputError, "names of layers"),
     "nothing": ({"regressors": {}}, InputError, "names of layers"),
     "weights of the columns alone": ({"contrast": [0, 1]}, ContrastError, "3 weights"),
@@ -254,7 +255,19 @@ WRONG = {
     "missing data": ({"missing": "element"}, InputError, "regressors"),
     "a method": ({"method": "ter-braak"}, InputError, "freedman-lane"),
     "F by dekker": ({"method": "dekker", "contrast": ["age", "gm"]}, InputError, "freedman-lane"),
-    "too many": ({"regressors": {f"r{k}": "lesion" for k in range(5)}}, DesignError, "no degrees of freedom"),
+    "too many": (
+        {
+            "regressors": {
+                "a": "lesion",
+                "b": "grey_matter",
+                "c": "age:lesion",
+                "d": "age:grey_matter",
+                "e": "intercept:lesion",
+            }
+        },
+        DesignError,
+        "no degrees of freedom",
+    ),
 }
 
 
