@@ -67,10 +67,16 @@ class Extra(NamedTuple):
         Of a few tiles at a time: how many, and (n_groups, n_kept, ROWS, n_patterns) numbers of the patterns there.
     of
         (n_tiles, TILE) which of these patterns each voxel has.
+    whole
+        (n_tiles, panels of a tile) where all have the pattern that needs no numbers, and kernels are told ``sizes``.
+    sizes
+        See `Score`.
     """
 
     numbers: Iterable[tuple[int, Floats]]
     of: NDArray[np.int32]
+    whole: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
 
 
 class Waiting(NamedTuple):
@@ -389,10 +395,12 @@ def permute_panels(
     low, floors = limits.low.astype(dtype, copy=False), limits.peaks.astype(dtype, copy=False)
     grades = limits.grades if limits.grades.size else np.zeros((len(tiles), n_panels), np.int32)
     # Without patterns all tiles go at once, with nothing beside their products.
-    nothing = np.empty((n_groups, 0, ROWS, 1), dtype), np.zeros((len(tiles), n_columns), np.int32)
-    parts, of = ([(len(tiles), nothing[0])], nothing[1]) if extra is None else (extra.numbers, extra.of)
+    if extra is None:
+        none = np.empty((n_groups, 0, ROWS, 1), dtype)
+        flags = np.zeros((len(tiles), n_panels), np.bool_)
+        extra = Extra([(len(tiles), none)], np.zeros((len(tiles), n_columns), np.int32), flags, scoring.sizes)
     n_picks = first = 0
-    for n_tiles, numbers in parts:
+    for n_tiles, numbers in extra.numbers:
         some = slice(first, first + n_tiles)
         n_picks = _permute(
             tiles[some],
@@ -403,7 +411,7 @@ def permute_panels(
             (scoring.sizes, scoring.constants),
             two_sided,
             (limits.reference[some], limits.threshold, low[some], floors, limits.first, limits.steps, grades[some]),
-            (numbers, of[some]),
+            (numbers, extra.of[some], extra.whole[some], extra.sizes),
             counts[some],
             picks,
             maps,
@@ -428,7 +436,7 @@ def _permute(
     told: tuple[NDArray[np.int64], Floats],
     two_sided: bool,
     limits: tuple[Floats, Floats, Floats, Floats, float, float, NDArray[np.int32]],
-    extra: tuple[Floats, NDArray[np.int32]],
+    extra: tuple[Floats, NDArray[np.int32], NDArray[np.bool_], NDArray[np.int64]],
     counts: NDArray[np.int32],
     picks: Picks,
     maps: Floats,
@@ -444,7 +452,7 @@ def _permute(
     n_batch, n_voxels, finished, made = size
     sizes, constants = told
     reference, thresholds, grades = limits[0], limits[1], limits[6]
-    numbers, of = extra
+    numbers, of, whole, whole_sizes = extra
     grouped, sums, table, flat, panels, best, beside = memory
     places, sources, whole = gathering
     n_tiles, n_columns = tiles.shape[0], tiles.shape[2]
@@ -498,10 +506,13 @@ def _permute(
                                 there, here = sums[i, k, r], table[k, r]
                                 for j in range(width):
                                     here[j] = there[j]
-                    if n_kept:
-                        spread(numbers, of, (g, t, column), table, n_rows)
                     if made:
-                        score(flat, beside, sizes, constants)
+                        if whole[t, p]:
+                            score(flat, beside, whole_sizes, constants)
+                        else:
+                            if n_kept:
+                                spread(numbers, of, (g, t, column), table, n_rows)
+                            score(flat, beside, sizes, constants)
                     peak = best[grade, g * ROWS : (g + 1) * ROWS]
                     reached = reduce(scores, two_sided, limit, threshold, tally, peak)
                     if finished:

@@ -62,6 +62,8 @@ class Arranged:
         (n_tiles, panels of a tile) the same of each panel.
     of
         (n_tiles, TILE) pattern of each column among those of its run.
+    whole
+        (n_tiles, panels of a tile) whether all elements of a panel have all subjects.
     runs
         The tiles, and their patterns.
     number
@@ -74,6 +76,7 @@ class Arranged:
     grade: NDArray[np.int32]
     grades: NDArray[np.int32]
     of: NDArray[np.int32]
+    whole: NDArray[np.bool_]
     runs: tuple[Run, ...]
     number: Doubles
 
@@ -106,22 +109,51 @@ class Arranged:
         columns = np.pad(places, (0, n_tiles * TILE - len(places)), mode="edge")
         of, runs = _runs(known.of[columns].reshape(n_tiles, TILE), patterns, how)
         panels = grade[columns].reshape(n_tiles, TILE)[:, ::width]
+        shape = n_tiles, TILE // width, width
+        complete = known.n_present == known.n_subjects
+        whole = np.asarray(complete[known.of[columns]].reshape(shape).all(axis=2))
         scales = tuple(how.scales[number] for number in there)
-        number = np.zeros(len(grade))
-        return cls(places, np.concatenate(own), scales, grade[places], np.ascontiguousarray(panels), of, runs, number)
+        return cls(
+            places,
+            np.concatenate(own),
+            scales,
+            grade[places],
+            np.ascontiguousarray(panels),
+            of,
+            whole,
+            runs,
+            np.zeros(len(grade)),
+        )
 
     def with_number(self, number: Doubles) -> Arranged:
         """Return the same, with what was observed."""
         return replace(self, number=number)
 
-    def numbers(
-        self, rows: Floats, factor: Scoring, n_kept: int, dtype: np.dtype[np.floating]
-    ) -> Iterator[tuple[int, Floats]]:
-        """Numbers of the patterns of each run; see `numbaglm.kernels.fused.Extra`."""
+    def numbers(self, rows: Floats | None, factor: Scoring, n_kept: int, room: Floats) -> Iterator[tuple[int, Floats]]:
+        """Numbers of the patterns of each run; see `numbaglm.kernels.fused.Extra`.
+
+        Parameters
+        ----------
+        rows
+            (n_groups, n_rows, n_subjects, ROWS) of a batch; None where shufflings change nothing of a pattern.
+        room
+            Where to put them, as much as `room` is; what was there goes with each run.
+        """
         for run in self.runs:
-            out = np.empty((len(rows), n_kept, ROWS, run.present.shape[1]), dtype)
+            if rows is None:
+                yield run.n_tiles, np.empty((len(room), 0, ROWS, 1), room.dtype)
+                continue
+            n_patterns = run.present.shape[1]
+            out = room.reshape(-1)[: len(rows) * n_kept * ROWS * n_patterns].reshape(
+                len(rows), n_kept, ROWS, n_patterns
+            )
             numbers_of_patterns(rows, in_panels(run.present), in_panels(run.fixed), factor, out)
             yield run.n_tiles, out
+
+    @property
+    def most(self) -> int:
+        """Patterns of a run at most."""
+        return max(int(run.present.shape[1]) for run in self.runs)
 
 
 def _runs(

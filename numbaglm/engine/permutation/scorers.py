@@ -19,6 +19,7 @@ from numbaglm.engine.permutation.records import ObservedBlock, Picks, Spec
 from numbaglm.kernels import fused, shuffle
 from numbaglm.kernels.scores import Scoring
 from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.vectors import ROWS
 from numbaglm.stats.families.family import Gathered, Rows
 
 Weights = list[Floats | fused.Gather]
@@ -337,6 +338,10 @@ class Graded(Scores):
         )
         shape = (0, 0) if patterns.rows is None else patterns.rows.shape
         self.pattern_rows = np.zeros((shape[0], plan.batch, shape[1]))
+        self.numbers = np.empty((-(-plan.batch // ROWS), patterns.n_kept, ROWS, self.arranged.most), block.tiles.dtype)
+        self.whole_sizes = self.scoring.sizes
+        if patterns.whole is not None:
+            self.whole_sizes = np.array(patterns.whole, np.int64)
 
     @property
     def counts(self) -> NDArray[np.int32]:
@@ -362,11 +367,12 @@ class Graded(Scores):
     def _batch(self, index: NDArray[np.int32], sign: NDArray[np.int8]) -> Scored:
         n_batch, arranged, scales = len(index), self.arranged, self.arranged.scales
         peaks = np.empty((len(scales), n_batch), self.block.tiles.dtype)
-        extra = None
+        rows = None
         if self.patterns.rows is not None:
             self.patterns.rows.fill(index, sign, self.pattern_rows)
             rows = fused.grouped([self.pattern_rows], n_batch, self.pattern_rows.dtype)
-            extra = fused.Extra(arranged.numbers(rows, self.factor, self.patterns.n_kept, peaks.dtype), arranged.of)
+        numbers = arranged.numbers(rows, self.factor, self.patterns.n_kept, self.numbers[: -(-n_batch // ROWS)])
+        extra = fused.Extra(numbers, arranged.of, arranged.whole, self.whole_sizes)
         n_picks = self._permute(self.rows.fill(index, sign), n_batch, peaks, None, extra)
         maxima = np.max([scale.to_z(those) for scale, those in zip(scales, peaks, strict=True)], axis=0)
         own = np.flatnonzero(arranged.own[self.raw[1][:n_picks]])

@@ -294,6 +294,8 @@ class OfPatterns:
         As of the score kernel.
     fixed
         Makes what no shuffling changes (n_fixed, n_patterns) of patterns (n_subjects, n_patterns).
+    whole
+        What the score kernel is told, in place of `Family.sizes`, of elements that all subjects have; None for those.
     """
 
     scales: tuple[Scale, ...]
@@ -305,6 +307,7 @@ class OfPatterns:
     constants: Doubles = field(default_factory=lambda: np.empty(0))
     n_scratch: int = 0
     fixed: Callable[[NDArray[np.bool_]], Doubles] | None = None
+    whole: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

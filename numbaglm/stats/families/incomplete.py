@@ -85,6 +85,26 @@ def factor(
                 left, right = products[triangle + i * f + j], products[triangle + k * f + j]
                 for v in range(n):
                     to[v] -= left[v] * right[v]
+    if m == 1:
+        only, least = products[0], own[0]
+        for v in range(n):
+            there_is = 1.0 if only[v] > _SINGULAR * least[v] else 0.0
+            only[v] = there_is / np.sqrt(only[v] * there_is + 1.0 - there_is)
+        return
+    if m == 2:  # nearly every design: in one pass
+        first, crossed, last, least_first, least_last = products[0], products[1], products[2], own[0], own[1]
+        for v in range(n):
+            # Of what is first, and of the determinant: one division, which costs more than all else.
+            determinant = first[v] * last[v] - crossed[v] * crossed[v]
+            both = 1.0 if first[v] > _SINGULAR * least_first[v] else 0.0
+            both = both if determinant > _SINGULAR * least_last[v] * first[v] else 0.0
+            x, d = first[v] * both + 1.0 - both, determinant * both + 1.0 - both
+            root, root_of_both = np.sqrt(x), np.sqrt(d)
+            inverse = both / (root * root_of_both)
+            crossed[v] *= -inverse
+            first[v] = root_of_both * inverse
+            last[v] = x * inverse
+        return
     whole = own[m]
     whole[:] = 1.0
     for i in range(m):
@@ -141,12 +161,34 @@ def combine(
     fixed
         That inverse where they don't.
     sizes
-        Rows that move, rows of interest, whether the score is signed (1), and whether the inverse is fixed (1).
+        Rows that move, rows of interest, whether the score is signed (1), and where the inverse is: behind the products
+        (0), among what is fixed (1), or nowhere, as it is that of the identity (2).
     """
-    m, s, is_t, inside = sizes[0], sizes[1], sizes[2] == 1, sizes[3] == 1
+    m, s, is_t, where = sizes[0], sizes[1], sizes[2] == 1, sizes[3]
     n, width = products.shape[1], fixed.shape[1]
-    tiny = products.dtype.type(np.finfo(products.dtype).eps)
-    for i in range(m - 1, -1, -1):
+    one, tiny = products.dtype.type(1.0), products.dtype.type(np.finfo(products.dtype).eps)
+    inside = where == 1
+    score = products[0]
+    if m == 1 and where == 0 and is_t:
+        turn = products[1]
+        for v in range(n):
+            score[v] *= turn[v]
+        return
+    if m == 2 and s == 1 and where == 2 and is_t:
+        tested = products[1]
+        for v in range(n):
+            rest = one - score[v] * score[v]
+            score[v] = tested[v] / np.sqrt(rest if rest > tiny else tiny)
+        return
+    if m == 2 and s == 1 and where == 0 and is_t:  # the commonest, in one pass
+        tested, turn, crossed, turned = products[1], products[2], products[3], products[4]
+        for v in range(n):
+            moved = turn[v] * score[v]
+            rest = one - moved * moved
+            rest = rest if rest > tiny else tiny
+            score[v] = (turned[v] * tested[v] + crossed[v] * score[v]) / np.sqrt(rest)
+        return
+    for i in range(m - 1 if where < 2 else -1, -1, -1):
         to, c = products[i], i * (i + 1) // 2
         if inside:
             for first in range(0, n, width):
@@ -165,7 +207,6 @@ def combine(
                 turn, there = products[m + c + k], products[k]
                 for v in range(n):
                     to[v] += turn[v] * there[v]
-    score = products[0]
     if m == s:
         if not is_t:
             for v in range(n):
@@ -176,7 +217,7 @@ def combine(
                     score[v] += there[v] * there[v]
         return
     for v in range(n):
-        score[v] = products.dtype.type(1.0) - score[v] * score[v]
+        score[v] = one - score[v] * score[v]
     for k in range(1, m - s):
         there = products[k]
         for v in range(n):
@@ -351,7 +392,8 @@ class Incomplete:
         m, s = len(self.order), self.n_interest
         f, triangle = len(self.rows) - m, m * (m + 1) // 2
         scale: Scale = Graded(scales=self.scales)
-        patterns = OfPatterns(self.scales, self.grade)
+        whole = (m, s, int(self.is_t), 2)
+        patterns = OfPatterns(self.scales, self.grade, whole=whole)
         if not self.flips:
             patterns = OfPatterns(
                 self.scales,
@@ -362,6 +404,7 @@ class Incomplete:
                 sizes=(m, f),
                 n_scratch=m + 1,
                 fixed=self.still,
+                whole=whole,
             )
         return Family(
             name="t" if self.is_t else "f",
