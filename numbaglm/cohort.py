@@ -391,7 +391,7 @@ def as_cohort(maps: Any, **options: Any) -> Cohort:
     """Return a cohort as it is, and make one in memory of anything else."""
     if not isinstance(maps, Cohort):
         return Cohort.from_maps(maps, **options)
-    for name in ("mask", "smoothing_fwhm", "surfaces", "areas", "space", "nodes"):
+    for name in ("mask", "smoothing_fwhm", "layers", "surfaces", "areas", "space", "nodes"):
         if options.get(name) is not None:
             raise InputError(
                 f"A cohort has its own {name}: got {options[name]!r} beside {maps!r}. "

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort
+from numbaglm.data.cohort.layout import DATA
 from numbaglm.data.images import is_elements, list_elements, list_maps
 from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, match_rows, split_labels, were_moved
 from numbaglm.data.tables import listed, read_table
@@ -23,12 +25,12 @@ from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import find_method
-from numbaglm.stats.setup import ClusterThreshold, read_variance_groups
+from numbaglm.stats.setup import ClusterThreshold, read_variance_groups, read_weights
 
 INCIDENTAL = frozenset(
     {
         # The cohort's fingerprint knows what came of them.
-        *("mask", "smoothing_fwhm", "surfaces", "areas", "space", "nodes"),
+        *("mask", "smoothing_fwhm", "layers", "surfaces", "areas", "space", "nodes"),
         *("store", "memory_limit", "client", "n_workers", "progress", "dry_run"),
         "p_interval",  # made of the counts when all are there
     }
@@ -60,11 +62,15 @@ class Options:
     seed: int
     mask: Any
     smoothing_fwhm: Any
+    layers: Any
     errors: str | None
     exchangeability_blocks: ArrayLike | None
     block_scheme: str
     variance_groups: ArrayLike | str | None
     variance_smoothing_fwhm: float | None
+    weights: Any
+    between: str | int
+    test: str
     method: str
     missing: str
     fwe_across_contrasts: bool
@@ -94,6 +100,7 @@ class Options:
         """
         options = cls(**given)
         read_variance_groups(options.variance_groups, options.exchangeability_blocks)
+        options.read_weights()
         for name in _SWITCHES:
             value = getattr(options, name)
             if not isinstance(value, bool | np.bool_):
@@ -115,6 +122,14 @@ class Options:
             )
         return options
 
+    def read_weights(self) -> str | Doubles | None:
+        """Weights as `numbaglm.stats.setup.read_weights` has them, which go with few other options."""
+        others = ("variance_groups", "variance_smoothing_fwhm")
+        apart = [name for name in others if getattr(self, name) is not None]
+        apart += [f"method={self.method!r}"] if self.method != "freedman-lane" else []
+        apart += ["missing='element'"] if self.missing == "element" else []
+        return read_weights(self.weights, self.between, self.test, apart)
+
     def in_order(self, maps: MapLabels) -> Self:
         """The same, with labels of blocks and groups in the order of the maps where they have an index of labels.
 
@@ -122,7 +137,10 @@ class Options:
         """
         blocks = match_labels(self.exchangeability_blocks, maps, "exchangeability_blocks")
         groups = match_labels(self.variance_groups, maps, "variance_groups")
-        return replace(self, exchangeability_blocks=blocks, variance_groups=read_variance_groups(groups, blocks))
+        weights = self.weights if isinstance(self.weights, str) else match_labels(self.weights, maps, "weights")
+        groups = read_variance_groups(groups, blocks)
+        ordered = replace(self, exchangeability_blocks=blocks, variance_groups=groups, weights=weights)
+        return replace(ordered, weights=ordered.read_weights())
 
     def identity(self) -> dict[str, Any]:
         """What tells durable runs apart, as JSON types."""
@@ -139,6 +157,9 @@ class Options:
             "variance_smoothing_fwhm": self.variance_smoothing_fwhm,
             "missing": self.missing,
             "regressors": self.regressors or {},
+            "weights": _plain(self.weights),
+            "between": self.between if isinstance(self.weights, str) else None,
+            "test": None if self.weights is None else self.test,
         }
 
 
@@ -205,16 +226,19 @@ def read_regressors(regressors: Any) -> dict[str, str] | None:
 
 
 def check_layers(maps: Any, options: Options) -> None:
-    """Refuse regressors that the cohort has no layers for.
+    """Refuse weights and regressors that the maps bring no layers for, before these are read.
 
     Raises
     ------
     InputError
     """
-    if not options.regressors:
-        return
-    there = maps.store.layers[1:] if isinstance(maps, Cohort) else ()
-    for name, source in options.regressors.items():
+    given = maps.store.layers if isinstance(maps, Cohort) else options.layers
+    there = [name for name in (given if isinstance(given, Mapping | tuple) else ()) if name != DATA]
+    if isinstance(options.weights, str) and options.weights not in there:
+        allowed = f"a layer of the maps: {', '.join(there) or 'they have none'}"
+        fix = 'Give the variances: layers={"variance": maps}, here or to Cohort.create.'
+        raise InputError(invalid("weights", options.weights, allowed, fix))
+    for name, source in (options.regressors or {}).items():
         layer = source.rpartition(":")[2]
         if layer not in there:
             received = f"{name}={source}, but the cohort has no layer {layer!r}"

@@ -31,7 +31,14 @@ from numbaglm.stats.corrected import TAILS, useful_tail
 from numbaglm.stats.design import Contrast, ContrastLike, Design, is_centred, parse_contrasts
 from numbaglm.stats.families.family import REASON
 from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
-from numbaglm.stats.setup import build_hypothesis, make_incomplete, make_pseudo, read_threshold, smallest_p
+from numbaglm.stats.setup import (
+    build_hypothesis,
+    make_incomplete,
+    make_pseudo,
+    make_weighted,
+    read_threshold,
+    smallest_p,
+)
 
 log = logging.getLogger("numbaglm")
 
@@ -72,11 +79,15 @@ def permutation_test(
     seed: int = 0,
     *,
     smoothing_fwhm: Any = None,
+    layers: Mapping[str, Any] | None = None,
     errors: str | None = None,
     exchangeability_blocks: ArrayLike | None = None,
     block_scheme: str = "within",
     variance_groups: ArrayLike | str | None = None,
     variance_smoothing_fwhm: float | None = None,
+    weights: str | ArrayLike | None = None,
+    between: str | int = "reml",
+    test: str = "knapp-hartung",
     method: str = "freedman-lane",
     missing: str = "leave",
     fwe_across_contrasts: bool = False,
@@ -110,7 +121,7 @@ def permutation_test(
     contrast
         Name of a column, an expression over column names (``"patient - control"``), a vector (t), a matrix or
         a list of expressions (F), or a mapping from names to any of these.
-    mask, smoothing_fwhm
+    mask, smoothing_fwhm, layers
         As in `Cohort.from_maps`; a `Cohort` has its own.
     n_perm
         Random shufflings beside the observed one. Where the distinct shufflings, the observed among them, are no more
@@ -142,6 +153,20 @@ def permutation_test(
     variance_smoothing_fwhm
         Width in mm of a Gaussian that smooths the variances of each shuffling, inside the mask: the statistic is then
         pseudo-t (in ``maps["t"]``), for small samples. z, parametric p and a threshold given as p take it for t.
+    weights
+        "variance", or another layer of the maps: the variance that each value has of its own (squared standard errors,
+        FSL's varcopes), for a random-effects analysis of first-level estimates, or a meta-analysis of studies. Or
+        weights (n_subjects,), in the order of the maps, such as the sizes of studies. Voxels with a variance that is 0
+        or negative are left out, with a count.
+    between
+        How the variance between subjects is estimated, which adds to each value's own: "reml", "ml", "dl" (moments of
+        DerSimonian and Laird), "he" (unweighted moments of Hedges), or 0 for fixed effects. Effect, standard error,
+        interval and ``effect_p``, ``tau2``, ``i2`` and ``cochran_q`` are those of the whole model; the statistic, which
+        is shuffled, takes tau2 of the model without what is tested, which flips leave as it is.
+    test
+        What effects are held against: "knapp-hartung" (the residuals, t), "ad-hoc" (the same, but no less than known
+        variances say), "t" or "z" (known variances). Permutations of variances that have to do with what is tested, and
+        small studies under flips, see the page on choosing.
     method
         How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
         "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`). "still-white" and "kennedy" do not hold their
@@ -258,11 +283,15 @@ def permutation_test(
         seed=seed,
         mask=mask,
         smoothing_fwhm=smoothing_fwhm,
+        layers=layers,
         errors=errors,
         exchangeability_blocks=exchangeability_blocks,
         block_scheme=block_scheme,
         variance_groups=variance_groups,
         variance_smoothing_fwhm=variance_smoothing_fwhm,
+        weights=weights,
+        between=between,
+        test=test,
         method=method,
         missing=missing,
         fwe_across_contrasts=fwe_across_contrasts,
@@ -280,8 +309,8 @@ def permutation_test(
         **where,
     )
     running = Running.parse(memory_limit, client, n_workers, progress, store)
-    named, covariates = listed_subjects(maps, **where)
     check_layers(maps, options)
+    named, covariates = listed_subjects(maps, **where)
     design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels), options.regressors)
     options = options.in_order(named)
     if is_centred(design):
@@ -291,7 +320,13 @@ def permutation_test(
         )
     contrasts = parse_contrasts(contrast, design)
     specs = [_specify(design, one, contrasts, options) for one in contrasts]
-    preparing = {"smoothing_fwhm": smoothing_fwhm, "progress": progress, "n_workers": n_workers, **where}
+    preparing = {
+        "smoothing_fwhm": smoothing_fwhm,
+        "layers": layers,
+        "progress": progress,
+        "n_workers": n_workers,
+        **where,
+    }
     if options.missing == "element" and not isinstance(maps, Cohort):
         preparing["min_subjects"] = LEAST_PRESENT
     cohort = as_cohort(maps, mask=mask, **preparing)
@@ -338,6 +373,8 @@ def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], 
         hypothesis = make_pseudo(hypothesis, fwhm)
     if options.missing == "element":
         hypothesis = make_incomplete(hypothesis, shufflings)
+    if (weights := options.read_weights()) is not None:
+        hypothesis = make_weighted(hypothesis, shufflings, weights, options.between, options.test)
     enough = "float64" if shufflings.exhaustive else "float32"
     two_sided = options.two_sided and contrast.is_t
     return Spec(

@@ -135,7 +135,7 @@ def _slope(
     for s in range(v.shape[0]):
         w[s] = 1.0 / (v[s] + tau2)
     _fit(y, M, w, e, Q, found)
-    return found[_LEFT] - (found[_TRACE] if restricted else found[_SUM])
+    return float(found[_LEFT] - (found[_TRACE] if restricted else found[_SUM]))
 
 
 @kernel

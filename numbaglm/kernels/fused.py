@@ -454,7 +454,7 @@ def _permute(
     reference, thresholds, grades = limits[0], limits[1], limits[6]
     numbers, of, whole, whole_sizes = extra
     grouped, sums, table, flat, panels, best, beside = memory
-    places, sources, whole = gathering
+    places, sources, every_unit = gathering
     n_tiles, n_columns = tiles.shape[0], tiles.shape[2]
     n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[1], panels.shape[3]
     n_layers, n_rows, most = layers.shape[0], grouped.shape[1], grouped.shape[2]
@@ -481,7 +481,7 @@ def _permute(
                     for j in range(width):
                         beside[k, j] = fixed[t, k, column + j]
                 for m in range(sources.shape[0]):
-                    _whole(tiles[t, sources[m] : sources[m] + places.shape[2]], column, whole[m])
+                    _whole(tiles[t, sources[m] : sources[m] + places.shape[2]], column, every_unit[m])
                 first_panel = panels[0, p, : min(first + CHUNK, layers[0, 1]) - first]
                 for g in range(n_groups):
                     i = min(p * n_groups + g, n_waiting - 1)

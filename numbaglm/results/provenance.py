@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from numbaglm.errors import InputError
 from numbaglm.results.vocabulary import STATISTICS
 from numbaglm.spaces.volume import CONNECTIVITIES
+from numbaglm.stats.between import ESTIMATORS, TESTS
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.version import __version__
@@ -56,6 +57,9 @@ class Provenance:
         How many subjects each group has that has a variance of its own; None where all share one.
     missing
         What became of elements that some subjects lack: "leave", or "element" where each was tested with those it has.
+    weighted_by, between, test
+        The layer of variances, or "subjects" for weights of subjects; how the variance between subjects was estimated;
+        and what effects were held against. None where nothing was weighted.
     columns, rows
         Names of the regressors that all elements share, and the (n_subjects, n_regressors) design matrix.
     regressors
@@ -85,6 +89,9 @@ class Provenance:
     two_sided: bool
     variance_groups: tuple[int, ...] | None
     missing: str
+    weighted_by: str | None
+    between: str | int | None
+    test: str | None
     columns: tuple[str, ...]
     rows: NDArray[np.float64]
     regressors: Mapping[str, str]
@@ -130,6 +137,9 @@ class Provenance:
             two_sided=asked.flag("two_sided"),
             variance_groups=asked.optional("variance_groups", _group_sizes),
             missing=asked.text("missing", MISSING) if "missing" in kept else MISSING[0],  # as results of 0.1 are
+            weighted_by=asked.later("weights", _weighted_by),
+            between=asked.later("between", _between),
+            test=asked.later("test", _test),
             columns=asked.inner("design").texts("columns"),
             rows=design.matrix("rows"),
             regressors=asked.names("regressors"),
@@ -261,6 +271,29 @@ class _Reader:
 
     def optional(self, name: str, read: Callable[[Any], Kind]) -> Kind | None:
         return self._read(name, lambda value: None if value is None else read(value), read.__doc__ or "allowed")
+
+    def later(self, name: str, read: Callable[[Any], Kind]) -> Kind | None:
+        """What results of before have nothing of."""
+        return None if name not in self.kept else self.optional(name, read)
+
+
+def _weighted_by(value: Any) -> str:
+    """a layer, weights of subjects, or null"""  # noqa: D400
+    if isinstance(value, str):
+        return value
+    for one in _of(list, value):
+        _number(one)
+    return "subjects"
+
+
+def _between(value: Any) -> str | int:
+    """an estimator, 0, or null"""  # noqa: D400
+    return 0 if value == 0 else _among(_of(str, value), tuple(ESTIMATORS))
+
+
+def _test(value: Any) -> str:
+    """a test of weighted effects, or null"""  # noqa: D400
+    return _among(_of(str, value), tuple(TESTS))
 
 
 def _of(kind: type[Kind], value: Any) -> Kind:

@@ -204,6 +204,8 @@ class Record:
         """
         asked = self.asked
         first = f"{asked.contrast}: {self.space.n:,} {self.space.nouns}, {asked.n_subjects} subjects"
+        if asked.weighted_by is not None:
+            first += f" weighted by {asked.weighted_by if asked.between is not None else 'what was given'}"
         if not self.h0:
             return f"{first}\nparametric maps alone"
         critical = self.critical(self.max_statistic)

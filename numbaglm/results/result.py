@@ -28,7 +28,10 @@ class PermutationResult(Record):
         ``effect_se``, ``effect_lower``, ``effect_upper`` (95 %, parametric), ``cohens_d``, ``hedges_g`` and
         ``partial_r2`` tell how large a t contrast is, ``partial_r2`` alone an F contrast; `numbaglm.stats.effects`
         defines them. With variance groups ``effect_se`` is that of v, there is no interval, and d, g and R^2 take the
-        variance pooled over groups. With pseudo-t all are those of t.
+        variance pooled over groups. With pseudo-t all are those of t. With ``weights`` effect, standard error and
+        interval are those of the whole model, beside ``effect_p`` of both tails (of F, of all rows), ``tau2``, ``i2``
+        (percent) and ``cochran_q``, where they are variances; d, g and R^2 are not made. ``reason`` is 1 where a
+        voxel was left out, and there only if any was.
 
         With a ``tail``, ``source_x`` tells where ``p_x`` comes from: 0 from counts, 1 from the tail, 2 from counts as
         no fit of the tail passed. Counted p stay in ``p_unc_counted``; those of corrected p follow from ``h0``. With

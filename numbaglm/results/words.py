@@ -13,11 +13,12 @@ import numpy as np
 from numbaglm.arrays import Floats
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
-from numbaglm.results.provenance import SHUFFLES, TAILS
+from numbaglm.results.provenance import SHUFFLES, TAILS, Provenance
 from numbaglm.results.record import Record
 from numbaglm.results.tables import cluster_text, cubic, number, short, times
 from numbaglm.results.vocabulary import ALPHA, NULLS, label_of_null, map_of
 from numbaglm.stats import pvalues
+from numbaglm.stats.between import ESTIMATORS, TESTS
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.quality import MISSING_LIMIT, Z_LIMIT
@@ -44,6 +45,8 @@ _SOURCES = {
     "blocks": "Winkler, A. M., Webster, M. A., Vidaurre, D., Nichols, T. E., & Smith, S. M. (2015). Multi-level block "
     "permutation. NeuroImage, 123, 253\u2013268. https://doi.org/10.1016/j.neuroimage.2015.05.092",
     "iglewicz": "Iglewicz, B., & Hoaglin, D. C. (1993). How to detect and handle outliers. ASQC Quality Press.",
+    "knapp": "Knapp, G., & Hartung, J. (2003). Improved tests for a random effects meta-regression with a single "
+    "covariate. Statistics in Medicine, 22(17), 2693\u20132710. https://doi.org/10.1002/sim.1482",
     "tails": "Winkler, A. M., Ridgway, G. R., Douaud, G., Nichols, T. E., & Smith, S. M. (2016). Faster permutation "
     "inference in brain imaging. NeuroImage, 141, 502\u2013516. https://doi.org/10.1016/j.neuroimage.2016.05.068",
 }
@@ -90,6 +93,7 @@ def summarise(result: Record) -> dict[str, Any]:
         "shuffling": asked.shuffling,
         "statistic": asked.statistic,
         "dof": asked.dof,
+        **({} if asked.weighted_by is None else {"weights": _weights(asked)}),
         "two_sided": asked.two_sided,
         "cluster_forming_statistic": asked.cluster_forming_statistic,
         "seed": asked.seed,
@@ -159,6 +163,8 @@ def what_was_asked(result: Record) -> Facts:
         facts.append(("Variances", f"one for each of {len(sizes)} groups, of {', '.join(map(str, sizes))} subjects"))
     if asked.missing == "element":
         facts.append(("Missing data", f"each voxel with the subjects that it has: {_coverage(result)}"))
+    if asked.weighted_by is not None:
+        facts.append(("Weights", _weights(asked)))
     if result.h0:
         kind = "all distinct ones" if asked.exhaustive else f"the data as they are, and {asked.n_random:,} random"
         facts.append(("Shufflings", f"{asked.n_shufflings:,} ({kind}), seed {asked.seed}"))
@@ -303,6 +309,7 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
             "presence were shuffled together; statistics were compared as z of the same p, as their degrees of freedom "
             "differ between voxels."
         )
+    sentences += _on_weights(result, cited)
     if result.h0:
         sentences += [*_on_shuffling(result, cited), *_on_correction(result, cited)]
     else:
@@ -311,6 +318,44 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
     if result.h0 and asked.has_nuisance and asked.method not in _METHODS_IN_TEXT:
         references.append(METHODS[asked.method].reference)
     return " ".join(sentences), sorted(references)
+
+
+def _weights(asked: Provenance) -> str:
+    """Say how values were weighted."""
+    if asked.between is None or asked.test is None:
+        return "given ones of the subjects"
+    shared = "fixed effects" if asked.between == 0 else f"variance between subjects by {_estimator(asked.between)}"
+    return f"inverse of the {asked.weighted_by}; {shared}; {TESTS[asked.test]}"
+
+
+def _estimator(between: str | int) -> str:
+    return ESTIMATORS[str(between)][1]
+
+
+def _on_weights(result: Record, cited: set[str]) -> list[str]:
+    asked = result.asked
+    if asked.weighted_by is None:
+        return []
+    if asked.between is None or asked.test is None:
+        return ["Subjects had given weights, and the model was fitted by weighted least squares."]
+    sentence = "Values were weighted by the inverse of their variances "
+    if asked.between == 0:
+        sentence += "(fixed effects)"
+    else:
+        sentence += (
+            f"and a variance between subjects, estimated at each voxel by {_estimator(asked.between)} (random effects)"
+        )
+    sentence += f", and effects held against {TESTS[asked.test]}"
+    if asked.test in ("knapp-hartung", "ad-hoc"):
+        cited.add("knapp")
+        sentence = sentence.replace("Knapp and Hartung", "Knapp & Hartung (2003)")
+    sentences = [f"{sentence}."]
+    if asked.between != 0 and result.h0:
+        sentences.append(
+            "Shuffled statistics, and the one that they were compared with, took the variance between subjects of the "
+            "model without what was tested."
+        )
+    return sentences
 
 
 def _on_outliers(found: Quality | None, cited: set[str]) -> list[str]:
@@ -388,6 +433,8 @@ def _test(result: Record) -> str:
     name = {"v": "Aspin-Welch v", "g": "G"}.get(result.statistic, label)
     if result.asked.variance_smoothing_fwhm is not None:
         name = "pseudo-t"
+    if result.asked.weighted_by is not None:
+        name = f"weighted {name}"
     if result.statistic in ("f", "g"):
         return f"{name} test"
     return f"{'two' if result.provenance['two_sided'] else 'one'}-sided {name} test"

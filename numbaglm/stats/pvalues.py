@@ -131,8 +131,12 @@ def to_z(statistic: Doubles, dof: float | Doubles, n_rows: int | None = None) ->
         magnitude = np.abs(statistic)
         z = -special.ndtri_exp(_log_tail_t(magnitude, dof))
         return np.asarray(np.where(magnitude == 0, 0.0, np.copysign(z, statistic)), dtype=np.float64)
-    upper = special.fdtrc(n_rows, dof, np.maximum(statistic, 0.0))
-    lower = special.fdtr(n_rows, dof, np.maximum(statistic, 0.0))
+    statistic = np.maximum(statistic, 0.0)
+    return z_of_tails(*(np.asarray(tail(n_rows, dof, statistic), np.float64) for tail in (special.fdtrc, special.fdtr)))
+
+
+def z_of_tails(upper: Doubles, lower: Doubles) -> Doubles:
+    """z of the probabilities above and below a value: the smaller one is inverted."""
     with np.errstate(divide="ignore"):
         z = np.where(upper < 0.5, -special.ndtri_exp(np.log(upper)), special.ndtri_exp(np.log(lower)))
     beyond = np.sqrt(2 * _MAX_LOG)  # where even the tail's logarithm underflows

@@ -230,6 +230,65 @@ class Pseudo:
         return np.zeros(np.shape(score))
 
 
+@dataclass(frozen=True)
+class Known:
+    """The score where variances are known: t, or the sum of squares of several rows, which F is the mean of.
+
+    Attributes
+    ----------
+    dof
+        Of the distribution that parametric p are of; infinite for that of z.
+    n_rows
+        Of F; None for t.
+    """
+
+    dof: float
+    n_rows: int | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Scale`."""
+        return "t" if self.n_rows is None else "f"
+
+    def to_statistic(self, score: NDArray[np.floating]) -> Doubles:
+        """t as it is, F of the sum."""
+        return np.asarray(score, dtype=np.float64) / (self.n_rows or 1)
+
+    def fill_statistic(self, score: NDArray[np.floating], out: NDArray[np.floating]) -> None:
+        """The same."""
+        np.divide(score, self.n_rows or 1, out=out, casting="same_kind")
+
+    def to_score(self, kind: str, value: float, two_sided: bool) -> float:
+        """Score of a threshold on the statistic, z or p."""
+        if self.dof < np.inf:
+            return float(pvalues.statistic_threshold(kind, value, self.dof, self.n_rows, two_sided)) * (
+                self.n_rows or 1
+            )
+        p = (value / 2 if two_sided else value) if kind == "p" else float(special.ndtr(-value))
+        if self.n_rows is None:
+            return float(value) if kind in ("t", "z") else float(-special.ndtri(p))
+        return value * self.n_rows if kind == "f" else float(special.chdtri(self.n_rows, p))
+
+    def to_z(self, score: NDArray[np.floating]) -> Doubles:
+        """z of a score."""
+        if self.dof < np.inf:
+            return pvalues.to_z(self.to_statistic(score), self.dof, self.n_rows)
+        values = np.asarray(score, dtype=np.float64)
+        if self.n_rows is None:
+            return values
+        return pvalues.z_of_tails(special.chdtrc(self.n_rows, values), special.chdtr(self.n_rows, values))
+
+    def least_equal(self, height: Doubles, precision: str) -> Doubles:
+        """A tolerance below t, or below the root of the sum."""
+        root = height if self.n_rows is None else np.sqrt(height)
+        lowered = root - TIE_TOLERANCE[precision] * np.maximum(1.0, np.abs(root))
+        return np.asarray(lowered if self.n_rows is None else np.maximum(lowered, 0.0) ** 2)
+
+    def relative_error(self, score: Doubles, precision: str) -> Doubles:
+        """None."""
+        return np.zeros(np.shape(score))
+
+
 def _one_minus(share: Doubles) -> Doubles:
     """1 - share, kept above rounding: a voxel that the model fits exactly gets a large statistic, not infinity."""
     return np.maximum(1.0 - share, glm.LEAST)

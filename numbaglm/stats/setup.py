@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.stats import effects
+from numbaglm.stats.between import ESTIMATORS, TESTS
 from numbaglm.stats.conventions import is_number
 from numbaglm.stats.design import Contrast, Design, orthonormal, partition, shared_nuisance, tested_regressors
 from numbaglm.stats.families.incomplete import Incomplete
 from numbaglm.stats.families.smoothed import pseudo_t
+from numbaglm.stats.families.weighted import Weighted, weighted
 from numbaglm.stats.hypothesis import Hypothesis, complement
 from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.shuffling.shufflings import Shufflings, plan_shufflings
@@ -152,6 +154,68 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothesi
         flips=shufflings.errors == "ise",
     )
     return replace(hypothesis, family=incomplete.family())
+
+
+def read_weights(weights: Any, between: str | int, test: str, apart: Sequence[str]) -> str | Doubles | None:
+    """Weights as they are asked for: the name of a layer of variances, or weights (n_subjects,) of subjects.
+
+    Parameters
+    ----------
+    apart
+        Options that were given too and that weights don't go with.
+
+    Raises
+    ------
+    InputError
+    """
+    if isinstance(between, bool) or (between != 0 and between not in tuple(ESTIMATORS)):
+        raise InputError(invalid("between", between, f"one of {sorted(ESTIMATORS)}, or 0 for fixed effects"))
+    if test not in tuple(TESTS):
+        raise InputError(invalid("test", test, f"one of {sorted(TESTS)}"))
+    own = (f"between={between!r}" if between != "reml" else "", f"test={test!r}" if test != "knapp-hartung" else "")
+    asked = [one for one in own if one]
+    if weights is None:
+        if asked:
+            raise InputError(f"{' and '.join(asked)} go with weights='variance', the variances of the maps: name them.")
+        return None
+    if apart:
+        raise InputError(f"weights don't go with {' and '.join(apart)}: leave one of them out.")
+    if isinstance(weights, str):
+        return weights
+    if asked:
+        raise InputError(
+            f"{' and '.join(asked)} take variances that are known, and weights of subjects are none: "
+            "leave it out, or give weights='variance' and a layer of variances."
+        )
+    try:
+        values = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values  # of a table
+    if values.ndim != 1 or not values.size or not (np.isfinite(values) & (values > 0)).all():
+        allowed = "the name of a layer of variances, or numbers (n_subjects,) above 0"
+        raise InputError(invalid("weights", weights, allowed, "Leave out subjects that are not to count."))
+    return values
+
+
+def make_weighted(
+    hypothesis: Hypothesis, shufflings: Shufflings, weights: str | Doubles, between: str | int, test: str
+) -> Hypothesis:
+    """Make weighted least squares of a hypothesis."""
+    n = hypothesis.design.n_subjects
+    if not isinstance(weights, str) and weights.shape != (n,):
+        raise InputError(invalid("weights", weights.shape, f"one for each of the {n} subjects"))
+    made = Weighted(
+        nuisance=hypothesis.nuisance,
+        interest=hypothesis.interest,
+        effect=hypothesis.effect,
+        weights=None if isinstance(weights, str) else weights,
+        layer=weights if isinstance(weights, str) else "",
+        between=between,
+        test=test,
+        moves=shufflings.errors != "ise",
+    )
+    return replace(hypothesis, family=weighted(hypothesis.family, made))
 
 
 def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 
+import nibabel as nib
 import numpy as np
 import pytest
 import scipy.stats
@@ -33,6 +34,28 @@ def test_thresholds_of_variance_groups_are_on_the_scale_of_z():
     assert asked["Variances"] == "one for each of 2 groups, of 7, 7 subjects"
     assert words.display_threshold(one)[1] == "uncorrected p < 0.001"
     assert "variance of its own" in words.methods_paragraph(one)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "text"),
+    [
+        ({"weights": "variance"}, "restricted maximum likelihood; the standard errors", "Knapp & Hartung (2003)"),
+        (
+            {"weights": "variance", "between": 0, "test": "z"},
+            "fixed effects; standard errors of known",
+            "fixed effects",
+        ),
+        ({"weights": np.arange(14) + 1.0}, "given ones of the subjects", "given weights"),
+    ],
+)
+def test_weights_are_told(options, asked, text):
+    rng = np.random.default_rng(0)
+    maps, v = (nib.Nifti1Image(one.astype(np.float32), np.eye(4)) for one in rng.uniform(0.5, 2, (2, 3, 3, 3, 14)))
+    one = permutation_test(maps, layers={"variance": v}, n_perm=20, **options)
+    assert asked in dict(words.what_was_asked(one))["Weights"]
+    assert asked in words.summarise(one)["weights"]
+    assert dict(words.what_was_asked(one))["Test"].startswith("two-sided weighted t test")
+    assert text in words.methods_paragraph(one)[0]
 
 
 @pytest.mark.parametrize(

@@ -4,24 +4,33 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from numbaglm.stats.scales import TIE_TOLERANCE, Correlation, Pseudo, Share, Standard
+from numbaglm.stats.scales import TIE_TOLERANCE, Correlation, Known, Pseudo, Share, Standard
 
 DOF, K = 11, 3
-SCALES = [Correlation(DOF), Share(DOF, K), Standard(), Pseudo(DOF)]
-IDS = ["correlation", "share", "standard", "pseudo"]
+KNOWN = [Known(DOF), Known(np.inf), Known(DOF, K), Known(np.inf, K)]
+SCALES = [Correlation(DOF), Share(DOF, K), Standard(), Pseudo(DOF), *KNOWN]
+IDS = ["correlation", "share", "standard", "pseudo", "known t", "known z", "known F", "known chi-squared"]
 SCORES = {"correlation": [-0.9, 0.0, 0.3, 0.999], "share": [0.0, 0.1, 0.5, 0.9]}
 every_scale = pytest.mark.parametrize("scale", SCALES, ids=IDS)
 
 
+def has_one_side(scale):
+    return scale.name == "f"
+
+
 def scores_of(scale):
+    if has_one_side(scale) and isinstance(scale, Known):
+        return np.array([0.0, 0.3, 2.0, 30.0])
     return np.array(SCORES.get({Correlation: "correlation", Share: "share"}.get(type(scale)), [-7.0, 0.0, 0.3, 30.0]))
 
 
 def p_of(scale, statistic):
     """Upper tail by SciPy's own distributions."""
-    if isinstance(scale, Share):
-        return stats.f.sf(statistic, K, DOF)
-    return stats.norm.sf(statistic) if isinstance(scale, Standard) else stats.t.sf(statistic, DOF)
+    if has_one_side(scale):
+        return stats.f.sf(statistic, K, DOF) if scale.dof == DOF else stats.chi2.sf(K * statistic, K)
+    if isinstance(scale, Standard) or scale.dof == np.inf:
+        return stats.norm.sf(statistic)
+    return stats.t.sf(statistic, DOF)
 
 
 def test_statistics_of_correlations_and_shares():
@@ -51,7 +60,7 @@ def test_z_have_the_p_of_the_statistic(scale):
 @every_scale
 @pytest.mark.parametrize("two_sided", [False, True])
 def test_thresholds_lead_back_to_what_was_given(scale, two_sided):
-    two_sided = two_sided and not isinstance(scale, Share)  # F has one side
+    two_sided = two_sided and not has_one_side(scale)
     tails = 1 + two_sided
     score = np.array([scale.to_score("p", 0.01, two_sided)])
     assert tails * p_of(scale, scale.to_statistic(score))[0] == pytest.approx(0.01)
@@ -67,7 +76,7 @@ def test_ties_lie_a_little_below(scale, precision):
     least = scale.least_equal(height, precision)
     assert (least <= height).all()
     assert (least[2:] < height[2:]).all()
-    on_root = np.sqrt(height) - np.sqrt(least) if isinstance(scale, Share) else height - least
+    on_root = np.sqrt(height) - np.sqrt(least) if has_one_side(scale) else height - least
     np.testing.assert_allclose(on_root[2:], TIE_TOLERANCE[precision], rtol=1e-4)
 
 
@@ -76,5 +85,5 @@ def test_rounding_matters_where_the_model_nearly_fits():
         errors = scale.relative_error(np.array([far, near, 1.0]), "float32")
         assert errors[0] < 2e-6 < errors[1] <= errors[2] <= 0.01
         assert (scale.relative_error(np.array([far, near]), "float64") < errors[:2]).all()
-    for scale in (Standard(), Pseudo(DOF)):
+    for scale in (Standard(), Pseudo(DOF), *KNOWN):
         assert not scale.relative_error(np.ones(2), "float32").any()

@@ -194,6 +194,7 @@ class Question:
         if covariates is not None and not formula:
             _check_columns(model, covariates)
         images = {name: options.pop(name) for name in ("mask", "smoothing_fwhm")}
+        images["layers"] = read_layers(options.pop("layers", ()))
         listed, table = pop_maps(maps, options)
         if table is not None and covariates is None:
             images["covariates"] = table
@@ -401,6 +402,13 @@ class Labels:
             return table.to_numpy()
         labels = table.iloc[:, 0]
         return labels.to_numpy() if pd.api.types.is_integer_dtype(labels.dtype) else labels.astype(str).to_numpy()
+
+
+def read_weights(typed: str | None) -> Labels:
+    """Weights of subjects by a table; what has not the name of one is a layer of the maps."""
+    if typed is None or not typed.casefold().endswith((".tsv", ".csv", ".xlsx", ".xlsm", ".txt")):
+        return Labels(typed, typed, "--weights")
+    return Labels.read(typed, "--weights")
 
 
 def _are_numbers(names: Any) -> bool:

@@ -318,6 +318,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
         "numbaglm permute cohort.zarr --design '~ age + sex' --contrast age --contrast 'any=age; sex' --output both",
         "numbaglm permute cohort.zarr --cluster-forming-threshold z:3.1 --one-sided --output z31",
         "numbaglm permute cohort.zarr --model age --tfce --memory-limit 4GB --store run --output age",
+        "numbaglm permute con-*.nii.gz --layer 'variance=var-*.nii.gz' --weights variance --output meta",
         "numbaglm permute --bids-dir derivatives/fitlins --first-level-contrast yVsN --model age --bids --output age",
     )
 )
@@ -326,6 +327,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 @_MODEL
 @CONTRASTS
 @_IMAGES
+@_LAYERS
 @TEST
 @click.option(
     "--memory-limit", metavar="SIZE", help="Of a whole process, such as 8GB.  [default: half of what is free]"
@@ -355,7 +357,14 @@ def permute(
     with terminal.loading():
         from numbaglm.data.storage.files import check_free
         from numbaglm.faces.cli import output as faces
-        from numbaglm.faces.cli.inputs import Labels, Question, connected, parse_threshold, read_named
+        from numbaglm.faces.cli.inputs import (
+            Labels,
+            Question,
+            connected,
+            parse_threshold,
+            read_named,
+            read_weights,
+        )
         from numbaglm.inference.permutation_test import permutation_test
         from numbaglm.results.record import MARKER
 
@@ -366,6 +375,8 @@ def permute(
     options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
     blocks = Labels.read(options.pop("exchangeability_blocks"), "--blocks")
     groups = Labels.read(options.pop("variance_groups"), "--variance-groups", word="auto")
+    weights = read_weights(options.pop("weights"))
+    options["between"] = 0 if options["between"] == "0" else options["between"]
     scheduler, regressors = options.pop("scheduler"), read_named(options.pop("regressors"))
     question = Question.pop(maps, options, terminal.progress)
     target.check(question.contrast, question.cohort.store.space)
@@ -377,6 +388,7 @@ def permute(
             exchangeability_blocks=blocks.of(question),
             variance_groups=groups.of(question),
             regressors=regressors,
+            weights=weights.of(question),
             client=client,
             progress=terminal.progress,
             **options,

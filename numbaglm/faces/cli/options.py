@@ -86,6 +86,28 @@ TEST = grouped(
         "product with a column of the design. Repeat it for more.",
     ),
     click.option(
+        "--weights",
+        type=PATH,
+        metavar="LAYER|FILE",
+        help="Weigh values by the inverse of their variances, a --layer of the maps such as 'variance': random effects "
+        "of first-level estimates, or a meta-analysis. Or by a table of one column of weights of subjects (.tsv, "
+        ".csv).",
+    ),
+    click.option(
+        "--between",
+        type=click.Choice(["reml", "ml", "dl", "he", "0"]),
+        default="reml",
+        show_default=True,
+        help="With a layer of variances: how the variance between subjects is estimated; 0 for fixed effects.",
+    ),
+    click.option(
+        "--test",
+        type=click.Choice(["knapp-hartung", "ad-hoc", "t", "z"]),
+        default="knapp-hartung",
+        show_default=True,
+        help="With a layer of variances: what effects are held against; t and z take the variances as known.",
+    ),
+    click.option(
         "--method",
         type=click.Choice(list(METHODS)),
         default="freedman-lane",

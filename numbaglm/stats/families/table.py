@@ -58,5 +58,19 @@ FAMILIES = {
             "elementwise.elementwise",
             "Winkler et al. (2014), NeuroImage 92:381-397",
         ),
+        Kind(
+            "weighted t",
+            "one",
+            "weights",
+            "weighted.weighted",
+            "Knapp and Hartung (2003), Statistics in Medicine 22:2693-2710",
+        ),
+        Kind(
+            "weighted F",
+            "several",
+            "weights",
+            "weighted.weighted",
+            "Knapp and Hartung (2003), Statistics in Medicine 22:2693-2710",
+        ),
     )
 }

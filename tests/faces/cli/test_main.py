@@ -432,6 +432,27 @@ def test_layers_are_regressors(place, maps):
     assert "NAME=LAYER" in run("permute", "c.zarr", "--regressor", "=grey", *options, "-o", "no", code=2)[1]
 
 
+def test_variances_and_weights_of_subjects(place, maps):
+    names = [Path(one).name for one in maps]
+    (place / "var").mkdir()
+    for one, name in zip(maps, names, strict=True):
+        image = nib.load(one)
+        variance = 1 + np.abs(np.asarray(image.dataobj, np.float32))
+        nib.save(nib.Nifti1Image(variance, image.affine), place / "var" / name)
+    given = ["--layer", "variance=var/*.nii*", "--n-perm", "20"]
+    out, _ = run("permute", *maps, *given, "--weights", "variance", "--between", "0", "--test", "z", "-o", "fixed")
+    assert "weighted by variance" in out
+    fixed = PermutationResult.load("fixed")
+    assert (fixed.asked.weighted_by, fixed.asked.between, fixed.asked.test) == ("variance", 0, "z")
+    assert not fixed.maps["tau2"].any()
+    run("permute", *maps, *given, "--weights", "variance", "-o", "random")
+    assert PermutationResult.load("random").asked.between == "reml"
+    pd.DataFrame({"participant_id": LABELS[::-1], "n": np.arange(10.0, 20)}).to_csv("n.tsv", sep="\t", index=False)
+    run("permute", *maps, "--weights", "n.tsv", "--n-perm", "20", "-o", "n")
+    assert PermutationResult.load("n").provenance["weights"] == np.arange(19.0, 9, -1).tolist()
+    assert "a layer of the maps: variance" in run("permute", *maps, *given, "--weights", "gm", "-o", "x", code=1)[1]
+
+
 @pytest.mark.parametrize(
     ("option", "text", "message"),
     [

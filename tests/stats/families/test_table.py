@@ -16,7 +16,7 @@ from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.families.family import Gathered, Given
 from numbaglm.stats.families.table import FAMILIES
-from numbaglm.stats.setup import build_hypothesis, make_pseudo
+from numbaglm.stats.setup import build_hypothesis, make_pseudo, make_weighted
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding_a_family.md"
 N, SHAPE = 14, (5, 4, 3)
@@ -35,6 +35,8 @@ def hypothesis_of(kind):
     shufflings, hypothesis = build_hypothesis(design, contrast, [contrast], "freedman-lane", shuffling, variance)
     if kind.option == "variance_smoothing_fwhm":
         hypothesis = make_pseudo(hypothesis, 4.0)
+    if kind.option == "weights":
+        hypothesis = make_weighted(hypothesis, shufflings, "variance", "reml", "knapp-hartung")
     return hypothesis, shufflings
 
 

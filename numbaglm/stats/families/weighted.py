@@ -1,0 +1,269 @@
+"""Weighted least squares: values of different precision, whose variances are known up to what all share.
+
+With the weights w of a voxel, E the residuals of its weighted nuisance fit and A = w E, shuffling P moves pairs (E, w).
+With b = M'P A, and G the sums over subjects of products of two columns of M, moved by |P|, times w, a refit of M to the
+shuffled pairs has G = R'R and q = R^-T b: the effect gains |q_x|^2, nuisance that was moved takes |q_z|^2, and
+sum w E^2 is the same in all of them. Flips leave G as it is: E and M are brought to orthonormal columns once for each
+voxel, and the products of these are q.
+
+The variance between subjects that is part of w is that of the model without what is tested. Flips do not change it,
+permutations take it along. What is told of the effect itself comes of the whole model.
+
+References
+----------
+Knapp and Hartung (2003), Statistics in Medicine 22:2693-2710. Follmann and Proschan (1999), Biometrics 55:732-737.
+Winkler et al. (2014), NeuroImage 92:381-397.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaglm.arrays import Doubles
+from numbaglm.kernels.scores import Score
+from numbaglm.stats.between import between_variance, estimate, free_of, heterogeneity, whiten
+from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Shuffled
+from numbaglm.stats.scales import SMALLEST_VARIANCE, Correlation, Known, Scale, Share
+
+_RATIO, _KNOWN, _AT_LEAST_KNOWN = 0, 1, 2
+_ENDS = {"knapp-hartung": _RATIO, "ad-hoc": _AT_LEAST_KNOWN, "t": _KNOWN, "z": _KNOWN}
+
+_NOTHING_NEW = 1e-13  # of a column, beside those before it, in weights of mean 1
+
+
+@Score
+def refitted(
+    products: NDArray[np.floating],
+    fixed: NDArray[np.floating],
+    sizes: NDArray[np.int64],
+    constants: NDArray[np.floating],
+) -> None:
+    """Make scores of a refit of the model to shuffled pairs of residuals and weights.
+
+    Parameters
+    ----------
+    products
+        q, of nuisance and then of interest; or b, and the lower triangle of G row by row, where G moves.
+    fixed
+        Root of sum w E^2, to which q and b are relative.
+    sizes
+        Columns of the model, those of interest, whether G moves, whether the score is signed, and what the effect is
+        held against: 0 residuals, 1 the variances that are known, 2 whatever is more of both.
+    constants
+        Residual degrees of freedom, and what is nothing on the diagonal of G.
+    """
+    r, s, moves, signed, end = sizes[0], sizes[1], sizes[2] == 1, sizes[3] == 1, sizes[4]
+    n, width = products.shape[1], fixed.shape[1]
+    one, zero = products.dtype.type(1.0), products.dtype.type(0.0)
+    tiny = products.dtype.type(np.finfo(products.dtype).eps)
+    if moves:
+        triangle = products[r:]
+        for i in range(r):
+            here = products[i]
+            for j in range(i + 1):
+                to = triangle[i * (i + 1) // 2 + j]
+                for m in range(j):
+                    left, right = triangle[i * (i + 1) // 2 + m], triangle[j * (j + 1) // 2 + m]
+                    for v in range(n):
+                        to[v] -= left[v] * right[v]
+                if i == j:
+                    for v in range(n):
+                        to[v] = one / np.sqrt(to[v]) if to[v] > constants[1] else zero
+                else:
+                    inverse, there = triangle[j * (j + 1) // 2 + j], products[j]
+                    for v in range(n):
+                        to[v] *= inverse[v]
+                        here[v] -= to[v] * there[v]
+            inverse = triangle[i * (i + 1) // 2 + i]
+            for v in range(n):
+                here[v] *= inverse[v]
+    score, gain, rest = products[0], products[products.shape[0] - 2], products[products.shape[0] - 1]
+    rest[:] = one
+    for k in range(r - s):
+        there = products[k]
+        for v in range(n):
+            rest[v] -= there[v] * there[v]
+    gain[:] = zero
+    for k in range(r - s, r):
+        there = products[k]
+        for v in range(n):
+            gain[v] += there[v] * there[v]
+    last = products[r - 1]
+    for v in range(n):
+        score[v] = last[v] if signed else gain[v]
+    if end == 0:
+        for v in range(n):
+            left_of = rest[v] if rest[v] > tiny else tiny
+            score[v] /= np.sqrt(left_of) if signed else left_of
+        return
+    for first in range(0, n, width):
+        for v in range(width):
+            length = fixed[0, v]
+            score[first + v] *= length if signed else length * length
+            if end == 2:
+                spread = (rest[first + v] - gain[first + v]) * length * length / constants[0]
+                if spread > one:
+                    score[first + v] /= np.sqrt(spread) if signed else spread
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """What is made of the data and their weights, see `Family.prepare`.
+
+    Attributes
+    ----------
+    nuisance, interest, effect
+        As in `numbaglm.stats.hypothesis.Hypothesis`.
+    weights
+        (n_subjects,) weights of subjects; None where ``layer`` has the variances.
+    layer
+        Name of the layer of variances, or "".
+    between
+        How the variance between subjects is estimated, or 0; of variances alone.
+    test
+        A name in `numbaglm.stats.between.TESTS`.
+    moves
+        Whether shuffling moves weights: permutations.
+    """
+
+    nuisance: Doubles
+    interest: Doubles
+    effect: Doubles
+    weights: Doubles | None
+    layer: str
+    between: str | int
+    test: str
+    moves: bool
+
+    @property
+    def M(self) -> Doubles:
+        """Rows of the model, those of interest last."""
+        return np.vstack([self.nuisance, self.interest])
+
+    @property
+    def dof(self) -> int:
+        """Residual degrees of freedom."""
+        return int(self.M.shape[1]) - len(self.M)
+
+    @property
+    def scale(self) -> Scale:
+        """What scores mean."""
+        several = None if len(self.interest) == 1 else len(self.interest)
+        if self.test == "knapp-hartung":
+            return Correlation(self.dof) if several is None else Share(self.dof, several)
+        return Known(free_of(self.dof, self.test), several)
+
+    def __call__(self, given: Given) -> Prepared:
+        """See `Family.prepare`."""
+        y = given.data.astype(np.float64)
+        n_voxels, n_nuisance = y.shape[1], len(self.nuisance)
+        v, untold = self._variances(given)
+        if v is None:
+            assert self.weights is not None
+            w = np.repeat(self.weights[:, None], n_voxels, axis=1)
+        else:
+            w = 1.0 / (v + between_variance(y, v, self.nuisance, self.between))
+        model = whiten(y, w, self.M)
+        e = model.residuals(n_nuisance)
+        length, total = (np.sqrt((one * one).sum(axis=0)) for one in (e, model.data))
+        degenerate = untold | (length <= np.sqrt(SMALLEST_VARIANCE) * total)
+        e *= np.where(degenerate, 0.0, 1.0 / np.where(degenerate, 1.0, length))
+        length = np.where(degenerate, 0.0, length)
+        if self.moves:
+            size = w.mean(axis=0)
+            layers: tuple[Doubles, ...] = (np.sqrt(w / size) * e, w / size)
+        else:
+            layers = tuple(q * e for q in model.Q)
+        score = self._score((model.Q * e).sum(axis=1), length)
+        effect, more = self._told(y, v, w, untold)
+        return Prepared(
+            layers=layers,
+            score=score,
+            statistic=self.scale.to_statistic(score),
+            effect=effect,
+            degenerate=degenerate,
+            length=length,
+            fixed=length[None],
+            more=more,
+        )
+
+    def _variances(self, given: Given) -> tuple[Doubles | None, NDArray[np.bool_]]:
+        """Variances (n_subjects, n_voxels), and where one of them is none (n_voxels,): there they are 1."""
+        if self.weights is not None:
+            return None, np.zeros(given.data.shape[1], bool)
+        v = given.layers[self.layer].astype(np.float64)
+        untold = np.asarray(~((v > 0) & np.isfinite(v)).all(axis=0))
+        return np.where(untold, 1.0, v), untold
+
+    def _score(self, q: Doubles, length: Doubles) -> Doubles:
+        """Score (n_voxels,) of what is observed, as `refitted` makes it of q (n_columns, n_voxels)."""
+        squares, n_nuisance = q * q, len(self.nuisance)
+        left, gain = 1.0 - squares[:n_nuisance].sum(axis=0), squares[n_nuisance:].sum(axis=0)
+        signed = len(self.interest) == 1
+        score = q[-1] if signed else gain
+        if _ENDS[self.test] == _RATIO:
+            return np.asarray(score / (np.sqrt(left) if signed else left))
+        known = score * (length if signed else length**2)
+        if _ENDS[self.test] == _KNOWN:
+            return np.asarray(known)
+        spread = np.maximum((left - gain) * length**2 / self.dof, 1.0)
+        return np.asarray(known / (np.sqrt(spread) if signed else spread))
+
+    def _told(self, y: Doubles, v: Doubles | None, w: Doubles, untold: NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
+        """Effect (n_interest, n_voxels) and what `more` names (n_more, n_voxels), by the whole model."""
+        maps = {}
+        if v is not None:
+            tau2 = between_variance(y, v, self.M, self.between)
+            share, Q = heterogeneity(y, v, self.M, tau2, self.between)
+            maps = {"tau2": tau2, "i2": share, "cochran_q": Q, REASON: untold.astype(np.float64)}
+            w = 1.0 / (v + tau2)
+        found = estimate(y, w, self.nuisance, self.interest, self.effect, self.test)
+        maps |= {"effect_p": found.p, "effect_se": found.error}
+        maps |= {"effect_lower": found.lower, "effect_upper": found.upper}
+        nothing = {"effect_p": 1.0, REASON: 1.0}
+        told = [np.where(untold, nothing.get(name, 0.0), maps[name]) for name in self.more]
+        return np.where(untold, 0.0, found.effect), np.stack(told)
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """See `Family.more`."""
+        names = ("effect_se", "effect_lower", "effect_upper") if len(self.interest) == 1 else ()
+        return (*names, "effect_p", *(("tau2", "i2", "cochran_q", REASON) if self.layer else ()))
+
+
+def weighted(plain: Family, made: Weighted) -> Family:
+    """Build t or F of weighted least squares.
+
+    Parameters
+    ----------
+    plain
+        t or F of the same hypothesis.
+    made
+        Model and weights.
+    """
+    M, n = made.M, made.M.shape[1]
+    r, s = len(M), len(made.interest)
+    signed, end = s == 1, _ENDS[made.test]
+    if made.moves:
+        pairs = np.stack([M[i] * M[j] for i in range(r) for j in range(i + 1)])
+        layers: tuple[Layer, ...] = (Layer(Shuffled(M)), Layer(Shuffled(pairs, flipped=False)))
+    else:
+        layers = tuple(Layer(Shuffled(np.ones((1, n)))) for _ in range(r))
+    is_product = not made.moves and r == 1 and end == _RATIO
+    return replace(
+        plain,
+        layers=layers,
+        score=None if is_product else refitted,
+        scale=made.scale,
+        sizes=(r, s, int(made.moves), int(signed), end),
+        constants=np.array([made.dof, _NOTHING_NEW]),
+        n_scratch=0 if is_product else 2,
+        precision="float64" if made.moves or end != _RATIO else None,
+        prepare=made,
+        needs=(made.layer,) if made.layer else (),
+        more=made.more,
+        reasons=(f"have a {made.layer} that is 0, negative or not a number",) if made.layer else (),
+    )

@@ -1,0 +1,229 @@
+"""Weighted t and F against a refit of every shuffling, an element at a time."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import numbaglm as ng
+from numbaglm.cohort import Cohort
+from numbaglm.errors import InputError
+from numbaglm.spaces.graphs import graph
+from numbaglm.stats.between import TESTS, between_variance
+from numbaglm.stats.design import Contrast, Design, partition
+from numbaglm.stats.families.weighted import refitted
+from numbaglm.stats.shuffling.shufflings import plan_shufflings
+from reference.weighted import shuffled_statistics, statistic
+
+N_VOXELS = 7
+GROUP = np.repeat([0.0, 1], [3, 4])
+AGE = np.array([3.0, 1, 4, 1.5, 5, 9, 2])
+
+
+def data(n, seed=0, between=1.0):
+    rng = np.random.default_rng(seed)
+    v = rng.uniform(0.2, 4, size=(n, N_VOXELS)).astype(np.float32)
+    y = rng.normal(size=(n, N_VOXELS)) * np.sqrt(v + between) + rng.normal(size=N_VOXELS)
+    return y.astype(np.float32), v
+
+
+def line(n):
+    """Elements in a row."""
+    return graph(np.eye(n, k=1) + np.eye(n, k=-1))
+
+
+def cohort_of(y, v=None, name="variance"):
+    layers = None if v is None else {name: v}
+    return Cohort.from_maps(y, space=line(y.shape[1]), layers=layers)
+
+
+def counted(found, two_sided):
+    """(p_unc, p_fwe_voxel) of statistics (n_shufflings, n_voxels), what is observed first."""
+    seen = np.abs(found) if two_sided else found
+    floor = seen[0] * (1 - 1e-9) - 1e-9
+    return (seen >= floor).mean(axis=0), (seen.max(axis=1)[:, None] >= floor).mean(axis=0)
+
+
+CASES = {
+    "one sample": (np.ones((7, 1)), [[1.0]], "ise"),
+    "flips with nuisance": (np.column_stack([np.ones(7), AGE]), [[1.0, 0]], "ise"),
+    "two groups": (np.column_stack([GROUP, 1 - GROUP]), [[1.0, -1]], "ee"),
+    "permutations with nuisance": (np.column_stack([np.ones(6), GROUP[1:], AGE[1:]]), [[0.0, 1, 0]], "ee"),
+    "both": (np.column_stack([GROUP[2:], 1 - GROUP[2:]]), [[1.0, -1]], "both"),
+    "F of flips": (np.column_stack([GROUP, 1 - GROUP]), [[1.0, 0], [0, 1]], "ise"),
+    "F of permutations": (np.column_stack([np.ones(6), GROUP[1:], AGE[1:]]), [[0.0, 1, 0], [0, 0, 1]], "ee"),
+}
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("case", CASES)
+def test_every_shuffling_is_refitted(case, test):
+    X, C, errors = CASES[case]
+    C = np.asarray(C)
+    y, v = data(len(X), seed=3)
+    result = ng.permutation_test(
+        cohort_of(y, v),
+        X,
+        C if len(C) > 1 else C[0],
+        weights="variance",
+        test=test,
+        errors=errors,
+        n_perm=4000,
+        two_sided=True,
+    )
+    assert result.asked.exhaustive
+    design = Design.parse(X, len(X))
+    _, Z = partition(design, Contrast.parse(C, design))
+    tau2 = between_variance(y.astype(float), v.astype(float), Z.T, "reml")
+    shufflings = plan_shufflings(
+        len(X), n_perm=4000, seed=0, errors=errors, blocks=None, block_scheme="within", design_rows=X[:, C.any(axis=0)]
+    )
+    assert shufflings.n_shufflings == result.asked.n_shufflings
+    index, sign = shufflings.draw(0, shufflings.n_shufflings)
+    found = shuffled_statistics(y.astype(float), 1 / (v + tau2), X, C, index, sign, test)
+    name = "t" if len(C) == 1 else "f"
+    np.testing.assert_allclose(result.maps[name], found[0], rtol=1e-9)
+    np.testing.assert_allclose(
+        result.h0[f"max_{name}"], (np.abs(found) if name == "t" else found).max(axis=1), rtol=1e-8
+    )
+    p_unc, p_fwe = counted(found, name == "t")
+    np.testing.assert_array_equal(result.maps["p_unc"], p_unc)
+    np.testing.assert_array_equal(result.maps["p_fwe_voxel"], p_fwe)
+
+
+@pytest.mark.parametrize("between", ["reml", "ml", "dl", "he", 0])
+def test_effects_are_those_of_the_whole_model(between):
+    X = np.column_stack([np.ones(7), AGE])
+    y, v = data(7, seed=5)
+    result = ng.permutation_test(cohort_of(y, v), X, [0.0, 1], weights="variance", between=between, n_perm=0)
+    tau2 = between_variance(y.astype(float), v.astype(float), X.T, between)
+    np.testing.assert_allclose(result.maps["tau2"], tau2, rtol=1e-6, atol=1e-9)
+    for i in range(N_VOXELS):
+        t = statistic(y[:, i].astype(float), 1 / (v[:, i] + tau2[i]), X, np.array([[0.0, 1]]), "knapp-hartung")
+        effect, error = (result.maps[name][i] for name in ("effect", "effect_se"))
+        assert effect / error == pytest.approx(t, rel=1e-6)
+        assert result.maps["effect_upper"][i] - effect == pytest.approx(2.5705818 * error)
+    assert ((result.maps["effect_p"] < 0.05) == (result.maps["effect_lower"] * result.maps["effect_upper"] > 0)).all()
+
+
+@pytest.mark.parametrize("case", ["one sample", "flips with nuisance", "two groups", "F of permutations"])
+@pytest.mark.parametrize("kind", ["variance", "subjects"])
+def test_equal_weights_are_none(case, kind):
+    X, C, errors = CASES[case]
+    y, _ = data(len(X), seed=7)
+    C = C if len(C) > 1 else C[0]
+    options = {"errors": errors, "n_perm": 4000}
+    weights = {"weights": "variance"} if kind == "variance" else {"weights": np.full(len(X), 3.0)}
+    plain = ng.permutation_test(cohort_of(y), X, C, **options)
+    result = ng.permutation_test(cohort_of(y, np.full_like(y, 0.7)), X, C, **options, **weights)
+    name = plain.statistic
+    np.testing.assert_allclose(result.maps[name], plain.maps[name], rtol=1e-9)
+    np.testing.assert_allclose(result.h0[f"max_{name}"], plain.h0[f"max_{name}"], rtol=1e-9)
+    for p in ("p_unc", "p_fwe_voxel"):
+        np.testing.assert_array_equal(result.maps[p], plain.maps[p])
+
+
+@pytest.mark.parametrize("case", ["one sample", "two groups"])
+def test_weights_of_subjects_are_weighted_least_squares(case):
+    X, C, errors = CASES[case]
+    y, _ = data(7, seed=9)
+    n = np.array([12.0, 40, 9, 22, 15, 31, 18])
+    result = ng.permutation_test(cohort_of(y), X, C[0], weights=n, errors=errors)
+    shufflings = plan_shufflings(
+        7, n_perm=10_000, seed=0, errors=errors, blocks=None, block_scheme="within", design_rows=X
+    )
+    index, sign = shufflings.draw(0, shufflings.n_shufflings)
+    weights = np.repeat(n[:, None], N_VOXELS, axis=1)
+    found = shuffled_statistics(y.astype(float), weights, X, np.asarray(C), index, sign, "knapp-hartung")
+    np.testing.assert_allclose(result.maps["t"], found[0], rtol=1e-9)
+    np.testing.assert_array_equal(result.maps["p_unc"], counted(found, True)[0])
+    np.testing.assert_allclose(result.maps["effect"] / result.maps["effect_se"], found[0], rtol=1e-9)
+    assert "tau2" not in result.maps
+    assert result.asked.weighted_by == "subjects"
+
+
+@pytest.mark.parametrize("errors", ["ise", "ee"])
+@pytest.mark.parametrize("test", ["knapp-hartung", "z"])
+def test_chunks_and_workers_change_nothing(errors, test):
+    X, C, _ = CASES["one sample"] if errors == "ise" else CASES["two groups"]
+    rng = np.random.default_rng(0)
+    y, v = (one.astype(np.float32) for one in (rng.normal(size=(7, 1100)), rng.uniform(0.2, 3, (7, 1100))))
+    whole, part = (cohort_of(y[:, k:], v[:, k:]) for k in (0, 550))
+    options = {"weights": "variance", "test": test, "errors": errors, "n_perm": 30, "cluster_forming_threshold": None}
+    first, second = (ng.permutation_test(one, X, C[0], **options, n_workers=2) for one in (whole, part))
+    for name in ("t", "p_unc", "tau2", "effect_se", "i2"):
+        np.testing.assert_array_equal(first.maps[name][550:], second.maps[name])
+    alone = ng.permutation_test(whole, X, C[0], **options, n_workers=1, memory_limit="1GB")
+    np.testing.assert_array_equal(alone.h0["max_t"], first.h0["max_t"])
+
+
+def test_elements_without_variances_leave_with_a_count(caplog):
+    y, v = data(7)
+    v[2, 1], v[0, 4], v[6, 4] = 0.0, -1.0, 0.0
+    with caplog.at_level(logging.WARNING, "numbaglm"):
+        result = ng.permutation_test(cohort_of(y, v), weights="variance")
+    assert "2 elements have a variance that is 0, negative or not a number" in caplog.text
+    rest = np.delete(np.arange(N_VOXELS), [1, 4])
+    np.testing.assert_array_equal(np.flatnonzero(result.maps["reason"]), [1, 4])
+    assert (result.maps["t"][[1, 4]] == 0).all()
+    assert (result.maps["p_unc"][[1, 4]] == 1).all()
+    assert (result.maps["effect_p"][[1, 4]] == 1).all()
+    alone = ng.permutation_test(cohort_of(y[:, rest], v[:, rest]), weights="variance")
+    for name in ("t", "p_unc", "p_fwe_voxel", "tau2"):
+        np.testing.assert_array_equal(result.maps[name][rest], alone.maps[name])
+
+
+def test_what_weights_don_t_go_with_is_refused_by_name():
+    y, v = data(8)
+    cohort = cohort_of(y, v)
+    groups = np.repeat([0, 1], 4)
+    for options, words in (
+        ({"variance_groups": groups}, "variance_groups"),
+        ({"variance_smoothing_fwhm": 4.0}, "variance_smoothing_fwhm"),
+        ({"method": "kennedy"}, "method='kennedy'"),
+        ({"weights": "gm"}, "they|variance"),
+        ({"weights": np.ones(7)}, "one for each of the 8 subjects"),
+        ({"weights": [1.0, 2, 3, 4, 5, 6, 7, 0]}, "above 0"),
+        ({"weights": np.ones(8), "between": "dl"}, "between='dl'"),
+        ({"weights": np.ones(8), "test": "z"}, "test='z'"),
+        ({"weights": None, "test": "z"}, "test='z'"),
+        ({"between": "paule-mandel"}, "between"),
+        ({"test": "welch"}, "test"),
+    ):
+        with pytest.raises(InputError, match=words):
+            ng.permutation_test(cohort, **({"weights": "variance"} | options))
+    with pytest.raises(InputError, match="they have none"):
+        ng.permutation_test(cohort_of(y), weights="variance")
+    with pytest.raises(InputError, match="layers"):
+        ng.permutation_test(cohort, weights="variance", layers={"variance": v})
+
+
+def test_maps_and_their_variances_in_one_call():
+    y, v = data(8)
+    space = line(N_VOXELS)
+    one = ng.permutation_test(y, weights="variance", layers={"variance": v}, space=space, n_perm=50)
+    other = ng.permutation_test(cohort_of(y, v), weights="variance", n_perm=50)
+    np.testing.assert_array_equal(one.maps["t"], other.maps["t"])
+    with pytest.raises(InputError, match="variance"):
+        ng.permutation_test(y, weights="gm", layers={"variance": v}, space=space)
+
+
+def test_labels_bring_weights_of_subjects_into_the_order_of_the_maps():
+    y, _ = data(8)
+    labels = [f"study-{k}" for k in range(8)]
+    cohort = Cohort.from_maps(y, space=line(N_VOXELS), subjects=labels)
+    n = pd.Series(np.arange(10.0, 18), index=labels)
+    straight, turned = (ng.permutation_test(cohort, weights=one, n_perm=20) for one in (n, n[::-1]))
+    np.testing.assert_array_equal(straight.maps["t"], turned.maps["t"])
+
+
+def test_columns_that_say_nothing_score_nothing():
+    b = np.array([[0.3, 0.4], [0.2, 0.1]])
+    gram = np.array([[1.0, 1.0], [1.0, 0.5], [1.0, 2.0]])  # of the first voxel: the columns are the same
+    products = np.vstack([b, gram, np.zeros((2, 2))])
+    refitted(products, np.ones((1, 2)), np.array([2, 1, 1, 1, 0]), np.array([5.0, 1e-13]))
+    assert products[0, 0] == 0
+    assert products[0, 1] != 0
