@@ -168,9 +168,9 @@ def section(size: str) -> str:
     )
 
 
-def replace_section(page: str, new: str, heading: str = HEADING) -> str:
+def replace_section(page: str, new: str) -> str:
     """Put the section in the place of the one that is there, or at the end."""
-    there = re.compile(rf"(?ms)^{heading}$.*?(?=^## |\Z)")
+    there = re.compile(rf"(?ms)^{new.partition(chr(10))[0]}$.*?(?=^## |\Z)")
     if there.search(page):
         return there.sub(lambda _: f"{new}\n", page).rstrip() + "\n"
     return f"{page.rstrip()}\n\n{new}"

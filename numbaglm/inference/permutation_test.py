@@ -165,8 +165,9 @@ def permutation_test(
         is shuffled, takes tau2 of the model without what is tested, which flips leave as it is.
     test
         What effects are held against: "knapp-hartung" (the residuals, t), "ad-hoc" (the same, but no less than known
-        variances say), "t" or "z" (known variances). Permutations of variances that have to do with what is tested, and
-        small studies under flips, see the page on choosing.
+        variances say), "t" or "z" (known variances). Permutations don't hold their level where variances have to do
+        with what is tested (7.1 % measured at 5 %, two groups of 6 whose variances differ fourfold; under
+        ``errors="ise"`` 5.4 %).
     method
         How nuisance is dealt with: "freedman-lane", "draper-stoneman", "dekker", "still-white", "kennedy", "manly",
         "ter-braak" or "huh-jhun" (`numbaglm.stats.methods.METHODS`). "still-white" and "kennedy" do not hold their

@@ -25,7 +25,7 @@ from numbaglm.kernels._jit import kernel
 DL, HE, ML, REML = 1, 2, 3, 4
 
 _FREE, _MOST = 60, 120  # steps as they are told, and steps in all: bisection takes 60 to the last bit
-_NEAR, _CLOSE = 1e-2, 1e-11  # of tau2 and the least variance: where Newton takes over, and where steps end
+_NEAR, _CLOSE = 0.3, 1e-11  # of tau2 and the least variance: where Newton takes over, and where steps end
 _LEFT, _TRACE, _SQUARE, _CUBE, _SUM, _SUM2, _RESIDUAL = range(7)
 
 
@@ -92,7 +92,7 @@ def _climb(
     least = v[0]
     for s in range(v.shape[0]):
         least = min(least, v[s])
-    low, high, near = -1.0, end, False
+    low, high, near = -np.inf, end, False
     for step in range(_MOST):
         slope = _slope(y, v, M, restricted, tau2, w, e, Q, found)
         if slope > 0.0:

@@ -103,10 +103,11 @@ def refitted(
         for v in range(width):
             length = fixed[0, v]
             score[first + v] *= length if signed else length * length
-            if end == 2:
-                spread = (rest[first + v] - gain[first + v]) * length * length / constants[0]
-                if spread > one:
-                    score[first + v] /= np.sqrt(spread) if signed else spread
+            spread = (rest[first + v] - gain[first + v]) * length * length / constants[0]
+            rest[first + v] = spread if spread > one else one
+    if end == 2:
+        for v in range(n):
+            score[v] /= np.sqrt(rest[v]) if signed else rest[v]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +150,11 @@ class Weighted:
         return int(self.M.shape[1]) - len(self.M)
 
     @property
+    def asks_no_residuals(self) -> bool:
+        """Whether what is tested, under flips, makes the score alone."""
+        return not self.moves and _ENDS[self.test] == _KNOWN
+
+    @property
     def scale(self) -> Scale:
         """What scores mean."""
         several = None if len(self.interest) == 1 else len(self.interest)
@@ -172,9 +178,12 @@ class Weighted:
         degenerate = untold | (length <= np.sqrt(SMALLEST_VARIANCE) * total)
         e *= np.where(degenerate, 0.0, 1.0 / np.where(degenerate, 1.0, length))
         length = np.where(degenerate, 0.0, length)
+        fixed = length
         if self.moves:
             size = w.mean(axis=0)
             layers: tuple[Doubles, ...] = (np.sqrt(w / size) * e, w / size)
+        elif self.asks_no_residuals:
+            layers, fixed = tuple(q * e * length for q in model.Q[n_nuisance:]), np.ones(n_voxels)
         else:
             layers = tuple(q * e for q in model.Q)
         score = self._score((model.Q * e).sum(axis=1), length)
@@ -186,7 +195,7 @@ class Weighted:
             effect=effect,
             degenerate=degenerate,
             length=length,
-            fixed=length[None],
+            fixed=fixed[None],
             more=more,
         )
 
@@ -244,15 +253,15 @@ def weighted(plain: Family, made: Weighted) -> Family:
     made
         Model and weights.
     """
-    M, n = made.M, made.M.shape[1]
-    r, s = len(M), len(made.interest)
+    M, n, s = made.M, made.M.shape[1], len(made.interest)
+    r = s if made.asks_no_residuals else len(M)
     signed, end = s == 1, _ENDS[made.test]
     if made.moves:
         pairs = np.stack([M[i] * M[j] for i in range(r) for j in range(i + 1)])
         layers: tuple[Layer, ...] = (Layer(Shuffled(M)), Layer(Shuffled(pairs, flipped=False)))
     else:
         layers = tuple(Layer(Shuffled(np.ones((1, n)))) for _ in range(r))
-    is_product = not made.moves and r == 1 and end == _RATIO
+    is_product = not made.moves and r == 1 and end != _AT_LEAST_KNOWN
     return replace(
         plain,
         layers=layers,
