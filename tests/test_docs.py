@@ -97,9 +97,12 @@ def people():
 def test_what_to_choose_can_be_called(row, study, people, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     maps = sorted((study / "maps").glob("sub-*"))
-    rng, first = np.random.default_rng(1), nib.load(next(maps[0].rglob("*.nii*")) if maps[0].is_dir() else maps[0])
-    grey = [nib.Nifti1Image(rng.random(first.shape).astype("f4"), first.affine) for _ in maps]
-    cohort = ng.Cohort.from_maps(maps, covariates=people, layers={"grey_matter": grey})
+    rng, images = np.random.default_rng(1), [nib.load(file) for file in maps]
+    layers = {
+        "grey_matter": [nib.Nifti1Image(rng.random(one.shape).astype("f4"), one.affine) for one in images],
+        "variance": [nib.Nifti1Image(1 + np.abs(one.get_fdata()), one.affine) for one in images],
+    }
+    cohort = ng.Cohort.from_maps(maps, covariates=people, layers=layers)
     names = {name: cohort.covariates[name] for name in ("person", "site")}
     names["tree"] = np.column_stack([np.ones(16), np.repeat(np.arange(1, 9), 2), np.arange(1, 17)])
     design, contrast = (ast.literal_eval(cell.strip("`")) if cell else None for cell in row[1:3])
