@@ -10,7 +10,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.cohort import Cohort
-from numbaglm.errors import InputError
+from numbaglm.errors import InputError, OutputExistsError
 from numbaglm.spaces.graphs import graph
 from numbaglm.stats.between import TESTS, between_variance
 from numbaglm.stats.design import Contrast, Design, partition
@@ -92,6 +92,41 @@ def test_every_shuffling_is_refitted(case, test):
     p_unc, p_fwe = counted(found, name == "t")
     np.testing.assert_array_equal(result.maps["p_unc"], p_unc)
     np.testing.assert_array_equal(result.maps["p_fwe_voxel"], p_fwe)
+
+
+@pytest.mark.parametrize("scheme", ["within", "whole"])
+def test_blocks_are_kept_to(scheme):
+    X, C = np.column_stack([np.tile([0.0, 1], 4), np.ones(8)]), np.array([[1.0, 0]])
+    if scheme == "whole":
+        X[:, 0] = np.repeat([0.0, 1], 4)
+    y, v = data(8, seed=11)
+    blocks = {"exchangeability_blocks": np.repeat([1, 2, 3, 4], 2), "block_scheme": scheme}
+    result = ng.permutation_test(cohort_of(y, v), X, C[0], weights="variance", **blocks)
+    tau2 = between_variance(y.astype(float), v.astype(float), np.full((1, 8), 8**-0.5), "reml")
+    shufflings = plan_shufflings(
+        8, 10_000, 0, errors="ee", blocks=blocks["exchangeability_blocks"], block_scheme=scheme, design_rows=X[:, :1]
+    )
+    index, sign = shufflings.draw(0, shufflings.n_shufflings)
+    found = shuffled_statistics(y.astype(float), 1 / (v + tau2), X, C, index, sign, "knapp-hartung")
+    np.testing.assert_array_equal(result.maps["p_unc"], counted(found, True)[0])
+    np.testing.assert_array_equal(result.maps["p_fwe_voxel"], counted(found, True)[1])
+
+
+def test_clusters_tfce_tails_and_a_durable_run(tmp_path):
+    y, v = data(20, seed=2)
+    y[:, :3] += 1.5
+    options = {"n_perm": 300, "cluster_forming_threshold": 0.05, "tfce": True, "tail": "pareto"}
+    cohort = cohort_of(y, v)
+    result = ng.permutation_test(cohort, weights="variance", **options)
+    again = ng.permutation_test(cohort, weights="variance", store=tmp_path / "run", **options)
+    for name in result.maps:
+        np.testing.assert_array_equal(result.maps[name], again.maps[name])
+    assert result.maps["p_fwe_tfce"].min() < 0.05
+    assert len(result.clusters) > 0
+    with pytest.raises(OutputExistsError, match="between"):
+        ng.permutation_test(cohort, weights="variance", between="dl", store=tmp_path / "run", **options)
+    result.save(tmp_path / "saved")
+    assert ng.PermutationResult.load(tmp_path / "saved").asked.between == "reml"
 
 
 @pytest.mark.parametrize("between", ["reml", "ml", "dl", "he", 0])
