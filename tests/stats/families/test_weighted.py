@@ -219,6 +219,7 @@ def test_what_weights_don_t_go_with_is_refused_by_name():
         ({"variance_groups": groups}, "variance_groups"),
         ({"variance_smoothing_fwhm": 4.0}, "variance_smoothing_fwhm"),
         ({"method": "kennedy"}, "method='kennedy'"),
+        ({"missing": "element"}, "missing='element'"),
         ({"weights": "gm"}, "they|variance"),
         ({"weights": np.ones(7)}, "one for each of the 8 subjects"),
         ({"weights": [1.0, 2, 3, 4, 5, 6, 7, 0]}, "above 0"),
