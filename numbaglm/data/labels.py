@@ -27,6 +27,7 @@ _LIKE_LABELS = frozenset(
         *("participant", "participantid", "participantlabel"),
     }
 )
+_LIKE_SESSIONS = frozenset({"ses", "session", "sessionid", "sessionlabel", "visit", "visitid", "timepoint", "wave"})
 _NAMELESS = re.compile(r"Unnamed: 0")
 _ENDING = re.compile(r"\.(nii|hdr|img)(\.(gz|bz2|zst))?$", re.IGNORECASE)
 
@@ -140,6 +141,11 @@ def labels_of(files: Sequence[Path | None], n_subjects: int) -> list[str]:
         subjects = [re.findall(r"sub-[0-9a-zA-Z]+", str(path)) for path in paths]
         if all(subjects) and len({found[-1] for found in subjects}) == len(paths):
             return [found[-1] for found in subjects]
+        sessions = [re.findall(r"ses-[0-9a-zA-Z]+", str(path)) for path in paths]
+        if all(subjects) and all(sessions):
+            visits = [f"{one[-1]}_{other[-1]}" for one, other in zip(subjects, sessions, strict=True)]
+            if len(set(visits)) == len(paths):
+                return visits
         stems = [_ENDING.sub("", path.name) for path in paths]
         if len(set(stems)) == len(paths):
             return stems
@@ -166,7 +172,7 @@ def were_moved(maps: Any, labels: Sequence[str]) -> bool:
 
 
 def match_rows(
-    table: pd.DataFrame, maps: MapLabels, parameter: str, *, by_order: bool = False
+    table: pd.DataFrame, maps: MapLabels, parameter: str, *, by_order: bool = False, people: bool = False
 ) -> tuple[pd.DataFrame, list[str]]:
     """Bring the rows of a table into the order of the maps.
 
@@ -174,13 +180,16 @@ def match_rows(
     ----------
     table
         A row a map. Its labels are a column participant_id or subject_label; else one called so or so (subject, id,
-        ...); else its index, or its first column, if that holds text and no value twice.
+        ...); else its index, or its first column, if that holds text and no value twice. Where a label is there more
+        than once, a column session_id (session, visit, ...) tells the rows of a subject apart: ``sub-01_ses-1``.
     maps
         What the maps are called. ``sub-01``, ``01`` and ``1`` are one label where that tells all of them apart.
     parameter
         What errors call the table.
     by_order
         Whether rows are taken as they stand, as was asked for by name: labels are dropped.
+    people
+        Whether labels that several rows share stay among the columns: they say which maps are of one subject.
 
     Returns
     -------
@@ -191,7 +200,7 @@ def match_rows(
     InputError
         Rows carry labels which are not the maps', or there are too few or too many.
     """
-    names, rest = split_labels(table, maps)
+    names, rest = split_labels(table, maps, people=people)
     rest = rest.reset_index(drop=True)
     n = len(maps.labels)
     if names is None or by_order:
@@ -204,7 +213,8 @@ def match_rows(
         return rest, [f"Rows of {parameter} are matched to the {n} maps by their order."]
     twice = repeated(names)
     if twice:
-        raise InputError(invalid(parameter, f"{listed(twice)} in more than one row", "a row a subject"))
+        fix = "Where a subject has several maps, tell its rows apart in a column session_id."
+        raise InputError(invalid(parameter, f"{listed(twice)} in more than one row", "a row a map", fix))
     order = _order(names, maps)
     if order is None:
         raise InputError(_unmatched(names, maps, parameter))
@@ -233,11 +243,16 @@ def match_labels(values: Any, maps: MapLabels, parameter: str) -> Any:
     return values.iloc[rows.to_numpy()]
 
 
-def split_labels(table: pd.DataFrame, maps: MapLabels) -> tuple[list[str] | None, pd.DataFrame]:
-    """Part a table into its labels, None if it has none, and the rest."""
+def split_labels(
+    table: pd.DataFrame, maps: MapLabels, *, people: bool = False
+) -> tuple[list[str] | None, pd.DataFrame]:
+    """Part a table into its labels, None if it has none, and the rest; ``people`` as in `match_rows`."""
     columns = [str(name) for name in table.columns]
     named = [k for k, name in enumerate(columns) if name in LABEL_COLUMNS]
     if named:
+        visits = _with_visits(table, named[0])
+        if visits is not None:
+            return visits, table if people else table.iloc[:, [k for k in range(len(columns)) if k not in named]]
         return _texts(table.iloc[:, named[0]]), table.iloc[:, [k for k in range(len(columns)) if k not in named]]
     like = [k for k, name in enumerate(columns) if re.sub(r"[\W_]", "", name).casefold() in _LIKE_LABELS]
     for k in [*like, *([0] if columns and 0 not in like else [])]:
@@ -245,6 +260,9 @@ def split_labels(table: pd.DataFrame, maps: MapLabels) -> tuple[list[str] | None
         nameless = bool(_NAMELESS.fullmatch(columns[k]))
         labels = _texts(values)
         distinct = len(set(labels)) == len(labels)
+        visits = _with_visits(table, k) if k in like and not distinct else None
+        if visits is not None and (_is_text(values) or _order(visits, maps) is not None):
+            return visits, table if people else table.drop(columns=table.columns[k])
         if _is_text(values):
             found = k in like or nameless or (distinct and (len(columns) > 1 or _order(labels, maps) is not None))
         else:
@@ -263,6 +281,21 @@ def split_labels(table: pd.DataFrame, maps: MapLabels) -> tuple[list[str] | None
     if _is_text(table.index) or str(table.index.name) in LABEL_COLUMNS:
         return _texts(table.index), table
     return None, table
+
+
+def _with_visits(table: pd.DataFrame, of_subject: int) -> list[str] | None:
+    """Labels of the visits of subjects, where column ``of_subject`` has some more than once, and another has visits."""
+    subjects = _texts(table.iloc[:, of_subject])
+    if len(set(subjects)) == len(subjects):
+        return None
+    for k, name in enumerate(map(str, table.columns)):
+        if k == of_subject or re.sub(r"[\W_]", "", name).casefold() not in _LIKE_SESSIONS:
+            continue
+        visits = [re.sub(r"^ses-", "", visit, flags=re.IGNORECASE) for visit in _texts(table.iloc[:, k])]
+        labels = [f"{subject}_ses-{visit}" for subject, visit in zip(subjects, visits, strict=True)]
+        if len(set(labels)) == len(labels):
+            return labels
+    return None
 
 
 def _texts(values: Any) -> list[str]:
@@ -294,9 +327,10 @@ def _rows(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
 
 
 def _plain(label: str) -> str:
-    """A label without "sub-" and without zeros that only fill it up."""
-    bare = re.sub(r"^sub-", "", label.strip(), flags=re.IGNORECASE)
-    return str(int(bare)) if re.fullmatch(r"\d{1,18}", bare) else bare
+    """A label without "sub-" and "ses-", and without zeros that only fill it up."""
+    subject, visit, session = label.strip().partition("_ses-")
+    bare = [re.sub(r"^sub-", "", subject, flags=re.IGNORECASE), *([session] if visit else [])]
+    return "_ses-".join(str(int(one)) if re.fullmatch(r"\d{1,18}", one) else one for one in bare)
 
 
 def _unmatched(names: Sequence[str], maps: MapLabels, parameter: str) -> str:

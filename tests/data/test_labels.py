@@ -123,3 +123,33 @@ def test_another_order():
     assert in_another_order(table(["s03", "s01", "s02"]), maps)
     assert not in_another_order(table(["s01", "s02", "s03"]), maps)
     assert not in_another_order(pd.DataFrame({"age": AGES}), maps)
+
+
+VISITS = [f"/d/sub-0{k}/ses-{v}/sub-0{k}_ses-{v}_con.nii.gz" for k, v in ((1, "a"), (1, "b"), (2, "a"), (3, "b"))]
+
+
+@pytest.mark.parametrize(
+    ("subject", "visit"),
+    [("participant_id", "session_id"), ("subject", "visit"), ("Subject ID", "Session")],
+)
+@pytest.mark.parametrize("prefix", ["sub-0", ""])
+def test_visits_of_a_subject_are_told_apart_by_their_session(subject, visit, prefix):
+    assert named(VISITS).labels == ["sub-01_ses-a", "sub-01_ses-b", "sub-02_ses-a", "sub-03_ses-b"]
+    who = [f"{prefix}{k}" for k in (3, 1, 2, 1)]
+    frame = pd.DataFrame({subject: who, visit: ["ses-b", "b", "a", "ses-a"], "age": [4, 2, 3, 1]})
+    rows, _ = match_rows(frame, named(VISITS), "covariates", people=True)
+    assert rows["age"].tolist() == [1, 2, 3, 4]
+    assert rows[subject].tolist() == [f"{prefix}{k}" for k in (1, 1, 2, 3)]
+    assert list(match_rows(frame, named(VISITS), "design_matrix")[0]) == [visit, "age"]
+
+
+def test_visits_that_nothing_tells_apart_are_refused():
+    frame = pd.DataFrame({"participant_id": ["01", "01", "02", "03"], "age": [1, 2, 3, 4]})
+    with pytest.raises(InputError, match=r"01 in more than one row.*session_id"):
+        match_rows(frame, named(VISITS), "covariates")
+
+
+def test_numbers_of_subjects_and_visits_are_labels():
+    paths = [f"/d/sub-{k:02d}_ses-{v}.nii" for k in (1, 2) for v in (1, 2)]
+    frame = pd.DataFrame({"subject": [2, 2, 1, 1], "visit": [2, 1, 2, 1], "age": [4, 3, 2, 1]})
+    assert match_rows(frame, named(paths), "covariates")[0]["age"].tolist() == [1, 2, 3, 4]

@@ -412,7 +412,7 @@ def _subject_table(
     notes: list[str] = []
     if covariates is not None:
         frame = covariates if isinstance(covariates, pd.DataFrame) else read_table(covariates, "covariates")
-        matched, notes = match_rows(frame, named, "covariates")
+        matched, notes = match_rows(frame, named, "covariates", people=True)
         matched = matched.rename(columns=str)
         taken = sorted(set(matched.columns) & set(OWN_COLUMNS))
         if taken:

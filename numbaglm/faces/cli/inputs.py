@@ -298,7 +298,7 @@ def _by_subject(table: pd.DataFrame, named: MapLabels, option: str, by_order: bo
             f"The table after {option} has {len(table)} rows, but there are {n} subject maps. "
             "It needs one row for each map."
         )
-    matched, notes = match_rows(table, named, option, by_order=by_order)
+    matched, notes = match_rows(table, named, option, by_order=by_order, people=option == "--covariates")
     for sentence in notes:
         log.info(sentence)
     return matched
