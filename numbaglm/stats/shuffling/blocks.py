@@ -15,7 +15,7 @@ from numbaglm.stats.shuffling.trees import BlockTree, Level, families
 BLOCK_SCHEMES = ("within", "whole", "both")
 
 
-def parse_blocks(blocks: ArrayLike, scheme: str, n_subjects: int) -> BlockTree:
+def parse_blocks(blocks: ArrayLike, scheme: str, n_subjects: int, *, change_places: bool = True) -> BlockTree:
     """Read exchangeability blocks.
 
     Parameters
@@ -35,6 +35,8 @@ def parse_blocks(blocks: ArrayLike, scheme: str, n_subjects: int) -> BlockTree:
         order of subjects inside (that of the rows), "both" does both.
     n_subjects
         Number of subjects.
+    change_places
+        Whether anything does: blocks that change sign alone may be of any size.
 
     Raises
     ------
@@ -48,16 +50,16 @@ def parse_blocks(blocks: ArrayLike, scheme: str, n_subjects: int) -> BlockTree:
         if scheme != "within":
             allowed = "'within', the default, with multi-level blocks, whose signs tell what changes places"
             raise ShufflingError(invalid("block_scheme", scheme, allowed))
-        return _tree(values)
+        return _tree(values, change_places=change_places)
     labels = values
     if labels.min() < 0:
         fix = "Signs mean something in multi-level blocks only; -1 often stands for a missing label."
         raise _refused(f"{labels.min()} in {_rows(np.flatnonzero(labels == labels.min()))}", "labels >= 0", fix)
-    if scheme != "within":
+    if scheme != "within" and change_places:
         _require_equal_sizes(labels, scheme)
     root = np.full(n_subjects, -1 if scheme == "within" else 1)
     inside = -(labels + 1) if scheme == "whole" else labels + 1
-    return _tree(np.column_stack([root, inside, np.arange(1, n_subjects + 1)]))
+    return _tree(np.column_stack([root, inside, np.arange(1, n_subjects + 1)]), change_places=change_places)
 
 
 def _whole_numbers(blocks: ArrayLike, n_subjects: int) -> NDArray[np.int64]:
@@ -94,7 +96,7 @@ def _require_equal_sizes(labels: NDArray[np.int64], scheme: str) -> None:
         raise _refused(received, f"blocks of equal size with block_scheme={scheme!r}", fix)
 
 
-def _tree(indices: NDArray[np.int64]) -> BlockTree:
+def _tree(indices: NDArray[np.int64], *, change_places: bool) -> BlockTree:
     """Build and check the tree of signed indices (n_subjects, n_levels)."""
     if (indices == 0).any():
         rows = np.flatnonzero((indices == 0).any(axis=1))
@@ -122,7 +124,8 @@ def _tree(indices: NDArray[np.int64]) -> BlockTree:
         shuffled = indices[starts[depth - 1], depth - 1][parent] > 0
         offset = (starts[depth] - starts[depth - 1][parent]).astype(np.int32)
         levels.append(Level(parent, shuffled, offset))
-    _require_alike(levels, starts, indices, order)
+    if change_places:
+        _require_alike(levels, starts, indices, order)
     return BlockTree(order.astype(np.int32), tuple(levels))
 
 

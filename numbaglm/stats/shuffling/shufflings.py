@@ -142,6 +142,12 @@ class Shufflings:
         """`n_distinct` for people and files: it may have more digits than Python agrees to print."""
         return _count(self.n_distinct)
 
+    def flip_units(self) -> NDArray[np.intp]:
+        """Find which subjects change sign together: these share a number (n_subjects,) from 0; -1 for never."""
+        if self._flip_unit is None:
+            return np.full(self.n_subjects, -1)
+        return self._flip_unit.astype(np.intp)
+
     @property
     def _n_flips(self) -> int:
         """Number of units that change sign on their own."""
@@ -202,6 +208,7 @@ def plan_shufflings(
     rule: str | None = None,
     blocks: ArrayLike | None = None,
     block_scheme: str = "within",
+    why: str = "as asked for",
 ) -> Shufflings:
     """Decide which shufflings a test uses.
 
@@ -222,7 +229,10 @@ def plan_shufflings(
         What the rule for errors says ("ise" tests a mean). By default "ise" where all rows of `design_rows` are equal,
         as no permutation could change the statistic then, else "ee".
     blocks, block_scheme
-        Exchangeability blocks, see `numbaglm.stats.shuffling.blocks.parse_blocks`.
+        Exchangeability blocks, see `numbaglm.stats.shuffling.blocks.parse_blocks`. Those that change sign alone may
+        be of any size.
+    why
+        What asks for ``errors`` where they are given.
 
     Returns
     -------
@@ -240,7 +250,6 @@ def plan_shufflings(
     """
     n_perm, seed = _whole_number("n_perm", n_perm), _whole_number("seed", seed)
     row_class = _equal_rows(design_rows, n_subjects)
-    why = "as asked for"
     if errors is None:
         errors = rule or ("ee" if row_class.any() else "ise")
         why = f"since the contrast tests {'a mean' if errors == 'ise' else 'differences between subjects'}"
@@ -249,7 +258,9 @@ def plan_shufflings(
     if blocks is None and block_scheme != "within":
         allowed = "'within', the default, where there are no exchangeability blocks"
         raise ShufflingError(invalid("block_scheme", block_scheme, allowed, "Give exchangeability_blocks."))
-    tree = free_tree(n_subjects) if blocks is None else parse_blocks(blocks, block_scheme, n_subjects)
+    tree = free_tree(n_subjects)
+    if blocks is not None:
+        tree = parse_blocks(blocks, block_scheme, n_subjects, change_places=errors != "ise")
 
     found = choices(tree, row_class) if errors != "ise" else []
     flip_unit = flip_units(tree) if errors != "ee" else None

@@ -145,3 +145,23 @@ def test_draw_refuses_numbers_beyond_the_plan():
     plan = plan_shufflings(4, 9, 0, design_rows=FOUR)
     with pytest.raises(InputError, match="stop <= 10"):
         plan.draw(0, 11)
+
+
+def test_whole_blocks_of_any_size_change_sign():
+    blocks = ["b", "a", "a", "b", "c", "a"]
+    found = plan_shufflings(
+        6, 100, 0, design_rows=np.ones((6, 1)), errors="ise", blocks=blocks, block_scheme="whole", why="as it must be"
+    )
+    index, sign = found.draw(0, 8)
+    assert (index == np.arange(6)).all()
+    assert len({tuple(row) for row in sign.tolist()}) == 8
+    np.testing.assert_array_equal(sign[:, [0, 1]], sign[:, [3, 2]])
+    np.testing.assert_array_equal(sign[:, 1], sign[:, 5])
+    assert found.flip_units().tolist() == [1, 0, 0, 1, 2, 0]
+    assert "of whole exchangeability blocks, as it must be" in found.reason
+    with pytest.raises(ShufflingError, match="equal size"):
+        plan_shufflings(6, 100, 0, design_rows=np.ones((6, 1)), errors="both", blocks=blocks, block_scheme="whole")
+
+
+def test_permutations_change_no_sign():
+    assert (plan_shufflings(3, 100, 0, design_rows=np.eye(3)).flip_units() == -1).all()
