@@ -29,7 +29,6 @@ from numbaglm.faces.nilearn.permuted_models import (
     emptied,
     is_legacy,
     named_maps,
-    not_implemented,
     nuisance_of,
     permuted_model,
     seed_of,
@@ -41,6 +40,11 @@ from numbaglm.faces.nilearn.permuted_models import (
 )
 from numbaglm.inference.permutation_test import ClusterThreshold, permutation_test
 from numbaglm.stats.estimable import GroupDesign
+
+_ON_SURFACES = (
+    "Clusters and TFCE on surfaces are done here, where nilearn leaves threshold and tfce out: what is returned is a "
+    "dict of images, extents are in mm2, and TFCE has E = 1 and H = 2."
+)
 
 
 def non_parametric_inference(
@@ -88,10 +92,9 @@ def non_parametric_inference(
     verbose
         Above 0 shows progress.
     threshold
-        Cluster-forming threshold: p (halved if two-sided), or ``("t", 3.1)``. None for no cluster inference. Not used
-        on surfaces, as in nilearn.
+        Cluster-forming threshold: p (halved if two-sided), or ``("t", 3.1)``. None for no cluster inference.
     tfce
-        Whether to compute threshold-free cluster enhancement. Not used on surfaces.
+        Whether to compute threshold-free cluster enhancement.
     compatibility
         "nilearn" reproduces the first four of the differences below.
 
@@ -123,6 +126,9 @@ def non_parametric_inference(
     - Where nothing can be tested, as all maps are the same or the model leaves no degrees of freedom, a warning says
       so and p is 1 everywhere; nilearn gives infinite statistics or NaN.
     - Where the distinct shufflings are no more than ``n_perm``, all of them are used, each once.
+    - Clusters and TFCE are there on surfaces too, along the edges of the images' mesh, and a warning says so: nilearn
+      leaves ``threshold`` and ``tfce`` out there. ``size`` is in mm2, TFCE has E = 1 and H = 2 on mm2, and both
+      hemispheres share one null.
 
     Examples
     --------
@@ -152,9 +158,7 @@ def non_parametric_inference(
     chosen_maps = effect_maps(maps, first_level_contrast)
     cohort, masker = read_cohort(chosen_maps, chosen, fill=as_nilearn, **running)
     if isinstance(masker, SurfaceMasker) and (tfce or threshold is not None):
-        why = "Cluster level inference not yet implemented for surface data: threshold and tfce are not used."
-        warn(why, not_implemented())
-        tfce, threshold = False, None
+        warn(_ON_SURFACES)
     result = permutation_test(
         emptied(cohort) if model.saturated else cohort,
         model.frame,
@@ -215,7 +219,8 @@ def permuted_ols(
     verbose
         Above 0 shows progress.
     masker
-        Fitted masker, whose ``mask_img_`` tells where the voxels lie: needed for clusters and TFCE.
+        Fitted masker, of a volume or of surfaces, whose ``mask_img_`` tells where the voxels lie: needed for clusters
+        and TFCE. On surfaces ``size`` is in mm2, and TFCE has E = 1 and H = 2 on mm2.
     tfce
         Whether to compute threshold-free cluster enhancement.
     threshold

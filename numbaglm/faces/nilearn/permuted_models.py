@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,13 @@ from numbaglm.errors import (
     InputError,
     InputTypeError,
     NumbaglmFutureWarning,
-    NumbaglmWarning,
     invalid,
     warn,
 )
 from numbaglm.results.result import PermutationResult
 from numbaglm.spaces.parcels import Parcels
-from numbaglm.spaces.surface import is_surface
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.space import Space
+from numbaglm.spaces.surface import SurfaceMask, is_surface
 from numbaglm.stats.design import Contrast, Design, orthonormal
 from numbaglm.stats.estimable import GroupDesign
 from numbaglm.stats.pvalues import statistic_threshold
@@ -89,16 +86,6 @@ def warn_of_few(n_perm: int, n_workers: int | None) -> None:
             f"The specified number of permutations is {n_perm}, for {n_workers} threads: p can't be below "
             f"1 / {n_perm + 1}. You may want to perform more permutations."
         )
-
-
-def not_implemented() -> type[Warning]:
-    """Our class of warnings; nilearn's NotImplementedWarning as well where nilearn is loaded, as with its surfaces."""
-    return _also(getattr(sys.modules.get("nilearn.exceptions"), "NotImplementedWarning", None))
-
-
-@cache
-def _also(theirs: type[Warning] | None) -> type[Warning]:
-    return NumbaglmWarning if theirs is None else type(theirs.__name__, (NumbaglmWarning, theirs), {})
 
 
 def is_legacy(output_type: Any, tfce: bool, threshold: Any) -> bool:
@@ -231,8 +218,8 @@ def check_arrays(tested: Any, targets: Any, confounds: Any) -> tuple[Doubles, ND
     return X, targets, Z
 
 
-def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Geometry | Parcels:
-    """Where voxels lie; where nobody asks about neighbours they may be mere columns."""
+def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Space:
+    """Where voxels or vertices lie; where nobody asks about neighbours they may be mere columns."""
     neighbours = tfce or threshold is not None
     if masker is None and neighbours:
         argument = "'tfce' is True" if tfce else "'threshold' is not None"
@@ -244,16 +231,14 @@ def voxels_of(masker: Any, n_voxels: int, tfce: bool, threshold: Any) -> Geometr
         raise InputError(
             invalid("masker", type(masker).__name__, "a fitted masker with mask_img_", "Call its fit first.")
         )
-    if is_surface(mask) and neighbours:
-        raise InputError(invalid("masker", type(masker).__name__, "the masker of volumes for clusters and TFCE"))
-    if mask is None or is_surface(mask):
-        return Parcels(tuple(map(str, range(n_voxels))))
-    geometry = load_mask(mask)
-    assert geometry is not None
-    if geometry.n_voxels != n_voxels:
-        allowed = f"{geometry.n_voxels} columns, one for each voxel of the masker"
+    if mask is None or (is_surface(mask) and not neighbours):
+        return Space.of(Parcels(tuple(map(str, range(n_voxels)))))
+    geometry = None if is_surface(mask) else load_mask(mask)
+    space = Space(SurfaceMask.of_image(mask, mask).parts) if geometry is None else Space.of(geometry)
+    if space.n != n_voxels:
+        allowed = f"{space.n} columns, one for each {space.noun} of the masker"
         raise InputError(invalid("target_vars", f"{n_voxels} columns", allowed))
-    return geometry
+    return space
 
 
 def nuisance_of(x: Doubles, confounds: Doubles | None, model_intercept: bool, as_nilearn: bool) -> Doubles:
@@ -328,7 +313,7 @@ def named_maps(result: PermutationResult) -> dict[str, NDArray[Any]]:
         "logp_max_mass": "logp_fwe_mass",
     }
     found = {theirs: np.asarray(maps[ours]) for theirs, ours in names.items() if ours in set(maps)}
-    if "size" in found:
+    if "size" in found and result.space.is_volume:  # in voxels; on surfaces in mm2
         found["size"] = found["size"].astype(np.int64)
     return found
 

@@ -217,12 +217,7 @@ def test_masks_of_surfaces():
         ng.SecondLevelModel().fit(other, design_matrix=ONES)
 
 
-def test_what_surfaces_lack():
-    for options, message in (
-        ({"smoothing_fwhm": 4.0}, "smoothed"),
-        ({"tfce": True}, "Cluster level inference"),
-        ({"threshold": 0.1}, "not yet implemented"),
-    ):
-        with pytest.warns(NumbaglmWarning, match=message):
-            out = ng.non_parametric_inference(surfaces(), design_matrix=ONES, n_perm=5, **options)
-        assert out.values().shape == (N_VERTICES,)
+def test_smoothing_of_surfaces_is_not_used():
+    with pytest.warns(NumbaglmWarning, match="smoothed"):
+        out = ng.non_parametric_inference(surfaces(), design_matrix=ONES, n_perm=5, smoothing_fwhm=4.0)
+    assert out.values().shape == (N_VERTICES,)

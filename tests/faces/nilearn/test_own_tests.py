@@ -1,8 +1,8 @@
 """nilearn's own tests, run against the drop-ins: what the installed nilearn 0.14.1 tests of them must hold here.
 
 Its test files are copied with the drop-ins imported in place of nilearn's functions, and those tests that use one of
-them are run by pytest in a process of their own, and must pass. Left out are those of a model's files
-(glm/tests/test_io.py), which have a face of their own here.
+them are run by pytest in a process of their own, and must pass, but for the two of `DONE_HERE`. Left out are those of a
+model's files (glm/tests/test_io.py), which have a face of their own here.
 
 Of the tests of reports (glm/tests/test_glm_reporter.py) those are run that have `SecondLevelModel` or "slm" in their
 name, and those that report the first-level model of the fixture `flm`, of a second-level model in its place. Left out
@@ -65,6 +65,9 @@ def flm(rk):
     return SecondLevelModel().fit(maps, design_matrix=pd.DataFrame(rng.normal(size=(9, rk)), columns=list("abc")))
 """
 ESTIMATOR_CHECKS = {"test_check_estimator_sklearn", "test_check_estimator_nilearn"}
+
+# It expects a warning that clusters and TFCE are left out on surfaces: here they are not.
+DONE_HERE = {"test_with_surface_images_warnings[kwargs0]", "test_with_surface_images_warnings[kwargs1]"}
 
 # The one check of an estimator that fails.
 EXPECTED_CHECK = "check_doc_link"  # it expects a link to nilearn's own documentation
@@ -137,7 +140,7 @@ def run(folder, *arguments):
 def test_functions(tmp_path):
     copy_tests(tmp_path, FILES, left_out=ESTIMATOR_CHECKS)
     names, failed = run(tmp_path)
-    assert failed == {}
+    assert set(failed) == DONE_HERE
     assert len(names) == 210
 
 

@@ -11,6 +11,10 @@ from scipy import ndimage, stats
 
 import numbaglm as ng
 from numbaglm.errors import DesignError, InputError, NumbaglmWarning
+from numbaglm.spaces.surface import Mesh, neighbour_lists
+from reference.clusters import label_graph
+from reference.surfaces import Surface, strip
+from reference.tfce import tfce_graph
 
 SHAPE = (6, 5, 4)
 N = 12
@@ -348,3 +352,45 @@ def test_dependent_columns():
         out = ng.non_parametric_inference(make_maps(), design_matrix=groups.assign(mean=1.0), **options)
     for name, image in out.items():
         assert_allclose(image.get_fdata(), expected[name].get_fdata(), rtol=1e-6, err_msg=name)
+
+
+def on_surfaces(n=N):
+    """Images on two strips of triangles, whose vertices differ in area, and a mask of all vertices but the first."""
+    mesh = SimpleNamespace(parts={"left": strip(40), "right": strip(30)})
+    for part in mesh.parts.values():
+        part.coordinates[:, 0] *= 1 + 0.01 * np.arange(len(part.coordinates))
+    rows = np.random.default_rng(3).normal(0.6, 1, (n, 70))
+    images = [Surface(mesh, {"left": row[:40], "right": row[40:]}) for row in rows]
+    inside = np.arange(70) > 0
+    return images, rows[:, 1:], Surface(mesh, {"left": inside[:40], "right": inside[40:]})
+
+
+def test_clusters_and_tfce_on_surfaces():
+    """In mm2, along the edges of the mesh, with nilearn's conventions; both drop-ins give the same."""
+    images, Y, mask = on_surfaces()
+    options = {"n_perm": 50, "random_state": 0, "threshold": 0.1, "tfce": True, "two_sided_test": True}
+    with pytest.warns(NumbaglmWarning, match="nilearn leaves threshold and tfce out"):
+        found = ng.non_parametric_inference(images, design_matrix=ONES, mask=mask, **options)
+    given = SimpleNamespace(mask_img_=mask)
+    arrays = ng.permuted_ols(np.ones(N), Y, masker=given, **options)
+    for name, image in found.items():
+        assert image.values()[0] == 0  # outside the mask
+        assert_allclose(image.values()[1:], arrays[name][0], rtol=1e-4, err_msg=name)
+    t, sizes, enhanced = arrays["t"][0], np.zeros(69), np.zeros(69)
+    for side, where in (("left", slice(0, 39)), ("right", slice(39, 69))):
+        part, first = images[0].mesh.parts[side], 1 if side == "left" else 0
+        mesh = Mesh(part.coordinates, part.faces)
+        inside = np.arange(first, mesh.n)
+        edges = mesh.edges[(mesh.edges >= first).all(axis=1)] - first
+        indptr, indices = neighbour_lists(edges, inside.size)
+        values, areas = t[where], mesh.areas[inside]
+        above = np.abs(values) > stats.t.isf(0.05, N - 1)
+        labels, n_clusters = label_graph(above, np.sign(values), indptr, indices)
+        for number in range(1, n_clusters + 1):
+            sizes[where][labels == number] = areas[labels == number].sum()
+        enhanced[where] = tfce_graph(values, indptr, indices, areas, E=1, H=2, n_steps=100, times_step=False)
+    assert_allclose(arrays["size"][0], sizes, rtol=1e-6)
+    assert np.count_nonzero(sizes)
+    assert_allclose(arrays["tfce"][0], enhanced, rtol=1e-4)
+    with pytest.raises(InputError, match="69 columns, one for each vertex"):
+        ng.permuted_ols(np.ones(N), Y[:, 1:], masker=given, n_perm=9, tfce=True)
