@@ -189,6 +189,8 @@ def check_space(space: Space, options: Options) -> None:
     ------
     InputError
     """
+    if options.conventions.structures == "apart":
+        space.require_structures()
     if space.is_volume:
         return
     if options.cluster_forming_threshold is not None or options.tfce or options.tfce_uncorrected:

@@ -105,7 +105,7 @@ class _Contrast:
         """Add p of what domains have nulls for (n_domains, n_shufflings), within each and over them, and the nulls.
 
         Where there is one domain it is all there is. Otherwise p within domains, ``p_fwe_<kind>_domain``, become one
-        by the null of the least of them: counted, since a rank has no tail.
+        by the null of the least of them: counted, since a rank has no tail. Or by Sidak's correction, if asked for.
 
         Parameters
         ----------
@@ -131,8 +131,12 @@ class _Contrast:
                 refined, source[which], self.fits[title] = True, found.source, found.fit
         tolerance = MAP_TOLERANCE["float64" if kind == "size" else self.spec.precision]
         least = self.h0[f"min_p_{kind}{over}"] = pvalues.least_over_domains(nulls, tolerance)
-        corrected = pvalues.from_least(counted, least)
-        add(f"fwe_{kind}{over}", f"min_p_{kind}{over}", Corrected(corrected, corrected), level)
+        if self.spec.conventions.over_domains == "sidak":  # of what it is made the intervals are those within domains
+            corrected = pvalues.sidak(p, len(nulls))
+            add(f"fwe_{kind}{over}", f"min_p_{kind}{over}", Corrected(corrected, corrected), None)
+        else:
+            corrected = pvalues.from_least(counted, least)
+            add(f"fwe_{kind}{over}", f"min_p_{kind}{over}", Corrected(corrected, corrected), level)
         within = Corrected(p, counted, source if refined else None)
         add(f"fwe_{kind}_domain{over}", "", within, level)
 

@@ -73,7 +73,7 @@ class ObservedClusters:
             label=label,
             positive=score[highest] > 0,
             size=np.bincount(label, task.measures(voxel), n_clusters),
-            mass=np.bincount(label, weights=task.contributions(score), minlength=n_clusters).astype(np.float64).clip(0),
+            mass=np.bincount(label, task.contributions(voxel, score), n_clusters).astype(np.float64).clip(0),
             peak=voxel[highest].astype(np.intp),
             tolerance=map_tolerance(spec, score[highest]),
             domain=domain,

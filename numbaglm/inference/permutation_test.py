@@ -227,7 +227,8 @@ def permutation_test(
         nuisance; the maps that regressors come from count as known.
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
-        ("sum", "excess"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the other fields of `Conventions`.
+        ("sum", "excess", "area"), ``structures`` ("merged", "apart"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the
+        other fields of `Conventions`.
 
     Returns
     -------

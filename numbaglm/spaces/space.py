@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import InputError, StoreError
+from numbaglm.errors import InputError, StoreError, invalid
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.graphs import Adjacency
 from numbaglm.spaces.network import Connectome
@@ -264,6 +264,16 @@ class Space:
         return "a graph" if self.parts[0].kind == "graph" else "a table"
 
     @property
+    def density(self) -> int | None:
+        """How many vertices the surface of a hemisphere has, or elements the files have that list more than that."""
+        surfaces = [part for part in self.parts if isinstance(part, Surface)]
+        if not surfaces or self.template is None:
+            return None
+        listed = self.template.parts
+        alone = all(isinstance(part, Surface) and part.n == part.n_vertices for part in listed)
+        return surfaces[0].n_vertices if alone else self.template.n
+
+    @property
     def domains(self) -> dict[str, tuple[int, ...]]:
         """Which parts share a domain, by its name, in their order."""
         found: dict[str, tuple[int, ...]] = {}
@@ -358,6 +368,32 @@ class Space:
         ordered = np.empty_like(whole)
         ordered[..., template.columns] = whole
         return ordered
+
+    def topologies(self, connectivity: int, structures: str = "merged") -> list[Any]:
+        """Which elements of each part touch; see `Part.topology`.
+
+        Parameters
+        ----------
+        structures
+            Whether voxels of structures that touch are neighbours: "merged", or "apart" where they are not.
+        """
+        return [
+            part.topology_apart(connectivity)
+            if structures == "apart" and isinstance(part, Structures)
+            else part.topology(connectivity)
+            for part in self.parts
+        ]
+
+    def require_structures(self) -> None:
+        """Refuse a space without structures to keep apart.
+
+        Raises
+        ------
+        InputError
+        """
+        if not any(isinstance(part, Structures) for part in self.parts):
+            allowed = f"'merged' where there are no structures of a CIFTI file: these maps lie on {self.label}"
+            raise InputError(invalid("structures", "apart", allowed))
 
     def require_neighbours(self) -> None:
         """Refuse a space of which it is not known which elements touch: no clusters, no TFCE.

@@ -32,7 +32,14 @@ class Conventions:
     cluster_connectivity, tfce_connectivity
         6, 18 or 26 neighbours.
     mass
-        "sum" of the statistic over the cluster, or "excess" over the threshold.
+        "sum" of the statistic over the cluster, "excess" over the threshold, or "area": the sum of the statistic times
+        the area of each vertex in mm2 (or the measure of each element of a graph; 1 where elements are counted).
+    structures
+        How voxels of several structures of a CIFTI file form clusters: "merged", so that they go across structures
+        that touch, or "apart". All share a null either way.
+    over_domains
+        How p within domains, such as surfaces and voxels, become one: "min-p", by the null of the least of them; or
+        "sidak", 1 - (1 - p)^n_domains, which takes domains as independent.
     merge_signs
         Two-sided: whether the absolute map is clustered and enhanced, so that neighbours of opposite sign merge;
         otherwise each sign is taken apart.
@@ -57,7 +64,9 @@ class Conventions:
     statistic: Literal["t", "z"] = "t"
     cluster_connectivity: int = 26
     tfce_connectivity: int = 6
-    mass: Literal["sum", "excess"] = "sum"
+    mass: Literal["sum", "excess", "area"] = "sum"
+    structures: Literal["merged", "apart"] = "merged"
+    over_domains: Literal["min-p", "sidak"] = "min-p"
     merge_signs: bool = False
     strict: bool = False
     clipped_cluster_p: bool = False
@@ -120,7 +129,13 @@ def is_number(value: Any) -> bool:
 
 _ALLOWED: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("cluster_connectivity", "tfce_connectivity"), "6, 18 or 26", lambda value: value in (6, 18, 26)),
-    (("mass",), "'sum' or 'excess'", lambda value: value in ("sum", "excess")),
+    (("mass",), "'sum', 'excess' or 'area'", lambda value: value in ("sum", "excess", "area")),
+    (("structures",), "'merged' or 'apart'", lambda value: value in ("merged", "apart")),
+    (
+        ("over_domains",),
+        "'min-p' or 'sidak' (SwE's Box-Cox needs the sizes of all clusters of all shufflings, which are not kept)",
+        lambda value: value in ("min-p", "sidak"),
+    ),
     (("statistic",), "'t' or 'z'", lambda value: value in ("t", "z")),
     (("fdr",), "'bh' or 'bky'", lambda value: value in ("bh", "bky")),
     (
@@ -157,7 +172,15 @@ CONVENTIONS = {
             tfce_steps=100,
             tfce_times_step=False,
         ),
-        Conventions("palm", statistic="z", merge_signs=True, tfce_steps=100, v_dof_factor=1 / 3, fdr="bky"),
+        Conventions(
+            "palm",
+            statistic="z",
+            merge_signs=True,
+            over_domains="sidak",
+            tfce_steps=100,
+            v_dof_factor=1 / 3,
+            fdr="bky",
+        ),
         Conventions("randomise", tfce_steps=100),
     )
 }

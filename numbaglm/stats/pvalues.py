@@ -58,6 +58,12 @@ def from_least(p: Doubles, least: Doubles) -> Doubles:
     return from_counts(reached, least.size)
 
 
+def sidak(p: Doubles, n_domains: int) -> Doubles:
+    """p corrected over domains as if they were independent (Sidak, 1967, J. Am. Stat. Assoc. 62:626-633)."""
+    below = np.where(p < 1, p, 0.0)
+    return np.where(p < 1, -np.expm1(n_domains * np.log1p(-below)), 1.0)
+
+
 def critical_value(maxima: NDArray[np.number], alpha: float) -> float:
     """Value that a statistic must exceed for a corrected p of at most alpha; infinity if none could (too few maxima).
 

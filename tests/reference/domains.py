@@ -15,10 +15,11 @@ def one_sample_t(Y, flips):
     return shuffled.mean(axis=1) / (shuffled.std(axis=1, ddof=1) / np.sqrt(len(Y)))
 
 
-def observe(t, parts, threshold):
+def observe(t, parts, threshold, weighted=False):
     """Of one map: by element its cluster's extent and mass (0 outside), and TFCE.
 
-    `parts` are (start, graphs of clusters and of TFCE as dense adjacency, measure or None, E, H).
+    `parts` are (start, graphs of clusters and of TFCE as dense adjacency, measure or None, E, H). A `weighted` mass is
+    the sum of t times measure.
     """
     found = {name: np.zeros(t.size) for name in ("size", "mass", "tfce")}
     for start, touching, linked, measure, E, H in parts:
@@ -28,7 +29,8 @@ def observe(t, parts, threshold):
         for number in range(1, n + 1):
             inside = start + np.flatnonzero(labels == number)
             found["size"][inside] = weights[labels == number].sum()
-            found["mass"][inside] = np.abs(t[inside]).sum()
+            each = weights[labels == number] if weighted else 1.0
+            found["mass"][inside] = (np.abs(t[inside]) * each).sum()
         graph = csr_array(linked)
         enhanced = tfce_graph(values, graph.indptr, graph.indices, measure, E=E, H=H)
         found["tfce"][start : start + values.size] = np.abs(enhanced)

@@ -34,6 +34,8 @@ def test_options_override_a_record_and_none_leaves_it():
         ("cluster_connectivity", 8),
         ("tfce_connectivity", "6"),
         ("mass", "excesses"),
+        ("structures", "together"),
+        ("over_domains", "box-cox"),
         ("statistic", "f"),
         ("fdr", "by"),
         ("strict", 1),

@@ -128,3 +128,9 @@ def test_bonferroni():
 def test_thresholds(kind, value, n_rows, two_sided, p):
     found = pvalues.statistic_threshold(kind, value, 14, n_rows, two_sided)
     assert pvalues.parametric(np.array([found]), 14, n_rows)[0] == pytest.approx(p, rel=1e-9)
+
+
+def test_sidak_is_the_least_of_independent_p():
+    p = np.array([1e-12, 0.02, 0.5, 1.0])
+    np.testing.assert_allclose(pvalues.sidak(p, 2), [2e-12, 0.0396, 0.75, 1.0], rtol=1e-9)
+    np.testing.assert_allclose(pvalues.sidak(p, 1), p)

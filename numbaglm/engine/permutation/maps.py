@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,13 +76,11 @@ class Piece:
     topology: Topology
 
     @classmethod
-    def all_of(cls, space: Space, connectivity: int) -> tuple[Piece, ...]:
-        """The pieces of a space, in its order."""
+    def all_of(cls, space: Space, connectivity: int, structures: str) -> tuple[Piece, ...]:
+        """The pieces of a space, in its order; see `Space.topologies`."""
         number = {domain: k for k, domain in enumerate(space.domains)}
-        return tuple(
-            cls(part.domain, number[part.domain], where, part.topology(connectivity))
-            for part, where in zip(space.parts, space.slices, strict=True)
-        )
+        pieces = zip(space.parts, space.slices, space.topologies(connectivity, structures), strict=True)
+        return tuple(cls(part.domain, number[part.domain], where, topology) for part, where, topology in pieces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +125,8 @@ class ClusterTask:
     @classmethod
     def build(cls, spec: Spec, space: Space | Part) -> ClusterTask:
         """Take from a space what clusters need."""
-        return cls(spec, Piece.all_of(Space.of(space), spec.conventions.cluster_connectivity))
+        record = spec.conventions
+        return cls(spec, Piece.all_of(Space.of(space), record.cluster_connectivity, record.structures))
 
     @property
     def n_domains(self) -> int:
@@ -141,22 +141,29 @@ class ClusterTask:
             found[piece.number] |= bool(piece.topology.measure)
         return found
 
-    def contributions(self, score: Floats) -> NDArray[np.float64]:
-        """What each voxel adds to its cluster's mass."""
+    def contributions(self, voxel: NDArray[np.int32], score: Floats) -> NDArray[np.float64]:
+        """What each voxel (k,) adds to its cluster's mass."""
         height = np.abs(on_scale(self.spec, score))
         if self.spec.conventions.mass == "excess":
             height -= on_scale(self.spec, np.array([self.spec.threshold]))[0]
+        if self.spec.conventions.mass == "area" and (measures := self.measures(voxel)) is not None:
+            height *= measures
         return height
 
     def measures(self, voxel: NDArray[np.int32]) -> NDArray[np.float64] | None:
         """What each voxel (k,) adds to its cluster's extent, exactly as kernels have it; None where all are counted."""
+        return None if self._measures is None else self._measures[voxel]
+
+    @cached_property
+    def _measures(self) -> NDArray[np.float64] | None:
+        """(n_voxels,) of all of them."""
         if not self.measured.any():
             return None
-        found = np.ones(voxel.size)
-        for piece, which in self._apart(voxel):
+        found = np.ones(max(piece.where.stop for piece in self.pieces))
+        for piece in self.pieces:
             if piece.topology.measure:
                 units, unit = piece.topology.measure
-                found[which] = units[voxel[which] - piece.where.start] * unit
+                found[piece.where] = units * unit
         return found
 
     def signs(self, score: Floats) -> NDArray[np.int8]:
@@ -169,7 +176,7 @@ class ClusterTask:
         """Largest extent and mass of each shuffling."""
         bounds, voxel, score = merge_blocks(parts)
         n_batch, most = bounds.size - 1, int(np.diff(bounds).max(initial=0))
-        masses, signs = self.contributions(score), self.signs(score)
+        masses, signs = self.contributions(voxel, score), self.signs(score)
         begin, end = np.empty(n_batch, np.int64), np.empty(n_batch, np.int64)
         size = np.zeros((self.n_domains, n_batch), np.float64 if self.measured.any() else np.int32)
         mass = np.zeros((self.n_domains, n_batch))
@@ -221,7 +228,7 @@ class TfceTask:
     def build(cls, spec: Spec, space: Space | Part) -> TfceTask:
         """Take from a space and the conventions what TFCE needs."""
         record = spec.conventions
-        pieces = Piece.all_of(Space.of(space), record.tfce_connectivity)
+        pieces = Piece.all_of(Space.of(space), record.tfce_connectivity, record.structures)
         exponents = [record.exponents(piece.domain) for piece in pieces]
         how = tuple(
             tfce.Enhancement(

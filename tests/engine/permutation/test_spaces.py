@@ -60,7 +60,7 @@ SPACES = {
 }
 
 
-def touching(part, connectivity):
+def touching(part, connectivity, structures="merged"):
     """Dense adjacency, by definition."""
     if isinstance(part, Surface):
         dense = np.zeros((part.n_vertices,) * 2)
@@ -72,7 +72,9 @@ def touching(part, connectivity):
     if isinstance(part, Structures):
         apart = np.abs(part.volume.ijk[:, None] - part.volume.ijk)
         reach = {6: 1, 26: 3}[connectivity]
-        return ((apart.max(axis=2) == 1) & (apart.sum(axis=2) <= reach)).astype(float)
+        near = (apart.max(axis=2) == 1) & (apart.sum(axis=2) <= reach)
+        same = part.structure[:, None] == part.structure
+        return (near & (same | (structures == "merged"))).astype(float)
     dense = np.zeros((part.n, part.n))
     dense[part.edges[:, 0], part.edges[:, 1]] = dense[part.edges[:, 1], part.edges[:, 0]] = 1
     return dense
@@ -84,26 +86,45 @@ def made(parts, n_subjects, seed=0):
     return Cohort(CohortStore.from_array((noise + 0.3).astype(np.float32), space))
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_every_count_is_that_of_the_definition(name):
-    n, exponents = 6, {"surface": (1.0, 2.0), "network": (0.4, 3.0)}
-    cohort = made(SPACES[name], n)
-    result = permutation_test(cohort, n_perm=100, tfce=True, cluster_forming_threshold=("t", 1.8))
+def by_definition(cohort, threshold, structures="merged", weighted=False):
+    """Maps of extents, masses and TFCE of all flips, the identity first, and the domain of each element."""
+    n, exponents = cohort.n_subjects, {"surface": (1.0, 2.0), "network": (0.4, 3.0)}
     space = cohort.store.space
-    flips = np.array(list(product((1, -1), repeat=n)))  # the identity first
+    flips = np.array(list(product((1, -1), repeat=n)))
     statistics = one_sample_t(cohort.store.read_subjects(0, n).astype(np.float64), flips)
     measures = [
         None if part.unit != "mm2" and getattr(part, "sizes", None) is None else part.measure for part in space.parts
     ]
     parts = [
-        (where.start, touching(part, 26), touching(part, 6), measure, *exponents.get(part.domain, (0.5, 2.0)))
+        (
+            where.start,
+            touching(part, 26, structures),
+            touching(part, 6, structures),
+            measure,
+            *exponents.get(part.domain, (0.5, 2.0)),
+        )
         for part, where, measure in zip(space.parts, space.slices, measures, strict=True)
     ]
-    found = [observe(t, parts, 1.8) for t in statistics]
+    found = [observe(t, parts, threshold, weighted=weighted) for t in statistics]
     domain = np.repeat([part.domain for part in space.parts], [part.n for part in space.parts])
+    return {kind: np.array([one[kind] for one in found]) for kind in KINDS}, domain
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in SPACES),
+        ("hemispheres", {"mass": "area"}),
+        ("surfaces and volume", {"structures": "apart", "mass": "area"}),
+    ],
+)
+def test_every_count_is_that_of_the_definition(name, options):
+    cohort = made(SPACES[name], 6)
+    result = permutation_test(cohort, n_perm=100, tfce=True, cluster_forming_threshold=("t", 1.8), **options)
+    space = cohort.store.space
+    found, domain = by_definition(cohort, 1.8, options.get("structures", "merged"), options.get("mass") == "area")
     several = len(space.domains) > 1
-    for kind in KINDS:
-        maps = np.array([one[kind] for one in found])
+    for kind, maps in found.items():
         np.testing.assert_allclose(np.abs(result.maps[kind]), maps[0], rtol=1e-9, atol=1e-12)
         within, over = corrected(maps, domain)
         inside = maps[0] > 0
@@ -116,6 +137,35 @@ def test_every_count_is_that_of_the_definition(name):
     np.testing.assert_array_equal(table["p_fwe_size"], result.maps["p_fwe_size"][table["peak_element"]])
     labels = result.maps["clusters"]
     assert table["size_elements"].tolist() == np.bincount(labels)[1:].tolist()
+
+
+def test_structures_are_kept_apart_where_that_is_asked_for():
+    """Every voxel touches one of the other structure, and no cluster spans two."""
+    parts = [structures((4, 3, 3))]
+    cohort = made(parts, 6)
+    options = {"n_perm": 100, "cluster_forming_threshold": ("t", 1.0)}
+    merged, apart = (permutation_test(cohort, structures=how, **options) for how in ("merged", "apart"))
+    spans = [
+        [len(np.unique(parts[0].structure[one.maps["clusters"] == k])) for k in one.clusters["cluster"]]
+        for one in (merged, apart)
+    ]
+    assert max(spans[0]) == 2
+    assert max(spans[1]) == 1
+    assert len(apart.clusters) > len(merged.clusters)
+    with pytest.raises(InputError, match=r"'structures': got 'apart'.*a network"):
+        permutation_test(made([network()], 6), structures="apart", **options)
+
+
+def test_domains_are_combined_as_palm_users_do_where_that_is_asked_for():
+    cohort = made(SPACES["three domains"], 6)
+    options = {"n_perm": 100, "cluster_forming_threshold": ("t", 1.8), "tfce": True}
+    found = permutation_test(cohort, over_domains="sidak", **options)
+    for kind in KINDS:
+        within = found.maps[f"p_fwe_{kind}_domain"]
+        np.testing.assert_allclose(found.maps[f"p_fwe_{kind}"], 1 - (1 - within) ** 3, rtol=1e-12)
+    default = permutation_test(cohort, **options)
+    np.testing.assert_array_equal(default.maps["p_fwe_size_domain"], found.maps["p_fwe_size_domain"])
+    assert (default.maps["p_fwe_size"] != found.maps["p_fwe_size"]).any()
 
 
 def test_the_table_says_where_clusters_are():
