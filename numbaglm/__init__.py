@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numbaglm.cohort import Cohort
     from numbaglm.datasets.localizer import fetch_localizer
     from numbaglm.datasets.simulated import simulate_button_press
+    from numbaglm.datasets.surfaces import simulate_surface_cohort
     from numbaglm.faces.nilearn.designs import make_second_level_design_matrix
     from numbaglm.faces.nilearn.permuted import non_parametric_inference, permuted_ols
     from numbaglm.faces.nilearn.second_level import SecondLevelModel
@@ -34,6 +35,7 @@ __all__ = [
     "permuted_ols",
     "save_bids",
     "simulate_button_press",
+    "simulate_surface_cohort",
     "threshold_stats_img",
 ]
 
@@ -68,6 +70,8 @@ def __getattr__(name: str) -> Any:
             from numbaglm.results.bids.api import save_bids as found
         case "simulate_button_press":
             from numbaglm.datasets.simulated import simulate_button_press as found
+        case "simulate_surface_cohort":
+            from numbaglm.datasets.surfaces import simulate_surface_cohort as found
         case "spaces":
             import numbaglm.spaces as found
         case "threshold_stats_img":

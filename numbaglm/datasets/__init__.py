@@ -10,14 +10,17 @@ from numbaglm.datasets.simulated import (
     simulate_button_press,
     simulate_study,
 )
+from numbaglm.datasets.surfaces import SimulatedSurfaces, simulate_surface_cohort
 
 __all__ = [
     "LocalizerCohort",
     "SimulatedCohort",
     "SimulatedStudy",
+    "SimulatedSurfaces",
     "brain_geometry",
     "fetch_localizer",
     "simulate_button_press",
     "simulate_maps",
     "simulate_study",
+    "simulate_surface_cohort",
 ]

@@ -145,8 +145,8 @@ def simulate_button_press(
         run_tasks(_write_subject, tasks, label="Simulating", unit="subject", progress=progress)
 
     title = "Simulated button presses, left minus right"
-    description = _describe(title, n_subjects=n_subjects, seed=seed, voxel_size=voxel_size)
-    _fill(target, description, (*maps, cohort.mask, cohort.truth), write)
+    description = describe(title, n_subjects=n_subjects, seed=seed, voxel_size=voxel_size)
+    fill(target, description, (*maps, cohort.mask, cohort.truth), write)
     return cohort
 
 
@@ -225,8 +225,8 @@ def simulate_study(
     recipe: dict[str, Any] = {"effects": dict(effects), "shared": dict(shared or {}), "noise_sd": noise_sd}
     recipe |= {"seed": seed, "voxel_size": voxel_size, "participants": table.to_csv()}
     # As it comes back from the file: tuples as lists, NumPy's numbers as numbers.
-    description = json.loads(json.dumps(_describe("Simulated study", **recipe), default=float))
-    _fill(target, description, (*maps, study.mask, study.participants, *truth.values()), write)
+    description = json.loads(json.dumps(describe("Simulated study", **recipe), default=float))
+    fill(target, description, (*maps, study.mask, study.participants, *truth.values()), write)
     return study
 
 
@@ -289,7 +289,8 @@ def _check(seed: int, voxel_size: float) -> None:
         raise InputError(invalid("voxel_size", voxel_size, "1 to 10 mm"))
 
 
-def _describe(title: str, **parameters: Any) -> dict[str, Any]:
+def describe(title: str, **parameters: Any) -> dict[str, Any]:
+    """What a folder says of the simulation in it."""
     return {
         "Name": title,
         "BIDSVersion": "1.10.0",
@@ -298,7 +299,7 @@ def _describe(title: str, **parameters: Any) -> dict[str, Any]:
     }
 
 
-def _fill(target: Path, description: Mapping[str, Any], files: Sequence[Path], write: Callable[[Path], None]) -> None:
+def fill(target: Path, description: Mapping[str, Any], files: Sequence[Path], write: Callable[[Path], None]) -> None:
     """Have a folder written, whole or not at all, unless it holds this very simulation."""
     if _holds(target, description, files):
         return

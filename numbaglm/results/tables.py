@@ -137,14 +137,12 @@ def cluster_text(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digit
     if clusters.empty:
         return "No cluster at this threshold."
     shown = clusters.head(n_rows)
-    peaks = shown[["peak_x", "peak_y", "peak_z"]].round(digits) + 0.0  # no negative zero
     columns = {
         "cluster": [str(number) for number in shown["cluster"]],
-        "peak (mm)": [" ".join(f"{mm:4.{digits}f}" for mm in peak) for peak in peaks.itertuples(index=False)],
+        **_peaks(shown, digits),
         statistic: [f"{value:.2f}" for value in shown["peak_stat"]],
         "p(peak)": [_plain_p(p) for p in shown["p_fwe_voxel"]],
-        "voxels": [f"{n:,}" for n in shown["size_voxels"]],
-        "mm3": [cubic(size) for size in shown["size_mm3"]],
+        **_extents(shown),
         "p(size)": [_plain_p(p) for p in shown["p_fwe_size"]],
         "mass": [f"{mass:,.1f}" for mass in shown["mass"]],
         "p(mass)": [_plain_p(p) for p in shown["p_fwe_mass"]],
@@ -155,6 +153,44 @@ def cluster_text(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digit
     table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     more = len(clusters) - len(shown)
     return "\n".join(["Clusters, p corrected for family-wise error:", *table, *([f"... {more} more"] if more else [])])
+
+
+def _peaks(shown: pd.DataFrame, digits: int) -> dict[str, list[str]]:
+    """Where peaks are: in mm, and by name where there are names."""
+    mm = shown[["peak_x", "peak_y", "peak_z"]].round(digits) + 0.0  # no negative zero
+    found = {}
+    if "peak" in shown:
+        structures, places = shown["structure"].astype(str), shown["peak"].astype(str)
+        named = [
+            place if place.startswith(of) else f"{of} {place}".strip()
+            for of, place in zip(structures, places, strict=True)
+        ]
+        found["peak"] = [_shortened(name) for name in named]
+    if "peak" not in shown or mm.notna().any(axis=None):
+        rows = mm.itertuples(index=False)
+        found["peak (mm)"] = [" ".join(f"{one:4.{digits}f}" for one in peak if one == one) for peak in rows]
+    return found
+
+
+def _extents(shown: pd.DataFrame) -> dict[str, list[str]]:
+    """How large clusters are: in elements, and in the unit of their measure."""
+    if "size_voxels" in shown:
+        return {
+            "voxels": [f"{n:,}" for n in shown["size_voxels"]],
+            "mm3": [cubic(size) for size in shown["size_mm3"]],
+        }
+    found = {"elements": [f"{n:,}" for n in shown["size_elements"]]}
+    if (shown["size"] != shown["size_elements"]).any():
+        sizes = zip(shown["size"], shown["unit"].astype(str), strict=True)
+        found["extent"] = [f"{size:,.1f} {unit}".strip() for size, unit in sizes]
+    return found
+
+
+_LONGEST = 40
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
 
 
 def _plain_p(p: float) -> str:

@@ -447,17 +447,25 @@ FILES: Mapping[str, str] = MappingProxyType(
         "quality.tsv": "a row a subject: what its map holds, how like the others it is, whether and by what it stands "
         "out",
         "quality.json": "the same, and the picture that the report shows of it, in a form for programs",
+        "clusters_map.tsv": "numbers of clusters, as in clusters.tsv; 0 where there is none",
         "mask.nii.gz": "the voxels that are analysed",
         "space.json": "what vertices, grayordinates, parcels or edges the maps have, in a form for programs",
         "space.npz": "arrays that belong to it, such as meshes",
         "truth.nii.gz": "the effect that was planted, in standard deviations of the noise",
+        "hemi-?_truth.func.gii": "the effect that was planted, in standard deviations of the noise",
+        "hemi-?_midthickness.surf.gii": "the mesh of a hemisphere",
+        "hemi-?_depth.shape.gii": "how deep each vertex lies in a fold, to be drawn behind results",
         "sub-*.nii.gz": "a map for each subject",
+        "sub-*.func.gii": "a map for each subject and hemisphere",
         "dataset_description.json": "how the maps were simulated",
     }
 )
 """What files hold that are no maps of a result, by name or pattern."""
 
-_ELEMENTS = re.compile(r"(?:[lr]h\.)?(\w+?)(?:_hemi-[LR])?\.(?:func\.gii|mgh|[dp]scalar\.nii|pconn\.nii|tsv)")
+_ELEMENTS = re.compile(
+    r"(?:(?P<side>[lr])h\.)?(?P<name>\w+?)(?:_hemi-(?P<hemi>[LR]))?"
+    r"\.(?P<ending>func\.gii|mgh|[dp]scalar\.nii|pconn\.nii|tsv)"
+)
 
 FIGURES: Mapping[str, str] = MappingProxyType(
     {
@@ -537,14 +545,25 @@ def write_readme(folder: Path, title: str, text: str) -> None:
     (folder / README).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def parse_file(file: str) -> tuple[str, str, str] | None:
+    """Name of the map, hemisphere ("L", "R" or "") and ending of a file of a map, or of the mask; None of others."""
+    if file.endswith(".nii.gz"):
+        name, hemisphere, ending = file.removesuffix(".nii.gz"), "", "nii.gz"
+    elif found := _ELEMENTS.fullmatch(file):
+        name, ending = found["name"].removesuffix("_map"), found["ending"]
+        hemisphere = found["hemi"] or (found["side"] or "").upper()
+    else:
+        return None
+    is_map = (name in MAPS and file != "clusters.tsv") or name == "mask"
+    return (name, hemisphere, ending) if is_map else None
+
+
 def _of_element(file: str) -> str:
     """What a file holds that is written in the format of maps on surfaces, of parcels or of networks."""
-    found = _ELEMENTS.fullmatch(file)
+    found = parse_file(file)
     if found is None:
         return UNKNOWN
-    if found[1] == "mask":
-        return "what is analysed: 1, others 0"
-    return MAPS[found[1]].sentence if found[1] in MAPS else UNKNOWN
+    return "what is analysed: 1, others 0" if found[0] == "mask" else MAPS[found[0]].sentence
 
 
 def _leaves(folder: Path) -> Iterator[Path]:

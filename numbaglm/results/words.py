@@ -78,7 +78,7 @@ def summarise(result: Record) -> dict[str, Any]:
         if name in ("p_fwe_voxel", "p_fwe_tfce")
     }
     for kind in ("size", "mass"):
-        if f"max_{kind}" in result.h0:
+        if f"p_fwe_{kind}" in result.maps:
             n_reached[f"clusters_by_{kind}"] = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
     values = result.maps[result.statistic]
     critical, top = np.inf, np.max(np.abs(values) if asked.two_sided else values)
@@ -120,8 +120,9 @@ def _n_across_contrasts(result: Record) -> dict[str, int]:
 def describe(result: Record, n_clusters: int = 10) -> str:
     """Return the summary as text, and the first rows of the cluster table."""
     text = result.summary()
-    if "max_size" in result.h0:
-        table = cluster_text(result.clusters, result.statistic, n_clusters, decimals(result.geometry.voxel_sizes))
+    if "p_fwe_size" in result.maps:
+        digits = decimals(result.geometry.voxel_sizes) if result.space.is_volume else 1
+        table = cluster_text(result.clusters, result.statistic, n_clusters, digits)
         return f"{text}\n\n{table}"
     return text
 

@@ -5,9 +5,10 @@ sees that list, then float32 arrays. Every refusal names the file.
 """
 
 from numbaglm.data.images.element_listing import is_elements, list_elements, load_element_mask
-from numbaglm.data.images.element_writing import element_image, save_elements
+from numbaglm.data.images.element_writing import element_image, save_elements, save_mesh, save_vertices
 from numbaglm.data.images.elements import ElementSource
 from numbaglm.data.images.listing import is_image, list_maps, load_mask
+from numbaglm.data.images.meshes import load_meshes
 from numbaglm.data.images.opening import MapSource, codes_of, grid_of
 from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw
 from numbaglm.data.images.writing import Meaning, mask_image, outside, save_image, save_maps, to_image
@@ -25,6 +26,7 @@ __all__ = [
     "list_maps",
     "load_element_mask",
     "load_mask",
+    "load_meshes",
     "mask_image",
     "outside",
     "prepared",
@@ -34,5 +36,7 @@ __all__ = [
     "save_elements",
     "save_image",
     "save_maps",
+    "save_mesh",
+    "save_vertices",
     "to_image",
 ]

@@ -16,13 +16,14 @@ from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError
 from numbaglm.spaces.network import Connectome
 from numbaglm.spaces.space import Space
-from numbaglm.spaces.surface import Surface
+from numbaglm.spaces.surface import Mesh, Surface
 
 nib: Any = nibabel
 
 _PRIMARY = {"left": "CortexLeft", "right": "CortexRight"}
 _HEMISPHERE = {"left": "_hemi-L", "right": "_hemi-R"}
 _FREESURFER = {"left": "lh.", "right": "rh."}
+_TABLES = ("clusters",)  # what a result has a table of, of this name, beside its maps
 
 
 def element_image(space: Space, values: NDArray[Any], fill: float, name: str) -> Any:
@@ -81,8 +82,39 @@ def _gifti(rows: NDArray[np.float32], side: str, names: list[str]) -> Any:
         nib.gifti.GiftiDataArray(row, intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32", meta={"Name": name})
         for row, name in zip(rows, names, strict=True)
     ]
-    meta = {"AnatomicalStructurePrimary": _PRIMARY[side]} if side in _PRIMARY else {}
-    return nib.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(meta))
+    return nib.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(_meta_of(side)))
+
+
+def save_vertices(values: NDArray[Any], side: str, name: str, path: Path) -> None:
+    """Write a map (n_vertices,) on a surface as a GIFTI file.
+
+    Raises
+    ------
+    OutputError
+    """
+    write_file(path, _gifti(np.asarray(values, np.float32)[None], side, [name]).to_bytes(), "image")
+
+
+def save_mesh(mesh: Mesh, side: str, path: Path) -> None:
+    """Write a mesh as a GIFTI file (.surf.gii).
+
+    Raises
+    ------
+    OutputError
+    """
+    points, triangles = mesh.coordinates.astype(np.float32), mesh.faces.astype(np.int32)
+    space = nib.gifti.GiftiCoordSystem(xform=np.eye(4))
+    arrays = [
+        nib.gifti.GiftiDataArray(points, "NIFTI_INTENT_POINTSET", "NIFTI_TYPE_FLOAT32", coordsys=space),
+        nib.gifti.GiftiDataArray(triangles, "NIFTI_INTENT_TRIANGLE", "NIFTI_TYPE_INT32", coordsys=None),
+    ]
+    arrays[0].meta = nib.gifti.GiftiMetaData(_meta_of(side))
+    image = nib.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(_meta_of(side)))
+    write_file(path, image.to_bytes(), "image")
+
+
+def _meta_of(side: str) -> dict[str, str]:
+    return {"AnatomicalStructurePrimary": _PRIMARY[side]} if side in _PRIMARY else {}
 
 
 def _mgh(rows: NDArray[np.float32], side: str, names: list[str]) -> Any:
@@ -114,7 +146,8 @@ def save_elements(space: Space, values: NDArray[Any], fill: float, name: str, fo
     if isinstance(image, pd.DataFrame):
         text = StringIO()
         image.to_csv(text, sep="\t")
-        return [write_file(folder / f"{name}.tsv", text.getvalue().encode(), "table")]
+        file = f"{name}_map.tsv" if name in _TABLES else f"{name}.tsv"
+        return [write_file(folder / file, text.getvalue().encode(), "table")]
     files = []
     for side, one in image.items():
         mgh = f"{_FREESURFER.get(side, '')}{name}.mgh"

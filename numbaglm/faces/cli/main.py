@@ -90,25 +90,41 @@ def commands() -> None:
 
 
 @commands.command(
-    epilog=examples("numbaglm demo", "numbaglm demo --output tour --n-perm 2000", "numbaglm demo --localizer")
+    epilog=examples(
+        "numbaglm demo",
+        "numbaglm demo --surface",
+        "numbaglm demo --output tour --n-perm 2000",
+        "numbaglm demo --localizer",
+    )
 )
 @click.option("-o", "--output", type=PATH, default="numbaglm-demo", show_default=True, help="Folder to write.")
 @click.option("--n-perm", type=click.IntRange(min=1), default=10_000, show_default=True, help="Sign flips.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
+@click.option("--surface", is_flag=True, help="On the surfaces of both hemispheres, with clusters and TFCE there.")
 @click.option("--localizer", is_flag=True, help="Analyse real maps, which nilearn downloads.")
 @_OVERWRITE
 @_THREADS
 @habits
-def demo(terminal: Terminal, output: str, n_workers: int | None, **options: Any) -> None:
+def demo(
+    terminal: Terminal, output: str, n_workers: int | None, surface: bool, localizer: bool, **options: Any
+) -> None:
     """Run a whole group analysis, from maps to corrected p and figures.
 
     Simulates a left versus right button press of 16 subjects as NIfTI files, converts them to a cohort, fits
-    the one-sample model, flips signs, and writes maps, tables, figures and a README into one folder.
+    the one-sample model, flips signs, and writes maps, tables, figures and a README into one folder. With --surface
+    the maps are GIFTI files on two hemispheres.
     """
+    if surface and localizer:
+        raise click.UsageError("--localizer has maps of volumes: leave it out, or --surface.")
     with terminal.loading():
         from numbaglm.faces.cli.demo import Pace, run_demo
+        from numbaglm.faces.cli.surface_demo import run_surface_demo
 
-    made = run_demo(output, running=Pace(n_workers, terminal.progress), **options)
+    pace = Pace(n_workers, terminal.progress)
+    if surface:
+        made = run_surface_demo(output, running=pace, **options)
+    else:
+        made = run_demo(output, running=pace, localizer=localizer, **options)
     terminal.outcome(made.summary, f"{made.text}\n\nEverything is in {output}; start with README.md there.")
 
 
@@ -305,7 +321,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
     target = faces.Target(output, overwrite, bids)
     check_free(output, target.marker(faces.FIT_MARKER), overwrite)
     question = Question.pop(maps, options, terminal.progress)
-    target.check(question.contrast, question.cohort.store.space)
+    target.check(question.contrast)
     summary, text = faces.save_fit(question, target, terminal.progress, options["n_workers"])
     terminal.outcome({"output": output, **summary}, f"{text}\n\nMaps, figures and a README are in {output}.")
 
@@ -379,7 +395,7 @@ def permute(
     options["between"] = 0 if options["between"] == "0" else options["between"]
     scheduler, regressors = options.pop("scheduler"), read_named(options.pop("regressors"))
     question = Question.pop(maps, options, terminal.progress)
-    target.check(question.contrast, question.cohort.store.space)
+    target.check(question.contrast)
     with connected(scheduler) as client:
         made = permutation_test(
             question.cohort,

@@ -41,6 +41,17 @@ TEST = grouped(
         metavar="P",
         help="An uncorrected p; or t:3.1, z:3.1, f:6; or none.  [default: 0.001 in volumes, none for other maps]",
     ),
+    click.option(
+        "--structures",
+        type=click.Choice(["merged", "apart"]),
+        help="Of CIFTI files: whether clusters and TFCE of voxels go across structures that touch.  [default: merged]",
+    ),
+    click.option(
+        "--mass",
+        type=click.Choice(["sum", "excess", "area"]),
+        help="Of a cluster: the sum of the statistic, of what exceeds the threshold, or weighted by the areas of "
+        "vertices.  [default: that of --conventions]",
+    ),
     click.option("--tfce", is_flag=True, help="Threshold-free cluster enhancement as well."),
     click.option("--tfce-uncorrected", is_flag=True, help="The same, and its uncorrected p of each voxel."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shufflings."),

@@ -22,7 +22,7 @@ from numbaglm.data.storage.files import whole_folder
 from numbaglm.display.projection import decimals
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.quality import examine
-from numbaglm.errors import ContrastError, InputError
+from numbaglm.errors import ContrastError
 from numbaglm.faces.cli.inputs import Question
 from numbaglm.inference.parametric import parametric_maps
 from numbaglm.results import figures
@@ -33,7 +33,6 @@ from numbaglm.results.record import MARKER
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, README, meaning_of, write_readme
 from numbaglm.results.words import describe, on_quality, summarise
-from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.estimable import GroupDesign
 
@@ -65,18 +64,14 @@ class Target:
         """File by which a folder that may be replaced is known; ``own`` is that of one contrast without BIDS."""
         return _bids_results.MARKER if self.bids else _bids_results.SEVERAL if self.several else own
 
-    def check(self, contrast: Any, space: Space) -> None:
+    def check(self, contrast: Any) -> None:
         """Refuse before any work what names of files can't tell.
 
         Raises
         ------
         ContrastError
             A contrast makes no BIDS label, or two the same; or its name is no name of a folder.
-        InputError
-            Names of BIDS are asked for, and the maps are no volumes.
         """
-        if self.bids and not space.is_volume:
-            raise InputError(f"--bids names maps of volumes, and these lie on {space.label}: leave it out.")
         if self.bids and isinstance(contrast, Mapping):
             labels_of(list(contrast))
         elif self.bids and contrast is not None:
@@ -198,7 +193,7 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
             draw_design(table, part / "figures")
         (own / FIT_MARKER).write_text(json.dumps(summary, indent=2) + "\n")
         if target.bids:
-            _bids_results.write_fit(own, part, summary, text, _entities(cohort))
+            _bids_results.write_fit(own, part, summary, text, _entities(cohort), space)
         else:
             write_readme(part, contrast.name, f"```text\n{text}\n```")
     return summary, text

@@ -6,19 +6,20 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from numbaglm.data.images import save_image, to_image
+from numbaglm.data.images import save_maps
 from numbaglm.errors import InputError, invalid
 from numbaglm.results.bids.names import INHERITED, LABEL, SHORT, labels_of, stem_of
 from numbaglm.results.record import MARKER as RESULT
 from numbaglm.results.record import Record
-from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY
-from numbaglm.results.vocabulary import COLUMNS, CONTENTS, NULLS, README, UNKNOWN, map_of, meaning_of
+from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, SPACE, SPACE_ARRAYS
+from numbaglm.results.vocabulary import COLUMNS, CONTENTS, NULLS, README, map_of, meaning_of, parse_file
+from numbaglm.spaces.space import Space
 from numbaglm.version import __version__
 
 SEVERAL = "contrasts.json"
@@ -32,7 +33,7 @@ FIT = "fit.json"
 
 BIDS_VERSION = "1.10.0"
 GROUP = "group"
-_KEPT = (RESULT, PROVENANCE, CLUSTERS, QUALITY, FIT)
+_KEPT = (RESULT, PROVENANCE, CLUSTERS, QUALITY, FIT, SPACE, SPACE_ARRAYS)
 # What BIDS has no names for yet: its validator is told to pass it by.
 _IGNORED = (GROUP, "numbaglm", "figures", "*.html")
 
@@ -91,24 +92,29 @@ class Folder:
         """
         self.kept.mkdir(parents=True)
         for path in sorted(native.iterdir()):
-            if path.name == "mask.nii.gz":
-                self._move(path, self.name("mask"), {"Type": "Brain"})
-            elif path.name.endswith(".nii.gz"):
-                name = path.name.removesuffix(".nii.gz")
+            found = parse_file(path.name)
+            if found is None:
+                if path.name in _KEPT:
+                    path.rename(self.kept / path.name)
+                continue
+            name, hemisphere, ending = found
+            here = self if not hemisphere else replace(self, entities={**self.entities, "hemi": hemisphere})
+            if name == "mask":
+                told = {"Description": CONTENTS["mask.nii.gz"], "Type": "Brain"}
+                here._move(path, here.name("mask"), ending, told)
+            else:
                 one = map_of(name)
-                own = self.name(one.suffix, stat=one.stat, desc=one.desc)
-                self._move(path, own, {**_of_map(name), **self.facts})
-            elif path.name in _KEPT:
-                path.rename(self.kept / path.name)
+                own = here.name(one.suffix, stat=one.stat, desc=one.desc)
+                here._move(path, own, ending, {"Description": one.sentence, **_of_map(name), **self.facts})
         design = pd.read_csv(native / "design.tsv", sep="\t", dtype=str, keep_default_na=False)
         design = design.rename(columns={design.columns[0]: "participant_id"})
         told = {str(name): "regressor" for name in design.columns} | {"participant_id": "label of the subject"}
         self.table(design, "design", told)
         shutil.rmtree(native)
 
-    def _move(self, path: Path, name: str, more: Mapping[str, Any]) -> None:
-        path.rename(self.group / f"{name}.nii.gz")
-        write_json(self.group / f"{name}.json", {"Description": CONTENTS.get(path.name, UNKNOWN), **more})
+    def _move(self, path: Path, name: str, ending: str, told: Mapping[str, Any]) -> None:
+        path.rename(self.group / f"{name}.{ending}")
+        write_json(self.group / f"{name}.json", told)
 
     def table(self, frame: pd.DataFrame, suffix: str, columns: Mapping[str, str]) -> None:
         """Write a table and its data dictionary."""
@@ -150,23 +156,40 @@ def write_results(results: Sequence[Record], dataset: Path, entities: Mapping[st
     names = [result.asked.contrast for result in results]
     labels = start_dataset(dataset, names, "Group-level permutation tests", [result.markdown() for result in results])
     for name, result in zip(names, results, strict=True):
-        folder = Folder(dataset, labels[name], entities, _facts(result) | _of_input(entities))
+        shared = _on(result.space, entities)
+        folder = Folder(dataset, labels[name], shared, _facts(result) | _of_input(entities))
         native = dataset / ".native"
         native.mkdir()
         result.write(native)
         if "effect_se" in result.maps:  # the convention has the variance
-            (native / "effect_se.nii.gz").unlink()
+            for path in native.iterdir():
+                if (parse_file(path.name) or ("",))[0] == "effect_se":
+                    path.unlink()
             meaning = meaning_of("variance", result.asked.dof, result.asked.n_rows)
-            variance = to_image(result.geometry, result.maps["effect_se"] ** 2, meaning=meaning)
-            save_image(variance, native / "variance.nii.gz")
+            save_maps(
+                result.space, {"variance": result.maps["effect_se"] ** 2}, native, {"variance": meaning}.__getitem__
+            )
         folder.adopt(native)
-        if "max_size" in result.h0:
+        if "p_fwe_size" in result.maps:
             folder.table(result.clusters, "clusters", {name: one.sentence for name, one in COLUMNS.items()})
         if result.h0:
             folder.table(pd.DataFrame(dict(result.h0)), "nulls", {name: one.sentence for name, one in NULLS.items()})
 
 
-def write_fit(native: Path, dataset: Path, summary: Mapping[str, Any], text: str, entities: Mapping[str, str]) -> None:
+def _on(space: Space, entities: Mapping[str, str]) -> dict[str, str]:
+    """Entities of results: with "den", how many vertices a surface has, as BIDS says it: "32k".
+
+    Where there are two hemispheres "hemi" is that of each file alone.
+    """
+    n = space.density
+    shared = {} if n is None else {"den": f"{round(n / 1000)}k" if n >= 1000 else str(n)}
+    shared |= entities
+    return {key: label for key, label in shared.items() if key != "hemi" or len(space.parts) == 1}
+
+
+def write_fit(
+    native: Path, dataset: Path, summary: Mapping[str, Any], text: str, entities: Mapping[str, str], space: Space
+) -> None:
     """Make a dataset of a parametric fit.
 
     Parameters
@@ -179,11 +202,13 @@ def write_fit(native: Path, dataset: Path, summary: Mapping[str, Any], text: str
         What was found, as JSON types and to be read.
     entities
         What the maps that went in share.
+    space
+        Where the elements lie.
     """
     name = summary["contrast"]
     label = start_dataset(dataset, [name], "Group-level parametric model", [f"```text\n{text}\n```"])[name]
     facts = {key: summary[name] for key, name in _FACTS_OF_FIT.items() if summary[name] is not None}
-    Folder(dataset, label, entities, facts | _of_input(entities)).adopt(native)
+    Folder(dataset, label, _on(space, entities), facts | _of_input(entities)).adopt(native)
 
 
 def start_dataset(dataset: Path, names: Sequence[str], what: str, summaries: Iterable[str]) -> dict[str, str]:
@@ -234,9 +259,9 @@ def kept_fit(folder: Path) -> Path | None:
 
 _WHAT_IS_WHAT = f"""## What is what
 
-- `{GROUP}/*_statmap.nii.gz`: maps; the .json beside each says what it is and how it was made. Named after BIDS
-  extension proposal 41: `stat` is what the values are, `desc` of a p how it is corrected. BIDS itself has no place for
-  results of groups yet: `.bidsignore` tells its validator to pass them by.
+- `{GROUP}/*_statmap.*`: maps, in the format of those that went in; the .json beside each says what it is and how it
+  was made. Named after BIDS extension proposal 41: `stat` is what the values are, `desc` of a p how it is
+  corrected. BIDS itself has no place for results of groups yet: `.bidsignore` tells its validator to pass them by.
 - `{GROUP}/*_clusters.tsv`, `*_nulls.tsv`, `*_design.tsv`: clusters, maxima of each shuffling (the observed data
   first), and the design matrix, each with a data dictionary beside it.
 - `numbaglm/`: the same at full precision, for programs (`numbaglm.PermutationResult.load`), and the provenance.

@@ -39,7 +39,9 @@ def test_surfaces_are_converted_and_tested(place):
     run("permute", "c.zarr", "--n-perm", "63", "-o", "result")
     t = nib.load("result/t_hemi-R.func.gii").darrays[0].data
     np.testing.assert_allclose(t, PermutationResult.load("result").maps["t"][42:], rtol=1e-6)
-    assert "leave it out" in run("permute", "c.zarr", "--bids", "-o", "other", code=1)[1]
+    run("permute", "c.zarr", "--n-perm", "63", "--bids", "-o", "other")
+    named = place / "other" / "group" / "hemi-R_den-42_contrast-intercept_stat-t_statmap.func.gii"
+    np.testing.assert_array_equal(nib.load(named).darrays[0].data, t)
     assert (
         "write SIDE=FILE"
         in run("convert", *maps, "--surface", "lh.white", "--surface", "rh.white", "-o", "d", code=2)[1]
@@ -54,7 +56,8 @@ def test_a_model_is_fitted_on_surfaces_and_parcels(place):
     assert f"largest t: {t.max():.2f} at {'left' if t.argmax() < 42 else 'right'}" in told[1]
     np.testing.assert_allclose(nib.load("fit/t_hemi-R.func.gii").darrays[0].data, t[42:], rtol=1e-5)
     assert run("info", "fit")[0].splitlines()[0] == told[0]
-    assert "leave it out" in run("fit", *maps, "--bids", "-o", "other", code=1)[1]
+    run("fit", *maps, "--bids", "-o", "other")
+    assert (place / "other" / "group" / "hemi-L_den-42_contrast-intercept_stat-z_statmap.func.gii").exists()
     table = pd.DataFrame(VALUES[:, :2], [f"sub-{k}" for k in range(6)], ["insula", "cuneus"])
     table.to_csv("parcels.tsv", sep="\t", index_label="participant_id")
     best = table.columns[t[:2].argmax()]
@@ -67,3 +70,20 @@ def test_a_table_of_parcels_is_tested(place):
     table.to_csv("parcels.tsv", sep="\t", index=False)
     run("permute", "parcels.tsv", "-o", "result")
     assert list(pd.read_csv("result/t.tsv", sep="\t").columns) == ["map", "insula", "cuneus"]
+
+
+def test_clusters_are_told_where_they_are(place):
+    maps = sorted(place.glob("*.func.gii"))
+    meshes = ("--surface", "left=lh.white", "--surface", "right=rh.white")
+    options = ("--cluster-forming-threshold", "0.2", "--tfce", "--mass", "area", "--n-perm", "63")
+    run("convert", *maps, *meshes, "-o", "c.zarr")
+    told = run("permute", "c.zarr", *options, "-o", "result")[0]
+    result = PermutationResult.load("result")
+    assert result.asked.conventions["mass"] == "area"
+    first = result.clusters.iloc[0]
+    assert f"clusters with FWE p <= 0.05 by size: 0 of {len(result.clusters)}" in told
+    assert first["peak"] in told
+    assert f"{first['size']:,.1f} mm2" in told
+    assert json.loads(run("info", "result", "--json")[0])["n_fwe_0.05"]["clusters_by_size"] == 0
+    refused = run("permute", "c.zarr", *options, "--structures", "apart", "-o", "other", code=1)[1]
+    assert "left and right surfaces" in refused

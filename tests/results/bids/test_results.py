@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from numbaglm import permutation_test, save_bids
+from numbaglm import Cohort, permutation_test, save_bids
 from numbaglm.errors import ContrastError, InputError, OutputExistsError
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import UNKNOWN
 from reference.maps import AFFINE, volumes
+from reference.meshes import icosphere
 
 LEGAL = re.compile(
     r"(task-[0-9a-zA-Z]+_)?(space-[0-9a-zA-Z]+_)?contrast-[0-9a-zA-Z]+"
@@ -107,3 +108,40 @@ def test_what_can_not_be_written_as_bids(results, tmp_path):
         save_bids(one, tmp_path / "out")
     save_bids(results, tmp_path / "out", overwrite=True)
     assert len(list((tmp_path / "out" / "numbaglm").iterdir())) == 3
+
+
+def on_surfaces():
+    rng = np.random.default_rng(0)
+    meshes = {side: icosphere(3, seed=seed) for seed, side in enumerate(("left", "right"))}
+    return Cohort.from_maps({side: rng.normal(0.5, 1, (8, 642)) for side in meshes}, surfaces=meshes)
+
+
+def test_hemispheres_have_files_of_their_own(tmp_path):
+    result = permutation_test(on_surfaces(), n_perm=50, cluster_forming_threshold=0.05)
+    folder = save_bids(result, tmp_path / "out", {"task": "emo", "space": "fsLR"})
+    group, stem = folder / "group", "space-fsLR_den-642_contrast-intercept"
+    for side, hemi in (("left", "L"), ("right", "R")):
+        path = group / f"task-emo_hemi-{hemi}_{stem}_stat-t_statmap.func.gii"
+        expected = result.to_image("t")[side].darrays[0].data
+        np.testing.assert_array_equal(nib.load(path).darrays[0].data, expected)
+        told = json.loads(path.with_name(path.name.replace("func.gii", "json")).read_text())
+        assert (told["Contrast"], told["NumberOfVoxels"]) == ("intercept", 1284)
+        assert (group / f"task-emo_hemi-{hemi}_{stem}_mask.func.gii").exists()
+        assert (group / f"task-emo_hemi-{hemi}_{stem}_stat-variance_statmap.func.gii").exists()
+    clusters = pd.read_csv(group / f"task-emo_{stem}_clusters.tsv", sep="\t", keep_default_na=False)
+    assert clusters["structure"].tolist() == result.clusters["structure"].tolist()
+    assert not [path for path in group.iterdir() if "not described" in path.read_text(errors="ignore")]
+    kept = PermutationResult.load(folder / "numbaglm" / "contrast-intercept")
+    np.testing.assert_array_equal(kept.maps["z"], result.maps["z"])
+
+
+def test_a_network_is_a_matrix_there_too(tmp_path):
+    matrices = np.random.default_rng(0).normal(size=(8, 5, 5)) + 1.0
+    cohort = Cohort.from_maps(matrices + matrices.transpose(0, 2, 1), space="network", nodes=list("abcde"))
+    result = permutation_test(cohort, n_perm=50, cluster_forming_threshold=0.05)
+    group = save_bids(result, tmp_path / "out") / "group"
+    found = pd.read_csv(group / "contrast-intercept_stat-t_statmap.tsv", sep="\t", index_col=0)
+    pd.testing.assert_frame_equal(found, result.to_image("t"), check_dtype=False, rtol=1e-5)
+    labels = pd.read_csv(group / "contrast-intercept_desc-clusters_dseg.tsv", sep="\t", index_col=0)
+    assert labels.to_numpy().max() == len(result.clusters)
+    assert len(pd.read_csv(group / "contrast-intercept_clusters.tsv", sep="\t")) == len(result.clusters)
