@@ -68,13 +68,14 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
     return found[["subject_label", "effects_map_path"]], covariates if len(covariates.columns) > 1 else None
 
 
-def pop_surfaces(options: dict[str, Any]) -> dict[str, Any]:
-    """What maps on anything but a volume lie on, as `Cohort.create` takes it; taken out of ``options``."""
+def pop_places(options: dict[str, Any]) -> dict[str, Any]:
+    """Mask, and what maps on anything but a volume lie on, as `Cohort.create` takes it; taken out of ``options``."""
     areas = _by_side(options.pop("areas"))
     if isinstance(areas, str) and re.fullmatch(r"[\d.]+", areas):
         areas = float(areas)
     nodes = options.pop("nodes")
     return {
+        "mask": _by_side(options.pop("mask")),
         "surfaces": _by_side(options.pop("surfaces")),
         "areas": areas,
         "space": "network" if options.pop("network") else None,
@@ -86,7 +87,7 @@ def _by_side(given: Sequence[str]) -> Any:
     """Read SIDE=FILE, each; FILE alone as it is."""
     if not given:
         return None
-    sides = dict(text.split("=", 1) for text in given if "=" in text)
+    sides = dict(text.split("=", 1) for text in given if re.match(r"[A-Za-z ]+=", text))  # folders may hold "=" too
     if len(given) == 1 and not sides:
         return given[0]
     if len(sides) < len(given):
@@ -193,7 +194,7 @@ class Question:
             raise InputError("A --design from a file needs no --covariates: leave them out, or write a formula.")
         if covariates is not None and not formula:
             _check_columns(model, covariates)
-        images = {name: options.pop(name) for name in ("mask", "smoothing_fwhm")}
+        images = {"smoothing_fwhm": options.pop("smoothing_fwhm"), **pop_places(options)}
         images["layers"] = read_layers(options.pop("layers", ()))
         listed, table = pop_maps(maps, options)
         if table is not None and covariates is None:

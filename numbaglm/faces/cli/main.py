@@ -23,20 +23,14 @@ _OUTPUT = click.option(
 )
 _MAPS = click.argument("maps", nargs=-1, type=PATH, metavar="[MAPS]...")
 _IMAGES = grouped(
-    click.option("--mask", type=PATH, help="Image of the voxels to analyse.  [default: those that all maps hold]"),
+    click.option(
+        "--mask",
+        multiple=True,
+        metavar="[SIDE=]FILE",
+        help="Image of the voxels to analyse; of surfaces a file a hemisphere, such as left=L.shape.gii.  [default: "
+        "what all maps hold]",
+    ),
     click.option("--smoothing-fwhm", type=float, metavar="MM", help="Smooth the maps with a Gaussian."),
-)
-_LAYERS = click.option(
-    "--layer",
-    "layers",
-    multiple=True,
-    metavar="NAME=MAPS",
-    help="Further maps of the subjects, stored beside the maps: a pattern, 4D file or table, as variance='var/*.nii'.",
-)
-_MEMORY = click.option(
-    "--memory-limit", metavar="SIZE", help="Of the whole process, such as 4GB.  [default: what it may really take]"
-)
-_SURFACES = grouped(
     click.option(
         "--surface",
         "surfaces",
@@ -53,6 +47,16 @@ _SURFACES = grouped(
     ),
     click.option("--network", is_flag=True, help="MAPS are matrices of nodes by nodes, or lists of edges."),
     click.option("--nodes", type=PATH, metavar="FILE", help="Names of the nodes of networks, one a line."),
+)
+_LAYERS = click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="NAME=MAPS",
+    help="Further maps of the subjects, stored beside the maps: a pattern, 4D file or table, as variance='var/*.nii'.",
+)
+_MEMORY = click.option(
+    "--memory-limit", metavar="SIZE", help="Of the whole process, such as 4GB.  [default: what it may really take]"
 )
 _MODEL = grouped(
     click.option(
@@ -157,7 +161,6 @@ def demo(
 )
 @click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
 @_LAYERS
-@_SURFACES
 @bids_inputs("--contrast")
 @_OVERWRITE
 @_THREADS
@@ -175,13 +178,13 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.faces.cli.inputs import pop_maps, pop_surfaces, read_layers, read_optional
+        from numbaglm.faces.cli.inputs import pop_maps, pop_places, read_layers, read_optional
 
     covariates = read_optional(options.pop("covariates"), "--covariates")
     layers = read_layers(options.pop("layers"))
     listed, table = pop_maps(maps, options)
     options |= {"covariates": table if covariates is None else covariates, "layers": layers}
-    options |= pop_surfaces(options)
+    options |= pop_places(options)
     least = options["min_subjects"]
     options["min_subjects"] = int(least) if least is not None and least > 1 and least == int(least) else least
     cohort = Cohort.create(output, listed, progress=terminal.progress, **options)

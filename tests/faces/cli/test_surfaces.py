@@ -73,17 +73,21 @@ def test_a_table_of_parcels_is_tested(place):
 
 
 def test_clusters_are_told_where_they_are(place):
+    """Of maps as they are, within a mask a hemisphere."""
     maps = sorted(place.glob("*.func.gii"))
     meshes = ("--surface", "left=lh.white", "--surface", "right=rh.white")
+    for side in "lr":
+        np.savetxt(f"{side}h.txt", np.arange(42) >= 2)
+    masks = ("--mask", "left=lh.txt", "--mask", "right=rh.txt")
     options = ("--cluster-forming-threshold", "0.2", "--tfce", "--mass", "area", "--n-perm", "63")
-    run("convert", *maps, *meshes, "-o", "c.zarr")
-    told = run("permute", "c.zarr", *options, "-o", "result")[0]
+    told = run("permute", *maps, *meshes, *masks, *options, "-o", "result")[0]
     result = PermutationResult.load("result")
     assert result.asked.conventions["mass"] == "area"
+    assert result.space.n == 80
     first = result.clusters.iloc[0]
     assert f"clusters with FWE p <= 0.05 by size: 0 of {len(result.clusters)}" in told
     assert first["peak"] in told
     assert f"{first['size']:,.1f} mm2" in told
     assert json.loads(run("info", "result", "--json")[0])["n_fwe_0.05"]["clusters_by_size"] == 0
-    refused = run("permute", "c.zarr", *options, "--structures", "apart", "-o", "other", code=1)[1]
+    refused = run("permute", *maps, *meshes, *options, "--structures", "apart", "-o", "other", code=1)[1]
     assert "left and right surfaces" in refused
