@@ -154,7 +154,7 @@ class Record:
         """
         if self.space.is_volume:
             return self.to_nifti(name)
-        return element_image(self.space, self.maps[name], outside(name), name)
+        return element_image(self.space, self.maps[name], outside(name), name, self._meaning(name).intent)
 
     def _meaning(self, name: str) -> Meaning:
         """What the header of a map says."""

@@ -139,6 +139,8 @@ def graph(adjacency: Any, measure: ArrayLike | None = None, coordinates: ArrayLi
     matrix = scipy.sparse.coo_array(adjacency)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.shape[0]:
         raise InputError(invalid("adjacency", f"shape {matrix.shape}", "(n, n), sparse or dense"))
+    if not np.isfinite(matrix.data).all():
+        raise InputError(invalid("adjacency", "NaN or infinity", "not 0 where two elements touch, 0 elsewhere"))
     n = matrix.shape[0]
     there = (matrix.data != 0) & (matrix.row != matrix.col)
     row, column = matrix.row[there].astype(np.int64), matrix.col[there].astype(np.int64)

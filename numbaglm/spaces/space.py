@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -150,6 +150,12 @@ class Template:
     def shape(self) -> tuple[int]:
         """Of the maps as they are read: (n,)."""
         return (self.n,)
+
+    @property
+    def for_reading(self) -> Template:
+        """What is needed to read maps, and no more, as tasks carry it: meshes take megabytes."""
+        bare = (replace(part, mesh=None, areas=None) if isinstance(part, Surface) else part for part in self.parts)
+        return replace(self, parts=tuple(bare), arrays={})
 
     def space(self, mask: NDArray[np.bool_]) -> Space:
         """Return the space of those elements that are in a mask, (n,)."""

@@ -122,6 +122,8 @@ def test_a_graph_that_is_not_symmetric_is_refused():
         ng.spaces.graph(RING)
     sparse = scipy.sparse.csr_array(RING + RING.T)
     assert ng.spaces.graph(sparse).same(ng.spaces.graph(RING + RING.T + np.eye(6)))
+    with pytest.raises(InputError, match="NaN"):
+        ng.spaces.graph(np.where(RING, np.nan, RING))
     with pytest.raises(InputError, match="measure"):
         ng.spaces.graph(sparse, measure=np.zeros(6))
 
@@ -154,3 +156,14 @@ def test_a_space_keeps_its_template_when_elements_leave():
     there = again.unmask(np.arange(1.0, space.n + 1))
     np.testing.assert_array_equal(there[order][space.kept], np.arange(1.0, space.n + 1))
     assert (there == 0).sum() == 42 - space.n
+
+
+def test_tasks_that_read_carry_no_meshes():
+    part = PARTS["surface with areas"]
+    order = np.random.default_rng(2).permutation(42)
+    template = Template((part,), order, {"format": "dscalar"}, {"xml": np.zeros(10**6, np.uint8)}, name="the first")
+    bare = template.for_reading
+    assert bare.parts[0].mesh is bare.parts[0].areas is None
+    assert (bare.n, bare.name, bare.arrays) == (42, "the first", {})
+    np.testing.assert_array_equal(bare.columns, order)
+    assert template.parts[0].mesh is MESH

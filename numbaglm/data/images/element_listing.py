@@ -210,8 +210,11 @@ def _pieces(maps: Any, side: str) -> list[Piece]:
     if isinstance(maps, str | os.PathLike):
         path = _path(maps)
         piece = Piece(str(maps), _reader(path), path)
-        n_maps = len(read_rows(piece))
-        return [Piece(f"{maps} (map {k + 1})", piece.read, path, k if n_maps > 1 else None) for k in range(n_maps)]
+        rows = read_rows(piece)
+        if len(rows) == 1:
+            return [piece]
+        # Read once: a GIFTI file can only be parsed as a whole, and .mgh is a view of the file.
+        return [Piece(f"{maps} (map {k})", piece.read, path, k - 1, row) for k, row in enumerate(rows, 1)]
     if isinstance(maps, nib.GiftiImage):
         return _in_memory(rows_of_gifti(maps, f"the image of the {side} surface"), side)
     if isinstance(maps, np.ndarray) and maps.dtype.kind in "fiub":

@@ -26,7 +26,7 @@ _FREESURFER = {"left": "lh.", "right": "rh."}
 _TABLES = ("clusters",)  # what a result has a table of, of this name, beside its maps
 
 
-def element_image(space: Space, values: NDArray[Any], fill: float, name: str) -> Any:
+def element_image(space: Space, values: NDArray[Any], fill: float, name: str, intent: str = "none") -> Any:
     """Put values back on what the maps came on.
 
     Parameters
@@ -39,6 +39,8 @@ def element_image(space: Space, values: NDArray[Any], fill: float, name: str) ->
         Value of elements that were left out.
     name
         What the map is called.
+    intent
+        What values are, by nibabel's name, such as "t test": GIFTI files say so.
 
     Returns
     -------
@@ -64,11 +66,11 @@ def element_image(space: Space, values: NDArray[Any], fill: float, name: str) ->
         return tables[0] if len(tables) == 1 else pd.concat(tables, keys=names)
     if written == "table":
         return pd.DataFrame(whole, pd.Index(names, name="map"), template.files["columns"])
-    make = _mgh if written == "mgh" else _gifti
     found, start = {}, 0
     for side in template.parts:
         assert isinstance(side, Surface)
-        found[side.name] = make(whole[:, start : start + side.n], side.name, names)
+        rows = whole[:, start : start + side.n]
+        found[side.name] = _mgh(rows) if written == "mgh" else _gifti(rows, side.name, names, intent)
         start += side.n
     return found
 
@@ -77,9 +79,10 @@ def _names(name: str, n_maps: int) -> list[str]:
     return [name] if n_maps == 1 else [f"{name} {k}" for k in range(1, n_maps + 1)]
 
 
-def _gifti(rows: NDArray[np.float32], side: str, names: list[str]) -> Any:
+def _gifti(rows: NDArray[np.float32], side: str, names: list[str], intent: str = "none") -> Any:
+    code = nib.nifti1.intent_codes.code["none" if intent == "label" else intent]  # Workbench wants labels as integers
     arrays = [
-        nib.gifti.GiftiDataArray(row, intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32", meta={"Name": name})
+        nib.gifti.GiftiDataArray(row, intent=code, datatype="NIFTI_TYPE_FLOAT32", meta={"Name": name})
         for row, name in zip(rows, names, strict=True)
     ]
     return nib.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(_meta_of(side)))
@@ -117,7 +120,7 @@ def _meta_of(side: str) -> dict[str, str]:
     return {"AnatomicalStructurePrimary": _PRIMARY[side]} if side in _PRIMARY else {}
 
 
-def _mgh(rows: NDArray[np.float32], side: str, names: list[str]) -> Any:
+def _mgh(rows: NDArray[np.float32]) -> Any:
     return nib.MGHImage(np.ascontiguousarray(rows.T[:, None, None, :]), np.eye(4))
 
 
@@ -127,8 +130,12 @@ def _matrix(part: Connectome, values: NDArray[np.float32], fill: float) -> NDArr
     return matrix
 
 
-def save_elements(space: Space, values: NDArray[Any], fill: float, name: str, folder: Path) -> list[Path]:
+def save_elements(
+    space: Space, values: NDArray[Any], fill: float, name: str, folder: Path, intent: str = "none"
+) -> list[Path]:
     """Write values into a folder, in the format that the maps came in; return the files.
+
+    Parameters are those of `element_image`.
 
     Raises
     ------
@@ -142,7 +149,7 @@ def save_elements(space: Space, values: NDArray[Any], fill: float, name: str, fo
             rows = _matrix(part, rows[0], fill)
         data = cifti_bytes(space.template.arrays["xml"], rows, _names(name, len(rows)), written)
         return [write_file(folder / f"{name}.{written}.nii", data, "image")]
-    image = element_image(space, values, fill, name)
+    image = element_image(space, values, fill, name, intent)
     if isinstance(image, pd.DataFrame):
         text = StringIO()
         image.to_csv(text, sep="\t")

@@ -40,7 +40,7 @@ class Piece:
     number
         Which of the maps of a file; None where it has to have one.
     values
-        (k,) of what is in memory.
+        (k,) of what is in memory, or of a file that was read as a whole.
     """
 
     name: str
@@ -100,10 +100,10 @@ def read_elements(sources: Sequence[ElementSource], template: Template) -> Itera
     for source in sources:
         found = []
         for number, piece in enumerate(source.pieces):
-            if piece.path is None or piece.read is None:
-                assert piece.values is not None
+            if piece.values is not None:
                 found.append(np.asarray(piece.values, np.float32))
                 continue
+            assert piece.path is not None
             if number not in opened or opened[number][0] != piece.path:
                 opened[number] = piece.path, read_rows(piece)
             rows = opened[number][1]
@@ -157,8 +157,15 @@ def opening(name: str, path: Path, read: Callable[[Path], Any]) -> Any:
         return read(path)
     except (NumbaglmError, MemoryError):
         raise
-    except _UNREADABLE as error:
+    except _unreadable() as error:
         raise ImageError(f"{name} can't be read ({type(error).__name__}: {error}). Get it again.") from error
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What is raised on files that are damaged: a parser of XML is loaded by then, or there is none to raise."""
+    from xml.parsers.expat import ExpatError
+
+    return (*_UNREADABLE, ExpatError)
 
 
 def gifti_rows(path: Path) -> NDArray[Any]:

@@ -135,7 +135,7 @@ def save_maps(
     folder
         Where to write; it is there.
     meaning
-        Name of a map -> what its header says, where that is NIfTI.
+        Name of a map -> what its header says, where that is NIfTI; of GIFTI the intent.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def save_maps(
     space = Space.of(where)
     if not space.is_volume:
         for name, values in maps.items():
-            save_elements(space, values, outside(name), name, folder)
+            save_elements(space, values, outside(name), name, folder, meaning(name).intent)
         save_elements(space, np.ones(space.n), 0.0, "mask", folder)
         return
     geometry = space.volume

@@ -76,7 +76,7 @@ class Job:
     def look(self) -> Look:
         """What is taken of each map."""
         inputs = self.inputs
-        return Look(inputs.grid, self.mask, inputs.rule, inputs.smoothing_fwhm, inputs.mask is None)
+        return Look(inputs.read_on, self.mask, inputs.rule, inputs.smoothing_fwhm, inputs.mask is None)
 
     def blocks(self, spans: Sequence[tuple[int, int]]) -> list[SubjectBlock]:
         """All subjects, in blocks from start to stop."""
@@ -273,7 +273,7 @@ class Conversion:
         """Which voxels may stay: where one of so few maps has a value that one of them must."""
         sources = inputs.sources[: 1 + inputs.rule.n_allowed(len(inputs.sources))]
         rows = len(sources) if inputs.reel else 4
-        parts = [(sources[i : i + rows], inputs.grid, inputs.rule) for i in range(0, len(sources), rows)]
+        parts = [(sources[i : i + rows], inputs.read_on, inputs.rule) for i in range(0, len(sources), rows)]
         found = np.zeros(inputs.grid.shape, bool)
         self.tasks(scout_block, parts, "look at maps", lambda _, part: np.logical_or(found, part, out=found))
         return found
@@ -331,7 +331,7 @@ class Conversion:
     @contextmanager
     def _readers(self, job: Job, blocks: Sequence[SubjectBlock]) -> Iterator[Sequence[Reader | InTurn]]:
         """Readers of blocks, one a task."""
-        file, grid = job.inputs.reel, job.inputs.grid
+        file, grid = job.inputs.reel, job.inputs.read_on
         if file is None:
             yield [Reader(block, grid) for block in blocks]
             return

@@ -85,6 +85,11 @@ class Inputs:
         return list(self.subjects["subject_label"])
 
     @property
+    def read_on(self) -> Grid | Template:
+        """What tasks must know of `grid` to read maps."""
+        return self.grid.for_reading if isinstance(self.grid, Template) else self.grid
+
+    @property
     def given_mask(self) -> str:
         """Hash of the mask that was given, "" if none was."""
         return "" if self.mask is None else hashlib.sha256(np.packbits(self.mask).tobytes()).hexdigest()

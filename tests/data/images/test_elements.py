@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import numbaglm as ng
+from numbaglm.data.images import elements
 from numbaglm.errors import GridError, ImageError, InputError
 from reference.meshes import icosphere
 
@@ -324,3 +325,29 @@ def test_clusters_and_tfce_without_a_mesh_are_refused(options):
         ng.permutation_test({"left": LEFT}, **options)
     with pytest.raises(InputError, match=r"pass .*space=numbaglm.spaces.graph"):
         ng.permutation_test(pd.DataFrame(LEFT[:, :3], columns=["a", "b", "c"]), **options)
+
+
+def test_gifti_says_what_its_values_are_and_of_which_side(tmp_path):
+    folder = ng.permutation_test({"left": LEFT, "right": RIGHT}, n_perm=50).save(tmp_path / "out")
+    for name, intent in (("t", "t test"), ("z", "z score"), ("p_fwe_voxel", "p value"), ("logp_unc", "log10 p value")):
+        image = nib.load(folder / f"{name}_hemi-R.func.gii")
+        assert image.darrays[0].intent == nib.nifti1.intent_codes.code[intent]
+        assert image.meta["AnatomicalStructurePrimary"] == "CortexRight"
+        assert image.darrays[0].meta["Name"] == name
+
+
+def test_one_file_of_all_subjects_is_read_once(tmp_path, monkeypatch):
+    nib.save(gifti(*LEFT), tmp_path / "all.func.gii")
+    reads = []
+    rows_of_gifti = elements.rows_of_gifti
+    monkeypatch.setattr(elements, "rows_of_gifti", lambda *given: reads.append(1) or rows_of_gifti(*given))
+    found, _ = values(tmp_path / "all.func.gii")
+    np.testing.assert_array_equal(found, LEFT)
+    assert len(reads) == 1
+
+
+def test_a_damaged_gifti_file_is_named(tmp_path):
+    nib.save(gifti(LEFT[0]), tmp_path / "a.func.gii")
+    (tmp_path / "b.func.gii").write_bytes((tmp_path / "a.func.gii").read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"b.func.gii can't be read \(ExpatError"):
+        ng.Cohort.from_maps([tmp_path / "a.func.gii", tmp_path / "b.func.gii"])

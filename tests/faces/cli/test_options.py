@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 
 import click
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from numbaglm import permutation_test
 from numbaglm.faces.cli.options import CONTRASTS, TEST
 from numbaglm.faces.shell import grouped
+from numbaglm.stats.conventions import Conventions
 
 
 @click.command()
@@ -19,6 +21,8 @@ def command(**options):
 def test_options_are_parameters_of_the_call_with_its_defaults():
     parameters = inspect.signature(permutation_test).parameters
     usual = command.make_context("command", []).params
+    for name in {one.name for one in fields(Conventions)} & set(usual):  # single options of the record
+        assert usual.pop(name) is None
     assert set(usual) <= set(parameters)
     for name in set(usual) - {"contrast", "cluster_forming_threshold"}:  # which are text here
         assert usual[name] == parameters[name].default, name
