@@ -1,4 +1,7 @@
-"""Exact TFCE and clusters of maps on a mesh and in a network, beside the same in a volume and the C library `tfce`."""
+"""Exact TFCE and clusters of maps on a mesh and in a network, beside the same in a volume and the C library `tfce`.
+
+And a whole test of grayordinates.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from numbaglm import permutation_test
+from numbaglm.cohort import Cohort
+from numbaglm.data.cohort.store import CohortStore
 from numbaglm.datasets import brain_geometry, simulate_maps
 from numbaglm.kernels.clusters import cluster_maxima, new_cluster_scratch
 from numbaglm.kernels.graph import Graph, new_graph
@@ -22,6 +28,9 @@ from numbaglm.kernels.neighbours import Volume, new_volume
 from numbaglm.kernels.network import Network, new_network
 from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_map
 from numbaglm.kernels.topology import Topology, extent_type
+from numbaglm.spaces import surface
+from numbaglm.spaces.cifti import Structures
+from numbaglm.spaces.space import Space
 
 Benchmark = Callable[..., Any]
 Mesh = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -190,6 +199,36 @@ class NetworkCase:
         return enhance_all(self.network, self.maps, Enhancement(E=0.4, H=3.0, two_sided=self.two_sided))
 
 
+@dataclass(frozen=True, eq=False)
+class GrayordinateCase:
+    """Subjects of the standard grayordinates: two cortices without their medial walls and the voxels below them."""
+
+    size: str
+    n_subjects: int = 50
+    n_perm: int = 999
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """White noise, in memory: the dearest to enhance."""
+        full, rng = self.size == "full", np.random.default_rng(0)
+        meshes = MeshCase(self.size, SMOOTH, two_sided=True)
+        parts: list[Any] = []
+        for name, (mesh, inside), n in zip(("left", "right"), meshes.hemispheres, (29_696, 29_716), strict=True):
+            points, faces = mesh
+            kept = inside[:n] if full else inside
+            parts.append(surface.Surface(name, len(points), kept, surface.Mesh(points, faces.astype(np.int32))))
+        brain = brain_geometry(3.3 if full else 9.0)
+        below = brain.select(np.arange(brain.n) < (31_870 if full else brain.n))
+        parts.append(Structures(below, ("one", "other"), (np.arange(below.n) % 2).astype(np.int16)))
+        space = Space(tuple(parts))
+        return Cohort(CohortStore.from_array(rng.standard_normal((self.n_subjects, space.n), np.float32), space))
+
+    def call(self) -> Any:
+        """t, clusters and TFCE, and all their p."""
+        n_perm = self.n_perm if self.size == "full" else 9
+        return permutation_test(self.cohort, n_perm=n_perm, cluster_forming_threshold=0.001, tfce=True)
+
+
 def enhance_all(space: Topology, maps: NDArray[np.float32], how: Enhancement) -> Callable[[], NDArray[np.float64]]:
     """A call that enhances maps, one after another."""
     scratch, out = new_scratch(space), np.empty(maps.shape)
@@ -241,6 +280,14 @@ def bench_tfce_of_a_mesh(benchmark: Benchmark, size: str, n_rounds: int, two_sid
 @pytest.mark.parametrize("two_sided", [False, True])
 def bench_tfce_of_a_network(benchmark: Benchmark, size: str, two_sided: bool) -> None:
     assert np.isfinite(benchmark(NetworkCase(400 if size == "full" else 40, two_sided).call)).all()
+
+
+def bench_grayordinates(benchmark: Any, size: str) -> None:
+    case = GrayordinateCase(size)
+    _ = case.cohort
+    result = benchmark.pedantic(case.call, rounds=1 if size == "small" else 3)
+    assert list(result.space.domains) == ["surface", "volume"]
+    assert {"p_fwe_voxel", "p_fwe_size", "p_fwe_mass", "p_fwe_tfce"} <= set(result.maps)
 
 
 @pytest.mark.parametrize("kind", ["volume", "mesh", "network"])
