@@ -307,14 +307,14 @@ def _is_cifti(item: Any) -> bool:
 
 def _cifti(items: Sequence[Any], surfaces: Any, areas: Any, *, alone: bool) -> Listed:
     """CIFTI files, one a subject, or one of all."""
-    images: list[CIFTI] = []
+    first: CIFTI | None = None  # of the others nothing is kept: what each says of its columns takes megabytes
     pieces: list[Piece] = []
     for number, item in enumerate(items, 1):
         image = CIFTI.of(item, f"image {number} (in memory)")
-        images.append(image)
-        if image.key != images[0].key and not image.lists_the_same(images[0]):
+        first = first or image
+        if image.key != first.key and not image.lists_the_same(first):
             raise GridError(
-                f"{image.name} and {images[0].name} list different grayordinates or parcels. Bring all maps to one "
+                f"{image.name} and {first.name} list different grayordinates or parcels. Bring all maps to one "
                 "space (wb_command -cifti-create-dense-from-template) first."
             )
         if image.n_maps != 1 and not alone:
@@ -328,7 +328,8 @@ def _cifti(items: Sequence[Any], surfaces: Any, areas: Any, *, alone: bool) -> L
             else:
                 values = image.values()
                 pieces.append(Piece(name, values=upper_triangle(values, name) if image.is_matrix else values[k]))
-    template = cifti_template(images[0], surfaces, areas)
+    assert first is not None
+    template = cifti_template(first, surfaces, areas)
     sources = [ElementSource(piece.name, (piece,)) for piece in pieces]
     return Listed(sources, _labels(pieces), template)
 

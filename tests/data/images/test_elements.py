@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 import numbaglm as ng
-from numbaglm.data.images import elements
+from numbaglm.data.images import element_listing, elements
 from numbaglm.errors import GridError, ImageError, InputError
 from reference.meshes import icosphere
 
@@ -351,3 +352,23 @@ def test_a_damaged_gifti_file_is_named(tmp_path):
     (tmp_path / "b.func.gii").write_bytes((tmp_path / "a.func.gii").read_bytes()[:200])
     with pytest.raises(ImageError, match=r"b.func.gii can't be read \(ExpatError"):
         ng.Cohort.from_maps([tmp_path / "a.func.gii", tmp_path / "b.func.gii"])
+
+
+def test_listing_cifti_files_keeps_what_one_of_them_says(tmp_path, monkeypatch):
+    """The XML of standard grayordinates takes megabytes, and there may be ten thousand files."""
+    axis = dense_axis()
+    for k in range(6):
+        row = RNG.normal(size=(1, len(axis))).astype(np.float32)
+        nib.save(nib.Cifti2Image(row, (nib.cifti2.ScalarAxis(["x"]), axis)), tmp_path / f"s{k}.dscalar.nii")
+    opened, alive = [], []
+    of = element_listing.CIFTI.of
+
+    def counted(*given):
+        one = of(*given)
+        opened.append(weakref.ref(one))
+        alive.append(sum(other() is not None for other in opened))
+        return one
+
+    monkeypatch.setattr(element_listing.CIFTI, "of", counted)
+    assert len(element_listing.list_elements(sorted(tmp_path.glob("*.dscalar.nii"))).sources) == 6
+    assert max(alive) <= 3  # the first, the last and this one
