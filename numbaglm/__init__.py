@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numbaglm.datasets.localizer import fetch_localizer
     from numbaglm.datasets.simulated import simulate_button_press
     from numbaglm.datasets.surfaces import simulate_surface_cohort
+    from numbaglm.faces.nilearn.cluster_level import cluster_level_inference
     from numbaglm.faces.nilearn.designs import make_second_level_design_matrix
     from numbaglm.faces.nilearn.permuted import non_parametric_inference, permuted_ols
     from numbaglm.faces.nilearn.second_level import SecondLevelModel
@@ -27,6 +28,7 @@ __all__ = [
     "SecondLevelModel",
     "__version__",
     "bids_maps",
+    "cluster_level_inference",
     "fetch_localizer",
     "get_clusters_table",
     "make_second_level_design_matrix",
@@ -52,6 +54,8 @@ def __getattr__(name: str) -> Any:
             from numbaglm.faces.nilearn.second_level import SecondLevelModel as found
         case "bids_maps":
             from numbaglm.results.bids.api import bids_maps as found
+        case "cluster_level_inference":
+            from numbaglm.faces.nilearn.cluster_level import cluster_level_inference as found
         case "errors":
             import numbaglm.errors as found
         case "fetch_localizer":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,12 +17,14 @@ from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.inference.observed_clusters import ObservedClusters, domain_of
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
+from numbaglm.results.discoveries import clusters_of
 from numbaglm.results.provenance import provenance
 from numbaglm.results.result import PermutationResult
-from numbaglm.results.vocabulary import ELSEWHERE, EVERY_TABLE, MAPS
+from numbaglm.results.vocabulary import ALPHA, ELSEWHERE, EVERY_TABLE, MAPS
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.corrected import Corrected, from_null, interval
+from numbaglm.stats.discoveries import Bound, ari
 from numbaglm.stats.families.family import REASON, Family
 from numbaglm.stats.hypothesis import Hypothesis
 
@@ -77,6 +79,7 @@ class _Contrast:
     clusters: ObservedClusters | None = None
     nulls: Arrays = field(default_factory=dict)
     fits: dict[str, Any] = field(default_factory=dict)
+    bound: Bound | None = None
 
     def add(self, name: str, null: str, found: Corrected, level: float | None = None) -> None:
         """Add p_<name> of each voxel, where it comes from, its interval, and the fit to the null."""
@@ -163,6 +166,8 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) ->
         maps["tfce"] = raw.tfce
     space = cohort.store.space
     one = _Contrast(spec, space, maps, table=no_clusters(EVERY_TABLE if space.is_volume else ELSEWHERE))
+    if spec.family.whole is None:  # pseudo-t has no p of its own
+        _add_discoveries(one)
     if spec.shufflings.n_shufflings == 1:
         return one
     _add_voxels(one, raw, level)
@@ -179,6 +184,15 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) ->
         one.nulls |= {"size": raw.max_size, "mass": mass}
         _add_clusters(one, level)
     return one
+
+
+def _add_discoveries(one: _Contrast) -> None:
+    """Bound the true discoveries of all sets, and of all clusters at all thresholds, by the parametric p."""
+    spec = one.spec
+    one.bound = ari(one.maps["p_parametric"], ALPHA)
+    clusters = clusters_of(one.bound, one.space, one.maps["z"], asdict(spec.conventions), spec.two_sided)
+    if clusters is not None:
+        one.maps["tdp"] = clusters.best_tdp()
 
 
 def _headed(
@@ -221,10 +235,13 @@ def _add_clusters(one: _Contrast, level: float | None) -> None:
     clusters = one.clusters
     assert clusters is not None
     one.table = clusters.table(one.maps[one.spec.hypothesis.statistic_name], one.maps["p_fwe_voxel"])
-    one.maps["clusters"] = clusters.numbers()
+    numbers = one.maps["clusters"] = clusters.numbers()
     for kind in ("size", "mass"):
         one.maps[kind] = clusters.as_map(getattr(clusters, kind), 0.0)
         one.correct(kind, "", one.nulls[kind], partial(clusters.corrected, kind), level)
+    if one.bound is not None:
+        found = one.bound.of_labels(numbers)
+        one.table = one.table.assign(tdp=np.array([found[number].tdp for number in one.table["cluster"]], float))
 
 
 def _correct_jointly(

@@ -5,9 +5,18 @@ from __future__ import annotations
 import os
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numbaglm.results.record import Record
+from numbaglm.results.vocabulary import ALPHA
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from numbaglm.cohort import Cohort
+    from numbaglm.results.confidence import ConfidenceSet, Intervals
+    from numbaglm.results.discoveries import Discoveries
+    from numbaglm.stats.discoveries import TrueDiscoveries
 
 _SHOWN = 5  # clusters in a notebook
 
@@ -23,7 +32,9 @@ class PermutationResult(Record):
         ``p_parametric``, ``p_unc``, ``p_fdr``, ``p_fwe_voxel`` and, where asked for, ``size``, ``mass``,
         ``p_fwe_size``, ``p_fwe_mass`` of the voxel's cluster, ``tfce``, ``p_fwe_tfce``, ``p_unc_tfce``, ``p_fdr_tfce``,
         and any ``p_fwe_x_contrasts``. ``clusters`` is the number of the voxel's cluster in the table, 0 outside.
-        ``p_fdr_parametric`` and ``p_bonferroni`` correct ``p_parametric``.
+        ``p_fdr_parametric`` and ``p_bonferroni`` correct ``p_parametric``. ``tdp`` is, for each voxel, the largest
+        share of true discoveries, at least, of any cluster at any threshold that holds it (not with pseudo-t, nor where
+        it is not known which elements touch).
 
         ``effect_se``, ``effect_lower``, ``effect_upper`` (95 %, parametric), ``cohens_d``, ``hedges_g`` and
         ``partial_r2`` tell how large a t contrast is, ``partial_r2`` alone an F contrast; `numbaglm.stats.effects`
@@ -47,7 +58,8 @@ class PermutationResult(Record):
         within its domain.
     clusters
         A row a cluster: sign, peak in mm and its statistic, extent, mass, corrected p (those over contrasts too, as
-        ``p_fwe_size_contrasts`` and so on) and, where asked for, intervals of those by extent and mass.
+        ``p_fwe_size_contrasts`` and so on) and, where asked for, intervals of those by extent and mass. ``tdp`` is the
+        share of its elements that have an effect, at least: with 95 % those of all clusters hold at once.
     space
         Where the elements that were analysed lie: `numbaglm.spaces.space.Space`.
     geometry
@@ -116,6 +128,205 @@ class PermutationResult(Record):
         from numbaglm.results.report import write_report
 
         return write_report(self, path, overwrite, cohort)
+
+    def true_discoveries(self, region: Any, alpha: float = ALPHA) -> TrueDiscoveries | pd.DataFrame:
+        """Say how many elements of a region have an effect, at least, for any region and after any look at the map.
+
+        With probability 1 - alpha the bounds of *all* regions, clusters and thresholds hold at once
+        (all-resolution inference), so that none of them needs a correction. They are made of the parametric p of the
+        test (``p_parametric``: of both tails if it has two sides), whatever the shufflings, tails or FDR, and hold
+        where Simes' inequality does, as under positive dependence. They are of this contrast: over k of them, ask for
+        alpha / k.
+
+        Parameters
+        ----------
+        region
+            A mask, or labels such as those of an atlas (0 is outside): an image or its path (on another grid the
+            nearest voxels count), an array as images have it, or a vector of the elements as ``maps`` has them; or the
+            numbers of some elements. What holds 0 and 1 alone is a mask.
+        alpha
+            Above 0, below 1.
+
+        Returns
+        -------
+        `numbaglm.stats.discoveries.TrueDiscoveries` of a mask: ``n_elements``, ``n_true``, ``tdp``. Of labels a
+        DataFrame of these, a row a label. What lies outside the analysed elements counts nowhere.
+
+        Raises
+        ------
+        InputError, ImageError, GridError, MissingFileError
+            The region can't be read or used; or the statistic is a pseudo-t, which has no parametric p.
+
+        References
+        ----------
+        Rosenblatt, Finos, Weeda, Solari and Goeman (2018), NeuroImage 181:786-796.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=16, voxel_size=10.0).maps
+        >>> result = ng.permutation_test(maps, n_perm=99, smoothing_fwhm=12.0)
+        >>> found = result.true_discoveries(result.maps["z"] > 3)
+        >>> found.n_true <= found.n_elements, f"{found.tdp:.1f}" >= "0.1"
+        (True, True)
+        """
+        from numbaglm.results import discoveries  # numba takes longer to load than a result
+
+        return discoveries.true_discoveries(self, region, alpha)
+
+    def discovery_map(self, tdp: float = 0.7, alpha: float = ALPHA) -> Discoveries:
+        """Find the largest clusters of which a share has an effect, at least; each has a threshold of its own.
+
+        All clusters at all thresholds are looked through; of those with that share the ones are kept that are part of
+        no larger one. With probability 1 - alpha the bounds of all of them hold at once; see `true_discoveries`.
+
+        Parameters
+        ----------
+        tdp
+            Above 0, 1 at most.
+        alpha
+            Above 0, below 1.
+
+        Returns
+        -------
+        `numbaglm.results.discoveries.Discoveries`: ``labels`` (n_voxels,), a table ``clusters``, ``to_image()``.
+
+        Raises
+        ------
+        InputError
+            It is not known which elements touch; the statistic is a pseudo-t; tdp or alpha is out of range.
+
+        References
+        ----------
+        Chen, Goeman, Krebs, Meijer and Weeda (2023), arXiv:2206.13587.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=16, voxel_size=10.0).maps
+        >>> found = ng.permutation_test(maps, n_perm=99, smoothing_fwhm=12.0).discovery_map(tdp=0.7)
+        >>> bool((found.clusters["tdp"] >= 0.7).all()), found.to_image().shape
+        (True, (19, 22, 18))
+        """
+        from numbaglm.results import discoveries
+
+        return discoveries.discovery_map(self, tdp, alpha)
+
+    def interval(
+        self,
+        level: float = 0.95,
+        simultaneous: bool = False,
+        of: str = "effect",
+        *,
+        cohort: Cohort | None = None,
+        n_flips: int = 1000,
+        seed: int = 0,
+        **how: Any,
+    ) -> Intervals:
+        """Give the effect of a t contrast an interval at every voxel, of each by itself or of all at once.
+
+        Pointwise intervals are parametric: at each voxel they hold what is true with that probability. Simultaneous
+        ones hold what is true at *all* voxels with that probability, so that any of them may be read after a look at
+        the map. They extend by the level's quantile of the largest |t| over the map of flipped residuals of the whole
+        model (ter Braak): a run of its own over the cohort, of ``n_flips`` flips. They are asymptotic; the table of
+        error rates has their coverage.
+
+        Parameters
+        ----------
+        level
+            Coverage.
+        simultaneous
+            Whether for all voxels at once.
+        of
+            "effect", in the units of the maps, or "cohens_d" (without its bias in small samples), whose standard error
+            supposes normal residuals.
+        cohort
+            The `Cohort` that was analysed, where the intervals are simultaneous.
+        n_flips, seed
+            Of the residuals: of exchangeability blocks as the test had them.
+        how
+            client, n_workers, progress: as in `permutation_test`.
+
+        Returns
+        -------
+        `numbaglm.results.confidence.Intervals`: ``lower`` and ``upper`` (n_voxels,); ``within(size)`` tells where the
+        effect is smaller than a size, ``beyond(size)`` where it is larger.
+
+        Raises
+        ------
+        InputError
+            It is an F contrast or one with variance groups; the cohort is missing, or another; an argument is out of
+            range; or the effects are not those of ordinary least squares.
+
+        References
+        ----------
+        ter Braak (1992), in Bootstrapping and Related Techniques, Springer.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", n_subjects=16, voxel_size=10.0).maps)
+        >>> result = ng.permutation_test(cohort, n_perm=99)
+        >>> one, all_of_them = result.interval(0.95), result.interval(0.95, simultaneous=True, cohort=cohort)
+        >>> f"{one.reach:.2f}", all_of_them.reach > 2 * one.reach
+        ('2.13', True)
+        """
+        from numbaglm.results import confidence  # what it needs takes longer to load than a result
+
+        return confidence.interval(self, level, simultaneous, of, cohort, n_flips, seed, **how)
+
+    def confidence_set(
+        self,
+        effect: float,
+        level: float = 0.95,
+        of: str = "effect",
+        *,
+        cohort: Cohort | None = None,
+        n_flips: int = 1000,
+        seed: int = 0,
+        **how: Any,
+    ) -> ConfidenceSet:
+        """Say where the effect is at least so large: where it surely is, and where it may be.
+
+        With probability ``level`` the inner set lies within the true region {effect >= size}, and that within the outer
+        set. Between estimate and sets lie as many standard errors as flipped residuals of the whole model reach on the
+        boundary of the estimated region, with that probability: a run of its own over the cohort. The sets are
+        asymptotic; the table of error rates has their coverage. For a region of effects below 0 test the contrast with
+        its sign turned.
+
+        Parameters
+        ----------
+        effect
+            The size, in the units of ``of``.
+        level, of, cohort, n_flips, seed, how
+            As in `interval`.
+
+        Returns
+        -------
+        `numbaglm.results.confidence.ConfidenceSet`: ``inner``, ``estimate`` and ``outer`` (n_voxels,) booleans,
+        ``shades``, ``to_image()``.
+
+        Raises
+        ------
+        InputError
+            As `interval`; or it is not known which elements lie beside each other.
+
+        References
+        ----------
+        Sommerfeld, Sain and Schwartzman (2018), J. Am. Stat. Assoc. 113:1327-1340. Bowring et al. (2019), NeuroImage
+        203:116187; and (2021), NeuroImage 226:117477, for Cohen's d.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", n_subjects=16, voxel_size=10.0).maps)
+        >>> found = ng.permutation_test(cohort, n_perm=99).confidence_set(0.8, of="cohens_d", cohort=cohort)
+        >>> bool((found.inner <= found.estimate).all() and (found.estimate <= found.outer).all())
+        True
+        """
+        from numbaglm.results import confidence
+
+        return confidence.confidence_set(self, effect, level, of, cohort, n_flips, seed, **how)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the summary, and the largest clusters."""

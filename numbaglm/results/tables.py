@@ -92,6 +92,7 @@ def cluster_table(result: Record) -> Table:
         _peak_column(result),
         *_headed("p_fwe_voxel", "size_voxels", "size_mm3", "p_fwe_size", "mass", "p_fwe_mass"),
         *(_headed(*_OVER_CONTRASTS) if result.over_contrasts else ()),
+        *(_headed("tdp") if "tdp" in clusters else ()),
     )
     rows, digits = [], decimals(result.geometry.voxel_sizes)
     for one in clusters[shown_clusters(result)].to_dict("records"):
@@ -115,6 +116,7 @@ def cluster_table(result: Record) -> Table:
             Cell(number(one["mass"], 1), one["mass"]),
             p_mass,
             *over_contrasts,
+            *((Cell(number(one["tdp"]), one["tdp"]),) if "tdp" in clusters else ()),
         )
         rows.append(Row(cells, mm))
     return Table(columns, tuple(rows), len(clusters) - len(rows))
@@ -146,13 +148,17 @@ def cluster_text(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digit
         "p(size)": [_plain_p(p) for p in shown["p_fwe_size"]],
         "mass": [f"{mass:,.1f}" for mass in shown["mass"]],
         "p(mass)": [_plain_p(p) for p in shown["p_fwe_mass"]],
+        **({"TDP": [f"{share:.2f}" for share in shown["tdp"]]} if "tdp" in shown else {}),
     }
     lines = [[name, *cells] for name, cells in columns.items()]
     widths = [max(map(len, cells)) for cells in lines]
     rows = zip(*lines, strict=True)
     table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     more = len(clusters) - len(shown)
-    return "\n".join(["Clusters, p corrected for family-wise error:", *table, *([f"... {more} more"] if more else [])])
+    heading = "Clusters, p corrected for family-wise error"
+    if "tdp" in shown:
+        heading += "; TDP, the share that has an effect, at least"
+    return "\n".join([f"{heading}:", *table, *([f"... {more} more"] if more else [])])
 
 
 def _peaks(shown: pd.DataFrame, digits: int) -> dict[str, list[str]]:

@@ -290,6 +290,14 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
         ),
         Quantity("tfce", "threshold-free cluster enhancement of the statistic", "TFCE", stat="tfce"),
         Quantity(
+            "tdp",
+            "share of true discoveries, at least, of the best cluster at any threshold that holds the voxel; with 95 % "
+            "those of all clusters hold at once (all-resolution inference)",
+            "true discoveries, best cluster",
+            stat="tdp",
+            intent="estimate",
+        ),
+        Quantity(
             "clusters",
             "number of the voxel's cluster in the table of clusters; 0 outside clusters",
             "cluster",
@@ -381,6 +389,16 @@ _COLUMNS = _by_name(
 EVERY_TABLE = tuple(_COLUMNS)
 """Columns of every table of clusters in a volume; p over contrasts and intervals of p come behind, where asked for."""
 
+_MORE = _by_name(
+    Quantity(
+        "tdp",
+        "share of the cluster that has an effect, at least; with 95 % those of all clusters hold at once",
+        "true discoveries",
+        "TDP",
+    ),
+)
+"""Columns that a table of clusters has where there is something to tell."""
+
 _PLACES = _by_name(
     Quantity("domain", "where extents are compared: surface, volume, network or graph", "domain", kind=str),
     Quantity("structure", "hemisphere or structure of the peak", "structure", kind=str),
@@ -418,6 +436,7 @@ _TOO = _by_name(
 )
 COLUMNS: Mapping[str, Quantity] = MappingProxyType(
     _COLUMNS
+    | _MORE
     | _PLACES
     | _DOMAIN
     | _TOO

@@ -83,6 +83,10 @@ class Structures:
         edges = np.stack([np.concatenate(start), np.concatenate(end)], axis=1)
         return new_graph(*neighbour_lists(edges, self.n))
 
+    def pairs(self) -> NDArray[np.int64]:
+        """(m, 2) voxels that share a face, each pair once."""
+        return self.volume.pairs()
+
     def coordinates(self, elements: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """(k, 3) mm of some voxels."""
         return self.volume.coordinates(elements)

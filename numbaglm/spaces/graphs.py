@@ -58,6 +58,10 @@ class Adjacency:
 
         return new_graph(*neighbour_lists(self.edges, self.n), self.sizes)
 
+    def pairs(self) -> NDArray[np.int64]:
+        """(m, 2) elements that touch, each pair once."""
+        return self.edges
+
     def coordinates(self, elements: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """(k, 3) mm of some elements; None where none were given."""
         return None if self.xyz is None else self.xyz[elements]

@@ -57,6 +57,10 @@ class Connectome:
 
         return new_network(self.ends, len(self.nodes))
 
+    def pairs(self) -> NDArray[np.int64] | None:
+        """Return None: edges join nodes, and lie beside none."""
+        return None
+
     def coordinates(self, elements: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Return None: an edge has two places."""
         return None

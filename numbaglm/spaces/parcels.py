@@ -53,6 +53,10 @@ class Parcels:
         """Return None: which regions touch is not known."""
         return None
 
+    def pairs(self) -> NDArray[np.int64] | None:
+        """Return None: which regions touch is not known."""
+        return None
+
     def coordinates(self, elements: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Return None: a table has no coordinates."""
         return None

@@ -54,9 +54,13 @@ def resample(volume: Volume, affine: Affine, shape: Shape, target: Affine, *, ze
 
 def nearest(volume: NDArray[Any], affine: Affine, shape: Shape, target: Affine) -> NDArray[np.bool_]:
     """Bring a mask to another grid: the nearest voxel counts."""
+    return nearest_values(volume.astype(np.float32), affine, shape, target) > 0.5
+
+
+def nearest_values(volume: NDArray[Any], affine: Affine, shape: Shape, target: Affine) -> NDArray[Any]:
+    """Bring labels to another grid: the nearest voxel counts, and 0 lies outside."""
     step = np.linalg.inv(affine) @ target
-    moved = scipy.ndimage.affine_transform(volume.astype(np.float32), step[:3, :3], step[:3, 3], shape, order=0)
-    return np.asarray(moved > 0.5)
+    return np.asarray(scipy.ndimage.affine_transform(volume, step[:3, :3], step[:3, 3], shape, order=0))
 
 
 def target_grid(

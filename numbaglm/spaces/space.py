@@ -66,6 +66,9 @@ class Part(Protocol):
     def topology(self, connectivity: int) -> Any:
         """Which elements touch, as the kernels have it (a `Volume`, a `Graph`, a network); None where nothing does."""
 
+    def pairs(self) -> NDArray[np.int64] | None:
+        """(m, 2) elements that lie side by side, each pair once; None where none do, or that is not known."""
+
     def coordinates(self, elements: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """(k, 3) mm of some elements; None where they have no place in the head."""
 

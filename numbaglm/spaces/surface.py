@@ -168,11 +168,18 @@ class Surface:
             return None
         from numbaglm.kernels.graph import new_graph  # half a second, which who opens a cohort need not wait for
 
+        edges = self.pairs()
+        assert edges is not None
+        return new_graph(*neighbour_lists(edges, self.n), self.measure)
+
+    def pairs(self) -> NDArray[np.int64] | None:
+        """(m, 2) vertices that share an edge, each pair once; None without a mesh."""
+        if self.mesh is None:
+            return None
         number = np.full(self.n_vertices, -1)
         number[self.vertices] = np.arange(self.n)
         edges = number[self.mesh.edges]
-        edges = edges[(edges >= 0).all(axis=1)]
-        return new_graph(*neighbour_lists(edges, self.n), self.measure)
+        return np.asarray(edges[(edges >= 0).all(axis=1)])
 
     def coordinates(self, elements: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """(k, 3) mm of some of the vertices, on the mesh; None without one."""

@@ -138,6 +138,17 @@ class Geometry:
 
         return neighbours.new_volume(self.padded_index, self.padded_shape, connectivity)
 
+    def pairs(self) -> NDArray[np.int64]:
+        """(m, 2) voxels that share a face, each pair once."""
+        number = np.full(self.shape, -1)
+        number[self.mask] = np.arange(self.n_voxels)
+        found = []
+        for axis in range(3):
+            along = np.moveaxis(number, axis, 0)
+            both = np.stack([along[:-1].ravel(), along[1:].ravel()], axis=1)
+            found.append(both[(both >= 0).all(axis=1)])
+        return np.concatenate(found)
+
     def coordinates(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
         """(k, 3) mm coordinates of the in-mask voxels numbered ``voxels``."""
         return self.ijk[voxels] @ self.affine[:3, :3].T + self.affine[:3, 3]

@@ -118,9 +118,13 @@ class Bound:
         """
         chosen, is_labels = _parse_region(region, self.level.size)
         if is_labels:
-            return _bound_labels(chosen, self.level, self.alpha)
+            return self.of_labels(chosen)
         levels = np.sort(self.level[chosen])
         return TrueDiscoveries(levels.size, _bound(levels[levels != NEVER]), self.alpha)
+
+    def of_labels(self, labels: NDArray[np.integer[Any]]) -> dict[int, TrueDiscoveries]:
+        """Bound the set of each label (n_elements,) other than 0."""
+        return _bound_labels(labels, self.level, self.alpha)
 
     def of_clusters(self, tree: Tree) -> ClusterBounds:
         """Bound all clusters at all thresholds.
@@ -631,7 +635,7 @@ def _bound(levels: Ints) -> int:
     return int((np.arange(2, levels.size + 2) - levels).max(initial=0))
 
 
-def _bound_labels(label: NDArray[np.int64], level: Ints, alpha: float) -> dict[int, TrueDiscoveries]:
+def _bound_labels(label: NDArray[np.integer[Any]], level: Ints, alpha: float) -> dict[int, TrueDiscoveries]:
     inside = np.flatnonzero(label)
     names, number, sizes = np.unique(label[inside], return_inverse=True, return_counts=True)
     jobs = level[inside] != NEVER

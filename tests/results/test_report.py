@@ -147,7 +147,7 @@ def test_significant_p_are_marked_and_no_other(page, result):
     marked = []
     for row, one in zip(cluster_table(result).rows, result.clusters.itertuples(), strict=True):
         small = {6: one.p_fwe_voxel <= 0.05, 9: one.p_fwe_size <= 0.05, 11: one.p_fwe_mass <= 0.05}
-        assert [cell.significant for cell in row.cells] == [small.get(k, False) for k in range(12)]
+        assert [cell.significant for cell in row.cells] == [small.get(k, False) for k in range(13)]
         marked += list(small.values())
     assert 0 < sum(marked) < len(marked)
     assert page.count('class="significant"') >= sum(marked)

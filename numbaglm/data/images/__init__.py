@@ -4,7 +4,7 @@ Whatever form the maps of a cohort have, `list_maps` makes one list of `MapSourc
 sees that list, then float32 arrays. Every refusal names the file.
 """
 
-from numbaglm.data.images.element_listing import is_elements, list_elements, load_element_mask
+from numbaglm.data.images.element_listing import element_values, is_elements, list_elements, load_element_mask
 from numbaglm.data.images.element_writing import element_image, save_elements, save_mesh, save_vertices
 from numbaglm.data.images.elements import ElementSource
 from numbaglm.data.images.listing import is_image, list_maps, load_mask
@@ -19,6 +19,7 @@ __all__ = [
     "Meaning",
     "codes_of",
     "element_image",
+    "element_values",
     "grid_of",
     "is_elements",
     "is_image",

@@ -476,8 +476,7 @@ def load_element_mask(mask: Any, template: Template) -> NDArray[np.bool_] | None
     Parameters
     ----------
     mask
-        By surface, label, shape and overlay files, FreeSurfer's .label, and arrays; a CIFTI file with the axes of the
-        maps; an image as nilearn's SurfaceImage; an array, one number an element, in the order of the files.
+        See `element_values`.
     template
         What the maps list.
 
@@ -491,36 +490,63 @@ def load_element_mask(mask: Any, template: Template) -> NDArray[np.bool_] | None
     """
     if mask is None:
         return None
-    if is_surface(mask):
-        mask = {side: np.asarray(values) for side, values in mask.data.parts.items()}
-    of_files = template.files["format"] in ("gifti", "mgh")
-    if _is_cifti(mask):
-        image = CIFTI.of(mask, "the mask (in memory)")
-        if image.n_maps != 1 or not cifti_template(image, None, None).lists_the_same(template):
-            raise GridError(f"{image.name} given as mask lists other grayordinates than the maps. Pass one that fits.")
-        values = image.values().ravel()
-    elif of_files:
-        sizes = {part.name: part.n_vertices for part in template.parts if isinstance(part, Surface)}
-        given = by_side(mask, list(sizes), "mask")
-        values = np.concatenate([_mask_of(given[side], n, side) for side, n in sizes.items()])
-    else:
-        values = np.asarray(mask).ravel()
-    n = template.n if template.columns is None else len(template.columns)
-    if values.shape != (n,) or values.dtype.kind not in "fiub":
-        raise InputError(invalid("mask", f"{values.dtype} of shape {values.shape}", f"({n},), a number an element"))
+    values = element_values(mask, template, "mask")
     inside: NDArray[np.bool_] = np.isfinite(values) & (values != 0)
     if not inside.any():
         raise MaskError("The mask holds nothing that is finite and not 0. Pass another mask.")
-    return inside if template.columns is None else inside[template.columns]
+    return inside
 
 
-def _mask_of(given: Any, n: int, side: str) -> NDArray[Any]:
+def element_values(given: Any, template: Template, parameter: str) -> NDArray[Any]:
+    """Read one map of the elements that the maps list: a mask, or labels.
+
+    Parameters
+    ----------
+    given
+        By surface, label, shape and overlay files, FreeSurfer's .label, and arrays; a CIFTI file with the axes of the
+        maps; an image as nilearn's SurfaceImage; an array, one number an element, in the order of the files.
+    template
+        What the maps list.
+    parameter
+        What messages call it.
+
+    Returns
+    -------
+    (template.n,) numbers or booleans.
+
+    Raises
+    ------
+    InputError, MissingFileError, ImageError
+    """
+    if is_surface(given):
+        given = {side: np.asarray(values) for side, values in given.data.parts.items()}
+    of_files = template.files["format"] in ("gifti", "mgh")
+    if _is_cifti(given):
+        image = CIFTI.of(given, f"the {parameter} (in memory)")
+        if image.n_maps != 1 or not cifti_template(image, None, None).lists_the_same(template):
+            raise GridError(
+                f"{image.name} given as {parameter} lists other grayordinates than the maps. Pass one that fits."
+            )
+        values = image.values().ravel()
+    elif of_files:
+        sizes = {part.name: part.n_vertices for part in template.parts if isinstance(part, Surface)}
+        by = by_side(given, list(sizes), parameter)
+        values = np.concatenate([_values_of(by[side], n, side, parameter) for side, n in sizes.items()])
+    else:
+        values = np.asarray(given).ravel()
+    n = template.n if template.columns is None else len(template.columns)
+    if values.shape != (n,) or values.dtype.kind not in "fiub":
+        raise InputError(invalid(parameter, f"{values.dtype} of shape {values.shape}", f"({n},), a number an element"))
+    return values if template.columns is None else values[template.columns]
+
+
+def _values_of(given: Any, n: int, side: str, parameter: str) -> NDArray[Any]:
     if isinstance(given, str | os.PathLike) and str(given).endswith(".label"):
         inside = np.zeros(n)
         inside[opening(str(given), Path(given).expanduser(), lambda path: nib.freesurfer.read_label(str(path)))] = 1
         return inside
-    values = values_of_vertices(given, "mask")
+    values = values_of_vertices(given, parameter)
     if len(values) != n:
         label = f"{side} surface".strip()
-        raise GridError(f"The mask of the {label} has {len(values):,} vertices, but the maps have {n:,}.")
+        raise GridError(f"The {parameter} of the {label} has {len(values):,} vertices, but the maps have {n:,}.")
     return values

@@ -1,0 +1,303 @@
+"""Intervals and confidence sets of a result: how large the effect is, and where it is larger than a size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.arrays import Doubles
+from numbaglm.cohort import Cohort
+from numbaglm.data.images import element_image, to_image
+from numbaglm.engine.residuals import estimate_some, flip_all
+from numbaglm.errors import InputError, invalid
+from numbaglm.results.record import Record
+from numbaglm.spaces.space import Space
+from numbaglm.stats import effects
+from numbaglm.stats.confidence import Flips, at_unit_length, boundary, reach
+from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.shuffling.shufflings import plan_shufflings
+
+ESTIMATES = ("effect", "cohens_d")
+"""What intervals and sets may be of: the contrast in the units of the maps, or in residual standard deviations."""
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Confidence intervals of the effect at every element.
+
+    Attributes
+    ----------
+    lower, upper
+        (n_elements,).
+    level, simultaneous
+        With this probability the interval of an element holds what is true of it; those of all elements at once, where
+        they are simultaneous.
+    of
+        "effect" or "cohens_d".
+    reach
+        How many standard errors they extend; of t or, simultaneously, of the largest |t| of flipped residuals.
+    space
+        Where the elements lie.
+    """
+
+    lower: Doubles
+    upper: Doubles
+    level: float
+    simultaneous: bool
+    of: str
+    reach: float
+    space: Space
+
+    def within(self, size: float) -> NDArray[np.bool_]:
+        """(n_elements,) where the whole interval lies between -size and size: the effect is smaller than that.
+
+        Absence, as far as there can be evidence of it: with the intervals' probability no element that is told has an
+        effect of that size, and where they are simultaneous, none of all that are told.
+        """
+        if not size > 0:
+            raise InputError(invalid("size", size, "a size of the effect above 0"))
+        return np.asarray((self.lower > -size) & (self.upper < size))
+
+    def beyond(self, size: float) -> NDArray[np.bool_]:
+        """(n_elements,) where the whole interval lies above size or below -size."""
+        if not size >= 0:
+            raise InputError(invalid("size", size, "a size of the effect, 0 or more"))
+        return np.asarray((self.lower > size) | (self.upper < -size))
+
+    def to_image(self, which: str) -> Any:
+        """Put "lower" or "upper" into the format that the maps of the cohort came in; see `Record.to_image`."""
+        if which not in ("lower", "upper"):
+            raise InputError(invalid("which", which, "'lower' or 'upper'"))
+        return _image(self.space, getattr(self, which), f"{self.of}_{which}")
+
+    def __repr__(self) -> str:
+        kind = "simultaneous" if self.simultaneous else "pointwise"
+        return (
+            f"<{type(self).__name__} of {self.of}, {self.level:.0%} {kind}: {self.lower.size:,} {self.space.nouns}, "
+            f"{self.reach:.3f} standard errors either way, {int(self.beyond(0).sum()):,} without 0>"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ConfidenceSet:
+    """Where the effect is at least so large: what surely is, what may be, and the estimate between them.
+
+    With probability ``level`` the inner set lies within the true region {effect >= size}, and that within the outer
+    set.
+
+    Attributes
+    ----------
+    inner, estimate, outer
+        (n_elements,) booleans, each within the next.
+    size, level
+        What was asked for.
+    of
+        "effect" or "cohens_d".
+    reach
+        How many standard errors lie between the estimate and either set.
+    n_boundary
+        Crossings of the size between neighbours, over which the errors were bounded; 0 where there was none, and all
+        elements were taken.
+    space
+        Where the elements lie.
+    """
+
+    inner: NDArray[np.bool_]
+    estimate: NDArray[np.bool_]
+    outer: NDArray[np.bool_]
+    size: float
+    level: float
+    of: str
+    reach: float
+    n_boundary: int
+    space: Space
+
+    @property
+    def shades(self) -> NDArray[np.uint8]:
+        """(n_elements,) 3 in the inner set, 2 where the estimate alone is, 1 in the outer set alone, 0 elsewhere."""
+        return np.asarray(self.inner.astype(np.uint8) + self.estimate + self.outer, dtype=np.uint8)
+
+    def to_image(self) -> Any:
+        """Put `shades` into the format that the maps of the cohort came in; see `Record.to_image`."""
+        return _image(self.space, self.shades, "confidence_set")
+
+    def __repr__(self) -> str:
+        n_inner, n, n_outer = (int(one.sum()) for one in (self.inner, self.estimate, self.outer))
+        return (
+            f"<{type(self).__name__} {self.of} >= {self.size:g}, {self.level:.0%}: {n_inner:,} {self.space.nouns} "
+            f"surely, {n:,} by the estimate, {n_outer:,} at most>"
+        )
+
+
+def interval(
+    result: Record,
+    level: float,
+    simultaneous: bool,
+    of: str,
+    cohort: Cohort | None,
+    n_flips: int,
+    seed: int,
+    **how: Any,
+) -> Intervals:
+    """Make intervals; see `numbaglm.PermutationResult.interval`."""
+    _check(result, level, of)
+    if not simultaneous:
+        return _pointwise(result, level, of)
+    flips = _flips(result, of, _same(result, cohort, "simultaneous intervals"), n_flips, seed)
+    assert cohort is not None
+    value, error, maxima = flip_all(cohort.store, flips, **how)
+    _check_estimates(*_estimates(result, of), value, error)
+    q = reach(maxima, level)
+    return Intervals(value - q * error, value + q * error, level, True, of, q, result.space)
+
+
+def confidence_set(
+    result: Record, size: float, level: float, of: str, cohort: Cohort | None, n_flips: int, seed: int, **how: Any
+) -> ConfidenceSet:
+    """Make a confidence set; see `numbaglm.PermutationResult.confidence_set`."""
+    _check(result, level, of)
+    if isinstance(size, bool) or not isinstance(size, int | float | np.number) or not np.isfinite(size):
+        raise InputError(invalid("effect", size, "a finite number, in the units of the estimate"))
+    pairs = _pairs(result.space)
+    flips = _flips(result, of, _same(result, cohort, "confidence sets"), n_flips, seed)
+    assert cohort is not None
+    value, error = _estimates(result, of)
+    elements, crossing, weight = boundary(value, pairs, float(size))
+    if elements.size:
+        found = estimate_some(cohort.store, flips, elements, **how)
+        _check_estimates(value[elements], error[elements], found.value, found.error)
+        rows, maxima = found.rows, np.zeros(len(flips.sign))
+        for k in range(0, len(crossing), _AT_ONCE):
+            high, low = crossing[k : k + _AT_ONCE].T
+            w = weight[k : k + _AT_ONCE]
+            between = at_unit_length(w * rows[:, high] + (1 - w) * rows[:, low])
+            np.maximum(maxima, flips.heights(between).max(axis=1), out=maxima)
+    else:
+        *found_all, maxima = flip_all(cohort.store, flips, **how)
+        _check_estimates(value, error, *found_all)
+    q = reach(maxima, level)
+    return ConfidenceSet(
+        inner=value - q * error >= size,
+        estimate=value >= size,
+        outer=value + q * error >= size,
+        size=float(size),
+        level=level,
+        of=of,
+        reach=q,
+        n_boundary=len(crossing),
+        space=result.space,
+    )
+
+
+_AT_ONCE = 1024
+
+
+def _image(space: Space, values: NDArray[Any], name: str) -> Any:
+    if space.is_volume:
+        return to_image(space.volume, values, dtype=np.uint8 if values.dtype.kind in "bu" else np.float32)
+    return element_image(space, values, 0.0, name)
+
+
+def _check(result: Record, level: float, of: str) -> None:
+    if not 0 < level < 1:
+        raise InputError(invalid("level", level, "a coverage between 0 and 1"))
+    if of not in ESTIMATES:
+        raise InputError(invalid("of", of, " or ".join(map(repr, ESTIMATES))))
+    if result.statistic != "t" or "effect_lower" not in result.maps:
+        raise InputError(
+            "Intervals and confidence sets are of t contrasts with one variance for all subjects, and this is a test "
+            f"of {result.statistic}. Test the rows of an F contrast one by one, without variance groups."
+        )
+    if of == "cohens_d" and result.asked.dof <= 1:
+        raise InputError(invalid("of", of, "'effect' where there is one residual degree of freedom"))
+
+
+def _same(result: Record, cohort: Cohort | None, what: str) -> Cohort:
+    if cohort is None:
+        raise InputError(
+            f"The result keeps no residuals, and {what} are made of their flips: pass cohort=, the Cohort that was "
+            "analysed. It runs over it again."
+        )
+    if cohort.fingerprint != result.asked.cohort_fingerprint:
+        raise InputError(invalid("cohort", repr(cohort), "the cohort of which the result is, unchanged"))
+    return cohort
+
+
+def _estimates(result: Record, of: str) -> tuple[Doubles, Doubles]:
+    """Estimate and standard error of each element, of what a result keeps."""
+    value, error = (np.asarray(result.maps[name], np.float64) for name in ("effect", "effect_se"))
+    if of == "effect":
+        return value, error
+    asked = result.asked
+    d, c = np.asarray(result.maps["cohens_d"], np.float64), asked.weights[0]
+    a, w = c @ np.linalg.pinv(asked.rows), effects.swing(asked.rows, c)
+    there = np.sqrt(w**2 * (a @ a) + d**2 / (2 * asked.dof))
+    return effects.hedges_g(d, asked.dof), np.where(error > 0, there, 0.0)
+
+
+def _pointwise(result: Record, level: float, of: str) -> Intervals:
+    value, error = _estimates(result, of)
+    t = effects.confidence_interval(np.zeros(1), np.ones(1), result.asked.dof)[1]
+    its = result.maps["effect_upper"] - result.maps["effect"]
+    if (np.abs(its - t * result.maps["effect_se"]) > 1e-6 * its).any():
+        raise InputError(
+            "Degrees of freedom differ between the elements of this result, which keeps none: effect_lower and "
+            "effect_upper among its maps are the intervals that there are."
+        )
+    lower, upper = effects.confidence_interval(value, error, result.asked.dof, level)
+    q = float(effects.confidence_interval(np.zeros(1), np.ones(1), result.asked.dof, level)[1][0])
+    return Intervals(lower, upper, level, False, of, q, result.space)
+
+
+def _flips(result: Record, of: str, cohort: Cohort, n_flips: int, seed: int) -> Flips:
+    """Build the flips of a result's contrast."""
+    asked = result.asked
+    if isinstance(n_flips, bool) or not isinstance(n_flips, int | np.integer) or n_flips < _LEAST_FLIPS:
+        raise InputError(invalid("n_flips", n_flips, f"a whole number of {_LEAST_FLIPS} or more"))
+    design = Design.parse(pd.DataFrame(asked.rows, columns=pd.Index(asked.columns)), cohort.n_subjects)
+    contrast = Contrast.parse(asked.weights, design, asked.contrast)
+    kept = result.provenance
+    shufflings = plan_shufflings(
+        cohort.n_subjects,
+        int(n_flips),
+        seed,
+        design_rows=design.matrix @ contrast.matrix.T,
+        errors="ise",
+        blocks=kept["exchangeability_blocks"],
+        block_scheme=kept["block_scheme"],
+    )
+    hypothesis = Hypothesis.build(design, contrast, "ise", np.arange(cohort.n_subjects), "ter-braak")
+    _, sign = shufflings.draw(1, shufflings.n_shufflings)  # the data as they are come first
+    return Flips(hypothesis, sign, of == "cohens_d")
+
+
+_LEAST_FLIPS = 100
+
+
+def _check_estimates(kept: Doubles, its_error: Doubles, value: Doubles, error: Doubles) -> None:
+    """Refuse a result whose estimates are not those of least squares: flips of its residuals say nothing of them."""
+    size = np.maximum(np.abs(its_error), np.abs(its_error).mean())
+    if (np.abs(value - kept) > 1e-3 * size).any() or (np.abs(error - its_error) > 1e-3 * size).any():
+        raise InputError(
+            "The effects of this result are not those of ordinary least squares (weights, missing values, clusters of "
+            "subjects or the like): there are no flips of its residuals yet. Ask for interval(simultaneous=False)."
+        )
+
+
+def _pairs(space: Space) -> NDArray[np.int64]:
+    """Elements that touch, as pairs."""
+    found = []
+    for part, where in zip(space.parts, space.slices, strict=True):
+        pairs = part.pairs()
+        if pairs is None:
+            raise InputError(
+                f"Confidence sets are bounded where the effect crosses a size between neighbours, and of these "
+                f"{part.noun}s it is not known which lie beside each other. Ask for simultaneous intervals."
+            )
+        found.append(pairs + where.start)
+    return np.concatenate(found)

@@ -1,0 +1,216 @@
+"""True discoveries of a result: in any region, in every cluster, and the largest clusters with a stated share of them.
+
+One promise covers all of it: with probability 1 - alpha the bounds of all regions and all clusters hold at once, so
+that each may be chosen after a look at the map. They are those of all-resolution inference, made of the parametric p of
+the statistic, of both tails where the test has two sides (`numbaglm.stats.discoveries.ari`); they hold for the elements
+of one contrast. Over k contrasts, ask for each at alpha / k.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from numbaglm.arrays import Doubles, Ints
+from numbaglm.data.images import element_image, element_values, grid_of, is_image, list_maps, read_map, to_image
+from numbaglm.errors import InputError, invalid, warn
+from numbaglm.kernels.discoveries import Tree, component_tree
+from numbaglm.results.record import Record
+from numbaglm.results.vocabulary import ALPHA
+from numbaglm.spaces.resampling import nearest_values
+from numbaglm.spaces.space import Space
+from numbaglm.stats.discoveries import Bound, ClusterBounds, TrueDiscoveries, ari
+
+
+@dataclass(frozen=True, eq=False)
+class Discoveries:
+    """The largest clusters with at least a stated share of true discoveries, each with a threshold of its own.
+
+    With probability 1 - alpha the bounds of all clusters, at all thresholds, hold at once, and so do these.
+
+    Attributes
+    ----------
+    labels
+        (n_elements,) int32, number of each element's cluster in the table; 0 outside.
+    clusters
+        A row a cluster, the largest first: ``sign`` and place of the peak, its statistic (``peak_stat``),
+        ``n_elements``, how many of these have an effect at least (``n_true``), their share (``tdp``), and the z at
+        which the cluster is one (``threshold``).
+    space
+        Where the elements lie.
+    tdp, alpha
+        What was asked for.
+    """
+
+    labels: Ints
+    clusters: pd.DataFrame
+    space: Space
+    tdp: float
+    alpha: float
+
+    def to_image(self) -> Any:
+        """Labels of the clusters in the format that the maps of the cohort came in; see `Record.to_image`."""
+        if self.space.is_volume:
+            return to_image(self.space.volume, self.labels, dtype=np.int32)
+        return element_image(self.space, self.labels, 0.0, "discoveries")
+
+    def __repr__(self) -> str:
+        where = f"{len(self.clusters)} clusters with TDP >= {self.tdp:g}, alpha = {self.alpha:g}"
+        return f"<{type(self).__name__} {where}\n{self.clusters.to_string(index=False)}>"
+
+
+def true_discoveries(result: Record, region: Any, alpha: float = ALPHA) -> TrueDiscoveries | pd.DataFrame:
+    """Bound the true discoveries in a region of a result, or in each region of an atlas.
+
+    `numbaglm.PermutationResult.true_discoveries` says what is taken and returned.
+    """
+    bound = bound_of(result, alpha)
+    chosen = elements_of(result.space, region)
+    if chosen.size == result.space.n and chosen.dtype.kind != "b":
+        found = bound.of_labels(chosen)
+        rows = [(label, one.n_elements, one.n_true, one.tdp) for label, one in found.items()]
+        return pd.DataFrame(rows, columns=pd.Index(["label", "n_elements", "n_true", "tdp"])).set_index("label")
+    one = bound.of(chosen)
+    assert isinstance(one, TrueDiscoveries)
+    return one
+
+
+def discovery_map(result: Record, tdp: float = 0.7, alpha: float = ALPHA) -> Discoveries:
+    """Find the largest clusters with a share of true discoveries; see `numbaglm.PermutationResult.discovery_map`."""
+    space, conventions = result.space, result.asked.conventions
+    space.require_neighbours()
+    z, two_sided = np.asarray(result.maps["z"], np.float64), result.asked.two_sided
+    tree = tree_of(space, z, conventions, two_sided)
+    assert tree is not None
+    found = bound_of(result, alpha).of_clusters(tree).largest(tdp)
+    inside = np.flatnonzero(found.labels)
+    order = inside[np.lexsort((-np.abs(z[inside]), found.labels[inside]))]
+    first = np.searchsorted(found.labels[order], np.arange(1, len(found.clusters) + 1))
+    last = np.append(first[1:], order.size) - 1
+    peak, lowest = order[first], order[last]
+    xyz = space.coordinates(peak)
+    table: dict[str, Any] = {
+        "cluster": np.arange(1, peak.size + 1),
+        "sign": np.where(z[peak] < 0, "-", "+"),
+        "peak_x": xyz[:, 0],
+        "peak_y": xyz[:, 1],
+        "peak_z": xyz[:, 2],
+        **({} if space.is_volume else {"structure": space.structures(peak), "peak": space.places(peak)}),
+        "peak_stat": result.maps[result.statistic][peak],
+        "n_elements": [one.n_elements for one in found.clusters],
+        "n_true": [one.n_true for one in found.clusters],
+        "tdp": [one.tdp for one in found.clusters],
+        "threshold": np.abs(z[lowest]),
+    }
+    return Discoveries(found.labels, pd.DataFrame(table), space, tdp, alpha)
+
+
+def bound_of(result: Record, alpha: float = ALPHA) -> Bound:
+    """Bounds of all sets of elements of a result.
+
+    Raises
+    ------
+    InputError
+        Its statistic has no p of its own, or alpha is none.
+    """
+    if result.asked.variance_smoothing_fwhm is not None:
+        raise InputError(
+            "True discoveries are bounded by parametric p, and pseudo-t (variance_smoothing_fwhm) has none. Test t."
+        )
+    return ari(result.maps["p_parametric"], alpha)
+
+
+def tree_of(space: Space, z: Doubles, conventions: Mapping[str, Any], two_sided: bool) -> Tree | None:
+    """All clusters at all thresholds, of every part of a space; None where it is not known which elements touch.
+
+    Parameters
+    ----------
+    z
+        (n,) of the elements.
+    conventions
+        Of which ``cluster_connectivity`` and ``merge_signs`` matter, as for clusters at one threshold.
+    two_sided
+        Whether values below 0 count.
+    """
+    if two_sided and conventions["merge_signs"]:
+        z, two_sided = np.abs(z), False
+    trees: list[Tree] = []
+    n_nodes = 0
+    for part, where in zip(space.parts, space.slices, strict=True):
+        topology = part.topology(conventions["cluster_connectivity"])
+        if topology is None:
+            return None
+        one = component_tree(np.ascontiguousarray(z[where]), topology, two_sided)
+        parent = np.where(one.parent < 0, -1, one.parent + n_nodes)
+        trees.append(Tree(one.element + where.start, parent, one.height))
+        n_nodes += len(parent)
+    element, parent = (np.concatenate([tree[k] for tree in trees]).astype(np.int32) for k in range(2))
+    return Tree(element, parent, np.concatenate([tree.height for tree in trees]))
+
+
+def clusters_of(
+    bound: Bound, space: Space, z: Doubles, conventions: Mapping[str, Any], two_sided: bool
+) -> ClusterBounds | None:
+    """Bounds of all clusters at all thresholds; see `tree_of`."""
+    tree = tree_of(space, z, conventions, two_sided)
+    return None if tree is None else bound.of_clusters(tree)
+
+
+def elements_of(space: Space, region: Any) -> NDArray[Any]:
+    """Read a region: a mask (n,), labels (n,), or numbers of elements, of a space.
+
+    Parameters
+    ----------
+    region
+        An image or its path, of a mask or labels; the same as an array of the shape that images have; or a vector of
+        the elements: booleans, labels, or numbers of elements. What holds 0 and 1 alone is a mask.
+
+    Raises
+    ------
+    InputError, ImageError, MissingFileError
+    """
+    values = _values_of(space, region)
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all() or (values != np.rint(values)).any():
+            raise InputError(invalid("region", "numbers with a fraction", "a mask, or labels: whole numbers"))
+        values = values.astype(np.int64)
+    if values.shape == (space.n,) and values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 1:
+        return np.asarray(values == 1)
+    return values
+
+
+def _values_of(space: Space, region: Any) -> NDArray[Any]:
+    """What a region is, a number an element where it is a map."""
+    if space.is_volume and (is_image(region) or isinstance(region, str | os.PathLike)):
+        return _of_volume(space, region)
+    shape = space.mask.shape if space.is_volume or space.kept is not None else (space.n,)
+    array = np.asarray(region) if isinstance(region, np.ndarray | list | tuple | pd.Series) else None
+    if array is not None and array.shape == shape:
+        if space.is_volume:
+            return array[space.mask]
+    elif array is not None and array.ndim == 1:
+        return array
+    if space.template is not None:
+        return np.asarray(element_values(region, space.template, "region")[space.mask])
+    if array is not None and array.shape == shape:
+        return array
+    received = type(region).__name__ if array is None else f"an array of shape {array.shape}"
+    allowed = f"an image, its path, or an array of shape {shape} or ({space.n},)"
+    raise InputError(invalid("region", received, allowed))
+
+
+def _of_volume(space: Space, region: Any) -> NDArray[Any]:
+    """Labels of voxels from an image; on another grid the nearest voxel counts."""
+    source = list_maps([region], minimum=1)[0][0]
+    values, (shape, affine) = np.nan_to_num(read_map(source)), grid_of(source)
+    place = space.volume
+    if not place.same_grid(shape, affine):
+        warn("The region lies on another grid than the maps: its nearest voxels count.")
+        values = nearest_values(values, affine, place.shape, place.affine)
+    return np.asarray(values[place.mask])
