@@ -23,6 +23,7 @@ from numbaglm.results.provenance import MISSING
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
+from numbaglm.stats.discoveries import ARI, TEMPLATES
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import find_method
 from numbaglm.stats.setup import ClusterThreshold, read_variance_groups, read_weights
@@ -33,6 +34,7 @@ INCIDENTAL = frozenset(
         *("mask", "smoothing_fwhm", "layers", "surfaces", "areas", "space", "nodes"),
         *("store", "memory_limit", "client", "n_workers", "progress", "dry_run"),
         "p_interval",  # made of the counts when all are there
+        "discoveries",  # calibrated by records of its own
     }
 )
 """Options that change nothing of what a durable run keeps: it goes on under others."""
@@ -78,6 +80,7 @@ class Options:
     p_interval: float | None
     conventions: Conventions
     tfce_uncorrected: bool
+    discoveries: str
     store: Any
     memory_limit: int | str | None
     client: Any
@@ -109,6 +112,13 @@ class Options:
             raise InputError(invalid("tail", options.tail, f"one of {sorted(TAILS)}"))
         if options.missing not in MISSING:
             raise InputError(invalid("missing", options.missing, " or ".join(map(repr, MISSING))))
+        if options.discoveries not in (ARI, *TEMPLATES):
+            raise InputError(invalid("discoveries", options.discoveries, f"one of {[ARI, *TEMPLATES]}"))
+        if options.discoveries != ARI and options.variance_smoothing_fwhm is not None:
+            raise InputError(
+                f"discoveries={options.discoveries!r} calibrates parametric p, and pseudo-t (variance_smoothing_fwhm) "
+                "has none. Test t."
+            )
         p, client = options.p_interval, options.client
         if p is not None and not (isinstance(p, float | np.floating) and 0 < p < 1):
             raise InputError(invalid("p_interval", p, "a coverage between 0 and 1, such as 0.95, or None"))

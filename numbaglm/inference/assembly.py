@@ -17,14 +17,14 @@ from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.inference.observed_clusters import ObservedClusters, domain_of
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
-from numbaglm.results.discoveries import clusters_of
+from numbaglm.results.discoveries import CALIBRATED, as_kept, clusters_of
 from numbaglm.results.provenance import provenance
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, ELSEWHERE, EVERY_TABLE, MAPS
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.corrected import Corrected, from_null, interval
-from numbaglm.stats.discoveries import Bound, ari
+from numbaglm.stats.discoveries import Bound, Calibration, ari
 from numbaglm.stats.families.family import REASON, Family
 from numbaglm.stats.hypothesis import Hypothesis
 
@@ -39,6 +39,7 @@ def assemble(
     *,
     joint: bool,
     p_interval: float | None,
+    calibrations: Sequence[Calibration] = (),
 ) -> list[PermutationResult]:
     """Correct raw results for multiple testing, and name everything.
 
@@ -54,13 +55,22 @@ def assemble(
         Whether to correct over the contrasts as well.
     p_interval
         Coverage of the intervals of p; None for none.
+    calibrations
+        Of each contrast, where shufflings bound its true discoveries; otherwise parametric p do.
     """
-    corrected = [_correct(cohort, spec, raw, p_interval) for spec, raw in outcomes]
+    its: Sequence[Calibration | None] = calibrations or [None] * len(outcomes)
+    corrected = [_correct(cohort, *one, p_interval, how) for one, how in zip(outcomes, its, strict=True)]
     if joint and outcomes[0][0].shufflings.n_shufflings > 1:
         _correct_jointly(outcomes, corrected, p_interval)
     return [
-        PermutationResult(one.maps, one.h0, one.table, cohort.store.space, provenance(cohort, spec, asked, one.fits))
-        for (spec, _), one in zip(outcomes, corrected, strict=True)
+        PermutationResult(
+            one.maps,
+            one.h0,
+            one.table,
+            cohort.store.space,
+            provenance(cohort, spec, asked, one.fits) | ({} if how is None else {CALIBRATED: as_kept(how)}),
+        )
+        for (spec, _), one, how in zip(outcomes, corrected, its, strict=True)
     ]
 
 
@@ -149,10 +159,18 @@ class _Contrast:
         return domain_of(self.space, np.arange(self.space.n))
 
 
-def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) -> _Contrast:
+def observed_p(spec: Spec, raw: RunResult) -> NDArray[np.float64]:
+    """Parametric p (n_voxels,) of what was observed."""
+    p = np.clip(spec.parametric_p(raw.z), np.finfo(float).tiny, 1.0)
+    return np.asarray(np.where(raw.degenerate, 1.0, p))
+
+
+def _correct(
+    cohort: Cohort, spec: Spec, raw: RunResult, level: float | None, calibration: Calibration | None
+) -> _Contrast:
     """Correct one contrast over the map."""
     hypothesis = spec.hypothesis
-    p = np.where(raw.degenerate, 1.0, np.clip(spec.parametric_p(raw.z), np.finfo(float).tiny, 1.0))
+    p = observed_p(spec, raw)
     maps: Arrays = {
         hypothesis.statistic_name: raw.statistic,
         "z": raw.z,
@@ -167,7 +185,7 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) ->
     space = cohort.store.space
     one = _Contrast(spec, space, maps, table=no_clusters(EVERY_TABLE if space.is_volume else ELSEWHERE))
     if spec.family.whole is None:  # pseudo-t has no p of its own
-        _add_discoveries(one)
+        _add_discoveries(one, calibration)
     if spec.shufflings.n_shufflings == 1:
         return one
     _add_voxels(one, raw, level)
@@ -186,10 +204,10 @@ def _correct(cohort: Cohort, spec: Spec, raw: RunResult, level: float | None) ->
     return one
 
 
-def _add_discoveries(one: _Contrast) -> None:
-    """Bound the true discoveries of all sets, and of all clusters at all thresholds, by the parametric p."""
-    spec = one.spec
-    one.bound = ari(one.maps["p_parametric"], ALPHA)
+def _add_discoveries(one: _Contrast, calibration: Calibration | None) -> None:
+    """Bound the true discoveries of all sets, and of all clusters at all thresholds."""
+    spec, p = one.spec, one.maps["p_parametric"]
+    one.bound = ari(p, ALPHA) if calibration is None else calibration.bound(p)
     clusters = clusters_of(one.bound, one.space, one.maps["z"], asdict(spec.conventions), spec.two_sided)
     if clusters is not None:
         one.maps["tdp"] = clusters.best_tdp()

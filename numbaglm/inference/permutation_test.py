@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
+from numbaglm.errors import InputError, invalid
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
     Options,
@@ -22,13 +25,15 @@ from numbaglm.inference.arguments import (
     read_design,
     read_regressors,
 )
-from numbaglm.inference.assembly import assemble
+from numbaglm.inference.assembly import assemble, observed_p
 from numbaglm.inference.running import Running, plan_tests, run_name
 from numbaglm.results.provenance import versions
 from numbaglm.results.result import PermutationResult
+from numbaglm.results.vocabulary import ALPHA
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
 from numbaglm.stats.design import Contrast, ContrastLike, Design, is_centred, parse_contrasts
+from numbaglm.stats.discoveries import ARI, Calibration, calibrate
 from numbaglm.stats.families.family import REASON
 from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
 from numbaglm.stats.setup import (
@@ -95,6 +100,7 @@ def permutation_test(
     p_interval: float | None = None,
     conventions: str | Conventions = "numbaglm",
     tfce_uncorrected: bool = False,
+    discoveries: str = "ari",
     store: Any = None,
     memory_limit: int | str | None = None,
     client: Any = None,
@@ -198,6 +204,11 @@ def permutation_test(
     tfce_uncorrected
         Whether to count TFCE at each voxel as well (``p_unc_tfce``, ``p_fdr_tfce``); brings TFCE on, and costs a tenth
         more than TFCE alone.
+    discoveries
+        What bounds true discoveries (``tdp`` of clusters, `PermutationResult.true_discoveries` and so on): "ari",
+        parametric p, which holds under positive dependence; or a template that shufflings calibrate, "simes" or "beta",
+        which holds where they do and finds more in smooth maps. 1,000 of the shufflings (all where they are
+        enumerated) are made once more for it, and their 1,000 smallest p listed, at alpha 0.05.
     store
         Folder, or URL such as ``s3://bucket/run``, that makes the call durable: what each task found is kept there
         before it counts, and the same call goes on from there after whatever stopped it, to the same bits. It is
@@ -301,6 +312,7 @@ def permutation_test(
         p_interval=p_interval,
         conventions=Conventions.parse(conventions, **overrides),
         tfce_uncorrected=tfce_uncorrected,
+        discoveries=discoveries,
         store=store,
         memory_limit=memory_limit,
         client=client,
@@ -322,6 +334,8 @@ def permutation_test(
         )
     contrasts = parse_contrasts(contrast, design)
     specs = [_specify(design, one, contrasts, options) for one in contrasts]
+    if options.discoveries != ARI:
+        _require_enough(specs, options)
     preparing = {
         "smoothing_fwhm": smoothing_fwhm,
         "layers": layers,
@@ -339,13 +353,22 @@ def permutation_test(
     if options.dry_run:
         plans = plan_tests(cohort.store, running, specs)
         return dict(zip(names, plans, strict=True)) if isinstance(contrast, Mapping) else plans[0]
-    outcomes = []
+    outcomes, calibrations = [], []
     with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:
         for number, spec in enumerate(specs):
             run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
             outcomes.append((spec, run.test(spec, run_name(number))))
             _warn(*outcomes[-1], cohort.store.space.nouns)
-    results = assemble(cohort, outcomes, options.asked(), joint=options.fwe_across_contrasts, p_interval=p_interval)
+            if options.discoveries != ARI:
+                calibrations.append(_calibrated(*outcomes[-1], run.smallest_p(spec, run_name(number)), options))
+    results = assemble(
+        cohort,
+        outcomes,
+        options.asked(),
+        joint=options.fwe_across_contrasts,
+        p_interval=p_interval,
+        calibrations=calibrations,
+    )
     return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
 
 
@@ -390,6 +413,22 @@ def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], 
         tail=useful_tail(options.tail, shufflings),
         tfce_counts=options.tfce_uncorrected,
     )
+
+
+def _require_enough(specs: Sequence[Spec], options: Options) -> None:
+    """Refuse to calibrate by fewer shufflings than can err at 5 %."""
+    least = math.ceil(1 / ALPHA)
+    for spec in specs:
+        if spec.shufflings.n_shufflings < least:
+            fix = f"Use discoveries={ARI!r}, or more shufflings where there are more."
+            received = f"{options.discoveries!r} with {spec.shufflings.n_shufflings} shufflings"
+            raise InputError(invalid("discoveries", received, f"a template with {least} shufflings or more", fix))
+
+
+def _calibrated(spec: Spec, raw: RunResult, sorted_p: Doubles, options: Options) -> Calibration:
+    """Calibrate a template by the smallest p of shufflings, whose first are the data's own."""
+    observed = np.sort(observed_p(spec, raw))[: sorted_p.shape[1]]
+    return calibrate(np.vstack([observed, sorted_p[1:]]), raw.z.size, options.discoveries, ALPHA)
 
 
 def _identity(cohort: Cohort, design: Design, contrasts: Sequence[Contrast], options: Options) -> dict[str, Any]:

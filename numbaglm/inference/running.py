@@ -8,12 +8,14 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from numbaglm.arrays import Doubles
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.folder import Note, open_run
 from numbaglm.data.runs.ledger import FolderLedger
@@ -24,6 +26,7 @@ from numbaglm.engine.permutation.plan import Plan, make_plan, refit
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.size import Size
+from numbaglm.engine.permutation.smallest import listing, smallest_p
 from numbaglm.engine.permutation.stages import Stages
 from numbaglm.engine.permutation.workspace import (
     in_folder,
@@ -37,6 +40,8 @@ from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import PRESENCE, Family
 
 log = logging.getLogger("numbaglm")
+
+Kind = TypeVar("Kind")
 
 _SHARE_OF_MEMORY = 0.5  # of what is free, where no limit is given
 _SHARE_OF_DISK = 0.9
@@ -154,6 +159,15 @@ class Run:
 
     def test(self, spec: Spec, name: str) -> RunResult:
         """Run a test to its end."""
+        return self.through(run_test, spec, name)
+
+    def smallest_p(self, spec: Spec, name: str) -> Doubles:
+        """List the smallest p of each of a test's shufflings, (n_shufflings, n_listed)."""
+        bare, n_listed = listing(spec, self.store.n_voxels)
+        return self.through(partial(smallest_p, n_listed=n_listed), bare, f"{name}-listed")
+
+    def through(self, function: Callable[..., Kind], spec: Spec, name: str) -> Kind:
+        """Plan a test, and call ``function(store, spec, plan, workspace, name)``."""
         plan, running = self.plan(spec, name), self.running
         self.note(f"Plan: {plan.describe()}.")
         done, n_tasks = self._begun(plan, name)
@@ -166,13 +180,13 @@ class Run:
             "note": lambda text: self.write(text, logging.DEBUG),
         }
         if plan.resident and not self.durable:
-            return run_test(self.store, spec, plan, in_memory(**how), name)
+            return function(self.store, spec, plan, in_memory(**how), name)
         if not self.durable:
             make_private(self.place)
         else:
             _write_plan(self.place, name, plan)
         store = self.store if running.client is None else on_disk(self.store, self.place)
-        return run_test(store, spec, plan, in_folder(self.place, **how), name)
+        return function(store, spec, plan, in_folder(self.place, **how), name)
 
 
 def plan_tests(store: CohortStore, running: Running, specs: Sequence[Spec]) -> list[Plan]:

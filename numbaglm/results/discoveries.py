@@ -2,8 +2,9 @@
 
 One promise covers all of it: with probability 1 - alpha the bounds of all regions and all clusters hold at once, so
 that each may be chosen after a look at the map. They are those of all-resolution inference, made of the parametric p of
-the statistic, of both tails where the test has two sides (`numbaglm.stats.discoveries.ari`); they hold for the elements
-of one contrast. Over k contrasts, ask for each at alpha / k.
+the statistic, of both tails where the test has two sides (`numbaglm.stats.discoveries.ari`); or, where the test asked
+for a template, those that its shufflings calibrated. They hold for the elements of one contrast. Over k contrasts, ask
+for each at alpha / k.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from numbaglm.arrays import Doubles, Ints
 from numbaglm.data.images import element_image, element_values, grid_of, is_image, list_maps, read_map, to_image
 from numbaglm.errors import InputError, invalid, warn
 from numbaglm.kernels.discoveries import Tree, component_tree
+from numbaglm.results.provenance import WrongProvenanceError
 from numbaglm.results.record import Record
 from numbaglm.results.vocabulary import ALPHA
 from numbaglm.spaces.resampling import nearest_values
 from numbaglm.spaces.space import Space
-from numbaglm.stats.discoveries import Bound, ClusterBounds, TrueDiscoveries, ari
+from numbaglm.stats.discoveries import TEMPLATES, Bound, Calibration, ClusterBounds, TrueDiscoveries, ari
+
+CALIBRATED = "discoveries"
+"""What a provenance keeps of a calibration, where shufflings made one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +128,44 @@ def bound_of(result: Record, alpha: float = ALPHA) -> Bound:
         raise InputError(
             "True discoveries are bounded by parametric p, and pseudo-t (variance_smoothing_fwhm) has none. Test t."
         )
-    return ari(result.maps["p_parametric"], alpha)
+    p, kept = result.maps["p_parametric"], result.provenance.get(CALIBRATED)
+    if kept is None:
+        return ari(p, alpha)
+    calibration = as_made(kept)
+    if alpha != calibration.alpha:
+        fix = "Test with discoveries='ari' for another."
+        raise InputError(invalid("alpha", alpha, f"{calibration.alpha:g}, at which shufflings calibrated it", fix))
+    return calibration.bound(p)
+
+
+def as_kept(calibration: Calibration) -> dict[str, Any]:
+    """Return what a provenance keeps of a calibration, JSON types: its thresholds follow from it."""
+    name = next(name for name, template in TEMPLATES.items() if template == calibration.template)
+    return {
+        "template": name,
+        "level": calibration.level,
+        "n_thresholds": calibration.thresholds.size,
+        **{one: getattr(calibration, one) for one in ("n_elements", "alpha", "n_shufflings")},
+    }
+
+
+def as_made(kept: Any) -> Calibration:
+    """Make a calibration of what `as_kept` returned.
+
+    Raises
+    ------
+    WrongProvenanceError
+        It is something else.
+    """
+    try:
+        template, n_thresholds, n = TEMPLATES[kept["template"]], int(kept["n_thresholds"]), int(kept["n_elements"])
+        level, alpha, n_shufflings = float(kept["level"]), float(kept["alpha"]), int(kept["n_shufflings"])
+        if not (0 < n_thresholds <= n and level >= 0 and 0 < alpha < 1):
+            raise ValueError
+    except (KeyError, TypeError, ValueError) as error:
+        raise WrongProvenanceError(f"{CALIBRATED!r} is {str(kept)[:60]!r}, not a calibration") from error
+    thresholds = template.thresholds(level, n_thresholds, n)
+    return Calibration(thresholds, template, level, n, alpha, n_shufflings, 0)
 
 
 def tree_of(space: Space, z: Doubles, conventions: Mapping[str, Any], two_sided: bool) -> Tree | None:

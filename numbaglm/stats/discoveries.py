@@ -412,6 +412,9 @@ class Learned:
         return np.asarray(lower + (level - number) * (upper - lower), dtype=np.float64)
 
 
+ARI = "ari"
+"""What bounds by parametric p alone are called beside the templates."""
+
 TEMPLATES: dict[str, Template] = {"simes": Simes(), "beta": Beta()}
 """Templates that need no choice. `Simes` takes a shift; `Learned.learn` makes one of training shufflings."""
 

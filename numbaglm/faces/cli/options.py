@@ -148,6 +148,13 @@ TEST = grouped(
         help="Refine small p by a fit to the tail of their null.",
     ),
     click.option(
+        "--discoveries",
+        type=click.Choice(["ari", "simes", "beta"]),
+        default="ari",
+        show_default=True,
+        help="What bounds true discoveries (TDP of clusters): parametric p, or a template that shufflings calibrate.",
+    ),
+    click.option(
         "--p-interval",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         metavar="COVERAGE",

@@ -76,10 +76,10 @@ def cluster_level_inference(
     Examples
     --------
     >>> import numpy as np, nibabel as nib, numbaglm as ng
-    >>> z = np.random.default_rng(0).normal(size=(9, 9, 9)); z[2:5, 2:5, 2:5] = 4
+    >>> z = np.random.default_rng(0).normal(size=(9, 9, 9)); z[2:5, 2:5, 2:5] += 4
     >>> share = ng.cluster_level_inference(nib.Nifti1Image(z, np.eye(4)), threshold=3.5)
     >>> f"{share.get_fdata().max():.2f}"
-    '0.93'
+    '0.88'
     """
     check_compatibility(compatibility)
     heights = _parse_thresholds(threshold)
