@@ -59,8 +59,8 @@ def cluster_level_inference(
 
     Notes
     -----
-    It differs from nilearn 0.14.1 in that voxels are counted in the map itself where no mask is given (nilearn guesses
-    a mask from its intensities); and in that
+    It differs from nilearn 0.14.1 in that what is not 0 is counted where no mask is given (nilearn guesses a mask of
+    voxels from their intensities, and counts all vertices); and in that
 
     - no share is above 1: nilearn counts one voxel too many in a cluster where a p is 0 in double precision, and in
       each cluster where all voxels are discoveries;

@@ -104,3 +104,18 @@ def test_nilearn_finds_the_same():
             mine = ng.cluster_level_inference(image(z_map(seed)), **options).get_fdata()
             theirs = glm.cluster_level_inference(image(z_map(seed)), **options).get_fdata()
             np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
+def test_nilearn_finds_the_same_on_surfaces_where_neighbours_are_its():
+    glm = pytest.importorskip("nilearn.glm")
+    datasets = pytest.importorskip("nilearn.datasets")
+    stat = datasets.load_fsaverage_data(mesh="fsaverage5", data_type="curvature", mesh_type="inflated")
+    for part, values in stat.data.parts.items():
+        stat.data.parts[part] = (values.ravel() * 20).astype(np.float32)
+    everywhere = {part: np.ones(values.shape) for part, values in stat.data.parts.items()}
+    options = {"mask_img": type(stat)(stat.mesh, everywhere), "threshold": [3.5, 5.0], "alpha": 0.05}
+    mine = ng.cluster_level_inference(stat, compatibility="nilearn", **options)
+    theirs = glm.cluster_level_inference(stat, **options)
+    for part in ("left", "right"):
+        np.testing.assert_allclose(mine.data.parts[part].ravel(), theirs.data.parts[part].ravel(), atol=1e-6)
+    assert mine.data.parts["left"].max() > 0
