@@ -138,6 +138,22 @@ def bound_of(result: Record, alpha: float = ALPHA) -> Bound:
     return calibration.bound(p)
 
 
+def in_words(result: Record) -> list[str]:
+    """Say in two sentences how much of the map has an effect; nothing of a pseudo-t."""
+    if result.asked.variance_smoothing_fwhm is not None:
+        return []
+    everywhere = bound_of(result).of(np.ones(result.space.n, bool))
+    assert isinstance(everywhere, TrueDiscoveries)
+    kept = result.provenance.get(CALIBRATED)
+    how = "all-resolution inference" if kept is None else f"a template, {kept['template']}, calibrated by shufflings"
+    n, nouns = everywhere.n_true, result.space.nouns
+    if not n:
+        return [f"How many {nouns} have an effect can't be said: 0 at least ({how})."]
+    found = f"At least {n:,} of the {everywhere.n_elements:,} {nouns} have an effect"
+    more = ", and of each cluster at least the share under TDP" if "tdp" in result.clusters else ""
+    return [f"{found}{more}: with {1 - ALPHA:.0%} these bounds, and those of any other region, hold at once ({how})."]
+
+
 def as_kept(calibration: Calibration) -> dict[str, Any]:
     """Return what a provenance keeps of a calibration, JSON types: its thresholds follow from it."""
     name = next(name for name, template in TEMPLATES.items() if template == calibration.template)

@@ -13,6 +13,7 @@ import numpy as np
 from numbaglm.arrays import Floats
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
+from numbaglm.results import discoveries
 from numbaglm.results.provenance import SHUFFLES, TAILS, Provenance
 from numbaglm.results.record import Record
 from numbaglm.results.tables import cluster_text, cubic, number, short, times
@@ -148,6 +149,7 @@ def in_words(result: Record) -> list[str]:
     if "p_fwe_tfce" in maps:
         n = int(np.sum(maps["p_fwe_tfce"] <= ALPHA))
         sentences.append(f"By threshold-free cluster enhancement {_are(n, 'voxel')} significant.")
+    sentences += discoveries.in_words(result)
     sentences.append(f"Significant means a p of {ALPHA:g} or less, corrected for family-wise error over the map.")
     if result.over_contrasts:
         sentences.append(f"Corrected over all contrasts too: {', '.join(result.found_over_contrasts(ALPHA))}.")

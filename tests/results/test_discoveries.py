@@ -10,7 +10,7 @@ from scipy import ndimage
 
 import numbaglm as ng
 from numbaglm.errors import ImageError, InputError, NumbaglmWarning
-from numbaglm.results.discoveries import elements_of
+from numbaglm.results.discoveries import elements_of, in_words
 from numbaglm.results.tables import cluster_table, cluster_text
 from numbaglm.stats import discoveries as of_p
 from reference.reports import analysed, asked
@@ -194,3 +194,15 @@ def test_regions_of_maps_that_came_from_no_files():
     assert elements_of(space, [True, False, True]).tolist() == [True, False, True]
     with pytest.raises(InputError, match="dict"):
         elements_of(space, {})
+
+
+def test_a_report_says_how_much_has_an_effect(result):
+    n = result.true_discoveries(np.ones(result.space.n, bool)).n_true
+    (sentence,) = in_words(result)
+    assert sentence.startswith(f"At least {n} of the {result.space.n:,} voxels have an effect, and of each cluster")
+    assert "all-resolution inference" in sentence
+    assert "calibrated by shufflings" in in_words(analysed(discoveries="simes", tfce=False))[0]
+    assert in_words(analysed(variance_smoothing_fwhm=6.0, tfce=False)) == []
+    cohort, design = asked()
+    nothing = ng.permutation_test(cohort, design, [0, 1], n_perm=20)
+    assert in_words(nothing)[0].startswith("How many voxels have an effect can't be said")
