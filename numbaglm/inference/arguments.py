@@ -42,6 +42,9 @@ INCIDENTAL = frozenset(
 LEAST_PRESENT = 0.5
 """Share of the maps that an element takes to be tested with the subjects that it has, where no cohort says another."""
 
+STOP = "decided"
+"""When to stop shuffling: once p are decided."""
+
 _SWITCHES = ("two_sided", "tfce", "tfce_uncorrected", "fwe_across_contrasts", "progress", "dry_run")
 
 
@@ -81,6 +84,8 @@ class Options:
     conventions: Conventions
     tfce_uncorrected: bool
     discoveries: str
+    stop: str | None
+    alpha: float
     store: Any
     memory_limit: int | str | None
     client: Any
@@ -119,6 +124,7 @@ class Options:
                 f"discoveries={options.discoveries!r} calibrates parametric p, and pseudo-t (variance_smoothing_fwhm) "
                 "has none. Test t."
             )
+        options._check_stop()
         p, client = options.p_interval, options.client
         if p is not None and not (isinstance(p, float | np.floating) and 0 < p < 1):
             raise InputError(invalid("p_interval", p, "a coverage between 0 and 1, such as 0.95, or None"))
@@ -139,6 +145,25 @@ class Options:
         apart += [f"method={self.method!r}"] if self.method != "freedman-lane" else []
         apart += ["missing='element'"] if self.missing == "element" else []
         return read_weights(self.weights, self.between, self.test, apart)
+
+    def _check_stop(self) -> None:
+        """Refuse to stop early where p are not counted from one null of the largest."""
+        if self.stop not in (None, STOP):
+            raise InputError(invalid("stop", self.stop, f"{STOP!r}, or None"))
+        if isinstance(self.alpha, bool) or not isinstance(self.alpha, float | np.floating) or not 0 < self.alpha < 1:
+            raise InputError(invalid("alpha", self.alpha, "a probability between 0 and 1"))
+        if self.stop is None:
+            return
+        others = {
+            f"tail={self.tail!r}": self.tail != "counts",
+            "p_interval": self.p_interval is not None,
+            "fwe_across_contrasts=True": self.fwe_across_contrasts,
+            "tfce_uncorrected=True": self.tfce_uncorrected,
+            'conventions="nilearn", which counts p of clusters its own way': self.conventions.clipped_cluster_p,
+        }
+        for name, given in others.items():
+            if given:
+                raise InputError(f"stop={STOP!r} decides by counted p of each contrast: it does not go with {name}.")
 
     def in_order(self, maps: MapLabels) -> Self:
         """The same, with labels of blocks and groups in the order of the maps where they have an index of labels.
@@ -203,6 +228,12 @@ def check_space(space: Space, options: Options) -> None:
         space.require_structures()
     if space.is_volume:
         return
+    inferred = options.cluster_forming_threshold is not None or options.tfce or options.tfce_uncorrected
+    if options.stop is not None and inferred and len(space.domains) > 1:
+        raise InputError(
+            f"stop={options.stop!r} does not go with clusters or TFCE of several domains ({', '.join(space.domains)}): "
+            "their p are ranks of all shufflings. Leave one of them out."
+        )
     if options.cluster_forming_threshold is not None or options.tfce or options.tfce_uncorrected:
         space.require_neighbours()
     if options.variance_smoothing_fwhm is not None:

@@ -18,11 +18,12 @@ from numbaglm.inference.observed_clusters import ObservedClusters, domain_of
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
 from numbaglm.results.discoveries import CALIBRATED, as_kept, clusters_of
-from numbaglm.results.provenance import provenance
+from numbaglm.results.provenance import STOPPED, provenance
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, ELSEWHERE, EVERY_TABLE, MAPS
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects, pvalues
+from numbaglm.stats.anytime import anytime_p, losses_of
 from numbaglm.stats.corrected import Corrected, from_null, interval
 from numbaglm.stats.discoveries import Bound, Calibration, ari
 from numbaglm.stats.families.family import REASON, Family
@@ -40,6 +41,7 @@ def assemble(
     joint: bool,
     p_interval: float | None,
     calibrations: Sequence[Calibration] = (),
+    stops: Sequence[dict[str, Any] | None] = (),
 ) -> list[PermutationResult]:
     """Correct raw results for multiple testing, and name everything.
 
@@ -57,9 +59,15 @@ def assemble(
         Coverage of the intervals of p; None for none.
     calibrations
         Of each contrast, where shufflings bound its true discoveries; otherwise parametric p do.
+    stops
+        How the test of each contrast ended, as provenance keeps it, where it may have stopped early; None where not.
     """
+    ends = stops or [None] * len(outcomes)
     its: Sequence[Calibration | None] = calibrations or [None] * len(outcomes)
     corrected = [_correct(cohort, *one, p_interval, how) for one, how in zip(outcomes, its, strict=True)]
+    for one, end in zip(corrected, ends, strict=True):
+        if end is not None:
+            _make_anytime(one, end["alpha"])
     if joint and outcomes[0][0].shufflings.n_shufflings > 1:
         _correct_jointly(outcomes, corrected, p_interval)
     return [
@@ -68,10 +76,33 @@ def assemble(
             one.h0,
             one.table,
             cohort.store.space,
-            provenance(cohort, spec, asked, one.fits) | ({} if how is None else {CALIBRATED: as_kept(how)}),
+            provenance(cohort, spec, asked, one.fits)
+            | ({} if how is None else {CALIBRATED: as_kept(how)})
+            | ({} if end is None else {STOPPED: end}),
         )
-        for (spec, _), one, how in zip(outcomes, corrected, its, strict=True)
+        for (spec, _), one, how, end in zip(outcomes, corrected, its, ends, strict=True)
     ]
+
+
+def corrected_p(cohort: Cohort, spec: Spec, raw: RunResult) -> list[NDArray[np.float64]]:
+    """Counted p, corrected over the map, of voxels and clusters: one array of each kind that was asked for."""
+    one = _correct(cohort, spec, raw, None, None)
+    maps = [one.maps[f"p_fwe_{kind}"] for kind in ("voxel", "tfce") if f"p_fwe_{kind}" in one.maps]
+    tables = [one.table[f"p_fwe_{kind}"].to_numpy(float) for kind in ("size", "mass")] if one.clusters else []
+    return maps + tables
+
+
+def _make_anytime(one: _Contrast, alpha: float) -> None:
+    """Turn corrected p into ones that hold though the test stopped by what it had found."""
+    n_random = one.spec.shufflings.n_shufflings - 1
+
+    def held(p: Any) -> NDArray[np.float64]:
+        return anytime_p(losses_of(np.asarray(p, np.float64), n_random), n_random, alpha)
+
+    for name in [name for name in one.maps if name.startswith("p_fwe_")]:
+        one.maps[name] = held(one.maps[name])
+    columns = [name for name in one.table if str(name).startswith("p_fwe_")]
+    one.table = one.table.assign(**{str(name): held(one.table[name]) for name in columns})
 
 
 @dataclass(eq=False)

@@ -27,6 +27,7 @@ from numbaglm.inference.arguments import (
 )
 from numbaglm.inference.assembly import assemble, observed_p
 from numbaglm.inference.running import Running, plan_tests, run_name
+from numbaglm.inference.stopping import Stopped, until_decided
 from numbaglm.results.provenance import versions
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA
@@ -101,6 +102,8 @@ def permutation_test(
     conventions: str | Conventions = "numbaglm",
     tfce_uncorrected: bool = False,
     discoveries: str = "ari",
+    stop: str | None = None,
+    alpha: float = 0.05,
     store: Any = None,
     memory_limit: int | str | None = None,
     client: Any = None,
@@ -209,6 +212,11 @@ def permutation_test(
         parametric p, which holds under positive dependence; or a template that shufflings calibrate, "simes" or "beta",
         which holds where they do and finds more in smooth maps. 1,000 of the shufflings (all where they are
         enumerated) are made once more for it, and their 1,000 smallest p listed, at alpha 0.05.
+    stop, alpha
+        "decided" shuffles in rounds, 100 at first and then as many again, until next to no corrected p is open against
+        ``alpha`` (1 % of those rejected may be), or n_perm are made. ``p_fwe_*`` are then anytime p, which hold
+        whenever one stops: compare them with alpha, no other level (they are never below half of it). ``p_unc`` and
+        ``p_fdr`` are as counted until then. Where all shufflings are enumerated, all are made.
     store
         Folder, or URL such as ``s3://bucket/run``, that makes the call durable: what each task found is kept there
         before it counts, and the same call goes on from there after whatever stopped it, to the same bits. It is
@@ -313,6 +321,8 @@ def permutation_test(
         conventions=Conventions.parse(conventions, **overrides),
         tfce_uncorrected=tfce_uncorrected,
         discoveries=discoveries,
+        stop=stop,
+        alpha=alpha,
         store=store,
         memory_limit=memory_limit,
         client=client,
@@ -353,14 +363,21 @@ def permutation_test(
     if options.dry_run:
         plans = plan_tests(cohort.store, running, specs)
         return dict(zip(names, plans, strict=True)) if isinstance(contrast, Mapping) else plans[0]
-    outcomes, calibrations = [], []
+    outcomes, calibrations, stops = [], [], []
     with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:
         for number, spec in enumerate(specs):
             run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
-            outcomes.append((spec, run.test(spec, run_name(number))))
+            made: Spec
+            ended: Stopped | None = None
+            if options.stop is None:
+                made, raw = spec, run.test(spec, run_name(number))
+            else:
+                made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha)
+            outcomes.append((made, raw))
+            stops.append(ended)
             _warn(*outcomes[-1], cohort.store.space.nouns)
             if options.discoveries != ARI:
-                calibrations.append(_calibrated(*outcomes[-1], run.smallest_p(spec, run_name(number)), options))
+                calibrations.append(_calibrated(spec, raw, run.smallest_p(spec, run_name(number)), options))
     results = assemble(
         cohort,
         outcomes,
@@ -368,6 +385,7 @@ def permutation_test(
         joint=options.fwe_across_contrasts,
         p_interval=p_interval,
         calibrations=calibrations,
+        stops=[None if one is None else one.as_kept() for one in stops],
     )
     return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
 

@@ -35,6 +35,10 @@ TAILS = {"counts": "", "pareto": "generalised Pareto", "gamma": "gamma"}
 """What a tail is fitted with."""
 
 
+STOPPED = "stopped"
+"""What is kept of how a test ended that might stop early."""
+
+
 class WrongProvenanceError(InputError):
     """A provenance is not what a test writes."""
 

@@ -22,13 +22,14 @@ from numbaglm.arrays import Floats
 from numbaglm.data.images import Meaning, element_image, outside, save_maps, to_image
 from numbaglm.data.storage import files
 from numbaglm.errors import InputError, UnknownNameError, invalid
-from numbaglm.results.provenance import Provenance
+from numbaglm.results.provenance import STOPPED, Provenance
 from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, read_saved, write_space
 from numbaglm.results.saved import MARKER as MARKER
 from numbaglm.results.vocabulary import ALPHA, MAPS, STATISTICS, map_of, meaning_of, with_log, write_readme
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
+from numbaglm.stats.anytime import counted_level
 
 if TYPE_CHECKING:
     from numbaglm.engine.quality import Quality
@@ -163,7 +164,8 @@ class Record:
     def critical(self, name: str, alpha: float = ALPHA) -> float:
         """Value that a statistic must exceed, by a null such as "max_t", for a corrected p of at most alpha.
 
-        p are counted. Infinity if no value could reach alpha (too few shufflings).
+        p are counted; where the test might stop early, they are anytime p. Infinity if no value could reach alpha (too
+        few shufflings).
 
         Raises
         ------
@@ -183,6 +185,9 @@ class Record:
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
         if name not in self.h0:
             raise UnknownNameError(f"There is no null {name!r}. There are {list(self.h0)}.")
+        ended = self.provenance.get(STOPPED)
+        if ended is not None:
+            alpha = counted_level(len(self.h0[name]) - 1, alpha, ended["alpha"])
         return pvalues.critical_value(self.h0[name], alpha)
 
     @property
@@ -213,6 +218,7 @@ class Record:
         lines = [
             f"{first}, {asked.n_shufflings:,} shufflings",
             asked.shuffling,
+            *self._end(),
             f"{self.space.nouns} with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= ALPHA)):,} ({reached})",
         ]
         for kind in ("size", "mass"):
@@ -226,6 +232,17 @@ class Record:
         if self.over_contrasts:
             lines.append(f"with FWE p <= 0.05 over all contrasts: {', '.join(self.found_over_contrasts())}")
         return "\n".join(lines)
+
+    def _end(self) -> list[str]:
+        """Say how a test ended that might stop early."""
+        ended = self.provenance.get(STOPPED)
+        if ended is None:
+            return []
+        what = f"{ended['n_open']:,} corrected p open" if ended["n_open"] else "corrected p decided"
+        return [
+            f"Ended after {ended['n_random']:,} of {ended['n_perm']:,} random shufflings, {what} against "
+            f"{ended['alpha']:g}: p hold whenever it ends."
+        ]
 
     def found_over_contrasts(self, alpha: float = ALPHA) -> list[str]:
         """Say how many voxels and clusters there are with a p, corrected over contrasts too, of at most alpha.

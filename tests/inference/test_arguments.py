@@ -13,7 +13,7 @@ from numbaglm.inference.arguments import INCIDENTAL, Options
 DETERMINING = {
     *("n_perm", "two_sided", "cluster_forming_threshold", "tfce", "seed", "errors", "exchangeability_blocks"),
     *("block_scheme", "variance_groups", "variance_smoothing_fwhm", "method", "fwe_across_contrasts", "tail"),
-    *("conventions", "tfce_uncorrected", "missing", "regressors", "weights", "between", "test"),
+    *("conventions", "tfce_uncorrected", "missing", "regressors", "weights", "between", "test", "stop", "alpha"),
 }
 
 

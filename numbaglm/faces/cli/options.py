@@ -155,6 +155,18 @@ TEST = grouped(
         help="What bounds true discoveries (TDP of clusters): parametric p, or a template that shufflings calibrate.",
     ),
     click.option(
+        "--stop",
+        type=click.Choice(["decided"]),
+        help="Stop shuffling once next to no corrected p is open against --alpha; p hold whenever it stops.",
+    ),
+    click.option(
+        "--alpha",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.05,
+        show_default=True,
+        help="Level that --stop decides against.",
+    ),
+    click.option(
         "--p-interval",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         metavar="COVERAGE",

@@ -21,7 +21,7 @@ Hemerik & Goeman (2018), Exact testing with random permutations, TEST 27:811-825
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import log10, prod
 
@@ -86,6 +86,13 @@ class Shufflings:
     _choices: tuple[Choice, ...] = field(repr=False)
     _flip_unit: NDArray[np.int32] | None = field(repr=False)
     _row_class: tuple[int, ...] | None = field(repr=False, default=None)
+    _n_skipped: int = field(repr=False, default=0)
+
+    def part(self, first: int, last: int) -> Shufflings:
+        """Return the identity and the random shufflings number ``first`` to ``last`` - 1, first above 0."""
+        assert not self.exhaustive
+        assert 0 < first < last <= self.n_shufflings
+        return replace(self, n_shufflings=1 + last - first, _n_skipped=first - 1)
 
     def draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
         """Make shufflings number `start` to `stop` - 1.
@@ -111,6 +118,15 @@ class Shufflings:
         if not 0 <= start <= stop <= self.n_shufflings:
             allowed = f"0 <= start <= stop <= {self.n_shufflings}"
             raise InputError(invalid("start, stop", (start, stop), allowed))
+        if self._n_skipped == 0:
+            return self._draw(start, stop)
+        later = self._draw(max(start, 1) + self._n_skipped, max(stop, 1) + self._n_skipped)
+        if start > 0 or stop == 0:
+            return later
+        first = self._draw(0, 1)
+        return np.concatenate([first[0], later[0]]), np.concatenate([first[1], later[1]])
+
+    def _draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
         if self._row_class is not None:
             index = _all_permutations(self._row_class, self.n_shufflings)[start:stop]
             return index, np.ones(index.shape, np.int8)

@@ -165,3 +165,19 @@ def test_whole_blocks_of_any_size_change_sign():
 
 def test_permutations_change_no_sign():
     assert (plan_shufflings(3, 100, 0, design_rows=np.eye(3)).flip_units() == -1).all()
+
+
+@pytest.mark.parametrize("n", [6, 40])
+def test_a_part_is_the_identity_and_those_that_are_asked_for(n):
+    """Few that are ranked, and many that are drawn."""
+    whole = plan_shufflings(n, 300, 1, design_rows=np.arange(float(n))[:, None], errors="ee")
+    assert not whole.exhaustive
+    index, sign = whole.draw(0, 301)
+    for first, last in ((1, 101), (101, 201), (250, 301)):
+        part = whole.part(first, last)
+        assert part.n_shufflings == 1 + last - first
+        rows = [0, *range(first, last)]
+        for start, stop in ((0, part.n_shufflings), (0, 1), (1, 5), (3, 20), (0, 0)):
+            got = part.draw(start, stop)
+            np.testing.assert_array_equal(got[0], index[rows][start:stop])
+            np.testing.assert_array_equal(got[1], sign[rows][start:stop])

@@ -1,0 +1,84 @@
+"""How often tests that stop early err, what they find and what they save, measured on simulated maps.
+
+python benchmarks/validity_stopping.py                  # the section of validity.md, some minutes
+python benchmarks/validity_stopping.py --size small     # seconds, wide intervals
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage, stats
+
+import numbaglm as ng
+from numbaglm.cohort import Cohort
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.spaces.volume import Geometry
+from validity import markdown
+from validity_discoveries import replace_section
+
+ALPHA, SIDE, N, N_PERM = 0.05, 10, 24, 10_000
+SIZES = {"small": 40, "full": 400}  # maps
+HEADING = "## Stopping"
+GEOMETRY = Geometry(np.ones((SIDE, SIDE, SIDE), bool), np.eye(4))
+EFFECTS = {"no effect": 0.0, "weak effect": 0.5, "strong effect": 1.2}  # of a block, in deviations of the noise
+
+
+def analysed(effect: float, seed: int, **options: object) -> ng.PermutationResult:
+    """One sample of smooth maps."""
+    rng = np.random.default_rng([seed, 29])
+    Y = ndimage.gaussian_filter(rng.standard_normal((N, SIDE, SIDE, SIDE)), (0, 1.5, 1.5, 1.5), mode="wrap")
+    Y /= Y.std()
+    Y[:, :4, :4, :4] += effect
+    cohort = Cohort(CohortStore.from_array(Y.reshape(N, -1).astype(np.float32), GEOMETRY))
+    return ng.permutation_test(cohort, seed=seed, cluster_forming_threshold=0.01, n_workers=1, **options)
+
+
+def row(name: str, effect: float, n_maps: int) -> dict[str, str]:
+    """Of one kind of data: maps with anything found by voxel and by extent, and shufflings made."""
+    runs = [analysed(effect, seed, n_perm=N_PERM, stop="decided") for seed in range(n_maps)]
+    made = np.array([one.provenance["stopped"]["n_random"] for one in runs])
+    by_voxel = sum(bool((one.maps["p_fwe_voxel"] <= ALPHA).any()) for one in runs)
+    by_size = sum(bool((one.clusters["p_fwe_size"] <= ALPHA).any()) for one in runs)
+    quartiles = " to ".join(f"{value:,.0f}" for value in np.quantile(made, [0.25, 0.75]))
+    return {
+        "data": name,
+        "found by voxel": share(by_voxel, n_maps),
+        "found by extent": share(by_size, n_maps),
+        "shufflings, median (quartiles)": f"{np.median(made):,.0f} ({quartiles})",
+        "saving, median": f"{N_PERM / np.median(made):.0f} times",
+    }
+
+
+def share(n: int, n_maps: int) -> str:
+    low, high = stats.binomtest(n, n_maps).proportion_ci(0.95)
+    return f"{100 * n / n_maps:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def section(size: str) -> str:
+    n_maps = SIZES[size]
+    table = pd.DataFrame([row(name, effect, n_maps) for name, effect in EFFECTS.items()])
+    return (
+        f"{HEADING}\n\n"
+        f"Written by `python benchmarks/validity_stopping.py --size {size}`, numbaglm {ng.__version__}. {n_maps} maps "
+        f'of each kind, of {SIDE**3:,} voxels, {N} subjects, sign flips, `stop="decided"` of {N_PERM:,}: maps in which '
+        f"anything is found at {100 * ALPHA:g} %, corrected for family-wise error, with the 95 % interval of the "
+        f"simulation, and random shufflings made.\n\n{markdown(table)}\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
+    arguments = parser.parse_args()
+    new = section(arguments.size)
+    arguments.output.write_text(replace_section(arguments.output.read_text(), new, HEADING))
+    print(new)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Shuffling until p are decided."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import numbaglm as ng
+from numbaglm.errors import InputError
+from numbaglm.stats.anytime import anytime_p, losses_of
+from reference.reports import asked
+
+OPTIONS = {"contrast": "intercept", "n_perm": 2000, "tfce": True}
+
+
+@pytest.fixture(scope="module")
+def stopped():
+    return ng.permutation_test(*asked(), **OPTIONS, stop="decided")
+
+
+def test_it_is_the_test_of_as_many_shufflings_with_p_that_hold(stopped):
+    n = stopped.provenance["stopped"]["n_random"]
+    assert n in (100, 200, 400, 800, 1600, 2000)
+    assert stopped.asked.n_shufflings == n + 1
+    plain = ng.permutation_test(*asked(), **(OPTIONS | {"n_perm": n}))
+    for name in plain.h0:
+        np.testing.assert_allclose(stopped.h0[name], plain.h0[name], rtol=1e-6)
+    for name in ("p_unc", "p_parametric", "tdp"):
+        np.testing.assert_array_equal(stopped.maps[name], plain.maps[name])
+    for name in ("p_fwe_voxel", "p_fwe_tfce", "p_fwe_size", "p_fwe_mass"):
+        held = anytime_p(losses_of(plain.maps[name], n), n, 0.05)
+        np.testing.assert_array_equal(stopped.maps[name], held)
+    for name in ("p_fwe_voxel", "p_fwe_size", "p_fwe_mass"):
+        held = anytime_p(losses_of(plain.clusters[name].to_numpy(), n), n, 0.05)
+        np.testing.assert_array_equal(stopped.clusters[name], held)
+
+
+def test_critical_values_and_the_summary_are_of_these_p(tmp_path, stopped):
+    reached = np.abs(stopped.maps["t"]) > stopped.critical("max_t")
+    np.testing.assert_array_equal(reached, stopped.maps["p_fwe_voxel"] <= 0.05)
+    assert "random shufflings, " in stopped.summary()
+    again = ng.PermutationResult.load(stopped.save(tmp_path / "out"))
+    assert again.summary() == stopped.summary()
+
+
+def test_where_nothing_is_found_it_ends_early():
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame(rng.normal(size=(30, 20)))
+    table.columns = [f"r{k}" for k in range(20)]
+    found = ng.permutation_test(table, n_perm=10_000, stop="decided")
+    assert found.provenance["stopped"]["n_random"] <= 800
+    assert found.provenance["stopped"]["n_open"] == 0
+    assert found.maps["p_fwe_voxel"].min() > 0.05
+
+
+def test_the_same_wherever_it_is_kept(tmp_path, stopped):
+    for more in ({"store": tmp_path / "run"}, {"store": tmp_path / "run"}, {"n_workers": 1}):
+        again = ng.permutation_test(*asked(), **OPTIONS, stop="decided", **more)
+        assert again.provenance["stopped"] == stopped.provenance["stopped"]
+        np.testing.assert_array_equal(again.maps["p_fwe_tfce"], stopped.maps["p_fwe_tfce"])
+
+
+def test_what_is_enumerated_or_short_is_made_whole():
+    cohort, design = asked()
+    for n_perm in (50, 20_000):
+        found = ng.permutation_test(cohort, design[["intercept"]], n_perm=n_perm, stop="decided")
+        assert "stopped" not in found.provenance
+        assert found.asked.n_shufflings in (51, 2**14)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stop": "early"}, "'stop': got 'early'"),
+        ({"alpha": 1.5}, "'alpha'"),
+        ({"tail": "gamma"}, "tail='gamma'"),
+        ({"p_interval": 0.9}, "p_interval"),
+        ({"tfce_uncorrected": True}, "tfce_uncorrected"),
+        ({"fwe_across_contrasts": True}, "fwe_across_contrasts"),
+        ({"conventions": "nilearn"}, "nilearn"),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        ng.permutation_test(*asked(), "intercept", **({"stop": "decided"} | options))
