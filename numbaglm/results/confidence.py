@@ -148,9 +148,9 @@ def interval(
     _check(result, level, of)
     if not simultaneous:
         return _pointwise(result, level, of)
-    flips = _flips(result, of, _same(result, cohort, "simultaneous intervals"), n_flips, seed)
-    assert cohort is not None
-    value, error, maxima = flip_all(cohort.store, flips, **how)
+    whole = _same(result, cohort, "simultaneous intervals")
+    flips = _flips(result, of, whole, n_flips, seed)
+    value, error, maxima = flip_all(whole.store, flips, **how)
     _check_estimates(*_estimates(result, of), value, error)
     q = reach(maxima, level)
     return Intervals(value - q * error, value + q * error, level, True, of, q, result.space)
@@ -164,12 +164,12 @@ def confidence_set(
     if isinstance(size, bool) or not isinstance(size, int | float | np.number) or not np.isfinite(size):
         raise InputError(invalid("effect", size, "a finite number, in the units of the estimate"))
     pairs = _pairs(result.space)
-    flips = _flips(result, of, _same(result, cohort, "confidence sets"), n_flips, seed)
-    assert cohort is not None
+    whole = _same(result, cohort, "confidence sets")
+    flips = _flips(result, of, whole, n_flips, seed)
     value, error = _estimates(result, of)
     elements, crossing, weight = boundary(value, pairs, float(size))
     if elements.size:
-        found = estimate_some(cohort.store, flips, elements, **how)
+        found = estimate_some(whole.store, flips, elements, **how)
         _check_estimates(value[elements], error[elements], found.value, found.error)
         rows, maxima = found.rows, np.zeros(len(flips.sign))
         for k in range(0, len(crossing), _AT_ONCE):
@@ -178,7 +178,7 @@ def confidence_set(
             between = at_unit_length(w * rows[:, high] + (1 - w) * rows[:, low])
             np.maximum(maxima, flips.heights(between).max(axis=1), out=maxima)
     else:
-        *found_all, maxima = flip_all(cohort.store, flips, **how)
+        *found_all, maxima = flip_all(whole.store, flips, **how)
         _check_estimates(value, error, *found_all)
     q = reach(maxima, level)
     return ConfidenceSet(
@@ -223,9 +223,10 @@ def _same(result: Record, cohort: Cohort | None, what: str) -> Cohort:
             f"The result keeps no residuals, and {what} are made of their flips: pass cohort=, the Cohort that was "
             "analysed. It runs over it again."
         )
-    if cohort.fingerprint != result.asked.cohort_fingerprint:
-        raise InputError(invalid("cohort", repr(cohort), "the cohort of which the result is, unchanged"))
-    return cohort
+    for one in (cohort, cohort.complete()):  # a test leaves elements out that not all subjects have
+        if one.fingerprint == result.asked.cohort_fingerprint:
+            return one
+    raise InputError(invalid("cohort", repr(cohort), "the cohort of which the result is, unchanged"))
 
 
 def _estimates(result: Record, of: str) -> tuple[Doubles, Doubles]:

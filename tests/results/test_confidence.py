@@ -175,3 +175,17 @@ def test_pairs_of_a_volume_share_a_face():
     assert (distance == 1).all()
     n = sum(int(np.abs(a - b).sum() == 1) for i, a in enumerate(place.ijk) for b in place.ijk[:i])
     assert len(np.unique(np.sort(pairs, axis=1), axis=0)) == len(pairs) == n
+
+
+def test_elements_that_not_all_subjects_have_are_left_out_as_in_the_test():
+    maps = np.random.default_rng(0).normal(size=(12, 30)).astype(np.float32) + 1
+    maps[3, 5] = np.nan
+    table = pd.DataFrame(maps, columns=[f"r{k}" for k in range(30)])
+    cohort = ng.Cohort.from_maps(table, min_subjects=0.5)
+    assert cohort.n_voxels == 30
+    result = ng.permutation_test(cohort, n_perm=20)
+    assert result.interval(simultaneous=True, cohort=cohort, n_flips=100).lower.shape == (29,)
+    each = ng.permutation_test(cohort, n_perm=20, missing="element")
+    for simultaneous in (False, True):
+        with pytest.raises(InputError):
+            each.interval(simultaneous=simultaneous, cohort=cohort, n_flips=100)
