@@ -20,6 +20,7 @@ from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, matc
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import DesignError, InputError, invalid, term
 from numbaglm.results.provenance import MISSING
+from numbaglm.results.vocabulary import ALPHA
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
@@ -153,6 +154,8 @@ class Options:
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, float | np.floating) or not 0 < self.alpha < 1:
             raise InputError(invalid("alpha", self.alpha, "a probability between 0 and 1"))
         if self.stop is None:
+            if self.alpha != ALPHA:
+                raise InputError(f"alpha={self.alpha:g} is what stop={STOP!r} decides against: pass both, or none.")
             return
         others = {
             f"tail={self.tail!r}": self.tail != "counts",

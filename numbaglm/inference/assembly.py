@@ -86,7 +86,7 @@ def assemble(
 
 def corrected_p(cohort: Cohort, spec: Spec, raw: RunResult) -> list[NDArray[np.float64]]:
     """Counted p, corrected over the map, of voxels and clusters: one array of each kind that was asked for."""
-    one = _correct(cohort, spec, raw, None, None)
+    one = _correct(cohort, spec, raw, None, None, discoveries=False)
     maps = [one.maps[f"p_fwe_{kind}"] for kind in ("voxel", "tfce") if f"p_fwe_{kind}" in one.maps]
     tables = [one.table[f"p_fwe_{kind}"].to_numpy(float) for kind in ("size", "mass")] if one.clusters else []
     return maps + tables
@@ -197,7 +197,12 @@ def observed_p(spec: Spec, raw: RunResult) -> NDArray[np.float64]:
 
 
 def _correct(
-    cohort: Cohort, spec: Spec, raw: RunResult, level: float | None, calibration: Calibration | None
+    cohort: Cohort,
+    spec: Spec,
+    raw: RunResult,
+    level: float | None,
+    calibration: Calibration | None,
+    discoveries: bool = True,
 ) -> _Contrast:
     """Correct one contrast over the map."""
     hypothesis = spec.hypothesis
@@ -215,7 +220,7 @@ def _correct(
         maps["tfce"] = raw.tfce
     space = cohort.store.space
     one = _Contrast(spec, space, maps, table=no_clusters(EVERY_TABLE if space.is_volume else ELSEWHERE))
-    if spec.family.whole is None:  # pseudo-t has no p of its own
+    if discoveries and spec.family.whole is None:  # pseudo-t has no p of its own
         _add_discoveries(one, calibration)
     if spec.shufflings.n_shufflings == 1:
         return one

@@ -14,7 +14,7 @@ from numbaglm.arrays import Floats
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
 from numbaglm.results import discoveries
-from numbaglm.results.provenance import SHUFFLES, TAILS, Provenance
+from numbaglm.results.provenance import SHUFFLES, STOPPED, TAILS, Provenance
 from numbaglm.results.record import Record
 from numbaglm.results.tables import cluster_text, cubic, number, short, times
 from numbaglm.results.vocabulary import ALPHA, NULLS, label_of_null, map_of
@@ -45,6 +45,7 @@ _SOURCES = {
     "9(1), 39. https://doi.org/10.2202/1544-6115.1585",
     "blocks": "Winkler, A. M., Webster, M. A., Vidaurre, D., Nichols, T. E., & Smith, S. M. (2015). Multi-level block "
     "permutation. NeuroImage, 123, 253\u2013268. https://doi.org/10.1016/j.neuroimage.2015.05.092",
+    "fischer": "Fischer, L., & Ramdas, A. (2024). Sequential Monte-Carlo testing by betting. arXiv:2401.07365.",
     "iglewicz": "Iglewicz, B., & Hoaglin, D. C. (1993). How to detect and handle outliers. ASQC Quality Press.",
     "knapp": "Knapp, G., & Hartung, J. (2003). Improved tests for a random effects meta-regression with a single "
     "covariate. Statistics in Medicine, 22(17), 2693\u20132710. https://doi.org/10.1002/sim.1482",
@@ -183,6 +184,8 @@ def what_was_asked(result: Record) -> Facts:
         facts.append(("Small p", f"refined by a {TAILS[asked.tail]} fit to the tail of their null"))
     if asked.p_interval:
         facts.append(("Intervals of p", f"{asked.p_interval:.0%}, of counted p"))
+    if (ended := result.provenance.get(STOPPED)) is not None:
+        facts.append(("Stopping", f"after {ended['n_random']:,} of up to {ended['n_perm']:,} random shufflings"))
     return [*facts, ("Conventions", _conventions(asked.conventions))]
 
 
@@ -421,6 +424,12 @@ def _on_correction(result: Record, cited: set[str]) -> list[str]:
         sentences.append(
             f"Small p-values were refined by fitting a {TAILS[asked.tail]} distribution to the null (Winkler et "
             "al., 2016)."
+        )
+    if (ended := result.provenance.get(STOPPED)) is not None:
+        cited.add("fischer")
+        sentences.append(
+            f"Shuffling, of up to {ended['n_perm']:,} times, stopped once p-values were decided against "
+            f"{ended['alpha']:g}; corrected p-values are anytime-valid (Fischer & Ramdas, 2024)."
         )
     return [*sentences, f"Results with a corrected p of {ALPHA:g} or less are called significant."]
 

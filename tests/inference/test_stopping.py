@@ -8,6 +8,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.errors import InputError
+from numbaglm.results.words import methods_paragraph, what_was_asked
 from numbaglm.stats.anytime import anytime_p, losses_of
 from reference.reports import asked
 
@@ -42,6 +43,10 @@ def test_critical_values_and_the_summary_are_of_these_p(tmp_path, stopped):
     assert "random shufflings, " in stopped.summary()
     again = ng.PermutationResult.load(stopped.save(tmp_path / "out"))
     assert again.summary() == stopped.summary()
+    text, sources = methods_paragraph(stopped)
+    assert "anytime-valid (Fischer & Ramdas, 2024)" in text
+    assert any(one.startswith("Fischer") for one in sources)
+    assert "of up to 2,000" in dict(what_was_asked(stopped))["Stopping"]
 
 
 def test_where_nothing_is_found_it_ends_early():
@@ -74,6 +79,7 @@ def test_what_is_enumerated_or_short_is_made_whole():
     [
         ({"stop": "early"}, "'stop': got 'early'"),
         ({"alpha": 1.5}, "'alpha'"),
+        ({"alpha": 0.01, "stop": None}, "pass both"),
         ({"tail": "gamma"}, "tail='gamma'"),
         ({"p_interval": 0.9}, "p_interval"),
         ({"tfce_uncorrected": True}, "tfce_uncorrected"),
