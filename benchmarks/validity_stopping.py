@@ -21,7 +21,7 @@ from validity import markdown
 from validity_discoveries import replace_section
 
 ALPHA, SIDE, N, N_PERM = 0.05, 10, 24, 10_000
-SIZES = {"small": 40, "full": 400}  # maps
+SIZES = {"small": 40, "full": 400}  # maps without an effect; a tenth of them with each
 HEADING = "## Stopping"
 GEOMETRY = Geometry(np.ones((SIDE, SIDE, SIDE), bool), np.eye(4))
 EFFECTS = {"no effect": 0.0, "weak effect": 0.5, "strong effect": 1.2}  # of a block, in deviations of the noise
@@ -60,11 +60,12 @@ def share(n: int, n_maps: int) -> str:
 
 def section(size: str) -> str:
     n_maps = SIZES[size]
-    table = pd.DataFrame([row(name, effect, n_maps) for name, effect in EFFECTS.items()])
+    table = pd.DataFrame([row(name, effect, n_maps // (10 if effect else 1)) for name, effect in EFFECTS.items()])
     return (
         f"{HEADING}\n\n"
         f"Written by `python benchmarks/validity_stopping.py --size {size}`, numbaglm {ng.__version__}. {n_maps} maps "
-        f'of each kind, of {SIDE**3:,} voxels, {N} subjects, sign flips, `stop="decided"` of {N_PERM:,}: maps in which '
+        f"without an effect and {n_maps // 10} of each other kind, of {SIDE**3:,} voxels and {N} subjects; sign flips, "
+        f'`stop="decided"` of {N_PERM:,}: maps in which '
         f"anything is found at {100 * ALPHA:g} %, corrected for family-wise error, with the 95 % interval of the "
         f"simulation, and random shufflings made.\n\n{markdown(table)}\n"
     )
