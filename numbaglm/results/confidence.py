@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +126,23 @@ class ConfidenceSet:
     def to_image(self) -> Any:
         """Put `shades` into the format that the maps of the cohort came in; see `Record.to_image`."""
         return _image(self.space, self.shades, "confidence_set")
+
+    def plot(self, save: str | os.PathLike[str] | None = None, **how: Any) -> Any:
+        """Draw slices of a volume in three shades: the inner set, the rest of the estimate, the rest of the outer set.
+
+        Parameters
+        ----------
+        save
+            PNG to write as well.
+        how
+            background, view, cuts, title: as in `numbaglm.plotting.slices`.
+        """
+        from numbaglm import plotting  # matplotlib takes longer to load than many a set takes to make
+
+        what = f"{self.of.replace('cohens_d', 'd')} \u2265 {self.size:g}"
+        label = f"{what}: 3 surely, 2 estimated, 1 at most ({self.level:.0%})"
+        options: dict[str, Any] = {"threshold": 0.5, "two_sided": False, "label": label, "save": save} | how
+        return plotting.slices(self.space.volume, self.shades.astype(np.float64), **options)
 
     def __repr__(self) -> str:
         n_inner, n, n_outer = (int(one.sum()) for one in (self.inner, self.estimate, self.outer))

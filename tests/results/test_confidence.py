@@ -73,7 +73,7 @@ def test_where_an_effect_is_smaller_or_larger_than_a_size(both):
 
 
 @pytest.mark.parametrize("of", OF)
-def test_confidence_sets_are_nested_around_the_estimate(both, of):
+def test_confidence_sets_are_nested_around_the_estimate(tmp_path, both, of):
     cohort, result = both
     found = result.confidence_set(OF[of], 0.9, of, cohort=cohort, n_flips=200)
     assert (found.inner <= found.estimate).all()
@@ -88,6 +88,8 @@ def test_confidence_sets_are_nested_around_the_estimate(both, of):
     assert np.bincount(found.shades, minlength=4).tolist()[3] == found.inner.sum()
     assert found.to_image().shape == result.geometry.shape
     assert "surely" in repr(found)
+    assert found.plot(tmp_path / "set.png", cuts=3) is not None
+    assert (tmp_path / "set.png").stat().st_size > 1000
 
 
 def test_a_size_that_no_voxel_has_takes_all_of_them(both):
