@@ -140,8 +140,8 @@ class ConfidenceSet:
         from numbaglm import plotting  # matplotlib takes longer to load than many a set takes to make
 
         what = f"{self.of.replace('cohens_d', 'd')} \u2265 {self.size:g}"
-        label = f"{what}: 3 surely, 2 estimated, 1 at most ({self.level:.0%})"
-        options: dict[str, Any] = {"threshold": 0.5, "two_sided": False, "label": label, "save": save} | how
+        title = f"{what} ({self.level:.0%}): 3 surely, 2 by the estimate, 1 at most"
+        options: dict[str, Any] = {"threshold": 0.5, "two_sided": False, "title": title, "save": save} | how
         return plotting.slices(self.space.volume, self.shades.astype(np.float64), **options)
 
     def __repr__(self) -> str:
