@@ -14,6 +14,7 @@ from numbaglm.display.brains import glass_brain, logp_panel, slices, subject_gri
 from numbaglm.display.canvas import SavePath
 from numbaglm.display.carpet import carpet
 from numbaglm.display.design import design_matrix
+from numbaglm.display.panels import maps
 from numbaglm.engine.quality import examine
 from numbaglm.results.vocabulary import NULLS
 
@@ -22,6 +23,7 @@ __all__ = [
     "design_matrix",
     "glass_brain",
     "logp_panel",
+    "maps",
     "null_histograms",
     "quality",
     "slices",

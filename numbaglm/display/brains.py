@@ -82,7 +82,7 @@ def glass_brain(
     if not views or set(views) - set(VIEWS):
         raise InputError(invalid("views", views, '"x", "y" or "z", or several of them such as "xyz"'))
     scale = ColourScale.of(np.asarray(vector), threshold, two_sided, vmax)
-    return finish(_glass_panels(geometry, [("", vector)], scale, views, 1, title, label), save)
+    return finish(glass_panels(geometry, [("", vector)], scale, views, 1, title, label), save)
 
 
 def subject_grid(
@@ -136,7 +136,7 @@ def subject_grid(
         vmax = float(np.median(size.max(axis=1))) or None
     scale = ColourScale.of(np.asarray(maps), threshold, True, vmax)
     panels = list(zip(labels, maps, strict=True))
-    return finish(_glass_panels(geometry, panels, scale, "z", n_columns, title, label), save)
+    return finish(glass_panels(geometry, panels, scale, "z", n_columns, title, label), save)
 
 
 def logp_panel(
@@ -177,7 +177,7 @@ def logp_panel(
         raise InputError(invalid("logp", dict(logp), "one map or more, by title"))
     values = np.concatenate([np.ravel(vector) for vector in logp.values()])
     scale = ColourScale.of(values, threshold, False)
-    return finish(_glass_panels(geometry, list(logp.items()), scale, "xyz", 2, title, "\u2212log10 p"), save)
+    return finish(glass_panels(geometry, list(logp.items()), scale, "xyz", 2, title, "\u2212log10 p"), save)
 
 
 def slices(
@@ -242,7 +242,7 @@ def slices(
     return finish(figure, save)
 
 
-def _glass_panels(
+def glass_panels(
     geometry: Geometry,
     panels: Sequence[tuple[str, Map]],
     scale: ColourScale,

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -43,6 +45,8 @@ _MARGIN, _GAP, _BAR = 0.15, 0.12, 0.75  # inches: around everything, between vie
 _PIXELS = 250  # maps are drawn on pixels so small that this many span the longest side of the box, or more
 _ENDS = {"x": ("P", "A"), "y": ("L", "R"), "z": ("L", "R")}
 _FORMATS = (".png", ".pdf", ".svg")
+_PRINTED = 300  # pixels an inch of what is no line in a pdf or svg
+_settings = threading.Lock()  # matplotlib's settings are those of all threads
 
 
 class StillFigure(Figure):
@@ -64,11 +68,14 @@ class ColourScale:
         Value at the end of the colour bar, above the threshold.
     two_sided
         Whether negative values are drawn too.
+    alpha
+        How opaque colours are over an anatomy.
     """
 
     threshold: float
     vmax: float
     two_sided: bool
+    alpha: float = 1.0
 
     @classmethod
     def of(cls, values: Map, threshold: float | None, two_sided: bool, vmax: float | None = None) -> ColourScale:
@@ -84,7 +91,7 @@ class ColourScale:
         # Where nothing reaches the threshold the colour bar still needs a length.
         return cls(low, vmax if vmax > low else 1.25 * low or 1.0, two_sided)
 
-    def shown(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def shown(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which values are drawn; 0 never is."""
         size = np.abs(values) if self.two_sided else values
         return (size >= self.threshold) & (size > 0)
@@ -190,11 +197,64 @@ def cells(
     length = max(min(span - 0.3, 2.6), 0.6)
     bottom = _MARGIN + (span - length) / 2
     bar = figure.add_axes(((width - _BAR) / width, bottom / height, 0.13 / width, length / height))
-    _colour_bar(figure, bar, scale, label)
+    colour_bar(figure, bar, scale, label)
     return figure, axes
 
 
-def _colour_bar(figure: Figure, axes: Axes, scale: ColourScale, label: str | None) -> None:
+def stacked(
+    rows: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    scale: ColourScale,
+    title: str | None,
+    label: str | None,
+) -> tuple[Figure, list[list[Axes]]]:
+    """Make a figure of rows of views, each row as wide as there is room for, and a colour bar for all of them.
+
+    Parameters
+    ----------
+    rows
+        What to write above each, and width and height in mm of its views; a mm is as long in all of a row.
+    scale, title, label
+        As in `cells`.
+
+    Returns
+    -------
+    The figure, and for each row the axes of its views.
+    """
+    lengths = []
+    for _, sizes in rows:
+        room = min(_PAGE, 2.8 * len(sizes)) - _GAP * (len(sizes) - 1)
+        lengths.append(room / sum(w for w, _ in sizes))
+    heads = [0.55 if name else 0.3 for name, _ in rows]
+    inner = [
+        sum(w for w, _ in sizes) * inch + _GAP * (len(sizes) - 1)
+        for (_, sizes), inch in zip(rows, lengths, strict=True)
+    ]
+    tall = [max(h for _, h in sizes) * inch for (_, sizes), inch in zip(rows, lengths, strict=True)]
+    top = _MARGIN + (0.2 if title else 0.0)
+    width, height = 2 * _MARGIN + max(inner) + _BAR, top + sum(heads) + sum(tall) + 2 * _MARGIN
+    figure = new_figure(width, height, title)
+    axes, ceiling = [], height - top
+    for (name, sizes), inch, head, wide, high in zip(rows, lengths, heads, inner, tall, strict=True):
+        if name:
+            place = (_MARGIN + wide / 2) / width, (ceiling - 0.1) / height
+            text = shortened(name, int(wide / 0.095))
+            figure.text(*place, text, ha="center", va="top", size=10, color=INK, parse_math=False)
+        left, views = _MARGIN, []
+        for w, h in sizes:
+            floor = ceiling - head - (high + h * inch) / 2
+            views.append(figure.add_axes((left / width, floor / height, w * inch / width, h * inch / height)))
+            left += w * inch + _GAP
+        axes.append(views)
+        ceiling -= head + high
+    length = max(min(height - top - 0.9, 2.6), 0.6)
+    bottom = (height - top - 0.35 - length) / 2
+    bar = figure.add_axes(((width - _BAR) / width, bottom / height, 0.13 / width, length / height))
+    colour_bar(figure, bar, scale, label)
+    return figure, axes
+
+
+def colour_bar(figure: Figure, axes: Axes, scale: ColourScale, label: str | None) -> None:
+    """Draw a colour bar into axes: what is drawn, and from which value on."""
     bar = figure.colorbar(ScalarMappable(scale.norm, scale.cmap), cax=axes)
     room = 0.05 * scale.vmax * (2 if scale.two_sided else 1)  # that a label takes
     ends = {mark for mark in (0.0, scale.vmax) if abs(mark - scale.threshold) > room}
@@ -301,6 +361,7 @@ def paint(
         extent=extent,
         cmap=scale.cmap,
         norm=scale.norm,
+        alpha=scale.alpha,
         interpolation="nearest",
         zorder=2,
     )
@@ -326,9 +387,10 @@ def shortened(text: str, most: int = 44) -> str:
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """Draw a figure into the bytes of a png, pdf or svg file."""
+    """Draw a figure into the bytes of a png, pdf or svg file; text stays text in the latter two."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind)
+    with _settings, rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format=kind, dpi=figure.dpi if kind == "png" else max(figure.dpi, _PRINTED))
     return buffer.getvalue()
 
 

@@ -21,12 +21,17 @@ from numpy.typing import NDArray
 from numbaglm.display.canvas import ColourScale, render
 from numbaglm.display.design import design_matrix
 from numbaglm.display.projection import upright
+from numbaglm.display.surfaces import Sheet
 from numbaglm.errors import InputError, invalid
 from numbaglm.spaces.volume import Geometry
 
 _STEPS = 32767  # of int16
 _N_COLOURS = 17
 _MOST_COLOURS = 256  # of a PNG with a palette
+_LEVELS = 65535  # of uint16
+
+MOST_VERTICES = 400_000
+"""Pages with larger surfaces have pictures of them alone: some 12 bytes a vertex are inside."""
 
 
 @dataclass(frozen=True)
@@ -132,24 +137,6 @@ def slice_viewer(geometry: Geometry, volumes: Sequence[ViewerMap], start: int) -
     """
     grid = upright(geometry)
     inside = grid.index < grid.n_voxels
-    number_of = grid.index[inside]
-    maps = []
-    for one in volumes:
-        values = np.nan_to_num(np.asarray(one.values, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        unit = float(np.abs(values).max()) / _STEPS or 1.0
-        steps = np.rint(values[number_of] / unit).astype("<i2")
-        maps.append(
-            {
-                "name": one.name,
-                "label": one.label,
-                "unit": unit,
-                "threshold": one.threshold,
-                "signed": one.signed,
-                "max": float(np.max(np.abs(values) if one.signed else values, initial=0.0)),
-                "logp": one.name.startswith("logp_"),
-                "data": _packed(steps.tobytes()),
-            }
-        )
     return {
         "shape": list(inside.shape),
         "origin": grid.origin.tolist(),
@@ -158,7 +145,79 @@ def slice_viewer(geometry: Geometry, volumes: Sequence[ViewerMap], start: int) -
         "start": geometry.coordinates(np.array([start]))[0].tolist(),
         "hot": _colours(1.0),
         "cold": _colours(0.0),
-        "maps": maps,
+        "maps": [_packed_map(one, grid.index[inside]) for one in volumes],
+    }
+
+
+def surface_viewer(sheets: Sequence[Sheet], maps: Sequence[ViewerMap], start: int) -> dict[str, Any]:
+    """Return what the viewer of surfaces shows, as JSON types.
+
+    A surface is its vertices (uint16: x of all, then y, then z, each the difference from the vertex before, to be
+    summed, multiplied with ``step`` and added to ``low``), its triangles (uint32: the differences of their vertices,
+    triangle after triangle), a grey a vertex (uint8), and which vertices are analysed (a bit a vertex). A map is an
+    int16 for each element on a surface, surface after surface. All are deflated and in base64.
+
+    Parameters
+    ----------
+    sheets
+        The surfaces, all with a mesh.
+    maps
+        Of the whole space, the first of them shown at first.
+    start
+        The element of the space that is marked at first.
+    """
+    elements = np.concatenate([np.arange(one.where.start, one.where.stop) for one in sheets])
+    return {
+        "surfaces": [_packed_sheet(one) for one in sheets],
+        "start": start,
+        "hot": _colours(1.0),
+        "cold": _colours(0.0),
+        "maps": [_packed_map(one, elements) for one in maps],
+    }
+
+
+def _packed_sheet(sheet: Sheet) -> dict[str, Any]:
+    xyz = sheet.mesh.coordinates
+    low, step = xyz.min(axis=0), np.maximum(np.ptp(xyz, axis=0), 1e-6) / _LEVELS
+    steps = np.rint((xyz - low) / step).astype("<u2")
+    differences = np.diff(steps, axis=0, prepend=np.zeros((1, 3), "<u2"))  # modulo 2^16, as is what adds them up
+    corners = sheet.mesh.faces.astype("<u4").ravel()
+    inside = np.zeros(sheet.part.n_vertices, bool)
+    inside[sheet.part.vertices] = True
+    return {
+        "name": sheet.part.name,
+        "side": sheet.side,
+        "n": sheet.part.n_vertices,
+        "first": sheet.where.start,
+        "low": low.tolist(),
+        "step": step.tolist(),
+        "vertices": _packed(_bytes_apart(differences.T)),
+        "faces": _packed(_bytes_apart(np.diff(corners, prepend=np.zeros(1, "<u4")))),
+        "grey": _packed(np.rint(255 * sheet.grey.clip(0.0, 1.0)).astype(np.uint8).tobytes()),
+        "inside": _packed(np.packbits(inside).tobytes()),
+    }
+
+
+def _bytes_apart(numbers: NDArray[np.unsignedinteger[Any]]) -> bytes:
+    """The lowest byte of all numbers, then the next of all, and so on: they deflate to less than in their order."""
+    return np.ascontiguousarray(
+        np.ascontiguousarray(numbers).ravel().view(np.uint8).reshape(numbers.size, -1).T
+    ).tobytes()
+
+
+def _packed_map(one: ViewerMap, elements: NDArray[np.intp]) -> dict[str, Any]:
+    """The values of some elements of a map, and what a viewer needs to know of it."""
+    values = np.nan_to_num(np.asarray(one.values, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)[elements]
+    unit = float(np.abs(values).max()) / _STEPS or 1.0
+    return {
+        "name": one.name,
+        "label": one.label,
+        "unit": unit,
+        "threshold": one.threshold,
+        "signed": one.signed,
+        "max": float(np.max(np.abs(values) if one.signed else values, initial=0.0)),
+        "logp": one.name.startswith("logp_"),
+        "data": _packed(np.rint(values / unit).astype("<i2").tobytes()),
     }
 
 

@@ -1,6 +1,6 @@
 """The report of a result: one HTML file that needs nothing else, to be read, sent and kept.
 
-The page fetches nothing: pictures, tables and the maps of its slice viewer are inside, and its content policy
+The page fetches nothing: pictures, tables and the maps of its viewers are inside, and its content policy
 forbids everything else.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,21 @@ import numpy as np
 from numbaglm import plotting
 from numbaglm.cohort import Cohort
 from numbaglm.data.storage.files import write_file
-from numbaglm.display.page import Picture, ViewerMap, design_picture, fill, page_path, picture, slice_viewer
+from numbaglm.display.page import (
+    MOST_VERTICES,
+    Picture,
+    ViewerMap,
+    design_picture,
+    fill,
+    page_path,
+    picture,
+    slice_viewer,
+    surface_viewer,
+)
+from numbaglm.display.surfaces import sheets_of
 from numbaglm.engine.quality import Quality, examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
-from numbaglm.results import figures, words
+from numbaglm.results import elsewhere, figures, words
 from numbaglm.results.record import Record
 from numbaglm.results.tables import (
     cluster_table,
@@ -32,12 +44,13 @@ from numbaglm.results.tables import (
     weight_rows,
 )
 from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, map_of
+from numbaglm.spaces.cifti import Structures
+from numbaglm.spaces.surface import Surface
+from numbaglm.spaces.volume import Geometry
 from numbaglm.version import __version__
 
 MARKER = '<meta name="generator" content="numbaglm report">'
 """What stands near the head of every report: a file without it is never replaced."""
-
-_LOGP = -float(np.log10(ALPHA))
 
 
 def write_report(
@@ -96,11 +109,12 @@ def make_page(result: Record, cohort: Cohort | None = None) -> str:
         design=_design(result),
         data=words.about_data(result),
         quality=None if found is None else _quality_section(found),
+        noun=result.space.noun,
+        nouns=result.space.nouns,
         viewer=viewer(result),
-        pictures=list(_brains(result)),
-        clusters=cluster_table(result) if "max_size" in result.h0 else None,
-        peaks=peak_table(result) if result.h0 else None,
-        apart=f"{peak_distance(result.geometry):.2g}",
+        turner=turner(result),
+        pictures=list(_pictures(result)),
+        **_tables(result),
         nulls=_nulls(result),
         null_table=null_table(result),
         fits=[(words.null_in_words(name), words.fit_in_words(fit)) for name, fit in asked.tail_fits.items() if fit],
@@ -110,6 +124,19 @@ def make_page(result: Record, cohort: Cohort | None = None) -> str:
         references=references,
         alpha=ALPHA,
     )
+
+
+def _tables(result: Record) -> dict[str, Any]:
+    """Tables of clusters, of their peaks, and of parcels, edges or the like."""
+    if result.space.is_volume:
+        clusters = cluster_table(result) if words.formed_clusters(result) else None
+        peaks, apart = peak_table(result) if result.h0 else None, peak_distance(result.geometry)
+        return {"clusters": clusters, "peaks": peaks, "apart": f"{apart:.2g}", "elements": None}
+    clusters = elsewhere.cluster_table(result) if words.formed_clusters(result) else None
+    if not elsewhere.has_peaks(result):
+        return {"clusters": clusters, "peaks": None, "apart": "", "elements": elsewhere.element_table(result)}
+    peaks, apart = elsewhere.peak_table(result) if result.h0 else None, elsewhere.peak_distance(result)
+    return {"clusters": clusters, "peaks": peaks, "apart": f"{apart:.2g}", "elements": None}
 
 
 def write_index(results: Sequence[Record], pages: Sequence[str], target: Path) -> Path:
@@ -129,14 +156,28 @@ def write_index(results: Sequence[Record], pages: Sequence[str], target: Path) -
     return write_file(target, page.encode(), "report")
 
 
-def viewer(result: Record) -> dict[str, Any]:
-    """Return what the slice viewer shows, as JSON types."""
-    two_sided = result.asked.two_sided
-    volumes = [
-        ViewerMap(name, label, result.maps[name], threshold, two_sided and not name.startswith("logp_"))
-        for name, label, threshold in _viewed(result)
-    ]
-    return slice_viewer(result.geometry, volumes, int(np.argmax(np.abs(result.maps[result.statistic]))))
+def viewer(result: Record) -> dict[str, Any] | None:
+    """Return what the slice viewer shows, as JSON types; None where there are no voxels."""
+    for part, where in zip(result.space.parts, result.space.slices, strict=True):
+        if isinstance(part, Geometry | Structures):
+            geometry = part if isinstance(part, Geometry) else part.volume
+            top = int(np.argmax(np.abs(result.maps[result.statistic][where])))
+            return slice_viewer(geometry, [replace(one, values=one.values[where]) for one in _viewed(result)], top)
+    return None
+
+
+def turner(result: Record) -> dict[str, Any] | None:
+    """Return what the viewer of surfaces shows, as JSON types; None where there are none, or they are too large."""
+    space = result.space
+    meshed = [part for part in space.parts if isinstance(part, Surface) and part.mesh is not None]
+    if not meshed or not figures.can_draw(space) or sum(part.n_vertices for part in meshed) > MOST_VERTICES:
+        return None
+    sheets = sheets_of(space)
+    on_surfaces = np.zeros(space.n, bool)
+    for sheet in sheets:
+        on_surfaces[sheet.where] = True
+    height = np.where(on_surfaces, np.abs(result.maps[result.statistic]), -1.0)
+    return surface_viewer(sheets, list(_viewed(result)), int(np.argmax(height)))
 
 
 def check_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -165,31 +206,33 @@ def _head(target: Path) -> str:
         raise OutputError(f"Can't read {target}, which is in the way: {error.strerror or error}.") from error
 
 
-def _viewed(result: Record) -> Iterator[tuple[str, str, float]]:
-    """Name, label and first threshold of each map of the viewer."""
+def _viewed(result: Record) -> Iterator[ViewerMap]:
+    """Return the maps of the viewer, each with its first threshold."""
     corrected = [f"logp_fwe_{kind}{end}" for kind in FWE_KINDS for end in ("", "_contrasts")]
     shown = {result.statistic: words.display_threshold(result)[0]}
-    shown |= {name: _LOGP for name in corrected if name in result.maps}
+    shown |= {name: figures.LOGP for name in corrected if name in result.maps}
     if "tfce" in result.maps:
         critical = result.critical("max_tfce") if "max_tfce" in result.h0 else np.inf
         top = float(np.abs(result.maps["tfce"]).max())
         shown["tfce"] = critical if np.isfinite(critical) else top / 2
     if not result.h0 and "p_bonferroni" in result.maps:
-        shown["logp_bonferroni"] = _LOGP
-    yield from ((name, map_of(name).label, threshold) for name, threshold in shown.items())
+        shown["logp_bonferroni"] = figures.LOGP
+    for name, threshold in shown.items():
+        signed = result.asked.two_sided and not name.startswith("logp_")
+        yield ViewerMap(name, map_of(name).label, result.maps[name], threshold, signed)
 
 
-def _brains(result: Record) -> Iterator[Picture]:
-    """Glass brains of the statistic and of the corrected p."""
-    name, label = result.statistic, map_of(result.statistic).label
+def _pictures(result: Record) -> Iterator[Picture]:
+    """Pictures of the statistic and of the corrected p, where there is a mesh for each surface."""
+    if not figures.can_draw(result.space):
+        return
+    name, label, nouns = result.statistic, map_of(result.statistic).label, result.space.nouns
     threshold, source = words.display_threshold(result)
-    caption = (
-        f"{words.symbol(result)} \u2265 {number(threshold)} ({source}), seen through the brain from the right, the "
-        "back and above."
-    )
+    kind, how = _as_drawn(result)
+    caption = f"{words.symbol(result)} \u2265 {number(threshold)} ({source}){how}."
     height = np.abs(result.maps[name]) if result.asked.two_sided else result.maps[name]
     n = int(np.sum(height >= threshold))
-    alt = f"Glass brain of the {label} map: {n:,} voxels reach {number(threshold)}."
+    alt = f"{kind} of the {label} map: {n:,} {nouns} reach {number(threshold)}."
     yield picture(figures.statistic(result), alt, caption)
     if not result.h0:
         return
@@ -198,9 +241,24 @@ def _brains(result: Record) -> Iterator[Picture]:
     reached = [
         f"{map_of(name).label.removeprefix('p, FWE: ')} {int(np.sum(result.maps[name] <= ALPHA)):,}" for name in names
     ]
-    alt = f"Glass brains of the corrected p. Voxels at {ALPHA:g} or less: {', '.join(reached)}."
+    alt = f"{kind} of the corrected p. {nouns.capitalize()} at {ALPHA:g} or less: {', '.join(reached)}."
     caption = f"\u2212log10 of p corrected for family-wise error{over}, where p \u2264 {ALPHA:g}."
     yield picture(figures.corrected(result), alt, caption)
+
+
+def _as_drawn(result: Record) -> tuple[str, str]:
+    """What a picture of the maps is called, and how they are seen in it."""
+    kinds = {part.kind for part in result.space.parts}
+    if result.space.is_volume:
+        return "Glass brains", ", seen through the brain from the right, the back and above"
+    if "surface" in kinds:
+        beside = ", and slices of the voxels" if "structures" in kinds else ""
+        return "Surfaces", f", on the surfaces from outside and inside; darker grey is deeper{beside}"
+    if "network" in kinds:
+        return "Networks", ": all edges as a matrix, and those that reach it as a circle"
+    if "structures" in kinds:
+        return "Slices", ", in axial slices. Left is on the left"
+    return "Bars", ": the largest values; grey bars do not reach it"
 
 
 def _nulls(result: Record) -> Picture | None:

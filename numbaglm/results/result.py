@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numbaglm.errors import InputError, invalid
 from numbaglm.results.record import Record
 from numbaglm.results.vocabulary import ALPHA
 
@@ -80,16 +82,46 @@ class PermutationResult(Record):
     True
     """
 
-    def plot(self, save: str | os.PathLike[str] | None = None) -> Any:
-        """Draw the corrected -log10 p maps side by side as glass brains; a matplotlib figure.
+    def plot(
+        self,
+        save: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
+        threshold: float | None = None,
+        title: str | None = None,
+        surface: Any = None,
+        background: Any = None,
+        views: Sequence[str] = ("lateral", "medial"),
+    ) -> Any:
+        """Draw the corrected -log10 p maps side by side, or one map; a matplotlib figure.
 
-        Where p are corrected over contrasts too, these are shown. Without shufflings it is the Bonferroni-corrected
-        parametric p.
+        Volumes are glass brains, surfaces are seen from several sides with the voxels of CIFTI files in slices beneath
+        them, parcels are bars, networks a matrix and a circle. Where p are corrected over contrasts too, these are
+        shown. Without shufflings it is the Bonferroni-corrected parametric p.
 
         Parameters
         ----------
         save
-            PNG to write as well.
+            File to write as well (.png, .pdf or .svg).
+        name
+            One map to draw instead, such as "t"; see `maps`.
+        threshold
+            Smallest magnitude of that map that is coloured; by default what the report shows it at.
+        title
+            What to write above that map.
+        surface
+            Meshes to draw surfaces on, ``{"left": "L.inflated.surf.gii", "right": ...}``; by default those that were
+            analysed.
+        background
+            What lies beneath surfaces, larger values darker, such as sulcal depth: files or values by side; by default
+            the curvature of the meshes that were analysed.
+        views
+            Of surfaces: "lateral", "medial", "dorsal", "ventral", "anterior", "posterior", one or several.
+
+        Raises
+        ------
+        UnknownNameError, InputError, OutputError
+            There is no such map, a parameter is out of its range, or the file can't be written.
 
         Examples
         --------
@@ -99,7 +131,13 @@ class PermutationResult(Record):
         """
         from numbaglm.results import figures  # matplotlib takes longer to load than many a test takes
 
-        return figures.corrected(self, save)
+        look: dict[str, Any] = {"surface": surface, "background": background, "views": views}
+        if name is None:
+            for parameter, given in (("threshold", threshold), ("title", title)):
+                if given is not None:
+                    raise InputError(invalid(parameter, given, "None without name=", "Name the map that it is for."))
+            return figures.corrected(self, save, **look)
+        return figures.one_map(self, name, threshold, title, save, **look)
 
     def report(self, path: str | os.PathLike[str], overwrite: bool = False, cohort: Any = None) -> Path:
         """Write everything onto one HTML page that needs nothing else: maps to click through, tables, methods.

@@ -5,7 +5,7 @@ A part of `numbaglm.results.report`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,14 @@ import scipy  # its spatial is loaded where it is used
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from numbaglm.arrays import Floats
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
 from numbaglm.results.record import Record
 from numbaglm.results.vocabulary import ALPHA, COLUMNS, label_of_null, map_of
 from numbaglm.spaces.volume import Geometry
+from numbaglm.stats import pvalues
+from numbaglm.stats.pvalues import critical_value
 
 _MOST_ROWS = 50  # of what is not significant or does not stand out: tables are for reading, not for keeping
 _MOST_PEAKS = 3
@@ -37,11 +40,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells, the place in mm to which the row leads, if any, and the number of the map that is shown there."""
+    """Cells, and where the row leads: to a place in mm, with the number of the map shown there, or to an element."""
 
     cells: tuple[Cell, ...]
     mm: tuple[float, ...] = ()
     volume: int | None = None
+    element: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,11 @@ def cluster_table(result: Record) -> Table:
     """Tabulate the clusters: all that are significant, and the largest of the others."""
     clusters = result.clusters
     columns = (
-        *_headed("cluster", "sign", "peak_x", "peak_y", "peak_z"),
+        *headed("cluster", "sign", "peak_x", "peak_y", "peak_z"),
         _peak_column(result),
-        *_headed("p_fwe_voxel", "size_voxels", "size_mm3", "p_fwe_size", "mass", "p_fwe_mass"),
-        *(_headed(*_OVER_CONTRASTS) if result.over_contrasts else ()),
-        *(_headed("tdp") if "tdp" in clusters else ()),
+        *headed("p_fwe_voxel", "size_voxels", "size_mm3", "p_fwe_size", "mass", "p_fwe_mass"),
+        *(headed(*_OVER_CONTRASTS) if result.over_contrasts else ()),
+        *(headed("tdp") if "tdp" in clusters else ()),
     )
     rows, digits = [], decimals(result.geometry.voxel_sizes)
     for one in clusters[shown_clusters(result)].to_dict("records"):
@@ -139,67 +143,35 @@ def cluster_text(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digit
     if clusters.empty:
         return "No cluster at this threshold."
     shown = clusters.head(n_rows)
+    peaks = shown[["peak_x", "peak_y", "peak_z"]].round(digits) + 0.0  # no negative zero
     columns = {
         "cluster": [str(number) for number in shown["cluster"]],
-        **_peaks(shown, digits),
+        "peak (mm)": [" ".join(f"{mm:4.{digits}f}" for mm in peak) for peak in peaks.itertuples(index=False)],
         statistic: [f"{value:.2f}" for value in shown["peak_stat"]],
-        "p(peak)": [_plain_p(p) for p in shown["p_fwe_voxel"]],
-        **_extents(shown),
-        "p(size)": [_plain_p(p) for p in shown["p_fwe_size"]],
+        "p(peak)": [plain_p(p) for p in shown["p_fwe_voxel"]],
+        "voxels": [f"{n:,}" for n in shown["size_voxels"]],
+        "mm3": [cubic(size) for size in shown["size_mm3"]],
+        "p(size)": [plain_p(p) for p in shown["p_fwe_size"]],
         "mass": [f"{mass:,.1f}" for mass in shown["mass"]],
-        "p(mass)": [_plain_p(p) for p in shown["p_fwe_mass"]],
+        "p(mass)": [plain_p(p) for p in shown["p_fwe_mass"]],
         **({"TDP": [f"{share:.2f}" for share in shown["tdp"]]} if "tdp" in shown else {}),
     }
+    return laid_out(columns, len(clusters) - len(shown))
+
+
+def laid_out(columns: Mapping[str, Sequence[str]], more: int) -> str:
+    """Lay the columns of a table of clusters out below each other, and say how many rows are left out."""
     lines = [[name, *cells] for name, cells in columns.items()]
     widths = [max(map(len, cells)) for cells in lines]
     rows = zip(*lines, strict=True)
     table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    more = len(clusters) - len(shown)
     heading = "Clusters, p corrected for family-wise error"
-    if "tdp" in shown:
+    if "TDP" in columns:
         heading += "; TDP, the share that has an effect, at least"
     return "\n".join([f"{heading}:", *table, *([f"... {more} more"] if more else [])])
 
 
-def _peaks(shown: pd.DataFrame, digits: int) -> dict[str, list[str]]:
-    """Where peaks are: in mm, and by name where there are names."""
-    mm = shown[["peak_x", "peak_y", "peak_z"]].round(digits) + 0.0  # no negative zero
-    found = {}
-    if "peak" in shown:
-        structures, places = shown["structure"].astype(str), shown["peak"].astype(str)
-        named = [
-            place if place.startswith(of) else f"{of} {place}".strip()
-            for of, place in zip(structures, places, strict=True)
-        ]
-        found["peak"] = [_shortened(name) for name in named]
-    if "peak" not in shown or mm.notna().any(axis=None):
-        rows = mm.itertuples(index=False)
-        found["peak (mm)"] = [" ".join(f"{one:4.{digits}f}" for one in peak if one == one) for peak in rows]
-    return found
-
-
-def _extents(shown: pd.DataFrame) -> dict[str, list[str]]:
-    """How large clusters are: in elements, and in the unit of their measure."""
-    if "size_voxels" in shown:
-        return {
-            "voxels": [f"{n:,}" for n in shown["size_voxels"]],
-            "mm3": [cubic(size) for size in shown["size_mm3"]],
-        }
-    found = {"elements": [f"{n:,}" for n in shown["size_elements"]]}
-    if (shown["size"] != shown["size_elements"]).any():
-        sizes = zip(shown["size"], shown["unit"].astype(str), strict=True)
-        found["extent"] = [f"{size:,.1f} {unit}".strip() for size, unit in sizes]
-    return found
-
-
-_LONGEST = 40
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..."
-
-
-def _plain_p(p: float) -> str:
+def plain_p(p: float) -> str:
     """As `short_p`, for a terminal: some have no minus but the hyphen."""
     return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}"
 
@@ -248,12 +220,11 @@ def null_table(result: Record) -> Table:
         ("p", "corrected for family-wise error, of the observed maximum"),
     )
     rows = []
-    for name, null in result.h0.items():
-        critical = result.critical(name, ALPHA)
-        label = label_of_null(name)
-        kind = name.removeprefix("max_")
-        kind = kind.replace(kind[0], "voxel", 1) if kind.split("_")[0] in ("t", "f", "z") else kind
-        p = float(result.maps[f"p_fwe_{kind}"].min())  # as it was counted, ties and all, or refined
+    for name, given in result.h0.items():
+        null = upward(name, given)
+        critical = critical_value(null, ALPHA)
+        label = null_label(result, name)
+        p = float(_p_of_null(result, name).min())  # as it was counted, ties and all, or refined
         out_of_reach = "none: too few shufflings"
         cells = (
             Cell(label, label),
@@ -263,6 +234,36 @@ def null_table(result: Record) -> Table:
         )
         rows.append(Row(cells))
     return Table(columns, tuple(rows))
+
+
+def upward(name: str, null: Floats) -> Floats:
+    """(n_shufflings,) a null whose large values are the rare ones: -log10 of the least p over domains."""
+    return pvalues.logp(np.asarray(null, np.float64)) if name.startswith("min_p_") else null
+
+
+def null_label(result: Record, name: str) -> str:
+    """What figures and tables call a null, with the unit that extents have in this space."""
+    label = label_of_null(name)
+    if name.startswith("min_p_"):
+        return f"\u2212log10 {label}"
+    units = {part.domain: part.unit for part in result.space.parts}
+    unit = next(iter(units.values())) if len(units) == 1 else ""
+    wanted = "voxels" if result.space.is_volume else {"mm2": "mm\u00b2"}.get(unit, result.space.nouns)
+    return label.replace("(voxels)", f"({wanted})")
+
+
+def _p_of_null(result: Record, name: str) -> Floats:
+    """Corrected p that are of a null, of the elements that it is of."""
+    over = "_contrasts" if name.endswith("_contrasts") else ""
+    kind, _, domain = name.removesuffix(over).partition("_")[2].removeprefix("p_").partition("_")
+    if kind in ("t", "f", "z"):
+        return result.maps[f"p_fwe_voxel{over}"]
+    if not domain:
+        return result.maps[f"p_fwe_{kind}{over}"]
+    inside = np.zeros(result.space.n, bool)
+    for part, where in zip(result.space.parts, result.space.slices, strict=True):
+        inside[where] = part.domain == domain
+    return result.maps[f"p_fwe_{kind}_domain{over}"][inside]
 
 
 def quality_table(found: Quality) -> Table:
@@ -374,12 +375,12 @@ def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64], distance: float) 
 _OVER_CONTRASTS = ("p_fwe_size_contrasts", "p_fwe_mass_contrasts")
 
 
-def _headed(*names: str) -> list[tuple[str, str]]:
+def headed(*names: str) -> list[tuple[str, str]]:
     """Columns of the table of clusters: heading, and what it means."""
     return [(COLUMNS[name].title, COLUMNS[name].sentence) for name in names]
 
 
-XYZ = tuple(_headed("peak_x", "peak_y", "peak_z"))
+XYZ = tuple(headed("peak_x", "peak_y", "peak_z"))
 """Columns of a place."""
 
 

@@ -13,11 +13,13 @@ import numpy as np
 from numbaglm.arrays import Floats
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
-from numbaglm.results import discoveries
+from numbaglm.results import discoveries, elsewhere
 from numbaglm.results.provenance import SHUFFLES, STOPPED, TAILS, Provenance
 from numbaglm.results.record import Record
 from numbaglm.results.tables import cluster_text, cubic, number, short, times
-from numbaglm.results.vocabulary import ALPHA, NULLS, label_of_null, map_of
+from numbaglm.results.vocabulary import ALPHA, DOMAINS, NULLS, label_of_null, map_of
+from numbaglm.spaces.cifti import Structures
+from numbaglm.spaces.surface import Surface
 from numbaglm.stats import pvalues
 from numbaglm.stats.between import ESTIMATORS, TESTS
 from numbaglm.stats.conventions import CONVENTIONS
@@ -58,7 +60,7 @@ def display_threshold(result: Record) -> tuple[float, str]:
     """Threshold at which the statistic is shown, and where it comes from."""
     asked = result.asked
     given = asked.cluster_forming_statistic
-    if given is not None and "max_size" in result.h0 and not result.asked.compares_z:  # these form clusters of z
+    if given is not None and formed_clusters(result) and not result.asked.compares_z:  # these form clusters of z
         return float(given), "the cluster-forming threshold"
     values: Floats = result.maps[result.statistic]
     if not result.asked.compares_z:
@@ -122,39 +124,57 @@ def _n_across_contrasts(result: Record) -> dict[str, int]:
 def describe(result: Record, n_clusters: int = 10) -> str:
     """Return the summary as text, and the first rows of the cluster table."""
     text = result.summary()
-    if "p_fwe_size" in result.maps:
-        digits = decimals(result.geometry.voxel_sizes) if result.space.is_volume else 1
-        table = cluster_text(result.clusters, result.statistic, n_clusters, digits)
+    if formed_clusters(result):
+        if result.space.is_volume:
+            digits = decimals(result.geometry.voxel_sizes)
+            table = cluster_text(result.clusters, result.statistic, n_clusters, digits)
+        else:
+            table = elsewhere.cluster_text(result.clusters, result.statistic, result.space.nouns, n_clusters)
         return f"{text}\n\n{table}"
     return text
 
 
 def in_words(result: Record) -> list[str]:
     """Say in a few sentences what was found."""
-    maps, geometry = result.maps, result.geometry
+    maps, noun = result.maps, result.space.noun
     name, label = result.statistic, map_of(result.statistic).label
     top = int(np.argmax(np.abs(maps[name]) if result.asked.two_sided else maps[name]))
-    digits = decimals(geometry.voxel_sizes)
-    x, y, z = (number(round(mm, digits) + 0.0, digits) for mm in geometry.coordinates(np.array([top]))[0])
-    sentences = [f"{symbol(result)} is largest at ({x}, {y}, {z}) mm, where {label} is {number(maps[name][top])}."]
+    place = place_in_words(result, top)
+    sentences = [f"{symbol(result)} is largest at {place}, where {label} is {number(maps[name][top])}."]
     if not result.h0:
         return [*sentences, "No shufflings were made: the maps are parametric."]
-    sentences.append(_on_voxels(result))
-    if "max_size" in result.h0 and result.clusters.empty:
-        sentences.append("No voxel reaches the cluster-forming threshold.")
+    sentences.append(_on_elements(result))
+    if formed_clusters(result) and result.clusters.empty:
+        sentences.append(f"No {noun} reaches the cluster-forming threshold.")
     n_clusters = len(result.clusters)
-    for kind, noun in (("size", "extent"), ("mass", "mass")):
+    for kind, extent in (("size", "extent"), ("mass", "mass")):
         if n_clusters:
             n = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
-            sentences.append(f"By cluster {noun} {_are(n, 'cluster', n_clusters)} significant.")
+            sentences.append(f"By cluster {extent} {_are(n, 'cluster', 'clusters', n_clusters)} significant.")
     if "p_fwe_tfce" in maps:
         n = int(np.sum(maps["p_fwe_tfce"] <= ALPHA))
-        sentences.append(f"By threshold-free cluster enhancement {_are(n, 'voxel')} significant.")
+        sentences.append(f"By threshold-free cluster enhancement {_are(n, noun, result.space.nouns)} significant.")
     sentences += discoveries.in_words(result)
     sentences.append(f"Significant means a p of {ALPHA:g} or less, corrected for family-wise error over the map.")
     if result.over_contrasts:
         sentences.append(f"Corrected over all contrasts too: {', '.join(result.found_over_contrasts(ALPHA))}.")
     return sentences
+
+
+def place_in_words(result: Record, element: int) -> str:
+    """Say where an element lies: in mm, by its name, or both."""
+    space, which = result.space, np.array([element])
+    mm, name = space.coordinates(which)[0], space.places(which)[0]
+    where = ""
+    if np.isfinite(mm).all():
+        digits = decimals(space.volume.voxel_sizes) if space.is_volume else 0
+        where = f"({', '.join(number(round(one, digits) + 0.0, digits) for one in mm)}) mm"
+    return ", ".join(filter(None, (name, where)))
+
+
+def formed_clusters(result: Record) -> bool:
+    """Whether clusters were formed."""
+    return bool({"max_size", "min_p_size"} & set(result.h0))
 
 
 def what_was_asked(result: Record) -> Facts:
@@ -166,7 +186,7 @@ def what_was_asked(result: Record) -> Facts:
     if (sizes := asked.variance_groups) is not None:
         facts.append(("Variances", f"one for each of {len(sizes)} groups, of {', '.join(map(str, sizes))} subjects"))
     if asked.missing == "element":
-        facts.append(("Missing data", f"each voxel with the subjects that it has: {_coverage(result)}"))
+        facts.append(("Missing data", f"each {result.space.noun} with the subjects that it has: {_coverage(result)}"))
     if asked.weighted_by is not None:
         facts.append(("Weights", _weights(asked)))
     if result.h0:
@@ -174,10 +194,10 @@ def what_was_asked(result: Record) -> Facts:
         facts.append(("Shufflings", f"{asked.n_shufflings:,} ({kind}), seed {asked.seed}"))
         facts.append(("Why these", str(asked.shuffling)))
         facts.append(("Nuisance", METHODS[asked.method].reference if asked.has_nuisance else "none"))
-    if "max_size" in result.h0:
+    if formed_clusters(result):
         facts.append(("Cluster-forming threshold", _cluster_threshold(result)))
     if "tfce" in result.maps:
-        facts.append(("TFCE", _tfce(asked.conventions)))
+        facts.append(("TFCE", _tfce(result)))
     if asked.variance_smoothing_fwhm is not None:
         facts.append(("Pseudo-t", f"variances smoothed by {asked.variance_smoothing_fwhm:g} mm FWHM"))
     if asked.tail != "counts":
@@ -190,7 +210,7 @@ def what_was_asked(result: Record) -> Facts:
 
 
 def _coverage(result: Record) -> str:
-    """How many subjects voxels have."""
+    """How many subjects voxels or the like have."""
     n, whole = result.maps["n_subjects"], result.asked.n_subjects
     text = f"{int(np.sum(n == whole)):,} of {n.size:,} have all {whole}"
     return text if (n == whole).all() else f"{text}, the others {n.min()} to {n[n < whole].max()}"
@@ -198,8 +218,11 @@ def _coverage(result: Record) -> str:
 
 def about_data(result: Record) -> Facts:
     """List what was analysed."""
-    asked, geometry = result.asked, result.geometry
-    fwhm, mm3 = asked.smoothing_fwhm, geometry.n_voxels * geometry.voxel_volume
+    asked, fwhm = result.asked, result.asked.smoothing_fwhm
+    if not result.space.is_volume:
+        return _about_elements(result)
+    geometry = result.geometry
+    mm3 = geometry.n_voxels * geometry.voxel_volume
     return [
         ("Subjects", f"{asked.n_subjects:,}"),
         ("Voxels", f"{geometry.n_voxels:,} of {geometry.mask.size:,} on a grid of {times(geometry.shape)}"),
@@ -207,6 +230,25 @@ def about_data(result: Record) -> Facts:
         ("Volume", f"{number(mm3 / 1000, 0)} cm\u00b3" if mm3 >= 10_000 else f"{cubic(mm3)} mm\u00b3"),
         ("Smoothing", "none by numbaglm" if fwhm is None else f"Gaussian, {fwhm:g} mm FWHM"),
     ]
+
+
+def _about_elements(result: Record) -> Facts:
+    """List what was analysed, where it is no volume: what the files list, and what of it."""
+    space, fwhm = result.space, result.asked.smoothing_fwhm
+    listed = "" if space.template is None else f" of {space.template.n:,}"
+    facts = [
+        ("Subjects", f"{result.asked.n_subjects:,}"),
+        (space.nouns.capitalize(), f"{space.n:,}{listed} on {space.label}"),
+    ]
+    for part in space.parts:
+        if isinstance(part, Surface):
+            area = f", {number(float(part.measure.sum()) / 100, 0)} cm\u00b2" if part.unit else ", without a mesh"
+            name = f"{part.name} surface".strip().capitalize()
+            facts.append((name, f"{part.n:,} of {part.n_vertices:,} vertices{area}"))
+        elif isinstance(part, Structures):
+            sizes = times(part.volume.voxel_sizes)
+            facts.append(("Voxels", f"{part.n:,} of {sizes} mm, in {', '.join(part.names)}"))
+    return [*facts, ("Smoothing", "none by numbaglm" if fwhm is None else f"Gaussian, {fwhm:g} mm FWHM, of voxels")]
 
 
 def on_quality(found: Quality) -> list[str]:
@@ -284,10 +326,10 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
     )
     sentences = [
         f"Group-level inference was made with numbaglm {asked.versions['numbaglm']} on the maps of "
-        f"{asked.n_subjects} subjects ({result.geometry.n_voxels:,} voxels of "
-        f"{times(result.geometry.voxel_sizes)} mm{smoothing}).",
+        f"{asked.n_subjects} subjects ({_elements(result)}{smoothing}).",
         *_on_outliers(found, cited),
-        f"A general linear model with {regressors} ({', '.join(columns)}) was fitted at each voxel, and the contrast "
+        f"A general linear model with {regressors} ({', '.join(columns)}) was fitted at each {result.space.noun}, and "
+        "the contrast "
         f"\u201c{asked.contrast}\u201d was tested with {_article(test)} ({asked.dof} residual degrees "
         "of freedom).",
     ]
@@ -311,8 +353,8 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
         cited.add("winkler")
     if asked.missing == "element":
         sentences.append(
-            f"Each voxel was tested with the subjects that have a value there ({_coverage(result)}), whose data and "
-            "presence were shuffled together; statistics were compared as z of the same p, as their degrees of freedom "
+            f"Each {result.space.noun} was tested with the subjects that have a value there ({_coverage(result)}), whose "
+            "data and presence were shuffled together; statistics were compared as z of the same p, as their degrees of freedom "
             "differ between voxels."
         )
     sentences += _on_weights(result, cited)
@@ -364,6 +406,14 @@ def _on_weights(result: Record, cited: set[str]) -> list[str]:
     return sentences
 
 
+def _elements(result: Record) -> str:
+    """How many elements there are, and what they are."""
+    space = result.space
+    if space.is_volume:
+        return f"{space.n:,} voxels of {times(result.geometry.voxel_sizes)} mm"
+    return f"{space.n:,} {space.nouns} of {space.label}"
+
+
 def _on_outliers(found: Quality | None, cited: set[str]) -> list[str]:
     if found is None:
         return []
@@ -406,16 +456,23 @@ def _on_correction(result: Record, cited: set[str]) -> list[str]:
         "p-values were corrected for family-wise error over the map by the null distribution of the maximum statistic "
         "(Nichols & Holmes, 2002)."
     ]
-    if "max_size" in result.h0:
+    if formed_clusters(result):
         sentences.append(
-            f"Clusters ({conventions['cluster_connectivity']}-connected) were formed at {_cluster_threshold(result)}, "
-            "and their extent and mass were corrected by the null distributions of the maximum extent and mass."
+            f"Clusters ({_touching(result, conventions['cluster_connectivity'])}) were formed at "
+            f"{_cluster_threshold(result)}, and their extent and mass were corrected by the null distributions of the "
+            "maximum extent and mass."
         )
-    if "max_tfce" in result.h0:
+    if {"max_tfce", "min_p_tfce"} & set(result.h0):
         cited.add("smith")
         sentences.append(
-            f"Threshold-free cluster enhancement (Smith & Nichols, 2009; {_tfce(conventions)}) was corrected in the "
+            f"Threshold-free cluster enhancement (Smith & Nichols, 2009; {_tfce(result)}) was corrected in the "
             "same way."
+        )
+    if any(name.startswith("min_p_") for name in result.h0):
+        sentences.append(
+            "What is compared by extent, mass or enhancement was compared within "
+            f"{' and '.join(DOMAINS[name] for name in result.space.domains)} apart, and corrected over them by the "
+            "null distribution of the least p."
         )
     if result.over_contrasts:
         sentences.append("p-values were also corrected over contrasts, by the maximum over them.")
@@ -452,14 +509,14 @@ def _test(result: Record) -> str:
     return f"{'two' if result.provenance['two_sided'] else 'one'}-sided {name} test"
 
 
-def _on_voxels(result: Record) -> str:
-    """Count the significant voxels, and say how high they are.
+def _on_elements(result: Record) -> str:
+    """Count the significant voxels, vertices or the like, and say how high they are.
 
     The least of them is told: a critical value is one of the null's own, and can lie far above it where shufflings
     are few or p are refined.
     """
     found = result.maps["p_fwe_voxel"] <= ALPHA
-    text = f"By the maximum statistic {_are(int(found.sum()), 'voxel')} significant"
+    text = f"By the maximum statistic {_are(int(found.sum()), result.space.noun, result.space.nouns)} significant"
     if not found.any():
         return f"{text}."
     name = result.max_statistic.removeprefix("max_")
@@ -490,14 +547,26 @@ def _cluster_threshold(result: Record) -> str:
     return text if given[0] == name else f"{text} ({given[0]} = {given[1]:g})"
 
 
-def _tfce(conventions: Mapping[str, Any]) -> str:
+def _touching(result: Record, connectivity: int) -> str:
+    """Which elements touch."""
+    told = {
+        "volume": f"{connectivity}-connected",
+        "surface": "vertices that share an edge of the mesh",
+        "network": "edges that share a node",
+        "graph": "neighbours in the given graph",
+    }
+    return " and ".join(told[name] for name in result.space.domains if name in told)
+
+
+def _tfce(result: Record) -> str:
+    conventions = result.asked.conventions
     steps = "exact integral"
     if conventions["tfce_dh"]:
         steps = f"steps of {conventions['tfce_dh']:g}"
     elif conventions["tfce_steps"]:
         steps = f"{conventions['tfce_steps']} steps"
     E, H = (_by_domain(conventions[name]) for name in ("tfce_E", "tfce_H"))
-    return f"E = {E}, H = {H}, {conventions['tfce_connectivity']}-connected, {steps}"
+    return f"E = {E}, H = {H}, {_touching(result, conventions['tfce_connectivity'])}, {steps}"
 
 
 def _by_domain(exponent: float | Mapping[str, float]) -> str:
@@ -516,9 +585,8 @@ def _conventions(used: Mapping[str, Any]) -> str:
     return "; ".join([used["name"], *(f"{key} = {value}" for key, value in used.items() if own[key] != value)])
 
 
-def _are(n: int, noun: str, of: int | None = None) -> str:
-    count = "no" if n == 0 else f"{n:,}"
-    share = "" if of is None else f" of {of:,}"
+def _are(n: int, noun: str, nouns: str, of: int | None = None) -> str:
     if n == 0:
-        return f"no {noun}{share} is" if not share else f"none of {of:,} clusters is"
-    return f"{count}{share} {noun}{'s' if (of or n) != 1 else ''} {'is' if n == 1 else 'are'}"
+        return f"no {noun} is" if of is None else f"none of {of:,} {nouns} is"
+    share = "" if of is None else f" of {of:,}"
+    return f"{n:,}{share} {nouns if (of or n) != 1 else noun} {'is' if n == 1 else 'are'}"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from numbaglm import PermutationResult
+from numbaglm import PermutationResult, permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine.quality import examine
@@ -19,8 +19,8 @@ from numbaglm.errors import InputError, OutputError, OutputExistsError
 from numbaglm.faces.commands import commands
 from numbaglm.results import report
 from numbaglm.results.tables import cluster_table, find_peaks, peak_distance
-from reference.pages import NASTY, Tags, browse
-from reference.reports import HIGH, LOW, analysed, asked, ball
+from reference.pages import NASTY, TURN, Tags, browse
+from reference.reports import HIGH, LOW, analysed, asked, ball, in_network, of_parcels, on_surfaces
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +214,99 @@ def test_a_browser_shows_and_sorts_everything_without_complaint(tmp_path, result
         except ValueError:
             continue  # words
         assert numbers == [sorted(numbers[0]), sorted(numbers[0], reverse=True)]
+
+
+@pytest.fixture(scope="module")
+def on_mesh():
+    result = on_surfaces(with_voxels=True)
+    return result, report.make_page(result)
+
+
+def unpacked(text, kind):
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind)
+
+
+def test_surfaces_are_in_the_page_as_they_are(on_mesh):
+    result, page = on_mesh
+    data = json.loads(re.search(r'id="surfaces">(.*?)</script>', page, re.DOTALL)[1])
+    assert [one["name"] for one in data["surfaces"]] == ["left", "right"]
+    for one, part, where in zip(data["surfaces"], result.space.parts, result.space.slices, strict=False):
+        steps = unpacked(one["vertices"], np.uint8).reshape(2, 3, -1)
+        steps = np.cumsum(steps[0] + 256 * steps[1].astype(np.int64), axis=1) % 65536
+        xyz = np.array(one["low"])[:, None] + steps * np.array(one["step"])[:, None]
+        np.testing.assert_allclose(xyz.T, part.mesh.coordinates, atol=0.51 * max(one["step"]))
+        bits = unpacked(one["faces"], np.uint8).reshape(4, -1).astype(np.int64)
+        faces = np.cumsum(bits[0] + (bits[1] << 8) + (bits[2] << 16) + (bits[3] << 24)) % 2**32
+        np.testing.assert_array_equal(faces.reshape(-1, 3), part.mesh.faces)
+        inside = np.unpackbits(unpacked(one["inside"], np.uint8), count=one["n"])
+        np.testing.assert_array_equal(np.flatnonzero(inside), part.vertices)
+        assert one["first"] == where.start
+    n = sum(part.n for part in result.space.parts[:2])
+    t = unpacked(data["maps"][0]["data"], "<i2") * data["maps"][0]["unit"]
+    np.testing.assert_allclose(t, result.maps["t"][:n], atol=0.51 * data["maps"][0]["unit"])
+    voxels = volumes(embedded(page))["t"]
+    assert np.isfinite(voxels).sum() == result.space.n - n
+
+
+@pytest.mark.parametrize(("make", "noun"), [(of_parcels, "parcels"), (in_network, "edges"), (on_surfaces, "vertices")])
+def test_pages_of_other_spaces_speak_of_their_elements(make, noun):
+    result = make()
+    tags = Tags(report.make_page(result))
+    assert not tags.open
+    assert f"{result.space.n:,} {noun}" in tags.text
+    assert (
+        "voxel" not in tags.text.partition("Provenance")[0].replace("p voxel", "").partition("Everything, as JSON")[0]
+    )
+    assert len(tags.named("img")) == 3
+    assert tags.named("img")[0]["alt"].split()[0] in ("Bars", "Networks", "Surfaces")
+    targets = {attrs["id"] for _, attrs in tags.tags if "id" in attrs}
+    assert "viewer" not in targets
+    assert ("turner" in targets) == (noun == "vertices")
+
+
+def test_maps_on_surfaces_without_a_mesh_have_tables_and_no_pictures():
+    space = on_surfaces().space
+    bare = replace(space, parts=tuple(replace(part, mesh=None) for part in space.parts))
+    Y = np.random.default_rng(0).normal(size=(8, space.n)).astype(np.float32)
+    result = permutation_test(Cohort(CohortStore.from_array(Y, bare)), n_perm=20)
+    tags = Tags(report.make_page(result))
+    assert not tags.open
+    assert "carry no mesh" in tags.text
+    assert "left vertex" in tags.text
+    assert len(tags.named("img")) == 1, "the nulls"
+
+
+WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_turns_surfaces_and_follows_the_tables(tmp_path, on_mesh):
+    result, page = on_mesh
+    seen, log = browse(page, tmp_path, *WEBGL, "--window-size=900,900", act=TURN)
+    assert seen["complaints"] == []
+    if not seen["drawn"]:
+        pytest.skip("this browser has no WebGL")
+    assert [line for line in log.splitlines() if "CONSOLE" in line and "ReadPixels" not in line] == []
+    assert seen["wide"] <= 0
+    assert seen["maps"] == 6
+    top = int(np.argmax(np.abs(result.maps["t"][: sum(part.n for part in result.space.parts[:2])])))
+    assert result.space.places(np.array([top]))[0] in seen["readout"]
+    assert seen["left"][0] > 50 > seen["left"][1], "above 0 at the left"
+    assert seen["right"][1] > 50 > seen["right"][0], "below 0 at the right"
+    assert seen["grey"] > 1000
+    assert seen["turned"]
+    assert seen["back"]
+    assert seen["larger"] > seen["smaller"]
+    assert sum(seen["high"]) < 50
+    assert seen["threshold"] == pytest.approx(-np.log10(0.05), rel=1e-3)
+    assert seen["kept"]
+    assert len(seen["jumped"]) >= 4
+    assert all(seen["jumped"])
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_without_webgl_the_page_says_so_and_has_its_pictures(tmp_path, on_mesh):
+    seen, _ = browse(on_mesh[1], tmp_path, "--disable-3d-apis", act=TURN)
+    assert seen["complaints"] == []
+    assert seen["fallback"]
+    assert not seen["drawn"]

@@ -151,7 +151,7 @@ def _parametric(cohort: Cohort, part: Path, running: Pace) -> Mapping[str, Float
     maps = parametric_maps(cohort, design, contrast, n_workers=running.n_workers)
     (part / "parametric").mkdir()
     save_maps(cohort.geometry, maps, part / "parametric", lambda name: meaning_of(name, design.dof, None))
-    output.draw_z(cohort.geometry, maps["z"], "Left \u2212 right button press", part / "figures" / "z.png")
+    output.draw_z(cohort.store.space, maps["z"], "Left \u2212 right button press", part / "figures" / "z.png")
     return maps
 
 

@@ -33,7 +33,7 @@ from numbaglm.results.record import MARKER
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, README, meaning_of, write_readme
 from numbaglm.results.words import describe, on_quality, summarise
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.space import Space
 from numbaglm.stats.estimable import GroupDesign
 
 log = logging.getLogger("numbaglm")
@@ -135,7 +135,7 @@ def _name(result: PermutationResult) -> str:
 
 def draw(result: PermutationResult, folder: Path) -> None:
     """Write the figures of a result: the statistic, the corrected p, the nulls, the design, the maps' quality."""
-    if result.space.is_volume:
+    if figures.can_draw(result.space):
         figures.statistic(result, folder / "statistic.png", titled=True)
         figures.corrected(result, folder / "corrected.png")
     figures.nulls(result, folder / "nulls.png")
@@ -187,8 +187,8 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
         n_rows = None if contrast.is_t else len(contrast.matrix)
         save_maps(space, maps, own, lambda name: meaning_of(name, design.dof, n_rows))
         table.to_csv(own / "design.tsv", sep="\t", index_label="subject_label")
-        if space.is_volume:
-            draw_z(space.volume, maps["z"], contrast.name, part / "figures" / "z.png")
+        if figures.can_draw(space):
+            draw_z(space, maps["z"], contrast.name, part / "figures" / "z.png")
         if len(table.columns) > 1:
             draw_design(table, part / "figures")
         (own / FIT_MARKER).write_text(json.dumps(summary, indent=2) + "\n")
@@ -273,7 +273,7 @@ def _entities(cohort: Cohort) -> dict[str, str]:
     return shared_entities(cohort.store.subjects["source"])
 
 
-def draw_z(geometry: Geometry, z: Floats, title: str, save: Path) -> None:
-    """Write the glass brain of z at an uncorrected p < 0.001."""
+def draw_z(space: Space, z: Floats, title: str, save: Path) -> None:
+    """Write the picture of z at an uncorrected p < 0.001."""
     title = f"{title}: z \u2265 {Z_UNCORRECTED} (p < 0.001, uncorrected)"
-    plotting.glass_brain(geometry, z, threshold=Z_UNCORRECTED, title=title, label="z", save=save)
+    plotting.maps(space, {"": z}, threshold=Z_UNCORRECTED, title=title, label="z", save=save)

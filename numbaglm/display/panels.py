@@ -1,0 +1,171 @@
+"""Maps of any space, several in one picture on one scale: brains, hemispheres, bars, networks.
+
+What a picture needs of a space is chosen here and nowhere else; see `numbaglm.plotting.maps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from numbaglm.display.background import Background
+from numbaglm.display.brains import glass_panels
+from numbaglm.display.canvas import FAINT, ColourScale, Map, SavePath, finish, mark_ends, paint, planes, stacked
+from numbaglm.display.elements import bars, networks
+from numbaglm.display.projection import VIEWS, upright
+from numbaglm.display.surfaces import sheets_of, views_of
+from numbaglm.errors import InputError, invalid
+from numbaglm.spaces.cifti import Structures
+from numbaglm.spaces.network import Connectome
+from numbaglm.spaces.space import Space
+from numbaglm.spaces.surface import Surface
+
+_N_CUTS = 7
+
+
+def maps(
+    space: Space,
+    panels: Mapping[str, Map],
+    *,
+    threshold: float | None = None,
+    two_sided: bool = True,
+    surface: Any = None,
+    background: Any = None,
+    views: Sequence[str] = ("lateral", "medial"),
+    cuts: Sequence[float] | int = _N_CUTS,
+    vmax: float | None = None,
+    alpha: float = 1.0,
+    title: str | None = None,
+    label: str | None = None,
+    save: SavePath = None,
+) -> Figure:
+    """Draw maps of any space on one scale, as this space is looked at.
+
+    Volumes are seen through, as `glass_brain` does it. Surfaces are seen from several sides, and the voxels of a CIFTI
+    file in slices beneath them. Parcels and elements of a graph are bars, the largest above. Networks are a matrix and
+    a circle.
+
+    Parameters
+    ----------
+    space
+        Where the maps lie: ``result.space``.
+    panels
+        Title of each map, and its (n,) values. NaN and 0 are not drawn.
+    threshold
+        Values of smaller magnitude are not coloured.
+    two_sided
+        Draw both signs; otherwise positive values alone.
+    surface
+        Meshes to draw surfaces on, ``{"left": "L.inflated.surf.gii", "right": ...}``, of as many vertices as those that
+        were analysed; by default these.
+    background
+        What lies beneath maps on surfaces, larger values darker, such as sulcal depth or curvature: files or values by
+        side. By default it is the curvature of the mesh that was analysed.
+    views
+        Of surfaces: "lateral", "medial", "dorsal", "ventral", "anterior", "posterior", one or several.
+    cuts
+        Of voxels beside surfaces: places of axial slices in mm, or how many to spread over them.
+    vmax
+        Value at the end of the colour bar; the largest of all maps by default.
+    alpha
+        How opaque colours are over the grey of surfaces, from 0 to 1.
+    title, label
+        What to write above the figure, and beside the colour bar.
+    save
+        File to write (.png, .pdf or .svg).
+
+    Raises
+    ------
+    InputError
+        A parameter is out of its range, a map does not fit the space, or surfaces have no mesh and none is given.
+    GridError, MissingFileError, ImageError
+        A mesh has another number of vertices, or a file can't be read.
+    OutputError
+        The file can't be written.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd, numbaglm as ng
+    >>> from numbaglm import plotting
+    >>> table = pd.DataFrame(np.random.default_rng(0).normal(size=(8, 3)), columns=["insula", "cuneus", "pole"])
+    >>> result = ng.permutation_test(table, n_perm=255)
+    >>> figure = plotting.maps(result.space, {"t": result.maps["t"]}, threshold=2.0, label="t", save="t.svg")
+    """
+    if not panels:
+        raise InputError(invalid("panels", dict(panels), "one map or more, by title"))
+    given = {name: np.asarray(vector) for name, vector in panels.items()}
+    for vector in given.values():
+        if vector.shape != (space.n,):
+            raise InputError(
+                invalid("panels", vector.shape, f"maps of shape ({space.n},), the {space.nouns} of the space")
+            )
+    if not 0 <= alpha <= 1:
+        raise InputError(invalid("alpha", alpha, "a number from 0 to 1"))
+    if surface is not None and not any(isinstance(part, Surface) for part in space.parts):
+        raise InputError(invalid("surface", type(surface).__name__, "None, as these maps lie on no surface"))
+    scale = ColourScale.of(np.concatenate(list(given.values())), threshold, two_sided, vmax)
+    scale = replace(scale, alpha=alpha)
+    if space.is_volume:
+        figure = glass_panels(space.volume, list(given.items()), scale, "xyz", min(2, len(given)), title, label)
+    elif isinstance(space.parts[0], Connectome):
+        figure = networks(space.parts[0], given, scale, title, label)
+    elif any(isinstance(part, Surface | Structures) for part in space.parts):
+        figure = _grayordinates(space, given, scale, (surface, background, views, cuts), title, label)
+    else:
+        figure = bars(space.places(np.arange(space.n)), given, scale, title, label)
+    return finish(figure, save)
+
+
+def _grayordinates(
+    space: Space,
+    panels: Mapping[str, Map],
+    scale: ColourScale,
+    how: tuple[Any, Any, Sequence[str], Sequence[float] | int],
+    title: str | None,
+    label: str | None,
+) -> Figure:
+    """Draw surfaces, and voxels in slices beneath them."""
+    surface, background, looks, cuts = how
+    sheets = sheets_of(space, surface, background)
+    views = views_of(sheets, looks) if sheets else []
+    voxels = [
+        (part.volume, where)
+        for part, where in zip(space.parts, space.slices, strict=True)
+        if isinstance(part, Structures)
+    ]
+    boxes = [(upright(geometry), where) for geometry, where in voxels]
+    slices = [planes(grid, "z", cuts) for grid, _ in boxes]
+    rows: list[tuple[str, list[tuple[float, float]]]] = []
+    for name in panels:
+        above = [(name, [view.size for view in views])] if views else []
+        below = [("", [grid.size("z")] * len(shown)) for (grid, _), (shown, _) in zip(boxes, slices, strict=True)]
+        if not above and below:
+            below[0] = (name, below[0][1])
+        rows += [*above, *below]
+    figure, axes = stacked(rows, scale, title, label)
+    remaining = iter(axes)
+    for vector in panels.values():
+        first = None
+        if views:
+            first = next(remaining)
+            for ax, view in zip(first, views, strict=True):
+                view.draw(ax, vector, scale)
+        for (grid, where), (shown, names) in zip(boxes, slices, strict=True):
+            row = next(remaining)
+            under, over = Background.of(grid, None), grid.volume(np.asarray(vector[where]))
+            for ax, (axial, k), name in zip(row, shown, names, strict=True):
+                under.draw(ax, axial, k)
+                plane = np.take(over, k, axis=VIEWS[axial][0])
+                paint(ax, grid, (np.maximum(plane, 0.0), np.minimum(plane, 0.0)), axial, scale)
+                mark_ends(ax, axial)
+                ax.text(0.5, 1.02, name, transform=ax.transAxes, ha="center", va="bottom", size=8, color=FAINT)
+            first = first or row
+        if first is not None and not scale.shown(np.nan_to_num(np.asarray(vector, np.float32))).any():
+            left, right = first[0].get_position(), first[-1].get_position()
+            text = f"nothing reaches {scale.threshold:.3g}"
+            figure.text((left.x0 + right.x1) / 2, left.y0, text, ha="center", va="top", size=8, color=FAINT)
+    return figure
