@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from numbaglm.display.background import Background
 from numbaglm.display.canvas import (
     FAINT,
+    INK,
     ColourScale,
     Map,
     Outline,
@@ -42,6 +44,9 @@ def glass_brain(
     label: str | None = None,
     vmax: float | None = None,
     views: str = "xyz",
+    cmap: Any = None,
+    dpi: float | None = None,
+    figsize: tuple[float, float] | None = None,
     save: SavePath = None,
 ) -> Figure:
     """Draw a map as if the brain were glass: its largest values seen from three sides.
@@ -62,6 +67,10 @@ def glass_brain(
         Value at the end of the colour bar; the map's largest by default.
     views
         From where: "x" (the right), "y" (behind) and "z" (above), one or several.
+    cmap
+        A colour map of matplotlib, or its name, in place of red and blue; of two sides one that diverges.
+    dpi, figsize
+        Pixels an inch, and width and height in inches.
     save
         File to write (.png, .pdf or .svg).
 
@@ -81,8 +90,8 @@ def glass_brain(
     """
     if not views or set(views) - set(VIEWS):
         raise InputError(invalid("views", views, '"x", "y" or "z", or several of them such as "xyz"'))
-    scale = ColourScale.of(np.asarray(vector), threshold, two_sided, vmax)
-    return finish(glass_panels(geometry, [("", vector)], scale, views, 1, title, label), save)
+    scale = ColourScale.of(np.asarray(vector), threshold, two_sided, vmax, colours=cmap)
+    return finish(glass_panels(geometry, [("", vector)], scale, views, 1, title, label), save, dpi, figsize)
 
 
 def subject_grid(
@@ -189,8 +198,13 @@ def slices(
     cuts: Sequence[float] | int = 8,
     threshold: float | None = None,
     two_sided: bool = True,
+    marks: Sequence[tuple[str, Sequence[float]]] = (),
     title: str | None = None,
     label: str | None = None,
+    alpha: float = 1.0,
+    cmap: Any = None,
+    dpi: float | None = None,
+    figsize: tuple[float, float] | None = None,
     save: SavePath = None,
 ) -> Figure:
     """Draw slices of a map over the mask or an anatomy.
@@ -203,12 +217,16 @@ def slices(
         (n_voxels,) map. NaN and 0 are not drawn.
     background
         What to draw in grey beneath: (n_voxels,) values, or an anatomy on any grid of the same space (an image or its
-        path); the mask by default.
+        path), which is seen whole; the mask by default.
     view
         "x" (sagittal), "y" (coronal) or "z" (axial); several, such as "xyz", show one slice each.
     cuts
         Place of each slice on its axis in mm; of one view also how many to spread over the mask.
-    threshold, two_sided, title, label, save
+    marks
+        Texts to write at places, each with its (3,) mm, where a slice goes through them: numbers of clusters, say.
+    alpha
+        How opaque colours are over the background, from 0 to 1.
+    threshold, two_sided, title, label, cmap, dpi, figsize, save
         As in `glass_brain`.
 
     Raises
@@ -226,8 +244,10 @@ def slices(
     >>> z = ng.permutation_test(cohort, n_perm=0).maps["z"]
     >>> figure = plotting.slices(cohort.geometry, z, cuts=[-24, 58], threshold=3.1)
     """
-    grid, scale = upright(geometry), ColourScale.of(np.asarray(vector), threshold, two_sided)
-    over, under = grid.volume(np.asarray(vector)), Background.of(grid, background)
+    scale = ColourScale.of(np.asarray(vector), threshold, two_sided, alpha=alpha, colours=cmap)
+    under = Background.under(geometry, background)
+    grid = under.grid
+    over = grid.volume(np.asarray(vector))
     shown, names = planes(grid, view, cuts)
     if len(view) == 1:
         n_columns = -(-len(shown) // -(-len(shown) // 6))
@@ -239,7 +259,21 @@ def slices(
         plane = np.take(over, k, axis=VIEWS[one][0])
         paint(ax, grid, (np.maximum(plane, 0.0), np.minimum(plane, 0.0)), one, scale)
         mark_ends(ax, one)
-    return finish(figure, save)
+        for text, mm in marks:
+            if grid.slice_at(one, mm[VIEWS[one][0]]) == k:
+                ax.annotate(
+                    text,
+                    (mm[VIEWS[one][1]], mm[VIEWS[one][2]]),
+                    (3, 3),
+                    textcoords="offset points",
+                    size=8,
+                    weight="bold",
+                    color="white",
+                    zorder=4,
+                    path_effects=[withStroke(linewidth=2.0, foreground=INK)],
+                    parse_math=False,
+                )
+    return finish(figure, save, dpi, figsize)
 
 
 def glass_panels(

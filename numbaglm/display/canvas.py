@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -70,16 +71,32 @@ class ColourScale:
         Whether negative values are drawn too.
     alpha
         How opaque colours are over an anatomy.
+    colours
+        A colour map in place of red and blue: one of matplotlib's, or its name.
     """
 
     threshold: float
     vmax: float
     two_sided: bool
     alpha: float = 1.0
+    colours: Any = None
 
     @classmethod
-    def of(cls, values: Map, threshold: float | None, two_sided: bool, vmax: float | None = None) -> ColourScale:
+    def of(
+        cls,
+        values: Map,
+        threshold: float | None,
+        two_sided: bool,
+        vmax: float | None = None,
+        alpha: float = 1.0,
+        colours: Any = None,
+    ) -> ColourScale:
         """Choose the scale of some values; without ``vmax``, their largest finite one ends it."""
+        if not 0 <= alpha <= 1:
+            raise InputError(invalid("alpha", alpha, "a number from 0 to 1"))
+        if not (colours is None or isinstance(colours, Colormap) or colours in colormaps):
+            allowed = "a colour map of matplotlib, or its name, such as 'viridis' or, for two sides, 'RdBu_r'"
+            raise InputError(invalid("cmap", colours, allowed))
         if threshold is not None and not 0 <= threshold < np.inf:
             raise InputError(invalid("threshold", threshold, "None, or a number of 0 or more"))
         if vmax is not None and not 0 < vmax < np.inf:
@@ -89,7 +106,7 @@ class ColourScale:
             size = np.abs(values) if two_sided else values
             vmax = float(np.max(size, initial=0.0, where=np.isfinite(size)))
         # Where nothing reaches the threshold the colour bar still needs a length.
-        return cls(low, vmax if vmax > low else 1.25 * low or 1.0, two_sided)
+        return cls(low, vmax if vmax > low else 1.25 * low or 1.0, two_sided, alpha, colours)
 
     def shown(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which values are drawn; 0 never is."""
@@ -107,6 +124,9 @@ class ColourScale:
         upper_edges = np.linspace(0.0, self.vmax, 513)[1:]
         ramp = np.clip((upper_edges - self.threshold) / (self.vmax - self.threshold), 0.0, 1.0)
         hot, cold = _blend(ramp, _HOT), _blend(ramp, _COLD)
+        if self.colours is not None:
+            given = self.colours if isinstance(self.colours, Colormap) else colormaps[self.colours]
+            hot, cold = given(0.5 + ramp / 2 if self.two_sided else ramp)[:, :3], given(0.5 - ramp / 2)[:, :3]
         hot[upper_edges < self.threshold] = cold[upper_edges < self.threshold] = 0.9
         return ListedColormap(np.vstack([cold[::-1], hot]) if self.two_sided else hot, name="numbaglm")
 
@@ -394,8 +414,18 @@ def render(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def finish(figure: Figure, save: SavePath) -> Figure:
-    """Write the figure where asked, whole or not at all, and hand it on."""
+def finish(
+    figure: Figure, save: SavePath, dpi: float | None = None, figsize: tuple[float, float] | None = None
+) -> Figure:
+    """Give the figure the size asked for, write it where asked, whole or not at all, and hand it on."""
+    if dpi is not None:
+        if not 0 < dpi < np.inf:
+            raise InputError(invalid("dpi", dpi, "None, or pixels an inch, such as 300"))
+        figure.set_dpi(dpi)
+    if figsize is not None:
+        if len(figsize) != 2 or not all(0 < inches < np.inf for inches in figsize):
+            raise InputError(invalid("figsize", figsize, "None, or width and height in inches, such as (7, 3)"))
+        figure.set_size_inches(*figsize)
     if save is None:
         return figure
     path = Path(save).expanduser()

@@ -18,6 +18,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.display.background import Anatomy
 from numbaglm.display.canvas import ColourScale, render
 from numbaglm.display.design import design_matrix
 from numbaglm.display.projection import upright
@@ -29,6 +30,7 @@ _STEPS = 32767  # of int16
 _N_COLOURS = 17
 _MOST_COLOURS = 256  # of a PNG with a palette
 _LEVELS = 65535  # of uint16
+_MOST_CUBES, _SHADES = 110, 51  # of an anatomy: along its longest side, and how many greys
 
 MOST_VERTICES = 400_000
 """Pages with larger surfaces have pictures of them alone: some 12 bytes a vertex are inside."""
@@ -36,12 +38,16 @@ MOST_VERTICES = 400_000
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in the page: its data URL, what it shows in words, its caption, and how many pixels wide it is."""
+    """A PNG in the page: its data URL, what it shows in words, its caption, and how many pixels wide it is.
+
+    One of lines on plain ground may be turned to its dark form, which an anatomy may not.
+    """
 
     url: str
     alt: str
     caption: str
     width: int
+    plain: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,19 +73,19 @@ class ViewerMap:
     signed: bool
 
 
-def picture(figure: Any, alt: str, caption: str, few_colours: bool = False) -> Picture:
+def picture(figure: Any, alt: str, caption: str, few_colours: bool = False, plain: bool = True) -> Picture:
     """Draw a figure into a page.
 
     Parameters
     ----------
-    figure, alt, caption
-        The picture, and its words.
+    figure, alt, caption, plain
+        The picture, its words, and whether it has a dark form.
     few_colours
         Whether 256 colours will do: a picture whose pixels are all different, as noise is, takes a fifth of the bytes.
     """
     content = indexed_png(figure) if few_colours else render(figure, "png")
     url = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-    return Picture(url, alt, caption, round(figure.get_figwidth() * figure.dpi))
+    return Picture(url, alt, caption, round(figure.get_figwidth() * figure.dpi), plain)
 
 
 def indexed_png(figure: Any) -> bytes:
@@ -120,7 +126,9 @@ def design_picture(rows: NDArray[np.float64], columns: Sequence[str], subjects: 
     return picture(figure, alt, "Design matrix, each column from its smallest value (black) to its largest (white).")
 
 
-def slice_viewer(geometry: Geometry, volumes: Sequence[ViewerMap], start: int) -> dict[str, Any]:
+def slice_viewer(
+    geometry: Geometry, volumes: Sequence[ViewerMap], start: int, background: Any = None
+) -> dict[str, Any]:
     """Return what the slice viewer shows, as JSON types.
 
     The mask is a bit a voxel of the upright grid that `numbaglm.display.projection.upright` makes, in C order; a map is
@@ -134,6 +142,8 @@ def slice_viewer(geometry: Geometry, volumes: Sequence[ViewerMap], start: int) -
         The maps, the first of them shown at first.
     start
         The voxel of the mask where the slices lie at first.
+    background
+        An anatomy to lie beneath, an image or its path: a uint8 for each cube of an upright grid of its own.
     """
     grid = upright(geometry)
     inside = grid.index < grid.n_voxels
@@ -146,6 +156,18 @@ def slice_viewer(geometry: Geometry, volumes: Sequence[ViewerMap], start: int) -
         "hot": _colours(1.0),
         "cold": _colours(0.0),
         "maps": [_packed_map(one, grid.index[inside]) for one in volumes],
+        "anatomy": None if background is None else _packed_anatomy(background),
+    }
+
+
+def _packed_anatomy(background: Any) -> dict[str, Any]:
+    shades, origin, step = Anatomy.read(background).resampled(_MOST_CUBES)
+    levels = np.rint(shades * _SHADES) * (255 // _SHADES)
+    return {
+        "shape": list(shades.shape),
+        "origin": origin.tolist(),
+        "step": [step] * 3,
+        "data": _packed(levels.astype(np.uint8).tobytes()),
     }
 
 

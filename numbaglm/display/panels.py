@@ -6,7 +6,6 @@ What a picture needs of a space is chosen here and nowhere else; see `numbaglm.p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,14 @@ from numbaglm.display.background import Background
 from numbaglm.display.brains import glass_panels
 from numbaglm.display.canvas import FAINT, ColourScale, Map, SavePath, finish, mark_ends, paint, planes, stacked
 from numbaglm.display.elements import bars, networks
-from numbaglm.display.projection import VIEWS, upright
+from numbaglm.display.projection import VIEWS
 from numbaglm.display.surfaces import sheets_of, views_of
 from numbaglm.errors import InputError, invalid
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.network import Connectome
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.surface import Surface
+from numbaglm.spaces.volume import Geometry
 
 _N_CUTS = 7
 
@@ -39,8 +39,11 @@ def maps(
     cuts: Sequence[float] | int = _N_CUTS,
     vmax: float | None = None,
     alpha: float = 1.0,
+    cmap: Any = None,
     title: str | None = None,
     label: str | None = None,
+    dpi: float | None = None,
+    figsize: tuple[float, float] | None = None,
     save: SavePath = None,
 ) -> Figure:
     """Draw maps of any space on one scale, as this space is looked at.
@@ -64,17 +67,22 @@ def maps(
         were analysed; by default these.
     background
         What lies beneath maps on surfaces, larger values darker, such as sulcal depth or curvature: files or values by
-        side. By default it is the curvature of the mesh that was analysed.
+        side. By default it is the curvature of the mesh that was analysed. Of a volume it is an anatomy, over which
+        slices are drawn (``"volume"`` beside sides); see `slices`.
     views
         Of surfaces: "lateral", "medial", "dorsal", "ventral", "anterior", "posterior", one or several.
     cuts
-        Of voxels beside surfaces: places of axial slices in mm, or how many to spread over them.
+        Of voxels in slices: places of axial ones in mm, or how many to spread over them.
     vmax
         Value at the end of the colour bar; the largest of all maps by default.
     alpha
-        How opaque colours are over the grey of surfaces, from 0 to 1.
+        How opaque colours are over what lies beneath, from 0 to 1.
+    cmap
+        A colour map of matplotlib, or its name, in place of red and blue; of two sides one that diverges.
     title, label
         What to write above the figure, and beside the colour bar.
+    dpi, figsize
+        Pixels an inch, and width and height in inches.
     save
         File to write (.png, .pdf or .svg).
 
@@ -103,49 +111,47 @@ def maps(
             raise InputError(
                 invalid("panels", vector.shape, f"maps of shape ({space.n},), the {space.nouns} of the space")
             )
-    if not 0 <= alpha <= 1:
-        raise InputError(invalid("alpha", alpha, "a number from 0 to 1"))
     if surface is not None and not any(isinstance(part, Surface) for part in space.parts):
         raise InputError(invalid("surface", type(surface).__name__, "None, as these maps lie on no surface"))
-    scale = ColourScale.of(np.concatenate(list(given.values())), threshold, two_sided, vmax)
-    scale = replace(scale, alpha=alpha)
-    if space.is_volume:
+    scale = ColourScale.of(np.concatenate(list(given.values())), threshold, two_sided, vmax, alpha, cmap)
+    if space.is_volume and background is None:
         figure = glass_panels(space.volume, list(given.items()), scale, "xyz", min(2, len(given)), title, label)
     elif isinstance(space.parts[0], Connectome):
         figure = networks(space.parts[0], given, scale, title, label)
-    elif any(isinstance(part, Surface | Structures) for part in space.parts):
-        figure = _grayordinates(space, given, scale, (surface, background, views, cuts), title, label)
+    elif any(isinstance(part, Surface | Structures | Geometry) for part in space.parts):
+        figure = _grayordinates(space, given, scale, (surface, background, views, cuts, dpi), title, label)
     else:
         figure = bars(space.places(np.arange(space.n)), given, scale, title, label)
-    return finish(figure, save)
+    return finish(figure, save, dpi, figsize)
 
 
 def _grayordinates(
     space: Space,
     panels: Mapping[str, Map],
     scale: ColourScale,
-    how: tuple[Any, Any, Sequence[str], Sequence[float] | int],
+    how: tuple[Any, Any, Sequence[str], Sequence[float] | int, float | None],
     title: str | None,
     label: str | None,
 ) -> Figure:
     """Draw surfaces, and voxels in slices beneath them."""
-    surface, background, looks, cuts = how
-    sheets = sheets_of(space, surface, background)
-    views = views_of(sheets, looks) if sheets else []
-    voxels = [
-        (part.volume, where)
+    surface, background, looks, cuts, dpi = how
+    below = background if space.is_volume else None
+    if isinstance(background, Mapping):
+        below = background.get("volume")
+        background = {side: one for side, one in background.items() if side != "volume"} or None
+    sheets = [] if space.is_volume else sheets_of(space, surface, background)
+    views = views_of(sheets, looks, dpi or 0.0) if sheets else []
+    boxes = [
+        (Background.under(part.volume if isinstance(part, Structures) else part, below), where)
         for part, where in zip(space.parts, space.slices, strict=True)
-        if isinstance(part, Structures)
+        if isinstance(part, Structures | Geometry)
     ]
-    boxes = [(upright(geometry), where) for geometry, where in voxels]
-    slices = [planes(grid, "z", cuts) for grid, _ in boxes]
+    slices = [planes(under.grid, "z", cuts) for under, _ in boxes]
     rows: list[tuple[str, list[tuple[float, float]]]] = []
     for name in panels:
         above = [(name, [view.size for view in views])] if views else []
-        below = [("", [grid.size("z")] * len(shown)) for (grid, _), (shown, _) in zip(boxes, slices, strict=True)]
-        if not above and below:
-            below[0] = (name, below[0][1])
-        rows += [*above, *below]
+        sizes = [[under.grid.size("z")] * len(shown) for (under, _), (shown, _) in zip(boxes, slices, strict=True)]
+        rows += [*above, *[("" if above or k else name, row) for k, row in enumerate(sizes)]]
     figure, axes = stacked(rows, scale, title, label)
     remaining = iter(axes)
     for vector in panels.values():
@@ -154,9 +160,9 @@ def _grayordinates(
             first = next(remaining)
             for ax, view in zip(first, views, strict=True):
                 view.draw(ax, vector, scale)
-        for (grid, where), (shown, names) in zip(boxes, slices, strict=True):
-            row = next(remaining)
-            under, over = Background.of(grid, None), grid.volume(np.asarray(vector[where]))
+        for (under, where), (shown, names) in zip(boxes, slices, strict=True):
+            row, grid = next(remaining), under.grid
+            over = grid.volume(np.asarray(vector[where]))
             for ax, (axial, k), name in zip(row, shown, names, strict=True):
                 under.draw(ax, axial, k)
                 plane = np.take(over, k, axis=VIEWS[axial][0])

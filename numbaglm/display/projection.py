@@ -117,7 +117,9 @@ def larger(high: NDArray[np.float32], low: NDArray[np.float32]) -> NDArray[np.fl
     return np.where(-low > high, low, high)
 
 
-def upright(geometry: Geometry, margin: int = 2) -> UprightGrid:
+def upright(
+    geometry: Geometry, margin: int = 2, around: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+) -> UprightGrid:
     """Turn a grid upright, and crop it to its mask.
 
     Axes that are only swapped and flipped are swapped and flipped back. A grid that is tilted is resampled
@@ -129,6 +131,8 @@ def upright(geometry: Geometry, margin: int = 2) -> UprightGrid:
         Grid and mask.
     margin
         Empty voxels to keep around the mask.
+    around
+        mm of two corners, the lower and the upper, that must lie within, too: of an anatomy.
     """
     numbers = np.full(geometry.shape, geometry.n_voxels, np.intp)
     numbers[geometry.mask] = np.arange(geometry.n_voxels)
@@ -143,7 +147,7 @@ def upright(geometry: Geometry, margin: int = 2) -> UprightGrid:
         grid = UprightGrid(index[flips], geometry.affine[:3, 3] + first, np.abs(straight), geometry.n_voxels)
     else:
         grid = _resampled(geometry, numbers)
-    return _cropped(grid, margin)
+    return _cropped(grid, margin, around)
 
 
 def _resampled(geometry: Geometry, numbers: NDArray[np.intp]) -> UprightGrid:
@@ -161,10 +165,17 @@ def _resampled(geometry: Geometry, numbers: NDArray[np.intp]) -> UprightGrid:
     return UprightGrid(index.reshape(shape), origin, step, geometry.n_voxels)
 
 
-def _cropped(grid: UprightGrid, margin: int) -> UprightGrid:
-    """Crop to the mask and pad with ``margin`` empty voxels on every side."""
+def _cropped(
+    grid: UprightGrid, margin: int, around: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+) -> UprightGrid:
+    """Crop to the mask and pad with ``margin`` empty voxels on every side, or as far as two corners in mm lie."""
     where = np.argwhere(grid.index < grid.n_voxels)
     low, high = where.min(axis=0), where.max(axis=0) + 1
     box = grid.index[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    index = np.pad(box, margin, constant_values=grid.n_voxels)
-    return UprightGrid(index, grid.origin + (low - margin) * grid.step, grid.step, grid.n_voxels)
+    before, after = np.full(3, margin), np.full(3, margin)
+    if around is not None:
+        lower, upper = ((corner - grid.origin) / grid.step for corner in around)
+        before = np.maximum(before, np.ceil(low - lower).astype(int))
+        after = np.maximum(after, np.ceil(upper - (high - 1)).astype(int))
+    index = np.pad(box, list(zip(before, after, strict=True)), constant_values=grid.n_voxels)
+    return UprightGrid(index, grid.origin + (low - before) * grid.step, grid.step, grid.n_voxels)

@@ -21,7 +21,7 @@ from numbaglm.errors import InputError, invalid
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.surface import Mesh, Surface
 
-_PIXELS = 480  # of the longest side of a view
+_PIXELS, _INCHES = 480, 2.8  # of the longest side of a view: at least, and at most
 _APART = 6.0  # mm between hemispheres that are seen together
 _ONE_SIDED = ("lateral", "medial")
 _GYRUS, _DEPTH, _OUTSIDE = 0.79, 0.17, 0.93  # greys: even ground, how much darker or brighter it gets, not analysed
@@ -163,8 +163,15 @@ def side_of(part: Surface, mesh: Mesh) -> str:
     return "right" if mesh.coordinates[:, 0].mean() > 0 else "left"
 
 
-def views_of(sheets: Sequence[Sheet], looks: Sequence[str]) -> list[View]:
+def views_of(sheets: Sequence[Sheet], looks: Sequence[str], dpi: float = 0.0) -> list[View]:
     """Choose the views of a row: of each hemisphere its own, the outer ones outside; or of both together.
+
+    Parameters
+    ----------
+    sheets, looks
+        What is seen, and from where.
+    dpi
+        Pixels an inch of the picture, which may need more of them than are drawn at least.
 
     Raises
     ------
@@ -182,7 +189,7 @@ def views_of(sheets: Sequence[Sheet], looks: Sequence[str]) -> list[View]:
         ordered = sorted(sheets, key=lambda one: one.side, reverse=bool(axes_of(look, "left")[0, 0] < 0))
         found.append((look, tuple(ordered), look))
     longest = max(max(extent_of(one.mesh, axes_of(look, one.side))) for _, seen, look in found for one in seen)
-    return [View(*one, longest / _PIXELS) for one in found]
+    return [View(*one, longest / max(_PIXELS, _INCHES * dpi)) for one in found]
 
 
 def coloured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,19 @@ from numbaglm import plotting
 from numbaglm.display.canvas import SavePath
 from numbaglm.errors import InputError, invalid
 from numbaglm.results.record import Record
-from numbaglm.results.tables import null_label, upward
+from numbaglm.results.tables import find_peaks, null_label, upward
 from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, map_of
 from numbaglm.results.words import display_threshold, symbol
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.surface import Surface
 
+_MOST_CUTS, _SLICES = 8, 20  # slices lie apart by a twentieth of the mask or more
+
 LOGP = -float(np.log10(ALPHA))
 """-log10 of the corrected p from which on results are significant."""
 
 
-def statistic(result: Record, save: SavePath = None, titled: bool = False) -> Any:
+def statistic(result: Record, save: SavePath = None, titled: bool = False, **look: Any) -> Any:
     """Draw the statistic on a glass brain, where it reaches `numbaglm.results.words.display_threshold`.
 
     Parameters
@@ -29,11 +32,13 @@ def statistic(result: Record, save: SavePath = None, titled: bool = False) -> An
         What to draw, and a file to write.
     titled
         Whether the name of the contrast and the threshold stand above.
+    look
+        Other arguments of `numbaglm.plotting.maps`, for what is no volume.
     """
     name, (threshold, _) = result.statistic, display_threshold(result)
     title = f"{result.asked.contrast}: {symbol(result)} \u2265 {threshold:.2f}"
     if not result.space.is_volume:
-        return one_map(result, name, threshold, title if titled else None, save)
+        return one_map(result, name, threshold, title if titled else None, save, **look)
     return plotting.glass_brain(
         result.geometry,
         result.maps[name],
@@ -49,12 +54,16 @@ def corrected(result: Record, save: SavePath = None, **look: Any) -> Any:
     """Draw the corrected -log10 p side by side; see `numbaglm.PermutationResult.plot`."""
     end = "_contrasts" if result.over_contrasts else ""
     names = [f"logp_fwe_{kind}{end}" for kind in FWE_KINDS] if result.h0 else ["logp_bonferroni"]
-    panels = {map_of(name).label: result.maps[name] for name in names if name in result.maps}
-    if not result.space.is_volume:
-        return plotting.maps(
-            result.space, panels, threshold=LOGP, two_sided=False, label="\u2212log10 p", save=save, **look
-        )
-    return plotting.logp_panel(result.geometry, panels, save=save)
+    names = [name for name in names if name in result.maps]
+    drawn = [name for name in names if np.any(result.maps[name] >= LOGP)]
+    empty = [map_of(name).label.partition("FWE: ")[2] or map_of(name).label for name in names if name not in drawn]
+    title = f"Nothing is significant by {', '.join(empty)}" if empty else None
+    # One empty picture says as much as four of them.
+    panels = {map_of(name).label if drawn else "": result.maps[name] for name in drawn or names[:1]}
+    if result.space.is_volume and look.get("background") is not None:
+        look["cuts"] = _through_peaks(result)[0]
+    options: dict[str, Any] = {"threshold": LOGP, "two_sided": False, "label": "\u2212log10 p"}
+    return plotting.maps(result.space, panels, title=title, save=save, **options, **look)
 
 
 def one_map(
@@ -102,6 +111,58 @@ def one_map(
         "save": save,
     }
     return plotting.maps(result.space, {"": values}, **options, **look)
+
+
+def through_peaks(result: Record, background: Any = None) -> Any:
+    """Draw axial slices of the statistic of a volume through the peaks of its clusters, with their numbers.
+
+    Parameters
+    ----------
+    result, background
+        What to draw, and an anatomy beneath; the mask by default.
+    """
+    cuts, marks = _through_peaks(result)
+    return plotting.slices(
+        result.geometry,
+        result.maps[result.statistic],
+        background,
+        cuts=cuts,
+        threshold=display_threshold(result)[0],
+        two_sided=result.asked.two_sided,
+        marks=marks,
+        label=map_of(result.statistic).label,
+    )
+
+
+def _through_peaks(result: Record) -> tuple[list[float], list[tuple[str, list[float]]]]:
+    """Places of axial slices through the highest peaks, mm, and number and place of each cluster."""
+    values, space = result.maps[result.statistic], result.space
+    found = sorted(find_peaks(result) if result.h0 else [], key=lambda one: -abs(values[one[1]]))
+    highest = sorted(dict(reversed(found)).items(), key=lambda one: -abs(values[one[1]]))
+    if not highest:
+        highest = [(0, int(np.argmax(np.abs(values) if result.asked.two_sided else values)))]
+    mm = space.coordinates(np.array([element for _, element in highest]))
+    apart = float(np.ptp(space.volume.coordinates(np.arange(space.n))[:, 2])) / _SLICES
+    cuts: list[float] = []
+    for z in mm[:, 2].tolist():
+        if len(cuts) < _MOST_CUTS and all(abs(z - other) >= apart for other in cuts):
+            cuts.append(z)
+    formed = "clusters" in result.maps
+    return sorted(cuts), [(str(k), at.tolist()) for (k, _), at in zip(highest, mm, strict=True) if k and formed]
+
+
+def of_surfaces(space: Space, background: Any) -> Any:
+    """What of a background lies beneath surfaces."""
+    if space.is_volume or not isinstance(background, Mapping):
+        return None if space.is_volume else background
+    return {side: one for side, one in background.items() if side != "volume"} or None
+
+
+def of_voxels(space: Space, background: Any) -> Any:
+    """What of a background lies beneath voxels."""
+    if isinstance(background, Mapping):
+        return background.get("volume")
+    return background if space.is_volume else None
 
 
 def can_draw(space: Space) -> bool:

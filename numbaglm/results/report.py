@@ -18,6 +18,7 @@ import numpy as np
 from numbaglm import plotting
 from numbaglm.cohort import Cohort
 from numbaglm.data.storage.files import write_file
+from numbaglm.display.background import template_of
 from numbaglm.display.page import (
     MOST_VERTICES,
     Picture,
@@ -54,7 +55,12 @@ MARKER = '<meta name="generator" content="numbaglm report">'
 
 
 def write_report(
-    result: Record, path: str | os.PathLike[str], overwrite: bool = False, cohort: Cohort | None = None
+    result: Record,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    cohort: Cohort | None = None,
+    background: Any = None,
+    surface: Any = None,
 ) -> Path:
     """Write the report of a result.
 
@@ -68,6 +74,8 @@ def write_report(
         Whether a report that is there is replaced. Nothing but a report is ever replaced.
     cohort
         What was analysed, for the quality of its maps where the result does not hold it.
+    background, surface
+        What lies beneath the maps, and what surfaces are drawn on; see `numbaglm.PermutationResult.report`.
 
     Returns
     -------
@@ -90,11 +98,13 @@ def write_report(
     'report.html'
     """
     target = check_free(path, overwrite)
-    return write_file(target, make_page(result, cohort).encode(), "report")
+    return write_file(target, make_page(result, cohort, background, surface).encode(), "report")
 
 
-def make_page(result: Record, cohort: Cohort | None = None) -> str:
+def make_page(result: Record, cohort: Cohort | None = None, background: Any = None, surface: Any = None) -> str:
     """Make the report of a result as HTML; see `write_report`."""
+    if background is None and result.space.is_volume:
+        background = template_of(result.geometry)
     found, asked = _quality(result, cohort), result.asked
     rows = asked.weights.tolist()
     methods, references = words.methods_paragraph(result, found)
@@ -111,9 +121,9 @@ def make_page(result: Record, cohort: Cohort | None = None) -> str:
         quality=None if found is None else _quality_section(found),
         noun=result.space.noun,
         nouns=result.space.nouns,
-        viewer=viewer(result),
-        turner=turner(result),
-        pictures=list(_pictures(result)),
+        viewer=viewer(result, background),
+        turner=turner(result, background, surface),
+        pictures=list(_pictures(result, background, surface)),
         **_tables(result),
         nulls=_nulls(result),
         null_table=null_table(result),
@@ -156,23 +166,25 @@ def write_index(results: Sequence[Record], pages: Sequence[str], target: Path) -
     return write_file(target, page.encode(), "report")
 
 
-def viewer(result: Record) -> dict[str, Any] | None:
+def viewer(result: Record, background: Any = None) -> dict[str, Any] | None:
     """Return what the slice viewer shows, as JSON types; None where there are no voxels."""
     for part, where in zip(result.space.parts, result.space.slices, strict=True):
         if isinstance(part, Geometry | Structures):
             geometry = part if isinstance(part, Geometry) else part.volume
             top = int(np.argmax(np.abs(result.maps[result.statistic][where])))
-            return slice_viewer(geometry, [replace(one, values=one.values[where]) for one in _viewed(result)], top)
+            shown = [replace(one, values=one.values[where]) for one in _viewed(result)]
+            return slice_viewer(geometry, shown, top, figures.of_voxels(result.space, background))
     return None
 
 
-def turner(result: Record) -> dict[str, Any] | None:
+def turner(result: Record, background: Any = None, surface: Any = None) -> dict[str, Any] | None:
     """Return what the viewer of surfaces shows, as JSON types; None where there are none, or they are too large."""
     space = result.space
-    meshed = [part for part in space.parts if isinstance(part, Surface) and part.mesh is not None]
-    if not meshed or not figures.can_draw(space) or sum(part.n_vertices for part in meshed) > MOST_VERTICES:
+    surfaces = [part for part in space.parts if isinstance(part, Surface)]
+    drawable = surface is not None or figures.can_draw(space)
+    if not surfaces or not drawable or sum(part.n_vertices for part in surfaces) > MOST_VERTICES:
         return None
-    sheets = sheets_of(space)
+    sheets = sheets_of(space, surface, figures.of_surfaces(space, background))
     on_surfaces = np.zeros(space.n, bool)
     for sheet in sheets:
         on_surfaces[sheet.where] = True
@@ -222,9 +234,9 @@ def _viewed(result: Record) -> Iterator[ViewerMap]:
         yield ViewerMap(name, map_of(name).label, result.maps[name], threshold, signed)
 
 
-def _pictures(result: Record) -> Iterator[Picture]:
+def _pictures(result: Record, background: Any, surface: Any) -> Iterator[Picture]:
     """Pictures of the statistic and of the corrected p, where there is a mesh for each surface."""
-    if not figures.can_draw(result.space):
+    if surface is None and not figures.can_draw(result.space):
         return
     name, label, nouns = result.statistic, map_of(result.statistic).label, result.space.nouns
     threshold, source = words.display_threshold(result)
@@ -233,7 +245,12 @@ def _pictures(result: Record) -> Iterator[Picture]:
     height = np.abs(result.maps[name]) if result.asked.two_sided else result.maps[name]
     n = int(np.sum(height >= threshold))
     alt = f"{kind} of the {label} map: {n:,} {nouns} reach {number(threshold)}."
-    yield picture(figures.statistic(result), alt, caption)
+    plain = kind not in ("Surfaces", "Slices")
+    # A glass brain has nothing beneath it, which slices have.
+    look = {} if result.space.is_volume else {"background": background, "surface": surface}
+    yield picture(figures.statistic(result, **look), alt, caption, plain=plain)
+    if result.space.is_volume:
+        yield _slices(result, background)
     if not result.h0:
         return
     end, over = ("_contrasts", ", over all contrasts") if result.over_contrasts else ("", "")
@@ -241,9 +258,25 @@ def _pictures(result: Record) -> Iterator[Picture]:
     reached = [
         f"{map_of(name).label.removeprefix('p, FWE: ')} {int(np.sum(result.maps[name] <= ALPHA)):,}" for name in names
     ]
+    if not any((result.maps[name] <= ALPHA).any() for name in names):
+        return  # the words say so
     alt = f"{kind} of the corrected p. {nouns.capitalize()} at {ALPHA:g} or less: {', '.join(reached)}."
     caption = f"\u2212log10 of p corrected for family-wise error{over}, where p \u2264 {ALPHA:g}."
-    yield picture(figures.corrected(result), alt, caption)
+    yield picture(figures.corrected(result, **look), alt, caption, plain=plain)
+
+
+def _slices(result: Record, background: Any) -> Picture:
+    """Slices of the statistic through its peaks, with the numbers of clusters."""
+    threshold, _ = words.display_threshold(result)
+    beneath = "the mask" if background is None else "the anatomy"
+    where = "through the highest peaks" if words.formed_clusters(result) else "through the highest values"
+    numbers = ", with the numbers of their clusters" if words.formed_clusters(result) else ""
+    label = map_of(result.statistic).label
+    caption = (
+        f"{words.symbol(result)} \u2265 {number(threshold)} over {beneath}, {where}{numbers}. Left is on the left."
+    )
+    alt = f"Axial slices of the {label} map {where}."
+    return picture(figures.through_peaks(result, background), alt, caption, plain=False)
 
 
 def _as_drawn(result: Record) -> tuple[str, str]:

@@ -92,6 +92,10 @@ class PermutationResult(Record):
         surface: Any = None,
         background: Any = None,
         views: Sequence[str] = ("lateral", "medial"),
+        alpha: float = 1.0,
+        cmap: Any = None,
+        dpi: float | None = None,
+        figsize: tuple[float, float] | None = None,
     ) -> Any:
         """Draw the corrected -log10 p maps side by side, or one map; a matplotlib figure.
 
@@ -114,9 +118,13 @@ class PermutationResult(Record):
             analysed.
         background
             What lies beneath surfaces, larger values darker, such as sulcal depth: files or values by side; by default
-            the curvature of the meshes that were analysed.
+            the curvature of the meshes that were analysed. Of a volume an anatomy, over which slices are drawn in place
+            of glass brains.
         views
             Of surfaces: "lateral", "medial", "dorsal", "ventral", "anterior", "posterior", one or several.
+        alpha, cmap, dpi, figsize
+            How opaque colours are over the background; a colour map of matplotlib, or its name; pixels an inch; width
+            and height in inches.
 
         Raises
         ------
@@ -132,6 +140,7 @@ class PermutationResult(Record):
         from numbaglm.results import figures  # matplotlib takes longer to load than many a test takes
 
         look: dict[str, Any] = {"surface": surface, "background": background, "views": views}
+        look |= {"alpha": alpha, "cmap": cmap, "dpi": dpi, "figsize": figsize}
         if name is None:
             for parameter, given in (("threshold", threshold), ("title", title)):
                 if given is not None:
@@ -139,7 +148,14 @@ class PermutationResult(Record):
             return figures.corrected(self, save, **look)
         return figures.one_map(self, name, threshold, title, save, **look)
 
-    def report(self, path: str | os.PathLike[str], overwrite: bool = False, cohort: Any = None) -> Path:
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = False,
+        cohort: Any = None,
+        background: Any = None,
+        surface: Any = None,
+    ) -> Path:
         """Write everything onto one HTML page that needs nothing else: maps to click through, tables, methods.
 
         Parameters
@@ -150,11 +166,20 @@ class PermutationResult(Record):
             Whether a report that is there is replaced. Nothing but a report is ever replaced.
         cohort
             The `Cohort` that was analysed, for a look at the quality of its maps.
+        background
+            What lies beneath the maps: of a volume an anatomy of the same space (an image or its path), seen whole; of
+            surfaces sulcal depth or curvature, files or values by side, with an anatomy as ``"volume"`` for the voxels
+            of CIFTI files. By default it is the MNI template where maps say that they lie in MNI space and nilearn,
+            which ships it, is installed; else the mask; and the curvature of meshes.
+        surface
+            Meshes to draw surfaces on; see `plot`.
 
         Raises
         ------
         InputError, OutputExistsError, OutputError
             The file has another ending, exists, or can't be written; the cohort is another one.
+        MissingFileError, ImageError
+            The background can't be read.
 
         Examples
         --------
@@ -165,7 +190,7 @@ class PermutationResult(Record):
         """
         from numbaglm.results.report import write_report
 
-        return write_report(self, path, overwrite, cohort)
+        return write_report(self, path, overwrite, cohort, background, surface)
 
     def true_discoveries(self, region: Any, alpha: float = ALPHA) -> TrueDiscoveries | pd.DataFrame:
         """Say how many elements of a region have an effect, at least, for any region and after any look at the map.

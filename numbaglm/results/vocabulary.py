@@ -489,9 +489,9 @@ _ELEMENTS = re.compile(
 FIGURES: Mapping[str, str] = MappingProxyType(
     {
         "subjects.png": "each subject's map from above, as it came, at a threshold of 2",
-        "z.png": "z on a glass brain, uncorrected p < 0.001",
-        "statistic.png": "the statistic on a glass brain, at the cluster-forming threshold",
-        "corrected.png": "-log10 of the corrected p side by side",
+        "z.png": "z, uncorrected p < 0.001",
+        "statistic.png": "the statistic, at the cluster-forming threshold",
+        "corrected.png": "-log10 of the corrected p that reach 0.05, side by side",
         "nulls.png": "the null of each maximum with its critical value, and what was observed",
         "design.png": "design matrix",
         "quality.png": "every map as a row, with the numbers by which it may stand out",

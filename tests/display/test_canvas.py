@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 
 from numbaglm.display.canvas import ColourScale, new_figure, planes, render, shortened, text_width
 from numbaglm.display.projection import upright
@@ -41,3 +42,15 @@ def test_a_figure_is_of_the_kind_that_was_asked_for(kind, magic):
 def test_a_picture_is_the_same_bytes_each_time():
     first, again = (render(new_figure(2, 1, "a $title"), "png") for _ in range(2))
     assert first == again
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+def test_other_colours_begin_at_the_threshold_and_are_grey_below(two_sided):
+    scale = ColourScale(2.0, 4.0, two_sided, colours="viridis")
+    cmap, given = scale.cmap, colormaps["viridis"]
+    ends = [given(1.0)[:3], given(0.5 if two_sided else 0.0)[:3]]
+    for value, expected in zip((4.0, 2.01), ends, strict=True):
+        np.testing.assert_allclose(cmap(scale.norm(value))[:3], expected, atol=0.02)
+    np.testing.assert_allclose(cmap(scale.norm(1.0))[:3], 0.9)
+    if two_sided:
+        np.testing.assert_allclose(cmap(scale.norm(-4.0))[:3], given(0.0)[:3], atol=0.02)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from numbaglm.display.panels import maps
 from numbaglm.errors import InputError
@@ -75,3 +76,26 @@ def test_what_can_not_be_drawn_is_refused(kind, options, message):
         maps(space, {})
     with pytest.raises(InputError, match="'panels'"):
         maps(space, {"": np.ones(space.n + 1)})
+
+
+def test_pictures_for_papers_have_their_size_pixels_and_colours(tmp_path):
+    space = SPACES["surfaces"]
+    values = np.linspace(-3.0, 5.0, space.n)
+    plain = maps(space, {"": values}, threshold=1.0)
+    figure = maps(space, {"": values}, threshold=1.0, cmap="PuOr", dpi=300, figsize=(7.0, 2.0), save=tmp_path / "a.png")
+    assert imread(tmp_path / "a.png").shape[:2] == (600, 2100)
+    assert figure.axes[0].images[0].get_array().shape[0] > 1.5 * plain.axes[0].images[0].get_array().shape[0]
+    half = maps(space, {"": values}, threshold=1.0, cmap="PuOr", alpha=0.3)
+    colours = [one.axes[0].images[0].get_array() for one in (plain, half)]
+    spread = [np.ptp(image[..., :3], axis=2).max() for image in colours]
+    assert spread[0] > 2 * spread[1]
+    for wrong in ({"cmap": "nothing"}, {"dpi": 0}, {"figsize": (3.0,)}, {"figsize": (3.0, -1.0)}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            maps(space, {"": values}, **wrong)
+
+
+def test_a_volume_over_an_anatomy_is_drawn_in_slices():
+    space = SPACES["volume"]
+    figure = maps(space, {"one": np.linspace(-3.0, 5.0, space.n)}, background=np.ones(space.n), cuts=[0.0, 3.0])
+    assert len(figure.axes) == 3
+    assert [ax.texts[-1].get_text() for ax in figure.axes[:2]] == ["z = 0 mm", "z = 3 mm"]

@@ -15,7 +15,7 @@ from reference.reports import hemispheres, in_network, of_parcels, on_surfaces
 def drawn(monkeypatch):
     """What is asked of plotting."""
     calls = []
-    for name in ("glass_brain", "logp_panel", "null_histograms", "design_matrix"):
+    for name in ("glass_brain", "maps", "null_histograms", "design_matrix"):
         monkeypatch.setattr(plotting, name, lambda *args, _name=name, **options: calls.append((_name, args, options)))
     return calls
 

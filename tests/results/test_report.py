@@ -17,8 +17,9 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine.quality import examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError
 from numbaglm.faces.commands import commands
-from numbaglm.results import report
+from numbaglm.results import figures, report
 from numbaglm.results.tables import cluster_table, find_peaks, peak_distance
+from reference.maps import image
 from reference.pages import NASTY, TURN, Tags, browse
 from reference.reports import HIGH, LOW, analysed, asked, ball, in_network, of_parcels, on_surfaces
 
@@ -57,10 +58,10 @@ def test_the_page_holds_everything_and_fetches_nothing(page):
     assert all(url.startswith(("data:", "#")) for url in urls)
     targets = {attrs["id"] for _, attrs in tags.tags if "id" in attrs}
     assert {url[1:] for url in urls if url.startswith("#")} <= targets
-    assert len(tags.named("img")) == 4
-    for image in tags.named("img"):
-        assert image["alt"]
-        assert base64.b64decode(image["src"].partition(",")[2]).startswith(b"\x89PNG")
+    assert len(tags.named("img")) == 5
+    for shown in tags.named("img"):
+        assert shown["alt"]
+        assert base64.b64decode(shown["src"].partition(",")[2]).startswith(b"\x89PNG")
     assert all(attrs["scope"] in ("col", "row") for attrs in tags.named("th"))
 
 
@@ -310,3 +311,32 @@ def test_without_webgl_the_page_says_so_and_has_its_pictures(tmp_path, on_mesh):
     assert seen["complaints"] == []
     assert seen["fallback"]
     assert not seen["drawn"]
+
+
+def test_an_anatomy_lies_beneath_the_maps_of_a_volume(result):
+    values = np.zeros((20, 20, 20), np.float32)
+    values[2:18, 2:18, 2:18] = np.linspace(50, 100, 16)[:, None, None]
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = -38.0
+    page = report.make_page(result, background=image(values, affine))
+    anatomy = embedded(page)["anatomy"]
+    shades = unpacked(anatomy["data"], np.uint8).reshape(anatomy["shape"])
+    assert shades[-1, 8, 8] > shades[0, 8, 8] > 100
+    assert "over the anatomy, through the highest peaks" in page
+    assert "The grey shape is the mask" not in page
+    without = report.make_page(result)
+    assert embedded(without)["anatomy"] is None
+    assert "The grey shape is the mask" in without
+
+
+def test_what_is_significant_nowhere_is_not_drawn(result):
+    nothing = replace(result, maps={**dict(result.maps.stored), "p_fwe_voxel": np.ones(result.space.n)})
+    shown = figures.corrected(nothing)
+    titles = [text.get_text() for text in shown.texts]
+    assert "Nothing is significant by maximum statistic" in titles
+    assert "\u2212log10 p, FWE: cluster extent" in titles
+    assert "\u2212log10 p, FWE: maximum statistic" not in titles
+    ones = {name: np.ones(result.space.n) for name in result.maps.stored if name.startswith("p_fwe_")}
+    none = replace(result, maps={**dict(result.maps.stored), **ones})
+    assert len(figures.corrected(none).axes) == 4, "one brain, and the colour bar"
+    assert len(Tags(report.make_page(none)).named("img")) == 4

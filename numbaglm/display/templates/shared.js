@@ -75,11 +75,15 @@ const shared = (() => {
   }
 
   // Choice of a map and its threshold. A threshold that was changed stays with its map.
-  function controls(select, slider, number, maps, changed) {
+  function controls(select, slider, number, printed, maps, changed) {
     let map = maps[0];
+    const show = () => {
+      printed.textContent = `${map.label}, threshold ${short(map.chosen)}`;
+      changed(map, map.chosen);
+    };
     const set = (value) => {
       map.chosen = Math.max(0, value);
-      changed(map, map.chosen);
+      show();
     };
     const choose = (n) => {
       map = maps[n];
@@ -88,7 +92,7 @@ const shared = (() => {
       slider.max = Math.max(map.max, 1.25 * map.threshold);
       slider.value = map.chosen;
       number.value = Number(map.chosen.toPrecision(5));
-      changed(map, map.chosen);
+      show();
     };
     select.append(...maps.map((one, n) => new Option(one.label, n)));
     select.addEventListener("change", () => choose(Number(select.value)));

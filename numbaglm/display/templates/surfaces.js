@@ -329,7 +329,7 @@
     upload();
     $("").hidden = false;
     listen();
-    choose = shared.controls($("-map"), $("-slider"), $("-threshold"), data.maps, (chosen, value) => {
+    choose = shared.controls($("-map"), $("-slider"), $("-threshold"), $("-printed"), data.maps, (chosen, value) => {
       [map, threshold] = [chosen, value];
       paint();
     });

@@ -70,20 +70,20 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
 
 def pop_places(options: dict[str, Any]) -> dict[str, Any]:
     """Mask, and what maps on anything but a volume lie on, as `Cohort.create` takes it; taken out of ``options``."""
-    areas = _by_side(options.pop("areas"))
+    areas = by_side(options.pop("areas"))
     if isinstance(areas, str) and re.fullmatch(r"[\d.]+", areas):
         areas = float(areas)
     nodes = options.pop("nodes")
     return {
-        "mask": _by_side(options.pop("mask")),
-        "surfaces": _by_side(options.pop("surfaces")),
+        "mask": by_side(options.pop("mask")),
+        "surfaces": by_side(options.pop("surfaces")),
         "areas": areas,
         "space": "network" if options.pop("network") else None,
         "nodes": None if nodes is None else read_lines(nodes, "--nodes"),
     }
 
 
-def _by_side(given: Sequence[str]) -> Any:
+def by_side(given: Sequence[str]) -> Any:
     """Read SIDE=FILE, each; FILE alone as it is."""
     if not given:
         return None

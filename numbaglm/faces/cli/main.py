@@ -433,24 +433,43 @@ commands.add_command(quality)
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Page to write.  [default: report.html among the results]"
 )
+@click.option(
+    "--background",
+    multiple=True,
+    metavar="FILE",
+    help="Anatomy beneath the maps of a volume, in their space; SIDE=FILE of surfaces, such as left=L.sulc.shape.gii.  "
+    "[default: the MNI template where maps are in MNI space and nilearn is installed]",
+)
+@click.option(
+    "--surface", multiple=True, metavar="SIDE=FILE", help="Mesh to draw surfaces on, such as left=L.inflated.surf.gii."
+)
 @_OVERWRITE
 @habits
-def report(terminal: Terminal, folder: str, output: str | None, overwrite: bool) -> None:
+def report(
+    terminal: Terminal,
+    folder: str,
+    output: str | None,
+    background: tuple[str, ...],
+    surface: tuple[str, ...],
+    overwrite: bool,
+) -> None:
     """Write a saved result onto one HTML page: maps to click through, tables, a methods paragraph.
 
     RESULT is the folder that numbaglm permute wrote. The page needs no network and no other file. Of several
     contrasts each has a page of its own, and report.html lists them.
     """
     from numbaglm.errors import InputError, invalid
+    from numbaglm.faces.cli.inputs import by_side
     from numbaglm.results.bids.results import kept_results
     from numbaglm.results.report import check_free, write_index
     from numbaglm.results.result import PermutationResult
 
     above = Path(folder).expanduser()
     places = kept_results(above)
+    look = {"background": by_side(background), "surface": by_side(surface)}
     if len(places) < 2:
         result = PermutationResult.load(places[0] if places else above)
-        written = result.report(output or above / "report.html", overwrite)
+        written = result.report(output or above / "report.html", overwrite, **look)
         terminal.outcome({"output": str(written)}, f"The report is {written}; open it in a browser.")
         return
     if output is not None:
@@ -460,7 +479,7 @@ def report(terminal: Terminal, folder: str, output: str | None, overwrite: bool)
     index = check_free(above / "report.html", overwrite)
     pages = {result.asked.contrast: place / "report.html" for result, place in zip(results, places, strict=True)}
     for result, page in zip(results, pages.values(), strict=True):
-        result.report(page, overwrite)
+        result.report(page, overwrite, **look)
     write_index(results, [page.relative_to(above).as_posix() for page in pages.values()], index)
     told = {"output": str(index), "contrasts": {name: str(page) for name, page in pages.items()}}
     terminal.outcome(told, f"The reports of {len(pages)} contrasts are listed in {index}; open it in a browser.")

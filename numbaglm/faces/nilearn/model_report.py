@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from numbaglm import plotting
 from numbaglm.data.images import list_maps
-from numbaglm.display.background import mask_slices
+from numbaglm.display.background import mask_slices, template_of
 from numbaglm.display.html_report import HTMLReport
 from numbaglm.display.page import Picture, ViewerMap, design_picture, fill, picture, slice_viewer
 from numbaglm.display.projection import decimals
@@ -206,9 +206,11 @@ def _headings(contrast: Contrast) -> list[str]:
 
 
 def _mask_picture(geometry: Geometry, asked: Asked) -> Picture:
-    figure = mask_slices(geometry, asked.bg_img)
-    over = "in grey" if asked.bg_img is None else "outlined over the background"
-    return picture(figure, "Slices of the mask.", f"The voxels that are analysed, {over}. Left is on the left.")
+    beneath = _beneath(geometry, asked)
+    figure = mask_slices(geometry, beneath)
+    over = "in grey" if beneath is None else "outlined over the background"
+    caption = f"The voxels that are analysed, {over}. Left is on the left."
+    return picture(figure, "Slices of the mask.", caption, plain=beneath is None)
 
 
 def _viewer(geometry: Geometry, found: Sequence[Found], asked: Asked) -> dict[str, Any]:
@@ -218,7 +220,13 @@ def _viewer(geometry: Geometry, found: Sequence[Found], asked: Asked) -> dict[st
         height = abs(one.threshold) if np.isfinite(one.threshold) else float(np.abs(values).max())
         volumes.append(ViewerMap("z", f"z: {one.contrast.name}", values, height, signed))
     first = volumes[0]
-    return slice_viewer(geometry, volumes, int(np.argmax(np.abs(first.values) if first.signed else first.values)))
+    start = int(np.argmax(np.abs(first.values) if first.signed else first.values))
+    return slice_viewer(geometry, volumes, start, _beneath(geometry, asked))
+
+
+def _beneath(geometry: Geometry, asked: Asked) -> Any:
+    """What lies beneath maps: what was asked for, or the template of their space where there is one."""
+    return asked.bg_img if asked.bg_img is not None else template_of(geometry)
 
 
 def _vector(geometry: Geometry, image: Any) -> NDArray[np.float64]:
@@ -253,12 +261,14 @@ def _brain(geometry: Geometry, found: Found, asked: Asked) -> Picture:
         )
         return picture(figure, alt, f"{reached}, {n:,} voxels, seen through the brain.")
     cuts = asked.cuts if asked.cuts is not None else _cuts(found.table, asked.views, geometry)
+    under = _beneath(geometry, asked)
     figure = plotting.slices(
-        geometry, values, asked.bg_img, view=asked.views, cuts=cuts, threshold=height, two_sided=signed, label="z"
+        geometry, values, under, view=asked.views, cuts=cuts, threshold=height, two_sided=signed, label="z"
     )
-    beneath = "mask" if asked.bg_img is None else "background"
+    beneath = "mask" if under is None else "background"
     where = "" if asked.cuts is not None else ", in slices through the highest peaks"
-    return picture(figure, alt, f"{reached}, {n:,} voxels, over the {beneath}{where}. Left is on the left.")
+    caption = f"{reached}, {n:,} voxels, over the {beneath}{where}. Left is on the left."
+    return picture(figure, alt, caption, plain=under is None)
 
 
 def _cuts(table: pd.DataFrame, views: str, geometry: Geometry) -> list[float]:
