@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +161,29 @@ def write_index(results: Sequence[Record], pages: Sequence[str], target: Path) -
         File to write, from `check_free`.
     """
     found = [
-        (one.asked.contrast, page, one.summary().splitlines()[1:]) for one, page in zip(results, pages, strict=True)
+        {
+            "name": one.asked.contrast,
+            "page": page,
+            "in_words": words.in_words(one),
+            "pictures": list(islice(_pictures(one, None, None), 1)),
+            "clusters": _tables(one)["clusters"],
+        }
+        for one, page in zip(results, pages, strict=True)
     ]
-    page = fill("index.html", title=f"{len(found)} contrasts", found=found, version=__version__)
+    headings, weights = _all_weights(results)
+    values = {"found": found, "headings": headings, "weights": weights, "alpha": ALPHA, "version": __version__}
+    page = fill("index.html", title=f"{len(found)} contrasts", **values)
     return write_file(target, page.encode(), "report")
+
+
+def _all_weights(results: Sequence[Record]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Headings and rows of the table of all contrasts; none where they are of several designs."""
+    columns = results[0].asked.columns
+    if any(one.asked.columns != columns for one in results):
+        return [], []
+    rows = [(one.asked.contrast, one.asked.weights.tolist()) for one in results]
+    headings = [name if len(of) == 1 else f"{name}, row {k}" for name, of in rows for k in range(1, len(of) + 1)]
+    return headings, weight_rows(columns, [row for _, of in rows for row in of])
 
 
 def viewer(result: Record, background: Any = None) -> dict[str, Any] | None:

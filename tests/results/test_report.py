@@ -340,3 +340,20 @@ def test_what_is_significant_nowhere_is_not_drawn(result):
     none = replace(result, maps={**dict(result.maps.stored), **ones})
     assert len(figures.corrected(none).axes) == 4, "one brain, and the colour bar"
     assert len(Tags(report.make_page(none)).named("img")) == 4
+
+
+def test_several_contrasts_stand_on_one_page(tmp_path):
+    results = list(analysed(contrast={"mean": "intercept", NASTY: [0.0, 1.0]}, n_perm=20).values())
+    target = report.write_index(results, ["mean/report.html", "other/report.html"], tmp_path / "report.html")
+    tags = Tags(target.read_text(encoding="utf-8"))
+    assert not tags.open
+    assert NASTY in tags.text
+    for one in results:
+        assert report.words.in_words(one)[0] in tags.text
+    assert len(tags.named("img")) == 2
+    links = [attrs["href"] for attrs in tags.named("a")]
+    assert {"mean/report.html", "other/report.html"} <= set(links)
+    assert not any("data-mm" in attrs for attrs in tags.named("tr")), "there is no viewer to lead to"
+    assert "Weight of each regressor" in tags.text
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
+        report.check_free(target, False)
