@@ -15,11 +15,13 @@ from numbaglm.display.background import Background
 from numbaglm.display.brains import glass_panels
 from numbaglm.display.canvas import FAINT, ColourScale, Map, SavePath, finish, mark_ends, paint, planes, stacked
 from numbaglm.display.elements import bars, networks
+from numbaglm.display.parcels import spread
 from numbaglm.display.projection import VIEWS
 from numbaglm.display.surfaces import sheets_of, views_of
 from numbaglm.errors import InputError, invalid
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.network import Connectome
+from numbaglm.spaces.parcels import Parcels
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.surface import Surface
 from numbaglm.spaces.volume import Geometry
@@ -35,6 +37,7 @@ def maps(
     two_sided: bool = True,
     surface: Any = None,
     background: Any = None,
+    parcellation: Any = None,
     views: Sequence[str] = ("lateral", "medial"),
     cuts: Sequence[float] | int = _N_CUTS,
     vmax: float | None = None,
@@ -69,6 +72,10 @@ def maps(
         What lies beneath maps on surfaces, larger values darker, such as sulcal depth or curvature: files or values by
         side. By default it is the curvature of the mesh that was analysed. Of a volume it is an anatomy, over which
         slices are drawn (``"volume"`` beside sides); see `slices`.
+    parcellation
+        Of parcels: an atlas that names them, which are drawn where they lie in place of bars. An image of labels with
+        its names, or a dict of .label.gii or .annot by side, with ``surface``; as
+        `numbaglm.PermutationResult.regions` takes it.
     views
         Of surfaces: "lateral", "medial", "dorsal", "ventral", "anterior", "posterior", one or several.
     cuts
@@ -111,6 +118,14 @@ def maps(
             raise InputError(
                 invalid("panels", vector.shape, f"maps of shape ({space.n},), the {space.nouns} of the space")
             )
+    if parcellation is not None:
+        parcels = space.parts[0]
+        if not isinstance(parcels, Parcels):
+            raise InputError(
+                invalid("parcellation", type(parcellation).__name__, "None, as these maps are of no parcels")
+            )
+        space, number = spread(parcels, parcellation, surface)
+        given = {name: vector[number] for name, vector in given.items()}
     if surface is not None and not any(isinstance(part, Surface) for part in space.parts):
         raise InputError(invalid("surface", type(surface).__name__, "None, as these maps lie on no surface"))
     scale = ColourScale.of(np.concatenate(list(given.values())), threshold, two_sided, vmax, alpha, cmap)

@@ -34,17 +34,10 @@ from numbaglm.display.page import (
 from numbaglm.display.surfaces import sheets_of
 from numbaglm.engine.quality import Quality, examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
-from numbaglm.results import elsewhere, figures, words
+from numbaglm.results import elsewhere, figures, tables, words
 from numbaglm.results.record import Record
-from numbaglm.results.tables import (
-    cluster_table,
-    null_table,
-    number,
-    peak_distance,
-    peak_table,
-    quality_table,
-    weight_rows,
-)
+from numbaglm.results.regions import cluster_regions, regions_of, with_column
+from numbaglm.results.tables import null_table, number, quality_table, weight_rows
 from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, map_of
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.surface import Surface
@@ -62,6 +55,7 @@ def write_report(
     cohort: Cohort | None = None,
     background: Any = None,
     surface: Any = None,
+    atlas: Any = None,
 ) -> Path:
     """Write the report of a result.
 
@@ -75,8 +69,9 @@ def write_report(
         Whether a report that is there is replaced. Nothing but a report is ever replaced.
     cohort
         What was analysed, for the quality of its maps where the result does not hold it.
-    background, surface
-        What lies beneath the maps, and what surfaces are drawn on; see `numbaglm.PermutationResult.report`.
+    background, surface, atlas
+        What lies beneath the maps, what surfaces are drawn on, and names of places; see
+        `numbaglm.PermutationResult.report`.
 
     Returns
     -------
@@ -99,10 +94,16 @@ def write_report(
     'report.html'
     """
     target = check_free(path, overwrite)
-    return write_file(target, make_page(result, cohort, background, surface).encode(), "report")
+    return write_file(target, make_page(result, cohort, background, surface, atlas).encode(), "report")
 
 
-def make_page(result: Record, cohort: Cohort | None = None, background: Any = None, surface: Any = None) -> str:
+def make_page(
+    result: Record,
+    cohort: Cohort | None = None,
+    background: Any = None,
+    surface: Any = None,
+    atlas: Any = None,
+) -> str:
     """Make the report of a result as HTML; see `write_report`."""
     if background is None and result.space.is_volume:
         background = template_of(result.geometry)
@@ -125,7 +126,7 @@ def make_page(result: Record, cohort: Cohort | None = None, background: Any = No
         viewer=viewer(result, background),
         turner=turner(result, background, surface),
         pictures=list(_pictures(result, background, surface)),
-        **_tables(result),
+        **_tables(result, atlas),
         nulls=_nulls(result),
         null_table=null_table(result),
         fits=[(words.null_in_words(name), words.fit_in_words(fit)) for name, fit in asked.tail_fits.items() if fit],
@@ -137,16 +138,25 @@ def make_page(result: Record, cohort: Cohort | None = None, background: Any = No
     )
 
 
-def _tables(result: Record) -> dict[str, Any]:
+def _tables(result: Record, atlas: Any = None) -> dict[str, Any]:
     """Tables of clusters, of their peaks, and of parcels, edges or the like."""
-    if result.space.is_volume:
-        clusters = cluster_table(result) if words.formed_clusters(result) else None
-        peaks, apart = peak_table(result) if result.h0 else None, peak_distance(result.geometry)
-        return {"clusters": clusters, "peaks": peaks, "apart": f"{apart:.2g}", "elements": None}
-    clusters = elsewhere.cluster_table(result) if words.formed_clusters(result) else None
-    if not elsewhere.has_peaks(result):
+    is_volume = result.space.is_volume
+    regions = None if atlas is None else regions_of(result, atlas)
+    clusters = None
+    if words.formed_clusters(result):
+        clusters = tables.cluster_table(result) if is_volume else elsewhere.cluster_table(result)
+        if regions is not None:
+            named = cluster_regions(result, regions)["regions"][tables.shown_clusters(result)].tolist()
+            clusters = with_column(clusters, ("regions", "of the atlas, with their shares of the cluster"), named)
+    if not is_volume and not elsewhere.has_peaks(result):
         return {"clusters": clusters, "peaks": None, "apart": "", "elements": elsewhere.element_table(result)}
-    peaks, apart = elsewhere.peak_table(result) if result.h0 else None, elsewhere.peak_distance(result)
+    apart = tables.peak_distance(result.geometry) if is_volume else elsewhere.peak_distance(result)
+    peaks = None
+    if result.h0:
+        peaks = tables.peak_table(result) if is_volume else elsewhere.peak_table(result)
+        if regions is not None:
+            found = tables.find_peaks(result) if is_volume else elsewhere.find_peaks(result)
+            peaks = with_column(peaks, ("region", "of the atlas, at the peak"), [regions[k] for _, k in found])
     return {"clusters": clusters, "peaks": peaks, "apart": f"{apart:.2g}", "elements": None}
 
 

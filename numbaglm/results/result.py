@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from numbaglm.errors import InputError, invalid
 from numbaglm.results.record import Record
 from numbaglm.results.vocabulary import ALPHA
@@ -91,6 +93,7 @@ class PermutationResult(Record):
         title: str | None = None,
         surface: Any = None,
         background: Any = None,
+        parcellation: Any = None,
         views: Sequence[str] = ("lateral", "medial"),
         alpha: float = 1.0,
         cmap: Any = None,
@@ -120,6 +123,9 @@ class PermutationResult(Record):
             What lies beneath surfaces, larger values darker, such as sulcal depth: files or values by side; by default
             the curvature of the meshes that were analysed. Of a volume an anatomy, over which slices are drawn in place
             of glass brains.
+        parcellation
+            Of parcels: an atlas that names them, as `regions` takes it, with ``surface`` if it is of surfaces. They are
+            drawn where they lie, in place of bars.
         views
             Of surfaces: "lateral", "medial", "dorsal", "ventral", "anterior", "posterior", one or several.
         alpha, cmap, dpi, figsize
@@ -140,7 +146,7 @@ class PermutationResult(Record):
         from numbaglm.results import figures  # matplotlib takes longer to load than many a test takes
 
         look: dict[str, Any] = {"surface": surface, "background": background, "views": views}
-        look |= {"alpha": alpha, "cmap": cmap, "dpi": dpi, "figsize": figsize}
+        look |= {"parcellation": parcellation, "alpha": alpha, "cmap": cmap, "dpi": dpi, "figsize": figsize}
         if name is None:
             for parameter, given in (("threshold", threshold), ("title", title)):
                 if given is not None:
@@ -155,6 +161,7 @@ class PermutationResult(Record):
         cohort: Any = None,
         background: Any = None,
         surface: Any = None,
+        atlas: Any = None,
     ) -> Path:
         """Write everything onto one HTML page that needs nothing else: maps to click through, tables, methods.
 
@@ -173,6 +180,8 @@ class PermutationResult(Record):
             which ships it, is installed; else the mask; and the curvature of meshes.
         surface
             Meshes to draw surfaces on; see `plot`.
+        atlas
+            Names of places for the tables; see `regions`.
 
         Raises
         ------
@@ -190,7 +199,45 @@ class PermutationResult(Record):
         """
         from numbaglm.results.report import write_report
 
-        return write_report(self, path, overwrite, cohort, background, surface)
+        return write_report(self, path, overwrite, cohort, background, surface, atlas)
+
+    def regions(self, atlas: Any) -> pd.DataFrame:
+        """Return the table of clusters with the names of the places where they lie.
+
+        Parameters
+        ----------
+        atlas
+            A label image in the space of the maps (.nii, .nii.gz), with the names of its labels in a file beside it
+            that is called the same: a .tsv (index, name), FSL's .xml, or FreeSurfer's table as .txt; or a pair of the
+            image and that file, or of the image and a dict of label and name. Of surfaces a dict by side of .label.gii
+            or .annot files of their mesh (``"volume"`` for the voxels beside them), or a .dlabel.nii.
+
+        Returns
+        -------
+        `clusters` with two more columns: ``region`` at the peak, and ``regions``, up to three that hold 5 % of the
+        cluster or more, with their shares. Voxels get the label that is nearest to their middle.
+
+        Raises
+        ------
+        InputError, GridError, MissingFileError, ImageError
+            The atlas can't be read, or is of another space; or there are no clusters.
+
+        Examples
+        --------
+        >>> import nibabel, numpy as np, numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> result = ng.permutation_test(maps, n_perm=255)
+        >>> halves = np.where(result.geometry.coordinates(np.arange(result.geometry.n))[:, 0] < 0, 1, 2)
+        >>> labels = result.geometry.unmask(halves).astype(np.int16)
+        >>> nibabel.save(nibabel.Nifti1Image(labels, result.geometry.affine), "halves.nii.gz")
+        >>> set(result.regions(("halves.nii.gz", {1: "left", 2: "right"}))["region"]) <= {"left", "right"}
+        True
+        """
+        from numbaglm.results.regions import cluster_regions, regions_of
+
+        if "clusters" not in self.maps:
+            raise InputError("No clusters were formed, so there is no table of them. Pass cluster_forming_threshold.")
+        return pd.concat([self.clusters, cluster_regions(self, regions_of(self, atlas))], axis=1)
 
     def true_discoveries(self, region: Any, alpha: float = ALPHA) -> TrueDiscoveries | pd.DataFrame:
         """Say how many elements of a region have an effect, at least, for any region and after any look at the map.

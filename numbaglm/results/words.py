@@ -348,14 +348,14 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
     if result.asked.variance_groups is not None:
         sentences.append(
             "Each variance group had a variance of its own, and statistics were compared as z of the same p, as their "
-            "degrees of freedom differ between voxels (Winkler et al., 2014)."
+            f"degrees of freedom differ between {result.space.nouns} (Winkler et al., 2014)."
         )
         cited.add("winkler")
     if asked.missing == "element":
         sentences.append(
-            f"Each {result.space.noun} was tested with the subjects that have a value there ({_coverage(result)}), whose "
-            "data and presence were shuffled together; statistics were compared as z of the same p, as their degrees of freedom "
-            "differ between voxels."
+            f"Each {result.space.noun} was tested with the subjects that have a value there ({_coverage(result)}), "
+            "whose data and presence were shuffled together; statistics were compared as z of the same p, as their "
+            f"degrees of freedom differ between {result.space.nouns}."
         )
     sentences += _on_weights(result, cited)
     if result.h0:

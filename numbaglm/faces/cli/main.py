@@ -443,6 +443,13 @@ commands.add_command(quality)
 @click.option(
     "--surface", multiple=True, metavar="SIDE=FILE", help="Mesh to draw surfaces on, such as left=L.inflated.surf.gii."
 )
+@click.option(
+    "--atlas",
+    multiple=True,
+    metavar="FILE",
+    help="Names of places for the tables: a label image with its names in a .tsv, .xml or .txt beside it, a "
+    ".dlabel.nii, or SIDE=FILE of surfaces (.label.gii, .annot).",
+)
 @_OVERWRITE
 @habits
 def report(
@@ -451,6 +458,7 @@ def report(
     output: str | None,
     background: tuple[str, ...],
     surface: tuple[str, ...],
+    atlas: tuple[str, ...],
     overwrite: bool,
 ) -> None:
     """Write a saved result onto one HTML page: maps to click through, tables, a methods paragraph.
@@ -466,7 +474,7 @@ def report(
 
     above = Path(folder).expanduser()
     places = kept_results(above)
-    look = {"background": by_side(background), "surface": by_side(surface)}
+    look = {"background": by_side(background), "surface": by_side(surface), "atlas": by_side(atlas)}
     if len(places) < 2:
         result = PermutationResult.load(places[0] if places else above)
         written = result.report(output or above / "report.html", overwrite, **look)
