@@ -209,6 +209,7 @@ def _packed_sheet(sheet: Sheet) -> dict[str, Any]:
     return {
         "name": sheet.part.name,
         "side": sheet.side,
+        "own": sheet.mesh is sheet.part.mesh,
         "n": sheet.part.n_vertices,
         "first": sheet.where.start,
         "low": low.tolist(),

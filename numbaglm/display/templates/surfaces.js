@@ -213,7 +213,8 @@
     const mm = [0, 1, 2].map((axis) => shared.minus(one.xyz[3 * vertex + axis].toFixed(0))).join(", ");
     const element = one.element[vertex];
     const parts = element < 0 ? [["not analysed", ""]] : shared.tell(data.maps, one.offset + element);
-    shared.readout($("-readout"), [[`${one.name} vertex ${vertex}`.trim(), `(${mm}) mm`], ...parts]);
+    // On an inflated mesh mm are none of the head's.
+    shared.readout($("-readout"), [[`${one.name} vertex ${vertex}`.trim(), one.own ? `(${mm}) mm` : ""], ...parts]);
     draw();
   }
 
