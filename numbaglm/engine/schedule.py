@@ -8,25 +8,30 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
 from threadpoolctl import threadpool_limits
 
 from numbaglm.engine.memory import n_cores
-from numbaglm.errors import InputError, StoreError, ThreadsError, invalid
+from numbaglm.errors import InputError, StoreError, ThreadsError, invalid, term
 
 log = logging.getLogger("numbaglm")
 
 
 def active_client(client: Any | None) -> Any | None:
-    """The client given, or the `distributed` client that is active, or None for threads."""
+    """The client given, or the `distributed` client that is active, or None for threads.
+
+    In a task of a worker none is active: its tasks would wait for the thread that waits for them.
+    """
     if client is not None or "distributed" not in sys.modules:  # who has a client has loaded it
         return client
     from distributed import default_client
 
+    if _in_task():
+        return None
     try:
         return default_client()
     except ValueError:
@@ -141,11 +146,34 @@ def _progress_bar(label: str, unit: str, total: int, finished: int, few: bool) -
 _FEW = "{desc}: {n_fmt}/{total_fmt} [{elapsed}, moves as tasks end]"
 
 
-@contextmanager
-def single_threaded_blas() -> Iterator[None]:
+class _OneThread:
+    """BLAS at one thread as long as anybody wants it so: the number of its threads is the whole process's.
+
+    Of calls that overlap, the first sets it, and the last to end gives back what the first had found.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._n, self._limits = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._n == 0:
+                self._limits.enter_context(threadpool_limits(limits=1, user_api="blas"))
+            self._n += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n -= 1
+            if self._n == 0:
+                self._limits.close()
+
+
+_one_thread = _OneThread()
+
+
+def single_threaded_blas() -> AbstractContextManager[None]:
     """Hold BLAS to one thread: the parallelism is ours, over tasks."""
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
+    return _one_thread
 
 
 Runner = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[tuple[int, Any]]]
@@ -175,7 +203,13 @@ def _on_threads(n_workers: int | None) -> Runner:
         def drive() -> None:
             try:
                 tasks = [delayed(one, pure=False)(index) for index in range(len(arguments))]
-                compute(*tasks, scheduler=get, num_workers=n_workers or n_cores())
+                # Dask would keep a pool of its own for each thread that calls, and what ends it until Python ends.
+                with ThreadPoolExecutor(n_workers or n_cores()) as pool:
+                    try:
+                        compute(*tasks, scheduler=get, pool=pool)
+                    except BaseException:
+                        stop.set()  # the pool ends when its tasks have
+                        raise
             except BaseException as error:
                 done.put(error)
             else:
@@ -207,12 +241,41 @@ def _telling_of_threads() -> Iterator[None]:
             raise
         raise ThreadsError(
             "The system starts no more threads: the limit of this user, container or batch job is reached (ulimit -u, "
-            "or pids.max of its cgroup). Use fewer with n_workers, end other programs, or have the limit raised."
+            f"or pids.max of its cgroup). Use fewer with {term('n_workers')}, end other programs, or have it raised."
         ) from error
 
 
 _NO_THREAD = "can't start new thread"
 """What Python says where the system starts no more of them."""
+
+
+def _in_task() -> bool:
+    """Whether this is called by a task on a Dask worker."""
+    if "distributed.worker" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def _seceded() -> Iterator[None]:
+    """Leave the threads of a worker to others while a task on it waits for tasks."""
+    from distributed import rejoin, secede
+    from distributed.threadpoolexecutor import thread_state
+
+    if not _in_task() or not getattr(thread_state, "proceed", False):  # it has left them already
+        yield
+        return
+    secede()
+    try:
+        yield
+    finally:
+        rejoin()
 
 
 def _call_on_worker(task: bytes) -> Any:
@@ -228,18 +291,19 @@ def _on_cluster(client: Any) -> Runner:
         tasks = [pickle.dumps((function, some)) for some in arguments]
         futures = [client.submit(_call_on_worker, task, pure=False) for task in tasks]
         number = {future.key: index for index, future in enumerate(futures)}
-        watch = _Watch(client)
+        workers = _Workers(client)
         try:
             for future in futures:
                 future.add_done_callback(done.put)
-            while number:
-                try:
-                    future = done.get(timeout=_LISTEN)
-                except queue.Empty:
-                    _require_scheduler(client)
-                    watch.look()
-                else:
-                    yield number.pop(future.key), _result(client, future)
+            with _seceded():
+                while number:
+                    try:
+                        future = done.get(timeout=_LISTEN)
+                    except queue.Empty:
+                        _require_scheduler(client)
+                        workers.look()
+                    else:
+                        yield number.pop(future.key), _result(client, future)
         finally:
             if client.status == "running":
                 client.cancel(futures)
@@ -251,7 +315,7 @@ _LISTEN = 1.0  # seconds between looks at whether the scheduler is there
 _REPEAT = "What is done is kept where a store was named: repeat the call to go on."
 
 
-class _Watch:
+class _Workers:
     """Tells once when a call waits for workers, and when there are some again."""
 
     def __init__(self, client: Any) -> None:
@@ -292,8 +356,8 @@ def _result(client: Any, future: Any) -> Any:
         error = future.exception()
         if isinstance(error, KilledWorker):
             raise StoreError(
-                f"Workers died over and over at the same task ({error.last_worker.address} the last): most often they "
-                f"have too little memory. Set memory_limit to what a worker may take, or give them more. {_REPEAT}"
+                f"Workers died over and over at the same task ({error.last_worker.address} the last): most often "
+                f"they have too little memory. Set {term('memory_limit')} to what one may take. {_REPEAT}"
             ) from error
         raise error
     if future.status != "finished":

@@ -1,9 +1,12 @@
+import atexit
 import io
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+from distributed import Client, get_client
 from threadpoolctl import threadpool_info
 
 from numbaglm.engine import schedule
@@ -100,6 +103,41 @@ def test_blas_is_held_to_one_thread_while_tasks_run_and_released_after():
     assert blas_threads() == before
 
 
+def test_calls_that_overlap_leave_blas_as_it_was():
+    before = blas_threads()
+    first, second = (schedule.single_threaded_blas() for _ in range(2))
+    with ThreadPoolExecutor(2) as pool:  # one begins, the other begins, the one ends, the other ends
+        for call in (first.__enter__, second.__enter__):
+            pool.submit(call).result()
+        assert blas_threads() == {1}
+        for call in (first.__exit__, second.__exit__):
+            assert blas_threads() == {1}
+            pool.submit(call, None, None, None).result()
+    assert blas_threads() == before
+
+
+def test_a_call_leaves_no_thread_and_nothing_to_do_at_the_end():
+    run_tasks(square, [(1,)], label="work", n_workers=2)
+    before = threading.active_count(), atexit._ncallbacks()
+    for _ in range(3):
+        run_tasks(square, [(1,), (2,)], label="work", n_workers=2)
+    assert (threading.active_count(), atexit._ncallbacks()) == before
+
+
+def squares(numbers, given):
+    """A call within a task of a worker."""
+    client = get_client() if given else active_client(None)
+    return client is None, run_tasks(square, [(n,) for n in numbers], label="work", client=client)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_call_in_a_task_does_not_wait_for_its_own_thread(given):
+    """One thread, which the calls hold: by themselves they use threads; a client that they are given gets it."""
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0") as client:
+        found = client.gather([client.submit(squares, [k, 3], given) for k in range(3)])
+    assert found == [(not given, [k**2, 9]) for k in range(3)]
+
+
 def test_progress_counts_the_weights(monkeypatch):
     from tqdm import auto
 
@@ -137,7 +175,7 @@ class FakeClient:
 
 def test_a_call_that_waits_for_workers_says_so_once_and_when_they_are_back(caplog):
     client = FakeClient()
-    watch = schedule._Watch(client)
+    watch = schedule._Workers(client)
     for _ in range(3):
         watch.look()
     (told,) = [record.getMessage() for record in caplog.records]
