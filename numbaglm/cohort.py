@@ -18,10 +18,11 @@ from numbaglm.data.cohort.store import CohortStore, choose_chunks
 from numbaglm.data.cohort.stored_maps import StoredMaps
 from numbaglm.data.storage.locks import held
 from numbaglm.data.storage.places import Place
+from numbaglm.data.tables import listed
 from numbaglm.engine.conversion.convert import Conversion
 from numbaglm.engine.conversion.inputs import parse_additions, parse_inputs
 from numbaglm.engine.conversion.tasks import check_block
-from numbaglm.engine.quality import examine
+from numbaglm.engine.quality import Quality, examine
 from numbaglm.engine.schedule import active_client
 from numbaglm.errors import InputError, StoreError
 
@@ -43,6 +44,8 @@ class Cohort(StoredMaps):
     >>> ng.Cohort.create("cohort.zarr", simulated.maps, mask=simulated.mask)  # doctest: +ELLIPSIS
     <Cohort: 8 subjects x 1,207 voxels of a 19 x 22 x 18 grid, ...cohort.zarr>
     """
+
+    _examined: tuple[CohortStore, Quality] | None = None  # a store never changes, and a pass over it may take minutes
 
     @classmethod
     def create(
@@ -330,7 +333,7 @@ class Cohort(StoredMaps):
         run = Conversion(None if self.store.location is None else active_client(client), n_workers, progress)
         wrong = [number for block in run.tasks(check_block, blocks, "verify") for number in block]
         if wrong:
-            names = ", ".join(self.subjects[number] for number in wrong)
+            names = listed([self.subjects[number] for number in wrong], 10)
             raise StoreError(
                 f"The cohort {self.store.location} is damaged: the data of {len(wrong)} of {n} subjects is "
                 f"not what was stored ({names}). Create it again from the maps."
@@ -346,7 +349,7 @@ class Cohort(StoredMaps):
     ) -> pd.DataFrame:
         """Look at every map: what it holds, how like the others it is, and whether it stands out.
 
-        One pass over the cohort, a block of voxels at a time; what it found is kept. `numbaglm.display.brains.quality`
+        One pass over the cohort, a block of voxels at a time; what it found is kept. `numbaglm.plotting.quality`
         draws it.
 
         A map stands out by its mean, sd or correlation when its robust z is beyond 3.5, which in a clean cohort of 30
@@ -384,7 +387,28 @@ class Cohort(StoredMaps):
         'same data as subject-009'
         """
         running: dict[str, Any] = {"client": client, "n_workers": n_workers, "progress": progress}
-        return examine(self.store, memory_limit=memory_limit, **running).table.copy()
+        return self.examine(memory_limit=memory_limit, **running).table.copy()
+
+    def examine(self, **running: Any) -> Quality:
+        """Look at every map as `quality` does, and return all that was found: the table, and the cohort as a picture.
+
+        What was found is kept: a second call costs nothing, until the cohort is appended to.
+
+        Parameters
+        ----------
+        running
+            ``memory_limit``, ``client``, ``n_workers`` and ``progress``, as in `quality`.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> ng.Cohort.from_maps(maps).examine().carpet.shape
+        (8, 256)
+        """
+        if self._examined is None or self._examined[0] is not self.store:
+            self._examined = (self.store, examine(self.store, **running))
+        return self._examined[1]
 
 
 def as_cohort(maps: Any, **options: Any) -> Cohort:

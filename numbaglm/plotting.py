@@ -15,7 +15,6 @@ from numbaglm.display.canvas import SavePath
 from numbaglm.display.carpet import carpet
 from numbaglm.display.design import design_matrix
 from numbaglm.display.panels import maps
-from numbaglm.engine.quality import examine
 from numbaglm.results.vocabulary import NULLS
 
 __all__ = [
@@ -99,4 +98,4 @@ def quality(cohort: Cohort, *, title: str | None = None, save: SavePath = None) 
     >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", 8, voxel_size=10.0).maps)
     >>> figure = plotting.quality(cohort, save="quality.png")
     """
-    return carpet(examine(cohort.store), title=title, save=save)
+    return carpet(cohort.examine(), title=title, save=save)

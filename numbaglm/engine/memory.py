@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numbaglm.errors import InputError, invalid
+from numbaglm.errors import InputError, compose, invalid
 
 # Of a process that has run a small test: 310 MB; of one that has imported numbaglm and opened a cohort: 230 MB.
 _LIBRARIES, _STILL_TO_LOAD = 340_000_000, 90_000_000
@@ -59,25 +59,66 @@ def free_memory() -> Limit:
     return min(found, key=lambda limit: limit.n_bytes)
 
 
-def memory_room(limit: int | str | None, share: float, client: Any | None) -> int:
-    """Bytes that tasks may take in each process, beside what it holds before them.
+@dataclass(frozen=True)
+class Room:
+    """Memory that tasks may take in each process.
+
+    Attributes
+    ----------
+    n_bytes
+        How much, beside what the process holds before them; below 0 where that alone is too much.
+    source
+        Where that comes from: "memory_limit", "50% of what the cgroup /... leaves".
+    given
+        The limit that was asked for; None for none.
+    held
+        Bytes that the process holds before its tasks.
+    """
+
+    n_bytes: int
+    source: str
+    given: int | str | None
+    held: int
+
+    def refusal(self, needed: int, what: str, fix: str = "") -> InputError:
+        """Make the error of tasks that need more; it names the limit that would do.
+
+        Parameters
+        ----------
+        needed
+            Bytes that tasks take, beside what the process holds.
+        what
+            What needs them, with its verb: "16 subjects take".
+        fix
+            What else may be done, a whole sentence.
+        """
+        least, there = math.ceil((self.held + needed) / 1e6), f"{max(self.n_bytes, 0) / 1e6:,.0f} MB"
+        own = f"Python, the libraries and the data of this process take {self.held / 1e6:,.0f} MB by themselves"
+        allowed = f"{least:,} MB or more ({own}, and {what} {math.ceil(needed / 1e6):,} MB)"
+        received = f"None, that is {there}, {self.source}," if self.given is None else repr(self.given)
+        return InputError(compose("memory_limit", received, allowed, fix))
+
+
+def memory_room(limit: int | str | None, share: float, client: Any | None) -> Room:
+    """Memory that tasks may take in each process, beside what it holds before them.
 
     Parameters
     ----------
     limit
         What a process may hold in all: a number of bytes, a string like "8GB", or None for a share of what is free
         now (of what a worker may take).
+
+    Raises
+    ------
+    InputError
+        It is no limit. One that is too small is refused by who knows what is needed, see `Room.refusal`.
     """
-    if limit is None:
-        if client is not None:
-            return int(min(_worker_limits(client)) * share)
-        return int(free_memory().n_bytes * share)
-    n_bytes = parse_limit(limit)
-    room = n_bytes - held_before(client)
-    if room <= 0:
-        held = f"Python, the libraries and the data of this process take {(n_bytes - room) / 1e6:,.0f} MB by themselves"
-        raise InputError(invalid("memory_limit", limit, f"more than that: {held}"))
-    return room
+    held = held_before(client)
+    if limit is not None:
+        return Room(parse_limit(limit) - held, "memory_limit", limit, held)
+    free = free_memory() if client is None else Limit(min(_worker_limits(client)), "a worker")
+    part = "" if share == 1 else f"{share:.0%} of "
+    return Room(int(free.n_bytes * share), f"{part}what {free.source} leaves", None, held)
 
 
 def parse_limit(limit: Any) -> int:

@@ -6,7 +6,6 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -89,9 +88,6 @@ _TYPES: dict[str, Any] = {
     "reason": "str",
 }
 
-# A store never changes, and a pass over a large one takes minutes.
-_examined: WeakKeyDictionary[CohortStore, Quality] = WeakKeyDictionary()
-
 
 def examine(
     store: CohortStore,
@@ -103,8 +99,6 @@ def examine(
 ) -> Quality:
     """Look at every map of a cohort, in one pass that holds a block of voxels a task.
 
-    What was found is kept for as long as the store is: a second call costs nothing.
-
     Parameters
     ----------
     store
@@ -112,20 +106,16 @@ def examine(
     memory_limit, client, n_workers, progress
         As in `numbaglm.permutation_test`.
     """
-    if store not in _examined:
-        client = None if store.location is None else schedule.active_client(client)  # data in memory stay here
-        # Of one process, as memory limits are.
-        threads = n_workers or memory.n_cores() if client is None else max(client.nthreads().values(), default=1)
-        budget = memory.memory_room(memory_limit, _SHARE_OF_MEMORY, client) // (_COPIES * threads)
-        running = {"client": client, "n_workers": n_workers, "progress": progress}
-        _examined[store] = _examine(store, min(budget, _MOST_BYTES), running)
-    return _examined[store]
-
-
-def _examine(store: CohortStore, budget: int, running: dict[str, Any]) -> Quality:
+    client = None if store.location is None else schedule.active_client(client)  # data in memory stay here
+    # Of one process, as memory limits are.
+    threads = n_workers or memory.n_cores() if client is None else max(client.nthreads().values(), default=1)
+    room = memory.memory_room(memory_limit, _SHARE_OF_MEMORY, client)
+    least = 4 * store.n_subjects * _COPIES * threads
+    if room.n_bytes < least:
+        raise room.refusal(least, f"a voxel of {store.n_subjects:,} subjects with {threads} worker(s) takes")
+    spans = voxel_blocks(store, min(room.n_bytes // (_COPIES * threads), _MOST_BYTES))
     columns, heights = _columns(store.space)
     rows = np.linspace(0, store.n_subjects, min(store.n_subjects, MOST_ROWS), endpoint=False).astype(np.intp)
-    spans = voxel_blocks(store, budget)
     total = _Total()
     schedule.run_tasks(
         tally_block,
@@ -133,8 +123,10 @@ def _examine(store: CohortStore, budget: int, running: dict[str, Any]) -> Qualit
         label="Looking at maps",
         unit="voxel",
         weights=[stop - start for start, stop in spans],
+        client=client,
+        n_workers=n_workers,
+        progress=progress,
         on_result=total.add,
-        **running,
     )
     found = total.tally
     assert found is not None

@@ -33,7 +33,7 @@ from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
-from numbaglm.stats.design import Contrast, ContrastLike, Design, is_centred, parse_contrasts
+from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts, warn_of_lacking_mean
 from numbaglm.stats.discoveries import ARI, Calibration, calibrate
 from numbaglm.stats.families.family import REASON
 from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
@@ -337,11 +337,7 @@ def permutation_test(
     named, covariates = listed_subjects(maps, **where)
     design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels), options.regressors)
     options = options.in_order(named)
-    if is_centred(design):
-        log.warning(
-            "All columns of the design have mean 0, and the data keep theirs, which counts as error: add an intercept, "
-            "a column of ones, unless the maps have no mean."
-        )
+    warn_of_lacking_mean(design.matrix)
     contrasts = parse_contrasts(contrast, design)
     specs = [_specify(design, one, contrasts, options) for one in contrasts]
     if options.discoveries != ARI:

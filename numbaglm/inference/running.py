@@ -22,7 +22,7 @@ from numbaglm.data.runs.ledger import FolderLedger
 from numbaglm.data.storage.files import parse_json
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import memory, schedule
-from numbaglm.engine.permutation.plan import Plan, make_plan, refit
+from numbaglm.engine.permutation.plan import NoRoomError, Plan, make_plan, refit
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.size import Size
@@ -45,6 +45,7 @@ Kind = TypeVar("Kind")
 
 _SHARE_OF_MEMORY = 0.5  # of what is free, where no limit is given
 _SHARE_OF_DISK = 0.9
+_CUT = [one.name for one in fields(Plan) if one.compare]
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,17 @@ class Run:
         size = replace(size_of(self.store, spec), n_tests=self.n_tests, n_before=len(self.planned))
         self.planned.append(name)
         how: dict[str, Any] = {"n_processes": n_processes, "keep": running.client is None}
-        if self.durable:
-            before = read_plan(self.place, name)
-            if before is not None:
-                return refit(before, size, room, n_workers, **how)
+        before = read_plan(self.place, name) if self.durable else None
+        if self.durable and before is None:
             _forget(self.place, name)
-        return make_plan(size, room, n_workers, disk=_free_disk(self.place), **how)
+        try:
+            if before is not None:
+                plan = refit(before, size, room.n_bytes, n_workers, **how)
+            else:
+                plan = make_plan(size, room.n_bytes, n_workers, disk=_free_disk(self.place), **how)
+        except NoRoomError as error:
+            raise room.refusal(error.needed, error.what, error.fix) from error
+        return replace(plan, limit=room.n_bytes, limit_source=room.source)
 
     def _begun(self, plan: Plan, name: str) -> tuple[int, int]:
         """How many tasks of the shufflings an earlier call has done, and how many there are."""
@@ -257,7 +263,7 @@ def read_plan(place: Place, name: str) -> Plan | None:
         if kept["sha256"] != _digest(name, values):
             return None
         values = values | {key: tuple(tuple(span) for span in values[key]) for key in ("blocks", "ranges")}
-        return Plan(**{one.name: values[one.name] for one in fields(Plan)})
+        return Plan(**{name: values[name] for name in _CUT})
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -274,7 +280,7 @@ def _forget(place: Place, name: str) -> None:
 
 def _write_plan(place: Place, name: str, plan: Plan) -> None:
     """Keep how a test is cut up, with a checksum: what its records mean follows from it."""
-    values = asdict(plan)
+    values = {cut: value for cut, value in asdict(plan).items() if cut in _CUT}
     place.write_bytes(f"plans/{name}.json", json.dumps({"plan": values, "sha256": _digest(name, values)}).encode())
 
 

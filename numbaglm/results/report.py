@@ -32,8 +32,8 @@ from numbaglm.display.page import (
     surface_viewer,
 )
 from numbaglm.display.surfaces import sheets_of
-from numbaglm.engine.quality import Quality, examine
-from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid
+from numbaglm.engine.quality import Quality
+from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid, term
 from numbaglm.results import elsewhere, figures, tables, words
 from numbaglm.results.record import Record
 from numbaglm.results.regions import cluster_regions, regions_of, with_column
@@ -236,7 +236,9 @@ def check_free(path: str | os.PathLike[str], overwrite: bool) -> Path:
     if not target.is_file() or MARKER not in _head(target):
         raise OutputExistsError(f"{target} exists and is no report of numbaglm: it is left alone. Choose another.")
     if not overwrite:
-        raise OutputExistsError(f"The report {target} exists: choose another, or overwrite=True to replace it.")
+        raise OutputExistsError(
+            f"The report {target} exists: choose another, or {term('overwrite=True')} to replace it."
+        )
     return target
 
 
@@ -344,7 +346,7 @@ def _quality(result: Record, cohort: Cohort | None) -> Quality | None:
         return result.quality
     if cohort.fingerprint != result.asked.cohort_fingerprint:
         raise InputError(invalid("cohort", repr(cohort), "the cohort of which the result is, unchanged"))
-    return examine(cohort.store)
+    return cohort.examine()
 
 
 def _quality_section(found: Quality) -> dict[str, Any]:

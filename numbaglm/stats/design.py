@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,11 @@ from numpy.typing import NDArray
 from numbaglm.errors import ContrastError, DesignError, invalid
 from numbaglm.stats.contrasts import linear_weights, listed
 
+log = logging.getLogger("numbaglm")
+
+_SIZES = 1e-100, 1e100
+"""Between these lie numbers whose squares, and products of four, double precision holds."""
+_LONGEST_NAME = 200  # of a contrast: a line that can be read
 _NOTHING_NEW = 1e-10  # of a column's length: what is left of it by rounding where others span it
 
 ContrastLike: TypeAlias = "str | Sequence[Any] | NDArray[np.floating] | pd.Series[Any] | pd.DataFrame"
@@ -223,11 +229,16 @@ class Contrast:
                 invalid(
                     "contrast",
                     contrast,
-                    f"{len(design.terms)} weights a row, one for each column {list(design.terms)}",
+                    f"{len(design.terms)} weights a row, one for each column {listed(design.terms)}",
                 )
             )
         if not np.isfinite(matrix).all():
             raise ContrastError(invalid("contrast", contrast, "finite weights"))
+        weights = np.abs(matrix[matrix != 0])
+        if weights.size and not _SIZES[0] < weights.min() <= weights.max() < _SIZES[1]:
+            raise ContrastError(
+                invalid("contrast", contrast, f"weights of sizes between {_SIZES[0]:g} and {_SIZES[1]:g}")
+            )
         rows = matrix / design.units  # whatever the units of columns and rows
         sizes = np.linalg.norm(rows, axis=1, keepdims=True)
         if np.linalg.matrix_rank(rows / np.where(sizes > 0, sizes, 1)) < matrix.shape[0]:
@@ -244,6 +255,10 @@ def parse_contrasts(contrast: ContrastLike | Mapping[str, ContrastLike] | None, 
         names = [str(key) for key in contrast]
         if len(set(names)) < len(names):
             raise ContrastError(invalid("contrast", list(contrast), "a mapping whose keys are different as text"))
+        long = [name for name in names if not 0 < len(name) <= _LONGEST_NAME]
+        if long:
+            shown = f"{long[0][:100]}..." if long[0] else ""
+            raise ContrastError(invalid("contrast", shown, f"names of 1 to {_LONGEST_NAME} letters"))
         return [Contrast.parse(value, design, str(key)) for key, value in contrast.items()]
     return [Contrast.parse(contrast, design)]
 
@@ -273,9 +288,29 @@ def partition(design: Design, contrast: Contrast) -> tuple[NDArray[np.float64], 
     return X, Z
 
 
-def is_centred(design: Design) -> bool:
-    """Whether no column has a mean, so that the mean of the data is left among the residuals."""
-    return bool((np.abs(design.matrix.sum(axis=0)) <= 1e-6 * np.abs(design.matrix).sum(axis=0)).all())
+def warn_of_lacking_mean(matrix: NDArray[np.float64]) -> None:
+    """Warn where no column (n_subjects, n_regressors) has a mean: that of the data is left among the residuals."""
+    if (np.abs(matrix.sum(axis=0)) <= 1e-6 * np.abs(matrix).sum(axis=0)).all():
+        log.warning(
+            "All columns of the design have mean 0, and the data keep theirs, which counts as error: add an intercept, "
+            "a column of ones, unless the maps have no mean."
+        )
+
+
+def check_sizes(matrix: NDArray[np.float64], columns: Sequence[str]) -> None:
+    """Refuse columns (n_subjects, n_regressors) whose squares are beyond double precision.
+
+    Raises
+    ------
+    DesignError
+    """
+    most = np.abs(matrix).max(axis=0, initial=0.0)
+    odd = [name for name, size in zip(columns, most, strict=True) if size and not _SIZES[0] < size < _SIZES[1]]
+    if odd:
+        raise DesignError(
+            f"Column(s) {listed(odd)} of the design matrix are too large or too small to be computed with. Allowed: a "
+            f"largest value between {_SIZES[0]:g} and {_SIZES[1]:g}, or zeros. Give them in another unit."
+        )
 
 
 def tested_regressors(design: Design, contrast: Contrast) -> NDArray[np.float64]:
@@ -380,6 +415,7 @@ def _check_numbers(matrix: NDArray[np.float64], columns: tuple[str, ...]) -> Non
             f"rows {sorted(set(bad_rows.tolist()))[:10]} (counted from 0). "
             "Leave those subjects out, or fill the values in."
         )
+    check_sizes(matrix, columns)
     n, p = matrix.shape
     scaled = matrix / np.maximum(np.linalg.norm(matrix, axis=0), np.finfo(float).tiny)
     rank = int(np.linalg.matrix_rank(scaled))
@@ -402,7 +438,7 @@ def _weights(contrast: ContrastLike | None, design: Design) -> NDArray[np.float6
     if contrast is None:
         if len(design.terms) > 1:
             raise ContrastError(
-                f"A contrast is needed: the design has {len(design.terms)} columns {list(design.terms)}. "
+                f"A contrast is needed: the design has {len(design.terms)} columns {listed(design.terms)}. "
                 "Name a column, or write an expression over them."
             )
         return np.ones(1)
@@ -428,17 +464,17 @@ def _unlabelled(weights: pd.Series[Any] | pd.DataFrame, design: Design) -> NDArr
             return weights.to_numpy()
         received = f"a {type(weights).__name__} with the labels {names}"
         fix = "Give each column a weight, 0 to those that don't count."
-        raise ContrastError(invalid("contrast", received, f"the columns {list(design.terms)} as labels", fix))
+        raise ContrastError(invalid("contrast", received, f"the columns {listed(design.terms)} as labels", fix))
     ordered = table.set_axis(names, axis=1)[list(design.terms)].to_numpy()
     return ordered[0] if isinstance(weights, pd.Series) else ordered
 
 
 def _describe(contrast: ContrastLike | None, design: Design) -> str:
+    """A contrast as it is written, no longer than a line that can be read."""
     if contrast is None:
         return design.terms[0]
-    if isinstance(contrast, str):
-        return contrast
-    rows = list(contrast) if np.iterable(contrast) else [contrast]
+    rows = [contrast] if isinstance(contrast, str) else list(contrast) if np.iterable(contrast) else [contrast]
     if not isinstance(rows[0], str) and np.ndim(rows[0]) == 0:
         rows = [rows]
-    return "; ".join(row if isinstance(row, str) else f"[{', '.join(f'{w:g}' for w in row)}]" for row in rows)
+    text = "; ".join(row if isinstance(row, str) else f"[{', '.join(f'{w:g}' for w in row)}]" for row in rows)
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from numbaglm.errors import ContrastError, DesignError, warn
 from numbaglm.stats.contrasts import listed
-from numbaglm.stats.design import Contrast, Design, independent_columns
+from numbaglm.stats.design import Contrast, Design, check_sizes, independent_columns
 
 _LOST = 1e-8  # of a contrast's length: what rounding takes of it on the way to another basis
 
@@ -85,6 +85,7 @@ class GroupDesign:
         matrix = named.to_numpy(dtype=np.float64, na_value=np.nan) if numeric else np.full((n_subjects, 1), np.nan)
         if not np.isfinite(matrix).all() or not columns:
             Design.parse(named, n_subjects)  # it knows what is wrong
+        check_sizes(matrix, columns)
         kept = tuple(independent_columns(matrix))
         if len(kept) < len(columns):
             warn(DEPENDENT.format(listed(columns)))
@@ -125,7 +126,7 @@ class GroupDesign:
         n = len(self.columns)
         if given is None and n > 1:
             raise ContrastError(
-                f"No second-level contrast is specified. The design has {n} columns {list(self.columns)}: name one, "
+                f"No second-level contrast is specified. The design has {n} columns {listed(self.columns)}: name one, "
                 "or write an expression over them."
             )
         if given is not None and not isinstance(given, str):
@@ -140,7 +141,7 @@ class GroupDesign:
         weights = over_basis(C, A, np.linalg.pinv(A))
         if weights is None:
             raise ContrastError(
-                f"The contrast {whole.name} is not estimable: the columns {list(self.columns)} depend on each other, "
+                f"The contrast {whole.name} is not estimable: the columns {listed(self.columns)} depend on each other, "
                 "and its value hinges on how. Test a difference that the data can tell, or leave columns out."
             )
         weights[np.abs(weights) < 1e-10 * np.abs(weights).max()] = 0.0  # rounding weighs no column
@@ -159,15 +160,15 @@ class GroupDesign:
         if weights.size == 0 or not weights.any():
             raise ContrastError(
                 f"Contrast is null: {given!r}. Second_level_contrast must be a valid column name, an expression over "
-                f"{list(self.columns)}, or {n} weights that are not all 0."
+                f"{listed(self.columns)}, or {n} weights that are not all 0."
             )
         length = weights.shape[-1] if weights.ndim else 1
         if weights.ndim > 1 and length > n:
-            raise ContrastError(f"F contrasts should have {n} columns, but it has {length}: {list(self.columns)}.")
+            raise ContrastError(f"F contrasts should have {n} columns, but it has {length}: {listed(self.columns)}.")
         if length > n:
             raise ContrastError(
                 f"t contrasts should be of length P={n}, but it has length {length}. The columns are "
-                f"{list(self.columns)}."
+                f"{listed(self.columns)}."
             )
         if short and weights.ndim and length < n:
             warn(f"The contrast has {length} weights for {n} columns: the others get 0.")

@@ -55,7 +55,9 @@ def test_version_2_the_tightest_of_a_cgroup_and_those_above_it(system):
     assert limit.n_bytes == 9 * 10**8
     assert limit.source.endswith("fs/job")
     assert n_cores() == 2
-    assert memory_room(None, 0.5, None) == 45 * 10**7
+    room = memory_room(None, 0.5, None)
+    assert room.n_bytes == 45 * 10**7
+    assert room.source == f"50% of what {limit.source} leaves"
 
 
 def test_version_2_in_a_container_that_sees_its_own_cgroup_as_the_root(system):
@@ -119,11 +121,11 @@ def test_there_is_a_core():
 )
 def test_a_memory_limit_is_of_the_whole_process(limit, n_bytes, monkeypatch):
     monkeypatch.setattr("numbaglm.engine.memory.held_before", lambda client: 10**8)
-    assert memory_room(limit, 0.5, None) == n_bytes - 10**8
+    assert memory_room(limit, 0.5, None).n_bytes == n_bytes - 10**8
 
 
 def test_the_default_memory_limit_is_a_share_of_what_is_free():
-    assert 0 < memory_room(None, 0.25, None) < memory_room(None, 0.9, None)
+    assert 0 < memory_room(None, 0.25, None).n_bytes < memory_room(None, 0.9, None).n_bytes
 
 
 @pytest.mark.parametrize("limit", ["lots", "0", 0, -5, "-1GB", [], "8 gallons", "8 i", True, np.inf, np.nan, "1e999"])
@@ -152,7 +154,13 @@ def test_what_was_freed_is_not_held(monkeypatch):
     assert held_before(None) - before < 10**8
 
 
-def test_a_memory_limit_below_what_the_process_holds():
-    assert held_before(None) > 2 * 10**8
-    with pytest.raises(InputError, match=r"the data of this process take [0-9]+ MB by themselves"):
-        memory_room("50MB", 0.5, None)
+@pytest.mark.parametrize(("limit", "source"), [("50MB", "'50MB'"), (None, "None, that is")])
+def test_one_message_says_what_limit_would_do(limit, source, monkeypatch):
+    monkeypatch.setattr(memory, "held_before", lambda client: 300 * 10**6)
+    room = memory_room(limit, 1, None)
+    error = room.refusal(24 * 10**6, "16 subjects take", "Or use fewer workers.")
+    assert str(error).startswith(f"Invalid value for 'memory_limit': got {source}")
+    assert (
+        "Allowed: 324 MB or more (Python, the libraries and the data of this process take 300 MB by themselves, and 16 "
+        "subjects take 24 MB). Or use fewer workers."
+    ) in str(error)

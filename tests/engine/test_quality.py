@@ -13,6 +13,7 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import to_image
 from numbaglm.engine import quality
 from numbaglm.engine.quality import Quality, examine, voxel_blocks
+from numbaglm.errors import InputError
 from numbaglm.spaces.volume import Geometry
 from reference.quality import look
 
@@ -113,13 +114,20 @@ def test_a_large_cohort_has_rows_of_several_subjects(store, monkeypatch):
     assert len(found.table) == 24
 
 
-def test_what_was_found_is_kept_with_the_store(store, monkeypatch):
-    first = examine(store)
-    monkeypatch.setattr(quality, "_examine", None)
-    assert examine(store) is first
-    table = Cohort(store).quality()
+def test_what_was_found_is_kept_with_the_cohort_until_it_changes(store):
+    cohort = Cohort(store)
+    first = cohort.examine()
+    assert cohort.examine() is first
+    table = cohort.quality()
     table.loc[:, "mean"] = 0.0
-    assert (examine(store).table["mean"] != 0).all(), "a caller's table is its own"
+    assert (cohort.examine().table["mean"] != 0).all(), "a caller's table is its own"
+    cohort.append([to_image(geometry(), store.read_subjects(0, 1)[0])])
+    assert len(cohort.quality()) == 25
+
+
+def test_a_limit_of_memory_that_is_too_small_is_refused_with_one_that_would_do(store):
+    with pytest.raises(InputError, match=r"'50MB'\. Allowed: [0-9]+ MB or more .*a voxel of 24 subjects with 2 worker"):
+        examine(store, memory_limit="50MB", n_workers=2)
 
 
 def test_json_brings_it_back(store):

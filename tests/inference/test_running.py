@@ -6,6 +6,7 @@ from scipy import stats
 
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.storage.places import Place
+from numbaglm.engine.memory import Limit
 from numbaglm.engine.permutation.size import BATCH
 from numbaglm.errors import InputError
 from numbaglm.inference.running import Running, plan_tests, size_of
@@ -46,8 +47,23 @@ def test_planning_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
     assert plan.ranges[-1][1] == 401
     assert plan.blocks[-1][1] == 500
-    with pytest.raises(InputError, match="memory"):
+
+
+def test_a_limit_that_is_too_small_is_refused_once_with_one_that_would_do():
+    with pytest.raises(InputError, match=r"'memory_limit': got 10000\. Allowed: [0-9]+ MB or more") as caught:
         plan_tests(STORE, running(memory_limit=10_000), [spec_of(n_perm=100 * BATCH)])
+    needed = str(caught.value).split("Allowed: ")[1].split(" MB")[0]
+    (plan,) = plan_tests(STORE, running(memory_limit=f"{int(needed) + 5}MB"), [spec_of(n_perm=100 * BATCH)])
+    assert plan.memory <= plan.limit
+
+
+def test_a_plan_says_what_memory_there_is_and_from_where(monkeypatch):
+    (plan,) = plan_tests(STORE, running(), [spec_of()])
+    assert plan.limit_source == "memory_limit"
+    assert f"MB a process at the peak of {plan.limit / 1e6:,.0f} MB (memory_limit)" in plan.describe()
+    monkeypatch.setattr("numbaglm.engine.memory.free_memory", lambda: Limit(2 * 10**9, "the cgroup /job"))
+    (plan,) = plan_tests(STORE, running(memory_limit=None), [spec_of()])
+    assert (plan.limit, plan.limit_source) == (10**9, "50% of what the cgroup /job leaves")
 
 
 def test_a_durable_run_keeps_its_cuts(tmp_path):

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numbaglm.errors import ContrastError, DesignError
-from numbaglm.stats.design import Contrast, Design, orthonormal, parse_contrasts, partition, tested_regressors
+from numbaglm.stats.design import (
+    Contrast,
+    Design,
+    orthonormal,
+    parse_contrasts,
+    partition,
+    tested_regressors,
+    warn_of_lacking_mean,
+)
 from reference.glm import statistic
 
 
@@ -243,3 +251,36 @@ def test_orthonormal_drops_what_depends():
     np.testing.assert_allclose(found.T @ found, np.eye(2), atol=1e-14)
     assert orthonormal(np.zeros((5, 2))).shape == (5, 0)
     assert orthonormal(np.zeros((5, 0))).shape == (5, 0)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_columns_and_weights_whose_squares_are_no_numbers_are_refused(size):
+    """They were called dependent on each other before."""
+    with pytest.raises(DesignError, match=r"\['age'\] .* too large or too small .*between 1e-100 and 1e\+100"):
+        Design.parse(frame().assign(age=np.arange(8.0) * size), 8)
+    with pytest.raises(ContrastError, match="sizes between"):
+        Contrast.parse([size, 0.0, 0.0], design())
+
+
+@pytest.mark.parametrize("size", [1e90, 1e-90])
+def test_units_of_any_size_between_change_nothing(size):
+    other = Design.parse(frame().assign(age=frame()["age"] * size), 8)
+    X, Z = partition(other, Contrast.parse("x", other))
+    expected, _ = partition(design(), Contrast.parse("x", design()))
+    np.testing.assert_allclose(X, expected, rtol=1e-9)
+    assert Z.shape == (8, 2)
+
+
+def test_names_of_contrasts_are_a_line():
+    with pytest.raises(ContrastError, match="names of 1 to 200 letters"):
+        parse_contrasts({"x" * 201: "x"}, design())
+    (one,) = parse_contrasts(" + ".join(["x"] * 100), design())
+    assert len(one.name) == 200
+    assert one.name.endswith("...")
+
+
+def test_a_design_without_any_mean_is_warned_of(caplog):
+    warn_of_lacking_mean(design().matrix)
+    assert not caplog.records
+    warn_of_lacking_mean(np.array([[1.0, 3.0], [-1.0, -3.0]]))
+    assert "add an intercept" in caplog.text

@@ -39,9 +39,9 @@ from numbaglm.engine.conversion.tasks import (
     scout_block,
     store_block,
 )
-from numbaglm.engine.memory import memory_room, n_cores
+from numbaglm.engine.memory import Room, memory_room, n_cores
 from numbaglm.engine.schedule import run_tasks
-from numbaglm.errors import InputError, MaskError, NumbaglmError, OutputExistsError, invalid
+from numbaglm.errors import MaskError, NumbaglmError, OutputExistsError, term
 from numbaglm.spaces.space import Space, Template
 from numbaglm.spaces.volume import Grid
 
@@ -161,8 +161,8 @@ class Conversion:
     memory_limit: int | str | None = None
 
     @cached_property
-    def room(self) -> int:
-        """Bytes that a process may take, beside what it holds before."""
+    def room(self) -> Room:
+        """Memory that a process may take, beside what it holds before."""
         return memory_room(self.memory_limit, 1.0, self.client)
 
     def within(self, job: Job) -> tuple[Conversion, int | None]:
@@ -173,13 +173,11 @@ class Conversion:
         InputError
             Not even one subject at a time has room.
         """
-        share = int(self.room * _TASKS_SHARE)
+        share = int(self.room.n_bytes * _TASKS_SHARE)
         n_layers = 1 + len(job.inputs.layers)
         a_row, beside = 4 * _COPIES * n_layers * max(1, len(job.look.index)), _A_VOXEL * job.mask.size
         if share < a_row + beside:
-            needed = f"{(self.room + (a_row + beside - share) / _TASKS_SHARE) / 1e6:,.0f} MB"
-            allowed = f"{needed} beside what this process takes, for one of these maps at a time"
-            raise InputError(invalid("memory_limit", self.memory_limit, allowed))
+            raise self.room.refusal(int((a_row + beside) / _TASKS_SHARE), "one of these maps at a time takes")
         usual = choose_chunks(job.n_subjects, len(job.look.index))[0]
         most = min(usual, (share - beside) // a_row)
         n_workers = min(self.n_workers or n_cores(), max(1, share // (a_row * most + beside)))
@@ -231,7 +229,7 @@ class Conversion:
         if differing:
             raise OutputExistsError(
                 f"{place} is half-written with other arguments: {'; '.join(differing)}. Repeat the call as it "
-                "was to go on, or pass overwrite=True to start anew."
+                f"was to go on, or pass {term('overwrite=True')} to start anew."
             )
         log.info("%s is half-written: going on where it stopped.", place)
         writer = writer.update_subjects(inputs.subjects) if writer.is_draft else writer
@@ -267,7 +265,7 @@ class Conversion:
 
     def _fits(self, job: Job, place: Place | None) -> bool:
         """Whether to hold the new maps until all are read."""
-        return place is None or (self.client is None and job.n_bytes <= _HELD_SHARE * self.room)
+        return place is None or (self.client is None and job.n_bytes <= _HELD_SHARE * self.room.n_bytes)
 
     def _scout(self, inputs: Inputs) -> NDArray[np.bool_]:
         """Which voxels may stay: where one of so few maps has a value that one of them must."""

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from numbaglm.engine.permutation.size import BATCH, CLUSTERINGS, Size
-from numbaglm.errors import InputError
+from numbaglm.errors import InputError, term
 from numbaglm.kernels.shuffle import TILE
 
 _MAPS_BYTES = 512 * 2**20  # of a round of whole maps in memory
 
 # Blocks of a worker where each is read in its turn: what a killed worker was at is done again.
 _BLOCKS_A_WORKER = 8
+
+
+class NoRoomError(InputError):
+    """Not even the smallest cut fits.
+
+    Attributes
+    ----------
+    needed, what, fix
+        As `numbaglm.engine.memory.Room.refusal` takes them.
+    """
+
+    def __init__(self, needed: int, what: str, fix: str) -> None:
+        super().__init__(f"{what} {math.ceil(needed / 1e6):,} MB. {fix}")
+        self.needed, self.what, self.fix = needed, what, fix
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,9 @@ class Plan:
         Predicted scratch on disk, bytes.
     seconds
         Predicted time; only its order of magnitude is known.
+    limit, limit_source
+        Bytes that it may take, beside what a process holds before, and where that comes from. They are of the call,
+        and no part of how it is cut up.
     """
 
     batch: int
@@ -56,6 +73,8 @@ class Plan:
     memory: int = 0
     disk: int = 0
     seconds: float = 0.0
+    limit: int | None = field(default=None, compare=False)
+    limit_source: str = field(default="", compare=False)
 
     @property
     def tabled(self) -> bool:
@@ -67,10 +86,12 @@ class Plan:
         where = "residuals stay in memory" if self.resident else "each block is read in its turn"
         few = "" if self.n_workers is None else f"; {self.n_workers} at a time, as more would not fit"
         disk = f", {self.disk / 1e6:,.0f} MB of scratch on disk" if self.disk else ""
+        most = "" if self.limit is None else f" of {self.limit / 1e6:,.0f} MB ({self.limit_source})"
+        peak = f"about {self.memory / 1e6:,.0f} MB a process at the peak{most}"
         return (
             f"{len(self.blocks)} voxel blocks of up to {self.blocks[0][1] - self.blocks[0][0]:,} voxels, "
             f"{self.ranges[-1][1]:,} shufflings in batches of {self.batch} and {len(self.ranges)} round(s); "
-            f"{where}{few}; about {self.memory / 1e6:,.0f} MB a process at the peak{disk}, {_duration(self.seconds)}"
+            f"{where}{few}; {peak}{disk}, {_duration(self.seconds)}"
         )
 
 
@@ -99,8 +120,10 @@ def make_plan(
 
     Raises
     ------
-    InputError
+    NoRoomError
         Not even the smallest block fits.
+    InputError
+        Not even the smallest scratch fits.
     """
     n_tasks = n_workers * n_processes
     smallest = n_workers * size.per_tile
@@ -112,7 +135,7 @@ def make_plan(
         if in_round and fits and (not resident or size.residuals <= 0.6 * room):
             break
     else:
-        raise InputError(_too_small(size, room, n_workers, least, disk))
+        raise _too_small(size, room, n_workers, least, disk)
     wanted = math.ceil(size.n_tiles / ((4 if resident else _BLOCKS_A_WORKER) * n_tasks))
     most = int(max(1, min(left // smallest, wanted)))
     tiles = _even(most, size.n_tiles, n_tasks) if resident else _aligned(most, size)
@@ -145,7 +168,7 @@ def refit(plan: Plan, size: Size, room: int, n_workers: int, *, n_processes: int
 
     Raises
     ------
-    InputError
+    NoRoomError
         Its blocks don't fit.
     """
     for at_once in range(n_workers, 0, -1) if keep else (n_workers,):
@@ -154,10 +177,10 @@ def refit(plan: Plan, size: Size, room: int, n_workers: int, *, n_processes: int
             fitted = _described(replace(plan, resident=resident, n_workers=few), size, at_once, n_processes)
             if fitted.memory <= room:
                 return fitted
-    raise InputError(
-        f"The run that is to go on was cut up for more memory: its blocks take {fitted.memory / 1e6:,.0f} MB with "
-        f"{at_once} task(s) at once in a process, and memory_limit leaves {room / 1e6:,.0f} MB. Raise it"
-        f"{'' if keep else ', use workers of fewer threads'}, or choose another store."
+    raise NoRoomError(
+        fitted.memory,
+        f"the blocks of the run that is to go on, cut up for more memory, with {at_once} task(s) at once take",
+        f"Or {'' if keep else 'use workers of fewer threads, or '}choose another {term('store')}.",
     )
 
 
@@ -219,16 +242,15 @@ def _round(size: Size, room: int | None, in_memory: bool) -> int:
     return min(everything, max(0, room) // each // BATCH * BATCH)
 
 
-def _too_small(size: Size, room: int, n_workers: int, need: int, disk: int | None) -> str:
+def _too_small(size: Size, room: int, n_workers: int, need: int, disk: int | None) -> InputError:
     if need <= room and disk is not None:
         batch = BATCH * size.n_maps * size.n_voxels * size.itemsize
-        return (
+        return InputError(
             f"{disk / 1e6:,.0f} MB of free disk are too few: {size.n_maps} map(s) of {BATCH} shufflings take "
-            f"{batch / 1e6:,.0f} MB. Free some, or name another place with store=."
+            f"{batch / 1e6:,.0f} MB. Free some, or name another place with {term('store=')}."
         )
-    return (
-        f"The memory limit leaves {room / 1e6:,.0f} MB, which is too small: {size.n_subjects:,} subjects need at least "
-        f"{math.ceil(need / 1e6):,} MB with {n_workers} workers. Raise memory_limit, or use fewer workers."
+    return NoRoomError(
+        need, f"{size.n_subjects:,} subjects with {n_workers} worker(s) take", "Or use fewer workers." * (n_workers > 1)
     )
 
 

@@ -21,7 +21,6 @@ from numbaglm.data.images import save_maps
 from numbaglm.data.storage.files import whole_folder
 from numbaglm.display.projection import decimals
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.quality import examine
 from numbaglm.errors import ContrastError
 from numbaglm.faces.cli.inputs import Question
 from numbaglm.inference.parametric import parametric_maps
@@ -34,6 +33,7 @@ from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, README, meaning_of, write_readme
 from numbaglm.results.words import describe, on_quality, summarise
 from numbaglm.spaces.space import Space
+from numbaglm.stats.design import warn_of_lacking_mean
 from numbaglm.stats.estimable import GroupDesign
 
 log = logging.getLogger("numbaglm")
@@ -156,6 +156,7 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
     table, cohort = question.design, question.cohort
     design = GroupDesign.parse(table, cohort.n_subjects)
     contrast = design.contrast(question.contrast)
+    warn_of_lacking_mean(design.matrix)
     statistic = "t" if contrast.is_t else "f"
     maps = parametric_maps(cohort, design.design, contrast, n_workers=n_workers, progress=progress)
     space = cohort.store.space
@@ -225,9 +226,9 @@ def with_quality(results: Sequence[PermutationResult], cohort: Cohort, **running
     results, cohort
         What was analysed.
     running
-        As in `numbaglm.engine.quality.examine`.
+        As in `numbaglm.Cohort.quality`.
     """
-    found = examine(cohort.store, **running)
+    found = cohort.examine(**running)
     log.log(logging.WARNING if found.table["outlier"].any() else logging.INFO, on_quality(found)[0])
     return [replace(result, quality=found) for result in results]
 

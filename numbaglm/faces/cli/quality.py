@@ -50,7 +50,6 @@ def quality(
     """
     from numbaglm.cohort import Cohort, as_cohort
     from numbaglm.data.storage.files import check_free
-    from numbaglm.engine.quality import examine
     from numbaglm.faces.cli.inputs import is_cohort, pop_maps
 
     if output is not None:
@@ -61,7 +60,7 @@ def quality(
     cohort = as_cohort(
         Cohort.open(maps[0]) if one else listed, progress=terminal.progress, n_workers=n_workers, **options
     )
-    found = examine(cohort.store, memory_limit=memory_limit, n_workers=n_workers, progress=terminal.progress)
+    found = cohort.examine(memory_limit=memory_limit, n_workers=n_workers, progress=terminal.progress)
     text = describe(found)
     if output is not None:
         _write(found, text, output, overwrite)

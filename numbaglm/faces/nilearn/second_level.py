@@ -28,7 +28,7 @@ from numbaglm.faces.nilearn.maps import (
 from numbaglm.faces.nilearn.maskers import MaskChoice, Masker, SurfaceMasker, choose_for_model
 from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
 from numbaglm.stats import pvalues
-from numbaglm.stats.design import ContrastLike
+from numbaglm.stats.design import ContrastLike, warn_of_lacking_mean
 from numbaglm.stats.estimable import GroupDesign
 from numbaglm.stats.regression import Regression
 
@@ -194,6 +194,7 @@ class SecondLevelModel(Estimator):
         reading = None if several_names(maps) else self._read_maps(effect_maps(maps, None))
         if design is None:
             design = GroupDesign.parse(frame, len(frame) if reading is None else reading[0].n_subjects)
+        warn_of_lacking_mean(design.matrix)
         self._maps, self._design = maps, design
         self._readings: dict[str, Reading] = {} if reading is None else {"": reading}
         for name in _OF_THE_MAPS:

@@ -278,3 +278,8 @@ def test_small_p_does_not_underflow():
     assert 0 < out["p_value"].get_fdata()[inside].max() < 1e-100
     assert np.isfinite(out["z_score"].get_fdata()).all()
     assert out["z_score"].get_fdata()[inside].min() > 20
+
+
+def test_a_design_without_a_mean_is_warned_of(caplog):
+    ng.SecondLevelModel().fit(images(), design_matrix=design()[["age"]])
+    assert "add an intercept" in caplog.text
