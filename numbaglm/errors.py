@@ -175,7 +175,11 @@ def invalid(parameter: str, received: object, allowed: str, fix: str = "") -> Re
     fix
         What to do about it, a whole sentence. Names that only Python knows are marked with `term` in both.
     """
-    return compose(parameter, repr(received), allowed, fix)
+    shown = repr(received)
+    return compose(parameter, shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}...", allowed, fix)
+
+
+_LONGEST = 300  # letters of a value in a message
 
 
 def compose(parameter: str, received: str, allowed: str, fix: str) -> Refusal:

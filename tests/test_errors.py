@@ -48,3 +48,7 @@ def test_a_face_has_its_own_words_for_terms():
             "{b} is there. Pass --resample."
         )
     assert errors.InputError("plain").refusal is None
+
+
+def test_long_values_are_cut():
+    assert len(errors.invalid("contrast", list(range(10_000)), "less")) < 400

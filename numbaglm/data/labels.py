@@ -204,9 +204,9 @@ def match_rows(
     rest = rest.reset_index(drop=True)
     n = len(maps.labels)
     if names is None or by_order:
-        if names is None and maps.moved and not by_order:
-            fix = "Give its rows their labels too, as a column subject_label."
-            what = "rows without labels, for maps that were sorted by theirs"
+        if maps.moved:
+            fix = "Give its rows their labels too, as a column subject_label, or sort the maps by theirs."
+            what = "rows by their order, for maps that were sorted by their labels"
             raise InputError(invalid(parameter, what, f"rows with labels ({listed(maps.labels, 3)})", fix))
         if len(rest) != n:
             raise InputError(invalid(parameter, f"{len(rest)} rows", f"one for each of the {n} maps"))
@@ -225,6 +225,11 @@ def match_rows(
         else []
     )
     return rest.iloc[order].reset_index(drop=True), notes
+
+
+def without_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without the labels that its rows carry: rows then go by their order."""
+    return split_labels(table, MapLabels([], known=False))[1].reset_index(drop=True)
 
 
 def in_another_order(table: pd.DataFrame, maps: MapLabels) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
+import operator
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -273,13 +277,60 @@ def _labelled(participants: pd.DataFrame) -> pd.DataFrame:
 
 def _value(table: pd.DataFrame, expression: str, parameter: str) -> NDArray[np.float64]:
     """(n_maps,) value of an expression over the columns."""
+    quoted: list[str] = re.findall(r"`([^`]*)`", expression)
+    numbers = iter(range(len(quoted)))
+    text = re.sub(r"`[^`]*`", lambda _: f"quoted_{next(numbers)}", expression)
+    columns = {str(name): table[name] for name in table}
+    columns |= {f"quoted_{k}": table[name] for k, name in enumerate(quoted) if name in table}
     try:
-        value = np.broadcast_to(np.asarray(table.eval(expression, engine="python"), np.float64), len(table))
-    except Exception as error:  # pandas raises whatever its parser and the columns raise
-        raise InputError(invalid(parameter, expression, f"a number for each row, of columns {list(table)}")) from error
+        with np.errstate(all="ignore"):  # what is not finite is refused
+            found = _computed(ast.parse(text.strip(), mode="eval").body, columns)
+        value = np.broadcast_to(np.asarray(found, np.float64), len(table))
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        allowed = f"a number for each row: sums, products, powers and comparisons of columns {list(table)}"
+        raise InputError(invalid(parameter, expression, allowed, f"{error}.")) from error
     if not np.isfinite(value).all():
         raise InputError(invalid(parameter, expression, "an expression that is finite in every row"))
     return value
+
+
+_OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
+    **{ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.Pow: np.power},
+    **{ast.BitAnd: np.logical_and, ast.And: np.logical_and, ast.BitOr: np.logical_or, ast.Or: np.logical_or},
+    **{ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le},
+    **{ast.Gt: operator.gt, ast.GtE: operator.ge},
+    **{ast.USub: np.negative, ast.UAdd: np.positive, ast.Not: np.logical_not, ast.Invert: np.logical_not},
+}
+
+
+def _computed(node: ast.AST, columns: Mapping[str, Any]) -> Any:
+    """Compute a part of an expression: columns, numbers, words and operators. Nothing of it is run as code.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if isinstance(node, ast.Name):
+        if node.id not in columns:
+            raise ValueError(f"{node.id!r} is no column")
+        values = columns[node.id]
+        return values.to_numpy(np.float64) if pd.api.types.is_numeric_dtype(values.dtype) else values.to_numpy(object)
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str):
+        return node.value if isinstance(node.value, str) else np.float64(node.value)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_number(node.left, columns), _number(node.right, columns))
+    if isinstance(node, ast.BoolOp):
+        return reduce(_OPERATORS[type(node.op)], [_number(one, columns) for one in node.values])
+    if isinstance(node, ast.UnaryOp):
+        return _OPERATORS[type(node.op)](_number(node.operand, columns))
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _OPERATORS:
+        return _OPERATORS[type(node.ops[0])](_computed(node.left, columns), _computed(node.comparators[0], columns))
+    raise ValueError(f"{ast.unparse(node)[:80]!r} can't be part of it")
+
+
+def _number(node: ast.AST, columns: Mapping[str, Any]) -> Any:
+    """As `_computed`, of numbers and truth values alone: words are compared, and no more."""
+    return np.asarray(_computed(node, columns), np.float64)
 
 
 def _check(seed: int, voxel_size: float) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import re
 import sys
 import traceback
 import warnings
@@ -39,6 +38,7 @@ _WORDS = {
     "Cohort.create": "numbaglm convert",
     "Cohort.verify()": "numbaglm verify",
     "resample=True": "--resample",
+    "overwrite=True": "--overwrite",
     "name the errors": "take one way of shuffling for all with --errors",
     "use simulate_button_press()": "leave --localizer out",
     "subjects=": "a table of maps (subject_label, effects_map_path)",
@@ -164,19 +164,22 @@ def as_typed(error: NumbaglmError, command: click.Command) -> str:
     options = {str(parameter.name): _option(parameter) for parameter in command.params}
 
     def word(python: str) -> str:
-        name = python.partition("=")[0]
-        return _WORDS.get(python) or options.get(name, python)
+        name, _, value = python.partition("=")
+        if python in _WORDS or name not in options:
+            return _WORDS.get(python, python)
+        value = {"True": "", "None": "none"}.get(value, value.strip("'"))
+        return f"{options[name]} {value}".strip()
 
     told = error.refusal
     if told is None:
         # An OSError that knows its errno would print that number first.
-        return _plainly(str((isinstance(error, OSError) and error.strerror) or error), options)
+        return str((isinstance(error, OSError) and error.strerror) or error)
     if not told.parameter:
-        return _plainly(worded(told.template, word), options)
+        return worded(told.template, word)
     name = _PARAMETERS.get(told.parameter, told.parameter)
     shown = options.get(name, name)
     named = shown if shown.isupper() else f"'{shown}'"
-    allowed, fix = (_plainly(worded(text, word), options) for text in (told.allowed, told.fix))
+    allowed, fix = (worded(text, word) for text in (told.allowed, told.fix))
     return f"Invalid value for {named}: got {told.received}. Allowed: {allowed}.{' ' if fix else ''}{fix}"
 
 
@@ -186,17 +189,6 @@ def _option(parameter: click.Parameter) -> str:
     return next((option for option in parameter.opts if option.startswith("--")), parameter.opts[0])
 
 
-def _plainly(sentence: str, options: dict[str, str]) -> str:
-    """A sentence whose parameters are not marked: those that no English word is called as become options."""
-    for name, option in options.items():
-        if option.startswith("--"):
-            sentence = re.sub(rf"\b{name}=True\b", option, sentence)
-            sentence = re.sub(rf"(?<!--entity )\b{name}= ?", f"{option} ", sentence)
-            if "_" in name:
-                sentence = re.sub(rf"\b{name}\b", option, sentence)
-    return sentence
-
-
 class _ToStderr(logging.Handler):
     def __init__(self, said: set[str]) -> None:
         super().__init__()
@@ -204,6 +196,8 @@ class _ToStderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
+        if message in self._said and record.levelno >= logging.WARNING:
+            return  # of several tests of one command each may warn of the same
         self._said.add(message)
         prefix = "" if record.levelno == logging.INFO else f"{record.levelname.capitalize()}: "
         click.echo(f"{prefix}{message}", err=True)

@@ -241,7 +241,7 @@ def check_space(space: Space, options: Options) -> None:
         space.require_neighbours()
     if options.variance_smoothing_fwhm is not None:
         raise InputError(
-            f"variance_smoothing_fwhm is for maps of volumes, and these lie on {space.label}: leave it out."
+            f"{term('variance_smoothing_fwhm')} is for maps of volumes, and these lie on {space.label}: leave it out."
         )
 
 

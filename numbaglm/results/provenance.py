@@ -131,7 +131,7 @@ class Provenance:
         WrongProvenanceError
             Something is missing, or of another type or size than it must be.
         """
-        asked = _Reader(kept, "")
+        asked = _Checked(kept, "")
         contrast, design = asked.inner("contrast"), asked.inner("design")
         one = cls(
             contrast=contrast.text("name"),
@@ -210,7 +210,7 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _Checked:
     """Values of a mapping, each checked as it is taken."""
 
     kept: Any
@@ -233,8 +233,8 @@ class _Reader:
         except (TypeError, ValueError, OverflowError) as error:
             raise WrongProvenanceError(f"{self._called(name)} is {str(value)[:60]!r}, not {what}") from error
 
-    def inner(self, name: str) -> _Reader:
-        return _Reader(self.mapping(name), f"{self.where}{name}.")
+    def inner(self, name: str) -> _Checked:
+        return _Checked(self.mapping(name), f"{self.where}{name}.")
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         return self._read(name, lambda value: _of(dict, value), "a mapping")
@@ -372,7 +372,7 @@ def _conventions(kept: Mapping[str, Any]) -> Mapping[str, Any]:
     """Check options against a record of today; one that came later has the value of the package's own."""
     model = CONVENTIONS["numbaglm"]
     own = model.as_used(["volume"])
-    read = _Reader(own | dict(kept), "conventions.")
+    read = _Checked(own | dict(kept), "conventions.")
     for name, value in own.items():
         if isinstance(value, bool):
             read.flag(name)

@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import InputError
+from numbaglm.errors import InputError, term
 from numbaglm.spaces.smoothing import Fwhm
 
 
 def refuse_smoothing(what: str, fwhm: Fwhm) -> InputError:
     """Compose the error of maps that have no distances."""
     return InputError(
-        f"{what} have no distances in mm, so they can't be smoothed: got smoothing_fwhm={fwhm}. Leave it None."
+        f"{what} have no distances in mm, so they can't be smoothed: got {term('smoothing_fwhm=')} {fwhm}. Leave it "
+        "None."
     )
 
 

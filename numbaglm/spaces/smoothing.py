@@ -14,6 +14,8 @@ Fwhm = float | tuple[float, float, float] | None
 Volume = NDArray[np.float32]
 
 FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
+WIDEST = 1000.0
+"""Width in mm beyond which a map is one number, and the kernel larger than memory."""
 
 
 def parse_fwhm(fwhm: Any) -> Fwhm:
@@ -25,12 +27,12 @@ def parse_fwhm(fwhm: Any) -> Fwhm:
     """
     if fwhm is None:
         return None
-    allowed = "a width in mm >= 0, three of them (x, y, z), or None"
+    allowed = f"a width in mm from 0 to {WIDEST:g}, three of them (x, y, z), or None"
     try:
         widths = np.asarray(fwhm, dtype=np.float64).ravel()
     except (TypeError, ValueError):
         widths = np.empty(0)
-    if len(widths) not in (1, 3) or not np.isfinite(widths).all() or (widths < 0).any():
+    if len(widths) not in (1, 3) or not ((widths >= 0) & (widths <= WIDEST)).all():
         raise InputError(invalid("smoothing_fwhm", fwhm, allowed))
     if not widths.any():
         return None

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import InputError, StoreError, invalid
+from numbaglm.errors import InputError, StoreError, invalid, term
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.graphs import Adjacency
 from numbaglm.spaces.network import Connectome
@@ -508,10 +508,11 @@ def _untouching(part: Part) -> str:
     if isinstance(part, Surface):
         return (
             f"Clusters and TFCE need the mesh of the {f'{part.name} surface'.strip()}, and the maps carry none: pass "
-            "surfaces= with it when the cohort is made (cluster_forming_threshold=None, tfce=False do without)."
+            f"{term('surfaces=')} with it when the cohort is made ({term('cluster_forming_threshold=None')} without "
+            f"{term('tfce')} does without)."
         )
     return (
         "Clusters and TFCE need to know which parcels touch, and a table does not say: pass "
-        "space=numbaglm.spaces.graph(adjacency) when the cohort is made (cluster_forming_threshold=None, tfce=False do "
-        "without)."
+        "space=numbaglm.spaces.graph(adjacency) when the cohort is made "
+        f"({term('cluster_forming_threshold=None')} without {term('tfce')} does without)."
     )

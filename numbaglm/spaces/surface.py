@@ -15,7 +15,7 @@ import numpy as np
 import scipy  # its sparse is loaded where it is used
 from numpy.typing import NDArray
 
-from numbaglm.errors import GridError, ImageError, InputError, InputTypeError, MaskError, invalid
+from numbaglm.errors import GridError, ImageError, InputError, InputTypeError, MaskError, invalid, term
 from numbaglm.spaces.smoothing import Fwhm
 
 
@@ -158,7 +158,7 @@ class Surface:
             raise InputError(
                 f"{wrong.size:,} vertices of the {f'{self.name} surface'.strip()} have no area (vertex "
                 f"{self.vertices[wrong[0]]}: {areas[wrong[0]]:g} mm2). Allowed: areas above 0. Mend the mesh, leave "
-                "such vertices out of the mask, or pass areas=."
+                f"such vertices out of the mask, or pass {term('areas=')}."
             )
         return areas
 
@@ -209,8 +209,9 @@ class Surface:
         InputError
         """
         raise InputError(
-            f"Maps on surfaces can't be smoothed here: got smoothing_fwhm={fwhm}. Smooth them before, each subject's "
-            "on its mesh: wb_command -metric-smoothing (-cifti-smoothing) with -fwhm, or mri_surf2surf --fwhm."
+            f"Maps on surfaces can't be smoothed here: got {term('smoothing_fwhm=')} {fwhm}. Smooth them before, "
+            "each subject's on its mesh: wb_command -metric-smoothing (-cifti-smoothing) with -fwhm, or "
+            "mri_surf2surf --fwhm."
         )
 
     def token(self) -> tuple[str, bytes]:

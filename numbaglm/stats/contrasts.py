@@ -50,7 +50,7 @@ def linear_weights(expression: str, columns: Sequence[str]) -> NDArray[np.float6
     try:
         if len(expression) > _MOST_LETTERS:
             raise _NotLinear(f"it has {len(expression):,} letters")
-        found = _Reader(expression, list(columns)).read()
+        found = _Parser(expression, list(columns)).read()
         if found[-1]:
             raise _NotLinear(f"it adds the number {found[-1]:g} to the columns")
     except _NotLinear as why:
@@ -69,7 +69,7 @@ def listed(columns: Sequence[str]) -> str:
 
 
 @dataclass
-class _Reader:
+class _Parser:
     """Reads from left to right. Values are (n_columns + 1,): the weights, and a number beside them."""
 
     text: str

@@ -149,11 +149,16 @@ _ALLOWED: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         "a number from 0 to 20",
         lambda value: value is None or (is_number(value) and 0 <= value <= 20),
     ),
-    (("tfce_dh",), "a step above 0, or 0 for none", lambda value: is_number(value) and value >= 0),
+    # Each step takes its time, and so many tell nothing that the exact integral does not.
+    (
+        ("tfce_dh",),
+        "a step of 1e-6 or more, or 0 for none",
+        lambda value: is_number(value) and (value == 0 or value >= 1e-6),
+    ),
     (
         ("tfce_steps",),
-        "a whole number of steps, or 0 for the exact integral",
-        lambda value: not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 0,
+        "a whole number of steps up to a million, or 0 for the exact integral",
+        lambda value: not isinstance(value, bool) and isinstance(value, Integral) and 0 <= int(value) <= 10**6,
     ),
     (("v_dof_factor",), "a number above 0", lambda value: is_number(value) and value > 0),
 )

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.arrays import Doubles
-from numbaglm.errors import DesignError, InputError, invalid
+from numbaglm.errors import DesignError, InputError, invalid, term
 from numbaglm.kernels import glm
 from numbaglm.stats.design import Contrast, Design, orthonormal, partition, shared_nuisance
 from numbaglm.stats.families.elementwise import elementwise
@@ -22,6 +22,8 @@ from numbaglm.stats.families.t_f import t_or_f
 from numbaglm.stats.families.welch import VarianceGroups, v_or_g
 from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Scale
+
+_MOST_NAMED = 5  # in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,19 +281,22 @@ def _group_numbers(labels: ArrayLike, design: Design, method: Method) -> NDArray
     names, number, sizes = np.unique(values, return_inverse=True, return_counts=True)
     alone = [f"{names[number[row]]} (row {row}, counted from 0)" for row in np.flatnonzero(sizes[number] < 2)]
     if alone:
+        more = f" and {len(alone) - _MOST_NAMED} more" if len(alone) > _MOST_NAMED else ""
         raise DesignError(
-            f"Variance group(s) of one subject: {', '.join(alone)}. One value has no variance: merge them into others."
+            f"Variance group(s) of one subject: {', '.join(alone[:_MOST_NAMED])}{more}. One value has no variance: "
+            "merge them into others."
         )
     if names.size > 1 and method.name != "freedman-lane":
-        raise InputError(invalid("method", method.name, "'freedman-lane' with variance_groups"))
+        raise InputError(invalid("method", method.name, f"'freedman-lane' with {term('variance_groups')}"))
     return number
 
 
 def _require_residuals(groups: VarianceGroups) -> None:
     saturated = np.flatnonzero(groups.residual_dof < 1e-8)
     if saturated.size:
-        subjects = [np.flatnonzero(groups.groups[g]).tolist() for g in saturated]
+        subjects = [np.flatnonzero(groups.groups[g])[:_MOST_NAMED].tolist() for g in saturated[:_MOST_NAMED]]
         raise DesignError(
-            f"The design explains all of the variance group(s) of subjects {subjects} (counted from 0): no residual is "
+            f"The design explains all of {saturated.size} variance group(s), that of subjects "
+            f"{', '.join(map(str, subjects))} (counted from 0) among them: no residual is "
             "left to estimate a variance from. Merge groups, or leave columns out."
         )

@@ -25,6 +25,9 @@ MISSING_LIMIT = 0.05
 _TILE_VALUES = 2**20
 _EMPTY = 1e-6  # of what the maps hold at a voxel: rounding and interpolation leave less than that of a 0
 _NEARLY_ONE = 1.0 - 1e-9
+_ALIKE = 0.01
+"""Maps that lie within a hundredth of each other don't stand out, however much closer the others are: maps scaled to
+one sd differ by rounding, or by the voxels that they were scaled over. Of a map's sd, its logarithm, and Fisher's z."""
 
 
 @dataclass(eq=False)
@@ -145,15 +148,17 @@ def _tally_tile(
     )
 
 
-def robust_z(values: Doubles) -> Doubles:
+def robust_z(values: Doubles, least: float = 0.0) -> Doubles:
     """Distance of each value from the median of all, in robust standard deviations; 0 where all are equal.
 
     Parameters
     ----------
     values
         (n,) or (n, k), each column for itself.
+    least
+        Values no further than this from the median don't stand out.
     """
-    centre, unit = _robust_scale(values)
+    centre, unit = _robust_scale(values, least)
     away = values - centre
     return np.divide(away, unit, out=np.zeros_like(away), where=unit > 0)
 
@@ -195,24 +200,25 @@ def measures(mean: Doubles, sd: Doubles, correlation: Doubles, missing: Doubles)
     """
     logarithm = np.log(np.maximum(sd, np.finfo(float).tiny))  # of a constant map: so low that it stands out
     fisher = np.arctanh(np.clip(correlation, -_NEARLY_ONE, _NEARLY_ONE))
-    z_mean, z_sd, z_correlation = robust_z(mean), robust_z(logarithm), robust_z(fisher)
-    low, high = _limits(logarithm)
+    least = _ALIKE * float(np.median(sd))
+    z_mean, z_sd, z_correlation = robust_z(mean, least), robust_z(logarithm, _ALIKE), robust_z(fisher, _ALIKE)
+    low, high = _limits(logarithm, _ALIKE)
     return {
-        "mean": Measure(mean, z_mean, *_limits(mean), np.abs(z_mean) > Z_LIMIT),
+        "mean": Measure(mean, z_mean, *_limits(mean, least), np.abs(z_mean) > Z_LIMIT),
         "sd": Measure(sd, z_sd, float(np.exp(low)), float(np.exp(high)), np.abs(z_sd) > Z_LIMIT),
         "correlation": Measure(
-            correlation, z_correlation, float(np.tanh(_limits(fisher)[0])), np.inf, z_correlation < -Z_LIMIT
+            correlation, z_correlation, float(np.tanh(_limits(fisher, _ALIKE)[0])), np.inf, z_correlation < -Z_LIMIT
         ),
         "missing": Measure(missing, np.zeros_like(missing), 0.0, MISSING_LIMIT, missing > MISSING_LIMIT),
     }
 
 
-def _limits(values: Doubles) -> tuple[float, float]:
-    centre, unit = _robust_scale(values)
+def _limits(values: Doubles, least: float) -> tuple[float, float]:
+    centre, unit = _robust_scale(values, least)
     return float(centre - Z_LIMIT * unit), float(centre + Z_LIMIT * unit)
 
 
-def _robust_scale(values: Doubles) -> tuple[Doubles, Doubles]:
+def _robust_scale(values: Doubles, least: float) -> tuple[Doubles, Doubles]:
     """Median, and 1.4826 times the median absolute deviation.
 
     Where more than half of the values are equal, the mean absolute deviation takes the place of the median one, as
@@ -221,4 +227,5 @@ def _robust_scale(values: Doubles) -> tuple[Doubles, Doubles]:
     centre = np.asarray(np.median(values, axis=0))
     size = np.abs(values - centre)
     deviation = 1.4826 * np.median(size, axis=0)
-    return centre, np.where(deviation > 0, deviation, 1.2533 * size.mean(axis=0))
+    deviation = np.where(deviation > 0, deviation, 1.2533 * size.mean(axis=0))
+    return centre, np.maximum(deviation, least / Z_LIMIT)

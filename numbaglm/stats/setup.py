@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, ShufflingError, invalid, term
+from numbaglm.spaces.smoothing import WIDEST
 from numbaglm.stats import effects
 from numbaglm.stats.between import ESTIMATORS, TESTS
 from numbaglm.stats.conventions import is_number
@@ -20,7 +22,7 @@ from numbaglm.stats.families.smoothed import pseudo_t
 from numbaglm.stats.families.weighted import Weighted, weighted
 from numbaglm.stats.hypothesis import Hypothesis, complement
 from numbaglm.stats.methods import Method, find_method
-from numbaglm.stats.shuffling.shufflings import Shufflings, plan_shufflings
+from numbaglm.stats.shuffling.shufflings import FLIPS, PERMUTATIONS, Shufflings, plan_shufflings
 
 ClusterThreshold = float | tuple[str, float]
 
@@ -110,18 +112,18 @@ def _require_change(hypothesis: Hypothesis, orbits: NDArray[np.intp]) -> None:
     if np.linalg.norm(tested - means[:, orbits]) < 1e-8:
         raise ShufflingError(
             f"Permutations leave what the contrast {hypothesis.contrast.name!r} tests as it is, a mean over those who "
-            "change places: under errors='ee' nothing is left to test. Use errors='ise' if the errors are symmetric "
-            "around zero."
+            f"change places: under {PERMUTATIONS} nothing is left to test. Use {FLIPS} if the errors "
+            "are symmetric around zero."
         )
 
 
 def make_pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
     """Make pseudo-t of a t hypothesis."""
-    if not (is_number(fwhm) and fwhm > 0):
-        raise InputError(invalid("variance_smoothing_fwhm", fwhm, "a width in mm above 0, or None"))
+    if not (is_number(fwhm) and 0 < fwhm <= WIDEST):
+        raise InputError(invalid("variance_smoothing_fwhm", fwhm, f"a width in mm above 0, up to {WIDEST:g}, or None"))
     if hypothesis.family.name != "t" or hypothesis.method.name != "freedman-lane" or hypothesis.design.own:
         raise InputError(
-            f"variance_smoothing_fwhm={fwhm} makes a pseudo-t: it goes with t contrasts, the method "
+            f"{term('variance_smoothing_fwhm=')} {fwhm} makes a pseudo-t: it goes with t contrasts, the method "
             "'freedman-lane', no variance groups and no regressors of elements' own."
         )
     return replace(hypothesis, family=pseudo_t(hypothesis.family, fwhm, hypothesis.design.dof))
@@ -224,7 +226,7 @@ def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | Non
         return labels
     if labels != "auto" or blocks is None:
         raise InputError(
-            invalid("variance_groups", labels, "labels (n_subjects,), or 'auto' with exchangeability_blocks")
+            invalid("variance_groups", labels, f"labels (n_subjects,), or 'auto' with {term('exchangeability_blocks')}")
         )
     values = np.asarray(blocks)
     return values if values.ndim == 1 else values[:, min(1, values.shape[1] - 1)]
@@ -250,6 +252,13 @@ def read_threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, t
         raise InputError(invalid("cluster_forming_threshold", threshold, allowed, hint))
     with np.errstate(all="ignore"):  # what is beyond reach becomes infinite on the way
         score = hypothesis.scale.to_score(kind, float(value), two_sided)
-    if not np.isfinite(score):
+        reached = np.isfinite(np.float32(score))
+        if reached:  # where scores end, statistics end: it would be another threshold
+            asked = float(value)
+            if kind == "p":
+                asked = float(-special.ndtri(asked / 2 if two_sided else asked))
+            again = hypothesis.scale.to_statistic if kind == own else hypothesis.scale.to_z
+            reached = np.isclose(float(again(np.array([score]))[0]), asked, rtol=1e-3, atol=1e-3)
+    if not reached:
         raise InputError(invalid("cluster_forming_threshold", threshold, "a value that this statistic can reach"))
     return score

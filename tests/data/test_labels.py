@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from numbaglm.data.labels import MapLabels, in_another_order, labels_of, match_labels, match_rows
+from numbaglm.data.labels import MapLabels, in_another_order, labels_of, match_labels, match_rows, without_labels
 from numbaglm.errors import InputError
 
 AGES = [30, 10, 20]  # of rows 3, 1, 2
@@ -80,8 +80,17 @@ def test_labels_of_one_side_alone_are_refused(known):
 def test_rows_without_labels_go_by_order_unless_the_maps_were_sorted():
     frame = pd.DataFrame({"age": AGES})
     assert match_rows(frame, named(PATHS["BIDS"]), "covariates")[0]["age"].tolist() == AGES
-    with pytest.raises(InputError, match="sorted by theirs"):
+    with pytest.raises(InputError, match="sorted by their labels"):
         match_rows(frame, MapLabels(["a", "b", "c"], True, moved=True), "covariates")
+    with pytest.raises(InputError, match="sort the maps by theirs"):
+        match_rows(table(["c", "a", "b"]), MapLabels(["a", "b", "c"], True, moved=True), "covariates", by_order=True)
+
+
+@pytest.mark.parametrize("labels", [["c", "a", "b"], [3, 1, 2]])
+def test_labels_are_dropped_where_rows_are_to_go_by_their_order(labels):
+    rows = without_labels(pd.DataFrame({"participant_id": labels, "age": AGES}, index=[5, 6, 7]))
+    assert rows.to_dict("list") == {"age": AGES}
+    assert rows.index.tolist() == [0, 1, 2]
 
 
 def test_a_first_column_of_groups_is_no_label():

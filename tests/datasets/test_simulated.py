@@ -161,3 +161,38 @@ def test_what_a_study_can_not_be_made_of_is_named(tmp_path, table, options, name
     with pytest.raises(InputError, match=f"'{named}'"):
         datasets.simulate_study(tmp_path / "study", table, **{"effects": {}, **options})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("1", np.ones(6)),
+        ("-age ** 2 / 100", -(STUDY["age"] ** 2) / 100),
+        ("1 + 2 * (visit == 'second')", 1.0 + 2 * (STUDY["visit"] == "second")),
+        ("(age > 20) & (visit == 'first') | (age < 21)", [1, 0, 1, 0, 1, 0]),
+        ("age > 20 and not visit == 'first'", [0, 1, 0, 1, 0, 1]),
+        ("`age` - +20.5", STUDY["age"] - 20.5),
+    ],
+)
+def test_expressions_over_the_columns(expression, expected):
+    np.testing.assert_allclose(simulated._value(STUDY, expression, "effects"), np.asarray(expected, float))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "age.sum()",
+        "@pd.io",
+        "__import__('os')",
+        "age[0]",
+        "'a' * 10**9",
+        "lambda: 1",
+        "age if age else 1",
+        "(" * 500,
+        "",
+        "[age]",
+    ],
+)
+def test_expressions_are_no_code(expression):
+    with pytest.raises(InputError, match=r"'effects'.*sums, products, powers and comparisons"):
+        simulated._value(STUDY, expression, "effects")

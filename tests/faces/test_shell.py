@@ -51,10 +51,13 @@ def test_a_process_may_have_no_stderr(monkeypatch):
 def test_messages_name_what_was_typed():
     command = commands.commands["permute"]
     assert isinstance(command, click.Command)
-    error = InputError("Invalid value for 'n_perm': got -1. Pass mask=, or overwrite=True, over ['contrast'].")
-    expected = "Invalid value for '--n-perm': got -1. Pass --mask , or --overwrite, over ['contrast']."
+    flips = term("errors='ise'")
+    error = InputError(f"Pass {term('mask=')}, or {term('overwrite=True')}, or {flips}, over ['contrast'], mask=1.")
+    assert str(error) == "Pass mask=, or overwrite=True, or errors='ise', over ['contrast'], mask=1."
+    expected = "Pass --mask, or --overwrite, or --errors ise, over ['contrast'], mask=1."
     assert as_typed(error, command) == expected
-    error = InputError(invalid("n_perm", "errors=True", "a number", f"Leave {term('subjects=')} and tfce=True out."))
+    leave = f"Leave {term('subjects=')} and {term('tfce=True')} out."
+    error = InputError(invalid("n_perm", "errors=True", "a number", leave))
     expected = (
         "got 'errors=True'. Allowed: a number. Leave a table of maps (subject_label, effects_map_path) and --tfce"
     )
@@ -122,3 +125,14 @@ def test_messages_name_other_commands_and_their_options():
     command = commands.commands["permute"]
     error = InputError(f"Pass {term('resample=True')} to {term('Cohort.create')}. {term('Cohort.verify()')} tells.")
     assert as_typed(error, command) == "Pass --resample to numbaglm convert. numbaglm verify tells."
+
+
+def test_a_warning_is_told_once():
+    @click.command()
+    @habits
+    def command(terminal):
+        for _ in range(3):
+            log.warning("few maps")
+            log.info("on")
+
+    assert CliRunner().invoke(command).stderr == "Warning: few maps\non\non\non\n"

@@ -242,3 +242,10 @@ def test_bad_conventions(conventions, options, message):
 )
 def test_methods_are_found_however_they_are_written(name, method):
     assert find_method(name).name == method
+
+
+def test_of_many_groups_of_one_subject_some_are_named():
+    table = pd.DataFrame({"x": np.arange(12.0), "intercept": 1.0})
+    design = Design.parse(table, 12)
+    with pytest.raises(DesignError, match=r"one subject: 0 \(row 0.*4 \(row 4, counted from 0\) and 7 more\. One"):
+        Hypothesis.build(design, Contrast.parse("x", design), "ee", np.zeros(12, int), variance_groups=np.arange(12))

@@ -81,3 +81,18 @@ def test_limits_part_what_is_odd_from_what_is_not():
 def test_equal_maps_are_not_odd():
     found = measures(np.full(6, 0.1), np.full(6, 0.3), np.full(6, 1.0), np.zeros(6))
     assert not any(one.odd.any() for one in found.values())
+
+
+def test_maps_that_were_scaled_to_one_sd_do_not_stand_out_by_rounding():
+    rng = np.random.default_rng(0)
+    Y = rng.normal(size=(32, 4000)) + rng.normal(size=4000)
+    Y = ((Y - Y.mean(axis=1, keepdims=True)) / Y.std(axis=1, keepdims=True)).astype(np.float32)
+    Y[5] *= 1.2
+    found = tally(Y, np.zeros(4000, int), 1, np.arange(32))
+    judged = measures(found.mean, found.sd, found.correlation, np.zeros(32))
+    assert {name: np.flatnonzero(one.odd).tolist() for name, one in judged.items()} == {
+        "mean": [],
+        "sd": [5],
+        "correlation": [],
+        "missing": [],
+    }

@@ -134,3 +134,23 @@ def test_refused_thresholds(threshold, two_sided, message):
     _, hypothesis = build(SLOPE, "x")
     with pytest.raises(InputError, match=message):
         setup.read_threshold(threshold, hypothesis, two_sided)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "threshold"),
+    [("x", ("t", 1e308)), ("x", ("t", 1e9)), ("x", ("z", 1e308)), ("x", 1e-300), (["x", "intercept"], ("f", 1e300))],
+)
+def test_thresholds_beyond_what_scores_tell_apart_are_refused(contrast, threshold):
+    """t of 1e308 was taken for 3e7, where the score is 1."""
+    _, hypothesis = build(SLOPE, contrast, errors="ise")
+    with pytest.raises(InputError, match="a value that this statistic can reach"):
+        setup.read_threshold(threshold, hypothesis, two_sided=True)
+    kind = "f" if len(contrast) > 1 else "t"
+    score = setup.read_threshold((kind, 1000.0), hypothesis, two_sided=True)
+    assert hypothesis.scale.to_statistic(np.array([score]))[0] == pytest.approx(1000.0)
+
+
+@pytest.mark.parametrize("fwhm", [0, -1.0, 1e308, np.inf, "8"])
+def test_refused_widths_of_smoothed_variances(fwhm):
+    with pytest.raises(InputError, match="a width in mm above 0, up to 1000"):
+        setup.make_pseudo(build(SLOPE, "x")[1], fwhm)

@@ -180,7 +180,7 @@ def check_free(place: Place, overwrite: bool) -> str:
     if state == "complete" and not overwrite:
         raise OutputExistsError(
             f"{place} holds a cohort already. {term('Open it with Cohort.open, add to it with append, choose')} "
-            "another path, or pass overwrite=True."
+            f"another path, or pass {term('overwrite=True')}."
         )
     if place.local:
         parent = next(folder for folder in place.path.parents if folder.exists())
@@ -377,15 +377,15 @@ def refuse_to_resume(opened: CohortGroup) -> None:
     if opened.attributes["schema_version"] != SCHEMA_VERSION:
         raise StoreError(
             f"The cohort {opened.place} was begun by numbaglm {opened.attributes.get('numbaglm_version')}, which this "
-            "version does not go on with. Call Cohort.create again with overwrite=True to start anew from the maps, or "
-            "finish it with that version: a finished one opens here."
+            f"version does not go on with. Call {term('Cohort.create')} again with {term('overwrite=True')} to start "
+            "anew from the maps, or finish it with that version: a finished one opens here."
         )
 
 
 def _damaged(opened: CohortGroup, error: BaseException) -> StoreError:
     return StoreError(
         f"The cohort {opened.place} is damaged ({type(error).__name__}: {error}). Create it again from the maps, with "
-        "overwrite=True."
+        f"{term('overwrite=True')}."
     )
 
 
@@ -404,6 +404,6 @@ def how_far(opened: CohortGroup) -> str:
     refuse_to_resume(opened)
     return (
         f"The cohort {opened.place} is half-written: {done} of {opened.attributes['n_subjects']} subjects are stored. "
-        f"Call {term('Cohort.create')} again with the same arguments to go on where it stopped, or with overwrite=True "
-        "to start anew."
+        f"Call {term('Cohort.create')} again with the same arguments to go on where it stopped, or with "
+        f"{term('overwrite=True')} to start anew."
     )

@@ -9,7 +9,7 @@ from numbaglm.data.images.element_writing import element_image, save_elements, s
 from numbaglm.data.images.elements import ElementSource
 from numbaglm.data.images.listing import is_image, list_maps, load_mask
 from numbaglm.data.images.meshes import load_meshes
-from numbaglm.data.images.opening import MapSource, codes_of, grid_of
+from numbaglm.data.images.opening import MapSource, codes_of, grid_of, statistic_of
 from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw
 from numbaglm.data.images.writing import Meaning, mask_image, outside, save_image, save_maps, to_image
 
@@ -39,5 +39,6 @@ __all__ = [
     "save_maps",
     "save_mesh",
     "save_vertices",
+    "statistic_of",
     "to_image",
 ]

@@ -30,7 +30,7 @@ from numbaglm.data.images.elements import (
 from numbaglm.data.images.meshes import by_side, load_areas, load_meshes, values_of_vertices
 from numbaglm.data.labels import labels_of, sorted_frame
 from numbaglm.data.tables import LABEL_COLUMNS, read_table
-from numbaglm.errors import GridError, ImageError, InputError, MaskError, invalid
+from numbaglm.errors import GridError, ImageError, InputError, MaskError, invalid, term
 from numbaglm.spaces.graphs import Adjacency
 from numbaglm.spaces.network import Connectome
 from numbaglm.spaces.parcels import Parcels
@@ -44,6 +44,7 @@ _SIDE_IN_NAME = re.compile(r"(?:^|(?<=[._-]))(lh|rh)[._-]|_?hemi-([LRlr])(?=[._]
 _CURVES = re.compile(r"^[lr]h\.[\w.-]+$")
 _ENDINGS = re.compile(r"\.((func|shape)\.gii|gii|mgh|mgz|[dp](scalar|tseries|conn)\.nii|tsv|csv|txt|npy)(\.gz)?$")
 _NETWORK = "network"
+_AS_NETWORK = term(f"space={_NETWORK!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ def list_elements(
         allowed = f"{_NETWORK!r}, numbaglm.spaces.graph(...), or None: the format of the maps tells"
         raise InputError(invalid("space", space, allowed))
     if nodes is not None and space != _NETWORK:
-        raise InputError(invalid("nodes", "names", f"None, unless space={_NETWORK!r}"))
+        raise InputError(invalid("nodes", "names", f"None, unless {_AS_NETWORK}"))
     if space == _NETWORK:
         found = _networks(maps, nodes)
     elif isinstance(maps, pd.DataFrame) and "effects_map_path" in maps.columns:
@@ -362,10 +363,10 @@ def _table(maps: Any, space: Any) -> Listed:
     part: Part = Parcels(tuple(columns)) if space is None else space
     if part.n != len(columns):
         raise GridError(
-            f"{what} has {len(columns):,} columns, but the graph given as space= has {part.n:,} elements. Pass a "
-            "column for each element."
+            f"{what} has {len(columns):,} columns, but the graph given as {term('space=')} has {part.n:,} elements. "
+            "Pass a column for each element."
         )
-    rows = frame.to_numpy(np.float32)
+    rows = frame.to_numpy(np.float64)
     labels = list(names) if names is not None else labels_of([], len(rows))
     sources = [
         ElementSource(f"{what} (row {k})", (Piece(f"{what} (row {k})", values=row),)) for k, row in enumerate(rows, 1)
@@ -390,7 +391,7 @@ def _networks(maps: Any, nodes: Any) -> Listed:
         maps = list(maps)
     if not isinstance(maps, list | tuple | pd.Series):
         allowed = "a list of matrices (n, n) or their files, or an array (n_subjects, n, n)"
-        raise InputError(invalid("maps", type(maps).__name__, f"{allowed}, for space={_NETWORK!r}"))
+        raise InputError(invalid("maps", type(maps).__name__, f"{allowed}, for {_AS_NETWORK}"))
     names = None if nodes is None else tuple(map(str, nodes))
     pieces, files = [], []
     for number, item in enumerate(maps, 1):
@@ -453,7 +454,7 @@ def _of_edges(edges: pd.DataFrame, nodes: tuple[str, ...] | None, name: str) -> 
     """Make a matrix of a list of edges, a row each: two nodes, and a number; those not listed are 0."""
     if nodes is None:
         raise InputError(
-            f"{name} is a list of edges, which does not say what all nodes are: pass nodes= with their names."
+            f"{name} is a list of edges, which does not say what all nodes are: pass {term('nodes=')} with their names."
         )
     number = {node: k for k, node in enumerate(nodes)}
     matrix, seen = np.zeros((len(nodes), len(nodes))), set()

@@ -13,8 +13,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer import mghformat
 from numpy.typing import NDArray
 
-from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, RawMap
-from numbaglm.errors import GridError, ImageError, InputError, MissingFileError, NumbaglmError
+from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, RawMap, require_single
+from numbaglm.data.storage.files import require_regular
+from numbaglm.errors import GridError, ImageError, InputError, MissingFileError, NumbaglmError, term
 from numbaglm.spaces.space import Template
 
 nib: Any = nibabel
@@ -101,7 +102,7 @@ def read_elements(sources: Sequence[ElementSource], template: Template) -> Itera
         found = []
         for number, piece in enumerate(source.pieces):
             if piece.values is not None:
-                found.append(np.asarray(piece.values, np.float32))
+                found.append(np.asarray(piece.values))
                 continue
             assert piece.path is not None
             if number not in opened or opened[number][0] != piece.path:
@@ -111,14 +112,14 @@ def read_elements(sources: Sequence[ElementSource], template: Template) -> Itera
                 raise ImageError(one_map_a_file(piece.name, len(rows)))
             if piece.number is not None and piece.number >= len(rows):
                 raise ImageError(f"{piece.path} holds {len(rows)} maps now: it changed. Start anew.")
-            found.append(np.asarray(rows[piece.number or 0], np.float32))
+            found.append(np.asarray(rows[piece.number or 0]))
         values = np.concatenate(found)
         if len(values) != n:
             raise GridError(
                 f"{source.name} has {len(values):,} values, but {template.name} has {n:,}: they do not lie on the same "
                 "elements. Bring all maps to one mesh, or to one list of regions, first."
             )
-        yield RawMap(values if template.columns is None else values[template.columns], template.shape)
+        yield RawMap(values if template.columns is None else values[template.columns], template.shape, name=source.name)
 
 
 def one_map_a_file(name: str, n_maps: int) -> str:
@@ -154,6 +155,7 @@ def opening(name: str, path: Path, read: Callable[[Path], Any]) -> Any:
     if path.is_dir():
         raise ImageError(f"{name} is a folder. Allowed: files.")
     try:
+        require_regular(path)
         return read(path)
     except (NumbaglmError, MemoryError):
         raise
@@ -186,7 +188,7 @@ def rows_of_gifti(image: Any, name: str) -> NDArray[Any]:
     arrays = [one.data for one in image.darrays]
     if not arrays or any(one.ndim != 1 or len(one) != len(arrays[0]) for one in arrays):
         is_mesh = any(one.intent in (1008, 1009) for one in image.darrays)
-        what = "is a mesh: pass it as surfaces=" if is_mesh else "holds no values a vertex"
+        what = f"is a mesh: pass it as {term('surfaces=')}" if is_mesh else "holds no values a vertex"
         raise ImageError(f"{name} {what}. Allowed as a map: .func.gii and .shape.gii, a number a vertex.")
     return np.stack(arrays)
 
@@ -226,4 +228,8 @@ def upper_triangle(matrix: Any, name: str) -> NDArray[np.float32]:
             f"{name} is not symmetric: {values[a, b]:g} from node {a + 1} to {b + 1}, {values[b, a]:g} back. Allowed: "
             "undirected networks. Average both directions first, if that is what you mean."
         )
-    return values[np.triu_indices(len(values), 1)].astype(np.float32)
+    upper = values[np.triu_indices(len(values), 1)]
+    with np.errstate(over="ignore"):
+        single = upper.astype(np.float32)
+    require_single(single, upper, name)
+    return single

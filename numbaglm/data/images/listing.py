@@ -14,11 +14,16 @@ from nibabel.spatialimages import SpatialImage
 from numbaglm.data.images.opening import MapSource, grid_of, open_image
 from numbaglm.data.images.reading import read_map
 from numbaglm.data.labels import labels_of, sorted_frame
-from numbaglm.errors import ImageError, InputError, MaskError, invalid
+from numbaglm.errors import ImageError, InputError, MaskError, compose, invalid, term
 from numbaglm.spaces.volume import Geometry
 
 nib: Any = nibabel
 
+_AS_NETWORK = term("space='network'")
+_OF_ARRAYS = (
+    f"Say where arrays lie: {_AS_NETWORK} for matrices (n_subjects, n, n), {{'left': ..., 'right': ...}} for values of "
+    "vertices (n_subjects, n_vertices), a DataFrame for parcels; or make images, nibabel.Nifti1Image(values, affine)."
+)
 _ALLOWED_MAPS = (
     "a list, tuple or Series of paths or nibabel images, one 4D image or the path of one, or a DataFrame "
     "with columns 'subject_label' and 'effects_map_path'"
@@ -52,7 +57,9 @@ def list_maps(maps: Any, minimum: int = 2) -> tuple[list[MapSource], list[str], 
     elif isinstance(maps, list | tuple | pd.Series) or (isinstance(maps, np.ndarray) and maps.dtype.kind in "OU"):
         sources = [_source(item, number) for number, item in enumerate(maps, 1)]
     else:
-        raise InputError(invalid("maps", type(maps).__name__, _ALLOWED_MAPS))
+        is_array = isinstance(maps, np.ndarray)
+        received = f"an array of shape {maps.shape}" if is_array else type(maps).__name__
+        raise InputError(compose("maps", received, _ALLOWED_MAPS, _OF_ARRAYS if is_array else ""))
     if len(sources) < minimum:
         raise InputError(
             invalid(
@@ -76,14 +83,9 @@ def _source(item: Any, number: int) -> MapSource:
             "Surfaces and CIFTI files are not supported yet."
         )
     if not isinstance(item, str | os.PathLike):
-        raise InputError(
-            invalid(
-                "maps",
-                f"a {type(item).__name__} as map {number}",
-                "paths and nibabel images",
-                "Convert it first.",
-            )
-        )
+        fix = _OF_ARRAYS if isinstance(item, np.ndarray) else "Convert it first."
+        what = f"an array of shape {item.shape}" if isinstance(item, np.ndarray) else f"a {type(item).__name__}"
+        raise InputError(compose("maps", f"{what} as map {number}", "paths and nibabel images", fix))
     if not os.fspath(item):
         raise InputError(invalid("maps", f"an empty path as map {number}", "paths and nibabel images", "Leave it out."))
     path = Path(os.path.abspath(Path(item).expanduser()))  # noqa: PTH100 - resolve() follows links

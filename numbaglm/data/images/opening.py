@@ -33,6 +33,15 @@ _UNREADABLE = (
     *(ValueError, TypeError, ArithmeticError, LookupError, EOFError, struct.error),
 )
 
+_STATISTICS = {3: "t", 4: "f", 5: "z"}  # NIfTI's intents
+# What compressed files begin with, and how their names end.
+_PACKED = {
+    "gzip": (b"\x1f\x8b", ".gz"),
+    "bzip2": (b"BZh", ".bz2"),
+    "zstd": (b"\x28\xb5\x2f\xfd", ".zst"),
+    "xz": (b"\xfd7zXZ", ".xz"),
+    "zip": (b"PK\x03\x04", ".zip"),
+}
 _LONGEST_LINE = 512  # voxels along an axis of an image of the head
 _ICOSAHEDRA = tuple(10 * 4**order + 2 for order in range(4, 8))  # vertices of fsaverage and its like
 
@@ -132,6 +141,17 @@ def codes_of(source: MapSource) -> tuple[int, int]:
     return sform or qform or UNKNOWN_SPACE[0], qform if same else 0
 
 
+def statistic_of(source: MapSource) -> str:
+    """Which statistic the header of a map says that it holds: "t", "f" or "z"; "" for none.
+
+    Raises
+    ------
+    MissingFileError, ImageError
+    """
+    header = open_image(source).header
+    return _STATISTICS.get(int(header["intent_code"]), "") if isinstance(header, nib.Nifti1Header) else ""
+
+
 def _is_overlay(shape: tuple[int, ...]) -> bool:
     """Whether an image is a line of vertices, (n, 1, 1); or folded, as FreeSurfer does where n exceeds NIfTI-1."""
     n = math.prod(map(int, shape))
@@ -218,6 +238,13 @@ def _foreign(name: str, path: Path, error: BaseException) -> str:
     """Say why nibabel does not recognize a file: a damaged .gz looks like no format at all to it."""
     if path.stat().st_size == 0:
         return f"{name} is empty: it has no bytes. Get it again."
+    with path.open("rb") as file:
+        start = file.read(8)
+    packed = next((kind for kind, (mark, _) in _PACKED.items() if start.startswith(mark)), None)
+    if packed is not None and path.suffix.lower() != _PACKED[packed][1]:
+        ending = _PACKED[packed][1]
+        how = "" if ending in (".gz", ".bz2") else ", and decompress it"
+        return f"{name} holds {packed} data, which its name does not say. Rename it to {path.name}{ending}{how}."
     header = path.with_name(re.sub(r"\.img(?=(\.gz)?$)", ".hdr", path.name))
     if not header.exists():
         return f"{name} is without its header: {header} does not exist. Get both files."

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from zlib_ng import zlib_ng
 from zlib_ng.gzip_ng import GzipNGFile
 
 from numbaglm.data.storage.files import require_regular
+from numbaglm.errors import ImageError
 
 HEADER_BYTES = 1024
 """Of a NIfTI file: its header is in them, and there is not much more to decompress."""
@@ -35,6 +37,11 @@ DECOMPRESSION_ERRORS: Any = (OSError, EOFError, zlib.error, cast(Any, zlib_ng).e
 # Whole numbers times a slope of this size are neither 0 nor infinite as float32, unless they are 0.
 _HARMLESS_SLOPES = (1e-30, 1e18)
 
+_BACKGROUND = 0.02  # share of a grid that a background has at least
+
+_SINGLE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+"""Sizes of numbers that single precision holds with all its digits."""
+
 
 @dataclass(frozen=True, eq=False)
 class RawMap:
@@ -48,17 +55,21 @@ class RawMap:
         (nx, ny, nz); (n,) of maps on anything but a volume.
     slope, inter
         What the values are: ``raw * slope + inter``.
+    name
+        What messages call it.
     """
 
     raw: NDArray[Any]
     shape: tuple[int, ...]
     slope: float = 1.0
     inter: float = 0.0
+    name: str = "the map"
 
     def take(self, places: NDArray[np.intp], out: Volume) -> None:
         """Write the values at flat indices in Fortran order, (k,), where they shall be."""
         if self.raw.dtype == np.float32 and not self._is_scaled:
             self.raw.take(places, out=out, mode="clip")  # another mode would copy first
+            require_single(out, out, self.name)
         else:
             self._scale(self.raw.take(places), out)
 
@@ -68,14 +79,34 @@ class RawMap:
 
     def presence(self) -> NDArray[Any]:
         """(nx * ny * nz,) numbers that are 0, and not finite, where the values are: the raw ones where that will do."""
-        low, high = _HARMLESS_SLOPES
-        if self.raw.dtype.kind in "iub" and self.inter == 0 and low < abs(self.slope) < high:
+        if self.raw.dtype.kind in "iub" and self.inter == 0 and self._is_harmless:
             return self.raw
         return self._scaled(self.raw)
 
     def copy(self) -> RawMap:
         """Return the map in memory of its own."""
-        return RawMap(self.raw.copy(), self.shape, self.slope, self.inter)
+        return replace(self, raw=self.raw.copy())
+
+    @cached_property
+    def hidden_zero(self) -> int | None:
+        """The whole number that stands for 0 where slope and offset can't make it; None where none does.
+
+        0, the background, is stored as the nearest step, which comes out as 1e-5, say. It is told by how often it is
+        there: by far more often than the steps beside it.
+        """
+        kind = self.raw.dtype
+        if kind.kind not in "iu" or not self.inter or not self.slope or not np.isfinite(self.inter / self.slope):
+            return None
+        step, limits = round(-self.inter / self.slope), np.iinfo(kind)
+        if not limits.min < step < limits.max or step * self.slope + self.inter == 0:
+            return None
+        n, below, above = (int(np.count_nonzero(self.raw == kind.type(step + k))) for k in (0, -1, 1))
+        return step if n > max(_BACKGROUND * self.raw.size, 10 * (below + above)) else None
+
+    @property
+    def _is_harmless(self) -> bool:
+        low, high = _HARMLESS_SLOPES
+        return low < abs(self.slope) < high and abs(self.inter) < high
 
     @property
     def _is_scaled(self) -> bool:
@@ -88,6 +119,7 @@ class RawMap:
 
     def _scale(self, values: NDArray[Any], out: Volume) -> Volume:
         """Write scaled values, each rounded once: NumPy casts a few at a time, which stay in the cache."""
+        stored = values
         in_double: dict[str, Any] = {"dtype": np.float64, "casting": "unsafe"}
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold becomes infinite, and is reported
             if self.inter:
@@ -97,7 +129,41 @@ class RawMap:
                 np.multiply(values, self.slope, out=out, **in_double)
             else:
                 out[:] = values
+            if self.raw.dtype.kind == "f" or not self._is_harmless:
+                wide = np.add(values, self.inter) if self.inter else np.multiply(values, self.slope, **in_double)
+                require_single(out, wide, self.name)
+        if self.hidden_zero is not None:
+            out[stored == self.hidden_zero] = 0
         return out
+
+
+def require_single(single: Volume, values: NDArray[Any], name: str) -> None:
+    """Refuse values most of which single precision can't hold: infinite, 0, or with few digits there.
+
+    Single values of that kind, such as those far from a blob that was smoothed, are taken as they come out.
+
+    Parameters
+    ----------
+    single, values
+        (k,) as float32, and as they were.
+    name
+        What messages call the map.
+
+    Raises
+    ------
+    ImageError
+    """
+    least, most = _SINGLE
+    if not single.size or least <= max(float(single.max()), -float(single.min())) <= most:
+        return
+    there = np.isfinite(values) & (values != 0)
+    size = np.abs(single[there])
+    lost = ~((least <= size) & (size <= most))
+    if 2 * np.count_nonzero(lost) > size.size:
+        raise ImageError(
+            f"{name} holds values such as {float(values[there][lost][0]):.3g}, and maps are kept in single precision. "
+            f"Allowed: sizes between {least:.2g} and {most:.2g}. Multiply all maps by one constant."
+        )
 
 
 def is_compressed(path: Path) -> bool:

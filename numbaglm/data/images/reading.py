@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -104,9 +105,8 @@ def _read_whole(source: MapSource) -> tuple[RawMap, NDArray[np.float64]]:
     shape, affine = grid_of_image(source, image)
     file = _data_file(source, image)
     with naming(source):
-        if file is None:  # no cache: a float64 copy kept by the image would triple the memory of a cohort
-            values = image.get_fdata(dtype=np.float32, caching="unchanged")
-            return RawMap(values.ravel(order="F"), shape), affine
+        if file is None:  # not get_fdata: a float64 copy kept by the image would triple the memory of a cohort
+            return _of_array(image, None, shape), affine
         data = content(file, _end(image)) if data is None else data
         return _raw(image.dataobj, data, image.dataobj.offset, shape), affine
 
@@ -128,14 +128,24 @@ def _read_volume(source: MapSource, image: Any, shape: tuple[int, int, int], tap
     """Read one volume of a 4D image."""
     with naming(source):
         if tape is None:
-            values = np.asarray(image.dataobj[:, :, :, source.volume], dtype=np.float32)
-            return RawMap(values.ravel(order="F"), shape)
+            return _of_array(image, source.volume, shape)
         n_bytes = int(np.prod(shape)) * image.dataobj.dtype.itemsize
         begin = image.dataobj.offset + cast(int, source.volume) * n_bytes
         data = tape.read(begin, n_bytes)
         if source.volume == image.shape[3] - 1:
             tape.check_end()
         return _raw(image.dataobj, data, 0, shape)
+
+
+def _of_array(image: Any, volume: int | None, shape: tuple[int, int, int]) -> RawMap:
+    """Read a map, or a volume of several, by way of nibabel: as stored where it is known what that means."""
+    values = image.dataobj
+    if type(values) is ArrayProxy and type(image) in _RAW_TYPES:
+        stored = cast(Any, values).get_unscaled()  # of a kind of compression that is not read here
+        stored = stored if volume is None else stored[:, :, :, volume]
+        return RawMap(stored.ravel(order="F"), shape, values.slope, values.inter)
+    stored = np.asarray(values) if volume is None else np.asarray(values[:, :, :, volume])
+    return RawMap(stored.ravel(order="F"), shape)
 
 
 def _raw(proxy: Any, data: NDArray[np.uint8], offset: int, shape: tuple[int, int, int]) -> RawMap:
@@ -162,10 +172,12 @@ def _data_file(source: MapSource, image: Any) -> Path | None:
 def _on_grid(raw: RawMap, affine: NDArray[np.float64], source: MapSource, grid: Grid | None) -> RawMap:
     """Resample a map if it is to be, and check its grid otherwise."""
     if source.onto is not None:
-        return resample_linearly(raw.volume(), affine, source.onto, zero_is_missing=source.zero_is_missing)
+        return resample_linearly(
+            replace(raw, name=source.name).volume(), affine, source.onto, zero_is_missing=source.zero_is_missing
+        )
     if grid is not None:
         grid.check(raw.shape, affine, source.name)
-    return raw
+    return replace(raw, name=source.name)
 
 
 def resample_linearly(volume: Volume, affine: NDArray[np.float64], grid: Grid, *, zero_is_missing: bool) -> RawMap:

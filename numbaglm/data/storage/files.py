@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError
+from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError, term
 
 PARTIAL = ".partial"
 """Ending of files that are being written, ours and Zarr's: who was killed leaves them, nobody reads them."""
@@ -52,7 +52,7 @@ def check_free(target: str | os.PathLike[str], marker: str, overwrite: bool = Fa
             )
         if not overwrite:
             raise OutputExistsError(
-                f"The output folder {target} exists: choose another, or overwrite=True to replace it."
+                f"The output folder {target} exists: choose another, or {term('overwrite=True')} to replace it."
             )
     above = next(folder for folder in place.parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):

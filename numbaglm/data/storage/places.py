@@ -241,10 +241,10 @@ class Place:
 
     def zarr_store(self, read_only: bool = False) -> Any:
         """Open a Zarr store here. Send workers the place, not the store: fsspec's settings would go with it."""
-        from zarr.storage import FsspecStore, LocalStore
+        from zarr.storage import FsspecStore
 
         if self.local:
-            return LocalStore(self.path, read_only=read_only)
+            return _regular_store()(self.path, read_only=read_only)
         return FsspecStore.from_url(self.url, storage_options=_OPTIONS, read_only=read_only)
 
     @contextmanager
@@ -294,6 +294,19 @@ class Place:
                 below = fs.find(_join(root, name), detail=True)
                 found = {key[len(root) + 1 :]: int(info["size"] or 0) for key, info in below.items()}
             return {key: n_bytes for key, n_bytes in found.items() if not key.endswith(PARTIAL)}
+
+
+@lru_cache(maxsize=1)
+def _regular_store() -> Any:
+    """Zarr's store of a folder, which opens nothing but files: a thread would wait for a pipe, and no signal end it."""
+    from zarr.storage import LocalStore
+
+    class RegularStore(LocalStore):
+        async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
+            require_regular(self.root / key)
+            return await super().get(key, *arguments, **options)
+
+    return RegularStore
 
 
 def _local_path(url: str, rest: str, parameter: str) -> str:

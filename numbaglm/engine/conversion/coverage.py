@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import InputError, MaskError, invalid
+from numbaglm.errors import InputError, MaskError, invalid, term
 
 # A map that alone costs more than this share of the voxels is worth a warning.
 _COSTLY = 0.05
@@ -18,9 +18,11 @@ _COSTLY = 0.05
 # Least and greatest values are looked up one by one where they are still wanted at less than this share of the voxels.
 _SPARSE = 0.1
 
+_EVEN = 20  # of one value, which by chance no map has
+
 _SINGULARS = {"vertices": "vertex"}
 
-_SUMMED = ("n_nonfinite", "n_zero", "nonfinite_in", "zero_in")
+_SUMMED = ("n_nonfinite", "n_zero", "nonfinite_in", "zero_in", "rounded_in", "even_in")
 _FIELDS = (*_SUMMED, "absent", "low", "high")
 
 MISSING = np.float32(0)
@@ -95,6 +97,11 @@ def parse_min_subjects(min_subjects: Any, n_subjects: int) -> float:
     return share
 
 
+def singular(nouns: str) -> str:
+    """One of what elements are called."""
+    return _SINGULARS.get(nouns, nouns[:-1])
+
+
 class _Tally:
     """At how many maps a flag is up, at each of k places; up to 255 of them, in bytes: a tenth of the time of integers.
 
@@ -149,6 +156,10 @@ class Survey:
         the same. Where two differ, others are not looked at.
     nonfinite_in, zero_in
         (n_subjects,) how many places are NaN or infinite, and 0, in each map.
+    rounded_in
+        (n_subjects,) how many of the latter were stored as another number, which stands for 0.
+    even_in
+        (n_subjects,) how many places have the value of the first one, where that is a number other than 0.
     """
 
     def __init__(self, n_places: int, n_candidates: int, n_subjects: int, rule: MaskRule) -> None:
@@ -157,14 +168,16 @@ class Survey:
         self.n_nonfinite, self.n_zero, self.absent = np.full((3, n_places), 0, np.int32)
         self.low = np.full(n_candidates, np.inf, np.float32)
         self.high = np.full(n_candidates, -np.inf, np.float32)
-        self.nonfinite_in, self.zero_in = np.zeros((2, n_subjects), np.int64)
+        self.nonfinite_in, self.zero_in, self.rounded_in, self.even_in = np.zeros((4, n_subjects), np.int64)
         # Of the last maps, whose numbers these are.
         self._nonfinite, self._zero = _Tally(n_places), _Tally(n_places)
         self._numbers: list[int] = []
         self._flags = np.empty(n_places, np.bool_)
         self._alike: NDArray[np.intp] | None = None  # where low and high don't differ yet; None where they may anywhere
 
-    def add(self, number: int, presence: NDArray[Any], values: NDArray[np.float32]) -> None:
+    def add(
+        self, number: int, presence: NDArray[Any], values: NDArray[np.float32], *, is_rounded: bool = False
+    ) -> None:
         """Add the map of subject ``number``.
 
         Parameters
@@ -173,6 +186,8 @@ class Survey:
             (k,) numbers that are 0, and not finite, where the map is.
         values
             (n_candidates,) of the map.
+        is_rounded
+            Whether its zeros were stored as another number.
         """
         if len(self._numbers) == 255:
             self.settle()
@@ -182,6 +197,9 @@ class Survey:
             self.nonfinite_in[number] = self._nonfinite.add(self._flags, len(self._numbers))
         if np.equal(presence, 0, out=self._flags).any():
             self.zero_in[number] = self._zero.add(self._flags, len(self._numbers))
+        self.rounded_in[number] = self.zero_in[number] * is_rounded
+        if self.rule.zero_is_missing and presence[0] != 0 and np.isfinite(presence[0]):
+            self.even_in[number] = np.count_nonzero(presence == presence[0])
         self._compare(values)
 
     def _compare(self, values: NDArray[np.float32]) -> None:
@@ -346,18 +364,43 @@ def judge(
     n_out = total - int(np.count_nonzero(keep))
     if n_out == total:
         raise MaskError(
-            f"No {_SINGULARS.get(nouns, nouns[:-1])} is left to analyse: of {total:,} {label}, "
-            + ", ".join(counts)
-            + f"{worst_text}. "
-            "Check the maps, leave out those that cover too little, or pass a mask= that all maps cover."
+            f"No {singular(nouns)} is left to analyse: of {total:,} {label}, " + ", ".join(counts) + f"{worst_text}. "
+            f"Check the maps, leave out those that cover too little, or pass a {term('mask=')} that all maps cover."
         )
     report = [f"{n_out:,} of {total:,} {label} are left out: " + ", ".join(counts) + f"{worst_text}."]
     report = report if n_out else []
     if allowed and n_missing[keep].any():
         told = _stays_missing if rule.keeps_missing else _taken_as_zero
         report.append(told(survey, keep, labels, nouns))
+    report += _rounded(survey)
     costly = _costly_maps(survey, n_missing, keep, labels, nouns) if not allowed else ()
-    return Verdict(keep, tuple(report), costly, survey.missing_in, n_nowhere)
+    warnings = (*_even_maps(survey, labels, f"{total:,} {label}"), *costly)
+    return Verdict(keep, tuple(report), warnings, survey.missing_in, n_nowhere)
+
+
+def _rounded(survey: Survey) -> list[str]:
+    """Say where 0 was stored as another number."""
+    n_maps, most = int(np.count_nonzero(survey.rounded_in)), int(survey.rounded_in.max(initial=0))
+    if not n_maps:
+        return []
+    return [
+        f"{n_maps} maps are stored as whole numbers with a scale that does not hold 0: the number next to it, which up "
+        f"to {most:,} voxels of a map have, is taken as 0."
+    ]
+
+
+def _even_maps(survey: Survey, labels: Sequence[str], places: str) -> list[str]:
+    """Warn of maps with a background that is not 0."""
+    share = survey.even_in / max(len(survey.n_zero), 1)
+    odd = np.flatnonzero((share > _COSTLY) & (survey.even_in >= _EVEN))
+    if not odd.size:
+        return []
+    worst = int(odd[np.argmax(share[odd])])
+    return [
+        f"{odd.size} maps have one value other than 0 at many voxels, {labels[worst]} at {survey.even_in[worst]:,} of "
+        f"{places}: a background that was shifted or scaled? It is analysed where it differs between maps: pass "
+        "a mask."
+    ]
 
 
 def _taken_as_zero(survey: Survey, keep: NDArray[np.bool_], labels: Sequence[str], nouns: str) -> str:
@@ -391,8 +434,8 @@ def _costly_maps(
     alone = np.bincount(survey.absent[n_missing == 1], minlength=len(labels))
     n_kept = int(np.count_nonzero(keep))
     return tuple(
-        f"{label} alone costs {cost:,} {nouns} ({cost / (n_kept + cost):.0%} of those that the other maps "
-        "share): check it, or leave it out."
+        f"{label} alone costs {cost:,} {nouns if cost > 1 else singular(nouns)} ({cost / (n_kept + cost):.0%} of those "
+        "that the other maps share): check it, or leave it out."
         for label, cost in zip(labels, alone, strict=True)
         if cost > _COSTLY * (n_kept + cost)
     )

@@ -29,6 +29,7 @@ from numbaglm.data.images import (
     list_maps,
     load_element_mask,
     load_mask,
+    statistic_of,
 )
 from numbaglm.data.images.raw import is_compressed
 from numbaglm.data.labels import MapLabels, check_labels, labels_are_known, match_rows, were_moved
@@ -154,8 +155,10 @@ def parse_inputs(
         known = subjects is not None or labels_are_known(labels)
         named = MapLabels(labels, known, _paths(elements), were_moved(maps, labels))
         table, notes = _subject_table(elements, named, covariates, durable=durable)
+        _warn_of_statistics(elements, "")
         inside = load_element_mask(mask, template)
         further = _parse_layers(layers, labels, known, template, resample)
+        _note_layers(table, further)
         rule = _rule(bool(zero_is_missing), min_coverage, min_subjects, len(elements))
         return Inputs(elements, table, template, inside, fwhm, tuple(notes), rule, further)
     for name, given in (("surfaces", surfaces), ("areas", areas), ("nodes", nodes)):
@@ -179,6 +182,7 @@ def parse_inputs(
     named = MapLabels(labels, known, _paths(sources), were_moved(maps, labels))
     table, notes = _subject_table(sources, named, covariates, durable=durable)
     _warn_of_repeats(sources)
+    _warn_of_statistics(sources, statistic_of(sources[0]))
     geometry = load_mask(mask)
     grid = Grid(*grid_of(sources[0]), sources[0].name, codes_of(sources[0]))
     if geometry is not None:
@@ -193,6 +197,7 @@ def parse_inputs(
     else:
         _check_headers(sources, grid)
     further = _parse_layers(layers, labels, known, grid, resample)
+    _note_layers(table, further)
     inside = None if geometry is None else geometry.mask
     return Inputs(sources, table, grid, inside, fwhm, tuple(notes), rule, further)
 
@@ -260,6 +265,7 @@ def parse_additions(
         allowed = f"the cohort's layers: {', '.join(store.layers[1:]) or 'none beside the maps'}"
         raise InputError(invalid("layers", sorted(further), allowed))
     further = {name: further[name] for name in store.layers[1:]}
+    _note_layers(table, further)
     return Inputs(sources, table, grid, store.space.mask, store.smoothing_fwhm, tuple(notes), rule, further)
 
 
@@ -297,6 +303,15 @@ def _parse_layers(
             _check_headers(sources, grid)
         found[name] = sources
     return found
+
+
+def _note_layers(table: pd.DataFrame, layers: Mapping[str, Sequence[Source]]) -> None:
+    """Add the state of further maps to that of each map, where it is noted: a change of any of them counts."""
+    if "source_state" not in table:
+        return
+    for name, sources in layers.items():
+        states = [f"; {name}: {n_bytes} bytes, {text}" for n_bytes, text in map(_state, sources)]
+        table["source_state"] = table["source_state"] + pd.Series(states, dtype="str")
 
 
 def _more_maps(store: CohortStore, maps: Any, *, resample: bool) -> tuple[Any, list[str], Grid | Template]:
@@ -339,7 +354,7 @@ def differences(header: Header, inputs: Inputs, unread: NDArray[np.bool_] | None
     unread
         (n_subjects,) maps of which nothing is known yet: their files may have changed.
     """
-    old, new = header.subjects, inputs.subjects
+    old, new, new_layers = header.subjects, inputs.subjects, bool(inputs.layers)
     found = []
     if header.smoothing_fwhm != inputs.smoothing_fwhm:
         found.append(f"smoothing_fwhm was {header.smoothing_fwhm}, now {inputs.smoothing_fwhm}")
@@ -366,7 +381,7 @@ def differences(header: Header, inputs: Inputs, unread: NDArray[np.bool_] | None
         if len(changed):
             row = int(changed[0])
             what = (
-                f"the file of {new['source'][row]} changed"
+                f"the file of {new['source'][row]}{', or of a layer of it,' if new_layers else ''} changed"
                 if of_files
                 else (f"{column} of map {row + 1} was {old[column][row]}, now {new[column][row]}")
             )
@@ -441,6 +456,24 @@ def _warn_of_repeats(sources: Sequence[MapSource]) -> None:
     files = repeated([_where(source) for source in sources if source.path is not None])
     if files:
         log.warning("The same file is there more than once among the maps: %s.", listed(files))
+
+
+def _warn_of_statistics(sources: Sequence[Source], told: str) -> None:
+    """Tell of maps that are t, F or z of each subject: by the names of their files, or by the first one's header."""
+    named = [(source.name, _STATISTIC.search(source.path.name)) for source in sources if source.path is not None]
+    odd = next(((name, found.group(found.lastindex or 0).lower()) for name, found in named if found), None)
+    odd = odd or ((sources[0].name, told) if told else None)
+    if odd is not None:
+        log.warning(
+            "%s looks like a map of %s, not of an effect: a statistic of one subject mixes its effect with how well "
+            "that was measured. A group analysis takes effects, such as con_0001.nii, cope1.nii.gz or beta maps.",
+            odd[0],
+            odd[1].replace("f", "F"),
+        )
+
+
+_STATISTIC = re.compile(r"^spm([tf])_\d+\.|(?:^|[_-])([tfz])stats?\d*\.nii|(?:^|_)stat-([tfz])_", re.IGNORECASE)
+"""SPM's, FSL's and BIDS's names of statistics."""
 
 
 def _where(source: Source) -> str:

@@ -18,7 +18,7 @@ from numbaglm.data.cohort.writer import CohortWriter
 from numbaglm.data.images import ElementSource, MapSource, read_raw
 from numbaglm.data.images.raw import RawMap, Tape
 from numbaglm.engine.conversion.coverage import MISSING, MaskRule, Survey
-from numbaglm.errors import InputError
+from numbaglm.errors import InputError, term
 from numbaglm.spaces.smoothing import Fwhm
 from numbaglm.spaces.space import Template
 from numbaglm.spaces.volume import Grid
@@ -143,7 +143,7 @@ class Look:
                 presence = raw.presence() if self.whole else row
                 if lacking is not None and self.whole:
                     presence = np.where(lacking, np.float32(np.nan), presence)
-                survey.add(first, presence, row)
+                survey.add(first, presence, row, is_rounded=raw.hidden_zero is not None)
                 first += 1
             present = self.rule.present(row) if bits is not None else None
             if self.fwhm is not None:
@@ -337,7 +337,7 @@ def _write(writer: CohortWriter, block: SubjectBlock, rows: SubjectRows) -> None
     if not all(np.isfinite(values).all() for values in (rows.values, *rows.layers.values())):
         raise InputError(
             f"Subjects {block.start + 1} to {block.stop} hold NaN or infinity inside the mask: the files changed while "
-            "they were converted. Create the cohort again with overwrite=True."
+            f"they were converted. Create the cohort again with {term('overwrite=True')}."
         )
     writer.write(block.start, rows.values, rows.present, rows.layers)
 

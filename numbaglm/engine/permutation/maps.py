@@ -57,7 +57,7 @@ def on_scale(spec: Spec, score: Floats) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class Stretch:
     """A part of the maps, in which elements touch: its maxima are those of its domain.
 
     Attributes
@@ -76,7 +76,7 @@ class Piece:
     topology: Topology
 
     @classmethod
-    def all_of(cls, space: Space, connectivity: int, structures: str) -> tuple[Piece, ...]:
+    def all_of(cls, space: Space, connectivity: int, structures: str) -> tuple[Stretch, ...]:
         """The pieces of a space, in its order; see `Space.topologies`."""
         number = {domain: k for k, domain in enumerate(space.domains)}
         pieces = zip(space.parts, space.slices, space.topologies(connectivity, structures), strict=True)
@@ -120,13 +120,13 @@ class ClusterTask:
     """What tasks that form clusters share: the neighbourhoods and the scale."""
 
     spec: Spec
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Stretch, ...]
 
     @classmethod
     def build(cls, spec: Spec, space: Space | Part) -> ClusterTask:
         """Take from a space what clusters need."""
         record = spec.conventions
-        return cls(spec, Piece.all_of(Space.of(space), record.cluster_connectivity, record.structures))
+        return cls(spec, Stretch.all_of(Space.of(space), record.cluster_connectivity, record.structures))
 
     @property
     def n_domains(self) -> int:
@@ -203,7 +203,7 @@ class ClusterTask:
             first[which] = which.start + scratch.parent
         return np.asarray(np.unique(first, return_inverse=True)[1] + 1, dtype=np.int64)
 
-    def _apart(self, voxel: NDArray[np.int32]) -> Iterator[tuple[Piece, slice]]:
+    def _apart(self, voxel: NDArray[np.int32]) -> Iterator[tuple[Stretch, slice]]:
         """Which of the voxels (k,), increasing, are of each piece."""
         for piece in self.pieces:
             start, stop = np.searchsorted(voxel, [piece.where.start, piece.where.stop])
@@ -221,14 +221,14 @@ class TfceTask:
     """
 
     spec: Spec
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Stretch, ...]
     how: tuple[tfce.Enhancement, ...]
 
     @classmethod
     def build(cls, spec: Spec, space: Space | Part) -> TfceTask:
         """Take from a space and the conventions what TFCE needs."""
         record = spec.conventions
-        pieces = Piece.all_of(Space.of(space), record.tfce_connectivity, record.structures)
+        pieces = Stretch.all_of(Space.of(space), record.tfce_connectivity, record.structures)
         exponents = [record.exponents(piece.domain) for piece in pieces]
         how = tuple(
             tfce.Enhancement(

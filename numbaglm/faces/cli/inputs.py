@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from numbaglm.cohort import Cohort, as_cohort
-from numbaglm.data.labels import MapLabels, match_rows, were_moved
+from numbaglm.data.labels import MapLabels, match_rows, were_moved, without_labels
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import read_lines, read_table
 from numbaglm.engine.schedule import connect
@@ -25,9 +25,8 @@ from numbaglm.faces.cli.bids_options import ENTITY_OF
 from numbaglm.inference.arguments import LEAST_PRESENT
 from numbaglm.results.bids.maps import find_maps
 from numbaglm.results.bids.names import SHORT
+from numbaglm.stats.contrasts import listed as columns_listed
 from numbaglm.stats.formula import design_from_formula
-
-_LONGEST_NAME = 200  # of a contrast: a line that can be read
 
 log = logging.getLogger("numbaglm")
 
@@ -240,6 +239,22 @@ def read_optional(path: str | None, parameter: str) -> pd.DataFrame | None:
     return None if path is None else read_table(path, parameter)
 
 
+def read_covariates(path: str | None, by_order: bool) -> pd.DataFrame | None:
+    """Read the table after --covariates, without its labels where its rows are to go by their order.
+
+    Raises
+    ------
+    click.UsageError
+        There is no table that could go by its order.
+    InputError, MissingFileError
+        As `read_table`.
+    """
+    table = read_optional(path, "--covariates")
+    if by_order and table is None:
+        raise click.UsageError("--by-order is for the rows of a table: add --covariates, or leave it out.")
+    return without_labels(table) if by_order and table is not None else table
+
+
 def _check_numbers(table: pd.DataFrame, names: Sequence[str]) -> None:
     """Refuse numbers with a word among them: as text, each value would become a group of its own."""
     for name in names:
@@ -312,9 +327,10 @@ def pick_contrast(contrast: str | None, design: pd.DataFrame, model: Sequence[st
     """
     if contrast is None:
         return model[0] if model and model[0] in design else None
-    rows = [row.strip() for row in contrast.split(";") if row.strip()]
-    if not rows:
-        raise InputError(invalid("contrast", contrast, f"a column, or an expression over {list(design.columns)}"))
+    rows = [row.strip() for row in contrast.split(";")]
+    if not all(rows):
+        allowed = f"a column, or an expression over {columns_listed(list(design.columns))}, on each side of a ';'"
+        raise InputError(invalid("contrast", contrast, allowed))
     return rows[0] if len(rows) == 1 else rows
 
 
@@ -340,8 +356,6 @@ def pick_contrasts(typed: Sequence[str], design: pd.DataFrame, model: Sequence[s
             name, expression = contrast if isinstance(contrast, str) else "; ".join(contrast), text
         else:
             contrast, name, named = pick_contrast(expression, design, model), name.strip(), True
-        if len(name) > _LONGEST_NAME and sign:
-            raise InputError(invalid("contrast", f"{text[:100]}...", f"names of up to {_LONGEST_NAME} letters"))
         if not name:
             raise InputError(invalid("contrast", text, "NAME=EXPR with a name before the '='"))
         if name.casefold() in map(str.casefold, contrasts):  # as folders may not be told apart by case

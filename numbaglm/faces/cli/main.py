@@ -58,6 +58,11 @@ _LAYERS = click.option(
 _MEMORY = click.option(
     "--memory-limit", metavar="SIZE", help="Of the whole process, such as 4GB.  [default: what it may really take]"
 )
+_BY_ORDER = click.option(
+    "--by-order",
+    is_flag=True,
+    help="Take the rows of tables in the order of the maps, whatever labels they carry.  [default: by label]",
+)
 _MODEL = grouped(
     click.option(
         "--design",
@@ -75,11 +80,7 @@ _MODEL = grouped(
         "for each of its values, in the intercept's place.",
     ),
     click.option("--intercept/--no-intercept", default=True, help="Add a column of ones to --model."),
-    click.option(
-        "--by-order",
-        is_flag=True,
-        help="Take the rows of tables in the order of the maps, whatever labels they carry.  [default: by label]",
-    ),
+    _BY_ORDER,
 )
 
 
@@ -146,6 +147,7 @@ def demo(
 @click.option(
     "--covariates", type=PATH, metavar="FILE", help="Table of a row a subject (.tsv, .csv), stored with the maps."
 )
+@_BY_ORDER
 @click.option(
     "--min-coverage",
     type=click.FloatRange(0, 1, min_open=True),
@@ -178,9 +180,9 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.faces.cli.inputs import pop_maps, pop_places, read_layers, read_optional
+        from numbaglm.faces.cli.inputs import pop_maps, pop_places, read_covariates, read_layers
 
-    covariates = read_optional(options.pop("covariates"), "--covariates")
+    covariates = read_covariates(options.pop("covariates"), options.pop("by_order"))
     layers = read_layers(options.pop("layers"))
     listed, table = pop_maps(maps, options)
     options |= {"covariates": table if covariates is None else covariates, "layers": layers}
@@ -202,6 +204,7 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
 @click.option(
     "--covariates", type=PATH, metavar="FILE", help="Table of a row a new subject (.tsv, .csv): the cohort's columns."
 )
+@_BY_ORDER
 @click.option("--resample", is_flag=True, help="Resample maps on other grids, linearly.  [default: refuse them]")
 @_LAYERS
 @bids_inputs("--contrast")
@@ -216,9 +219,9 @@ def append(terminal: Terminal, path: str, maps: tuple[str, ...], covariates: str
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.faces.cli.inputs import pop_maps, read_layers, read_optional
+        from numbaglm.faces.cli.inputs import pop_maps, read_covariates, read_layers
 
-    given = read_optional(covariates, "--covariates")
+    given = read_covariates(covariates, options.pop("by_order"))
     options["layers"] = read_layers(options["layers"])
     listed, table = pop_maps(maps, options)
     cohort = Cohort.open(path)
@@ -494,7 +497,10 @@ def report(
 
 
 def _show_cohort(terminal: Terminal, cohort: Any) -> None:
-    facts = cohort.info()
+    from numbaglm.engine.memory import free_memory, n_cores
+
+    room, cores = free_memory(), n_cores()
+    facts = {**cohort.info(), "memory_here": {"bytes": room.n_bytes, "source": room.source}, "cores_here": cores}
     nouns, where = cohort.store.space.nouns, facts.get("space")
     if where is None:
         grid = " x ".join(str(length) for length in facts["grid"])
@@ -511,6 +517,7 @@ def _show_cohort(terminal: Terminal, cohort: Any) -> None:
         "covariates": ", ".join(facts["covariates"]) or "none",
         "on disk": f"{facts['bytes_on_disk'] / 1e6:,.1f} MB",
         "fingerprint": facts["fingerprint"],
+        "here": f"{room.n_bytes / 1e6:,.0f} MB of memory are left by {room.source}, and {cores} core(s)",
     }
     # What the conversion has just told need not be told twice.
     news = [sentence for sentence in facts["report"] if sentence not in terminal.said]

@@ -19,8 +19,6 @@ from numbaglm.faces.fsl.request import Request, Tested, make_tests, own_name
 from numbaglm.faces.fsl.text_matrix import TextMatrix, read_text_matrix
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
-from numbaglm.stats.design import Contrast, Design
-from numbaglm.stats.setup import build_hypothesis
 
 log = logging.getLogger("numbaglm")
 
@@ -28,6 +26,7 @@ FWHM_OF_SIGMA = float(np.sqrt(8 * np.log(2)))
 MOST_SHUFFLINGS = 2**20
 """How many are enumerated where all are asked for."""
 
+_LONGEST_NAME = 200  # of a contrast, as `permutation_test` takes it
 _SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz")
 # Name in FSL's files: the corrected p, the raw map and the null of a result.
 _KINDS = {
@@ -58,10 +57,10 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     tests = make_tests(request, texts, cohort.n_subjects)
     shuffling = {
         "seed": request.seed,
-        "blocks": blocks,
+        "exchangeability_blocks": blocks,
         "block_scheme": "whole" if request.permute_blocks else "within",
     }
-    numbers = [_n_perm(test, request, shuffling) for test in tests]  # all before the first takes its time
+    numbers = [_n_perm(cohort, test, request, shuffling) for test in tests]  # all before the first takes its time
     outcomes = []
     for test, n_perm in zip(tests, numbers, strict=True):
         results = _run(cohort, test, request, n_perm, shuffling, progress)
@@ -126,7 +125,7 @@ def _kinds(test: Tested, request: Request) -> list[str]:
     return [kind for kind in request.kinds(test.is_f) if not (test.squared and kind == "clusterm")]
 
 
-def _n_perm(test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
+def _n_perm(cohort: Cohort, test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
     """Shufflings beside the observed one; refuses what can't be tested.
 
     Raises
@@ -144,12 +143,18 @@ def _n_perm(test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
     if request.n_shufflings == 1:
         log.warning("%s: with -n 1, the observed data alone, there is no p to write.", test.label)
         return 0
-    design = Design.parse(test.matrix, len(test.matrix), test.regressors)
-    contrast = Contrast.parse(test.weights, design, test.name)
-    plan = {"n_perm": max(1, request.n_shufflings - 1), "errors": None, **shuffling}
-    variance = {"variance_groups": None, "v_dof_factor": 1.0}
+    asked = request.n_shufflings - 1 if request.n_shufflings else MOST_SHUFFLINGS
     try:
-        shufflings, _ = build_hypothesis(design, contrast, [contrast], "freedman-lane", plan, variance)
+        plan = permutation_test(
+            cohort,
+            test.matrix,
+            _weights(test),
+            n_perm=asked,
+            cluster_forming_threshold=None,
+            regressors=test.regressors,
+            dry_run=True,
+            **shuffling,
+        )
     except ShufflingError as error:
         if request.groups is None:
             raise
@@ -157,14 +162,18 @@ def _n_perm(test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
             f"{test.label} can't be shuffled with the blocks of -e {request.groups}: {error} FEAT's .grp files group "
             "variances, not what may be exchanged: leave -e out if it is one of those."
         ) from error
-    if request.n_shufflings > 1:
-        return request.n_shufflings - 1
-    if shufflings.n_distinct > MOST_SHUFFLINGS:
+    n_shufflings = plan.ranges[-1][1]
+    if request.n_shufflings == 0 and n_shufflings > MOST_SHUFFLINGS:
         raise InputError(
-            f"-n 0 asks for all {shufflings.n_distinct_text} shufflings of {test.label}. Up to {MOST_SHUFFLINGS:,} are "
+            f"-n 0 asks for all shufflings of {test.label}, and there are more than the {MOST_SHUFFLINGS:,} that are "
             "enumerated: give a number, such as -n 5000."
         )
-    return shufflings.n_distinct - 1
+    return asked if request.n_shufflings else n_shufflings - 1
+
+
+def _weights(test: Tested) -> Doubles:
+    """A contrast as `permutation_test` takes it: a vector for t."""
+    return test.weights if test.is_f and not test.squared else np.asarray(test.weights[0])
 
 
 def _run(
@@ -188,19 +197,17 @@ def _run(
         result = permutation_test(
             cohort,
             test.matrix,
-            {f"{test.label} ({test.name})": test.weights if len(test.weights) > 1 else test.weights[0]},
+            {f"{test.label} ({test.name})"[:_LONGEST_NAME]: _weights(test)},
             n_perm=n_perm,
             two_sided=test.squared,
             cluster_forming_threshold=formed,
             tfce=request.tfce and not results,
             tfce_uncorrected=request.tfce and request.uncorrected and not results,
-            seed=shuffling["seed"],
-            exchangeability_blocks=shuffling["blocks"],
-            block_scheme=shuffling["block_scheme"],
             variance_smoothing_fwhm=None if test.is_f or request.sigma is None else request.sigma * FWHM_OF_SIGMA,
             regressors=test.regressors,
             conventions="randomise",
             progress=progress,
+            **shuffling,
             **conventions,
         )
         (one,) = result.values()

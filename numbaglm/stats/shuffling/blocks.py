@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from numbaglm.errors import ShufflingError, invalid
+from numbaglm.errors import ShufflingError, invalid, term
 from numbaglm.stats.shuffling.trees import BlockTree, Level, families
 
 BLOCK_SCHEMES = ("within", "whole", "both")
@@ -91,9 +91,10 @@ def _require_equal_sizes(labels: NDArray[np.int64], scheme: str) -> None:
     usual = Counter(sizes.tolist()).most_common(1)[0][0]
     odd = [f"block {b} of {s}" for b, s in zip(blocks[sizes != usual], sizes[sizes != usual], strict=True)]
     if odd:
-        fix = "Use block_scheme='within', or multi-level blocks that put blocks of one size under one index."
+        within = term("block_scheme='within'")
+        fix = f"Use {within}, or multi-level blocks that put blocks of one size under one index."
         received = f"{', '.join(odd[:5])}{', ...' if len(odd) > 5 else ''}, where the others are of {usual}"
-        raise _refused(received, f"blocks of equal size with block_scheme={scheme!r}", fix)
+        raise _refused(received, f"blocks of equal size with {term(f'block_scheme={scheme!r}')}", fix)
 
 
 def _tree(indices: NDArray[np.int64], *, change_places: bool) -> BlockTree:

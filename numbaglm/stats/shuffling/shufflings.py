@@ -28,7 +28,7 @@ from math import log10, prod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbaglm.errors import InputError, ShufflingError, invalid
+from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.kernels.arrangements import enumerate_arrangements
 from numbaglm.stats.shuffling.blocks import parse_blocks
 from numbaglm.stats.shuffling.draws import KEY_DIGITS, keyed_bijection, random_digits, shuffle_siblings
@@ -46,6 +46,9 @@ _OF_BLOCKS = {
     "both": " of whole exchangeability blocks and within them",
     "tree": " along the tree of exchangeability blocks",
 }
+
+FLIPS, PERMUTATIONS = term("errors='ise'"), term("errors='ee'")
+"""How messages call what is assumed of the errors."""
 
 # Ranks up to here leave room for sums of two in int64.
 _RANKABLE = 2**62
@@ -273,7 +276,7 @@ def plan_shufflings(
         raise ShufflingError(invalid("errors", errors, "None, " + ", ".join(map(repr, ERRORS))))
     if blocks is None and block_scheme != "within":
         allowed = "'within', the default, where there are no exchangeability blocks"
-        raise ShufflingError(invalid("block_scheme", block_scheme, allowed, "Give exchangeability_blocks."))
+        raise ShufflingError(invalid("block_scheme", block_scheme, allowed, f"Give {term('exchangeability_blocks')}."))
     tree = free_tree(n_subjects)
     if blocks is not None:
         tree = parse_blocks(blocks, block_scheme, n_subjects, change_places=errors != "ise")
@@ -348,7 +351,7 @@ def _equal_rows(design_rows: ArrayLike, n_subjects: int) -> NDArray[np.int32]:
 
 
 def _nothing_to_shuffle(errors: str, has_blocks: bool, constant: bool) -> str:
-    received = f"errors={errors!r}{' with exchangeability blocks' if has_blocks else ''}"
+    received = f"{term(f'errors={errors!r}')}{' with exchangeability blocks' if has_blocks else ''}"
     if errors == "ise":
         fix = "Give an index > 0 to the blocks whose parts may change sign."
         return f"No subject may change sign under {received}: nothing is left to test. {fix}"
@@ -356,7 +359,7 @@ def _nothing_to_shuffle(errors: str, has_blocks: bool, constant: bool) -> str:
     if has_blocks and not constant:
         allowed += " that the blocks allow"
         why = "their rows are equal within blocks, or whole blocks that change places are alike, or nothing may move"
-    fix = "Use errors='ise' if the errors are symmetric around zero"
+    fix = f"Use {FLIPS} if the errors are symmetric around zero"
     return (
         f"{allowed} leaves the tested regressors as they are ({why}) under "
         f"{received}: nothing is left to test. {fix}{', or other blocks' if has_blocks else ''}."

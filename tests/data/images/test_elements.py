@@ -14,6 +14,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.data.images import element_listing, elements
+from numbaglm.data.images.elements import opening
 from numbaglm.errors import GridError, ImageError, InputError
 from reference.meshes import icosphere
 
@@ -372,3 +373,11 @@ def test_listing_cifti_files_keeps_what_one_of_them_says(tmp_path, monkeypatch):
     monkeypatch.setattr(element_listing.CIFTI, "of", counted)
     assert len(element_listing.list_elements(sorted(tmp_path.glob("*.dscalar.nii"))).sources) == 6
     assert max(alive) <= 3  # the first, the last and this one
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+@pytest.mark.parametrize("name", ["lh.a.mgh", "a.func.gii", "a.csv"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ImageError, match="a pipe or a device"):
+        opening(name, tmp_path / name, lambda path: path.read_bytes())

@@ -88,3 +88,9 @@ def test_a_mask_is_what_is_finite_and_not_zero(tmp_path):
         load_mask(image(np.zeros(SHAPE)))
     with pytest.raises(InputError, match="'mask'"):
         load_mask(values)
+
+
+@pytest.mark.parametrize("maps", [np.zeros((5, 4, 4)), [np.zeros((4, 4))] * 5])
+def test_arrays_are_asked_where_they_lie(maps):
+    with pytest.raises(InputError, match=r"an array of shape .*space='network' for matrices"):
+        list_maps(maps)

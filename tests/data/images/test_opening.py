@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
 import os
@@ -14,6 +15,7 @@ from numbaglm.data.images import (
     grid_of,
     list_maps,
     read_map,
+    statistic_of,
 )
 from numbaglm.data.images.opening import MapSource, open_image
 from numbaglm.errors import ImageError, MissingFileError
@@ -148,3 +150,18 @@ def test_a_type_that_no_reader_knows_is_named(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ImageError, match=r"map\.mgh is damaged and can't be read \(KeyError: 77\)"):
         open_image(MapSource("map.mgh", path))
+
+
+@pytest.mark.parametrize(("pack", "kind", "ending"), [(gzip.compress, "gzip", "gz"), (bz2.compress, "bzip2", "bz2")])
+def test_compressed_data_under_a_plain_name_are_told(tmp_path, pack, kind, ending):
+    path = write_maps(tmp_path, volumes(1), suffix=".nii")[0]
+    path.write_bytes(pack(path.read_bytes()))
+    with pytest.raises(ImageError, match=f"holds {kind} data, which .*Rename it to .*nii.{ending}"):
+        open_image(MapSource(str(path), path))
+
+
+@pytest.mark.parametrize(("intent", "expected"), [("t test", "t"), ("z score", "z"), ("f test", "f"), ("none", "")])
+def test_headers_say_that_a_map_is_a_statistic(intent, expected):
+    one = image(volumes(1)[0])
+    one.header.set_intent(intent, {"t test": (9,), "f test": (2, 9)}.get(intent, ()))
+    assert statistic_of(MapSource("a", image=one)) == expected

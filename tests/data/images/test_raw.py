@@ -69,7 +69,7 @@ TYPES = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.int64, np.float32,
 
 @given(
     dtype=st.sampled_from(TYPES),
-    slope=st.sampled_from([1.0, 0.01, -3.0, 1e-42, 1e30, np.nan]),
+    slope=st.sampled_from([1.0, 0.01, -3.0, 1e-36, 1e30, np.nan]),
     inter=st.sampled_from([0.0, 5.0, -0.25]),
     seed=st.integers(0, 9),
 )
@@ -155,3 +155,39 @@ def test_headers_with_extensions_and_of_other_kinds(tmp_path):
             continue
         sources = list_maps([path], minimum=1)[0]
         np.testing.assert_array_equal(next(read_maps(sources)), volume, err_msg=path.name)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e39, 1e-44, 1e-200])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_values_that_single_precision_can_not_hold_are_refused_by_the_maps_name(size, dtype):
+    with np.errstate(over="ignore"):
+        values = (np.random.default_rng(0).normal(size=60) * size).astype(dtype)
+    one = RawMap(values, (3, 4, 5), name="sub-01.nii")
+    if not np.isfinite(values).all() or not values.any():
+        return  # the file itself lost them
+    with pytest.raises(ImageError, match=r"sub-01\.nii holds values such as .*between 1\.2e-38 and 3\.4e\+38"):
+        one.take(np.arange(50), out=np.empty(50, np.float32))
+
+
+def test_a_few_values_that_single_precision_can_not_hold_come_out_as_they_do():
+    values = np.random.default_rng(0).normal(size=60)
+    values[:3] = 1e-50, 1e300, 0.0
+    np.testing.assert_array_equal(RawMap(values, (60,)).volume()[:3], [0.0, np.inf, 0.0])
+
+
+def test_zero_is_what_whole_numbers_hold_in_its_place():
+    """As nibabel saves int16: slope and offset have no 0."""
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random(4000) < 0.5, rng.normal(size=4000), 0.0)
+    image = nib.Nifti1Image(values.reshape(20, 20, 10, order="F"), AFFINE)
+    image.set_data_dtype(np.int16)
+    proxy = nib.Nifti1Image.from_bytes(image.to_bytes()).dataobj
+    stored = proxy.get_unscaled().ravel(order="F")
+    one = RawMap(stored, (4000,), proxy.slope, proxy.inter)
+    assert (np.asarray(proxy).ravel(order="F")[values == 0] != 0).all()
+    found = one.volume()
+    assert not found[values == 0].any()
+    np.testing.assert_allclose(found, values, atol=proxy.slope)
+    np.testing.assert_array_equal(one.presence() == 0, found == 0)
+    everywhere = RawMap(stored[values != 0], (int((values != 0).sum()),), proxy.slope, proxy.inter)
+    assert everywhere.hidden_zero is None, "without a background a step is a value like others"

@@ -204,3 +204,11 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert error.value.errno == 28
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
     assert place.read_bytes("a") == b"old"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+def test_a_pipe_in_a_zarr_store_is_not_waited_for(tmp_path):
+    """Zarr opens it in a thread, which no signal ends."""
+    os.mkfifo(tmp_path / "zarr.json")
+    with pytest.raises(OSError, match="a pipe or a device"):
+        zarr.open_group(Place.parse(tmp_path).zarr_store(read_only=True), mode="r", zarr_format=3)

@@ -160,7 +160,7 @@ def test_a_memory_limit_changes_blocks_and_threads_alone(tmp_path, monkeypatch, 
     assert tight.fingerprint == expected.fingerprint
     assert tight.store.chunks[0] <= 2 < expected.store.chunks[0]
     assert threads[-1] == 1
-    with pytest.raises(InputError, match=r"'memory_limit': got 2000.*for one of these maps at a time"):
+    with pytest.raises(InputError, match=r"'memory_limit': got 2000.*one of these maps at a time takes"):
         Cohort.create(tmp_path / "d.zarr", paths, memory_limit=2000)
     assert not (tmp_path / "d.zarr").exists()
 
@@ -419,3 +419,18 @@ def test_what_is_missing_stays_missing_and_coverage_wins(tmp_path, caplog):
     assert (~grown.store.present(0, grown.n_voxels)).sum() == 2
     with pytest.raises(InputError, match="zero_is_missing"):
         Cohort.from_maps(images, zero_is_missing="no")
+
+
+def test_int16_maps_have_the_voxels_that_they_had_as_floats(tmp_path):
+    """nibabel's scale has no 0: the background was analysed, 1,000 voxels for 64."""
+    rng, brain = np.random.default_rng(0), np.zeros((10, 10, 10), bool)
+    brain[3:7, 3:7, 3:7] = True
+    paths = []
+    for k in range(6):
+        one = nib.Nifti1Image(np.where(brain, rng.normal(0.5, 1, brain.shape), 0.0), AFFINE)
+        one.set_data_dtype(np.int16)
+        paths.append(tmp_path / f"sub-{k}.nii.gz")
+        nib.save(one, paths[-1])
+    cohort = Cohort.from_maps(paths)
+    np.testing.assert_array_equal(cohort.geometry.mask, brain)
+    assert "6 maps are stored as whole numbers" in cohort.report[-1]

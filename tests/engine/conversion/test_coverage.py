@@ -141,3 +141,32 @@ def test_how_many_must_have_a_value_is_a_number_or_a_share(given, share):
 def test_a_number_of_subjects_that_makes_no_sense_is_refused(given):
     with pytest.raises(InputError, match="min_subjects"):
         parse_min_subjects(given, 12)
+
+
+def test_one_element_is_told_as_one():
+    values = maps(10, lacking=0)[:, 10:20]
+    values[3, 0] = 0
+    survey = Survey(10, 10, 10, MaskRule(True))
+    for number, row in enumerate(values):
+        survey.add(number, row, row)
+    (warning,) = judge(survey, [f"s{i}" for i in range(10)], nouns="parcels").warnings
+    assert warning.startswith("s3 alone costs 1 parcel (10% of those")
+
+
+def test_a_background_that_is_not_zero_is_told():
+    values = maps(6, lacking=0)
+    values[:, :20] = np.linspace(1e-5, 2e-5, 6, dtype=np.float32)[:, None]
+    verdict = judge(surveyed(values, MaskRule(True)), list("abcdef"))
+    assert verdict.warnings[0].startswith(
+        "6 maps have one value other than 0 at many voxels, a at 20 of 60 grid voxels"
+    )
+    assert not judge(surveyed(values, MaskRule(False)), list("abcdef")).warnings, "with a mask it is left out"
+
+
+def test_zeros_that_were_stored_as_other_numbers_are_told():
+    values = maps(6, lacking=0)
+    survey = Survey(N_PLACES, N_PLACES, 6, MaskRule(True))
+    for number, row in enumerate(values):
+        survey.add(number, row, row, is_rounded=number < 4)
+    report = judge(survey, list("abcdef")).report
+    assert report[-1].startswith("4 maps are stored as whole numbers with a scale that does not hold 0")

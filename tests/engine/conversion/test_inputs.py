@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 
 import nibabel as nib
@@ -112,3 +113,32 @@ def test_additions_are_new_subjects_with_the_same_columns(tmp_path, caplog):
         parse_additions(store, paths[2:], None, None)
     unnamed = parse_additions(store, [image(one) for one in volumes(1)], None, pd.DataFrame({"age": [3]}))
     assert unnamed.labels == ["subject-003"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["spmT_0001.nii", "spmT_0002.nii"], "a map of t"),
+        (["a/tstat1.nii.gz", "b/tstat1.nii.gz"], "a map of t"),
+        (["sub-01_stat-z_statmap.nii.gz", "sub-02_stat-z_statmap.nii.gz"], "a map of z"),
+        (["spmF_0001.nii", "spmF_0002.nii"], "a map of F"),
+        (["con_0001.nii", "con_0002.nii"], ""),
+        (["sub-01_stat-effect_statmap.nii", "sub-02_stat-effect_statmap.nii"], ""),
+    ],
+)
+def test_statistics_of_subjects_bring_a_hint(tmp_path, caplog, names, told):
+    for name, values in zip(names, volumes(2), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        nib.save(image(values), tmp_path / name)
+    parse([tmp_path / name for name in names])
+    assert (told in caplog.text) if told else not caplog.records
+
+
+def test_a_changed_layer_is_noticed(tmp_path):
+    maps, layer = write_maps(tmp_path / "maps", volumes(3)), write_maps(tmp_path / "var", volumes(3, seed=1))
+    given = parse(maps, layers={"variance": layer})
+    header = Header(Space.of(Geometry(np.ones((6, 7, 5), bool), AFFINE)), given.subjects, layers=("data", "variance"))
+    assert differences(header, parse(maps, layers={"variance": layer})) == []
+    os.utime(layer[1], ns=(1, 1))
+    (changed,) = differences(header, parse(maps, layers={"variance": layer}))
+    assert changed.endswith("sub-02_con.nii.gz, or of a layer of it, changed (1 such)")

@@ -54,6 +54,8 @@ def test_contrasts_and_their_names(typed, expected):
         (("=age",), "NAME=EXPR"),
         (("x=age", "X=intercept"), "Two contrasts are named 'X'"),
         ((";",), "an expression over"),
+        (("age;",), "on each side of a ';'"),
+        (("age;;intercept",), "on each side of a ';'"),
     ],
 )
 def test_refused_contrasts(typed, message):

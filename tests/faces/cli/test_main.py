@@ -662,3 +662,35 @@ def test_termination_leaves_nothing_behind(tmp_path, name):
     assert "Traceback" not in err
     time.sleep(0.1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_go_by_their_order_if_asked(place, maps):
+    table = pd.read_csv("participants.tsv", sep="\t")
+    table.assign(participant_id=[f"x{k}" for k in range(N)]).to_csv("others.tsv", sep="\t", index=False)
+    assert "no row for sub-01" in run("convert", *maps[:8], "--covariates", "others.tsv", "-o", "a.zarr", code=1)[1]
+    run("convert", *maps[:8], "--covariates", "others.tsv", "--by-order", "-o", "a.zarr", code=1)  # 10 rows
+    for rows, name in ((table[:8], "first.tsv"), (table[8:], "last.tsv")):
+        rows.assign(participant_id="x").to_csv(name, sep="\t", index=False)
+    run("convert", *maps[:8], "--covariates", "first.tsv", "--by-order", "-o", "a.zarr")
+    run("append", "a.zarr", *maps[8:], "--covariates", "last.tsv", "--by-order")
+    assert Cohort.open("a.zarr").covariates["age"].tolist() == table["age"].tolist()
+    assert "add --covariates" in run("convert", *maps, "--by-order", "-o", "b.zarr", code=2)[1]
+
+
+def test_info_tells_what_memory_and_cores_there_are(cohort):
+    told = json.loads(run("info", cohort, "--json")[0])
+    assert told["memory_here"]["bytes"] > 0
+    assert told["cores_here"] >= 1
+    assert f"of memory are left by {told['memory_here']['source']}" in run("info", cohort)[0]
+
+
+def test_a_dry_run_tells_the_limit_and_where_it_is_from(cohort):
+    out, _ = run("permute", cohort, "--dry-run", "--memory-limit", "2GB", "-o", "x")
+    assert "(memory_limit)" in out
+    told = json.loads(run("permute", cohort, "--dry-run", "--json", "-o", "x")[0])
+    assert told["limit_source"].startswith("50% of what ")
+
+
+def test_fit_warns_of_a_design_without_a_mean(place, cohort):
+    pd.DataFrame({"participant_id": LABELS, "side": [1.0, -1.0] * 5}).to_csv("design.tsv", sep="\t", index=False)
+    assert "add an intercept" in run("fit", cohort, "--design", "design.tsv", "-o", "fit", "-q")[1]
