@@ -80,7 +80,7 @@ def _source(item: Any, number: int) -> MapSource:
     if isinstance(item, nib.filebasedimages.FileBasedImage):
         raise ImageError(
             f"Map {number} is a {type(item).__name__}. Allowed: volumes (NIfTI or Analyze). "
-            "Surfaces and CIFTI files are not supported yet."
+            "Surfaces and CIFTI files go by themselves: all maps of a call lie on one kind of space."
         )
     if not isinstance(item, str | os.PathLike):
         fix = _OF_ARRAYS if isinstance(item, np.ndarray) else "Convert it first."

@@ -114,7 +114,8 @@ def grid_of_image(source: MapSource, image: Any) -> tuple[tuple[int, int, int], 
     if _is_overlay(shape):
         raise ImageError(
             f"{source.name} has shape {tuple(map(int, shape))}: values at the vertices of a surface, as FreeSurfer "
-            "writes them, whose neighbours a volume does not have. Surfaces are not supported yet. Allowed: volumes."
+            "writes them, whose neighbours a volume does not have. Save it as .mgh or GIFTI (mri_convert), with the "
+            "hemisphere in its name: that is taken as a surface. Allowed here: volumes."
         )
     dtype = image.get_data_dtype()
     if dtype.kind not in "fiub":
@@ -185,7 +186,8 @@ def open_image(source: MapSource) -> Any:
     if not isinstance(image, nib.AnalyzeImage | nib.Nifti1Pair):
         raise ImageError(
             f"{source.name} is a {type(image).__name__}. Allowed: NIfTI and Analyze volumes. "
-            "Surfaces (GIFTI) and CIFTI files are not supported yet; convert other volumes to NIfTI."
+            "Surfaces (GIFTI) and CIFTI files go by themselves: all maps of a call lie on one kind of space. Convert "
+            "other volumes to NIfTI."
         )
     return image
 

@@ -92,7 +92,7 @@ def broken(folder, kind):
         ("loop", ImageError, "can't be opened.*symbolic links"),
         ("long", ImageError, "can't be opened.*too long"),
         ("closed", ImageError, "may not be read.*Permission"),
-        ("gifti", ImageError, "not supported yet"),
+        ("gifti", ImageError, "go by themselves"),
         ("complex", ImageError, "complex"),
         ("rgb", ImageError, "RGB"),
         ("4D", ImageError, "4D with 3 volumes.*Pass the 4D image alone"),
@@ -123,7 +123,7 @@ def test_overlays_of_surfaces_are_no_volumes(tmp_path, shape):
     path = tmp_path / "lh.thickness.nii"
     nib.save(image(np.ones(shape)), path)
     for given in (path, nib.load(path), nib.MGHImage(np.ones(shape, np.float32), AFFINE)):
-        with pytest.raises(ImageError, match=r"vertices of a surface.*not supported yet"):
+        with pytest.raises(ImageError, match=r"vertices of a surface.*taken as a surface"):
             grid_of(list_maps([given, given])[0][0])
 
 
