@@ -101,7 +101,7 @@ class RawMap:
         if not limits.min < step < limits.max or step * self.slope + self.inter == 0:
             return None
         n, below, above = (int(np.count_nonzero(self.raw == kind.type(step + k))) for k in (0, -1, 1))
-        return step if n > max(_BACKGROUND * self.raw.size, 10 * (below + above)) else None
+        return step if n > max(_BACKGROUND * self.raw.size, 2 * (below + above)) else None
 
     @property
     def _is_harmless(self) -> bool:
