@@ -358,7 +358,7 @@ def test_an_equals_sign_in_a_column_is_no_name(place, cohort):
     [
         (["age", "Age=intercept"], 1, "Two contrasts are named 'Age'. Give each a name of its own"),
         (["age", "con=intercept"], 1, "The contrast 'con' can't name a folder: Windows has a device of that name"),
-        (["age", f"{'9' * 5000}=intercept"], 1, "Allowed: names of up to 200 letters"),
+        (["age", f"{'9' * 5000}=intercept"], 1, "can't name a folder"),
         (["age", "../x=intercept"], 1, "The contrast '../x' can't name a folder"),
         (["age", "2*age + intercept"], 1, "--contrast 'NAME=EXPR'"),
         (["age", "x" * 61 + "=intercept"], 1, "up to 60 letters"),
