@@ -176,8 +176,9 @@ def simulate_study(
     participants
         A row a map, two at least; the index holds the labels ("sub-01", ... where it is merely numbers).
     effects
-        An expression over the columns, such as ``"group == 'patient'"``, ``"age - 40"``, or ``"1"`` for all maps alike,
-        and the blobs that its value is multiplied with.
+        An expression over the columns (numbers, words, ``+ - * / **``, comparisons, ``and or not``), such as
+        ``"group == 'patient'"``, ``"age - 40"``, or ``"1"`` for all maps alike, and the blobs that its value is
+        multiplied with.
     shared
         Column, and standard deviation of the noise that rows with the same value in it have in common: visits of a
         participant, siblings of a family.

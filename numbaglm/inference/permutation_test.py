@@ -226,12 +226,14 @@ def permutation_test(
         Bytes, or a string like "8GB", that this process, or each worker of a cluster, may hold in all; by default
         half of the memory that is free, or that a worker may take.
     client, n_workers
-        A `distributed` client (the active one by default), or threads (all cores by default). Workers read the cohort
-        themselves; without a store, what they leave is kept beside the cohort until the call ends.
+        A `distributed` client (by default the active one; in a task of a worker none is), or threads (all cores by
+        default). Workers read the cohort themselves; without a store, what they leave is kept beside the cohort until
+        the call ends.
     progress
         Whether to show progress bars.
     dry_run
-        Whether to return the plan instead, with the memory, disk and time that it predicts, and run nothing.
+        Whether to return the plan instead, with the memory, disk and time that it predicts, and the memory that there
+        is and what says so, and run nothing.
     surfaces, areas, space, nodes
         As in `Cohort.from_maps`; a `Cohort` has its own. Of maps on anything but a volume the statistic and its p are
         there, uncorrected and corrected by the largest; clusters and TFCE too where it is known which elements touch.

@@ -129,7 +129,7 @@ class RawMap:
                 np.multiply(values, self.slope, out=out, **in_double)
             else:
                 out[:] = values
-            if self.raw.dtype.kind == "f" or not self._is_harmless:
+            if (self.raw.dtype.kind == "f" or not self._is_harmless) and not _is_single(out):
                 wide = np.add(values, self.inter) if self.inter else np.multiply(values, self.slope, **in_double)
                 require_single(out, wide, self.name)
         if self.hidden_zero is not None:
@@ -153,9 +153,9 @@ def require_single(single: Volume, values: NDArray[Any], name: str) -> None:
     ------
     ImageError
     """
-    least, most = _SINGLE
-    if not single.size or least <= max(float(single.max()), -float(single.min())) <= most:
+    if _is_single(single):
         return
+    least, most = _SINGLE
     there = np.isfinite(values) & (values != 0)
     size = np.abs(single[there])
     lost = ~((least <= size) & (size <= most))
@@ -164,6 +164,12 @@ def require_single(single: Volume, values: NDArray[Any], name: str) -> None:
             f"{name} holds values such as {float(values[there][lost][0]):.3g}, and maps are kept in single precision. "
             f"Allowed: sizes between {least:.2g} and {most:.2g}. Multiply all maps by one constant."
         )
+
+
+def _is_single(values: Volume) -> bool:
+    """Whether the largest of some values is one that single precision holds; False where some are no numbers."""
+    least, most = _SINGLE
+    return not values.size or least <= max(float(values.max()), -float(values.min())) <= most
 
 
 def is_compressed(path: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.data.storage.files import require_regular
 from numbaglm.errors import InputError, MissingFileError
 
 _ROWS = ("NumPoints", "NumContrasts")  # scripts write either into a .con
@@ -48,6 +49,7 @@ def read_text_matrix(path: str | os.PathLike[str]) -> TextMatrix:
     """
     place = Path(path).expanduser()
     try:
+        require_regular(place)
         lines = place.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist. Check the path.") from None

@@ -63,3 +63,10 @@ def test_files_that_are_not_there(tmp_path):
         read_text_matrix(tmp_path / "design.mat")
     with pytest.raises(InputError, match="can't be read"):
         read_text_matrix(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "design.mat")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        read_text_matrix(tmp_path / "design.mat")
