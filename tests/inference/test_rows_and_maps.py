@@ -89,7 +89,7 @@ def test_a_sorted_table_of_maps_takes_no_rows_without_labels(tmp_path):
     maps = pd.DataFrame({"subject_label": [f"sub-{k + 1}" for k in range(N)], "effects_map_path": paths})
     design = pd.DataFrame({"age": AGE, "intercept": 1.0})
     for rows in (design, design.to_numpy()):
-        with pytest.raises((DesignError, InputError), match="sorted by theirs"):
+        with pytest.raises((DesignError, InputError), match="sorted by their"):
             ng.permutation_test(maps, rows, "age", **QUICK)
     found = ng.permutation_test(maps, design.assign(subject_label=maps["subject_label"]), "age", **QUICK)
     assert_tested(found)
