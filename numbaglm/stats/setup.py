@@ -26,6 +26,7 @@ from numbaglm.stats.shuffling.shufflings import FLIPS, PERMUTATIONS, Shufflings,
 
 ClusterThreshold = float | tuple[str, float]
 
+_BY_ELEMENT = term("missing='element'")
 _FEW = 500  # shufflings, of which 24 (four groups relabelled) may be the same
 
 
@@ -139,10 +140,11 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothesi
     """
     if hypothesis.family.name not in ("t", "f") or hypothesis.family.whole is not None or hypothesis.design.own:
         raise InputError(
-            "missing='element' goes with t and F: not with variance_groups, variance_smoothing_fwhm or regressors."
+            f"{_BY_ELEMENT} goes with t and F: not with {term('variance_groups')}, "
+            f"{term('variance_smoothing_fwhm')} or {term('regressors')}."
         )
     if hypothesis.method.name != "freedman-lane":
-        raise InputError(invalid("method", hypothesis.method.name, "'freedman-lane' with missing='element'"))
+        raise InputError(invalid("method", hypothesis.method.name, f"'freedman-lane' with {_BY_ELEMENT}"))
     moved = hypothesis.basis[hypothesis.n_interest :]
     still = complement(hypothesis.nuisance @ moved.T).T @ hypothesis.nuisance
     rows = np.vstack([hypothesis.basis, still])

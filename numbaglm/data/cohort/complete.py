@@ -15,7 +15,7 @@ from numbaglm.data.cohort.chunks import Float32
 from numbaglm.data.cohort.layout import DATA, Arrays
 from numbaglm.data.cohort.presence import Bits, Patterns
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.errors import MaskError
+from numbaglm.errors import MaskError, term
 
 
 def complete(store: CohortStore) -> CohortStore:
@@ -36,6 +36,9 @@ def complete(store: CohortStore) -> CohortStore:
     return _complete(store)
 
 
+_BY_ELEMENT = term("missing='element'")
+
+
 @lru_cache(maxsize=4)  # a task unpickles it anew; stores on disk are the same objects then
 def _complete(store: CohortStore) -> CohortStore:
     keep = store.patterns.n_present[store.patterns.of] == store.n_subjects
@@ -43,7 +46,7 @@ def _complete(store: CohortStore) -> CohortStore:
     if not keep.any():
         raise MaskError(
             f"No {space.noun} is there in all of the {store.n_subjects} maps. "
-            "missing='element' tests each with the subjects that it has."
+            f"{_BY_ELEMENT} tests each with the subjects that it has."
         )
     note = f"{n_left:,} of {space.n:,} {space.nouns} are left out: not all maps have a value there."
     header = replace(
