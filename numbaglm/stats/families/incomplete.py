@@ -94,16 +94,15 @@ def factor(
     if m == 2:  # nearly every design: in one pass
         first, crossed, last, least_first, least_last = products[0], products[1], products[2], own[0], own[1]
         for v in range(n):
-            # Of what is first, and of the determinant: one division, which costs more than all else.
-            determinant = first[v] * last[v] - crossed[v] * crossed[v]
-            both = 1.0 if first[v] > _SINGULAR * least_first[v] else 0.0
-            both = both if determinant > _SINGULAR * least_last[v] * first[v] else 0.0
-            x, d = first[v] * both + 1.0 - both, determinant * both + 1.0 - both
-            root, root_of_both = np.sqrt(x), np.sqrt(d)
-            inverse = both / (root * root_of_both)
-            crossed[v] *= -inverse
-            first[v] = root_of_both * inverse
-            last[v] = x * inverse
+            there_is = 1.0 if first[v] > _SINGULAR * least_first[v] else 0.0
+            a = there_is / np.sqrt(first[v] * there_is + 1.0 - there_is)
+            turned = crossed[v] * a * a
+            rest = last[v] - crossed[v] * turned
+            both = there_is if rest > _SINGULAR * least_last[v] else 0.0
+            b = both / np.sqrt(rest * both + 1.0 - both)
+            first[v] = a * both
+            crossed[v] = -turned * b
+            last[v] = b
         return
     whole = own[m]
     whole[:] = 1.0
