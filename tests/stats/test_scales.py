@@ -87,3 +87,17 @@ def test_rounding_matters_where_the_model_nearly_fits():
         assert (scale.relative_error(np.array([far, near]), "float64") < errors[:2]).all()
     for scale in (Standard(), Pseudo(DOF), *KNOWN):
         assert not scale.relative_error(np.ones(2), "float32").any()
+
+
+@pytest.mark.parametrize("dof", [2, 3, 9, 40, 1000])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_z_of_many_correlations_is_z(dof, dtype):
+    rho = np.concatenate([np.linspace(-0.9999, 0.9999, 5001), np.tanh(np.linspace(-12, 12, 999)), [0.0, 1.0, -1.0]])
+    rho = rho.astype(dtype)
+    scale = Correlation(dof)
+    expected = scale.to_z(rho.astype(np.float64))
+    near = (np.abs(rho) < 0.9999) & (np.abs(expected) < 30)  # beyond, the tail itself is an approximation
+    np.testing.assert_allclose(scale.quick_z(rho)[near], expected[near], rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(scale.quick_z(rho), expected, rtol=1e-6, atol=1e-13)
+    maps = rho[:5000].reshape(2, 2500)
+    np.testing.assert_array_equal(scale.quick_z(maps).ravel(), scale.quick_z(maps.ravel()))

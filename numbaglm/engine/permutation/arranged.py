@@ -19,7 +19,7 @@ from numbaglm.kernels.scores import Scoring
 from numbaglm.kernels.shuffle import TILE
 from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS
 from numbaglm.stats.families.family import OfPatterns
-from numbaglm.stats.scales import Scale
+from numbaglm.stats.scales import Correlation, Share
 
 MOST = 1024
 """Patterns whose numbers are held at once, or those of one tile."""
@@ -72,7 +72,7 @@ class Arranged:
 
     place: NDArray[np.int32]
     own: NDArray[np.bool_]
-    scales: tuple[Scale, ...]
+    scales: tuple[Correlation | Share, ...]
     grade: NDArray[np.int32]
     grades: NDArray[np.int32]
     of: NDArray[np.int32]

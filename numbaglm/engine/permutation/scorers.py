@@ -374,7 +374,7 @@ class Graded(Scores):
         numbers = arranged.numbers(rows, self.factor, self.patterns.n_kept, self.numbers[: -(-n_batch // ROWS)])
         extra = fused.Extra(numbers, arranged.of, arranged.whole, self.whole_sizes)
         n_picks = self._permute(self.rows.fill(index, sign), n_batch, peaks, None, extra)
-        maxima = np.max([scale.to_z(those) for scale, those in zip(scales, peaks, strict=True)], axis=0)
+        maxima = np.max([scale.quick_z(those) for scale, those in zip(scales, peaks, strict=True)], axis=0)
         own = np.flatnonzero(arranged.own[self.raw[1][:n_picks]])
         which, column, value = self.raw[0][own], self.raw[1][own], self.raw[2][own]
         voxel = arranged.place[column]
@@ -388,7 +388,7 @@ class Graded(Scores):
         grade, z = self.arranged.grade[column], np.empty(number.shape)
         for one in np.unique(grade):
             which = np.flatnonzero(grade == one)
-            z[..., which] = self.arranged.scales[one].to_z(number[..., which])
+            z[..., which] = self.arranged.scales[one].quick_z(number[..., which])
         return z
 
     def _whole(self, maps: Floats) -> Floats:

@@ -17,7 +17,7 @@ from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels import shuffle
 from numbaglm.kernels.scores import Score
 from numbaglm.spaces.volume import Geometry
-from numbaglm.stats.scales import Scale
+from numbaglm.stats.scales import Correlation, Scale, Share
 
 
 class Rows(Protocol):
@@ -298,7 +298,7 @@ class OfPatterns:
         What the score kernel is told, in place of `Family.sizes`, of elements that all subjects have; None for those.
     """
 
-    scales: tuple[Scale, ...]
+    scales: tuple[Correlation, ...] | tuple[Share, ...]
     grade: Callable[[NDArray[np.bool_]], NDArray[np.intp]]
     rows: Rows | None = None
     factor: Score | None = None
