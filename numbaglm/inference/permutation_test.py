@@ -471,6 +471,15 @@ def _warn(spec: Spec, raw: RunResult, nouns: str) -> None:
     for number, text in enumerate(family.reasons, 1):
         if n_such := int(np.count_nonzero(reason == number)):
             log.warning("%s %s %s: statistic 0 and p 1 there.", f"{n_such:,}", nouns, text)
+    if raw.undefined is not None and raw.undefined.any():
+        share = raw.undefined[reason == 0].max(initial=0) / n_shufflings
+        log.warning(
+            "At %s %s some shufflings leave the design without its rank, of the subjects that are there then, and score "
+            "0: %.2g of all at most.",
+            f"{int(np.count_nonzero(raw.undefined[reason == 0])):,}",
+            nouns,
+            share,
+        )
     if n_degenerate := int(np.count_nonzero(raw.degenerate & (reason == 0))):
         log.warning("%s voxels vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}")
     if n_shufflings > 1 and smallest > 0.05:

@@ -690,3 +690,15 @@ def test_missing_is_refused_where_it_has_no_algebra(as_cohort):
     ):
         with pytest.raises(InputError, match=words):
             permutation_test(cohort, n_perm=20, cluster_forming_threshold=None, **options)
+
+
+def test_shufflings_that_leave_nothing_to_test_are_told(as_cohort, caplog):
+    present = np.repeat((np.arange(8) % 4 < 2)[:, None], 5, axis=1)
+    present[:, 0] = True
+    Y = np.random.default_rng(0).normal(size=(8, 5)) * present
+    where = Geometry(np.ones((5, 1, 1), bool), np.eye(4))
+    cohort = Cohort(CohortStore.from_array(Y, where, present=present))
+    design = pd.DataFrame({"group": np.arange(8) < 4, "intercept": 1.0}).astype(float)
+    permutation_test(cohort, design, "group", n_perm=2000, cluster_forming_threshold=None, missing="element")
+    assert "At 4 voxels some shufflings leave the design without its rank" in caplog.text
+    assert "0.029 of all at most" in caplog.text  # 2 of the 70 ways to choose the group

@@ -135,6 +135,9 @@ class Round:
     tail_voxels, tails
         Where they are kept: the voxels (m,) that are watched, counted from the start of the block; and their largest
         scores (m, k), descending, filled up with -inf where the shufflings are fewer.
+    undefined
+        (n_voxels,) shufflings under which a voxel's pattern leaves the design without its rank, so that it scores 0;
+        None where that can't be.
     """
 
     maxima: NDArray[np.float64] = field(metadata=array("f8", "n_maxima"))
@@ -144,6 +147,7 @@ class Round:
     value: Floats = field(metadata=array("f4 f8", "n_picks"))
     tail_voxels: NDArray[np.int32] | None = field(default=None, metadata=array("i4", "n_watched", below="n_voxels"))
     tails: Floats | None = field(default=None, metadata=array("f4 f8", "n_watched", "n_kept"))
+    undefined: NDArray[np.int32] | None = field(default=None, metadata=array("i4", "n_voxels"))
 
     @property
     def picks(self) -> Picks:
@@ -197,6 +201,8 @@ class RunResult(ObservedBlock):
         (n_voxels,) shufflings whose TFCE reaches the observed one, where that was asked for.
     refined
         Where tails were kept: uncorrected p (n_voxels,), and where each comes from.
+    undefined
+        (n_voxels,) as `Round.undefined`, of all shufflings.
     """
 
     counts: NDArray[np.int64]
@@ -208,3 +214,4 @@ class RunResult(ObservedBlock):
     max_tfce: NDArray[np.float64] | None = None
     tfce_counts: NDArray[np.int64] | None = None
     refined: tuple[NDArray[np.float64], NDArray[np.uint8]] | None = None
+    undefined: NDArray[np.int64] | None = None

@@ -111,7 +111,8 @@ class _Run:
             max_tfce=np.concatenate(tfce, axis=1) if tfce else None,
             tfce_counts=sums.get("tfce_counts"),
         )
-        return replace(found, refined=self.refine(rounds)) if self.spec.tail_length else found
+        found = replace(found, refined=self.refine(rounds)) if self.spec.tail_length else found
+        return found if self.spec.family.patterns is None else replace(found, undefined=self.undefined(rounds))
 
     def drawn(self) -> Source:
         """Draw all shufflings, where several blocks need them."""
@@ -252,6 +253,17 @@ class _Run:
         keys = self.work.run(stage.name, refine_block, arguments, label="Refining p", unit="voxel", weights=stage.sizes)
         parts = [self.get(key, Refined, n_voxels=size) for key, size in zip(keys, stage.sizes, strict=True)]
         return np.concatenate([one.p for one in parts]), np.concatenate([one.source for one in parts])
+
+    def undefined(self, rounds: list[list[str]]) -> NDArray[np.int64]:
+        """Shufflings that leave nothing to test at each voxel."""
+        found = np.zeros(self.store.n_voxels, np.int64)
+        for keys, (first, last) in zip(rounds, self.plan.ranges, strict=True):
+            for (start, stop), key in zip(self.plan.blocks, keys, strict=True):
+                sizes = {"n_voxels": stop - start, "n_maxima": last - first, "n_elements": self.store.n_voxels}
+                part = self.get(key, Round, **sizes).undefined
+                if part is not None:
+                    found[start:stop] += part
+        return found
 
     @cached_property
     def observed(self) -> ObservedBlock:

@@ -6,6 +6,7 @@ cluster-forming threshold, and all of them where whole maps or tails are made.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -87,6 +88,11 @@ class Scorer(Protocol):
         """(n_voxels,) shufflings so far whose score reaches the observed one."""
         ...
 
+    @property
+    def undefined(self) -> NDArray[np.int32] | None:
+        """(n_voxels,) shufflings so far that leave nothing to test there; None where that can't be."""
+        ...
+
     def batch(self, first: int, index: NDArray[np.int32], sign: NDArray[np.int8]) -> Scored:
         """Take the block through a batch of shufflings, the number of whose first is given."""
         ...
@@ -149,6 +155,11 @@ class Scores:
     def counts(self) -> NDArray[np.int32]:
         """See `Scorer`."""
         return self.tally.reshape(-1)[: self.block.n_voxels]
+
+    @property
+    def undefined(self) -> NDArray[np.int32] | None:
+        """None can be."""
+        return None
 
     def _limits(self) -> fused.Limits:
         """What scores are held against; the voxels that fill up reach nothing."""
@@ -333,6 +344,7 @@ class Graded(Scores):
         self.arranged, self.patterns = block.arranged, spec.family.patterns
         super().__init__(block, spec, plan, keep_maps)
         patterns = self.patterns
+        self.singular = np.zeros_like(self.tally)
         self.factor = Scoring(
             patterns.factor, np.array(patterns.sizes, np.int64), patterns.constants, patterns.n_scratch
         )
@@ -346,9 +358,30 @@ class Graded(Scores):
     @property
     def counts(self) -> NDArray[np.int32]:
         """See `Scorer`."""
+        return self._of_voxels(self.tally)
+
+    @property
+    def undefined(self) -> NDArray[np.int32] | None:
+        """Shufflings under which a pattern's factor is 0."""
+        return None if self.patterns.rows is None else self._of_voxels(self.singular)
+
+    def _of_voxels(self, tally: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Counts (n_voxels,) of those of columns (n_tiles, TILE)."""
         own, counts = self.arranged.own, np.empty(self.block.n_voxels, np.int32)
-        counts[self.arranged.place[own]] = self.tally.reshape(-1)[: self.block.n_columns][own]
+        counts[self.arranged.place[own]] = tally.reshape(-1)[: self.block.n_columns][own]
         return counts
+
+    def _watched(self, numbers: Iterable[tuple[int, Floats]]) -> Iterator[tuple[int, Floats]]:
+        """Pass numbers on, and count where they are those of a pattern that leaves nothing to test."""
+        first = 0
+        for n_tiles, of_patterns in numbers:
+            last = first + n_tiles
+            if of_patterns.shape[1]:
+                n_singular = np.count_nonzero(of_patterns[:, -1] == 0, axis=(0, 1)).astype(np.int32)
+                if n_singular.any():
+                    self.singular[first:last] += n_singular[self.arranged.of[first:last]]
+            yield n_tiles, of_patterns
+            first = last
 
     def _limits(self) -> fused.Limits:
         """Numbers that count as equal to the observed ones, and what those of each grade must reach to be picked."""
@@ -372,7 +405,7 @@ class Graded(Scores):
             self.patterns.rows.fill(index, sign, self.pattern_rows)
             rows = fused.grouped([self.pattern_rows], n_batch, self.pattern_rows.dtype)
         numbers = arranged.numbers(rows, self.factor, self.patterns.n_kept, self.numbers[: -(-n_batch // ROWS)])
-        extra = fused.Extra(numbers, arranged.of, arranged.whole, self.whole_sizes)
+        extra = fused.Extra(self._watched(numbers), arranged.of, arranged.whole, self.whole_sizes)
         n_picks = self._permute(self.rows.fill(index, sign), n_batch, peaks, None, extra)
         maxima = np.max([scale.quick_z(those) for scale, those in zip(scales, peaks, strict=True)], axis=0)
         own = np.flatnonzero(arranged.own[self.raw[1][:n_picks]])
@@ -412,6 +445,11 @@ class Fields:
     def counts(self) -> NDArray[np.int32]:
         """None yet."""
         return np.empty(0, np.int32)
+
+    @property
+    def undefined(self) -> NDArray[np.int32] | None:
+        """None can be."""
+        return None
 
     def batch(self, first: int, index: NDArray[np.int32], sign: NDArray[np.int8]) -> Scored:
         """See `Scorer`."""

@@ -238,8 +238,14 @@ def permute_block(
             watch.see(scored.maps[0][int(i == 0) :])
         maxima.append(scored.maxima)
         parts.append(scored.picks)
-    tails = (None, None) if watch is None else (watch.voxels, watch.largest())
-    return Round(np.concatenate(maxima), scorer.counts, *_chain(parts), *tails)
+    return Round(
+        np.concatenate(maxima),
+        scorer.counts,
+        *_chain(parts),
+        tail_voxels=None if watch is None else watch.voxels,
+        tails=None if watch is None else watch.largest(),
+        undefined=scorer.undefined,
+    )
 
 
 def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence[str]) -> Refined:

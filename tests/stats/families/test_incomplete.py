@@ -147,15 +147,24 @@ def test_who_can_not_be_tested_leaves_with_a_reason():
     assert "fewer than the 4 subjects" in family.reasons[0]
 
 
-def test_shufflings_that_leave_nothing_to_test_score_0():
-    X = np.column_stack([np.arange(6) < 3, np.ones(6)]).astype(float)
-    present = np.repeat((np.arange(6) < 4)[:, None], 3, axis=1)
-    Y = np.random.default_rng(1).normal(size=(6, 3))
-    spec = spec_of(X, 1, "ee", n_perm=2000)
-    _, maps, *_ = run(store_of(Y, present), spec)
+def test_shufflings_that_leave_nothing_to_test_score_0_and_are_counted():
+    X = np.column_stack([np.arange(8) < 4, np.ones(8)]).astype(float)
+    present = np.repeat((np.arange(8) % 4 < 2)[:, None], 3, axis=1)
+    Y = np.random.default_rng(1).normal(size=(8, 3))
+    spec, store = spec_of(X, 1, "ee", n_perm=300), store_of(Y, present)
+    _, maps, *_ = run(store, spec)
+    index, sign = spec.shufflings.draw(0, len(maps))
     filled = np.where(present, Y, 0).astype(np.float32).astype(float)
-    number = scores(filled, present, X[:, :1], X[:, 1:], *spec.shufflings.draw(0, len(maps)))
+    number = scores(filled, present, X[:, :1], X[:, 1:], index, sign)
     np.testing.assert_allclose(maps, Correlation(2).to_z(number), atol=1e-9)
+    together = np.isin(present[index, 0][:, :4].sum(axis=1), (0, 4))  # all who are there in one group
+    assert (number[together] == 0).all()
+    assert together.sum() > 1
+    plan = Plan(batch=BATCH, blocks=((0, 3),), ranges=((0, len(maps)),), resident=True)
+    scorer = make_scorer(prepare_block(store, spec, 0, 3), spec, plan, False)
+    for first in range(0, len(maps), BATCH):
+        scorer.batch(first, index[first : first + BATCH], sign[first : first + BATCH])
+    assert scorer.undefined.tolist() == [together.sum()] * 3
 
 
 def test_effect_sizes_are_those_of_the_subjects_that_are_there():
