@@ -474,8 +474,8 @@ def _warn(spec: Spec, raw: RunResult, nouns: str) -> None:
     if raw.undefined is not None and raw.undefined.any():
         share = raw.undefined[reason == 0].max(initial=0) / n_shufflings
         log.warning(
-            "At %s %s some shufflings leave the design without its rank, of the subjects that are there then, and score "
-            "0: %.2g of all at most.",
+            "At %s %s some shufflings, %.2g of all at most, leave the design without its rank, of those that are "
+            "there then: they score 0.",
             f"{int(np.count_nonzero(raw.undefined[reason == 0])):,}",
             nouns,
             share,
