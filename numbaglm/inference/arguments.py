@@ -24,6 +24,7 @@ from numbaglm.results.vocabulary import ALPHA
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
+from numbaglm.stats.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 from numbaglm.stats.discoveries import ARI, TEMPLATES
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import find_method
@@ -47,6 +48,16 @@ STOP = "decided"
 """When to stop shuffling: once p are decided."""
 
 _SWITCHES = ("two_sided", "tfce", "tfce_uncorrected", "fwe_across_contrasts", "progress", "dry_run")
+
+
+_WITH_SANDWICH: dict[str, tuple[tuple[str | None, ...], str]] = {
+    "errors": ((None, "ise"), "'ise', as its clusters change sign"),
+    "block_scheme": (("within", "whole"), "'whole', as its clusters are the exchangeability blocks"),
+    "method": (("freedman-lane",), "'freedman-lane'"),
+    "variance_groups": ((None,), "none, as every cluster has a variance of its own"),
+    "variance_smoothing_fwhm": ((None,), "none, as a pseudo-t has another variance"),
+}
+"""What goes with a sandwich variance, and why so: "within", the default of schemes, is what nobody has asked for."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,6 +90,9 @@ class Options:
     test: str
     method: str
     missing: str
+    covariance: str | None
+    adjustment: str
+    dof: str
     fwe_across_contrasts: bool
     tail: str
     p_interval: float | None
@@ -137,7 +151,37 @@ class Options:
             raise InputError(
                 f"The method {options.method!r} shuffles each contrast in its own way: no null spans several."
             )
-        return options
+        return options._with_clusters()
+
+    @property
+    def sandwich(self) -> Sandwich | None:
+        """The sandwich variance that is asked for; None for that of independent errors."""
+        return None if self.covariance is None else Sandwich(self.adjustment, self.dof)
+
+    def _with_clusters(self) -> Self:
+        """What a sandwich implies: its clusters, the blocks, are flipped as wholes. What contradicts it is refused."""
+        for name, table in (("adjustment", ADJUSTMENTS), ("dof", DEGREES_OF_FREEDOM)):
+            if getattr(self, name) not in tuple(table):
+                raise InputError(invalid(name, getattr(self, name), f"one of {list(table)}"))
+            if self.covariance is None and getattr(self, name) != getattr(Sandwich(), name):
+                fix = "Ask for one with covariance='sandwich'."
+                raise InputError(invalid(name, getattr(self, name), "none without a sandwich variance", fix))
+        if self.covariance is None:
+            return self
+        if self.covariance != "sandwich":
+            raise InputError(invalid("covariance", self.covariance, "'sandwich', or None for independent errors"))
+        for name, (fitting, why) in _WITH_SANDWICH.items():
+            value = getattr(self, name)
+            if not any(value is one or (isinstance(value, str) and value == one) for one in fitting):
+                given = value if isinstance(value, str | float | int) else "labels"
+                raise InputError(invalid(name, given, f"{why}, with covariance='sandwich'", "Leave it out."))
+        blocks = self.exchangeability_blocks
+        if blocks is not None and np.ndim(blocks) > 1 and np.shape(blocks)[1] > 1:
+            received = f"a tree of {np.shape(blocks)[1]} levels"
+            fix = "Give the labels of the largest blocks, which are independent of each other."
+            allowed = "a label for each map, that of its cluster, with covariance='sandwich'"
+            raise InputError(invalid("exchangeability_blocks", received, allowed, fix))
+        return replace(self, errors="ise", block_scheme="within" if blocks is None else "whole")
 
     def read_weights(self) -> str | Doubles | None:
         """Weights as `numbaglm.stats.setup.read_weights` has them, which go with few other options."""
@@ -198,6 +242,7 @@ class Options:
             "weights": _plain(self.weights),
             "between": self.between if isinstance(self.weights, str) else None,
             "test": None if self.weights is None else self.test,
+            "sandwich": None if self.sandwich is None else asdict(self.sandwich),
         }
 
 

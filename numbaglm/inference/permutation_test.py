@@ -96,6 +96,9 @@ def permutation_test(
     test: str = "knapp-hartung",
     method: str = "freedman-lane",
     missing: str = "leave",
+    covariance: str | None = None,
+    adjustment: str = "C2",
+    dof: str = "satterthwaite",
     fwe_across_contrasts: bool = False,
     tail: str = "counts",
     p_interval: float | None = None,
@@ -186,6 +189,20 @@ def permutation_test(
         that it has, where half of them or more do (of a `Cohort`: where it keeps the voxel, see ``min_subjects`` of
         `Cohort.create`). Their degrees of freedom differ (``maps["dof"]``, ``maps["n_subjects"]``): the null is that of
         the largest z, and clusters and TFCE are made of z. t and F, by the method "freedman-lane".
+    covariance
+        None for errors that are independent of each other, or "sandwich" for maps that depend on each other within
+        the ``exchangeability_blocks`` (visits of a person, siblings, scans of a site), whatever the size of the blocks
+        and whatever varies within and between them: t, or F, has the variance that the residuals of these clusters
+        tell. Clusters change sign as wholes (``errors="ise"``, ``block_scheme="whole"`` are implied), which supposes
+        that they are independent of each other and symmetric. Without blocks each map is a cluster of its own: the test
+        that holds where variances differ.
+    adjustment
+        How residuals, which are smaller than errors, are corrected for a sandwich variance: "none", "n/(n-p)", "HC2",
+        "HC3" by the leverage of each map, "C2" (CR2), "C3" by that of each cluster
+        (`numbaglm.stats.covariance.ADJUSTMENTS`). HC3 without blocks is that of MacKinnon and White.
+    dof
+        Degrees of freedom of the z and the parametric p of a sandwich variance: "satterthwaite", or "naive", the
+        clusters less the regressors that are constant within them.
     fwe_across_contrasts
         Whether p are corrected over all contrasts as well (``p_fwe_voxel_contrasts`` and so on): contrasts then share
         their shufflings, and each null is the maximum over them, voxels on the scale of z.
@@ -278,8 +295,9 @@ def permutation_test(
     ----------
     Winkler et al. (2014), NeuroImage 92:381-397. Freedman and Lane (1983), J. Bus. Econ. Stat. 1(4):292-298.
     Nichols and Holmes (2002), Human Brain Mapping 15:1-25. Smith and Nichols (2009), NeuroImage 44:83-98.
-    Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39. Knijnenburg et al. (2009), Bioinformatics
-    25:i161-i168 and Winkler et al. (2016), NeuroImage 141:502-516, for tails.
+    Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39. Guillaume et al. (2014), NeuroImage 94:287-302, and
+    Pustejovsky and Tipton (2018), J. Bus. Econ. Stat. 36:672-683, for sandwich variances. Knijnenburg et al. (2009),
+    Bioinformatics 25:i161-i168 and Winkler et al. (2016), NeuroImage 141:502-516, for tails.
 
     Examples
     --------
@@ -317,6 +335,9 @@ def permutation_test(
         test=test,
         method=method,
         missing=missing,
+        covariance=covariance,
+        adjustment=adjustment,
+        dof=dof,
         fwe_across_contrasts=fwe_across_contrasts,
         tail=tail,
         p_interval=p_interval,
@@ -407,7 +428,11 @@ def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], 
         "block_scheme": options.block_scheme,
     }
     fwhm = options.variance_smoothing_fwhm
-    variance = {"variance_groups": options.variance_groups, "v_dof_factor": options.conventions.v_dof_factor}
+    variance = {
+        "variance_groups": options.variance_groups,
+        "v_dof_factor": options.conventions.v_dof_factor,
+        "sandwich": options.sandwich,
+    }
     tested = contrasts if options.fwe_across_contrasts else [contrast]
     shufflings, hypothesis = build_hypothesis(design, contrast, tested, options.method, shuffling, variance)
     if fwhm is not None:

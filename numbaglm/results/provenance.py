@@ -18,6 +18,7 @@ from numbaglm.results.vocabulary import STATISTICS
 from numbaglm.spaces.volume import CONNECTIVITIES
 from numbaglm.stats.between import ESTIMATORS, TESTS
 from numbaglm.stats.conventions import CONVENTIONS
+from numbaglm.stats.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 from numbaglm.stats.methods import METHODS
 from numbaglm.version import __version__
 
@@ -64,14 +65,17 @@ class Provenance:
     weighted_by, between, test
         The layer of variances, or "subjects" for weights of subjects; how the variance between subjects was estimated;
         and what effects were held against. None where nothing was weighted.
+    sandwich
+        Which sandwich variance statistics have; None where errors were taken for independent.
     columns, rows
         Names of the regressors that all elements share, and the (n_subjects, n_regressors) design matrix.
     regressors
         Those that each element has for itself: by name, the layer of the cohort that each is, or "column:layer".
     method
         How nuisance was dealt with; a key of `numbaglm.stats.methods.METHODS`.
-    errors, n_shufflings, exhaustive, in_blocks, shuffling, seed
-        How data were shuffled; whether exchangeability blocks restricted that; and why so, in a sentence.
+    errors, n_shufflings, exhaustive, n_blocks, shuffling, seed
+        How data were shuffled; how many exchangeability blocks restricted that, None for none; and why so, in a
+        sentence.
     cluster_forming_threshold, cluster_forming_statistic
         As it was given, and as the statistic (z with variance groups); None for no clusters.
     tail, tail_fits, p_interval
@@ -89,13 +93,14 @@ class Provenance:
     contrast: str
     weights: NDArray[np.float64]
     statistic: str
-    dof: int
+    dof: float
     two_sided: bool
     variance_groups: tuple[int, ...] | None
     missing: str
     weighted_by: str | None
     between: str | int | None
     test: str | None
+    sandwich: Sandwich | None
     columns: tuple[str, ...]
     rows: NDArray[np.float64]
     regressors: Mapping[str, str]
@@ -103,7 +108,7 @@ class Provenance:
     errors: str
     n_shufflings: int
     exhaustive: bool
-    in_blocks: bool
+    n_blocks: int | None
     shuffling: str
     seed: int
     cluster_forming_threshold: float | tuple[str, float] | None
@@ -133,17 +138,19 @@ class Provenance:
         """
         asked = _Checked(kept, "")
         contrast, design = asked.inner("contrast"), asked.inner("design")
+        sandwich = asked.later("sandwich", _sandwich)
         one = cls(
             contrast=contrast.text("name"),
             weights=contrast.matrix("weights"),
             statistic=asked.text("statistic", tuple(STATISTICS)),
-            dof=asked.whole("dof", 1),
+            dof=asked.whole("dof", 1) if sandwich is None else asked.freedom("dof"),
             two_sided=asked.flag("two_sided"),
             variance_groups=asked.optional("variance_groups", _group_sizes),
             missing=asked.text("missing", MISSING) if "missing" in kept else MISSING[0],  # as results of 0.1 are
             weighted_by=asked.later("weights", _weighted_by),
             between=asked.later("between", _between),
             test=asked.later("test", _test),
+            sandwich=sandwich,
             columns=asked.inner("design").texts("columns"),
             rows=design.matrix("rows"),
             regressors=asked.names("regressors"),
@@ -151,7 +158,7 @@ class Provenance:
             errors=asked.text("errors", tuple(SHUFFLES)),
             n_shufflings=asked.whole("n_shufflings", 1),
             exhaustive=asked.flag("exhaustive"),
-            in_blocks=asked.optional("exchangeability_blocks", _blocks) is not None,
+            n_blocks=asked.optional("exchangeability_blocks", _blocks),
             shuffling=asked.text("shuffling"),
             seed=asked.whole("seed", 0),
             cluster_forming_threshold=asked.optional("cluster_forming_threshold", _threshold),
@@ -197,6 +204,25 @@ class Provenance:
     def terms(self) -> tuple[str, ...]:
         """Names that contrasts give weights to."""
         return (*self.columns, *self.regressors)
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether exchangeability blocks restricted shuffling."""
+        return self.n_blocks is not None
+
+    @property
+    def data(self) -> str:
+        """What was analysed, in words: maps of subjects, or maps in clusters."""
+        if self.sandwich is None or self.n_blocks is None:
+            return f"{self.n_subjects} subjects"
+        return f"{self.n_subjects} maps in {self.n_blocks} clusters"
+
+    @property
+    def freedom(self) -> str:
+        """Degrees of freedom, in words."""
+        if self.sandwich is None:
+            return f"{self.dof} residual degrees of freedom"
+        return f"{self.dof:.1f} degrees of freedom"
 
     @property
     def n_random(self) -> int:
@@ -263,6 +289,9 @@ class _Checked:
 
     def whole(self, name: str, least: int) -> int:
         return self._read(name, lambda value: _at_least(least, _whole(value)), f"a whole number of {least} or more")
+
+    def freedom(self, name: str) -> float:
+        return self._read(name, _freedom, "degrees of freedom")
 
     def number(self, name: str) -> float:
         return self._read(name, _number, "a number")
@@ -331,6 +360,19 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _freedom(value: Any) -> float:
+    number = _number(value)
+    if number <= 0:
+        raise ValueError
+    return number
+
+
+def _sandwich(value: Any) -> Sandwich:
+    """a correction and degrees of freedom, or null"""  # noqa: D400
+    read = _Reader(value, "sandwich.")
+    return Sandwich(read.text("adjustment", tuple(ADJUSTMENTS)), read.text("dof", tuple(DEGREES_OF_FREEDOM)))
+
+
 def _group_sizes(value: Any) -> tuple[int, ...] | None:
     """a label for each subject, or null"""  # noqa: D400
     sizes = Counter(_label(one) for one in _of(list, value))
@@ -343,9 +385,9 @@ def _label(value: Any) -> str:
     return str(value)
 
 
-def _blocks(value: Any) -> list[Any]:
+def _blocks(value: Any) -> int:
     """blocks of subjects, or null"""  # noqa: D400
-    return _of(list, value)
+    return len({str(one) for one in _of(list, value)})
 
 
 def _threshold(value: Any) -> float | tuple[str, float]:
@@ -394,7 +436,7 @@ def provenance(cohort: Cohort, spec: Spec, asked: dict[str, Any], fits: dict[str
     return {
         "contrast": {"name": hypothesis.contrast.name, "weights": hypothesis.contrast.matrix.tolist()},
         "statistic": hypothesis.statistic_name,
-        "dof": hypothesis.design.dof,
+        "dof": hypothesis.dof,
         "two_sided": spec.two_sided,
         "cluster_forming_statistic": None
         if spec.threshold is None

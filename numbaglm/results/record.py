@@ -208,7 +208,7 @@ class Record:
         voxels with FWE p <= 0.05: 0 (t > 8.950)
         """
         asked = self.asked
-        first = f"{asked.contrast}: {self.space.n:,} {self.space.nouns}, {asked.n_subjects} subjects"
+        first = f"{asked.contrast}: {self.space.n:,} {self.space.nouns}, {asked.data}"
         if asked.weighted_by is not None:
             first += f" weighted by {asked.weighted_by if asked.between is not None else 'what was given'}"
         if not self.h0:

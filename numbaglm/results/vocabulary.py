@@ -518,7 +518,7 @@ def map_of(name: str) -> Quantity:
     return MAPS[name]
 
 
-def meaning_of(name: str, dof: int, n_rows: int | None) -> Meaning:
+def meaning_of(name: str, dof: float, n_rows: int | None) -> Meaning:
     """What the header of a map says.
 
     Parameters

@@ -23,6 +23,7 @@ from numbaglm.spaces.surface import Surface
 from numbaglm.stats import pvalues
 from numbaglm.stats.between import ESTIMATORS, TESTS
 from numbaglm.stats.conventions import CONVENTIONS
+from numbaglm.stats.covariance import ADJUSTMENTS
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.quality import MISSING_LIMIT, Z_LIMIT
 
@@ -48,6 +49,17 @@ _SOURCES = {
     "blocks": "Winkler, A. M., Webster, M. A., Vidaurre, D., Nichols, T. E., & Smith, S. M. (2015). Multi-level block "
     "permutation. NeuroImage, 123, 253\u2013268. https://doi.org/10.1016/j.neuroimage.2015.05.092",
     "fischer": "Fischer, L., & Ramdas, A. (2024). Sequential Monte-Carlo testing by betting. arXiv:2401.07365.",
+    "guillaume": "Guillaume, B., Hua, X., Thompson, P. M., Waldorp, L., & Nichols, T. E. (2014). Fast and accurate "
+    "modelling of longitudinal and repeated measures neuroimaging data. NeuroImage, 94, 287\u2013302. "
+    "https://doi.org/10.1016/j.neuroimage.2014.03.029",
+    "bell": "Bell, R. M., & McCaffrey, D. F. (2002). Bias reduction in standard errors for linear regression with "
+    "multi-stage samples. Survey Methodology, 28(2), 169\u2013181.",
+    "pustejovsky": "Pustejovsky, J. E., & Tipton, E. (2018). Small-sample methods for cluster-robust variance "
+    "estimation and hypothesis testing in fixed effects models. Journal of Business & Economic Statistics, 36(4), "
+    "672\u2013683. https://doi.org/10.1080/07350015.2016.1247004",
+    "cameron": "Cameron, A. C., Gelbach, J. B., & Miller, D. L. (2008). Bootstrap-based improvements for inference "
+    "with clustered errors. The Review of Economics and Statistics, 90(3), 414\u2013427. "
+    "https://doi.org/10.1162/rest.90.3.414",
     "iglewicz": "Iglewicz, B., & Hoaglin, D. C. (1993). How to detect and handle outliers. ASQC Quality Press.",
     "knapp": "Knapp, G., & Hartung, J. (2003). Improved tests for a random effects meta-regression with a single "
     "covariate. Statistics in Medicine, 22(17), 2693\u20132710. https://doi.org/10.1002/sim.1482",
@@ -180,7 +192,7 @@ def formed_clusters(result: Record) -> bool:
 def what_was_asked(result: Record) -> Facts:
     """List the test and how it was made."""
     asked = result.asked
-    facts = [("Test", f"{_test(result)}, {asked.dof} residual degrees of freedom")]
+    facts = [("Test", f"{_test(result)}, {asked.freedom}")]
     if asked.regressors:
         facts.append(("Own to each voxel", ", ".join(f"{name} ({one})" for name, one in asked.regressors.items())))
     if (sizes := asked.variance_groups) is not None:
@@ -189,6 +201,8 @@ def what_was_asked(result: Record) -> Facts:
         facts.append(("Missing data", f"each {result.space.noun} with the subjects that it has: {_coverage(result)}"))
     if asked.weighted_by is not None:
         facts.append(("Weights", _weights(asked)))
+    if asked.sandwich is not None:
+        facts.append(("Covariance", _sandwich(asked)))
     if result.h0:
         kind = "all distinct ones" if asked.exhaustive else f"the data as they are, and {asked.n_random:,} random"
         facts.append(("Shufflings", f"{asked.n_shufflings:,} ({kind}), seed {asked.seed}"))
@@ -224,7 +238,7 @@ def about_data(result: Record) -> Facts:
     geometry = result.geometry
     mm3 = geometry.n_voxels * geometry.voxel_volume
     return [
-        ("Subjects", f"{asked.n_subjects:,}"),
+        ("Subjects", f"{asked.n_subjects:,}") if asked.sandwich is None else ("Maps", asked.data),
         ("Voxels", f"{geometry.n_voxels:,} of {geometry.mask.size:,} on a grid of {times(geometry.shape)}"),
         ("Voxel size", f"{times(geometry.voxel_sizes)} mm"),
         ("Volume", f"{number(mm3 / 1000, 0)} cm\u00b3" if mm3 >= 10_000 else f"{cubic(mm3)} mm\u00b3"),
@@ -326,12 +340,11 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
     )
     sentences = [
         f"Group-level inference was made with numbaglm {asked.versions['numbaglm']} on the maps of "
-        f"{asked.n_subjects} subjects ({_elements(result)}{smoothing}).",
+        f"{asked.data} ({_elements(result)}{smoothing}).",
         *_on_outliers(found, cited),
         f"A general linear model with {regressors} ({', '.join(columns)}) was fitted at each {result.space.noun}, and "
         "the contrast "
-        f"\u201c{asked.contrast}\u201d was tested with {_article(test)} ({asked.dof} residual degrees "
-        "of freedom).",
+        f"\u201c{asked.contrast}\u201d was tested with {_article(test)} ({asked.freedom}).",
     ]
     if asked.regressors:
         one = len(asked.regressors) == 1
@@ -358,6 +371,7 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
             f"degrees of freedom differ between {result.space.nouns}."
         )
     sentences += _on_weights(result, cited)
+    sentences += _on_sandwich(result, cited)
     if result.h0:
         sentences += [*_on_shuffling(result, cited), *_on_correction(result, cited)]
     else:
@@ -414,6 +428,41 @@ def _elements(result: Record) -> str:
     return f"{space.n:,} {space.nouns} of {space.label}"
 
 
+def _sandwich(asked: Provenance) -> str:
+    """Say which sandwich variance."""
+    assert asked.sandwich is not None
+    dof = {"satterthwaite": "degrees of freedom of Satterthwaite", "naive": "naive degrees of freedom"}
+    clusters = "of independent maps" if asked.n_blocks is None else f"of {asked.n_blocks:,} clusters"
+    kind = asked.sandwich
+    return f"sandwich {clusters}, {kind.adjustment}: {ADJUSTMENTS[kind.adjustment]}; {dof[kind.dof]}"
+
+
+def _on_sandwich(result: Record, cited: set[str]) -> list[str]:
+    asked = result.asked
+    if asked.sandwich is None:
+        return []
+    cited.add("guillaume")
+    units = "maps" if asked.n_blocks is None else "maps of a cluster (a block of maps that may depend on each other)"
+    sentences = [
+        f"Its variance was that of a sandwich estimator, which supposes that {units} are independent of all others and "
+        "leaves open how they vary (Guillaume et al., 2014), with "
+        f"{ADJUSTMENTS[asked.sandwich.adjustment]} ({asked.sandwich.adjustment})."
+    ]
+    if asked.sandwich.dof == "satterthwaite":
+        cited.update({"bell", "pustejovsky"})
+        sentences.append(
+            "Degrees of freedom were those of Satterthwaite for this estimator (Bell & McCaffrey, 2002; Pustejovsky & "
+            "Tipton, 2018)."
+        )
+    if asked.n_blocks is not None and result.h0:
+        cited.add("cameron")
+        sentences.append(
+            "Residuals of the model without what was tested changed sign by whole clusters, a wild bootstrap (Cameron "
+            "et al., 2008)."
+        )
+    return sentences
+
+
 def _on_outliers(found: Quality | None, cited: set[str]) -> list[str]:
     if found is None:
         return []
@@ -433,7 +482,7 @@ def _on_shuffling(result: Record, cited: set[str]) -> list[str]:
     cited.add("winkler")
     n = f"all {asked.n_shufflings:,} distinct" if asked.exhaustive else f"{asked.n_random:,} random"
     text = f"Its significance was assessed by {n} {shuffles} (Winkler et al., 2014)"
-    if asked.in_blocks:
+    if asked.in_blocks and asked.sandwich is None:
         cited.add("blocks")
         text += ", restricted to exchangeability blocks (Winkler et al., 2015)"
     if asked.has_nuisance:

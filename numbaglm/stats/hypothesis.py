@@ -15,13 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.errors import DesignError, InputError, invalid, term
 from numbaglm.kernels import glm
+from numbaglm.stats.covariance import Sandwich
 from numbaglm.stats.design import Contrast, Design, orthonormal, partition, shared_nuisance
 from numbaglm.stats.families.elementwise import elementwise
 from numbaglm.stats.families.family import Family, Refitted, Rows, Shuffled
+from numbaglm.stats.families.sandwich import t_or_f as sandwiched
 from numbaglm.stats.families.t_f import t_or_f
 from numbaglm.stats.families.welch import VarianceGroups, v_or_g
 from numbaglm.stats.methods import Method, find_method
-from numbaglm.stats.scales import SMALLEST_VARIANCE, Scale
+from numbaglm.stats.regression import unit_residuals
+from numbaglm.stats.sandwich import Clustered
+from numbaglm.stats.scales import Scale
 
 _MOST_NAMED = 5  # in a message
 
@@ -101,6 +105,11 @@ class Hypothesis:
         return int(self.interest.shape[0])
 
     @property
+    def dof(self) -> float:
+        """Degrees of freedom of the statistic."""
+        return self.design.dof if self.family.dof is None else self.family.dof
+
+    @property
     def statistic_name(self) -> str:
         """Name of the statistic: "t" or "f"; with variance groups "v" or "g"."""
         return self.family.name
@@ -115,6 +124,8 @@ class Hypothesis:
         method: str = "freedman-lane",
         variance_groups: ArrayLike | None = None,
         v_dof_factor: float = 1.0,
+        sandwich: Sandwich | None = None,
+        clusters: NDArray[np.intp] | None = None,
     ) -> Hypothesis:
         """Partition a design, and drop what shuffling leaves as it is.
 
@@ -129,6 +140,9 @@ class Hypothesis:
             A name in `METHODS`.
         variance_groups, v_dof_factor
             (n_subjects,) labels, or None; see `VarianceGroups`.
+        sandwich, clusters
+            Which sandwich variance, or None for that of independent errors; and (n_subjects,) the number of the cluster
+            that each subject flips with.
 
         Raises
         ------
@@ -165,6 +179,10 @@ class Hypothesis:
                 groups = VarianceGroups.build(number, full, interest.shape[1], v_dof_factor)
                 _require_residuals(groups)
                 family = v_or_g(groups, fixed.T)
+        effect = np.ascontiguousarray(contrast.matrix @ design.pseudo_inverse)
+        if sandwich is not None:
+            assert clusters is not None
+            family = sandwiched(Clustered.build(clusters, interest, Z, sandwich.adjustment), effect, sandwich)
         return cls(
             design=design,
             contrast=contrast,
@@ -174,7 +192,7 @@ class Hypothesis:
             residualiser=np.ascontiguousarray(residualiser.T),
             rotation=None if rotation is None else np.ascontiguousarray(rotation),
             basis=basis,
-            effect=np.ascontiguousarray(contrast.matrix @ design.pseudo_inverse),
+            effect=effect,
             family=family,
         )
 
@@ -206,25 +224,19 @@ class Hypothesis:
 
     def observe(self, y: NDArray[np.float32]) -> Observed:
         """Residualise a tile (n_subjects, n_voxels) of data, and score it as it is."""
-        E = np.empty(y.shape)
-        glm.residuals(y, self.nuisance, E)
-        length = np.sqrt(np.einsum("ij,ij->j", E, E))
-        total = np.sqrt(np.einsum("ij,ij->j", y, y, dtype=np.float64))
-        degenerate = length <= np.sqrt(SMALLEST_VARIANCE) * total
-        scale = np.where(degenerate, 0.0, 1.0 / np.where(degenerate, 1.0, length))
-        E *= scale
+        E, length, degenerate = unit_residuals(y, self.nuisance)
         assert self.family.observe is not None
         score, statistic = (np.where(degenerate, 0.0, one) for one in self.family.observe(E))
         return Observed(
-            E=self._to_shuffle(y, E, scale, degenerate),
+            E=self._to_shuffle(y, E, degenerate),
             score=score,
             statistic=statistic,
             effect=self.effect @ y.astype(np.float64),
             degenerate=degenerate,
-            length=np.where(degenerate, 0.0, length),
+            length=length,
         )
 
-    def _to_shuffle(self, y: NDArray[np.float32], E: Doubles, scale: Doubles, degenerate: NDArray[np.bool_]) -> Doubles:
+    def _to_shuffle(self, y: NDArray[np.float32], E: Doubles, degenerate: NDArray[np.bool_]) -> Doubles:
         if self.method.data == "nuisance residuals":
             return E
         if self.method.data == "rotated":

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
+from numbaglm.kernels import glm
+from numbaglm.stats.scales import SMALLEST_VARIANCE
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,3 +76,26 @@ class Regression:
         varying = self.Y.var(axis=0)
         share = np.divide(self.predicted.var(axis=0), varying, out=np.zeros_like(varying), where=varying > 0)
         return np.asarray(share)
+
+
+def unit_residuals(y: NDArray[np.float32], nuisance: Doubles) -> tuple[Doubles, Doubles, NDArray[np.bool_]]:
+    """Residuals on a nuisance, at unit length.
+
+    Parameters
+    ----------
+    y
+        (n_subjects, n_voxels) data.
+    nuisance
+        (n_columns, n_subjects) orthonormal rows.
+
+    Returns
+    -------
+    E (n_subjects, n_voxels), 0 where the nuisance explains all; their length (n_voxels,), 0 there; and whether it does.
+    """
+    E = np.empty(y.shape)
+    glm.residuals(y, nuisance, E)
+    length = np.sqrt(np.einsum("ij,ij->j", E, E))
+    total = np.sqrt(np.einsum("ij,ij->j", y, y, dtype=np.float64))
+    degenerate = length <= np.sqrt(SMALLEST_VARIANCE) * total
+    E *= np.where(degenerate, 0.0, 1.0 / np.where(degenerate, 1.0, length))
+    return E, np.where(degenerate, 0.0, length), degenerate

@@ -69,7 +69,7 @@ class Scale(Protocol):
 class Correlation:
     """The score of t: a partial correlation, between -1 and 1."""
 
-    dof: int
+    dof: float
     name: str = "t"
 
     def to_statistic(self, score: NDArray[np.floating]) -> Doubles:
@@ -117,7 +117,7 @@ class Correlation:
 class Share:
     """The score of F: the share of variance that the effect takes of what the nuisance leaves."""
 
-    dof: int
+    dof: float
     n_rows: int
     name: str = "f"
 

@@ -53,11 +53,14 @@ def build_hypothesis(
             f"both. Test them apart, or {term('name the errors')}."
         )
     rule = next(iter(rules)) if shuffling["errors"] is None else None
+    if variance.get("sandwich") is not None:
+        shuffling = shuffling | {"why": "as a sandwich variance asks for"}
     if len(tested) > 1:  # a contrast that has nothing to shuffle by itself has no use for what others have
         plan_shufflings(len(rows), design_rows=shuffled_design(design, contrast, record), rule=rule, **shuffling)
     shufflings = plan_shufflings(len(rows), design_rows=rows, rule=rule, **shuffling)
     orbits = shufflings.orbits()
-    hypothesis = Hypothesis.build(design, contrast, shufflings.errors, orbits, method, **variance)
+    clusters = shufflings.flip_units() if variance.get("sandwich") is not None else None
+    hypothesis = Hypothesis.build(design, contrast, shufflings.errors, orbits, method, **variance, clusters=clusters)
     if shufflings.errors == "ee" and shufflings.n_shufflings > 1:
         _require_change(hypothesis, orbits)
     return shufflings, hypothesis

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from numbaglm import permutation_test
-from numbaglm.errors import OutputExistsError
+from numbaglm.errors import InputError, OutputExistsError
 from numbaglm.inference.arguments import INCIDENTAL, Options
 
 # What a durable run is known by: another value of one of these is another run.
@@ -14,6 +14,7 @@ DETERMINING = {
     *("n_perm", "two_sided", "cluster_forming_threshold", "tfce", "seed", "errors", "exchangeability_blocks"),
     *("block_scheme", "variance_groups", "variance_smoothing_fwhm", "method", "fwe_across_contrasts", "tail"),
     *("conventions", "tfce_uncorrected", "missing", "regressors", "weights", "between", "test", "stop", "alpha"),
+    *("covariance", "adjustment", "dof"),
 }
 
 
@@ -44,3 +45,24 @@ def test_a_durable_run_goes_on_under_the_same_options_alone(tmp_path, as_cohort,
     assert not INCIDENTAL & set(kept)
     with pytest.raises(OutputExistsError, match="conventions" if name == "tfce_E" else name):
         permutation_test(cohort, **options | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"covariance": "kinship"}, "'covariance'.*'sandwich', or None"),
+        ({"adjustment": "CR2", "covariance": "sandwich"}, "'adjustment'.*'C2'"),
+        ({"dof": "kenward", "covariance": "sandwich"}, "'dof'.*satterthwaite"),
+        ({"adjustment": "HC3"}, "'adjustment'.*none without a sandwich.*covariance='sandwich'"),
+        ({"covariance": "sandwich", "errors": "ee"}, "'errors'.*change sign"),
+        ({"covariance": "sandwich", "block_scheme": "both"}, "'block_scheme'.*whole"),
+        ({"covariance": "sandwich", "method": "kennedy"}, "'method'"),
+        ({"covariance": "sandwich", "variance_groups": [0, 1] * 4}, "'variance_groups'.*each|every"),
+        ({"covariance": "sandwich", "variance_smoothing_fwhm": 4.0}, "'variance_smoothing_fwhm'"),
+        ({"covariance": "sandwich", "exchangeability_blocks": np.ones((8, 3))}, "tree of 3 levels"),
+    ],
+)
+def test_what_contradicts_a_sandwich_is_refused_by_name(as_cohort, options, message):
+    cohort = as_cohort(np.random.default_rng(0).normal(size=(8, 6)))
+    with pytest.raises(InputError, match=message):
+        permutation_test(cohort, **options)

@@ -12,6 +12,7 @@ from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.results import report, words
+from numbaglm.stats.covariance import Sandwich
 from reference.pages import Tags
 from reference.reports import analysed, cube
 
@@ -134,3 +135,26 @@ def test_origins_make_the_result_again(result):
 def test_the_letter_of_a_two_sided_statistic_is_between_bars(result):
     assert (words.symbol(result), words.symbol(result, "z")) == ("|t|", "|z|")
     assert words.null_in_words("max_t") != words.null_in_words("max_size")
+
+
+@pytest.mark.parametrize("blocks", [None, np.repeat(np.arange(6), [1, 2, 3, 3, 3, 2])])
+def test_a_sandwich_is_told_and_cited(blocks, tmp_path):
+    one = analysed(covariance="sandwich", exchangeability_blocks=blocks, n_perm=40)
+    facts = dict(words.what_was_asked(one))
+    assert facts["Covariance"].startswith(
+        "sandwich of independent maps" if blocks is None else "sandwich of 6 clusters"
+    )
+    assert "degrees of freedom" in facts["Test"]
+    assert "residual" not in facts["Test"]
+    assert one.provenance["dof"] < 13
+    paragraph, references = words.methods_paragraph(one)
+    for name in ("Guillaume", "Bell", "Pustejovsky"):
+        assert any(reference.startswith(name) for reference in references)
+    assert any(reference.startswith("Cameron") for reference in references) == (blocks is not None)
+    for year in re.findall(r"\((?:19|20)\d\d\)", " ".join(references)):
+        assert year[1:5] in paragraph, "every source is cited"
+    assert ("14 maps in 6 clusters" in paragraph) == (blocks is not None)
+    assert ("14 maps in 6 clusters" in one.summary()) == (blocks is not None)
+    again = type(one).load(one.save(tmp_path / "results"))
+    assert again.asked.sandwich == one.asked.sandwich == Sandwich("C2", "satterthwaite")
+    assert words.methods_paragraph(again)[0] == paragraph

@@ -90,3 +90,9 @@ def test_an_infinite_column_brings_no_warning():
 def test_no_covariates_at_all_are_told():
     with pytest.raises(DesignError, match="no table of covariates"):
         design_from_formula("~ age", pd.DataFrame(index=range(4)))
+
+
+@pytest.mark.parametrize("formula", ["~ age + (1 | person)", "~ (1 + age || person)", "~ age + (age|person)"])
+def test_random_effects_are_refused_with_what_to_write(formula):
+    with pytest.raises(DesignError, match=r"random effect.*covariance='sandwich'.*covariates\['person'\]"):
+        design_from_formula(formula, pd.DataFrame({"age": [1.0, 2.0], "person": ["a", "b"]}))

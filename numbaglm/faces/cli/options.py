@@ -6,6 +6,7 @@ import click
 
 from numbaglm.faces.shell import PATH, grouped
 from numbaglm.stats.conventions import CONVENTIONS
+from numbaglm.stats.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM
 from numbaglm.stats.methods import METHODS
 
 _EXPRESSION = "A column, or an expression such as 'patient - control'; several with ';' between them make an F test."
@@ -132,6 +133,26 @@ TEST = grouped(
         default="leave",
         show_default=True,
         help="Voxels that some subjects lack: leave them out, or test each with the subjects that it has.",
+    ),
+    click.option(
+        "--covariance",
+        type=click.Choice(["sandwich"]),
+        help="Let maps depend on each other within the --blocks (visits of a person, families), of any size: the "
+        "variance of t or F is that of their residuals, and they change sign as wholes.  [default: independent errors]",
+    ),
+    click.option(
+        "--adjustment",
+        type=click.Choice(list(ADJUSTMENTS)),
+        default="C2",
+        show_default=True,
+        help="How residuals are corrected for a sandwich variance.",
+    ),
+    click.option(
+        "--dof",
+        type=click.Choice(list(DEGREES_OF_FREEDOM)),
+        default="satterthwaite",
+        show_default=True,
+        help="Degrees of freedom of z and the parametric p of a sandwich variance.",
     ),
     click.option(
         "--conventions",

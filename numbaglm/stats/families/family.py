@@ -354,6 +354,8 @@ class Family:
         says which: 1 for the first, 0 for none.
     patterns
         What depends on which subjects an element has; None where all elements are alike.
+    dof
+        Degrees of freedom of the statistic, where they are others than those of the residuals.
     """
 
     name: str
@@ -374,6 +376,7 @@ class Family:
     more: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     patterns: OfPatterns | None = None
+    dof: float | None = None
 
     @property
     def n_rows(self) -> int:

@@ -13,6 +13,7 @@ import pytest
 from numbaglm.kernels.scores import as_it_is
 from numbaglm.results.vocabulary import MAPS
 from numbaglm.spaces.volume import Geometry
+from numbaglm.stats.covariance import Sandwich
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.families.family import Gathered, Given
 from numbaglm.stats.families.table import FAMILIES
@@ -32,6 +33,9 @@ def hypothesis_of(kind):
     contrast = Contrast.parse(weights, design)
     shuffling = {"n_perm": 20, "seed": 0, "errors": None, "blocks": None, "block_scheme": "within"}
     variance = {"variance_groups": GROUP if kind.option == "variance_groups" else None, "v_dof_factor": 1.0}
+    if kind.option == "covariance":
+        variance["sandwich"] = Sandwich()
+        shuffling |= {"errors": "ise", "blocks": np.arange(N) // 2, "block_scheme": "whole"}
     shufflings, hypothesis = build_hypothesis(design, contrast, [contrast], "freedman-lane", shuffling, variance)
     if kind.option == "variance_smoothing_fwhm":
         hypothesis = make_pseudo(hypothesis, 4.0)

@@ -1,0 +1,37 @@
+"""What may be asked of the covariance of errors, as records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ADJUSTMENTS = {
+    "none": "residuals as they are",
+    "n/(n-p)": "residuals times sqrt(n / (n - p)), n maps and p regressors",
+    "HC2": "residuals divided by sqrt(1 - l), l the leverage of each map",
+    "HC3": "residuals divided by 1 - l",
+    "C2": "residuals of a cluster times (I - H)^(-1/2), H its block of the hat matrix (CR2)",
+    "C3": "residuals of a cluster times (I - H)^(-1)",
+}
+"""Corrections for residuals being smaller than errors, by the name of the option."""
+
+DEGREES_OF_FREEDOM = {
+    "satterthwaite": "those of a variance estimate whose mean and variance, under independent errors, are the same",
+    "naive": "clusters that tell of the contrast, less the regressors that are constant within them",
+}
+"""Degrees of freedom of the parametric p, by the name of the option."""
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """That a sandwich variance is asked for, and which.
+
+    Attributes
+    ----------
+    adjustment
+        A name in `ADJUSTMENTS`.
+    dof
+        A name in `DEGREES_OF_FREEDOM`.
+    """
+
+    adjustment: str = "C2"
+    dof: str = "satterthwaite"

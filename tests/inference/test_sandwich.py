@@ -1,0 +1,91 @@
+"""Repeated measures through `permutation_test`: visits of people, some of whom drop out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import numbaglm as ng
+from reference import sandwich as slow
+
+PERSON = np.repeat(np.arange(8), [3, 3, 2, 3, 1, 3, 2, 3])
+VISIT = np.concatenate([[0, 1, 2], [0, 1, 2], [0, 2], [0, 1, 2], [1], [0, 1, 2], [0, 1], [0, 1, 2]])
+TABLE = pd.DataFrame(
+    {
+        "participant_id": [f"sub-{k:02d}" for k in PERSON],
+        "session_id": [f"ses-{k}" for k in VISIT],
+        "visit": VISIT,
+        "group": np.where(PERSON % 2, "b", "a"),
+        "age": np.round(30 + 3.7 * PERSON % 11 + VISIT, 1),
+    }
+)
+LABELS = [f"sub-{k:02d}_ses-{v}" for k, v in zip(PERSON, VISIT, strict=True)]
+RNG = np.random.default_rng(4)
+Y = (RNG.normal(size=(20, 24)) + 1.5 * RNG.normal(size=(8, 24))[PERSON]).astype(np.float32)
+ASK = {"covariance": "sandwich", "cluster_forming_threshold": None}
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    maps = pd.DataFrame(Y, index=LABELS)
+    return ng.Cohort.from_maps(maps, covariates=TABLE.sample(frac=1, random_state=1))
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+def test_every_flip_of_people_is_a_wild_bootstrap(cohort, two_sided):
+    person = cohort.covariates["participant_id"]
+    result = ng.permutation_test(
+        cohort,
+        "~ visit * group + age",
+        "visit:group[b]",
+        exchangeability_blocks=person,
+        two_sided=two_sided,
+        **ASK,
+    )
+    X = pd.DataFrame(result.provenance["design"]["rows"], columns=result.provenance["design"]["columns"])
+    C = (X.columns == "visit:group[b]").astype(float)[None]
+    signs = (1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1))[:, PERSON]
+    null = slow.wild_bootstrap(X.to_numpy(), C, Y.astype(float), PERSON, "C2", signs)
+    height = np.abs(null) if two_sided else null
+    np.testing.assert_allclose(result.maps["t"], null[0], rtol=1e-9)
+    np.testing.assert_allclose(np.sort(result.h0["max_t"]), np.sort(height.max(axis=1)), rtol=1e-9)
+    reached = (height >= height[0] - 1e-9 * np.maximum(1, np.abs(height[0]))).sum(axis=0)
+    np.testing.assert_array_equal(np.rint(256 * result.maps["p_unc"]), reached)
+    beta, V = zip(*(slow.sandwich(X.to_numpy(), y, PERSON, "C2") for y in Y.T.astype(float)), strict=True)
+    np.testing.assert_allclose(result.maps["effect"], np.array(beta) @ C[0], rtol=1e-6)
+    np.testing.assert_allclose(result.maps["effect_se"], np.sqrt([C[0] @ v @ C[0] for v in V]), rtol=1e-6)
+    assert result.provenance["dof"] == pytest.approx(slow.satterthwaite(X.to_numpy(), C, PERSON, "C2"))
+
+
+def test_random_flips_and_what_follows_of_them_do_not_depend_on_how_work_is_cut(cohort):
+    options = {"exchangeability_blocks": cohort.covariates["participant_id"], "n_perm": 99, "seed": 3, **ASK}
+    contrast = ["visit", "visit:group[b]"]
+    one = ng.permutation_test(cohort, "~ visit * group + age", contrast, n_workers=1, **options)
+    two = ng.permutation_test(cohort, "~ visit * group + age", contrast, n_workers=2, memory_limit="1GB", **options)
+    np.testing.assert_array_equal(one.h0["max_f"], two.h0["max_f"])
+    assert one.provenance["precision"] == "float32"
+    assert one.h0["max_f"][0] == pytest.approx(one.maps["f"].max(), rel=1e-4)
+    assert "effect_se" not in one.maps
+
+
+def test_single_and_double_precision_count_alike(cohort):
+    person = cohort.covariates["participant_id"]
+    options = {"exchangeability_blocks": person, **ASK}
+    every = ng.permutation_test(cohort, "~ visit * group", "visit", **options)
+    some = ng.permutation_test(cohort, "~ visit * group", "visit", n_perm=254, **options)  # all but one of them
+    assert some.provenance["precision"] == "float32"
+    assert np.abs(np.rint(256 * every.maps["p_unc"]) - np.rint(255 * some.maps["p_unc"])).max() <= 1
+
+
+def test_contrasts_share_their_flips(cohort):
+    both = ng.permutation_test(
+        cohort,
+        "~ visit * group",
+        {"slope": "visit", "difference": "visit:group[b]"},
+        exchangeability_blocks=cohort.covariates["participant_id"],
+        fwe_across_contrasts=True,
+        **ASK,
+    )
+    over = [one.h0["max_z_contrasts"] for one in both.values()]
+    np.testing.assert_array_equal(*over)
