@@ -224,6 +224,7 @@ def size_of(store: CohortStore, spec: Spec) -> Size:
         given=_given_bytes(spec.family),
         n_more=len(spec.family.more),
         n_pattern_rows=_pattern_rows(spec.family),
+        span=max(layer.rows.shape[1] for layer in spec.family.layers),
     )
 
 

@@ -60,6 +60,8 @@ class Size:
         Further maps that the family leaves.
     n_pattern_rows
         Rows of each shuffling that patterns of presence are multiplied with; None where elements have none.
+    span
+        Units that a row runs over at most; None for the subjects.
     n_tests, n_before
         Tests of the call, and those of them that are done: the process holds what they found.
     """
@@ -83,6 +85,7 @@ class Size:
     given: int = 0
     n_more: int = 0
     n_pattern_rows: int | None = None
+    span: int | None = None
     n_tests: int = 1
     n_before: int = 0
 
@@ -90,6 +93,11 @@ class Size:
     def units(self) -> int:
         """Units of all layers."""
         return self.n_subjects if self.n_units is None else self.n_units
+
+    @property
+    def row_length(self) -> int:
+        """Units that a row runs over at most."""
+        return self.n_subjects if self.span is None else self.span
 
     @property
     def n_tiles(self) -> int:
@@ -111,7 +119,7 @@ class Size:
     def per_worker(self) -> int:
         """Bytes that a task of voxel scope needs, whatever the block."""
         return (
-            BATCH * self.n_rows * (2 * self.n_subjects + TILE) * self.itemsize  # weights, twice; scores
+            BATCH * self.n_rows * (2 * self.row_length + TILE) * self.itemsize  # weights, twice; scores
             + self.drawn * self.n_subjects * 12  # drawn indices and signs, as they are kept and as they are used
             + columns_at_once(self.n_subjects) * self.n_subjects * (128 if self.given else 32)  # columns in work
             + 3 * 4 * self.ahead * self.chunk[0] * min(self.chunk[1], self.n_voxels)  # chunks: packed, not, and taken
@@ -211,7 +219,7 @@ class Size:
     def seconds(self, n_workers: int, n_rounds: int, spilled: bool) -> float:
         """Predict how long it takes; see the rates above."""
         values, maps = self.n_subjects * self.n_voxels, self.n_shufflings * self.n_voxels
-        flops = 2 * values * self.n_rows * self.n_shufflings
+        flops = 2 * self.row_length * self.n_voxels * self.n_rows * self.n_shufflings
         work = flops / _FLOPS[self.itemsize] + self.n_subjects * self.n_shufflings / _DRAWN
         work += n_rounds * (4 * values / _READ + values / _RESIDUALISED)
         if self.n_maps:

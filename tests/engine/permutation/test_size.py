@@ -37,6 +37,12 @@ CASES = {
     "counts of pseudo-t": (10, 16, True, {"n_perm": 1000, "variance_smoothing_fwhm": 2.0}),
     "counts of TFCE": (10, 24, True, {"n_perm": 500, "tfce_uncorrected": True}),
     "tails of every voxel, in many rounds": (20, 24, True, {"n_perm": 1000, "tfce": True, "tail": "pareto"}),
+    "clusters": (
+        3000,
+        8,
+        False,
+        {"n_perm": 2, "covariance": "sandwich", "exchangeability_blocks": np.arange(3000) // 3},
+    ),
     "variance groups": (3000, 8, False, {"n_perm": 2, "variance_groups": np.arange(3000) % 2}),
     "rows that are refitted": (3000, 8, False, {"n_perm": 260, "method": "dekker", "contrast": ["x", "y"]}),
     "residuals that are rotated": (1200, 8, False, {"n_perm": 20, "method": "huh-jhun"}),
