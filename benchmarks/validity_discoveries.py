@@ -169,8 +169,8 @@ def section(size: str) -> str:
 
 
 def replace_section(page: str, new: str) -> str:
-    """Put the section in the place of the one that is there, or at the end."""
-    there = re.compile(rf"(?ms)^{new.partition(chr(10))[0]}$.*?(?=^## |\Z)")
+    """Put the section in the place of the one of its heading, or at the end."""
+    there = re.compile(rf"(?ms)^{re.escape(new.partition(chr(10))[0])}$.*?(?=^## |\Z)")
     if there.search(page):
         return there.sub(lambda _: f"{new}\n", page).rstrip() + "\n"
     return f"{page.rstrip()}\n\n{new}"

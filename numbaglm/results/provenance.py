@@ -369,7 +369,7 @@ def _freedom(value: Any) -> float:
 
 def _sandwich(value: Any) -> Sandwich:
     """a correction and degrees of freedom, or null"""  # noqa: D400
-    read = _Reader(value, "sandwich.")
+    read = _Checked(value, "sandwich.")
     return Sandwich(read.text("adjustment", tuple(ADJUSTMENTS)), read.text("dof", tuple(DEGREES_OF_FREEDOM)))
 
 

@@ -76,6 +76,8 @@ class Hypothesis:
         (n_interest, n_subjects): its product with the data is the contrast of the parameter estimates.
     family
         The statistic, in the form that all have.
+    clusters
+        (n_subjects,) numbers of the clusters of a sandwich variance; None where errors are independent.
     """
 
     design: Design
@@ -88,6 +90,7 @@ class Hypothesis:
     basis: Doubles
     effect: Doubles
     family: Family
+    clusters: NDArray[np.intp] | None = None
 
     @property
     def scale(self) -> Scale:
@@ -194,6 +197,7 @@ class Hypothesis:
             basis=basis,
             effect=effect,
             family=family,
+            clusters=None if sandwich is None else clusters,
         )
 
     @classmethod

@@ -89,3 +89,12 @@ def test_contrasts_share_their_flips(cohort):
     )
     over = [one.h0["max_z_contrasts"] for one in both.values()]
     np.testing.assert_array_equal(*over)
+
+
+def test_few_clusters_are_told_of_where_flips_are_approximate(cohort, caplog):
+    options = {"exchangeability_blocks": cohort.covariates["participant_id"], **ASK}
+    ng.permutation_test(cohort, "~ visit", "visit", **options)
+    assert "8 clusters are few" in caplog.text
+    caplog.clear()
+    ng.permutation_test(cohort, **options)  # a mean alone is exact
+    assert not caplog.text

@@ -387,6 +387,20 @@ def test_blocks_restrict_the_shufflings(place, cohort):
     assert "within the exchangeability blocks" in json.loads(out)["shuffling"]
 
 
+def test_maps_depend_on_each_other_within_blocks(place, cohort):
+    pd.DataFrame({"person": ["a", "b", "b", "c", "c", "c", "d", "e", "f", "f"]}).to_csv("people.csv", index=False)
+    blocks = ["--blocks", "people.csv", "--covariance", "sandwich", "--n-perm", "100"]
+    out, _ = run("permute", cohort, "--model", "age", *blocks, "-o", "c2", "--json")
+    assert "all 64 distinct" in json.loads(out)["shuffling"]
+    assert PermutationResult.load("c2").provenance["sandwich"] == {"adjustment": "C2", "dof": "satterthwaite"}
+    run("permute", cohort, "--model", "age", *blocks, "--adjustment", "C3", "--dof", "naive", "-o", "c3")
+    assert PermutationResult.load("c3").provenance["dof"] == 5
+    wrong = run("permute", cohort, "--model", "age", *blocks, "--block-scheme", "both", "-o", "x", code=1)[1]
+    assert "Invalid value for '--block-scheme': got 'both'" in wrong
+    wrong = run("permute", cohort, "--design", "~ age + (1 | person)", "-o", "x", code=1)[1]
+    assert "give --covariance and --blocks" in wrong
+
+
 def test_blocks_may_be_a_file_of_palm(place, cohort):
     rows = [[1, 1 + k // 2, 1 + k % 2] for k in range(N)]
     (place / "eb.csv").write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
