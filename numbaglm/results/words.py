@@ -339,8 +339,8 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
         "" if asked.smoothing_fwhm is None else f", smoothed with a Gaussian of {asked.smoothing_fwhm:g} mm FWHM"
     )
     sentences = [
-        f"Group-level inference was made with numbaglm {asked.versions['numbaglm']} on the maps of "
-        f"{asked.data} ({_elements(result)}{smoothing}).",
+        f"Group-level inference was made with numbaglm {asked.versions['numbaglm']} on "
+        f"{'the maps of ' * asked.data.endswith('subjects')}{asked.data} ({_elements(result)}{smoothing}).",
         *_on_outliers(found, cited),
         f"A general linear model with {regressors} ({', '.join(columns)}) was fitted at each {result.space.noun}, and "
         "the contrast "
@@ -445,8 +445,8 @@ def _on_sandwich(result: Record, cited: set[str]) -> list[str]:
     units = "maps" if asked.n_blocks is None else "maps of a cluster (a block of maps that may depend on each other)"
     sentences = [
         f"Its variance was that of a sandwich estimator, which supposes that {units} are independent of all others and "
-        "leaves open how they vary (Guillaume et al., 2014), with "
-        f"{ADJUSTMENTS[asked.sandwich.adjustment]} ({asked.sandwich.adjustment})."
+        f"leaves open how they vary (Guillaume et al., 2014), corrected by {asked.sandwich.adjustment} "
+        f"({ADJUSTMENTS[asked.sandwich.adjustment]})."
     ]
     if asked.sandwich.dof == "satterthwaite":
         cited.update({"bell", "pustejovsky"})
