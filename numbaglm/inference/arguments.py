@@ -54,6 +54,7 @@ _WITH_SANDWICH: dict[str, tuple[tuple[str | None, ...], str]] = {
     "errors": ((None, "ise"), "'ise', as its clusters change sign"),
     "block_scheme": (("within", "whole"), "'whole', as its clusters are the exchangeability blocks"),
     "method": (("freedman-lane",), "'freedman-lane'"),
+    "missing": (("leave",), "'leave', as a cluster is not parted voxel by voxel"),
     "variance_groups": ((None,), "none, as every cluster has a variance of its own"),
     "variance_smoothing_fwhm": ((None,), "none, as a pseudo-t has another variance"),
 }
