@@ -188,7 +188,7 @@ class Options:
 
     def read_weights(self) -> str | Doubles | None:
         """Weights as `numbaglm.stats.setup.read_weights` has them, which go with few other options."""
-        others = ("variance_groups", "variance_smoothing_fwhm")
+        others = ("variance_groups", "variance_smoothing_fwhm", "regressors")
         apart = [name for name in others if getattr(self, name) is not None]
         apart += [f"method={self.method!r}"] if self.method != "freedman-lane" else []
         apart += ["missing='element'"] if self.missing == "element" else []

@@ -261,9 +261,9 @@ def permutation_test(
         ``{"gm": "grey_matter", "age:gm": "age:grey_matter"}``. Contrasts call them by name, and they come last where
         weights are given; those that a contrast leaves out are nuisance. Each costs a degree of freedom. Elements at
         which one is constant, or follows from other regressors, leave with a warning (statistic 0, p 1). It goes with
-        the methods "freedman-lane" and "manly", of t also "dekker" and "draper-stoneman"; not with variance groups or
-        smoothed variances. p of what an element's own regressor says are as exact as those of any regressor with
-        nuisance; the maps that regressors come from count as known.
+        the methods "freedman-lane" and "manly", of t also "dekker" and "draper-stoneman"; not with variance groups,
+        smoothed variances, weights or ``missing="element"``. p of what an element's own regressor says are as exact as
+        those of any regressor with nuisance; the maps that regressors come from count as known.
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
         ("sum", "excess", "area"), ``structures`` ("merged", "apart"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the

@@ -252,6 +252,7 @@ def _estimates(result: Record, of: str) -> tuple[Doubles, Doubles]:
     value, error = (np.asarray(result.maps[name], np.float64) for name in ("effect", "effect_se"))
     if of == "effect":
         return value, error
+    _refuse_own(result, "intervals of Cohen's d")
     asked = result.asked
     d, c = np.asarray(result.maps["cohens_d"], np.float64), asked.weights[0]
     a, w = c @ np.linalg.pinv(asked.rows), effects.swing(asked.rows, c)
@@ -275,6 +276,7 @@ def _pointwise(result: Record, level: float, of: str) -> Intervals:
 
 def _flips(result: Record, of: str, cohort: Cohort, n_flips: int, seed: int) -> Flips:
     """Build the flips of a result's contrast."""
+    _refuse_own(result, "simultaneous intervals and confidence sets")
     asked = result.asked
     if isinstance(n_flips, bool) or not isinstance(n_flips, int | np.integer) or n_flips < _LEAST_FLIPS:
         raise InputError(invalid("n_flips", n_flips, f"a whole number of {_LEAST_FLIPS} or more"))
@@ -293,6 +295,14 @@ def _flips(result: Record, of: str, cohort: Cohort, n_flips: int, seed: int) -> 
     hypothesis = Hypothesis.build(design, contrast, "ise", np.arange(cohort.n_subjects), "ter-braak")
     _, sign = shufflings.draw(1, shufflings.n_shufflings)  # the data as they are come first
     return Flips(hypothesis, sign, of == "cohens_d")
+
+
+def _refuse_own(result: Record, what: str) -> None:
+    if result.asked.regressors:
+        raise InputError(
+            f"This result has regressors of elements' own ({', '.join(result.asked.regressors)}), and {what} are not "
+            "there with them. Ask for interval(simultaneous=False)."
+        )
 
 
 _LEAST_FLIPS = 100

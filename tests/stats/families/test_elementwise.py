@@ -190,6 +190,16 @@ def test_effects_are_those_of_a_fit():
     assert "cohens_d" in run_case("nuisance", n_perm=10).maps
 
 
+def test_intervals_are_there_one_by_one():
+    result = run_case("nuisance", n_perm=20)
+    interval = result.interval(0.95, simultaneous=False)
+    np.testing.assert_allclose(interval.lower, result.maps["effect_lower"], rtol=1e-6)
+    with pytest.raises(InputError, match=r"elements' own \(gm\), and intervals of Cohen's d"):
+        result.interval(0.95, simultaneous=False, of="cohens_d")
+    with pytest.raises(InputError, match=r"simultaneous=False"):
+        result.interval(0.95, simultaneous=True, cohort=COHORT)
+
+
 def test_the_same_regressor_everywhere_is_a_column():
     """Where all elements have one regressor it is as if the design held it, to the last count."""
     one = np.repeat(TABLE[["age"]].to_numpy("f4"), V, axis=1)
@@ -252,6 +262,7 @@ WRONG = {
     "weights of the columns alone": ({"contrast": [0, 1]}, ContrastError, "3 weights"),
     "groups": ({"variance_groups": [0, 0, 0, 1, 1, 1, 1]}, InputError, "variance_groups"),
     "smoothed variances": ({"variance_smoothing_fwhm": 4.0}, InputError, "regressors"),
+    "weights": ({"weights": np.arange(1.0, N + 1)}, InputError, "weights don't go with regressors"),
     "missing data": ({"missing": "element"}, InputError, "regressors"),
     "a method": ({"method": "ter-braak"}, InputError, "freedman-lane"),
     "F by dekker": ({"method": "dekker", "contrast": ["age", "gm"]}, InputError, "freedman-lane"),
@@ -277,6 +288,16 @@ def test_what_cannot_be_is_refused(name):
     given = {"contrast": "age", "regressors": {"gm": "grey_matter"}, "n_perm": 5, **options}
     with pytest.raises(error, match=text):
         ng.permutation_test(COHORT, TABLE[["intercept", "age"]], **given)
+
+
+def test_layers_may_come_with_the_call():
+    labels = [f"s{k}" for k in range(N)]
+    table, grey = pd.DataFrame(Y, index=labels), pd.DataFrame(GM, index=labels)
+    options = {"n_perm": 20, "cluster_forming_threshold": None, "regressors": {"gm": "grey_matter"}}
+    here = ng.permutation_test(table, TABLE[["intercept"]], "gm", layers={"grey_matter": grey}, **options)
+    there = ng.permutation_test(COHORT, TABLE[["intercept"]], "gm", **options)
+    np.testing.assert_array_equal(here.maps["t"], there.maps["t"])
+    np.testing.assert_array_equal(here.h0["max_t"], there.h0["max_t"])
 
 
 def test_maps_alone_have_no_layers():
