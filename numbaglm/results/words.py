@@ -518,10 +518,12 @@ def _on_correction(result: Record, cited: set[str]) -> list[str]:
             "same way."
         )
     if any(name.startswith("min_p_") for name in result.h0):
+        by_rule = conventions.get("over_domains") == "sidak"  # which 0.1 did not have
+        how = "Sidak's correction" if by_rule else "the null distribution of the least p"
         sentences.append(
             "What is compared by extent, mass or enhancement was compared within "
-            f"{' and '.join(DOMAINS[name] for name in result.space.domains)} apart, and corrected over them by the "
-            "null distribution of the least p."
+            f"{' and '.join(DOMAINS[name] for name in result.space.domains)} apart, and corrected over them by "
+            f"{how}."
         )
     if result.over_contrasts:
         sentences.append("p-values were also corrected over contrasts, by the maximum over them.")
@@ -598,8 +600,9 @@ def _cluster_threshold(result: Record) -> str:
 
 def _touching(result: Record, connectivity: int) -> str:
     """Which elements touch."""
+    apart = result.asked.conventions.get("structures") == "apart"
     told = {
-        "volume": f"{connectivity}-connected",
+        "volume": f"{connectivity}-connected{' within a structure' if apart else ''}",
         "surface": "vertices that share an edge of the mesh",
         "network": "edges that share a node",
         "graph": "neighbours in the given graph",

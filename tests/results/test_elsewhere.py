@@ -129,3 +129,10 @@ def test_words_are_those_of_the_space(surfaces, grayordinates, network):
     assert "thalamus left" in facts["Voxels"]
     assert "share an edge of the mesh" in dict(what_was_asked(surfaces))["TFCE"]
     assert "mm2" in describe(surfaces)
+
+
+def test_words_say_how_domains_were_combined_and_structures_kept_apart():
+    result = on_surfaces(with_voxels=True, structures="apart", over_domains="sidak", n_perm=20)
+    paragraph = methods_paragraph(result)[0]
+    assert "corrected over them by Sidak's correction" in paragraph
+    assert "26-connected within a structure" in paragraph
