@@ -15,6 +15,7 @@ LOOKS = ("lateral", "medial", "dorsal", "ventral", "anterior", "posterior")
 
 _FINER = 2  # pixels are made so many times finer in both directions, and averaged: edges are smooth then
 _AT_ONCE = 1 << 21  # pixels of triangles that are looked at together
+_THIN = 0.05  # of the longest side: what a view is high at least
 _EVEN = 0.5  # spread of heights over their middle: that of a ball, which has no folds
 
 
@@ -86,9 +87,10 @@ def axes_of(look: str, side: str) -> NDArray[np.float64]:
 
 
 def extent_of(mesh: Mesh, axes: NDArray[np.float64]) -> tuple[float, float]:
-    """Width and height of a mesh in mm, seen along axes as `axes_of` gives them."""
+    """Width and height of a mesh in mm, seen along axes as `axes_of` gives them; of a flat one, of some height yet."""
     across = np.ptp(mesh.coordinates @ axes[:2].T, axis=0)
-    return float(across[0]), float(across[1])
+    width, height = np.maximum(across, _THIN * np.ptp(mesh.coordinates, axis=0).max())
+    return float(width), float(height)
 
 
 def see(mesh: Mesh, axes: NDArray[np.float64], mm: float) -> Relief:

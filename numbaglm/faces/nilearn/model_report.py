@@ -19,16 +19,27 @@ from numbaglm import plotting
 from numbaglm.data.images import list_maps
 from numbaglm.display.background import mask_slices, template_of
 from numbaglm.display.html_report import HTMLReport
-from numbaglm.display.page import Picture, ViewerMap, design_picture, fill, picture, slice_viewer
+from numbaglm.display.page import (
+    MOST_VERTICES,
+    Picture,
+    ViewerMap,
+    design_picture,
+    fill,
+    picture,
+    slice_viewer,
+    surface_viewer,
+)
 from numbaglm.display.projection import decimals
+from numbaglm.display.surfaces import sheets_of
 from numbaglm.errors import InputError, InputTypeError, NumbaglmFutureWarning, invalid, warn
 from numbaglm.faces.nilearn import model_words as words
-from numbaglm.faces.nilearn.maskers import Masker
+from numbaglm.faces.nilearn.maskers import Masker, SurfaceMasker
 from numbaglm.faces.nilearn.model_options import Asked, contrasts_of
 from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
 from numbaglm.faces.nilearn.thresholds import get_clusters_table, threshold_stats_img
 from numbaglm.results.provenance import versions
 from numbaglm.results.tables import Cell, Row, Table, number, weight_rows, xyz_cells
+from numbaglm.spaces.space import Space
 from numbaglm.spaces.surface import is_surface
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design
@@ -106,8 +117,6 @@ def generate_report(
             list_maps(asked.bg_img, minimum=1)
         parsed = [(_contrast(fitted.design, name, one), one) for name, one in wanted]
         found = [_find(fitted, contrast, one, asked) for contrast, one in parsed]
-        if not isinstance(fitted.masker, Masker):
-            notes.append("Maps on surfaces are not drawn: the page has their tables.")
     for note in notes:
         warn(note)
     page = fill(
@@ -185,7 +194,8 @@ def _content(model: Fitted, found: Sequence[Found], asked: Asked) -> dict[str, A
         "mask_picture": None if geometry is None else _mask_picture(geometry, asked),
         "left_out": cohort.report,
         "viewer": _viewer(geometry, found, asked) if geometry is not None and found else None,
-        "found": [_section(geometry, one, k, asked) for k, one in enumerate(found)],
+        "turner": _turner(masker, found, asked) if isinstance(masker, SurfaceMasker) and found else None,
+        "found": [_section(masker, one, k, asked) for k, one in enumerate(found)],
         "methods": methods,
         "references": references,
         "origins": words.origins(model),
@@ -229,19 +239,65 @@ def _beneath(geometry: Geometry, asked: Asked) -> Any:
     return asked.bg_img if asked.bg_img is not None else template_of(geometry)
 
 
+def _turner(masker: SurfaceMasker, found: Sequence[Found], asked: Asked) -> dict[str, Any] | None:
+    """What turns on the page: the maps of all contrasts."""
+    space = Space(masker.vertices.parts)
+    if sum(part.n_vertices for part in masker.vertices.parts) > MOST_VERTICES:
+        return None
+    shown = []
+    for one in found:
+        values, signed = np.asarray(masker.transform(one.z), np.float64).ravel(), asked.two_sided or one.threshold < 0
+        height = abs(one.threshold) if np.isfinite(one.threshold) else float(np.abs(values).max())
+        shown.append(ViewerMap("z", f"z: {one.contrast.name}", values, height, signed))
+    start = int(np.argmax(np.abs(shown[0].values) if shown[0].signed else shown[0].values))
+    return surface_viewer(sheets_of(space, background=_depth(asked)), shown, start)
+
+
+def _depth(asked: Asked) -> dict[str, Any] | None:
+    """Values of the background by side."""
+    if asked.bg_img is None:
+        return None
+    return {side: np.asarray(values).reshape(len(values), -1)[:, 0] for side, values in asked.bg_img.data.parts.items()}
+
+
+def _on_surfaces(masker: SurfaceMasker, found: Found, asked: Asked) -> Picture:
+    """Draw what reaches the threshold on the surfaces."""
+    values = np.asarray(masker.transform(found.shown), np.float64).ravel()
+    n = int(np.count_nonzero(values))
+    figure = plotting.maps(
+        Space(masker.vertices.parts),
+        {"": values},
+        threshold=abs(found.threshold),
+        two_sided=asked.two_sided or found.threshold < 0,
+        background=_depth(asked),
+        label="z",
+    )
+    alt = f"z of {found.contrast.name}: {n:,} vertices reach the threshold."
+    caption = f"{words.reach(asked, found.threshold)}, {n:,} vertices, from outside and inside; darker grey is deeper."
+    return picture(figure, alt, caption, plain=False)
+
+
 def _vector(geometry: Geometry, image: Any) -> NDArray[np.float64]:
     return np.asarray(image.dataobj, dtype=np.float64)[geometry.mask]
 
 
-def _section(geometry: Geometry | None, found: Found, number_of: int, asked: Asked) -> dict[str, Any]:
+def _section(masker: Masker | SurfaceMasker, found: Found, number_of: int, asked: Asked) -> dict[str, Any]:
     """What the page holds of a contrast."""
+    geometry = masker.geometry if isinstance(masker, Masker) else None
+    drawn = None
+    if not found.table.empty:
+        drawn = (
+            _on_surfaces(masker, found, asked)
+            if isinstance(masker, SurfaceMasker)
+            else _brain(masker.geometry, found, asked)
+        )
     return {
         "name": found.contrast.name,
         "kind": "t" if found.contrast.is_t else "F",
         "facts": words.about_threshold(asked, found.threshold, "vertices" if geometry is None else "voxels"),
         "found": words.what_was_found(asked, found.table, found.n_clusters),
         "n_clusters": found.n_clusters,
-        "picture": None if geometry is None or found.table.empty else _brain(geometry, found, asked),
+        "picture": drawn,
         "notes": found.notes,
         "table": _table(found.table, geometry, number_of),
         "open": len(found.table) <= _MOST_OPEN,

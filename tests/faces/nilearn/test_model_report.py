@@ -322,18 +322,21 @@ def test_dependent_columns():
     assert re.search(r"a</th><td>1</td>.*b</th><td>\u22121</td>.*mean</th><td>0</td>", page, re.DOTALL)
 
 
-def test_surfaces_have_tables_alone():
+def test_surfaces_are_drawn_and_turn():
     rng = np.random.default_rng(0)
     model = ng.SecondLevelModel().fit(
         [surface(rng.normal(3, 1, 18)) for _ in range(8)], design_matrix=pd.DataFrame({"mean": np.ones(8)})
     )
-    with pytest.warns(NumbaglmWarning, match="Maps on surfaces are not drawn"):
-        tags = Tags(str(model.generate_report("mean", alpha=0.01)))
+    tags = Tags(str(model.generate_report("mean", alpha=0.01, bg_img=surface(rng.normal(size=18)))))
+    assert not tags.open
     assert "18 vertices" in tags.text
     assert "Hemisphere" in tags.text
-    assert not tags.named("img")
-    assert not tags.named("canvas")
-    with pytest.warns(NumbaglmWarning), pytest.raises(TypeError, match="'bg_img' must a SurfaceImage instance"):
+    (shown,) = tags.named("img")
+    assert "18 vertices reach the threshold" in shown["alt"]
+    assert "turner" in {attrs.get("id") for _, attrs in tags.tags}
+    nothing = Tags(str(model.generate_report("mean", threshold=1e9, height_control=None)))
+    assert not nothing.named("img")
+    with pytest.raises(TypeError, match="'bg_img' must a SurfaceImage instance"):
         model.generate_report("mean", bg_img=maps()[0])
 
 
