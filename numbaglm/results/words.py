@@ -404,9 +404,8 @@ def _on_weights(result: Record, cited: set[str]) -> list[str]:
     if asked.between == 0:
         sentence += "(fixed effects)"
     else:
-        sentence += (
-            f"and a variance between subjects, estimated at each voxel by {_estimator(asked.between)} (random effects)"
-        )
+        estimator = f"estimated at each {result.space.noun} by {_estimator(asked.between)}"
+        sentence += f"and a variance between subjects, {estimator} (random effects)"
     sentence += f", and effects held against {TESTS[asked.test]}"
     if asked.test in ("knapp-hartung", "ad-hoc"):
         cited.add("knapp")
