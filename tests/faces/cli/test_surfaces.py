@@ -42,6 +42,13 @@ def test_surfaces_are_converted_and_tested(place):
     run("permute", "c.zarr", "--n-perm", "63", "--bids", "-o", "other")
     named = place / "other" / "group" / "hemi-R_den-42_contrast-intercept_stat-t_statmap.func.gii"
     np.testing.assert_array_equal(nib.load(named).darrays[0].data, t)
+    assert {"statistic.png", "corrected.png"} <= {path.name for path in (place / "result" / "figures").iterdir()}
+    meshes = ["--surface", "left=lh.white", "--surface", "right=rh.white"]
+    run("report", "result", *meshes, "--background", "left=lh.depth", "--background", "right=lh.depth", code=1)
+    run("report", "result", *meshes)
+    assert 'id="surfaces"' in (place / "result" / "report.html").read_text(encoding="utf-8")
+    told = run("permute", "c.zarr", "--n-perm", "31", "--cluster-forming-threshold", "0.2", "-o", "clusters")[0]
+    assert "vertices" in told.partition("Clusters, p corrected")[2]
     assert (
         "write SIDE=FILE"
         in run("convert", *maps, "--surface", "lh.white", "--surface", "rh.white", "-o", "d", code=2)[1]
