@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from numbaglm.data.cohort.complete import complete
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine import memory, schedule
+from numbaglm.errors import MaskError
 from numbaglm.spaces.space import Space
 from numbaglm.stats.quality import Measure, Tally, measures, robust_z, tally
 
@@ -106,6 +109,8 @@ def examine(
     memory_limit, client, n_workers, progress
         As in `numbaglm.permutation_test`.
     """
+    with suppress(MaskError):  # elements that all maps have, where there are any: nothing else stands in for others
+        store = complete(store)
     client = None if store.location is None else schedule.active_client(client)  # data in memory stay here
     # Of one process, as memory limits are.
     threads = n_workers or memory.n_cores() if client is None else max(client.nthreads().values(), default=1)

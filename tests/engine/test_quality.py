@@ -171,3 +171,12 @@ def test_the_maps_of_wager_that_stand_out():
     missing = dict.fromkeys(("sub-09", "sub-20", "sub-22", "sub-23"), "missing")
     assert table.loc[table["outlier"], "reason"].to_dict() == missing | {"sub-16": "mean, correlation"}
     assert table.loc["sub-20", "n_missing_voxels"] == 4916
+
+
+def test_what_is_missing_does_not_count_as_0():
+    present = np.ones((24, int(np.prod(SHAPE))), bool)
+    present[2, :100] = False
+    Y = data() + np.float32(50)
+    gaps = CohortStore.from_array(np.where(present, Y, 0), geometry(), subjects=LABELS, present=present)
+    there = CohortStore.from_array(Y[:, 100:], Geometry(np.ones((Y.shape[1] - 100, 1, 1), bool), np.eye(4)))
+    np.testing.assert_allclose(examine(gaps).table["mean"], examine(there).table["mean"].to_numpy(), rtol=1e-6)

@@ -17,7 +17,7 @@ from numbaglm.stats.covariance import Sandwich
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.families.family import Gathered, Given
 from numbaglm.stats.families.table import FAMILIES
-from numbaglm.stats.setup import build_hypothesis, make_pseudo, make_weighted
+from numbaglm.stats.setup import build_hypothesis, make_incomplete, make_pseudo, make_weighted
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding_a_family.md"
 N, SHAPE = 14, (5, 4, 3)
@@ -39,6 +39,8 @@ def hypothesis_of(kind):
     shufflings, hypothesis = build_hypothesis(design, contrast, [contrast], "freedman-lane", shuffling, variance)
     if kind.option == "variance_smoothing_fwhm":
         hypothesis = make_pseudo(hypothesis, 4.0)
+    if kind.option == "missing":
+        hypothesis = make_incomplete(hypothesis, shufflings)
     if kind.option == "weights":
         hypothesis = make_weighted(hypothesis, shufflings, "variance", "reml", "knapp-hartung")
     return hypothesis, shufflings
@@ -75,10 +77,24 @@ def scores_of_tile(family, tile, fixed, index, sign):
         bound = family.whole.bind(Geometry(np.ones(SHAPE, bool), np.diag([2.0, 2, 2, 1])))
         return np.array([bound.score(*maps) for maps in zip(*family.whole.fields(products, fixed), strict=True)])
     shape = products.shape[1:]
+    if family.patterns is not None:
+        products = np.vstack([products, numbers_of_all(family.patterns, index, sign, shape)])
     flat = np.vstack([products.reshape(len(products), -1), np.zeros((family.n_scratch, shape[0] * shape[1]))])
     (family.score or as_it_is)(flat, fixed, np.array(family.sizes, np.int64), family.constants)
     score = flat[0].reshape(shape)
+    if family.patterns is not None:
+        return family.patterns.scales[0].to_z(score)
     return score if family.finish is None else family.finish.score(score, flat[1].reshape(shape))
+
+
+def numbers_of_all(patterns, index, sign, shape):
+    """Numbers (n_kept, *shape) of the pattern that all have who have all subjects."""
+    everyone = np.ones((N, 1), bool)
+    rows = np.empty((patterns.rows.shape[0], len(index), N))
+    patterns.rows.fill(index, sign, rows)
+    flat = np.vstack([(rows @ everyone)[:, :, 0], np.zeros((patterns.n_scratch, len(index)))])
+    patterns.factor(flat, patterns.fixed(everyone), np.array(patterns.sizes, np.int64), patterns.constants)
+    return np.broadcast_to(flat[: patterns.n_kept, :, None], (patterns.n_kept, *shape))
 
 
 BY_RESIDUALS = [name for name, kind in FAMILIES.items() if hypothesis_of(kind)[0].family.prepare is None]
@@ -95,7 +111,8 @@ def test_what_a_family_prepares_gives_what_is_observed(name):
     family.lay(made.layers, tile)
     found = scores_of_tile(family, tile, made.fixed, *shufflings.draw(0, 5))
     np.testing.assert_allclose(found[0], made.score, rtol=1e-9, atol=1e-11)
-    np.testing.assert_allclose(made.statistic, family.scale.to_statistic(made.score))
+    if family.patterns is None:
+        np.testing.assert_allclose(made.statistic, family.scale.to_statistic(made.score))
     assert len(made.more) == len(family.more)
     assert set(family.more) <= set(MAPS)
     some = family.prepare(Given(Y[:, 7:9].astype(np.float32), {one: values[:, 7:9] for one, values in layers.items()}))
