@@ -75,6 +75,7 @@ FAMILIES = {
         Kind("sandwich t", "one", "covariance", "sandwich.t_or_f", "Guillaume et al. (2014), NeuroImage 94:287-302"),
         Kind(
             "sandwich F", "several", "covariance", "sandwich.t_or_f", "Pustejovsky and Tipton (2018), JBES 36:672-683"
+        ),
         Kind(
             "t, missing data", "one", "missing", "incomplete.Incomplete", "Winkler et al. (2014), NeuroImage 92:381-397"
         ),
