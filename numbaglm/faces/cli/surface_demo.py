@@ -12,9 +12,9 @@ from typing import Any
 from numbaglm.cohort import Cohort
 from numbaglm.data.storage.files import whole_folder
 from numbaglm.datasets.surfaces import simulate_surface_cohort
-from numbaglm.faces.cli import output
 from numbaglm.faces.cli.demo import MARKER, N_SUBJECTS, Demo, Pace
 from numbaglm.inference.permutation_test import permutation_test
+from numbaglm.results import figures
 from numbaglm.results.vocabulary import write_readme
 from numbaglm.results.words import describe, summarise
 
@@ -67,7 +67,10 @@ def run_surface_demo(
         log.info("4/4 Writing maps, tables and figures")
         (part / "permutation").mkdir()
         result.write(part / "permutation")
-        output.draw(result, part / "figures")
+        look = {"background": simulated.depth, "views": ("lateral", "dorsal")}
+        figures.statistic(result, part / "figures" / "statistic.png", titled=True, **look)
+        figures.corrected(result, part / "figures" / "corrected.png", **look)
+        figures.nulls(result, part / "figures" / "nulls.png")
         summary, text = summarise(result), describe(result)
         (part / MARKER).write_text(json.dumps(summary, indent=2) + "\n")
         _write_readme(part, seed, text)

@@ -38,8 +38,9 @@ def test_everything_is_written_and_explained(made):
     assert made.text in text
     for name in ("p_fwe_tfce_hemi-L.func.gii", "p_fwe_tfce_hemi-R.func.gii"):
         assert (made.folder / "permutation" / name).stat().st_size
-    for figure in (made.folder / "figures").glob("*.png"):
-        assert f"figures/{figure.name})" in text
+    for name in ("statistic", "corrected", "nulls"):
+        assert (made.folder / "figures" / f"{name}.png").stat().st_size > 5_000
+        assert f"figures/{name}.png)" in text
     summary = json.loads((made.folder / "demo.json").read_text())
     assert summary["n_fwe_0.05"]["clusters_by_size"] >= 1
     out = CliRunner().invoke(commands, ["info", str(made.folder / "permutation"), "--json"]).stdout
