@@ -47,6 +47,8 @@ LEAST_PRESENT = 0.5
 STOP = "decided"
 """When to stop shuffling: once p are decided."""
 
+_STOPPED, _NILEARN = term(f"stop={STOP!r}"), term("conventions='nilearn'")
+
 _SWITCHES = ("two_sided", "tfce", "tfce_uncorrected", "fwe_across_contrasts", "progress", "dry_run")
 
 
@@ -139,8 +141,8 @@ class Options:
             raise InputError(invalid("discoveries", options.discoveries, f"one of {[ARI, *TEMPLATES]}"))
         if options.discoveries != ARI and options.variance_smoothing_fwhm is not None:
             raise InputError(
-                f"discoveries={options.discoveries!r} calibrates parametric p, and pseudo-t (variance_smoothing_fwhm) "
-                "has none. Test t."
+                f"{term(f'discoveries={options.discoveries!r}')} calibrates parametric p, and pseudo-t "
+                f"({term('variance_smoothing_fwhm')}) has none. Test t."
             )
         options._check_stop()
         p, client = options.p_interval, options.client
@@ -192,7 +194,7 @@ class Options:
         apart = [name for name in others if getattr(self, name) is not None]
         apart += [f"method={self.method!r}"] if self.method != "freedman-lane" else []
         apart += ["missing='element'"] if self.missing == "element" else []
-        return read_weights(self.weights, self.between, self.test, apart)
+        return read_weights(self.weights, self.between, self.test, [term(one) for one in apart])
 
     def _check_stop(self) -> None:
         """Refuse to stop early where p are not counted from one null of the largest."""
@@ -202,18 +204,20 @@ class Options:
             raise InputError(invalid("alpha", self.alpha, "a probability between 0 and 1"))
         if self.stop is None:
             if self.alpha != ALPHA:
-                raise InputError(f"alpha={self.alpha:g} is what stop={STOP!r} decides against: pass both, or none.")
+                raise InputError(
+                    f"{term(f'alpha={self.alpha:g}')} is what {_STOPPED} decides against: pass both, or none."
+                )
             return
         others = {
-            f"tail={self.tail!r}": self.tail != "counts",
-            "p_interval": self.p_interval is not None,
-            "fwe_across_contrasts=True": self.fwe_across_contrasts,
-            "tfce_uncorrected=True": self.tfce_uncorrected,
-            'conventions="nilearn", which counts p of clusters its own way': self.conventions.clipped_cluster_p,
+            term(f"tail={self.tail!r}"): self.tail != "counts",
+            term("p_interval"): self.p_interval is not None,
+            term("fwe_across_contrasts=True"): self.fwe_across_contrasts,
+            term("tfce_uncorrected=True"): self.tfce_uncorrected,
+            f"{_NILEARN}, which counts p of clusters its own way": self.conventions.clipped_cluster_p,
         }
         for name, given in others.items():
             if given:
-                raise InputError(f"stop={STOP!r} decides by counted p of each contrast: it does not go with {name}.")
+                raise InputError(f"{_STOPPED} decides by counted p of each contrast: it does not go with {name}.")
 
     def in_order(self, maps: MapLabels) -> Self:
         """The same, with labels of blocks and groups in the order of the maps where they have an index of labels.

@@ -27,6 +27,7 @@ from numbaglm.stats.shuffling.shufflings import FLIPS, PERMUTATIONS, Shufflings,
 ClusterThreshold = float | tuple[str, float]
 
 _BY_ELEMENT = term("missing='element'")
+_VARIANCE = term("weights='variance'")
 _FEW = 500  # shufflings, of which 24 (four groups relabelled) may be the same
 
 
@@ -180,19 +181,19 @@ def read_weights(weights: Any, between: str | int, test: str, apart: Sequence[st
     if test not in tuple(TESTS):
         raise InputError(invalid("test", test, f"one of {sorted(TESTS)}"))
     own = (f"between={between!r}" if between != "reml" else "", f"test={test!r}" if test != "knapp-hartung" else "")
-    asked = [one for one in own if one]
+    asked = [term(one) for one in own if one]
     if weights is None:
         if asked:
-            raise InputError(f"{' and '.join(asked)} go with weights='variance', the variances of the maps: name them.")
+            raise InputError(f"{' and '.join(asked)} go with {_VARIANCE}, the variances of the maps: name them.")
         return None
     if apart:
-        raise InputError(f"weights don't go with {' and '.join(apart)}: leave one of them out.")
+        raise InputError(f"{term('weights')} don't go with {' and '.join(apart)}: leave one of them out.")
     if isinstance(weights, str):
         return weights
     if asked:
         raise InputError(
             f"{' and '.join(asked)} take variances that are known, and weights of subjects are none: "
-            "leave it out, or give weights='variance' and a layer of variances."
+            f"leave it out, or give {_VARIANCE} and a layer of variances."
         )
     try:
         values = np.asarray(weights, dtype=np.float64)
