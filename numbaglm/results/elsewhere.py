@@ -45,7 +45,7 @@ def cluster_table(result: Record) -> Table:
         *tables.headed("p_fwe_voxel"),
         (space.nouns, COLUMNS["size_elements"].sentence),
         *(tables.headed("size") if measured else ()),
-        *tables.headed("mass", *p_names),
+        *tables.headed("mass", *p_names, *(("tdp",) if "tdp" in clusters else ())),
         *(tables.headed("nodes") if joined else ()),
     )
     rows, digits = [], _digits(result)
@@ -63,6 +63,7 @@ def cluster_table(result: Record) -> Table:
             *((Cell(_extent(one["size"], one["unit"]), one["size"]),) if measured else ()),
             Cell(number(one["mass"], 1), one["mass"]),
             *(p_cell(one[name], ends.get(name)) for name in p_names),
+            *((Cell(number(one["tdp"]), one["tdp"]),) if "tdp" in clusters else ()),
             *((Cell(_few_nodes(one["nodes"]), one["nodes"]),) if joined else ()),
         )
         rows.append(Row(cells, *_leads(result, int(one["peak_element"]))))
@@ -88,6 +89,8 @@ def cluster_text(clusters: pd.DataFrame, statistic: str, nouns: str, n_rows: int
     }
     if not (shown["unit"] != "").any():
         del columns["extent"]
+    if "tdp" in shown:
+        columns["TDP"] = [f"{share:.2f}" for share in shown["tdp"]]
     return tables.laid_out(columns, len(clusters) - len(shown))
 
 
@@ -99,7 +102,7 @@ def peak_table(result: Record) -> Table:
         ("cluster", "the cluster in which the peak lies"),
         *tables.headed("peak", "peak_x", "peak_y", "peak_z"),
         (statistic, f"{statistic} at the peak"),
-        *((one.title, one.sentence) for one in map(map_of, names)),
+        *_headed_p(result, names),
     )
     rows, found = [], find_peaks(result)
     places = result.space.places(np.array([element for _, element in found], np.intp))
@@ -131,7 +134,7 @@ def element_table(result: Record) -> Table:
         (result.space.noun, f"name of the {result.space.noun}"),
         (statistic, map_of(result.statistic).sentence),
         *([(map_of("effect").title, map_of("effect").sentence)] if with_effect else []),
-        *((one.title, one.sentence) for one in map(map_of, names)),
+        *_headed_p(result, names),
     )
     height = np.abs(maps[result.statistic]) if result.asked.two_sided else np.asarray(maps[result.statistic])
     found = significant(result)
@@ -285,6 +288,12 @@ def _leads(result: Record, element: int) -> tuple[tuple[float, ...], int | None,
     if isinstance(part, Structures):
         return tuple(result.space.coordinates(np.array([element]))[0].tolist()), None, None
     return (), None, element if isinstance(part, Surface) and part.mesh is not None else None
+
+
+def _headed_p(result: Record, names: list[str]) -> Iterator[tuple[str, str]]:
+    """Headings of p of elements, by what these are called."""
+    for one in map(map_of, names):
+        yield one.title.replace("voxel", result.space.noun), one.sentence.replace("voxel", result.space.noun)
 
 
 def _p_cells(result: Record, names: list[str], element: int) -> Iterator[Cell]:

@@ -98,7 +98,7 @@ def test_the_significant_parcels_stand_first_then_the_largest():
     assert table.n_more == 10
     t = np.abs([cell.value for cell in column(table, "t")])
     assert (np.diff(t[2:]) <= 0).all()
-    assert [cell.significant for cell in column(table, "p voxel")] == [True, True, *[False] * 48]
+    assert [cell.significant for cell in column(table, "p parcel")] == [True, True, *[False] * 48]
     assert not any(cell.significant for cell in column(table, "p uncorrected"))
     parametric = elsewhere.element_table(of_parcels(n_perm=0))
     assert "p, Bonferroni" in [name for name, _ in parametric.columns]
@@ -108,9 +108,10 @@ def test_clusters_of_a_network_tell_their_nodes(network):
     table = elsewhere.cluster_table(network)
     assert column(table, "nodes")[0].text == "node 0, node 4, node 8"
     assert "x" not in [name for name, _ in table.columns]
+    assert [cell.value for cell in column(table, "TDP")] == network.clusters["tdp"].tolist()
     assert column(table, "edges")[0].value == 3
     text = elsewhere.cluster_text(network.clusters, "t", "edges", 1).splitlines()
-    assert text[1].split() == ["cluster", "peak", "t", "p(peak)", "edges", "p(size)", "mass", "p(mass)"]
+    assert text[1].split() == ["cluster", "peak", "t", "p(peak)", "edges", "p(size)", "mass", "p(mass)", "TDP"]
     assert elsewhere.cluster_text(network.clusters.head(0), "t", "edges") == "No cluster at this threshold."
 
 
