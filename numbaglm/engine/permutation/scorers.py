@@ -429,7 +429,10 @@ class Graded(Scores):
         if not maps.shape[1]:
             return maps
         columns, out = np.flatnonzero(self.arranged.own), np.empty((len(maps), self.block.n_voxels), maps.dtype)
-        out[:, self.arranged.place[columns]] = self._z(maps[:, columns], columns)
+        places = self.arranged.place[columns]
+        for first in range(0, len(maps), _FINISHED):  # in double precision on their way
+            some = slice(first, first + _FINISHED)
+            out[some, places] = self._z(maps[some, columns], columns)
         return out
 
 

@@ -161,6 +161,7 @@ class Size:
         data += self.given * self.n_subjects + 8 * self.n_more
         if self.n_pattern_rows is not None:  # the patterns of elements, at most one of each, and where each is
             data += 3 * self.n_subjects + 64
+            maps += maps and BATCH * self.itemsize + 32 * 16  # of numbers, and of z, a few in double precision
         room_to_finish = 24 * BATCH // 2 * self.finished
         return TILE * int(data + room_to_finish + BATCH * 3 + room * self.itemsize + maps + picks + 100)
 
