@@ -159,7 +159,7 @@ class Record:
 
     def _meaning(self, name: str) -> Meaning:
         """What the header of a map says."""
-        return meaning_of(name, self.asked.dof, self.asked.n_rows)
+        return meaning_of(name, None if self.asked.missing == "element" else self.asked.dof, self.asked.n_rows)
 
     def critical(self, name: str, alpha: float = ALPHA) -> float:
         """Value that a statistic must exceed, by a null such as "max_t", for a corrected p of at most alpha.

@@ -518,7 +518,7 @@ def map_of(name: str) -> Quantity:
     return MAPS[name]
 
 
-def meaning_of(name: str, dof: float, n_rows: int | None) -> Meaning:
+def meaning_of(name: str, dof: float | None, n_rows: int | None) -> Meaning:
     """What the header of a map says.
 
     Parameters
@@ -526,10 +526,12 @@ def meaning_of(name: str, dof: float, n_rows: int | None) -> Meaning:
     name
         Of the map.
     dof, n_rows
-        Residual degrees of freedom, and rows of an F contrast; None for t.
+        Residual degrees of freedom, None where they differ between voxels, so that a header can't tell the
+        distribution; and rows of an F contrast, None for t.
     """
     one = map_of(name)
-    parameters = {"t test": (dof,), "f test": (n_rows or 1, dof)}.get(one.intent, ())
+    one = replace(one, intent="none") if dof is None and one.intent in ("t test", "f test") else one
+    parameters = {"t test": (dof or 0,), "f test": (n_rows or 1, dof or 0)}.get(one.intent, ())
     plain = one.label.replace("\u2212", "-").replace("\u00b2", "^2")  # headers hold ASCII
     return Meaning(one.intent, parameters, plain)
 

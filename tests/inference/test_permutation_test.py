@@ -670,6 +670,7 @@ def test_each_voxel_with_the_subjects_that_it_has(tmp_path, statistic):
     np.testing.assert_array_equal(result.maps["dof"], np.where(untested, 0, here - 3))
     assert (result.maps["p_unc"][untested] == 1).all()
     assert result.max_statistic == "max_z"
+    assert result.to_nifti(statistic).header.get_intent()[0] == "none", "degrees of freedom differ"
     assert result.h0["max_z"][0] == np.abs(result.maps["z"]).max()
     assert result.asked.missing == "element"
     again = permutation_test(
