@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
 from numbaglm.stats.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 from numbaglm.stats.discoveries import ARI, TEMPLATES
+from numbaglm.stats.families.combined import COMBINING
+from numbaglm.stats.families.multivariate import STATISTICS as MULTIVARIATE
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import find_method
 from numbaglm.stats.setup import ClusterThreshold, read_variance_groups, read_weights
@@ -49,7 +52,7 @@ STOP = "decided"
 
 _STOPPED, _NILEARN = term(f"stop={STOP!r}"), term("conventions='nilearn'")
 
-_SWITCHES = ("two_sided", "tfce", "tfce_uncorrected", "fwe_across_contrasts", "progress", "dry_run")
+_SWITCHES = ("two_sided", "tfce", "tfce_uncorrected", "fwe_across_contrasts", "concordant", "progress", "dry_run")
 
 
 _WITH_SANDWICH: dict[str, tuple[tuple[str | None, ...], str]] = {
@@ -61,6 +64,7 @@ _WITH_SANDWICH: dict[str, tuple[tuple[str | None, ...], str]] = {
     "regressors": ((None,), "none, as all voxels share a design"),
     "variance_groups": ((None,), "none, as every cluster has a variance of its own"),
     "variance_smoothing_fwhm": ((None,), "none, as a pseudo-t has another variance"),
+    "combine": ((None,), "none, as combinations are of t and F"),
 }
 """What goes with a sandwich variance, and why so: "within", the default of schemes, is what nobody has asked for."""
 
@@ -106,6 +110,9 @@ class Options:
     discoveries: str
     stop: str | None
     alpha: float
+    combine: str | None
+    concordant: bool
+    combine_weights: ArrayLike | None
     store: Any
     memory_limit: int | str | None
     client: Any
@@ -152,6 +159,7 @@ class Options:
             raise InputError(
                 invalid("client", client, "a distributed.Client, or None", "Connect: Client('tcp://...').")
             )
+        _check_combination(options)
         if find_method(options.method).data == "rotated" and options.fwe_across_contrasts:
             raise InputError(
                 f"The method {options.method!r} shuffles each contrast in its own way: no null spans several."
@@ -231,6 +239,24 @@ class Options:
         ordered = replace(self, exchangeability_blocks=blocks, variance_groups=groups, weights=weights)
         return replace(ordered, weights=ordered.read_weights())
 
+    def weights_of(self, modalities: tuple[str, ...]) -> Doubles | None:
+        """Weights of the modalities in their order; None for equal ones.
+
+        Raises
+        ------
+        InputError
+        """
+        given = self.combine_weights
+        if given is None:
+            return None
+        if isinstance(given, Mapping):
+            given = [given.get(name, np.nan) for name in modalities]
+        weights = np.asarray(given, dtype=np.float64)
+        if weights.shape != (len(modalities),) or not (np.isfinite(weights) & (weights > 0)).all():
+            allowed = f"a number above 0 for each of {list(modalities)}"
+            raise InputError(invalid("combine_weights", self.combine_weights, allowed))
+        return weights
+
     def identity(self) -> dict[str, Any]:
         """What tells durable runs apart, as JSON types."""
         return {one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.name not in INCIDENTAL}
@@ -250,7 +276,22 @@ class Options:
             "between": self.between if isinstance(self.weights, str) else None,
             "test": None if self.weights is None else self.test,
             "sandwich": None if self.sandwich is None else asdict(self.sandwich),
+            "combine": self.combine,
         }
+
+
+def _check_combination(options: Options) -> None:
+    """Refuse ways of combining maps that there are not."""
+    combine = options.combine
+    names = [*COMBINING, *MULTIVARIATE]
+    canonical = isinstance(combine, str) and re.fullmatch("cca[1-9]?", combine)
+    if combine is not None and not (combine in names or canonical):
+        raise InputError(invalid("combine", combine, f"one of {names}, or None for one test a modality"))
+    if options.concordant and not (combine in COMBINING and options.two_sided):
+        raise InputError(
+            "concordant=True asks for one sign in all maps: it goes with two_sided=True and a combination of p, "
+            "such as combine='fisher'."
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -259,6 +300,8 @@ def _plain(value: Any) -> Any:
         return asdict(value)
     if value is None or isinstance(value, str | tuple | dict):
         return value
+    if isinstance(value, Mapping):
+        return {str(name): float(one) for name, one in value.items()}
     return np.asarray(value).tolist()
 
 
@@ -268,8 +311,26 @@ DEFAULT_THRESHOLD = 0.001
 
 def default_threshold(maps: Any, space: Any) -> float | None:
     """Cluster-forming threshold where none is named: none for maps on anything but a volume."""
-    is_volume = maps.store.space.is_volume if isinstance(maps, Cohort) else not is_elements(maps, space)
+    several = as_modalities(maps)
+    if several is not None:
+        is_volume = all(cohort.store.space.is_volume for cohort in several.values())
+    else:
+        is_volume = maps.store.space.is_volume if isinstance(maps, Cohort) else not is_elements(maps, space)
     return DEFAULT_THRESHOLD if is_volume else None
+
+
+def as_modalities(maps: Any) -> dict[str, Cohort] | None:
+    """Cohorts by modality; None where maps are of one."""
+    if not isinstance(maps, Mapping) or not maps or not any(isinstance(one, Cohort) for one in maps.values()):
+        return None
+    for name, one in maps.items():
+        if not isinstance(one, Cohort) or not isinstance(name, str) or name == DATA:
+            raise InputError(
+                invalid("maps", f"{name!r}: {one!r}", f"a Cohort for each modality, by a name (not {DATA!r})")
+            )
+    if len(maps) < 2:
+        raise InputError(invalid("maps", f"one modality, {next(iter(maps))!r}", "two or more, or the cohort itself"))
+    return dict(maps)
 
 
 def check_space(space: Space, options: Options) -> None:

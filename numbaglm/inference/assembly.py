@@ -33,54 +33,88 @@ Arrays = dict[str, NDArray[Any]]
 Judge = Callable[[NDArray[Any], NDArray[np.bool_] | slice], Corrected]
 
 
+@dataclass(frozen=True)
+class Tests:
+    """What the tests of one cohort leave.
+
+    Attributes
+    ----------
+    cohort
+        What was analysed.
+    names
+        Of the contrasts.
+    asked
+        Arguments to note in the provenance.
+    outcomes
+        Specification and raw results of each contrast.
+    calibrations
+        Of each contrast, where shufflings bound its true discoveries; none where parametric p do.
+    ends
+        How the test of each contrast ended, as provenance keeps it, where it may have stopped early; None where not.
+    """
+
+    cohort: Cohort
+    names: list[str]
+    asked: dict[str, Any]
+    outcomes: list[tuple[Spec, RunResult]] = field(default_factory=list)
+    calibrations: list[Calibration] = field(default_factory=list)
+    ends: list[dict[str, Any] | None] = field(default_factory=list)
+
+    @property
+    def calibrated(self) -> list[Calibration | None]:
+        """Calibration of each contrast; None for none."""
+        return [*self.calibrations] if self.calibrations else [None] * len(self.outcomes)
+
+
 def assemble(
-    cohort: Cohort,
-    outcomes: Sequence[tuple[Spec, RunResult]],
-    asked: dict[str, Any],
+    tests: Sequence[Tests],
     *,
     joint: bool,
     p_interval: float | None,
-    calibrations: Sequence[Calibration] = (),
-    stops: Sequence[dict[str, Any] | None] = (),
-) -> list[PermutationResult]:
+) -> list[list[PermutationResult]]:
     """Correct raw results for multiple testing, and name everything.
 
     Parameters
     ----------
-    cohort
-        What was analysed.
-    outcomes
-        Specification and raw results of each contrast.
-    asked
-        Arguments to note in the provenance.
+    tests
+        Of each modality, of the same contrasts under the same shufflings.
     joint
-        Whether to correct over the contrasts as well.
+        Whether to correct over the contrasts as well; over modalities it is done wherever there are several.
     p_interval
         Coverage of the intervals of p; None for none.
-    calibrations
-        Of each contrast, where shufflings bound its true discoveries; otherwise parametric p do.
-    stops
-        How the test of each contrast ended, as provenance keeps it, where it may have stopped early; None where not.
     """
-    ends = stops or [None] * len(outcomes)
-    its: Sequence[Calibration | None] = calibrations or [None] * len(outcomes)
-    corrected = [_correct(cohort, *one, p_interval, how) for one, how in zip(outcomes, its, strict=True)]
-    for one, end in zip(corrected, ends, strict=True):
-        if end is not None:
-            _make_anytime(one, end["alpha"])
-    if joint and outcomes[0][0].shufflings.n_shufflings > 1:
-        _correct_jointly(outcomes, corrected, p_interval)
+    corrected, raw = [], []
+    for one in tests:
+        found = []
+        for outcome, calibration, end in zip(one.outcomes, one.calibrated, one.ends, strict=True):
+            found.append(_correct(one.cohort, *outcome, p_interval, calibration))
+            if end is not None:
+                _make_anytime(found[-1], end["alpha"])
+        corrected.append(found)
+        raw.append([its for _, its in one.outcomes])
+    if raw[0][0].max_score.size > 1:
+        if joint:
+            for ones, theirs in zip(corrected, raw, strict=True):
+                _correct_jointly(ones, theirs, "_contrasts", p_interval)
+        if len(tests) > 1:
+            for across, its in zip(zip(*corrected, strict=True), zip(*raw, strict=True), strict=True):
+                _correct_jointly(across, its, "_modalities", p_interval)
+        if len(tests) > 1 and joint:
+            _correct_jointly(sum(corrected, []), sum(raw, []), "_modalities_contrasts", p_interval)  # noqa: RUF017
     return [
-        PermutationResult(
-            one.maps,
-            one.h0,
-            one.table,
-            cohort.store.space,
-            provenance(cohort, spec, asked, one.fits)
-            | ({} if how is None else {CALIBRATED: as_kept(how)})
-            | ({} if end is None else {STOPPED: end}),
-        )
-        for (spec, _), one, how, end in zip(outcomes, corrected, its, ends, strict=True)
+        [
+            PermutationResult(
+                one.maps,
+                one.h0,
+                one.table,
+                test.cohort.store.space,
+                provenance(test.cohort, one.spec, test.asked, one.fits)
+                | ({} if how is None else {CALIBRATED: as_kept(how)})
+                | ({} if end is None else {STOPPED: end}),
+            )
+            for one, how, end in zip(ones, test.calibrated, test.ends, strict=True)
+        ]
+        for ones, test in zip(corrected, tests, strict=True)
     ]
 
 
@@ -154,7 +188,8 @@ class _Contrast:
         Parameters
         ----------
         kind, over
-            "size", "mass" or "tfce"; and "_contrasts" for nulls over contrasts, or "".
+            "size", "mass" or "tfce"; and what nulls are over beside the map, see `numbaglm.results.vocabulary.OVER`,
+            or "".
         judge
             Gives p of those of the values that are in a domain, against its null.
         """
@@ -210,7 +245,7 @@ def _correct(
     maps: Arrays = {
         hypothesis.statistic_name: raw.statistic,
         "z": raw.z,
-        "effect": raw.effect[0] if hypothesis.is_t else raw.effect,
+        "effect": raw.effect[0] if hypothesis.is_t and len(raw.effect) == 1 else raw.effect,
         **(_effect_sizes(hypothesis, raw) if hypothesis.family.prepare is None else _more(hypothesis.family, raw)),
         "p_parametric": p,
         "p_fdr_parametric": pvalues.FDR[spec.conventions.fdr](p),
@@ -299,34 +334,46 @@ def _add_clusters(one: _Contrast, level: float | None) -> None:
 
 
 def _correct_jointly(
-    outcomes: Sequence[tuple[Spec, RunResult]], corrected: Sequence[_Contrast], level: float | None
+    corrected: Sequence[_Contrast], found: Sequence[RunResult], over: str, level: float | None
 ) -> None:
-    """Add p corrected over contrasts: each null becomes the maximum over them.
+    """Add p corrected over several tests of the same shufflings: each null becomes the maximum over them.
 
-    Voxels are compared as z, which statistics of different kinds share.
+    Voxels are compared as z, which statistics of different kinds share; extents, masses and TFCE where all maps have
+    them in the same domains.
+
+    Parameters
+    ----------
+    over
+        What the tests differ in, see `numbaglm.results.vocabulary.OVER`.
     """
-    kinds = [kind for kind in ("size", "mass", "tfce") if all(kind in one.nulls for one in corrected)]
+    alike = len({tuple(one.space.domains) for one in corrected}) == 1
+    kinds = [kind for kind in ("size", "mass", "tfce") if alike and all(kind in one.nulls for one in corrected)]
     nulls = {kind: np.max([one.nulls[kind] for one in corrected], axis=0) for kind in kinds}
-    null_z = np.max([spec.hypothesis.scale.to_z(raw.max_score) for spec, raw in outcomes], axis=0)
-    for (spec, raw), one in zip(outcomes, corrected, strict=True):
+    scores = zip(corrected, found, strict=True)
+    null_z = np.max([one.spec.hypothesis.scale.to_z(raw.max_score) for one, raw in scores], axis=0)
+    for kind in ("", "_tfce"):
+        if all(f"p_fdr{kind}" in one.maps for one in corrected):
+            pooled = np.concatenate([one.maps[f"p_unc{kind}"] for one in corrected])
+            adjusted = pvalues.FDR[corrected[0].spec.conventions.fdr](pooled)
+            ends = np.cumsum([one.space.n for one in corrected])[:-1]
+            for one, p in zip(corrected, np.split(adjusted, ends), strict=True):
+                one.maps[f"p_fdr{kind}{over}"] = p
+    for one, raw in zip(corrected, found, strict=True):
+        spec = one.spec
         z = spec.height(one.maps["z"])
         tolerance = map_tolerance(spec, raw.score) * np.maximum(1.0, np.abs(z))
         counted = np.where(raw.degenerate, 1.0, pvalues.from_maxima(z, null_z, tolerance))
-        one.add(
-            "fwe_voxel_contrasts",
-            "max_z_contrasts",
-            from_null(spec.tail, spec.shufflings, z, null_z, tolerance, counted),
-            level,
-        )
-        one.h0["max_z_contrasts"] = null_z
+        name = f"max_z{over}"
+        one.add(f"fwe_voxel{over}", name, from_null(spec.tail, spec.shufflings, z, null_z, tolerance, counted), level)
+        one.h0[name] = null_z
         for kind, null in nulls.items():
             if kind == "tfce":
-                one.correct(kind, "_contrasts", null, _tfce(spec, raw), level)
+                one.correct(kind, over, null, _tfce(spec, raw), level)
             elif one.clusters is not None:
-                one.correct(kind, "_contrasts", null, partial(one.clusters.corrected, kind), level)
+                one.correct(kind, over, null, partial(one.clusters.corrected, kind), level)
         if one.clusters is not None:
             peaks = one.clusters.peak[one.clusters.ranked]
-            one.table = one.table.assign(p_fwe_voxel_contrasts=one.maps["p_fwe_voxel_contrasts"][peaks])
+            one.table = one.table.assign(**{f"p_fwe_voxel{over}": one.maps[f"p_fwe_voxel{over}"][peaks]})
 
 
 def _tfce(spec: Spec, raw: RunResult) -> Judge:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -12,12 +13,15 @@ from numpy.typing import ArrayLike
 
 from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort, as_cohort
+from numbaglm.data.cohort.joined import align, join
+from numbaglm.data.storage.places import Place
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.errors import InputError, invalid
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
     Options,
+    as_modalities,
     check_layers,
     check_space,
     default_threshold,
@@ -25,7 +29,7 @@ from numbaglm.inference.arguments import (
     read_design,
     read_regressors,
 )
-from numbaglm.inference.assembly import assemble, observed_p
+from numbaglm.inference.assembly import Tests, assemble, observed_p
 from numbaglm.inference.running import Running, plan_tests, run_name
 from numbaglm.inference.stopping import Stopped, until_decided
 from numbaglm.results.provenance import versions
@@ -37,6 +41,7 @@ from numbaglm.stats.covariance import FEW_CLUSTERS
 from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts, warn_of_lacking_mean
 from numbaglm.stats.discoveries import ARI, Calibration, calibrate
 from numbaglm.stats.families.family import REASON
+from numbaglm.stats.joint import make_joint
 from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
 from numbaglm.stats.setup import (
     build_hypothesis,
@@ -119,15 +124,20 @@ def permutation_test(
     space: Any = None,
     nodes: Any = None,
     regressors: Any = None,
+    combine: str | None = None,
+    concordant: bool = False,
+    combine_weights: ArrayLike | None = None,
     **overrides: Any,
-) -> PermutationResult | dict[str, PermutationResult] | Plan | dict[str, Plan]:
+) -> Any:
     """Test a contrast of a general linear model by shuffling, with family-wise error control.
 
     Parameters
     ----------
     maps
         A `Cohort`, or anything that `Cohort.from_maps` takes: paths, images, one 4D image, nilearn's DataFrame; maps on
-        surfaces, CIFTI files, a table of parcels, networks.
+        surfaces, CIFTI files, a table of parcels, networks. Or cohorts of the same subjects by modality
+        (``{"thickness": a, "area": b}``), matched by label: each is tested under the same shufflings, and p are
+        corrected over modalities as well (``p_fwe_voxel_modalities`` and so on); or see ``combine``.
     design_matrix
         DataFrame, array (n_subjects, n_regressors), the path of a .tsv or .csv file, or a formula over the cohort's
         covariates (``"~ age + group"``); by default a column of ones named "intercept".
@@ -264,6 +274,18 @@ def permutation_test(
         the methods "freedman-lane" and "manly", of t also "dekker" and "draper-stoneman"; not with variance groups,
         smoothed variances, weights or ``missing="element"``. p of what an element's own regressor says are as exact as
         those of any regressor with nuisance; the maps that regressors come from count as known.
+    combine
+        Makes one test of the modalities, at the elements that all have. Of the p of their tests, each under the same
+        shufflings: "fisher", "stouffer", "tippett", "edgington", "mudholkar-george", "winer", or "conjunction" (the
+        largest p). Of their values together: "hotelling" (contrasts of one row), "wilks", "pillai",
+        "lawley-hotelling", "roy" (the largest root of H E^-1), "roy-theta" (of H (E + H)^-1), "cca" (the canonical
+        correlation with what is tested; "cca2" the second). Clusters and TFCE are of the z of the parametric p, which
+        orders and scales alone. Of ``two_sided`` tests p of both sides are combined, whatever the signs of the
+        modalities; statistics of values have no sign.
+    concordant
+        With ``combine`` of p and ``two_sided``: only effects of one sign in all modalities count.
+    combine_weights
+        A number a modality, for "stouffer".
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
         ("sum", "excess", "area"), ``structures`` ("merged", "apart"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the
@@ -271,7 +293,8 @@ def permutation_test(
 
     Returns
     -------
-    `PermutationResult`; a dict of them for a mapping of contrasts. `Plan` with ``dry_run``.
+    `PermutationResult`; a dict of them for a mapping of contrasts. `Plan` with ``dry_run``. For modalities that are not
+    combined a dict of these, by modality.
 
     Raises
     ------
@@ -298,7 +321,8 @@ def permutation_test(
     Nichols and Holmes (2002), Human Brain Mapping 15:1-25. Smith and Nichols (2009), NeuroImage 44:83-98.
     Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39. Guillaume et al. (2014), NeuroImage 94:287-302, and
     Pustejovsky and Tipton (2018), J. Bus. Econ. Stat. 36:672-683, for sandwich variances. Knijnenburg et al. (2009),
-    Bioinformatics 25:i161-i168 and Winkler et al. (2016), NeuroImage 141:502-516, for tails.
+    Bioinformatics 25:i161-i168 and Winkler et al. (2016), NeuroImage 141:502-516, for tails. Winkler et al. (2016),
+    Hum. Brain Mapp. 37:1486-1511, for several modalities.
 
     Examples
     --------
@@ -347,6 +371,9 @@ def permutation_test(
         discoveries=discoveries,
         stop=stop,
         alpha=alpha,
+        combine=combine,
+        concordant=concordant,
+        combine_weights=combine_weights,
         store=store,
         memory_limit=memory_limit,
         client=client,
@@ -356,34 +383,58 @@ def permutation_test(
         regressors=read_regressors(regressors),
         **where,
     )
-    running = Running.parse(memory_limit, client, n_workers, progress, store)
+    several = as_modalities(maps)
+    if several is None:
+        if options.combine is not None:
+            raise InputError(
+                invalid("combine", options.combine, "None for one cohort", "Give several, by name: {'a': a, 'b': b}.")
+            )
+        return _named([_test(maps, design_matrix, contrast, options)], contrast, options)[0]
+    if options.missing == "leave":
+        several = {name: _complete(cohort) for name, cohort in several.items()}
+    stores = {name: cohort.store for name, cohort in several.items()}
+    if options.combine is not None:
+        joined = Cohort(join(stores))
+        return _named([_test(joined, design_matrix, contrast, options, tuple(several))], contrast, options)[0]
+    if options.stop is not None:
+        raise InputError(invalid("stop", options.stop, "None where modalities share a null, or combine="))
+    tests = []
+    for name, aligned in align(stores).items():
+        place = None if options.store is None else Place.parse(options.store, "store") / name
+        tests.append(_test(Cohort(aligned), design_matrix, contrast, replace(options, store=place), (name,)))
+    return dict(zip(several, _named(tests, contrast, options), strict=True))
+
+
+def _test(
+    maps: Any,
+    design_matrix: Any,
+    contrast: ContrastLike | Mapping[str, ContrastLike] | None,
+    options: Options,
+    modalities: tuple[str, ...] = (),
+) -> tuple[Tests, list[Plan]]:
+    """Test the contrasts of one cohort, or plan it: plans then."""
+    where = {name: getattr(options, name) for name in ("surfaces", "areas", "space", "nodes")}
+    running = Running.parse(options.memory_limit, options.client, options.n_workers, options.progress, options.store)
     check_layers(maps, options)
     named, covariates = listed_subjects(maps, **where)
     design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels), options.regressors)
     options = options.in_order(named)
     warn_of_lacking_mean(design.matrix)
     contrasts = parse_contrasts(contrast, design)
-    specs = [_specify(design, one, contrasts, options) for one in contrasts]
+    specs = [_specify(design, one, contrasts, options, modalities) for one in contrasts]
     if options.discoveries != ARI:
         _require_enough(specs, options)
-    preparing = {
-        "smoothing_fwhm": smoothing_fwhm,
-        "layers": layers,
-        "progress": progress,
-        "n_workers": n_workers,
-        **where,
-    }
+    preparing = {name: getattr(options, name) for name in ("smoothing_fwhm", "layers", "progress", "n_workers")} | where
     if options.missing == "element" and not isinstance(maps, Cohort):
         preparing["min_subjects"] = LEAST_PRESENT
-    cohort = as_cohort(maps, mask=mask, **preparing)
+    cohort = as_cohort(maps, mask=options.mask, **preparing)
     if options.missing == "leave":
         cohort = _complete(cohort)
     check_space(cohort.store.space, options)
-    names = [one.name for one in contrasts]
+    asked = options.asked() | {"modalities": list(modalities)}
+    tests = Tests(cohort, [one.name for one in contrasts], asked)
     if options.dry_run:
-        plans = plan_tests(cohort.store, running, specs)
-        return dict(zip(names, plans, strict=True)) if isinstance(contrast, Mapping) else plans[0]
-    outcomes, calibrations, stops = [], [], []
+        return tests, plan_tests(cohort.store, running, specs)
     with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:
         for number, spec in enumerate(specs):
             run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
@@ -393,21 +444,12 @@ def permutation_test(
                 made, raw = spec, run.test(spec, run_name(number))
             else:
                 made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha)
-            outcomes.append((made, raw))
-            stops.append(ended)
-            _warn(*outcomes[-1], cohort.store.space.nouns)
+            tests.outcomes.append((made, raw))
+            tests.ends.append(None if ended is None else ended.as_kept())
+            _warn(made, raw, cohort.store.space.nouns)
             if options.discoveries != ARI:
-                calibrations.append(_calibrated(spec, raw, run.smallest_p(spec, run_name(number)), options))
-    results = assemble(
-        cohort,
-        outcomes,
-        options.asked(),
-        joint=options.fwe_across_contrasts,
-        p_interval=p_interval,
-        calibrations=calibrations,
-        stops=[None if one is None else one.as_kept() for one in stops],
-    )
-    return dict(zip(names, results, strict=True)) if isinstance(contrast, Mapping) else results[0]
+                tests.calibrations.append(_calibrated(spec, raw, run.smallest_p(spec, run_name(number)), options))
+    return tests, []
 
 
 def _complete(cohort: Cohort) -> Cohort:
@@ -419,7 +461,20 @@ def _complete(cohort: Cohort) -> Cohort:
     return whole
 
 
-def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], options: Options) -> Spec:
+def _named(tests: Sequence[tuple[Tests, list[Plan]]], contrast: Any, options: Options) -> list[Any]:
+    """Results, or plans, of each cohort: one, or a dict by contrast where contrasts were named."""
+    made, plans = zip(*tests, strict=True)
+    found: Sequence[Sequence[Any]] = plans
+    if not options.dry_run:
+        found = assemble(made, joint=options.fwe_across_contrasts, p_interval=options.p_interval)
+    if not isinstance(contrast, Mapping):
+        return [its[0] for its in found]
+    return [dict(zip(one.names, its, strict=True)) for one, its in zip(made, found, strict=True)]
+
+
+def _specify(
+    design: Design, contrast: Contrast, contrasts: Sequence[Contrast], options: Options, modalities: tuple[str, ...]
+) -> Spec:
     """Decide how one contrast is tested."""
     shuffling = {
         "n_perm": options.n_perm,
@@ -442,8 +497,18 @@ def _specify(design: Design, contrast: Contrast, contrasts: Sequence[Contrast], 
         hypothesis = make_incomplete(hypothesis, shufflings)
     if (weights := options.read_weights()) is not None:
         hypothesis = make_weighted(hypothesis, shufflings, weights, options.between, options.test)
+    if options.combine is not None:
+        hypothesis = make_joint(
+            hypothesis,
+            options.combine,
+            modalities[1:],
+            options.two_sided,
+            options.concordant,
+            options.weights_of(modalities),
+            options.conventions,
+        )
     enough = "float64" if shufflings.exhaustive else "float32"
-    two_sided = options.two_sided and contrast.is_t
+    two_sided = options.two_sided and contrast.is_t and options.combine is None
     return Spec(
         hypothesis=hypothesis,
         shufflings=shufflings,

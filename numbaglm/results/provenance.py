@@ -82,6 +82,8 @@ class Provenance:
         How small p were refined, what became of each fit, and the coverage of intervals; None for none.
     variance_smoothing_fwhm, smoothing_fwhm
         mm; None for none.
+    combine, modalities
+        How several maps of each subject were put together, and their names; None and none for one.
     conventions, precision
         As `numbaglm.stats.conventions.Conventions`, by name; type of the arithmetic.
     n_subjects, n_voxels, subjects, left_out, cohort_fingerprint
@@ -118,6 +120,8 @@ class Provenance:
     p_interval: float | None
     variance_smoothing_fwhm: float | None
     smoothing_fwhm: float | tuple[float, ...] | None
+    combine: str | None
+    modalities: tuple[str, ...]
     conventions: Mapping[str, Any]
     precision: str
     n_subjects: int
@@ -168,6 +172,8 @@ class Provenance:
             p_interval=asked.optional("p_interval", _number),
             variance_smoothing_fwhm=asked.optional("variance_smoothing_fwhm", _number),
             smoothing_fwhm=asked.optional("smoothing_fwhm", _widths),
+            combine=asked.since("combine", lambda value: None if value is None else _of(str, value), None),
+            modalities=asked.since("modalities", lambda value: tuple(_of(str, one) for one in _of(list, value)), ()),
             conventions=_conventions(asked.mapping("conventions")),
             precision=asked.text("precision"),
             n_subjects=asked.whole("n_subjects", 1),
@@ -232,7 +238,15 @@ class Provenance:
     @property
     def n_rows(self) -> int | None:
         """Rows of an F contrast; None for one of t."""
-        return None if self.statistic in ("t", "v") else len(self.weights)
+        one_row = self.statistic in ("t", "v") or (self.combine is not None and len(self.weights) == 1)
+        return None if one_row else len(self.weights)
+
+    @property
+    def n_effects(self) -> int | None:
+        """Maps that the effect has: of each row, and of each modality where they are combined; None for one alone."""
+        if self.combine is not None:
+            return len(self.weights) * len(self.modalities)
+        return self.n_rows
 
 
 @dataclass(frozen=True)
@@ -304,6 +318,10 @@ class _Checked:
 
     def optional(self, name: str, read: Callable[[Any], Kind]) -> Kind | None:
         return self._read(name, lambda value: None if value is None else read(value), read.__doc__ or "allowed")
+
+    def since(self, name: str, read: Callable[[Any], Kind], before: Kind) -> Kind:
+        """What older versions do not keep: ``before`` there."""
+        return self._read(name, read, "allowed") if name in self.kept else before
 
     def later(self, name: str, read: Callable[[Any], Kind]) -> Kind | None:
         """What results of before have nothing of."""

@@ -25,7 +25,7 @@ from numbaglm.errors import InputError, UnknownNameError, invalid
 from numbaglm.results.provenance import STOPPED, Provenance
 from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, read_saved, write_space
 from numbaglm.results.saved import MARKER as MARKER
-from numbaglm.results.vocabulary import ALPHA, MAPS, STATISTICS, map_of, meaning_of, with_log, write_readme
+from numbaglm.results.vocabulary import ALPHA, MAPS, OVER, STATISTICS, map_of, meaning_of, with_log, write_readme
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
@@ -229,8 +229,11 @@ class Record:
             lines.append(
                 f"{self.space.nouns} with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= ALPHA)):,}"
             )
-        if self.over_contrasts:
-            lines.append(f"with FWE p <= 0.05 over all contrasts: {', '.join(self.found_over_contrasts())}")
+        lines += [
+            f"with FWE p <= 0.05 over all {what}: {', '.join(self.found_over(over))}"
+            for over, what in OVER.items()
+            if f"p_fwe_voxel{over}" in self.maps
+        ]
         return "\n".join(lines)
 
     def _end(self) -> list[str]:
@@ -257,6 +260,10 @@ class Record:
         >>> both["age"].found_over_contrasts()
         ['0 voxels']
         """
+        return self.found_over("_contrasts", alpha)
+
+    def found_over(self, over: str, alpha: float = ALPHA) -> list[str]:
+        """Say the same of p whose names have another end, see `numbaglm.results.vocabulary.OVER`."""
         found = []
         kinds: dict[str, tuple[Any, str]] = {
             "voxel": (self.maps, self.space.nouns),
@@ -265,7 +272,7 @@ class Record:
             "tfce": (self.maps, f"{self.space.nouns} by TFCE"),
         }
         for kind, (where, noun) in kinds.items():
-            if (name := f"p_fwe_{kind}_contrasts") in where:
+            if (name := f"p_fwe_{kind}{over}") in where:
                 found.append(f"{int(np.sum(where[name] <= alpha)):,} {noun}")
         return found
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from numbaglm.errors import MissingFileError, StoreError
 from numbaglm.results.cluster_table import typed
 from numbaglm.results.provenance import Provenance
-from numbaglm.results.vocabulary import COLUMNS, ELSEWHERE, EVERY_TABLE, MAPS, NULLS, STATISTICS, Quantity
+from numbaglm.results.vocabulary import COLUMNS, ELSEWHERE, EVERY_TABLE, MAPS, NULLS, OVER, STATISTICS, Quantity
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Geometry
 
@@ -165,8 +165,8 @@ def _check_nulls(h0: Mapping[str, NDArray[Any]], asked: Provenance) -> None:
 
 def _check_map(one: Quantity, values: NDArray[Any], asked: Provenance) -> None:
     shape: tuple[int, ...] = (asked.n_voxels,)
-    if one.name == "effect" and asked.n_rows is not None:
-        shape = (asked.n_rows, asked.n_voxels)
+    if one.name == "effect" and asked.n_effects is not None:
+        shape = (asked.n_effects, asked.n_voxels)
     right = values.shape == shape and values.dtype.kind in ("f" if one.kind is float else "iu")
     _require(right, f"the map {one.name} is {values.dtype} of shape {values.shape}")
     if one.kind is float:
@@ -198,7 +198,7 @@ def _check_whole(
     """Check that what belongs together is there."""
     needed = {asked.statistic, *_ALWAYS}
     if h0:
-        ends = [f"{kind}{over}" for kind in ("size", "mass", "tfce") for over in ("", "_contrasts")]
+        ends = [f"{kind}{over}" for kind in ("size", "mass", "tfce") for over in ("", *OVER)]
         needed |= {*_SHUFFLED, *(f"p_fwe_{end}" for end in ends if {f"max_{end}", f"min_p_{end}"} & set(h0))}
         own = "max_z" if asked.compares_z else STATISTICS[asked.statistic]
         _require(own in h0, f"there is no null {own}")
@@ -206,7 +206,7 @@ def _check_whole(
         needed |= {"size", "mass", "clusters"}
         given = asked.cluster_forming_threshold, asked.cluster_forming_statistic
         _require(None not in given, "no threshold is told that clusters were formed at")
-    needed |= {"p_fwe_voxel_contrasts"} if "max_z_contrasts" in h0 else set()
+    needed |= {f"p_fwe_voxel{over}" for over in OVER if f"max_z{over}" in h0}
     missing = sorted(needed - set(maps))
     _require(not missing, f"there are no maps {missing}")
     labels = maps.get("clusters", np.zeros(1, np.int32))

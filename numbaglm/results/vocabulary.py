@@ -88,6 +88,14 @@ _SENTENCES = {
 _HEADINGS = {"voxel": "p voxel", "size": "p extent", "mass": "p mass", "tfce": "p TFCE"}
 
 
+OVER = {
+    "_contrasts": "contrasts",
+    "_modalities": "modalities",
+    "_modalities_contrasts": "modalities and contrasts",
+}
+"""What p may be corrected over beside the map, by the end of their names."""
+
+
 def _p(name: str, sentence: str, label: str, heading: str = "") -> Quantity:
     return Quantity(name, sentence, label, heading, stat="p", desc=_joined(name[2:]), intent="p value")
 
@@ -113,23 +121,33 @@ _P = _by_name(
     ),
     _p("p_fdr_tfce", "p_unc_tfce adjusted to control the false discovery rate", "p, FDR: TFCE"),
     _p("p_fdr", "p_unc adjusted to control the false discovery rate", "p, FDR"),
+    *(
+        _p(
+            f"p_fdr{kind}{over}",
+            f"p_unc{kind} adjusted to control the false discovery rate over all {what} together",
+            f"p, FDR{': TFCE' if kind else ''}, over {what}",
+        )
+        for kind in ("", "_tfce")
+        for over, what in OVER.items()
+    ),
     _p("p_fdr_parametric", "parametric p adjusted to control the false discovery rate", "p, FDR, parametric"),
     _p("p_bonferroni", "parametric p, Bonferroni-corrected for the number of voxels", "p, Bonferroni"),
     *(_p(f"p_fwe_{kind}", _SENTENCES[kind], f"p, FWE: {_DONE_BY[kind]}", _HEADINGS[kind]) for kind in FWE_KINDS),
     *(
-        _p(f"p_fwe_{kind}_contrasts", f"{_SENTENCES[kind]}, over all contrasts too", f"{label}, over contrasts")
+        _p(f"p_fwe_{kind}{over}", f"{_SENTENCES[kind]}, over all {what} too", f"{label}, over {what}")
         for kind in FWE_KINDS
         for label in [f"p, FWE: {_DONE_BY[kind]}"]
+        for over, what in OVER.items()
     ),
     *(
         _p(
             f"p_fwe_{kind}_domain{over}",
-            f"{_SENTENCES[kind]}, within its domain{', over all contrasts too' * bool(over)}",
-            f"p, FWE: {_DONE_BY[kind]}, domain{', over contrasts' * bool(over)}",
+            f"{_SENTENCES[kind]}, within its domain{f', over all {what} too' if what else ''}",
+            f"p, FWE: {_DONE_BY[kind]}, domain{f', over {what}' if what else ''}",
             f"{_HEADINGS[kind]}, domain" if not over else "",
         )
         for kind in ("size", "mass", "tfce")
-        for over in ("", "_contrasts")
+        for over, what in {"": "", **OVER}.items()
     ),
 )
 
@@ -174,6 +192,25 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
         Quantity("f", "F statistic", "F", stat="F", intent="f test"),
         Quantity("v", "Aspin-Welch v statistic, t with a variance for each group", "v", stat="v"),
         Quantity("g", "G statistic, F with a variance for each group", "G", stat="G"),
+        Quantity("fisher", "Fisher's combination of the p of several maps", "Fisher", stat="fisher"),
+        Quantity("stouffer", "Stouffer's combination of the z of several maps", "Stouffer", stat="stouffer"),
+        Quantity("tippett", "the least p of several maps (Tippett)", "Tippett", stat="tippett"),
+        Quantity("edgington", "the sum of the p of several maps (Edgington)", "Edgington", stat="edgington"),
+        Quantity(
+            "mudholkar_george",
+            "Mudholkar and George's combination of the p of several maps",
+            "Mudholkar-George",
+            stat="mudholkargeorge",
+        ),
+        Quantity("winer", "Winer's combination of the t of several maps", "Winer", stat="winer"),
+        Quantity("conjunction", "the largest p of several maps", "conjunction", stat="conjunction"),
+        Quantity("t2", "Hotelling's T^2 of several maps", "T\u00b2", stat="hotellingtsq"),
+        Quantity("wilks", "Wilks' lambda of several maps", "Wilks", stat="wilks"),
+        Quantity("pillai", "Pillai's trace of several maps", "Pillai", stat="pillai"),
+        Quantity("lawley", "the Lawley-Hotelling trace of several maps", "Lawley-Hotelling", stat="lawleyhotelling"),
+        Quantity("roy", "Roy's largest root of several maps, of H E^-1", "Roy", stat="roy"),
+        Quantity("roy_theta", "Roy's largest root of several maps, of H (E + H)^-1", "Roy theta", stat="roytheta"),
+        Quantity("cca", "canonical correlation of several maps with what is tested", "canonical r", stat="cca"),
         Quantity("z", "z of the same parametric p as the statistic", "z", stat="z", intent="z score"),
         Quantity(
             "effect",
@@ -354,22 +391,38 @@ def _of_domains(kind: str) -> Iterator[Quantity]:
 _NULLS |= _by_name(*(one for kind in ("size", "mass", "tfce") for one in _of_domains(kind)))
 
 
-def _over_contrasts(null: Quantity) -> Quantity:
+def _null_over(null: Quantity, over: str, what: str) -> Quantity:
     head, unit, _ = null.label.partition(" (voxels)")
     return replace(
         null,
-        name=f"{null.name}_contrasts",
-        sentence=f"{null.sentence}, and over all contrasts",
-        label=f"{head} over all contrasts{unit}",
+        name=f"{null.name}{over}",
+        sentence=f"{null.sentence}, and over all {what}",
+        label=f"{head} over all {what}{unit}",
     )
 
 
 NULLS: Mapping[str, Quantity] = MappingProxyType(
-    _NULLS | _by_name(*(_over_contrasts(one) for name, one in _NULLS.items() if name not in ("max_t", "max_f")))
+    _NULLS
+    | _by_name(
+        *(
+            _null_over(one, over, what)
+            for name, one in _NULLS.items()
+            if name not in ("max_t", "max_f")
+            for over, what in OVER.items()
+        )
+    )
 )
 """Every null of a maximum that a result may hold, a value a shuffling."""
 
-STATISTICS: Mapping[str, str] = MappingProxyType({"t": "max_t", "f": "max_f", "v": "max_z", "g": "max_z"})
+JOINT = (
+    *("fisher", "stouffer", "tippett", "edgington", "mudholkar_george", "winer", "conjunction"),
+    *("t2", "wilks", "pillai", "lawley", "roy", "roy_theta", "cca"),
+)
+"""Statistics of several variables, by the names of their maps."""
+
+STATISTICS: Mapping[str, str] = MappingProxyType(
+    {"t": "max_t", "f": "max_f", "v": "max_z", "g": "max_z", **dict.fromkeys(JOINT, "max_z")}
+)
 """What can be tested, by the name of its map, and the null of its maximum over the map."""
 
 _COLUMNS = _by_name(
@@ -429,9 +482,10 @@ _DOMAIN = _by_name(
 
 _TOO = _by_name(
     *(
-        replace(one, name=f"{name}_contrasts", sentence=f"{one.sentence} and over contrasts", label=f"{one.label}, all")
+        replace(one, name=f"{name}{over}", sentence=f"{one.sentence} and over {what}", label=f"{one.label}, all {what}")
         for name, one in (_COLUMNS | _DOMAIN).items()
         if name.startswith("p_fwe_")
+        for over, what in OVER.items()
     )
 )
 COLUMNS: Mapping[str, Quantity] = MappingProxyType(

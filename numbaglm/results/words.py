@@ -17,7 +17,7 @@ from numbaglm.results import discoveries, elsewhere
 from numbaglm.results.provenance import SHUFFLES, STOPPED, TAILS, Provenance
 from numbaglm.results.record import Record
 from numbaglm.results.tables import cluster_text, cubic, number, short, times
-from numbaglm.results.vocabulary import ALPHA, DOMAINS, NULLS, label_of_null, map_of
+from numbaglm.results.vocabulary import ALPHA, DOMAINS, NULLS, OVER, label_of_null, map_of
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.surface import Surface
 from numbaglm.stats import pvalues
@@ -43,6 +43,9 @@ _SOURCES = {
     "smith": "Smith, S. M., & Nichols, T. E. (2009). Threshold-free cluster enhancement: Addressing problems of "
     "smoothing, threshold dependence and localisation in cluster inference. NeuroImage, 44(1), 83\u201398. "
     "https://doi.org/10.1016/j.neuroimage.2008.03.061",
+    "npc": "Winkler, A. M., Webster, M. A., Brooks, J. C., Tracey, I., Smith, S. M., & Nichols, T. E. (2016). "
+    "Non-parametric combination and related permutation tests for neuroimaging. Human Brain Mapping, 37(4), "
+    "1486\u20131511. https://doi.org/10.1002/hbm.23115",
     "phipson": "Phipson, B., & Smyth, G. K. (2010). Permutation p-values should never be zero: Calculating exact "
     "p-values when permutations are randomly drawn. Statistical Applications in Genetics and Molecular Biology, "
     "9(1), 39. https://doi.org/10.2202/1544-6115.1585",
@@ -168,8 +171,11 @@ def in_words(result: Record) -> list[str]:
         sentences.append(f"By threshold-free cluster enhancement {_are(n, noun, result.space.nouns)} significant.")
     sentences += discoveries.in_words(result)
     sentences.append(f"Significant means a p of {ALPHA:g} or less, corrected for family-wise error over the map.")
-    if result.over_contrasts:
-        sentences.append(f"Corrected over all contrasts too: {', '.join(result.found_over_contrasts(ALPHA))}.")
+    sentences += [
+        f"Corrected over all {what} too: {', '.join(result.found_over(over, ALPHA))}."
+        for over, what in OVER.items()
+        if f"p_fwe_voxel{over}" in result.maps
+    ]
     return sentences
 
 
@@ -346,6 +352,12 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
         "the contrast "
         f"\u201c{asked.contrast}\u201d was tested with {_article(test)} ({asked.freedom}).",
     ]
+    if asked.combine is not None:
+        cited.add("npc")
+        sentences.append(
+            "The maps of a subject were shuffled together, and in each shuffling their tests became one (Winkler et "
+            "al., 2016)."
+        )
     if asked.regressors:
         one = len(asked.regressors) == 1
         sentences.append(
@@ -524,8 +536,11 @@ def _on_correction(result: Record, cited: set[str]) -> list[str]:
             f"{' and '.join(DOMAINS[name] for name in result.space.domains)} apart, and corrected over them by "
             f"{how}."
         )
-    if result.over_contrasts:
-        sentences.append("p-values were also corrected over contrasts, by the maximum over them.")
+    sentences += [
+        f"p-values were also corrected over {what}, by the maximum over them."
+        for over, what in OVER.items()
+        if f"p_fwe_voxel{over}" in result.maps
+    ]
     if asked.tail != "counts":
         cited.add("tails")
         sentences.append(
@@ -552,6 +567,9 @@ def _test(result: Record) -> str:
     name = {"v": "Aspin-Welch v", "g": "G"}.get(result.statistic, label)
     if result.asked.variance_smoothing_fwhm is not None:
         name = "pseudo-t"
+    if result.asked.combine is not None:
+        names = ", ".join(result.asked.modalities)
+        return f"{name} test of {len(result.asked.modalities)} maps a subject ({names})"
     if result.asked.weighted_by is not None:
         name = f"weighted {name}"
     if result.statistic in ("f", "g"):

@@ -58,6 +58,11 @@ class Conventions:
         What the degrees of freedom of Aspin-Welch's v are multiplied by; 1 is Welch's.
     fdr
         "bh" (Benjamini and Hochberg, 1995) or "bky" (adaptive; Benjamini, Krieger and Yekutieli, 2006).
+    combine_doubled
+        Whether the p that a two-sided combination of several maps is made of are those of both sides; otherwise they
+        are of the larger side alone, which leaves p by shuffling as they are, and z for clusters too large.
+    cca_nuisance
+        Whether canonical correlations take the nuisance that shuffling moves into account, as all other statistics do.
     """
 
     name: str
@@ -77,6 +82,8 @@ class Conventions:
     tfce_dh: float = 0.0
     v_dof_factor: float = 1.0
     fdr: Literal["bh", "bky"] = "bh"
+    combine_doubled: bool = True
+    cca_nuisance: bool = True
 
     @classmethod
     def parse(cls, conventions: str | Conventions, **overrides: Any) -> Conventions:
@@ -139,7 +146,7 @@ _ALLOWED: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("statistic",), "'t' or 'z'", lambda value: value in ("t", "z")),
     (("fdr",), "'bh' or 'bky'", lambda value: value in ("bh", "bky")),
     (
-        ("merge_signs", "strict", "clipped_cluster_p", "tfce_times_step"),
+        ("merge_signs", "strict", "clipped_cluster_p", "tfce_times_step", "combine_doubled", "cca_nuisance"),
         "True or False",
         lambda value: isinstance(value, bool),
     ),
@@ -185,6 +192,8 @@ CONVENTIONS = {
             tfce_steps=100,
             v_dof_factor=1 / 3,
             fdr="bky",
+            combine_doubled=False,
+            cca_nuisance=False,
         ),
         Conventions("randomise", tfce_steps=100),
     )

@@ -126,7 +126,7 @@ def of_z(z: Doubles) -> Doubles:
     return np.asarray(special.ndtr(-z), dtype=np.float64)
 
 
-def to_z(statistic: Doubles, dof: float | Doubles, n_rows: int | None = None) -> Doubles:
+def to_z(statistic: Doubles, dof: float | Doubles, n_rows: float | None = None) -> Doubles:
     """z of the same one-sided p as a t or F statistic.
 
     The smaller tail is the one inverted, in logarithms where it underflows, so that no precision is lost at

@@ -268,7 +268,7 @@ class _Run:
     @cached_property
     def observed(self) -> ObservedBlock:
         """What was observed in all blocks."""
-        stage, sizes = self.stages.observed(), {"n_interest": self.spec.hypothesis.n_interest}
+        stage, sizes = self.stages.observed(), {"n_interest": len(self.spec.hypothesis.effect)}
         sizes["n_more"] = len(self.spec.family.more)
         parts = zip(stage.keys, stage.sizes, strict=True)
         return ObservedBlock.joined([self.get(key, ObservedBlock, n_voxels=n, **sizes) for key, n in parts])

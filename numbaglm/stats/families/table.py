@@ -86,5 +86,17 @@ FAMILIES = {
             "incomplete.Incomplete",
             "Winkler et al. (2014), NeuroImage 92:381-397",
         ),
+        Kind(
+            "combined t", "one", "combine", "combined.combined", "Winkler et al. (2016), Hum. Brain Mapp. 37:1486-1511"
+        ),
+        Kind(
+            "combined F",
+            "several",
+            "combine",
+            "combined.combined",
+            "Winkler et al. (2016), Hum. Brain Mapp. 37:1486-1511",
+        ),
+        Kind("T2", "one", "combine", "multivariate.multivariate", "Hotelling (1931), Ann. Math. Stat. 2:360-378"),
+        Kind("MANOVA", "several", "combine", "multivariate.multivariate", "Winkler et al. (2016), HBM 37:1486-1511"),
     )
 }

@@ -13,10 +13,12 @@ import pytest
 from numbaglm.kernels.scores import as_it_is
 from numbaglm.results.vocabulary import MAPS
 from numbaglm.spaces.volume import Geometry
+from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.covariance import Sandwich
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.families.family import Gathered, Given
 from numbaglm.stats.families.table import FAMILIES
+from numbaglm.stats.joint import make_joint
 from numbaglm.stats.setup import build_hypothesis, make_incomplete, make_pseudo, make_weighted
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding_a_family.md"
@@ -41,6 +43,10 @@ def hypothesis_of(kind):
         hypothesis = make_pseudo(hypothesis, 4.0)
     if kind.option == "missing":
         hypothesis = make_incomplete(hypothesis, shufflings)
+    if kind.option == "combine":
+        name = "fisher" if kind.name.startswith("combined") else "hotelling" if kind.rows == "one" else "wilks"
+        asked = {"two_sided": True, "concordant": False, "weights": None, "conventions": CONVENTIONS["numbaglm"]}
+        hypothesis = make_joint(hypothesis, name, ("second", "third"), **asked)
     if kind.option == "weights":
         hypothesis = make_weighted(hypothesis, shufflings, "variance", "reml", "knapp-hartung")
     return hypothesis, shufflings
@@ -111,7 +117,7 @@ def test_what_a_family_prepares_gives_what_is_observed(name):
     family.lay(made.layers, tile)
     found = scores_of_tile(family, tile, made.fixed, *shufflings.draw(0, 5))
     np.testing.assert_allclose(found[0], made.score, rtol=1e-9, atol=1e-11)
-    if family.patterns is None:
+    if family.patterns is None and FAMILIES[name].option != "combine":  # whose maps show what is combined, not its z
         np.testing.assert_allclose(made.statistic, family.scale.to_statistic(made.score))
     assert len(made.more) == len(family.more)
     assert set(family.more) <= set(MAPS)

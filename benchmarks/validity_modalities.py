@@ -1,0 +1,127 @@
+"""Error rates and power of tests of several modalities, measured on simulated data.
+
+    python benchmarks/validity_modalities.py                  # the section of validity.md, some minutes
+    python benchmarks/validity_modalities.py --size small     # seconds, wide intervals
+
+Each voxel of a simulated map is a data set of its own, with three variables that correlate by 0.6. Voxels of a run
+share their shufflings, as in validity.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import numbaglm as ng
+from validity import ALPHA, Noise, gaussian, markdown, over_runs, skewed
+from validity_discoveries import replace_section
+
+SIZES = {"small": (4, 150, 99), "full": (30, 400, 299)}  # runs, voxels a run, shufflings
+HEADING = "## Modalities"
+_SHARED = 0.6
+_VARIABLES = 3
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Null data of one kind, tested in one way."""
+
+    name: str
+    design: NDArray[np.float64]
+    contrast: Any
+    noise: Noise
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def shares(self, n_voxels: int, n_perm: int, seed: int, effect: float = 0.0) -> tuple[float, float]:
+        """Share of data sets whose p is 5 % or less: by shuffling, and parametric."""
+        rng, n = np.random.default_rng([seed, 17]), len(self.design)
+        shared = self.noise(rng, (n, n_voxels))
+        cohorts = {}
+        for k in range(_VARIABLES):
+            y = np.sqrt(_SHARED) * shared + np.sqrt(1 - _SHARED) * self.noise(rng, (n, n_voxels))
+            y += effect * self.design[:, :1] + (self.design[:, -1:] if self.design.shape[1] > 1 else 0.0)
+            image = nib.Nifti1Image(y.T.reshape(n_voxels, 1, 1, n).astype(np.float32), np.eye(4))
+            cohorts[f"m{k}"] = ng.Cohort.from_maps(image)
+        options = {"n_perm": n_perm, "seed": seed, "cluster_forming_threshold": None, **self.options}
+        found = ng.permutation_test(cohorts, self.design, self.contrast, **options).maps
+        return tuple(float((found[name] <= ALPHA + 1e-9).mean()) for name in ("p_unc", "p_parametric"))
+
+
+def scenarios() -> list[Scenario]:
+    """Two groups beside a covariate by permutations, three groups by F, means by flips."""
+    rng = np.random.default_rng(0)
+    age = rng.normal(size=24)
+    two = np.column_stack([np.arange(24) < 12, np.arange(24) >= 12, age]).astype(float)
+    three = np.column_stack([*(np.arange(24) % 3 == k for k in range(3)), age]).astype(float)
+    one = np.ones((16, 1))
+    several = [[1.0, -1, 0, 0], [0, 1, -1, 0]]
+    combined: dict[str, dict[str, Any]] = {
+        "fisher": {},
+        "fisher, concordant": {"concordant": True},
+        "stouffer": {},
+        "tippett": {},
+        "conjunction, one-sided": {"two_sided": False},
+        "hotelling": {},
+    }
+    found = []
+    for noise, words in ((gaussian, "Gaussian"), (skewed, "skewed")):
+        for name, options in combined.items():
+            asked = {"combine": name.partition(",")[0], **options}
+            found.append(Scenario(f"two groups of 12, age, {words}: {name}", two, [1.0, -1, 0], noise, asked))
+        for name in ("fisher", "wilks", "pillai", "lawley-hotelling", "roy"):
+            found.append(Scenario(f"three groups of 8, age, {words}: {name}", three, several, noise, {"combine": name}))
+    for name in ("fisher", "hotelling"):
+        found.append(Scenario(f"means of 16, Gaussian: {name}", one, [1.0], gaussian, {"combine": name}))
+    return found
+
+
+def rows(n_runs: int, n_voxels: int, n_perm: int) -> list[dict[str, Any]]:
+    """Error rates and power of every scenario."""
+    told = []
+    for scenario in scenarios():
+        null = [scenario.shares(n_voxels, n_perm, seed) for seed in range(n_runs)]
+        planted = [scenario.shares(n_voxels, n_perm, seed, 1.0)[0] for seed in range(n_runs // 4)]
+        row: dict[str, Any] = {"data and statistic": scenario.name}
+        for name, shares in zip(("by shuffling", "parametric"), zip(*null, strict=True), strict=True):
+            error, low, high = over_runs(list(shares))
+            side = " **above**" if low > ALPHA else " below" if high < ALPHA else ""
+            row[name] = f"{100 * error:.2f} % ({100 * low:.2f} to {100 * high:.2f}){side}"
+        row["power"] = f"{100 * np.mean(planted):.0f} %"
+        told.append(row)
+        print(*row.values(), sep=" | ", flush=True)
+    return told
+
+
+def section(size: str) -> str:
+    """The table, and what it was measured on."""
+    n_runs, n_voxels, n_perm = SIZES[size]
+    table = markdown(pd.DataFrame(rows(n_runs, n_voxels, n_perm)))
+    return (
+        f"{HEADING}\n\n"
+        f"Written by `python benchmarks/validity_modalities.py --size {size}`, numbaglm {ng.__version__}. Uncorrected "
+        f"p at 5 %, {n_runs} runs of {n_voxels} data sets each, {_VARIABLES} modalities that correlate by {_SHARED}, "
+        f"{n_perm} shufflings; in brackets the 95 % interval of the simulation. Parametric p of combinations are those "
+        "of independent modalities, which these are not: nothing that is reported as significant rests on them. A "
+        "conjunction has its level where one modality has no effect, and less than it where none has.\n\n"
+        f"{table}\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
+    arguments = parser.parse_args()
+    new = section(arguments.size)
+    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
+
+
+if __name__ == "__main__":
+    main()

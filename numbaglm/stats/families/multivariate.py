@@ -1,0 +1,435 @@
+"""Statistics of several variables: Hotelling's T2, Wilks, Pillai, Lawley-Hotelling, Roy, canonical correlations.
+
+With E_k what the nuisance leaves of variable k, T = E'E does not change under shuffling. Whitened once by it, the
+variables W are orthonormal, and of the s x K products B of the shuffled rows of interest with them follow all roots of
+H (E + H)^-1: they are those of B B'. Where shuffling moves nuisance, N its products, T becomes I - N'N, and B is
+whitened by that.
+
+References
+----------
+Winkler et al. (2016), Hum. Brain Mapp. 37:1486-1511. Mardia, Kent and Bibby (1979), Multivariate Analysis. Rao (1951),
+Bull. Int. Stat. Inst. 33:177-180, for Wilks; McKeon (1974), Biometrika 61:381-383, for Lawley-Hotelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import interpolate, optimize, special
+
+from numbaglm.arrays import Doubles
+from numbaglm.kernels.eigen import root
+from numbaglm.kernels.scores import Score
+from numbaglm.stats import pvalues
+from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
+from numbaglm.stats.families.variables import FIXED, unit_residuals
+from numbaglm.stats.scales import TIE_TOLERANCE
+
+DEPENDENT = "have variables that follow from each other"
+"""A reason: the variables have no inverse of their covariance."""
+
+_LEAST_PIVOT = 1e-10  # of a variable's variance that the others before it must leave
+
+SUM, WILKS, LAWLEY, ROOT = range(4)
+"""What the kernel makes of the roots: their sum, one less the product of their complements, the sum of their odds,
+one."""
+
+
+@Score
+def roots(
+    products: NDArray[np.floating],
+    fixed: NDArray[np.floating],
+    sizes: NDArray[np.int64],
+    constants: NDArray[np.floating],
+) -> None:
+    """Make scores of products, the rows of the first variable first, in each those of interest first.
+
+    Parameters
+    ----------
+    sizes
+        Variables, rows of interest, rows of moved nuisance, what is made of the roots, and which of them, from 0.
+    """
+    n_variables, s, moved, kind, which = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    n, rows = products.shape[1], s + moved
+    tiny = products.dtype.type(1e-14)  # what stands for shufflings that are not there, NaN, stays it
+    one = products.dtype.type(1.0)
+    L = n_variables * rows  # first row of scratch: a triangle, row by row
+    if moved > 0:
+        for b in range(n_variables):
+            for a in range(b + 1):
+                entry = products[L + b * (b + 1) // 2 + a]
+                for v in range(n):
+                    entry[v] = one if a == b else products.dtype.type(0.0)
+                for j in range(s, rows):
+                    left, right = products[a * rows + j], products[b * rows + j]
+                    for v in range(n):
+                        entry[v] -= left[v] * right[v]
+                for c in range(a):
+                    left, right = products[L + a * (a + 1) // 2 + c], products[L + b * (b + 1) // 2 + c]
+                    for v in range(n):
+                        entry[v] -= left[v] * right[v]
+                if a == b:
+                    for v in range(n):
+                        entry[v] = np.sqrt(tiny if entry[v] < tiny else entry[v])
+                else:
+                    pivot = products[L + a * (a + 1) // 2 + a]
+                    for v in range(n):
+                        entry[v] /= pivot[v]
+        for j in range(s):
+            for a in range(n_variables):
+                x = products[a * rows + j]
+                for c in range(a):
+                    factor, before = products[L + a * (a + 1) // 2 + c], products[c * rows + j]
+                    for v in range(n):
+                        x[v] -= factor[v] * before[v]
+                pivot = products[L + a * (a + 1) // 2 + a]
+                for v in range(n):
+                    x[v] /= pivot[v]
+    score = products[0]
+    if kind == 0 or (s == 1 and kind != 2) or (n_variables == 1 and kind != 2):
+        for v in range(n):
+            score[v] *= score[v]
+        for j in range(s):
+            for a in range(n_variables):
+                if a + j > 0:
+                    other = products[a * rows + j]
+                    for v in range(n):
+                        score[v] += other[v] * other[v]
+        return
+    # The smaller of B B' and B'B, whose roots beyond 0 are the same.
+    d = min(s, n_variables)
+    for i in range(d):
+        for j in range(i + 1):
+            entry = products[L + i * (i + 1) // 2 + j]
+            for v in range(n):
+                entry[v] = products.dtype.type(0.0)
+            for k in range(max(s, n_variables)):
+                left = products[k * rows + i] if s <= n_variables else products[i * rows + k]
+                right = products[k * rows + j] if s <= n_variables else products[j * rows + k]
+                for v in range(n):
+                    entry[v] += left[v] * right[v]
+    if kind == 3:
+        for v in range(n):
+            score[v] = root(products, L, d, which, v)
+        return
+    # Of I - M: a triangle whose squared diagonal has its determinant, and whose inverse the trace of the inverse.
+    for i in range(d):
+        for j in range(i + 1):
+            entry = products[L + i * (i + 1) // 2 + j]
+            for v in range(n):
+                entry[v] = (one if i == j else products.dtype.type(0.0)) - entry[v]
+            for c in range(j):
+                left, right = products[L + i * (i + 1) // 2 + c], products[L + j * (j + 1) // 2 + c]
+                for v in range(n):
+                    entry[v] -= left[v] * right[v]
+            if i == j:
+                for v in range(n):
+                    entry[v] = np.sqrt(tiny if entry[v] < tiny else entry[v])
+            else:
+                pivot = products[L + j * (j + 1) // 2 + j]
+                for v in range(n):
+                    entry[v] /= pivot[v]
+    if kind == 1:
+        for v in range(n):
+            score[v] = one
+        for i in range(d):
+            pivot = products[L + i * (i + 1) // 2 + i]
+            for v in range(n):
+                score[v] *= pivot[v] * pivot[v]
+        for v in range(n):
+            score[v] = one - score[v]
+        return
+    column = L + d * (d + 1) // 2
+    for v in range(n):
+        score[v] = products.dtype.type(-d)
+    for j in range(d):
+        for i in range(j, d):
+            x = products[column + i]
+            for v in range(n):
+                x[v] = one if i == j else products.dtype.type(0.0)
+            for c in range(j, i):
+                factor, before = products[L + i * (i + 1) // 2 + c], products[column + c]
+                for v in range(n):
+                    x[v] -= factor[v] * before[v]
+            pivot = products[L + i * (i + 1) // 2 + i]
+            for v in range(n):
+                x[v] /= pivot[v]
+                score[v] += x[v] * x[v]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One of them.
+
+    Attributes
+    ----------
+    name
+        As it is asked for; ``map`` is that of its map.
+    kind
+        What the kernel makes of the roots.
+    parametric
+        F and its degrees of freedom of a score, of variables, rows of interest and residual degrees of freedom.
+    value
+        What its map shows of a score, and residual degrees of freedom.
+    one_row
+        Whether it is for contrasts of one row alone.
+    """
+
+    name: str
+    map: str
+    kind: int
+    parametric: Callable[[Doubles, int, int, int], tuple[Doubles, float, float]]
+    value: Callable[[Doubles, int], Doubles]
+    one_row: bool = False
+
+
+def _hotelling_f(score: Doubles, p: int, s: int, dof: int) -> tuple[Doubles, float, float]:
+    return score / _left(score) * (dof - p + 1) / p, p, dof - p + 1
+
+
+def _wilks_f(score: Doubles, p: int, s: int, dof: int) -> tuple[Doubles, float, float]:
+    t = np.sqrt((p * p * s * s - 4) / (p * p + s * s - 5)) if p * p + s * s > 5 else 1.0
+    w = dof + s - (p + s + 1) / 2
+    second = w * t - (p * s - 2) / 2
+    left = np.maximum(1.0 - score, 1e-300) ** (1 / t)
+    return (1 - left) / left * second / (p * s), p * s, second
+
+
+def _pillai_f(score: Doubles, p: int, s: int, dof: int) -> tuple[Doubles, float, float]:
+    b, m, n = min(p, s), (abs(p - s) - 1) / 2, (dof - p - 1) / 2
+    return (
+        (2 * n + b + 1) / (2 * m + b + 1) * score / np.maximum(b - score, 1e-14),
+        b * (2 * m + b + 1),
+        b * (2 * n + b + 1),
+    )
+
+
+def _lawley_f(score: Doubles, p: int, s: int, dof: int) -> tuple[Doubles, float, float]:
+    b, m, n = min(p, s), (abs(p - s) - 1) / 2, (dof - p - 1) / 2
+    if n <= 0:
+        first, second = b * (2 * m + b + 1), 2 * (b * n + 1)
+        return score / b * second / first, first, second
+    product = 2 * (2 * n + 1) * (n - 1)
+    extra = (p * s + 2) * product / ((p + 2 * n) * (s + 2 * n) - product)
+    return score * 2 * n / (2 + extra) * (4 + extra) / (p * s), p * s, 4 + extra
+
+
+def _roy_f(score: Doubles, p: int, s: int, dof: int) -> tuple[Doubles, float, float]:
+    most = max(p, s)
+    return score / _left(score) * (dof - most + s) / most, most, dof - most + s
+
+
+def _left(score: Doubles) -> Doubles:
+    return np.maximum(1.0 - score, 1e-14)
+
+
+STATISTICS = {
+    one.name: one
+    for one in (
+        Statistic("hotelling", "t2", SUM, _hotelling_f, lambda score, dof: dof * score / _left(score), one_row=True),
+        Statistic("wilks", "wilks", WILKS, _wilks_f, lambda score, dof: 1.0 - score),
+        Statistic("pillai", "pillai", SUM, _pillai_f, lambda score, dof: score),
+        Statistic("lawley-hotelling", "lawley", LAWLEY, _lawley_f, lambda score, dof: score),
+        Statistic("roy", "roy", ROOT, _roy_f, lambda score, dof: score / _left(score)),
+        Statistic("roy-theta", "roy_theta", ROOT, _roy_f, lambda score, dof: score),
+        Statistic("cca", "cca", ROOT, _roy_f, lambda score, dof: np.sqrt(np.maximum(score, 0.0))),
+    )
+}
+"""All of them, by name. What has no distribution of its own (Roy's root, canonical correlations) takes the F that
+bounds the p of the largest root from below."""
+
+
+@dataclass(frozen=True)
+class Roots:
+    """What scores of several variables mean: all that follows of a score (clusters, TFCE) is of the z of the same p.
+
+    Attributes
+    ----------
+    statistic
+        A name in `STATISTICS`.
+    n_variables, n_rows, dof
+        Variables, rows of interest, residual degrees of freedom.
+    """
+
+    statistic: str
+    n_variables: int
+    n_rows: int
+    dof: int
+    name: str = "z"
+
+    def to_statistic(self, score: NDArray[np.floating]) -> Doubles:
+        """z of a score."""
+        return self.to_z(score)
+
+    def fill_statistic(self, score: NDArray[np.floating], out: NDArray[np.floating]) -> None:
+        """z of a map, by a table: exact to 1e-8 above -1, which is all that clusters and TFCE look at."""
+        first, spline = self._table
+        place = -np.log1p(-np.minimum(self._share(score), 1.0 - 1e-14))
+        out[:] = spline(np.maximum(place, first))
+
+    @cached_property
+    def _table(self) -> tuple[float, interpolate.CubicSpline]:
+        first = -np.log1p(-float(self._share(np.array([self.to_score("z", -1.0, False)]))[0]))
+        nodes = np.linspace(first, -np.log(1e-14), 2**14)
+        share = -np.expm1(-nodes)
+        return first, interpolate.CubicSpline(nodes, self.to_z(self._of_share(share)))
+
+    def _share(self, score: NDArray[np.floating]) -> Doubles:
+        """A number from 0 to 1 that grows with the score."""
+        score = np.asarray(score, dtype=np.float64)
+        most = min(self.n_variables, self.n_rows)
+        kind = STATISTICS[self.statistic].kind
+        return np.asarray(score / (1.0 + score) if kind == LAWLEY else score / most if kind == SUM else score)
+
+    def _of_share(self, share: Doubles) -> Doubles:
+        most = min(self.n_variables, self.n_rows)
+        kind = STATISTICS[self.statistic].kind
+        return np.asarray(share / (1.0 - share) if kind == LAWLEY else share * most if kind == SUM else share)
+
+    def to_score(self, kind: str, value: float, two_sided: bool) -> float:
+        """Score of a threshold on z or p."""
+        z = float(value) if kind == "z" else float(-special.ndtri(value))
+
+        def beyond(share: float) -> float:
+            return float(self.to_z(self._of_share(np.array([share])))[0]) - z
+
+        if beyond(1.0 - 1e-14) < 0:
+            return np.inf
+        share = optimize.brentq(beyond, 1e-300, 1.0 - 1e-14, xtol=1e-15, rtol=1e-14)
+        return float(self._of_share(np.array([share]))[0])
+
+    def to_z(self, score: NDArray[np.floating]) -> Doubles:
+        """z of the p that the statistic's F has."""
+        above: Doubles = np.maximum(np.asarray(score, dtype=np.float64), 0.0)
+        of = STATISTICS[self.statistic]
+        f, first, second = of.parametric(above, self.n_variables, self.n_rows, self.dof)
+        return pvalues.to_z(f, second, first)
+
+    def least_equal(self, height: Doubles, precision: str) -> Doubles:
+        """A score that lies a tolerance below on the scale of correlations; of odds as far as these are from 0."""
+        if STATISTICS[self.statistic].kind == LAWLEY:
+            return np.asarray(height - TIE_TOLERANCE[precision] * (1.0 + height) ** 2)
+        return np.asarray(np.maximum(np.sqrt(np.maximum(height, 0.0)) - TIE_TOLERANCE[precision], 0.0) ** 2)
+
+    def relative_error(self, score: Doubles, precision: str) -> Doubles:
+        """Of z: far where the model nearly fits."""
+        left = np.maximum(1.0 - self._share(score), 1e-14)
+        return np.asarray(np.minimum(10 * np.finfo(precision).eps / left, 0.01))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepare:
+    """Whitens the variables of some elements, see `Family.prepare`.
+
+    Attributes
+    ----------
+    others
+        Names of the layers that hold the variables after the first.
+    interest, nuisance
+        (n_rows, n_subjects) orthonormal rows.
+    effect
+        (n_effects, n_subjects) whose product with a variable is the contrast of its parameter estimates.
+    """
+
+    others: tuple[str, ...]
+    interest: Doubles
+    nuisance: Doubles
+    effect: Doubles
+    scale: Roots
+    which: int
+
+    def __call__(self, given: Given) -> Prepared:
+        """Of the variables of some elements."""
+        E, lengths = unit_residuals(given, self.others, self.nuisance)
+        n_variables, _, n = E.shape
+        reason = np.where((lengths == 0).any(axis=0), 1.0, 0.0)
+        W = np.empty_like(E)
+        for a in range(n_variables):
+            W[a] = E[a]
+            for _ in range(2):  # twice is enough
+                for c in range(a):
+                    W[a] -= np.einsum("ij,ij->j", W[c], W[a]) * W[c]
+            left = np.sqrt(np.einsum("ij,ij->j", W[a], W[a]))
+            reason[(left**2 < _LEAST_PIVOT) & (reason == 0)] = 2.0
+            W[a] *= np.divide(1.0, left, out=np.zeros(n), where=left**2 >= _LEAST_PIVOT)
+        degenerate = reason > 0
+        W[:, :, degenerate] = 0.0
+        of = STATISTICS[self.scale.statistic]
+        score = np.where(degenerate, 0.0, _score(np.einsum("si,kin->nsk", self.interest, W), of.kind, self.which))
+        variables = [given.data, *(given.layers[name] for name in self.others)]
+        effect = np.concatenate([np.einsum("ei,in->en", self.effect, y, dtype=np.float64) for y in variables])
+        return Prepared(
+            layers=tuple(W),
+            score=score,
+            statistic=np.where(degenerate, of.value(np.zeros(n), self.scale.dof), of.value(score, self.scale.dof)),
+            effect=effect,
+            degenerate=degenerate,
+            length=np.where(degenerate, 0.0, lengths[0]),
+            fixed=np.empty((0, n)),
+            more=reason[None],
+        )
+
+
+def _score(B: Doubles, kind: int, which: int) -> Doubles:
+    """Scores (n,) of the products (n, n_rows, n_variables) of what is observed."""
+    if kind == SUM:
+        return np.asarray((B**2).sum(axis=(1, 2)))
+    M = B @ B.transpose(0, 2, 1) if B.shape[1] <= B.shape[2] else B.transpose(0, 2, 1) @ B
+    found = np.clip(np.linalg.eigvalsh(M), 0.0, 1.0)
+    if kind == ROOT:
+        return np.asarray(found[:, -1 - which])
+    left = np.maximum(1.0 - found, 1e-14)
+    return np.asarray(1.0 - left.prod(axis=1) if kind == WILKS else (1.0 / left - 1.0).sum(axis=1))
+
+
+def multivariate(
+    statistic: str,
+    others: tuple[str, ...],
+    rows: Rows,
+    interest: Doubles,
+    nuisance: Doubles,
+    effect: Doubles,
+    dof: int,
+    which: int = 0,
+) -> Family:
+    """Build a statistic of several variables.
+
+    Parameters
+    ----------
+    statistic
+        A name in `STATISTICS`.
+    others
+        Layers that hold the variables after the first, which is the data.
+    rows
+        What is shuffled: the rows of interest, then the nuisance that shuffling moves.
+    interest, nuisance
+        (n_rows, n_subjects) orthonormal rows.
+    effect
+        See `Prepare`.
+    dof
+        Residual degrees of freedom.
+    which
+        Which canonical correlation, from 0.
+    """
+    of, n_variables, s = STATISTICS[statistic], 1 + len(others), len(interest)
+    moved, d = rows.shape[0] - s, min(s, n_variables)
+    scale = Roots(statistic, n_variables, s, dof)
+    return Family(
+        name=of.map,
+        layers=(Layer(rows),) * n_variables,
+        score=roots,
+        scale=scale,
+        observe=None,
+        sizes=(n_variables, s, moved, of.kind, which),
+        n_scratch=max(n_variables * (n_variables + 1) // 2, d * (d + 1) // 2 + d),
+        precision=None if of.kind == SUM else "float64",
+        pooled=False,
+        prepare=Prepare(others, interest, nuisance, effect, scale, which),
+        needs=others,
+        more=(REASON,),
+        reasons=(FIXED, DEPENDENT),
+    )

@@ -1,0 +1,156 @@
+"""Several modalities in one call, against refitting every shuffling."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import numbaglm as ng
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.errors import InputError
+from numbaglm.spaces.volume import Geometry
+from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.families.multivariate import STATISTICS
+from numbaglm.stats.setup import build_hypothesis
+from reference import multivariate as twin
+
+N, SHAPE = 7, (3, 2, 2)
+GROUP = np.array([0, 0, 0, 1, 1, 2, 2])
+CONFOUND = np.array([0.3, -1.0, 0.8, 0.1, 1.4, -0.6, -0.2])
+DESIGN = np.column_stack([GROUP == 0, GROUP == 1, GROUP == 2, CONFOUND]).astype(float)
+T, F = np.array([[1.0, -1, 0, 0]]), np.array([[1.0, -1, 0, 0], [0, 1, -1, 0]])
+
+
+def cohort(Y, labels=None, mask=None, **options):
+    mask = np.ones(SHAPE, bool) if mask is None else mask
+    where = Geometry(mask, np.diag([2.0, 2, 2, 1]))
+    labels = [f"s{i}" for i in range(len(Y))] if labels is None else labels
+    return ng.Cohort(CohortStore.from_array(Y, where, subjects=labels, **options))
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(5)
+    shared = rng.normal(size=(N, 12))
+    return {f"m{k}": (shared + rng.normal(size=(N, 12)) + 4 * k).astype(np.float32) for k in range(2)}
+
+
+def shufflings(contrast):
+    design = Design.parse(DESIGN, N)
+    parsed = Contrast.parse(contrast, design)
+    shuffling = {"n_perm": 10_000, "seed": 0, "errors": None, "blocks": None, "block_scheme": "within"}
+    found, _ = build_hypothesis(design, parsed, [parsed], "freedman-lane", shuffling, {})
+    assert found.exhaustive
+    return found.draw(0, found.n_shufflings)
+
+
+def counted(scores):
+    return (scores >= scores[0] - 1e-9 * (1 + np.abs(scores[0]))).mean(axis=0)
+
+
+CALLS = [
+    *((name, contrast, True) for name in ("fisher", "stouffer", "tippett", "edgington") for contrast in (T, F)),
+    *((name, T, False) for name in ("fisher", "mudholkar-george", "conjunction")),
+    ("hotelling", T, True),
+    *((name, F, True) for name in ("wilks", "pillai", "lawley-hotelling", "roy", "roy-theta", "cca")),
+]
+
+
+@pytest.mark.parametrize(("combine", "contrast", "two_sided"), CALLS)
+def test_every_shuffling_refitted_gives_the_same_counts(data, combine, contrast, two_sided):
+    index, sign = shufflings(contrast)
+    expected = np.empty((len(index), 12))
+    for b in range(len(index)):
+        for v in range(12):
+            if combine in STATISTICS:
+                Y = np.column_stack([one[:, v].astype(float) for one in data.values()])
+                found = twin.roots(Y, DESIGN, contrast, index[b], sign[b])
+                expected[b, v] = twin.statistic(combine, found)
+            else:
+                p = [
+                    twin.partial_p(one[:, v].astype(float), DESIGN, contrast, index[b], sign[b], two_sided)
+                    for one in data.values()
+                ]
+                expected[b, v] = twin.combined(combine, np.array(p))
+    cohorts = {name: cohort(one) for name, one in data.items()}
+    result = ng.permutation_test(
+        cohorts, DESIGN, contrast, combine=combine, two_sided=two_sided, cluster_forming_threshold=None
+    )
+    np.testing.assert_allclose(result.maps["p_unc"], counted(expected), atol=1e-12)
+    largest = expected.max(axis=1)
+    p = (largest[:, None] >= expected[0] - 1e-9 * (1 + np.abs(expected[0]))).mean(axis=0)
+    np.testing.assert_allclose(result.maps["p_fwe_voxel"], p, atol=1e-12)
+
+
+def test_subjects_meet_by_label_and_elements_by_place(data):
+    order = np.array([4, 0, 6, 2, 1, 5, 3])
+    mask = np.ones(SHAPE, bool)
+    mask[0, 0, 1] = False
+    other = cohort(data["m1"][order][:, mask[np.ones(SHAPE, bool)]], [f"s{i}" for i in order], mask)
+    options = {"combine": "fisher", "cluster_forming_threshold": None}
+    found = ng.permutation_test({"a": cohort(data["m0"]), "b": other}, DESIGN, T, **options)
+    plain = ng.permutation_test({"a": cohort(data["m0"]), "b": cohort(data["m1"])}, DESIGN, T, **options)
+    assert found.geometry.n_voxels == 11
+    np.testing.assert_array_equal(found.maps["fisher"], plain.maps["fisher"][mask.ravel()])
+    apart = ng.permutation_test({"a": cohort(data["m0"]), "b": other}, DESIGN, T, cluster_forming_threshold=None)
+    assert {name: one.geometry.n_voxels for name, one in apart.items()} == {"a": 12, "b": 11}
+    null = np.maximum(*(one.h0["max_t"] for one in apart.values()))
+    for one in apart.values():
+        np.testing.assert_allclose(
+            one.maps["p_fwe_voxel_modalities"],
+            (null[:, None] >= np.abs(one.maps["t"]) * (1 - 1e-9)).mean(axis=0),
+            atol=1e-12,
+        )
+
+
+def test_cohorts_on_disk_give_what_those_in_memory_do(data, tmp_path):
+    images = {name: cohort(one) for name, one in data.items()}
+    stored = {}
+    for name, one in images.items():
+        affine = np.diag([2.0, 2, 2, 1])
+        maps = [nib.Nifti1Image(row.reshape(SHAPE), affine) for row in data[name]]
+        mask = nib.Nifti1Image(np.ones(SHAPE, np.uint8), affine)
+        stored[name] = ng.Cohort.create(tmp_path / f"{name}.zarr", maps, mask=mask, subjects=list(one.subjects))
+    options = {"combine": "wilks", "cluster_forming_threshold": ("z", 1.0), "tfce": True, "n_perm": 50}
+    there = ng.permutation_test(stored, DESIGN, F, store=tmp_path / "run", **options)
+    here = ng.permutation_test(images, DESIGN, F, **options)
+    for name, values in here.maps.items():
+        np.testing.assert_array_equal(there.maps[name], values, err_msg=name)
+    again = ng.PermutationResult.load(here.save(tmp_path / "saved"))
+    np.testing.assert_array_equal(again.maps["wilks"], here.maps["wilks"])
+    assert again.asked.modalities == ("m0", "m1")
+
+
+def test_what_can_not_be_combined_is_refused(data):
+    one, two = (cohort(values) for values in data.values())
+    several = {"a": one, "b": two}
+    with pytest.raises(InputError, match="of other subjects: 1 in 'a' alone"):
+        ng.permutation_test({"a": one, "b": cohort(data["m1"][:6])}, DESIGN, T)
+    with pytest.raises(InputError, match="None for one cohort"):
+        ng.permutation_test(one, DESIGN, T, combine="fisher")
+    with pytest.raises(InputError, match="combine"):
+        ng.permutation_test(several, DESIGN, T, combine="fischer")
+    with pytest.raises(InputError, match="variance groups"):
+        ng.permutation_test(several, DESIGN, T, combine="fisher", variance_groups=GROUP)
+    with pytest.raises(InputError, match="too many"):
+        ng.permutation_test({f"m{k}": one for k in range(5)}, DESIGN, T, combine="hotelling")
+    with pytest.raises(InputError, match="'stouffer' where variables have weights"):
+        ng.permutation_test(several, DESIGN, T, combine="fisher", combine_weights=[1, 2])
+    with pytest.raises(InputError, match="a number above 0 for each"):
+        ng.permutation_test(several, DESIGN, T, combine="stouffer", combine_weights={"a": 1})
+    with pytest.raises(InputError, match="one sign in all maps"):
+        ng.permutation_test(several, DESIGN, F, combine="wilks", concordant=True)
+    with pytest.raises(InputError, match="a Cohort for each modality"):
+        ng.permutation_test({"a": one, "b": "maps.nii"}, DESIGN, T)
+
+
+def test_variables_that_follow_from_each_other_leave(data, caplog):
+    other = data["m1"].copy()
+    other[:, 3] = 2 * data["m0"][:, 3] + 1
+    result = ng.permutation_test(
+        {"a": cohort(data["m0"]), "b": cohort(other)}, DESIGN, T, combine="hotelling", cluster_forming_threshold=None
+    )
+    assert "1 voxels have variables that follow from each other" in caplog.text
+    assert result.maps["t2"][3] == 0
+    assert result.maps["p_unc"][3] == 1

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from numbaglm.errors import InputError
+from numbaglm.stats.families.combined import (
+    BOTH,
+    COMBINING,
+    CONCORDANT,
+    ONE,
+    Combined,
+    Partial,
+    combine_tabled,
+    combined,
+)
+from numbaglm.stats.families.family import Shuffled
+
+DEPTHS = np.concatenate([np.linspace(-0.999, 0.999, 801), 1 - np.logspace(-11, -2, 60), -1 + np.logspace(-11, -2, 60)])
+
+
+@pytest.mark.parametrize("name", COMBINING)
+@pytest.mark.parametrize(("dof", "n_rows", "sides"), [(5, None, ONE), (98, None, ONE), (40, None, BOTH), (20, 3, ONE)])
+def test_tables_hold_what_partial_tests_add(name, dof, n_rows, sides):
+    partial = Partial(name, dof, n_rows, sides, True)
+    signed = n_rows is None and sides == ONE
+    r = DEPTHS if signed else np.abs(DEPTHS[np.abs(DEPTHS) > 1e-6])
+    if name == "winer":  # t of a p below 1e-87 is not to be had
+        r = r[np.abs(r) < 0.9]
+    products = np.vstack([r, np.zeros((0 if n_rows is None else n_rows - 1, r.size))])
+    sizes = np.array([1, n_rows or 1, 0, n_rows is None, COMBINING[name].how, sides, 4096])
+    combine_tabled(products, np.empty((0, 1)), sizes, np.concatenate([[1.0], partial.tables]))
+    expected = partial(r)
+    np.testing.assert_allclose(products[0], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_p_of_both_sides_are_doubled_or_left():
+    r = np.array([-0.5, 0.2])
+    t = r * np.sqrt(10 / (1 - r**2))
+    p = 2 * stats.t.sf(np.abs(t), 10)
+    np.testing.assert_allclose(Partial("fisher", 10, None, BOTH, True)(r), -2 * np.log(p), rtol=1e-10)
+    np.testing.assert_allclose(Partial("fisher", 10, None, BOTH, False)(r), -2 * np.log(p / 2), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", COMBINING)
+@pytest.mark.parametrize("sides", [ONE, CONCORDANT])
+def test_scores_of_thresholds_have_their_z(name, sides):
+    scale = Combined(name, 3, sides)
+    for z in (-0.5, 0.0, 1.0, 3.1):
+        np.testing.assert_allclose(scale.to_z(np.array([scale.to_score("z", z, False)])), z, atol=1e-7)
+    assert scale.to_score("p", 0.01, False) == pytest.approx(scale.to_score("z", -special.ndtri(0.01), False))
+
+
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [
+        ("fisher", lambda p: -2 * np.log(p).sum(axis=0)),
+        ("stouffer", lambda p: -special.ndtri(p).sum(axis=0) / np.sqrt(len(p))),
+        ("tippett", lambda p: -special.ndtri(p.min(axis=0))),
+        ("edgington", lambda p: -p.sum(axis=0)),
+    ],
+)
+def test_parametric_p_of_independent_variables_are_uniform(name, of):
+    p = np.random.default_rng(1).uniform(size=(3, 20_000))
+    z = Combined(name, 3, ONE).to_z(of(p))
+    assert stats.kstest(z, "norm").pvalue > 0.001
+
+
+def test_weights_are_for_stouffer_alone():
+    row = np.array([[0.5, -0.5, 0.5, -0.5]])
+    given = {"rows": Shuffled(row), "interest": row, "nuisance": row[:0], "effect": row, "dof": 3, "is_t": True}
+    weighted = combined("stouffer", ("b",), sides=ONE, weights=np.array([3.0, 4.0]), **given)
+    np.testing.assert_allclose(weighted.constants[:2], [0.6, 0.8])
+    with pytest.raises(InputError, match="stouffer"):
+        combined("fisher", ("b",), sides=ONE, weights=np.array([3.0, 4.0]), **given)
+    with pytest.raises(InputError, match="2 residual degrees of freedom"):
+        combined("winer", ("b",), sides=ONE, **(given | {"dof": 2}))
