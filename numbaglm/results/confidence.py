@@ -41,7 +41,7 @@ class Intervals:
     of
         "effect" or "cohens_d".
     reach
-        How many standard errors they extend; of t or, simultaneously, of the largest |t| of flipped residuals.
+        How many standard errors they extend; of t or, simultaneously, of the largest absolute t of flipped residuals.
     space
         Where the elements lie.
     """
