@@ -339,8 +339,8 @@ class PermutationResult(Record):
         Pointwise intervals are parametric: at each voxel they hold what is true with that probability. Simultaneous
         ones hold what is true at *all* voxels with that probability, so that any of them may be read after a look at
         the map. They extend by the level's quantile of the largest absolute t over the map of flipped residuals of
-        the whole         model (ter Braak): a run of its own over the cohort, of ``n_flips`` flips. They are asymptotic; the table of
-        error rates has their coverage.
+        the whole model (ter Braak): a run of its own over the cohort, of ``n_flips`` flips. They are asymptotic; the
+        table of error rates has their coverage.
 
         Parameters
         ----------
