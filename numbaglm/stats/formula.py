@@ -54,11 +54,11 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
         raise DesignError(f"The formula {formula!r} has a left side, but the maps are modelled: begin with '~'.")
     if effect := re.search(r"\([^()|]*\|\|?([^()|]*)\)", formula):
         group = effect[1].strip()
-        named = term("covariance='sandwich'"), term(f"exchangeability_blocks=cohort.covariates[{group!r}]")
+        named = term("covariance='sandwich'"), term("exchangeability_blocks")
         raise DesignError(
             f"The formula {formula!r} has a random effect, {effect[0]}, and no mixed model is fitted here. Leave it "
-            f"out; for maps that depend on each other, in whatever way, within each {group}, give {named[0]} and "
-            f"{named[1]}."
+            f"out; for maps that depend on each other, in whatever way, within each {group}, give {named[0]} and, as "
+            f"{named[1]}, the {group} of each map."
         )
     try:
         _check_parts(formula, {str(column) for column in table.columns})

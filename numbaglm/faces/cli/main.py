@@ -25,6 +25,7 @@ _MAPS = click.argument("maps", nargs=-1, type=PATH, metavar="[MAPS]...")
 _IMAGES = grouped(
     click.option(
         "--mask",
+        type=PATH,
         multiple=True,
         metavar="[SIDE=]FILE",
         help="Image of the voxels to analyse; of surfaces a file a hemisphere, such as left=L.shape.gii.  [default: "

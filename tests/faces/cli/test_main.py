@@ -398,7 +398,7 @@ def test_maps_depend_on_each_other_within_blocks(place, cohort):
     wrong = run("permute", cohort, "--model", "age", *blocks, "--block-scheme", "both", "-o", "x", code=1)[1]
     assert "Invalid value for '--block-scheme': got 'both'" in wrong
     wrong = run("permute", cohort, "--design", "~ age + (1 | person)", "-o", "x", code=1)[1]
-    assert "give --covariance and --blocks" in wrong
+    assert "give --covariance sandwich and, as --blocks, the person of each map" in wrong
 
 
 def test_blocks_may_be_a_file_of_palm(place, cohort):
