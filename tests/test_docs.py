@@ -88,7 +88,9 @@ def people():
             "arm": np.array(["a", "b", "c"])[pair % 3],
             "sex": np.array(["f", "m", "m", "f"])[np.arange(16) % 4],
             "site": np.where(np.arange(16) < 9, "Basel", "Lyon"),
-            **dict(zip(("age", "score", "volume"), np.random.default_rng(0).normal(40, 9, (3, 16)), strict=True)),
+            **dict(
+                zip(("age", "score", "volume", "motion"), np.random.default_rng(0).normal(40, 9, (4, 16)), strict=True)
+            ),
         }
     )
 
@@ -108,11 +110,12 @@ def test_what_to_choose_can_be_called(row, study, people, tmp_path, monkeypatch)
     design, contrast = (ast.literal_eval(cell.strip("`")) if cell else None for cell in row[1:3])
     asked = [eval(f"dict({code})", names) for code in re.findall(r"`(\w+=[^`]*)`", row[3])]
     options = {name: value for one in asked for name, value in one.items()}
-    result = ng.permutation_test(cohort, design, contrast, n_perm=99, **options)
+    given = {"first": cohort, "second": cohort} if "combine" in options else cohort
+    result = ng.permutation_test(given, design, contrast, n_perm=99, **options)
     shuffling = result.provenance["shuffling"]
     assert ("exchangeability blocks" in shuffling) == ("exchangeability_blocks" in options)
     assert ("sign flips" in shuffling) == (design is None or "covariance" in options)
-    assert result.statistic == ("f" if isinstance(contrast, list) else "t")
+    assert result.statistic == options.get("combine", "f" if isinstance(contrast, list) else "t")
 
 
 def test_messages_that_puzzle_are_raised_somewhere():

@@ -26,7 +26,7 @@ def test_numbers_are_made_of_the_products_of_each_pattern(n_patterns, n_batch):
     fixed = rng.normal(size=(1, n_patterns))
     out = np.empty((-(-n_batch // ROWS), 2, ROWS, n_patterns), np.float32)
     scoring = Scoring(ratio, np.empty(0, np.int64), np.empty(0))
-    numbers_of_patterns(grouped([rows], n_batch), in_panels(present), in_panels(fixed), scoring, out)
+    numbers_of_patterns(grouped([rows], n_batch, rows.dtype), in_panels(present), in_panels(fixed), scoring, out)
     found = out.transpose(1, 0, 2, 3).reshape(2, -1, n_patterns)[:, :n_batch]
     expected = rows @ present
     np.testing.assert_allclose(found[0], expected[0] + fixed, rtol=1e-5, atol=1e-6)
