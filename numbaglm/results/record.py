@@ -263,7 +263,17 @@ class Record:
         return self.found_over("_contrasts", alpha)
 
     def found_over(self, over: str, alpha: float = ALPHA) -> list[str]:
-        """Say the same of p whose names have another end, see `numbaglm.results.vocabulary.OVER`."""
+        """Say the same of p whose names have another end, see `numbaglm.results.vocabulary.OVER`.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> one = ng.Cohort.from_maps(maps)
+        >>> both = ng.permutation_test({"a": one, "b": one}, cluster_forming_threshold=None)
+        >>> both["a"].found_over("_modalities")
+        ['0 voxels']
+        """
         found = []
         kinds: dict[str, tuple[Any, str]] = {
             "voxel": (self.maps, self.space.nouns),

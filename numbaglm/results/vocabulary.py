@@ -95,6 +95,9 @@ OVER = {
 }
 """What p may be corrected over beside the map, by the end of their names."""
 
+_SHORT = {"": "", "_contrasts": "contrasts", "_modalities": "modalities", "_modalities_contrasts": "both"}
+"""The same, in labels."""
+
 
 def _p(name: str, sentence: str, label: str, heading: str = "") -> Quantity:
     return Quantity(name, sentence, label, heading, stat="p", desc=_joined(name[2:]), intent="p value")
@@ -125,7 +128,7 @@ _P = _by_name(
         _p(
             f"p_fdr{kind}{over}",
             f"p_unc{kind} adjusted to control the false discovery rate over all {what} together",
-            f"p, FDR{': TFCE' if kind else ''}, over {what}",
+            f"p, FDR{': TFCE' if kind else ''}, over {_SHORT[over]}",
         )
         for kind in ("", "_tfce")
         for over, what in OVER.items()
@@ -134,7 +137,7 @@ _P = _by_name(
     _p("p_bonferroni", "parametric p, Bonferroni-corrected for the number of voxels", "p, Bonferroni"),
     *(_p(f"p_fwe_{kind}", _SENTENCES[kind], f"p, FWE: {_DONE_BY[kind]}", _HEADINGS[kind]) for kind in FWE_KINDS),
     *(
-        _p(f"p_fwe_{kind}{over}", f"{_SENTENCES[kind]}, over all {what} too", f"{label}, over {what}")
+        _p(f"p_fwe_{kind}{over}", f"{_SENTENCES[kind]}, over all {what} too", f"{label}, over {_SHORT[over]}")
         for kind in FWE_KINDS
         for label in [f"p, FWE: {_DONE_BY[kind]}"]
         for over, what in OVER.items()
@@ -143,7 +146,7 @@ _P = _by_name(
         _p(
             f"p_fwe_{kind}_domain{over}",
             f"{_SENTENCES[kind]}, within its domain{f', over all {what} too' if what else ''}",
-            f"p, FWE: {_DONE_BY[kind]}, domain{f', over {what}' if what else ''}",
+            f"p, FWE: {_DONE_BY[kind]}, domain{f', over {_SHORT[over]}' if over else ''}",
             f"{_HEADINGS[kind]}, domain" if not over else "",
         )
         for kind in ("size", "mass", "tfce")
@@ -397,7 +400,7 @@ def _null_over(null: Quantity, over: str, what: str) -> Quantity:
         null,
         name=f"{null.name}{over}",
         sentence=f"{null.sentence}, and over all {what}",
-        label=f"{head} over all {what}{unit}",
+        label=f"{head} over {'all ' if _SHORT[over] == what else ''}{_SHORT[over]}{unit}",
     )
 
 
@@ -482,7 +485,9 @@ _DOMAIN = _by_name(
 
 _TOO = _by_name(
     *(
-        replace(one, name=f"{name}{over}", sentence=f"{one.sentence} and over {what}", label=f"{one.label}, all {what}")
+        replace(
+            one, name=f"{name}{over}", sentence=f"{one.sentence} and over {what}", label=f"{one.label}, {_SHORT[over]}"
+        )
         for name, one in (_COLUMNS | _DOMAIN).items()
         if name.startswith("p_fwe_")
         for over, what in OVER.items()

@@ -62,7 +62,7 @@ def test_random_flips_and_what_follows_of_them_do_not_depend_on_how_work_is_cut(
     options = {"exchangeability_blocks": cohort.covariates["participant_id"], "n_perm": 99, "seed": 3, **ASK}
     contrast = ["visit", "visit:group[b]"]
     one = ng.permutation_test(cohort, "~ visit * group + age", contrast, n_workers=1, **options)
-    two = ng.permutation_test(cohort, "~ visit * group + age", contrast, n_workers=2, memory_limit="1GB", **options)
+    two = ng.permutation_test(cohort, "~ visit * group + age", contrast, n_workers=2, memory_limit="8GB", **options)
     np.testing.assert_array_equal(one.h0["max_f"], two.h0["max_f"])
     assert one.provenance["precision"] == "float32"
     assert one.h0["max_f"][0] == pytest.approx(one.maps["f"].max(), rel=1e-4)

@@ -191,7 +191,7 @@ def test_chunks_and_workers_change_nothing(errors, test):
     first, second = (ng.permutation_test(one, X, C[0], **options, n_workers=2) for one in (whole, part))
     for name in ("t", "p_unc", "tau2", "effect_se", "i2"):
         np.testing.assert_array_equal(first.maps[name][550:], second.maps[name])
-    alone = ng.permutation_test(whole, X, C[0], **options, n_workers=1, memory_limit="1GB")
+    alone = ng.permutation_test(whole, X, C[0], **options, n_workers=1, memory_limit="8GB")
     np.testing.assert_array_equal(alone.h0["max_t"], first.h0["max_t"])
 
 
