@@ -64,7 +64,6 @@ _WITH_SANDWICH: dict[str, tuple[tuple[str | None, ...], str]] = {
     "regressors": ((None,), "none, as all voxels share a design"),
     "variance_groups": ((None,), "none, as every cluster has a variance of its own"),
     "variance_smoothing_fwhm": ((None,), "none, as a pseudo-t has another variance"),
-    "combine": ((None,), "none, as combinations are of t and F"),
 }
 """What goes with a sandwich variance, and why so: "within", the default of schemes, is what nobody has asked for."""
 
@@ -281,7 +280,7 @@ class Options:
 
 
 def _check_combination(options: Options) -> None:
-    """Refuse ways of combining maps that there are not."""
+    """Refuse ways of combining maps that there are not, and options that they do not go with."""
     combine = options.combine
     names = [*COMBINING, *MULTIVARIATE]
     canonical = isinstance(combine, str) and re.fullmatch("cca[1-9]?", combine)
@@ -291,6 +290,20 @@ def _check_combination(options: Options) -> None:
         raise InputError(
             "concordant=True asks for one sign in all maps: it goes with two_sided=True and a combination of p, "
             "such as combine='fisher'."
+        )
+    if combine is None:
+        if options.combine_weights is not None:
+            fix = "Ask for one with combine='stouffer'."
+            raise InputError(invalid("combine_weights", options.combine_weights, "None without a combination", fix))
+        return
+    others = ("variance_groups", "variance_smoothing_fwhm", "weights", "regressors", "covariance")
+    apart = [name for name in others if getattr(options, name) is not None]
+    apart += ["missing='element'"] if options.missing == "element" else []
+    apart += [f"method={options.method!r}"] if options.method != "freedman-lane" else []
+    if apart:
+        raise InputError(
+            f"combine={combine!r} is of t or F with the method 'freedman-lane': it does not go with "
+            f"{' and '.join(map(term, apart))}. Leave one of them out."
         )
 
 

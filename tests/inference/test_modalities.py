@@ -131,8 +131,18 @@ def test_what_can_not_be_combined_is_refused(data):
         ng.permutation_test(one, DESIGN, T, combine="fisher")
     with pytest.raises(InputError, match="combine"):
         ng.permutation_test(several, DESIGN, T, combine="fischer")
-    with pytest.raises(InputError, match="variance groups"):
-        ng.permutation_test(several, DESIGN, T, combine="fisher", variance_groups=GROUP)
+    with pytest.raises(InputError, match="None without a combination"):
+        ng.permutation_test(several, DESIGN, T, combine_weights=[1, 2])
+    apart = {
+        "variance_groups": GROUP,
+        "variance_smoothing_fwhm": 4.0,
+        "weights": "variance",
+        "regressors": ["b"],
+        "covariance": "sandwich",
+    }
+    for option, value in {**apart, "missing": "element", "method": "manly"}.items():
+        with pytest.raises(InputError, match=f"does not go with {option}.*Leave one of them out"):
+            ng.permutation_test(several, DESIGN, T, combine="fisher", **{option: value})
     with pytest.raises(InputError, match="too many"):
         ng.permutation_test({f"m{k}": one for k in range(5)}, DESIGN, T, combine="hotelling")
     with pytest.raises(InputError, match="'stouffer' where variables have weights"):
