@@ -20,7 +20,7 @@ from numbaglm.data.images import is_elements, list_elements, list_maps
 from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, match_rows, split_labels, were_moved
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import DesignError, InputError, invalid, term
-from numbaglm.results.provenance import MISSING
+from numbaglm.results.provenance import MISSING, SIDES
 from numbaglm.results.vocabulary import ALPHA
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
@@ -170,6 +170,13 @@ class Options:
         """The sandwich variance that is asked for; None for that of independent errors."""
         return None if self.covariance is None else Sandwich(self.adjustment, self.dof)
 
+    @property
+    def sides(self) -> str | None:
+        """Which sides of t count where p of several modalities are combined; None where none are."""
+        if self.combine not in COMBINING:
+            return None
+        return SIDES[int(self.two_sided) + int(self.concordant)]
+
     def _with_clusters(self) -> Self:
         """What a sandwich implies: its clusters, the blocks, are flipped as wholes. What contradicts it is refused."""
         for name, table in (("adjustment", ADJUSTMENTS), ("dof", DEGREES_OF_FREEDOM)):
@@ -260,8 +267,9 @@ class Options:
         """What tells durable runs apart, as JSON types."""
         return {one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.name not in INCIDENTAL}
 
-    def asked(self) -> dict[str, Any]:
-        """What provenance notes as it was asked for."""
+    def asked(self, modalities: tuple[str, ...]) -> dict[str, Any]:
+        """What provenance notes as it was asked for, of these modalities."""
+        weights = self.weights_of(modalities)
         names = ("n_perm", "cluster_forming_threshold", "tail", "p_interval")
         return {
             **{name: getattr(self, name) for name in names},
@@ -276,6 +284,9 @@ class Options:
             "test": None if self.weights is None else self.test,
             "sandwich": None if self.sandwich is None else asdict(self.sandwich),
             "combine": self.combine,
+            "sides": self.sides,
+            "combine_weights": None if weights is None else weights.tolist(),
+            "modalities": list(modalities),
         }
 
 

@@ -431,8 +431,7 @@ def _test(
     if options.missing == "leave":
         cohort = _complete(cohort)
     check_space(cohort.store.space, options)
-    asked = options.asked() | {"modalities": list(modalities)}
-    tests = Tests(cohort, [one.name for one in contrasts], asked)
+    tests = Tests(cohort, [one.name for one in contrasts], options.asked(modalities))
     if options.dry_run:
         return tests, plan_tests(cohort.store, running, specs)
     with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:

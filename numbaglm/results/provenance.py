@@ -48,6 +48,10 @@ MISSING = ("leave", "element")
 """What becomes of elements that some subjects lack: they leave, or are tested with the subjects that they have."""
 
 
+SIDES = ("one", "both", "concordant")
+"""Which sides of t count where p are combined: the upper; both; both, where they are of one sign in all modalities."""
+
+
 @dataclass(frozen=True, eq=False)
 class Provenance:
     """What determined a result, as pages, sidecars and summaries read it.
@@ -84,6 +88,8 @@ class Provenance:
         mm; None for none.
     combine, modalities
         How several maps of each subject were put together, and their names; None and none for one.
+    sides, combine_weights
+        Which sides of t counted in a combination of p, and what each modality did; None for no such thing.
     conventions, precision
         As `numbaglm.stats.conventions.Conventions`, by name; type of the arithmetic.
     n_subjects, n_voxels, subjects, left_out, cohort_fingerprint
@@ -122,6 +128,8 @@ class Provenance:
     smoothing_fwhm: float | tuple[float, ...] | None
     combine: str | None
     modalities: tuple[str, ...]
+    sides: str | None
+    combine_weights: tuple[float, ...] | None
     conventions: Mapping[str, Any]
     precision: str
     n_subjects: int
@@ -174,6 +182,8 @@ class Provenance:
             smoothing_fwhm=asked.optional("smoothing_fwhm", _widths),
             combine=asked.since("combine", lambda value: None if value is None else _of(str, value), None),
             modalities=asked.since("modalities", lambda value: tuple(_of(str, one) for one in _of(list, value)), ()),
+            sides=asked.later("sides", _side),
+            combine_weights=asked.later("combine_weights", _shares),
             conventions=_conventions(asked.mapping("conventions")),
             precision=asked.text("precision"),
             n_subjects=asked.whole("n_subjects", 1),
@@ -389,6 +399,16 @@ def _sandwich(value: Any) -> Sandwich:
     """a correction and degrees of freedom, or null"""  # noqa: D400
     read = _Checked(value, "sandwich.")
     return Sandwich(read.text("adjustment", tuple(ADJUSTMENTS)), read.text("dof", tuple(DEGREES_OF_FREEDOM)))
+
+
+def _side(value: Any) -> str:
+    """a side, or null"""  # noqa: D400
+    return _among(_of(str, value), SIDES)
+
+
+def _shares(value: Any) -> tuple[float, ...]:
+    """numbers, or null"""  # noqa: D400
+    return tuple(map(_number, _of(list, value)))
 
 
 def _group_sizes(value: Any) -> tuple[int, ...] | None:

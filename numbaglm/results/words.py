@@ -356,7 +356,7 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
         cited.add("npc")
         sentences.append(
             "The maps of a subject were shuffled together, and in each shuffling their tests became one (Winkler et "
-            "al., 2016)."
+            f"al., 2016){_combined(asked)}."
         )
     if asked.regressors:
         one = len(asked.regressors) == 1
@@ -392,6 +392,21 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
     if result.h0 and asked.has_nuisance and asked.method not in _METHODS_IN_TEXT:
         references.append(METHODS[asked.method].reference)
     return " ".join(sentences), sorted(references)
+
+
+_SIDES = {
+    "one": "one-sided p",
+    "both": "two-sided p, whatever the signs",
+    "concordant": "p of both sides, where all maps have one sign",
+}
+
+
+def _combined(asked: Provenance) -> str:
+    """Say of what a combination of p was made, where it was asked of t, and how modalities counted."""
+    of = [f"of {_SIDES[asked.sides]}"] if asked.sides is not None and asked.n_rows is None else []
+    if asked.combine_weights is not None:
+        of.append(f"with weights {', '.join(f'{one:g}' for one in asked.combine_weights)}")
+    return f", {', '.join(of)}" if of else ""
 
 
 def _weights(asked: Provenance) -> str:

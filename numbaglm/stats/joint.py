@@ -60,6 +60,11 @@ def make_joint(
         "effect": hypothesis.effect,
         "dof": dof,
     }
+    if concordant and not hypothesis.is_t:
+        raise InputError(
+            f"concordant=True asks for one sign in all maps, and the F contrast {hypothesis.contrast.name!r} has none. "
+            "Leave it out, or test t contrasts."
+        )
     if combine in COMBINING:
         sides = ONE if not (two_sided and hypothesis.is_t) else CONCORDANT if concordant else BOTH
         joint = combined(

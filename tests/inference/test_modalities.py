@@ -9,6 +9,7 @@ import pytest
 import numbaglm as ng
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.errors import InputError
+from numbaglm.results.words import methods_paragraph
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.families.multivariate import STATISTICS
@@ -151,6 +152,8 @@ def test_what_can_not_be_combined_is_refused(data):
         ng.permutation_test(several, DESIGN, T, combine="stouffer", combine_weights={"a": 1})
     with pytest.raises(InputError, match="one sign in all maps"):
         ng.permutation_test(several, DESIGN, F, combine="wilks", concordant=True)
+    with pytest.raises(InputError, match=r"the F contrast .* has none"):
+        ng.permutation_test(several, DESIGN, F, combine="fisher", concordant=True)
     with pytest.raises(InputError, match="a Cohort for each modality"):
         ng.permutation_test({"a": one, "b": "maps.nii"}, DESIGN, T)
 
@@ -164,3 +167,19 @@ def test_variables_that_follow_from_each_other_leave(data, caplog):
     assert "1 voxels have variables that follow from each other" in caplog.text
     assert result.maps["t2"][3] == 0
     assert result.maps["p_unc"][3] == 1
+
+
+def test_what_was_combined_is_told(data, tmp_path):
+    several = {name: cohort(values) for name, values in data.items()}
+
+    def told(contrast=T, **options):
+        result = ng.permutation_test(several, DESIGN, contrast, n_perm=20, cluster_forming_threshold=None, **options)
+        again = ng.PermutationResult.load(result.save(tmp_path / str(len(list(tmp_path.iterdir())))))
+        return methods_paragraph(again)[0]
+
+    assert "al., 2016), of two-sided p, whatever the signs." in told(combine="fisher")
+    assert "al., 2016), of one-sided p." in told(combine="tippett", two_sided=False)
+    assert "of p of both sides, where all maps have one sign" in told(combine="fisher", concordant=True)
+    assert "whatever the signs, with weights 1, 3." in told(combine="stouffer", combine_weights={"m1": 3, "m0": 1})
+    assert "al., 2016)." in told(F, combine="fisher")
+    assert "al., 2016)." in told(combine="hotelling")
