@@ -208,8 +208,8 @@ class Provenance:
 
     @property
     def compares_z(self) -> bool:
-        """Whether voxels are compared as z, since their degrees of freedom differ."""
-        return self.variance_groups is not None or self.missing != "leave"
+        """Whether voxels are compared as z: their degrees of freedom differ, or several maps became one test."""
+        return self.variance_groups is not None or self.missing != "leave" or self.combine is not None
 
     @property
     def has_nuisance(self) -> bool:

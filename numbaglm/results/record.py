@@ -105,7 +105,7 @@ class Record:
 
     @property
     def max_statistic(self) -> str:
-        """Name of the voxelwise null, "max_t" or "max_f"; "max_z" where degrees of freedom differ between voxels."""
+        """Name of the voxelwise null, "max_t" or "max_f"; "max_z" where voxels are compared as z."""
         return "max_z" if self.asked.compares_z else STATISTICS[self.statistic]
 
     def to_nifti(self, name: str) -> Any:

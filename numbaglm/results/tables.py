@@ -18,7 +18,7 @@ from numbaglm.arrays import Floats
 from numbaglm.display.projection import decimals
 from numbaglm.engine.quality import Quality
 from numbaglm.results.record import Record
-from numbaglm.results.vocabulary import ALPHA, COLUMNS, label_of_null, map_of
+from numbaglm.results.vocabulary import ALPHA, COLUMNS, OVER, label_of_null, map_of
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
 from numbaglm.stats.pvalues import critical_value
@@ -254,7 +254,7 @@ def null_label(result: Record, name: str) -> str:
 
 def _p_of_null(result: Record, name: str) -> Floats:
     """Corrected p that are of a null, of the elements that it is of."""
-    over = "_contrasts" if name.endswith("_contrasts") else ""
+    over = max((one for one in OVER if name.endswith(one)), key=len, default="")
     kind, _, domain = name.removesuffix(over).partition("_")[2].removeprefix("p_").partition("_")
     if kind in ("t", "f", "z"):
         return result.maps[f"p_fwe_voxel{over}"]

@@ -609,7 +609,7 @@ def _on_elements(result: Record) -> str:
 
 
 def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'AF' else 'a'} {noun}"
+    return f"{'an' if noun.startswith(('A', 'F ')) else 'a'} {noun}"
 
 
 def symbol(result: Record, name: str | None = None) -> str:
@@ -621,7 +621,7 @@ def symbol(result: Record, name: str | None = None) -> str:
 def _cluster_threshold(result: Record) -> str:
     asked = result.asked
     relation = ">" if asked.conventions["strict"] else "\u2265"
-    name = "z" if asked.variance_groups is not None else result.statistic
+    name = "z" if asked.compares_z else result.statistic
     given, height = asked.cluster_forming_threshold, asked.cluster_forming_statistic
     assert given is not None and height is not None  # noqa: PT018 - clusters were formed
     text = f"{symbol(result, name)} {relation} {number(height)}"

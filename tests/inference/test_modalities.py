@@ -172,14 +172,26 @@ def test_variables_that_follow_from_each_other_leave(data, caplog):
 def test_what_was_combined_is_told(data, tmp_path):
     several = {name: cohort(values) for name, values in data.items()}
 
-    def told(contrast=T, **options):
-        result = ng.permutation_test(several, DESIGN, contrast, n_perm=20, cluster_forming_threshold=None, **options)
+    def told(contrast=T, threshold=None, **options):
+        options |= {"n_perm": 20, "cluster_forming_threshold": threshold}
+        result = ng.permutation_test(several, DESIGN, contrast, **options)
         again = ng.PermutationResult.load(result.save(tmp_path / str(len(list(tmp_path.iterdir())))))
         return methods_paragraph(again)[0]
 
     assert "al., 2016), of two-sided p, whatever the signs." in told(combine="fisher")
+    assert "with a Fisher test of 2 maps a subject (m0, m1)" in told(combine="fisher")
     assert "al., 2016), of one-sided p." in told(combine="tippett", two_sided=False)
     assert "of p of both sides, where all maps have one sign" in told(combine="fisher", concordant=True)
     assert "whatever the signs, with weights 1, 3." in told(combine="stouffer", combine_weights={"m1": 3, "m0": 1})
     assert "al., 2016)." in told(F, combine="fisher")
     assert "al., 2016)." in told(combine="hotelling")
+    assert "formed at z \u2265 1.28 (uncorrected p 0.1)" in told(combine="stouffer", threshold=0.1)
+
+
+def test_reports_of_several_modalities_have_all_their_nulls(data, tmp_path):
+    pytest.importorskip("matplotlib")
+    several = {name: cohort(values) for name, values in data.items()}
+    options = {"n_perm": 20, "cluster_forming_threshold": 0.1, "fwe_across_contrasts": True}
+    found = ng.permutation_test(several, DESIGN, {"x": T, "y": F}, **options)
+    text = found["m0"]["x"].report(tmp_path / "report.html").read_text()
+    assert all(f"over {what}" in text for what in ("contrasts", "modalities", "modalities and contrasts"))
