@@ -144,6 +144,8 @@ def test_what_can_not_be_combined_is_refused(data):
     for option, value in {**apart, "missing": "element", "method": "manly"}.items():
         with pytest.raises(InputError, match=f"does not go with {option}.*Leave one of them out"):
             ng.permutation_test(several, DESIGN, T, combine="fisher", **{option: value})
+    with pytest.raises(InputError, match="an empty dict"):
+        ng.permutation_test({}, DESIGN, T)
     with pytest.raises(InputError, match="too many"):
         ng.permutation_test({f"m{k}": one for k in range(5)}, DESIGN, T, combine="hotelling")
     with pytest.raises(InputError, match="'stouffer' where variables have weights"):

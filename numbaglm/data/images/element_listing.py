@@ -179,6 +179,9 @@ def _files(maps: Any, surfaces: Any, areas: Any) -> Listed:
 def _sided(maps: Mapping[str, Any], surfaces: Any, areas: Any) -> Listed:
     """Maps of one surface, or of two."""
     names = [side for side in ("left", "right", "") if side in maps]
+    if not names:
+        allowed = "maps by hemisphere, {'left': ..., 'right': ...}, or cohorts by modality"
+        raise InputError(invalid("maps", "an empty dict", allowed))
     pieces = {side: _pieces(maps[side], side) for side in names}
     counts = {side: len(of_side) for side, of_side in pieces.items()}
     if len(set(counts.values())) > 1:
