@@ -241,6 +241,10 @@ def _same(result: Record, cohort: Cohort | None, what: str) -> Cohort:
             f"The result keeps no residuals, and {what} are made of their flips: pass cohort=, the Cohort that was "
             "analysed. It runs over it again."
         )
+    if not isinstance(cohort, Cohort):
+        raise InputError(
+            invalid("cohort", f"a {type(cohort).__name__}", "the Cohort that was analysed, of one modality")
+        )
     for one in (cohort, cohort.complete()):  # a test leaves elements out that not all subjects have
         if one.fingerprint == result.asked.cohort_fingerprint:
             return one

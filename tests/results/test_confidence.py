@@ -107,6 +107,7 @@ def test_what_can_not_be_is_refused(both):
     v = analysed(variance_groups=np.repeat([0, 1], 7), tfce=False)
     cases = (
         (lambda: result.interval(simultaneous=True), "cohort="),
+        (lambda: result.interval(simultaneous=True, cohort={"a": cohort}), "of one modality"),
         (lambda: result.confidence_set(1.0), "cohort="),
         (lambda: result.interval(simultaneous=True, cohort=other), "unchanged"),
         (lambda: result.interval(95), "coverage"),
