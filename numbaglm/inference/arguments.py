@@ -252,12 +252,15 @@ class Options:
         ------
         InputError
         """
-        given = self.combine_weights
+        given: Any = self.combine_weights
         if given is None:
             return None
         if isinstance(given, Mapping):
-            given = [given.get(name, np.nan) for name in modalities]
-        weights = np.asarray(given, dtype=np.float64)
+            given = [given[name] for name in modalities] if set(given) == set(modalities) else []
+        try:
+            weights = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            weights = np.empty(0)
         if weights.shape != (len(modalities),) or not (np.isfinite(weights) & (weights > 0)).all():
             allowed = f"a number above 0 for each of {list(modalities)}"
             raise InputError(invalid("combine_weights", self.combine_weights, allowed))
@@ -348,10 +351,9 @@ def as_modalities(maps: Any) -> dict[str, Cohort] | None:
     if not isinstance(maps, Mapping) or not maps or not any(isinstance(one, Cohort) for one in maps.values()):
         return None
     for name, one in maps.items():
-        if not isinstance(one, Cohort) or not isinstance(name, str) or name == DATA:
-            raise InputError(
-                invalid("maps", f"{name!r}: {one!r}", f"a Cohort for each modality, by a name (not {DATA!r})")
-            )
+        if not isinstance(one, Cohort) or not isinstance(name, str) or name in ("", ".", "..", DATA) or "/" in name:
+            allowed = f"a Cohort for each modality, by a name that a folder can have (not {DATA!r})"
+            raise InputError(invalid("maps", f"{name!r}: {one!r}", allowed))
     if len(maps) < 2:
         raise InputError(invalid("maps", f"one modality, {next(iter(maps))!r}", "two or more, or the cohort itself"))
     return dict(maps)

@@ -152,6 +152,11 @@ def test_what_can_not_be_combined_is_refused(data):
         ng.permutation_test(several, DESIGN, T, combine="fisher", combine_weights=[1, 2])
     with pytest.raises(InputError, match="a number above 0 for each"):
         ng.permutation_test(several, DESIGN, T, combine="stouffer", combine_weights={"a": 1})
+    for odd in ("heavy", {"a": 1, "b": 2, "c": 3}):
+        with pytest.raises(InputError, match="a number above 0 for each"):
+            ng.permutation_test(several, DESIGN, T, combine="stouffer", combine_weights=odd)
+    with pytest.raises(InputError, match="a name that a folder can have"):
+        ng.permutation_test({"a": one, "../b": two}, DESIGN, T)
     with pytest.raises(InputError, match="one sign in all maps"):
         ng.permutation_test(several, DESIGN, F, combine="wilks", concordant=True)
     with pytest.raises(InputError, match=r"the F contrast .* has none"):
