@@ -209,7 +209,8 @@ class Provenance:
     @property
     def compares_z(self) -> bool:
         """Whether voxels are compared as z: their degrees of freedom differ, or several maps became one test."""
-        return self.variance_groups is not None or self.missing != "leave" or self.combine is not None
+        differ = self.variance_groups is not None or self.missing != "leave"
+        return differ or STATISTICS[self.statistic] == "max_z"
 
     @property
     def has_nuisance(self) -> bool:
