@@ -121,7 +121,8 @@ def _meta_of(side: str) -> dict[str, str]:
 
 
 def _mgh(rows: NDArray[np.float32]) -> Any:
-    return nib.MGHImage(np.ascontiguousarray(rows.T[:, None, None, :]), np.eye(4))
+    values = np.ascontiguousarray(rows.T[:, None, None, :])
+    return nib.MGHImage(values[..., 0] if len(rows) == 1 else values, np.eye(4))  # nibabel writes no frames of one map
 
 
 def _matrix(part: Connectome, values: NDArray[np.float32], fill: float) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.data.images import element_listing, elements
+from numbaglm.data.images.element_writing import element_image
 from numbaglm.data.images.elements import opening
 from numbaglm.errors import GridError, ImageError, InputError
 from reference.meshes import icosphere
@@ -80,6 +81,20 @@ def test_files_of_both_hemispheres_come_in_by_dict_and_by_name(files, form):
     expected = [f"s{k}.thickness" for k in range(N)] if form == "shape" else [f"sub-{k}" for k in range(N)]
     assert cohort.subjects == expected
     np.testing.assert_array_equal(values(left)[0], LEFT)
+
+
+def test_freesurfer_overlays_go_out_as_such(files, tmp_path):
+    cohort = values({"left": files["mgz", "L"], "right": files["curv", "R"]})[1]
+    result = ng.permutation_test(cohort, n_perm=20)
+    result.save(tmp_path / "saved")
+    ng.save_bids(result, tmp_path / "bids")
+    written = [nib.MGHImage.from_bytes((tmp_path / "saved" / f"{hemi}.t.mgh").read_bytes()) for hemi in ("lh", "rh")]
+    t = np.concatenate([image.get_fdata().ravel() for image in written])
+    np.testing.assert_array_equal(t, result.maps["t"].astype(np.float32))
+    both = np.stack([result.maps["t"], result.maps["z"]])
+    frames = element_image(cohort.store.space, both, 0.0, "t")
+    assert {image.shape for image in frames.values()} == {(V, 1, 1, 2)}
+    assert {path.name for path in (tmp_path / "bids").rglob("*hemi-*_stat-t_*")}
 
 
 def test_one_file_of_all_subjects_arrays_and_surface_images_come_in(tmp_path):
