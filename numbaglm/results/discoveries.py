@@ -96,9 +96,8 @@ def discovery_map(result: Record, tdp: float = 0.7, alpha: float = ALPHA) -> Dis
     found = bound_of(result, alpha).of_clusters(tree).largest(tdp)
     inside = np.flatnonzero(found.labels)
     order = inside[np.lexsort((-np.abs(z[inside]), found.labels[inside]))]
-    first = np.searchsorted(found.labels[order], np.arange(1, len(found.clusters) + 1))
-    last = np.append(first[1:], order.size) - 1
-    peak, lowest = order[first], order[last]
+    edges = np.searchsorted(found.labels[order], np.arange(1, len(found.clusters) + 2))
+    peak, lowest = order[edges[:-1]], order[edges[1:] - 1]
     xyz = space.coordinates(peak)
     table: dict[str, Any] = {
         "cluster": np.arange(1, peak.size + 1),
@@ -250,14 +249,11 @@ def _values_of(space: Space, region: Any) -> NDArray[Any]:
     shape = space.mask.shape if space.is_volume or space.kept is not None else (space.n,)
     array = np.asarray(region) if isinstance(region, np.ndarray | list | tuple | pd.Series) else None
     if array is not None and array.shape == shape:
-        if space.is_volume:
-            return array[space.mask]
-    elif array is not None and array.ndim == 1:
+        return array[space.mask] if len(shape) > 1 or space.kept is not None else array
+    if array is not None and array.ndim == 1:
         return array
     if space.template is not None:
         return np.asarray(element_values(region, space.template, "region")[space.mask])
-    if array is not None and array.shape == shape:
-        return array
     received = type(region).__name__ if array is None else f"an array of shape {array.shape}"
     allowed = f"an image, its path, or an array of shape {shape} or ({space.n},)"
     raise InputError(invalid("region", received, allowed))

@@ -174,7 +174,11 @@ def test_surfaces_networks_and_parcels():
     found = one.discovery_map(0.5)
     assert {"left", "right"} >= set(found.clusters["structure"])
     assert one.maps["tdp"].max() > 0
-    assert one.true_discoveries(surface(np.repeat([1, 2], [8, 10]))).index.tolist() == [1, 2]
+    sides = np.repeat([1, 2], [8, 10])
+    for labels in (surface(sides), sides):
+        assert one.true_discoveries(labels).index.tolist() == [1, 2]
+    assert one.true_discoveries(one.maps["z"] > 2).n_true > 0
+    assert one.discovery_map(1.0, alpha=1e-9).clusters.empty
     edges = [np.corrcoef(rng.normal(size=(6, 20)) + rng.normal(size=20)) for _ in range(10)]
     net = ng.permutation_test(edges, n_perm=50, space="network")
     assert net.discovery_map(0.5).clusters["tdp"].min() >= 0.5
