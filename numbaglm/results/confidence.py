@@ -128,21 +128,25 @@ class ConfidenceSet:
         return _image(self.space, self.shades, "confidence_set")
 
     def plot(self, save: str | os.PathLike[str] | None = None, **how: Any) -> Any:
-        """Draw slices of a volume in three shades: the inner set, the rest of the estimate, the rest of the outer set.
+        """Draw in three shades the inner set, the rest of the estimate, and the rest of the outer set.
 
         Parameters
         ----------
         save
-            PNG to write as well.
+            File to write as well.
         how
-            background, view, cuts, title: as in `numbaglm.plotting.slices`.
+            Of a volume, which is drawn in slices, background, view, cuts, title as in `numbaglm.plotting.slices`; of
+            other spaces surface, background, views, title and so on as in `numbaglm.plotting.maps`.
         """
         from numbaglm import plotting  # matplotlib takes longer to load than many a set takes to make
 
         what = f"{self.of.replace('cohens_d', 'd')} \u2265 {self.size:g}"
         title = f"{what} ({self.level:.0%}): 3 surely, 2 by the estimate, 1 at most"
         options: dict[str, Any] = {"threshold": 0.5, "two_sided": False, "title": title, "save": save} | how
-        return plotting.slices(self.space.volume, self.shades.astype(np.float64), **options)
+        shades = self.shades.astype(np.float64)
+        if self.space.is_volume:
+            return plotting.slices(self.space.volume, shades, **options)
+        return plotting.maps(self.space, {"": shades}, **options)
 
     def __repr__(self) -> str:
         n_inner, n, n_outer = (int(one.sum()) for one in (self.inner, self.estimate, self.outer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import matplotlib.text
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.effects import confidence_interval, hedges_g
 from reference.confidence import flipped_t
 from reference.reports import analysed, asked
+from reference.surfaces import surface
 
 OF = {"effect": 1.0, "cohens_d": 0.8}
 
@@ -90,6 +92,15 @@ def test_confidence_sets_are_nested_around_the_estimate(tmp_path, both, of):
     assert "surely" in repr(found)
     assert found.plot(tmp_path / "set.png", cuts=3) is not None
     assert (tmp_path / "set.png").stat().st_size > 1000
+
+
+def test_confidence_sets_on_surfaces_are_drawn_there(tmp_path):
+    rng = np.random.default_rng(0)
+    cohort = ng.Cohort.from_maps([surface(rng.normal(size=18).astype(np.float32) + 1) for _ in range(10)])
+    found = ng.permutation_test(cohort, n_perm=20).confidence_set(1.0, cohort=cohort, n_flips=100)
+    assert found.estimate.any()
+    figure = found.plot(tmp_path / "set.png", title="sides")
+    assert {text.get_text() for text in figure.findobj(matplotlib.text.Text)} >= {"left, lateral", "right, medial"}
 
 
 def test_a_size_that_no_voxel_has_takes_all_of_them(both):
