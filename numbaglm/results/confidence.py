@@ -146,7 +146,7 @@ class ConfidenceSet:
         shades = self.shades.astype(np.float64)
         if self.space.is_volume:
             return plotting.slices(self.space.volume, shades, **options)
-        return plotting.maps(self.space, {"": shades}, **options)
+        return plotting.maps(self.space, {"": shades}, **({"vmax": 3.0} | options))
 
     def __repr__(self) -> str:
         n_inner, n, n_outer = (int(one.sum()) for one in (self.inner, self.estimate, self.outer))
