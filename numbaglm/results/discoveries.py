@@ -148,7 +148,7 @@ def in_words(result: Record) -> list[str]:
     n, nouns = everywhere.n_true, result.space.nouns
     if not n:
         return [f"How many {nouns} have an effect can't be said: 0 at least ({how})."]
-    found = f"At least {n:,} of the {everywhere.n_elements:,} {nouns} have an effect"
+    found = f"At least {n:,} of the {everywhere.n_elements:,} {nouns} {'has' if n == 1 else 'have'} an effect"
     more = ", and of each cluster at least the share under TDP" if "tdp" in result.clusters else ""
     return [f"{found}{more}: with {1 - ALPHA:.0%} these bounds, and those of any other region, hold at once ({how})."]
 
