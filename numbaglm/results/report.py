@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -105,6 +105,7 @@ def make_page(
     atlas: Any = None,
 ) -> str:
     """Make the report of a result as HTML; see `write_report`."""
+    _check_look(result, {"background": (background, Surface | Structures | Geometry), "surface": (surface, Surface)})
     if background is None and result.space.is_volume:
         background = template_of(result.geometry)
     found, asked = _quality(result, cohort), result.asked
@@ -194,6 +195,14 @@ def _all_weights(results: Sequence[Record]) -> tuple[list[str], list[tuple[str, 
     rows = [(one.asked.contrast, one.asked.weights.tolist()) for one in results]
     headings = [name if len(of) == 1 else f"{name}, row {k}" for name, of in rows for k in range(1, len(of) + 1)]
     return headings, weight_rows(columns, [row for _, of in rows for row in of])
+
+
+def _check_look(result: Record, look: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse what these maps can't be drawn on: it would be left out in silence."""
+    for name, (given, kinds) in look.items():
+        if given is not None and not any(isinstance(part, kinds) for part in result.space.parts):
+            allowed = f"None, as it is not for {result.space.nouns}"
+            raise InputError(invalid(name, type(given).__name__, allowed))
 
 
 def viewer(result: Record, background: Any = None) -> dict[str, Any] | None:

@@ -263,6 +263,14 @@ def test_pages_of_other_spaces_speak_of_their_elements(make, noun):
     assert ("turner" in targets) == (noun == "vertices")
 
 
+def test_what_maps_have_no_use_for_is_refused(result):
+    for one, name, given in ((result, "surface", {"left": "L.surf.gii"}), (of_parcels(), "background", "T1.nii.gz")):
+        with pytest.raises(
+            InputError, match=rf"'{name}': got '\w+'\. Allowed: None, as it is not for {one.space.nouns}"
+        ):
+            report.make_page(one, **{name: given})
+
+
 def test_maps_on_surfaces_without_a_mesh_have_tables_and_no_pictures():
     space = on_surfaces().space
     bare = replace(space, parts=tuple(replace(part, mesh=None) for part in space.parts))
