@@ -126,7 +126,7 @@ def test_what_was_found_is_kept_with_the_cohort_until_it_changes(store):
 
 
 def test_a_limit_of_memory_that_is_too_small_is_refused_with_one_that_would_do(store):
-    with pytest.raises(InputError, match=r"'50MB'\. Allowed: [0-9]+ MB or more .*a voxel of 24 subjects with 2 worker"):
+    with pytest.raises(InputError, match=r"'50MB'\. Allowed: [0-9,]+ MB or more .*a voxel of 24 subjects with 2"):
         examine(store, memory_limit="50MB", n_workers=2)
 
 
