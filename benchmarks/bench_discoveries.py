@@ -19,7 +19,7 @@ from cases import SIZES
 from numbaglm.data.images import mask_image, to_image
 from numbaglm.datasets import brain_geometry, simulate_maps
 from numbaglm.kernels.discoveries import component_tree
-from numbaglm.kernels.neighbours import Volume, new_volume
+from numbaglm.kernels.spatial.neighbours import Volume, new_volume
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.discoveries import Calibration, Learned, Simes, Template, ari, calibrate, true_discoveries
 from numbaglm.stats.pvalues import of_z

@@ -14,7 +14,7 @@ import pytest
 from numbaglm import Cohort, PermutationResult, permutation_test
 from numbaglm.data.cohort.layout import DATA, Arrays, Header
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 

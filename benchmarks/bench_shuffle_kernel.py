@@ -20,9 +20,9 @@ from threadpoolctl import threadpool_limits
 
 from cases import KERNEL_SUBJECTS, TILES
 from numbaglm.engine.permutation.size import BATCH
-from numbaglm.kernels.fused import Limits, permute_panels
-from numbaglm.kernels.scores import Scoring
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.fused import Limits, permute_panels
+from numbaglm.kernels.panels.scores import Scoring
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.stats.families.t_f import combine
 
 FEW = 30

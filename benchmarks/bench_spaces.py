@@ -22,12 +22,12 @@ from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.datasets import brain_geometry, simulate_maps
-from numbaglm.kernels.clusters import cluster_maxima, new_cluster_scratch
-from numbaglm.kernels.graph import Graph, new_graph
-from numbaglm.kernels.neighbours import Volume, new_volume
-from numbaglm.kernels.network import Network, new_network
-from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_map
-from numbaglm.kernels.topology import Topology, extent_type
+from numbaglm.kernels.spatial.clusters import cluster_maxima, new_cluster_scratch
+from numbaglm.kernels.spatial.graph import Graph, new_graph
+from numbaglm.kernels.spatial.neighbours import Volume, new_volume
+from numbaglm.kernels.spatial.network import Network, new_network
+from numbaglm.kernels.spatial.tfce import Enhancement, new_scratch, tfce_map
+from numbaglm.kernels.spatial.topology import Topology, extent_type
 from numbaglm.spaces import surface
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.space import Space

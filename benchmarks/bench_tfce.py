@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cases import SIZES
 from numbaglm.datasets.simulated import brain_geometry, simulate_maps
-from numbaglm.kernels.neighbours import Volume, new_volume
-from numbaglm.kernels.tfce import Enhancement, Scratch, new_scratch, tfce_map, tfce_max
+from numbaglm.kernels.spatial.neighbours import Volume, new_volume
+from numbaglm.kernels.spatial.tfce import Enhancement, Scratch, new_scratch, tfce_map, tfce_max
 from numbaglm.spaces.volume import Geometry
 
 Benchmark = Callable[..., Any]

@@ -25,9 +25,9 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import mask_image, save_image, to_image
 from numbaglm.datasets.simulated import brain_geometry, simulate_maps
 from numbaglm.engine.permutation.size import BATCH
-from numbaglm.kernels.fused import Limits, permute_panels
-from numbaglm.kernels.scores import Scoring
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.fused import Limits, permute_panels
+from numbaglm.kernels.panels.scores import Scoring
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.stats.families.t_f import combine
 from numbaglm.stats.scales import TIE_TOLERANCE
 

@@ -126,7 +126,7 @@ def rounding(n_subjects: int = 40_000) -> None:
     from numbaglm.engine.permutation.size import BATCH
     from numbaglm.engine.permutation.voxels import prepare_block
     from numbaglm.inference.permutation_test import permutation_test
-    from numbaglm.kernels.shuffle import TILE
+    from numbaglm.kernels.panels.shuffle import TILE
     from numbaglm.spaces.volume import Geometry
 
     rng = np.random.default_rng(0)

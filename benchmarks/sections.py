@@ -35,7 +35,7 @@ from numbaglm.engine.permutation.maps import ClusterTask, form_clusters
 from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.size import BATCH
 from numbaglm.engine.permutation.voxels import Source, permute_block
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.spaces.volume import Geometry
 
 Calls = dict[str, Callable[[], object]]

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.display import nulls as _nulls
-from numbaglm.display.brains import glass_brain, logp_panel, slices, subject_grid
 from numbaglm.display.canvas import SavePath
 from numbaglm.display.carpet import carpet
 from numbaglm.display.design import design_matrix
+from numbaglm.display.maps.brains import glass_brain, logp_panel, slices, subject_grid
 from numbaglm.display.panels import maps
 from numbaglm.results.vocabulary import NULLS
 

@@ -19,11 +19,11 @@ import pytest
 import numbaglm as ng
 from numbaglm import plotting
 from numbaglm.faces.commands import commands
-from numbaglm.results.words import methods_paragraph
+from numbaglm.results.reporting.words import methods_paragraph
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-PLOTTING = ("numbaglm.display.brains", "numbaglm.display.carpet")
+PLOTTING = ("numbaglm.display.maps.brains", "numbaglm.display.carpet")
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- ([^\n]*) -->\n)?^```(python|bash|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

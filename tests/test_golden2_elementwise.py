@@ -18,8 +18,8 @@ from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import CONVENTIONS
-from numbaglm.stats.design import Contrast, Design
-from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 
 GOLDEN = Path(__file__).parent / "golden2"

@@ -2,6 +2,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_what_a_module_uses_stands_in_its_imports(module):
     assert hidden <= NOT_CODE
 
 
-# What others test, whole: constants, re-exports and the way in; what the compiler runs (kernels/test_vectors.py,
+# What others test, whole: constants, re-exports and the way in; what the compiler runs (kernels/panels/test_vectors.py,
 # test_widths.py); data that the page of a model is handed (test_model_report.py); spaces and their images
 # (test_parts.py, test_elements.py); the functions of saved datasets (test_maps.py, test_results.py).
 WITHOUT_TESTS = {
@@ -54,7 +55,7 @@ WITHOUT_TESTS = {
     "data/images/element_listing.py",
     "data/images/element_writing.py",
     "data/images/meshes.py",
-    "faces/nilearn/model_record.py",
+    "faces/nilearn/model/record.py",
     "faces/plotting.py",
     "kernels/_llvm.py",
     "plotting.py",
@@ -91,3 +92,8 @@ def test_the_conda_recipe_has_what_the_package_needs():
     recipe = (root / "packaging" / "conda" / "meta.yaml").read_text(encoding="utf-8")
     run = recipe.split("  run:\n")[1].split("\n\n")[0]
     assert {tuple(line.strip(" -").split(" >=")) for line in run.splitlines()} - {("python", "3.11")} == wanted
+
+
+def test_no_folder_holds_more_than_a_dozen_modules():
+    sizes = Counter(str(Path(module).parent) for module in MODULES if not module.endswith("__init__.py"))
+    assert {folder: n for folder, n in sizes.items() if n > 12} == {}

@@ -1,6 +1,6 @@
 """What every picture is made of: a figure, a scale of values, cells with a colour bar, layers, a file.
 
-A part of `numbaglm.display.brains`, which says what is drawn.
+A part of `numbaglm.display.maps.brains`, which says what is drawn.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
 from numbaglm.data.storage.files import write_file
-from numbaglm.display.projection import VIEWS, UprightGrid, decimals, larger
+from numbaglm.display.maps.projection import VIEWS, UprightGrid, decimals, larger
 from numbaglm.errors import InputError, invalid
 
 Map = NDArray[np.generic]

@@ -39,12 +39,12 @@ def null_histograms(
     alpha
         Family-wise error rate at which to mark the critical value.
     title, save
-        As in `numbaglm.display.brains.glass_brain`.
+        As in `numbaglm.display.maps.brains.glass_brain`.
 
     Raises
     ------
     InputError, OutputError
-        As `numbaglm.display.brains.glass_brain`.
+        As `numbaglm.display.maps.brains.glass_brain`.
     """
     if not nulls or set(nulls) != set(observed):
         raise InputError(invalid("observed", sorted(observed), f"one value for each of {sorted(nulls)}"))

@@ -1,6 +1,6 @@
 """What pages share: pictures, the maps of the slice viewer, templates, and the name of the file they become.
 
-A part of `numbaglm.results.report` and `numbaglm.faces.nilearn.model_report`.
+A part of `numbaglm.results.report` and `numbaglm.faces.nilearn.model.report`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.display.background import Anatomy
 from numbaglm.display.canvas import ColourScale, render
 from numbaglm.display.design import design_matrix
-from numbaglm.display.projection import upright
-from numbaglm.display.surfaces import Sheet
+from numbaglm.display.maps.background import Anatomy
+from numbaglm.display.maps.projection import upright
+from numbaglm.display.maps.surfaces import Sheet
 from numbaglm.errors import InputError, invalid
 from numbaglm.spaces.volume import Geometry
 
@@ -131,8 +131,8 @@ def slice_viewer(
 ) -> dict[str, Any]:
     """Return what the slice viewer shows, as JSON types.
 
-    The mask is a bit a voxel of the upright grid that `numbaglm.display.projection.upright` makes, in C order; a map is
-    an int16 (little-endian) a voxel of the mask, to be multiplied with its ``unit``. Both are deflated and in base64.
+    The mask is a bit a voxel of the upright grid that `display.maps.projection.upright` makes, in C order; a map is an
+    int16 (little-endian) a voxel of the mask, to be multiplied with its ``unit``. Both are deflated and in base64.
 
     Parameters
     ----------

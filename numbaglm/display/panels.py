@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from numbaglm.display.background import Background
-from numbaglm.display.brains import glass_panels
 from numbaglm.display.canvas import FAINT, ColourScale, Map, SavePath, finish, mark_ends, paint, planes, stacked
-from numbaglm.display.elements import bars, networks
-from numbaglm.display.parcels import spread
-from numbaglm.display.projection import VIEWS
-from numbaglm.display.surfaces import sheets_of, views_of
+from numbaglm.display.maps.background import Background
+from numbaglm.display.maps.brains import glass_panels
+from numbaglm.display.maps.elements import bars, networks
+from numbaglm.display.maps.parcels import spread
+from numbaglm.display.maps.projection import VIEWS
+from numbaglm.display.maps.surfaces import sheets_of, views_of
 from numbaglm.errors import InputError, invalid
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.network import Connectome

@@ -13,8 +13,8 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine import schedule
 from numbaglm.errors import InputError, term
 from numbaglm.kernels import glm
-from numbaglm.kernels.shuffle import TILE
-from numbaglm.stats.design import Contrast, Design, orthonormal
+from numbaglm.kernels.panels.shuffle import TILE
+from numbaglm.stats.model.design import Contrast, Design, orthonormal
 
 _BLOCK_BYTES = 64 * 2**20
 

@@ -150,7 +150,7 @@ def held_before(client: Any | None) -> int:
     import psutil
 
     _give_back()
-    kernels = sys.modules.get("numbaglm.kernels.shuffle")  # to import it would take half a second
+    kernels = sys.modules.get("numbaglm.kernels.panels.shuffle")  # to import it would take half a second
     still = _MORE_TO_LOAD if kernels is not None and kernels.shuffle_rows.signatures else _STILL_TO_LOAD
     return max(int(psutil.Process().memory_info().rss) + still, _LIBRARIES)
 

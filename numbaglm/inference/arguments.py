@@ -25,13 +25,13 @@ from numbaglm.results.vocabulary import ALPHA
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
-from numbaglm.stats.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 from numbaglm.stats.discoveries import ARI, TEMPLATES
 from numbaglm.stats.families.combined import COMBINING
 from numbaglm.stats.families.multivariate import STATISTICS as MULTIVARIATE
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import find_method
-from numbaglm.stats.setup import ClusterThreshold, read_variance_groups, read_weights
+from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 
 INCIDENTAL = frozenset(
     {
@@ -203,7 +203,7 @@ class Options:
         return replace(self, errors="ise", block_scheme="within" if blocks is None else "whole")
 
     def read_weights(self) -> str | Doubles | None:
-        """Weights as `numbaglm.stats.setup.read_weights` has them, which go with few other options."""
+        """Weights as `numbaglm.stats.model.setup.read_weights` has them, which go with few other options."""
         others = ("variance_groups", "variance_smoothing_fwhm", "regressors")
         apart = [name for name in others if getattr(self, name) is not None]
         apart += [f"method={self.method!r}"] if self.method != "freedman-lane" else []

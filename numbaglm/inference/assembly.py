@@ -27,7 +27,7 @@ from numbaglm.stats.anytime import anytime_p, losses_of
 from numbaglm.stats.corrected import Corrected, from_null, interval
 from numbaglm.stats.discoveries import Bound, Calibration, ari
 from numbaglm.stats.families.family import REASON, Family
-from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.model.hypothesis import Hypothesis
 
 Arrays = dict[str, NDArray[Any]]
 Judge = Callable[[NDArray[Any], NDArray[np.bool_] | slice], Corrected]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from numbaglm.cohort import Cohort
 from numbaglm.engine.fit import fit_contrast
 from numbaglm.stats import pvalues
-from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.model.design import Contrast, Design
 
 _P_FLOOR = float(np.finfo(np.float32).tiny)  # images hold float32, and p is never 0
 

@@ -37,13 +37,12 @@ from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
-from numbaglm.stats.covariance import FEW_CLUSTERS
-from numbaglm.stats.design import Contrast, ContrastLike, Design, parse_contrasts, warn_of_lacking_mean
 from numbaglm.stats.discoveries import ARI, Calibration, calibrate
 from numbaglm.stats.families.family import REASON
-from numbaglm.stats.joint import make_joint
-from numbaglm.stats.setup import ClusterThreshold as ClusterThreshold
-from numbaglm.stats.setup import (
+from numbaglm.stats.model.design import Contrast, ContrastLike, Design, parse_contrasts, warn_of_lacking_mean
+from numbaglm.stats.model.joint import make_joint
+from numbaglm.stats.model.setup import ClusterThreshold as ClusterThreshold
+from numbaglm.stats.model.setup import (
     build_hypothesis,
     make_incomplete,
     make_pseudo,
@@ -51,6 +50,7 @@ from numbaglm.stats.setup import (
     read_threshold,
     smallest_p,
 )
+from numbaglm.stats.variance.covariance import FEW_CLUSTERS
 
 log = logging.getLogger("numbaglm")
 
@@ -210,7 +210,7 @@ def permutation_test(
     adjustment
         How residuals, which are smaller than errors, are corrected for a sandwich variance: "none", "n/(n-p)", "HC2",
         "HC3" by the leverage of each map, "C2" (CR2), "C3" by that of each cluster
-        (`numbaglm.stats.covariance.ADJUSTMENTS`). HC3 without blocks is that of MacKinnon and White.
+        (`numbaglm.stats.variance.covariance.ADJUSTMENTS`). HC3 without blocks is that of MacKinnon and White.
     dof
         Degrees of freedom of the z and the parametric p of a sandwich variance: "satterthwaite", or "naive", the
         clusters less the regressors that are constant within them.

@@ -128,7 +128,7 @@ class _CacheFiles(IndexDataCacheFile):
 @cache
 def _sources() -> str:
     """Hash of all kernels as they are written."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

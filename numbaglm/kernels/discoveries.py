@@ -32,11 +32,11 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Floats, Ints
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.neighbours import Bits
-from numbaglm.kernels.network import Network
 from numbaglm.kernels.ranking import Keys
-from numbaglm.kernels.tfce import new_scratch, rank_and_link
-from numbaglm.kernels.topology import Topology, next_higher, paths_of, without_next
+from numbaglm.kernels.spatial.neighbours import Bits
+from numbaglm.kernels.spatial.network import Network
+from numbaglm.kernels.spatial.tfce import new_scratch, rank_and_link
+from numbaglm.kernels.spatial.topology import Topology, next_higher, paths_of, without_next
 
 NEVER = np.int32(np.iinfo(np.int32).max)
 """Level of an element whose p no threshold reaches."""

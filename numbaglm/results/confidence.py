@@ -19,8 +19,8 @@ from numbaglm.results.record import Record
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects
 from numbaglm.stats.confidence import Flips, at_unit_length, boundary, reach
-from numbaglm.stats.design import Contrast, Design
-from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 
 ESTIMATES = ("effect", "cohens_d")

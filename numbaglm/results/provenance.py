@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from numbaglm.errors import InputError
 from numbaglm.results.vocabulary import STATISTICS
 from numbaglm.spaces.volume import CONNECTIVITIES
-from numbaglm.stats.between import ESTIMATORS, TESTS
 from numbaglm.stats.conventions import CONVENTIONS
-from numbaglm.stats.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 from numbaglm.stats.methods import METHODS
+from numbaglm.stats.variance.between import ESTIMATORS, TESTS
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 from numbaglm.version import __version__
 
 if TYPE_CHECKING:

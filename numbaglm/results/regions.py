@@ -12,7 +12,7 @@ import pandas as pd
 
 from numbaglm.data.images.atlases import read_atlas
 from numbaglm.results.record import Record
-from numbaglm.results.tables import Cell, Table
+from numbaglm.results.reporting.tables import Cell, Table
 
 _MOST_REGIONS, _LEAST_SHARE = 3, 0.05
 

@@ -19,7 +19,8 @@ import numpy as np
 from numbaglm import plotting
 from numbaglm.cohort import Cohort
 from numbaglm.data.storage.files import write_file
-from numbaglm.display.background import template_of
+from numbaglm.display.maps.background import template_of
+from numbaglm.display.maps.surfaces import sheets_of
 from numbaglm.display.page import (
     MOST_VERTICES,
     Picture,
@@ -31,13 +32,12 @@ from numbaglm.display.page import (
     slice_viewer,
     surface_viewer,
 )
-from numbaglm.display.surfaces import sheets_of
 from numbaglm.engine.quality import Quality
 from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid, term
-from numbaglm.results import elsewhere, figures, tables, words
 from numbaglm.results.record import Record
 from numbaglm.results.regions import cluster_regions, regions_of, with_column
-from numbaglm.results.tables import null_table, number, quality_table, weight_rows
+from numbaglm.results.reporting import elsewhere, figures, tables, words
+from numbaglm.results.reporting.tables import null_table, number, quality_table, weight_rows
 from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, map_of
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.surface import Surface

@@ -143,7 +143,7 @@ class PermutationResult(Record):
         >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
         >>> figure = ng.permutation_test(maps, n_perm=255).plot(save="corrected.png")
         """
-        from numbaglm.results import figures  # matplotlib takes longer to load than many a test takes
+        from numbaglm.results.reporting import figures  # matplotlib takes longer to load than many a test takes
 
         look: dict[str, Any] = {"surface": surface, "background": background, "views": views}
         look |= {"parcellation": parcellation, "alpha": alpha, "cmap": cmap, "dpi": dpi, "figsize": figsize}

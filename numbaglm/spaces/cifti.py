@@ -69,7 +69,8 @@ class Structures:
 
     def topology_apart(self, connectivity: int) -> Any:
         """Which voxels of the same structure touch, as a graph of the kernels: voxels are counted as in a volume."""
-        from numbaglm.kernels.graph import new_graph  # half a second, which who opens a cohort need not wait for
+        # half a second, which who opens a cohort need not wait for
+        from numbaglm.kernels.spatial.graph import new_graph
 
         place, offsets = self.volume.padded_index, self.volume.neighbour_offsets(connectivity)
         number = np.full(int(np.prod(self.volume.padded_shape)), -1)

@@ -53,8 +53,9 @@ class Adjacency:
         return np.ones(self.n) if self.sizes is None else self.sizes
 
     def topology(self, connectivity: int) -> Any:
-        """Which elements touch, as the kernels have it: a `numbaglm.kernels.graph.Graph`."""
-        from numbaglm.kernels.graph import new_graph  # half a second, which who opens a cohort need not wait for
+        """Which elements touch, as the kernels have it: a `numbaglm.kernels.spatial.graph.Graph`."""
+        # half a second, which who opens a cohort need not wait for
+        from numbaglm.kernels.spatial.graph import new_graph
 
         return new_graph(*neighbour_lists(self.edges, self.n), self.sizes)
 

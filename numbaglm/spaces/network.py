@@ -52,8 +52,9 @@ class Connectome:
         return np.ones(self.n)
 
     def topology(self, connectivity: int) -> Any:
-        """Which edges share a node, as the kernels have it: a `numbaglm.kernels.network.Network`."""
-        from numbaglm.kernels.network import new_network  # half a second, which who opens a cohort need not wait for
+        """Which edges share a node, as the kernels have it: a `numbaglm.kernels.spatial.network.Network`."""
+        # half a second, which who opens a cohort need not wait for
+        from numbaglm.kernels.spatial.network import new_network
 
         return new_network(self.ends, len(self.nodes))
 

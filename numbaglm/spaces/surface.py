@@ -166,7 +166,8 @@ class Surface:
         """Which vertices share an edge, as the kernels have it, with their areas; None without a mesh."""
         if self.mesh is None:
             return None
-        from numbaglm.kernels.graph import new_graph  # half a second, which who opens a cohort need not wait for
+        # half a second, which who opens a cohort need not wait for
+        from numbaglm.kernels.spatial.graph import new_graph
 
         edges = self.pairs()
         assert edges is not None

@@ -125,7 +125,7 @@ class Geometry:
         return np.sort(steps @ np.array([ny * nz, nz, 1])).astype(np.int64)
 
     def topology(self, connectivity: int) -> Any:
-        """Which voxels touch, as the kernels have it: a `numbaglm.kernels.neighbours.Volume`.
+        """Which voxels touch, as the kernels have it: a `numbaglm.kernels.spatial.neighbours.Volume`.
 
         Parameters
         ----------
@@ -134,7 +134,8 @@ class Geometry:
         """
         if connectivity not in CONNECTIVITIES:
             raise InputError(invalid("connectivity", connectivity, "6, 18 or 26"))
-        from numbaglm.kernels import neighbours  # half a second, which who opens a cohort need not wait for
+        # half a second, which who opens a cohort need not wait for
+        from numbaglm.kernels.spatial import neighbours
 
         return neighbours.new_volume(self.padded_index, self.padded_shape, connectivity)
 

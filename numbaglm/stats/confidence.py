@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles, Ints
 from numbaglm.stats import effects
-from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.model.hypothesis import Hypothesis
 
 _LEAST = 1e-12  # of what flips leave unexplained
 _AT_ONCE = 2**22  # signs of flips and subjects

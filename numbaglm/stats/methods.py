@@ -2,7 +2,7 @@
 
 Y is the data, X what is tested, Z the nuisance, P a shuffling, R_Z and R_M the matrices that form residuals on
 the nuisance and on the whole design, H_Z and H_M those that form fitted values. With the partition of
-`numbaglm.stats.design.partition` X is orthogonal to Z.
+`numbaglm.stats.model.design.partition` X is orthogonal to Z.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import pytest
 from matplotlib import colormaps
 
 from numbaglm.display.canvas import ColourScale, new_figure, planes, render, shortened, text_width
-from numbaglm.display.projection import upright
+from numbaglm.display.maps.projection import upright
 from numbaglm.spaces.volume import Geometry
 
 GRID = upright(Geometry(np.ones((5, 6, 7), bool), np.diag([2.0, 2, 2, 1])))

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from numbaglm.engine import fit
-from numbaglm.kernels.shuffle import TILE
-from numbaglm.stats.design import Contrast, Design
+from numbaglm.kernels.panels.shuffle import TILE
+from numbaglm.stats.model.design import Contrast, Design
 from reference.glm import statistic
 
 

@@ -137,7 +137,7 @@ def test_bad_memory_limits(limit):
 def test_what_is_loaded_is_not_reckoned_twice(monkeypatch):
     """A second contrast, or a second call, in the room that the first one had."""
     kernels = Mock()
-    monkeypatch.setitem(sys.modules, "numbaglm.kernels.shuffle", kernels)
+    monkeypatch.setitem(sys.modules, "numbaglm.kernels.panels.shuffle", kernels)
     monkeypatch.setattr(memory, "_LIBRARIES", 0)
     held = []
     for kernels.shuffle_rows.signatures in ([], ["compiled"]):

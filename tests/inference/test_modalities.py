@@ -9,11 +9,11 @@ import pytest
 import numbaglm as ng
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.errors import InputError
-from numbaglm.results.words import methods_paragraph
+from numbaglm.results.reporting.words import methods_paragraph
 from numbaglm.spaces.volume import Geometry
-from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.families.multivariate import STATISTICS
-from numbaglm.stats.setup import build_hypothesis
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.setup import build_hypothesis
 from reference import multivariate as twin
 
 N, SHAPE = 7, (3, 2, 2)

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from numbaglm.inference.parametric import parametric_maps
-from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.model.design import Contrast, Design
 from reference.glm import statistic
 
 N = 12

@@ -23,8 +23,8 @@ from numbaglm.errors import (
 )
 from numbaglm.results.result import PermutationResult
 from numbaglm.spaces.volume import Geometry
-from numbaglm.stats.design import Contrast, Design, tested_regressors
-from numbaglm.stats.setup import default_errors
+from numbaglm.stats.model.design import Contrast, Design, tested_regressors
+from numbaglm.stats.model.setup import default_errors
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 from reference.maps import AFFINE, volumes, write_maps
 from reference.permutation import correct, p_between, shuffled_statistics

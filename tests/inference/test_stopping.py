@@ -8,7 +8,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.errors import InputError
-from numbaglm.results.words import methods_paragraph, what_was_asked
+from numbaglm.results.reporting.words import methods_paragraph, what_was_asked
 from numbaglm.stats.anytime import anytime_p, losses_of
 from reference.reports import asked
 

@@ -13,9 +13,9 @@ from numbaglm.kernels.discoveries import (
     leave_out,
     share_plateaus,
 )
-from numbaglm.kernels.graph import new_graph
-from numbaglm.kernels.neighbours import new_volume
-from numbaglm.kernels.network import new_network
+from numbaglm.kernels.spatial.graph import new_graph
+from numbaglm.kernels.spatial.neighbours import new_volume
+from numbaglm.kernels.spatial.network import new_network
 from reference import discoveries as reference
 from reference.network import line_graph
 

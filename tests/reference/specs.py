@@ -6,8 +6,8 @@ import numpy as np
 
 from numbaglm.engine.permutation.records import Spec
 from numbaglm.stats.conventions import CONVENTIONS
-from numbaglm.stats.design import Contrast, Design
-from numbaglm.stats.setup import build_hypothesis, make_pseudo
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.setup import build_hypothesis, make_pseudo
 
 
 def spec_of(pseudo=False, n_perm=400, **options):

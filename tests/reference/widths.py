@@ -30,13 +30,13 @@ def run():
     """Smooth noise of as many voxels as fill two tiles: scores, counts and maxima, and TFCE of the scores."""
     from scipy.ndimage import gaussian_filter
 
-    from numbaglm.kernels import shuffle
-    from numbaglm.kernels.fused import Limits, permute_panels
-    from numbaglm.kernels.neighbours import new_volume
-    from numbaglm.kernels.scores import Scoring
-    from numbaglm.kernels.shuffle import TILE
-    from numbaglm.kernels.tfce import Enhancement, new_scratch, tfce_count, tfce_map
-    from numbaglm.kernels.vectors import BYTES
+    from numbaglm.kernels.panels import shuffle
+    from numbaglm.kernels.panels.fused import Limits, permute_panels
+    from numbaglm.kernels.panels.scores import Scoring
+    from numbaglm.kernels.panels.shuffle import TILE
+    from numbaglm.kernels.panels.vectors import BYTES
+    from numbaglm.kernels.spatial.neighbours import new_volume
+    from numbaglm.kernels.spatial.tfce import Enhancement, new_scratch, tfce_count, tfce_map
     from numbaglm.stats.families.t_f import combine
     from numbaglm.stats.scales import TIE_TOLERANCE
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 import numbaglm as ng
 from numbaglm.errors import ImageError, InputError, NumbaglmWarning
 from numbaglm.results.discoveries import elements_of, in_words
-from numbaglm.results.tables import cluster_table, cluster_text
+from numbaglm.results.reporting.tables import cluster_table, cluster_text
 from numbaglm.stats import discoveries as of_p
 from reference.reports import analysed, asked
 from reference.surfaces import surface

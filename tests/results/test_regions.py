@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from numbaglm.errors import InputError
-from numbaglm.results.elsewhere import cluster_table
 from numbaglm.results.regions import cluster_regions, regions_of, with_column
 from numbaglm.results.report import make_page
+from numbaglm.results.reporting.elsewhere import cluster_table
 from reference.pages import NASTY, Tags
 from reference.reports import on_surfaces
 

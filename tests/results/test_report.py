@@ -17,8 +17,9 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.engine.quality import examine
 from numbaglm.errors import InputError, OutputError, OutputExistsError
 from numbaglm.faces.commands import commands
-from numbaglm.results import figures, report
-from numbaglm.results.tables import cluster_table, find_peaks, peak_distance
+from numbaglm.results import report
+from numbaglm.results.reporting import figures
+from numbaglm.results.reporting.tables import cluster_table, find_peaks, peak_distance
 from reference.maps import image
 from reference.pages import NASTY, TURN, Tags, browse
 from reference.reports import HIGH, LOW, analysed, asked, ball, in_network, of_parcels, on_surfaces

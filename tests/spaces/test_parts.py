@@ -8,8 +8,8 @@ import scipy
 
 import numbaglm as ng
 from numbaglm.errors import ImageError, InputError
-from numbaglm.kernels.graph import Graph
-from numbaglm.kernels.network import Network
+from numbaglm.kernels.spatial.graph import Graph
+from numbaglm.kernels.spatial.network import Network
 from numbaglm.spaces.cifti import BrainModel, Structures, parts_of_models
 from numbaglm.spaces.network import Connectome
 from numbaglm.spaces.parcels import Parcels

@@ -7,7 +7,7 @@ import pytest
 
 from numbaglm.data.images import to_image
 from numbaglm.errors import InputError, StoreError
-from numbaglm.kernels.neighbours import new_volume
+from numbaglm.kernels.spatial.neighbours import new_volume
 from numbaglm.spaces.smoothing import smooth
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry

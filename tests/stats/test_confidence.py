@@ -8,8 +8,8 @@ import pytest
 
 from numbaglm.stats import effects
 from numbaglm.stats.confidence import Flips, at_unit_length, boundary, reach
-from numbaglm.stats.design import Contrast, Design
-from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.hypothesis import Hypothesis
 from reference.confidence import flipped_t, influence_of_d, t_of_means
 
 DESIGNS = {

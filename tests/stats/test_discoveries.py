@@ -8,7 +8,7 @@ from scipy import ndimage, stats
 
 from numbaglm.errors import InputError, NumbaglmWarning
 from numbaglm.kernels.discoveries import component_tree
-from numbaglm.kernels.neighbours import new_volume
+from numbaglm.kernels.spatial.neighbours import new_volume
 from numbaglm.stats.discoveries import (
     RULES,
     Beta,

@@ -42,7 +42,7 @@ from numbaglm.spaces.volume import Geometry
 
 _CHUNK_BYTES = 2 * 2**20
 _WIDEST = 65536  # elements whose patterns are found at once
-_TILE = 1024  # of the kernels (numbaglm.kernels.shuffle, which is too heavy to import here)
+_TILE = 1024  # of the kernels (numbaglm.kernels.panels.shuffle, which is too heavy to import here)
 
 
 def choose_chunks(n_subjects: int, n_voxels: int, most: int | None = None) -> tuple[int, int]:

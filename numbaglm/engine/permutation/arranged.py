@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles, Floats
 from numbaglm.data.cohort.presence import Patterns
-from numbaglm.kernels.patterns import in_panels, numbers_of_patterns
-from numbaglm.kernels.scores import Scoring
-from numbaglm.kernels.shuffle import TILE
-from numbaglm.kernels.vectors import BYTES, ROWS, VECTORS
+from numbaglm.kernels.panels.patterns import in_panels, numbers_of_patterns
+from numbaglm.kernels.panels.scores import Scoring
+from numbaglm.kernels.panels.shuffle import TILE
+from numbaglm.kernels.panels.vectors import BYTES, ROWS, VECTORS
 from numbaglm.stats.families.family import OfPatterns
 from numbaglm.stats.scales import Correlation, Share
 
@@ -130,7 +130,7 @@ class Arranged:
         return replace(self, number=number)
 
     def numbers(self, rows: Floats | None, factor: Scoring, n_kept: int, room: Floats) -> Iterator[tuple[int, Floats]]:
-        """Numbers of the patterns of each run; see `numbaglm.kernels.fused.Extra`.
+        """Numbers of the patterns of each run; see `numbaglm.kernels.panels.fused.Extra`.
 
         Parameters
         ----------

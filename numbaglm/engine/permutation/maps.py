@@ -14,8 +14,8 @@ from numbaglm.data.runs.ledger import Ledger, Shared, array
 from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.records import Picks, Round, Spec
 from numbaglm.engine.schedule import checkpoint
-from numbaglm.kernels import clusters, tfce
-from numbaglm.kernels.topology import Topology, extent_type
+from numbaglm.kernels.spatial import clusters, tfce
+from numbaglm.kernels.spatial.topology import Topology, extent_type
 from numbaglm.spaces.space import Part, Space
 from numbaglm.stats.families.family import BoundWhole
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from numbaglm.engine.permutation.size import BATCH, CLUSTERINGS, Size
 from numbaglm.errors import InputError, term
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 
 _MAPS_BYTES = 512 * 2**20  # of a round of whole maps in memory
 

@@ -14,7 +14,7 @@ from numbaglm.data.runs.ledger import array
 from numbaglm.stats import pvalues, tails
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.families.family import Family
-from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.model.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.shufflings import Shufflings
 
 Picks = tuple[NDArray[np.int64], NDArray[np.int32], Floats]

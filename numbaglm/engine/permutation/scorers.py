@@ -17,10 +17,10 @@ from numbaglm.arrays import Floats
 from numbaglm.engine.permutation.arranged import Arranged
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import ObservedBlock, Picks, Spec
-from numbaglm.kernels import fused, shuffle
-from numbaglm.kernels.scores import Scoring
-from numbaglm.kernels.shuffle import TILE
-from numbaglm.kernels.vectors import ROWS
+from numbaglm.kernels.panels import fused, shuffle
+from numbaglm.kernels.panels.scores import Scoring
+from numbaglm.kernels.panels.shuffle import TILE
+from numbaglm.kernels.panels.vectors import ROWS
 from numbaglm.stats.families.family import Gathered, Rows
 
 Weights = list[Floats | fused.Gather]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 
 BATCH = 256
 """Shufflings of one product: enough to fill the kernel's registers, few enough that weights and picks stay small."""

@@ -26,7 +26,7 @@ from numbaglm.engine.permutation.scorers import VoxelBlock, make_scorer
 from numbaglm.engine.permutation.size import columns_at_once
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import tails as tail_kernels
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.stats import pvalues, tails
 from numbaglm.stats.families.family import PRESENCE, Given
 

@@ -23,12 +23,12 @@ from numbaglm.datasets.simulated import simulate_button_press
 from numbaglm.faces.cli import output
 from numbaglm.inference.parametric import parametric_maps
 from numbaglm.inference.permutation_test import permutation_test
-from numbaglm.results import figures
+from numbaglm.results.reporting import figures
+from numbaglm.results.reporting.tables import cluster_text
+from numbaglm.results.reporting.words import summarise
 from numbaglm.results.result import PermutationResult
-from numbaglm.results.tables import cluster_text
 from numbaglm.results.vocabulary import ALPHA, meaning_of, write_readme
-from numbaglm.results.words import summarise
-from numbaglm.stats.design import Design, parse_contrasts
+from numbaglm.stats.model.design import Design, parse_contrasts
 
 log = logging.getLogger("numbaglm")
 

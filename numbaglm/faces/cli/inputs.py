@@ -25,8 +25,8 @@ from numbaglm.faces.cli.bids_options import ENTITY_OF
 from numbaglm.inference.arguments import LEAST_PRESENT
 from numbaglm.results.bids.maps import find_maps
 from numbaglm.results.bids.names import SHORT
-from numbaglm.stats.contrasts import listed as columns_listed
 from numbaglm.stats.formula import design_from_formula
+from numbaglm.stats.model.contrasts import listed as columns_listed
 
 log = logging.getLogger("numbaglm")
 

@@ -248,7 +248,7 @@ def info(terminal: Terminal, path: str) -> None:
     found = None if "://" in path else Path(path).expanduser()
     places = [] if found is None else kept_results(found) or [found] * (found / MARKER).is_file()
     if places:
-        from numbaglm.results import words
+        from numbaglm.results.reporting import words
 
         results = [PermutationResult.load(place) for place in places]
         told = {result.asked.contrast: words.summarise(result) for result in results}

@@ -6,8 +6,8 @@ import click
 
 from numbaglm.faces.shell import PATH, grouped
 from numbaglm.stats.conventions import CONVENTIONS
-from numbaglm.stats.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM
 from numbaglm.stats.methods import METHODS
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM
 
 _EXPRESSION = "A column, or an expression such as 'patient - control'; several with ';' between them make an F test."
 _DEFAULT = "[default: the first --model column, or the intercept alone]"

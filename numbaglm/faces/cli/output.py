@@ -19,22 +19,22 @@ from numbaglm.arrays import Floats
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_maps
 from numbaglm.data.storage.files import whole_folder
-from numbaglm.display.projection import decimals
+from numbaglm.display.maps.projection import decimals
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.errors import ContrastError
 from numbaglm.faces.cli.inputs import Question
 from numbaglm.inference.parametric import parametric_maps
-from numbaglm.results import figures
 from numbaglm.results.bids import results as _bids_results
 from numbaglm.results.bids.names import label_of, labels_of, shared_entities
 from numbaglm.results.provenance import versions
 from numbaglm.results.record import MARKER
+from numbaglm.results.reporting import figures
+from numbaglm.results.reporting.words import describe, on_quality, summarise
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, README, meaning_of, write_readme
-from numbaglm.results.words import describe, on_quality, summarise
 from numbaglm.spaces.space import Space
-from numbaglm.stats.design import warn_of_lacking_mean
-from numbaglm.stats.estimable import GroupDesign
+from numbaglm.stats.model.design import warn_of_lacking_mean
+from numbaglm.stats.model.estimable import GroupDesign
 
 log = logging.getLogger("numbaglm")
 

@@ -14,9 +14,9 @@ from numbaglm.data.storage.files import whole_folder
 from numbaglm.datasets.surfaces import simulate_surface_cohort
 from numbaglm.faces.cli.demo import MARKER, N_SUBJECTS, Demo, Pace
 from numbaglm.inference.permutation_test import permutation_test
-from numbaglm.results import figures
+from numbaglm.results.reporting import figures
+from numbaglm.results.reporting.words import describe, summarise
 from numbaglm.results.vocabulary import write_readme
-from numbaglm.results.words import describe, summarise
 
 log = logging.getLogger("numbaglm")
 

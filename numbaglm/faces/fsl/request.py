@@ -11,7 +11,7 @@ import numpy as np
 from numbaglm.arrays import Doubles
 from numbaglm.errors import ContrastError, InputError
 from numbaglm.faces.fsl.text_matrix import TextMatrix
-from numbaglm.stats.estimable import over_basis
+from numbaglm.stats.model.estimable import over_basis
 
 log = logging.getLogger("numbaglm")
 

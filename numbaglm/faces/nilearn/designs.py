@@ -12,8 +12,8 @@ import pandas as pd
 
 from numbaglm.data.tables import read_table
 from numbaglm.errors import DesignError, InputError, InputTypeError, warn
-from numbaglm.stats.design import independent_columns
-from numbaglm.stats.estimable import DEPENDENT
+from numbaglm.stats.model.design import independent_columns
+from numbaglm.stats.model.estimable import DEPENDENT
 
 
 def make_second_level_design_matrix(

@@ -19,7 +19,7 @@ from numbaglm.faces.nilearn.designs import check_confounds
 from numbaglm.faces.nilearn.jobs import n_workers_of
 from numbaglm.faces.nilearn.maps import check_maps, design_of, effect_maps, read_cohort, warn_of_sorting
 from numbaglm.faces.nilearn.maskers import SurfaceMasker, choose_for_test
-from numbaglm.faces.nilearn.permuted_models import (
+from numbaglm.faces.nilearn.model.permuted import (
     KEYS,
     check_arrays,
     check_compatibility,
@@ -39,7 +39,7 @@ from numbaglm.faces.nilearn.permuted_models import (
     warn_of_few,
 )
 from numbaglm.inference.permutation_test import ClusterThreshold, permutation_test
-from numbaglm.stats.estimable import GroupDesign
+from numbaglm.stats.model.estimable import GroupDesign
 
 _ON_SURFACES = (
     "Clusters and TFCE on surfaces are done here, where nilearn leaves threshold and tfce out: what is returned is a "

@@ -26,11 +26,11 @@ from numbaglm.faces.nilearn.maps import (
     warn_of_sorting,
 )
 from numbaglm.faces.nilearn.maskers import MaskChoice, Masker, SurfaceMasker, choose_for_model
-from numbaglm.faces.nilearn.model_record import Fitted, ModelRecord
+from numbaglm.faces.nilearn.model.record import Fitted, ModelRecord
 from numbaglm.stats import pvalues
-from numbaglm.stats.design import ContrastLike, warn_of_lacking_mean
-from numbaglm.stats.estimable import GroupDesign
-from numbaglm.stats.regression import Regression
+from numbaglm.stats.model.design import ContrastLike, warn_of_lacking_mean
+from numbaglm.stats.model.estimable import GroupDesign
+from numbaglm.stats.model.regression import Regression
 
 Reading = tuple[Cohort, Masker | SurfaceMasker]
 
@@ -396,7 +396,7 @@ class SecondLevelModel(Estimator):
         >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps)
         >>> ng.SecondLevelModel().fit(cohort).generate_report("intercept").save_as_html("report.html")
         """
-        from numbaglm.faces.nilearn.model_report import generate_report  # what draws is loaded where it is used
+        from numbaglm.faces.nilearn.model.report import generate_report  # what draws is loaded where it is used
 
         fitted = None
         if self.__sklearn_is_fitted__():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from numbaglm.errors import InputError, InputTypeError, NumbaglmFutureWarning, invalid, warn
-from numbaglm.faces.nilearn.permuted_models import check_compatibility
+from numbaglm.faces.nilearn.model.permuted import check_compatibility
 from numbaglm.faces.nilearn.stat_maps import StatMap, Values, read_stat_map
 from numbaglm.stats import pvalues
 

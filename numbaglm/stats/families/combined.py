@@ -27,7 +27,7 @@ from scipy import interpolate, optimize, special
 
 from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, invalid
-from numbaglm.kernels.scores import Score
+from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
 from numbaglm.stats.families.variables import FIXED, unit_residuals

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Doubles, Floats
 from numbaglm.errors import InputError, invalid
 from numbaglm.kernels import glm
-from numbaglm.kernels.scores import Score
+from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats import effects
-from numbaglm.stats.design import Contrast, Design, Regressor
 from numbaglm.stats.families.family import REASON, Family, Gathered, Given, Layer, Prepared, Shuffled
 from numbaglm.stats.methods import Method
+from numbaglm.stats.model.design import Contrast, Design, Regressor
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Correlation, Scale, Share
 
 NOTHING_NEW = 1e-13

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles, Floats
-from numbaglm.kernels import shuffle
-from numbaglm.kernels.scores import Score
+from numbaglm.kernels.panels import shuffle
+from numbaglm.kernels.panels.scores import Score
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.scales import Correlation, Scale, Share
 

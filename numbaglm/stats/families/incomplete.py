@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
 from numbaglm.kernels import incomplete
-from numbaglm.kernels.scores import Score
+from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats import effects
 from numbaglm.stats.families.family import PRESENCE, REASON, Family, Given, Layer, OfPatterns, Prepared, Shuffled
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Correlation, Graded, Scale, Share

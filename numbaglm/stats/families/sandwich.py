@@ -1,7 +1,7 @@
 """t and F of least squares with a sandwich variance, under sign flips of whole clusters.
 
 e are the residuals on the nuisance, f the signs of the clusters, u_i orthonormal directions of what is tested, M an
-orthonormal basis of the whole design, u_i first, and A_k the correction of cluster k (`numbaglm.stats.sandwich`). A
+orthonormal basis of the whole design, u_i first, and A_k the correction of cluster k (`stats.variance.sandwich`). A
 flip leaves estimates and residuals
 
     d = sum_k f_k M_k' e_k,        r_k = f_k e_k - M_k d,
@@ -33,13 +33,13 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
 from numbaglm.errors import DesignError
-from numbaglm.kernels.scores import Score
-from numbaglm.stats.covariance import Sandwich
+from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats.effects import confidence_interval
 from numbaglm.stats.families.family import Family, Given, Layer, Prepared
-from numbaglm.stats.regression import unit_residuals
-from numbaglm.stats.sandwich import Clustered
+from numbaglm.stats.model.regression import unit_residuals
 from numbaglm.stats.scales import Correlation, Scale, Share
+from numbaglm.stats.variance.covariance import Sandwich
+from numbaglm.stats.variance.sandwich import Clustered
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
-from numbaglm.kernels.scores import Score
+from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats.families.family import Family, Layer, Rows
 from numbaglm.stats.scales import Correlation, Scale, Share
 

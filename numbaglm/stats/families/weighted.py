@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
-from numbaglm.kernels.scores import Score
-from numbaglm.stats.between import between_variance, estimate, free_of, heterogeneity, whiten
+from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Shuffled
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Correlation, Known, Scale, Share
+from numbaglm.stats.variance.between import between_variance, estimate, free_of, heterogeneity, whiten
 
 _RATIO, _KNOWN, _AT_LEAST_KNOWN = 0, 1, 2
 _ENDS = {"knapp-hartung": _RATIO, "ad-hoc": _AT_LEAST_KNOWN, "t": _KNOWN, "z": _KNOWN}
@@ -117,7 +117,7 @@ class Weighted:
     Attributes
     ----------
     nuisance, interest, effect
-        As in `numbaglm.stats.hypothesis.Hypothesis`.
+        As in `numbaglm.stats.model.hypothesis.Hypothesis`.
     weights
         (n_subjects,) weights of subjects; None where ``layer`` has the variances.
     layer
@@ -125,7 +125,7 @@ class Weighted:
     between
         How the variance between subjects is estimated, or 0; of variances alone.
     test
-        A name in `numbaglm.stats.between.TESTS`.
+        A name in `numbaglm.stats.variance.between.TESTS`.
     moves
         Whether shuffling moves weights: permutations.
     """

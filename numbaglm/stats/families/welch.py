@@ -32,7 +32,7 @@ import scipy  # its linalg is loaded where it is used
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
-from numbaglm.kernels.scores import Score
+from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import Family, Layer, Shuffled
 from numbaglm.stats.scales import Standard

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.errors import InputError, ShufflingError, invalid, term
-from numbaglm.kernels.arrangements import enumerate_arrangements
+from numbaglm.kernels.panels.arrangements import enumerate_arrangements
 from numbaglm.stats.shuffling.blocks import parse_blocks
 from numbaglm.stats.shuffling.draws import KEY_DIGITS, keyed_bijection, random_digits, shuffle_siblings
 from numbaglm.stats.shuffling.trees import BlockTree, Choice, arrange, choices, flip_units, free_tree, orbits, place

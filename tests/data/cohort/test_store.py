@@ -14,7 +14,7 @@ from numbaglm.data.cohort.layout import status
 from numbaglm.data.cohort.store import CohortStore, choose_chunks
 from numbaglm.data.cohort.writer import remove
 from numbaglm.errors import InputError, MissingFileError, OutputExistsError, StoreError
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.spaces.volume import Geometry
 from reference.maps import AFFINE
 from reference.stores import GEOMETRY, array, header, write

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from numbaglm.engine.permutation.arranged import MOST, Arranged
-from numbaglm.kernels.shuffle import TILE
-from numbaglm.kernels.vectors import BYTES, VECTORS
+from numbaglm.kernels.panels.shuffle import TILE
+from numbaglm.kernels.panels.vectors import BYTES, VECTORS
 from numbaglm.stats.families.family import OfPatterns
 from numbaglm.stats.scales import Correlation
 

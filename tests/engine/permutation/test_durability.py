@@ -34,7 +34,7 @@ from numbaglm.engine.permutation.size import BATCH
 from numbaglm.engine.permutation.workspace import on_disk
 from numbaglm.errors import InputError, OutputError, OutputExistsError, StoreError
 from numbaglm.inference import running as runs
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.spaces.volume import Geometry
 from reference.dask_cluster import kill, start_process
 from reference.maps import AFFINE

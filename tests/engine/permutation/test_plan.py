@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numbaglm.engine.permutation.plan import make_plan, refit
 from numbaglm.engine.permutation.size import BATCH, Size
 from numbaglm.errors import InputError
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 
 SIZES = st.builds(
     Size,

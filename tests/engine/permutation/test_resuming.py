@@ -25,7 +25,7 @@ from numbaglm.engine.permutation.size import BATCH
 from numbaglm.engine.permutation.workspace import on_disk
 from numbaglm.errors import OutputError, StoreError
 from numbaglm.inference import running as runs
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.spaces.volume import Geometry
 from reference.maps import AFFINE
 

@@ -13,7 +13,7 @@ from numbaglm.engine import memory, schedule
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.size import BATCH
 from numbaglm.inference import running as runs
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.spaces.volume import Geometry
 from reference.maps import AFFINE
 

@@ -16,7 +16,7 @@ from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.size import BATCH
 from numbaglm.errors import InputError
 from numbaglm.inference import running as runs
-from numbaglm.kernels.shuffle import TILE
+from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.network import Connectome
 from numbaglm.spaces.parcels import Parcels

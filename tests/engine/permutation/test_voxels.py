@@ -15,7 +15,7 @@ from numbaglm.engine.permutation.records import ObservedBlock
 from numbaglm.engine.permutation.voxels import DrawTable, Source, draw_batch, permute_block, prepare_block
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.families.family import PRESENCE, Prepared
-from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.model.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 from reference.specs import spec_of
 

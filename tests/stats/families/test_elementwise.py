@@ -17,8 +17,8 @@ from numbaglm.errors import ContrastError, DesignError, InputError, OutputExists
 from numbaglm.inference import running
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
-from numbaglm.stats.design import Contrast, Design
-from numbaglm.stats.setup import build_hypothesis
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.setup import build_hypothesis
 from reference.elementwise import statistics
 
 N, V = 7, 9

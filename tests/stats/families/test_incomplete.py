@@ -15,9 +15,9 @@ from numbaglm.engine.permutation.voxels import prepare_block
 from numbaglm.errors import InputError
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.conventions import CONVENTIONS
-from numbaglm.stats.design import Contrast, Design
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.setup import build_hypothesis, make_incomplete, make_pseudo
 from numbaglm.stats.scales import Correlation, Share
-from numbaglm.stats.setup import build_hypothesis, make_incomplete, make_pseudo
 from reference.incomplete import scores
 
 N, V, BATCH = 13, 70, 16

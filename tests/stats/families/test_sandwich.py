@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 
 from numbaglm.errors import DesignError
-from numbaglm.stats.covariance import ADJUSTMENTS, Sandwich
-from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.families.family import Given
 from numbaglm.stats.families.sandwich import Flipped
-from numbaglm.stats.setup import build_hypothesis
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.setup import build_hypothesis
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, Sandwich
 from reference import sandwich as slow
 
 HERE = Path(__file__).parent / "clubsandwich"

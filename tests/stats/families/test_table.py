@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numbaglm.kernels.scores import as_it_is
+from numbaglm.kernels.panels.scores import as_it_is
 from numbaglm.results.vocabulary import MAPS
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.conventions import CONVENTIONS
-from numbaglm.stats.covariance import Sandwich
-from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.families.family import Gathered, Given
 from numbaglm.stats.families.table import FAMILIES
-from numbaglm.stats.joint import make_joint
-from numbaglm.stats.setup import build_hypothesis, make_incomplete, make_pseudo, make_weighted
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.joint import make_joint
+from numbaglm.stats.model.setup import build_hypothesis, make_incomplete, make_pseudo, make_weighted
+from numbaglm.stats.variance.covariance import Sandwich
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding_a_family.md"
 N, SHAPE = 14, (5, 4, 3)

@@ -12,10 +12,10 @@ import numbaglm as ng
 from numbaglm.cohort import Cohort
 from numbaglm.errors import InputError, OutputExistsError
 from numbaglm.spaces.graphs import graph
-from numbaglm.stats.between import TESTS, between_variance
-from numbaglm.stats.design import Contrast, Design, partition
 from numbaglm.stats.families.weighted import refitted
+from numbaglm.stats.model.design import Contrast, Design, partition
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
+from numbaglm.stats.variance.between import TESTS, between_variance
 from reference.weighted import shuffled_statistics, statistic
 
 N_VOXELS = 7

@@ -13,11 +13,11 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.kernels._jit import kernel
 from numbaglm.spaces.volume import Geometry
-from numbaglm.stats.design import Contrast, Design
 from numbaglm.stats.families.welch import LEAST_GROUP, VarianceGroups
-from numbaglm.stats.hypothesis import Hypothesis
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.hypothesis import Hypothesis
+from numbaglm.stats.model.setup import build_hypothesis
 from numbaglm.stats.scales import TIE_TOLERANCE
-from numbaglm.stats.setup import build_hypothesis
 from reference import welch as reference
 
 

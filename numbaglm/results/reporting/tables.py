@@ -1,0 +1,399 @@
+"""Tables of a report: clusters, their peaks, the nulls, and the quality of the maps.
+
+A part of `numbaglm.results.report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy  # its spatial is loaded where it is used
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from numbaglm.arrays import Floats
+from numbaglm.display.maps.projection import decimals
+from numbaglm.engine.quality import Quality
+from numbaglm.results.record import Record
+from numbaglm.results.vocabulary import ALPHA, COLUMNS, OVER, label_of_null, map_of
+from numbaglm.spaces.volume import Geometry
+from numbaglm.stats import pvalues
+from numbaglm.stats.pvalues import critical_value
+
+_MOST_ROWS = 50  # of what is not significant or does not stand out: tables are for reading, not for keeping
+_MOST_PEAKS = 3
+_APART_MM = 8.0  # on a grid of 16 cm or more; on a smaller one a twentieth of its length
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what to read, what to sort by, whether it is a significant p, and what to add in small print."""
+
+    text: str
+    value: float | str
+    significant: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells, and where the row leads: to a place in mm, with the number of the map shown there, or to an element."""
+
+    cells: tuple[Cell, ...]
+    mm: tuple[float, ...] = ()
+    volume: int | None = None
+    element: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: names of its columns with what they mean, and rows."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+    n_more: int = 0
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Write a number as it is read: thousands apart, a true minus."""
+    return f"{value:,.{digits}f}".replace("-", "\u2212")
+
+
+def short(value: float) -> str:
+    """Write a number of any size with three digits, a true minus."""
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+def cubic(mm3: float) -> str:
+    """Write a volume in cubic mm, which is less than 1 in small animals."""
+    return number(mm3, 0) if mm3 >= 10 else short(mm3)
+
+
+def times(values: Iterable[float]) -> str:
+    """Write lengths as a product."""
+    return " \u00d7 ".join(f"{value:.3g}" for value in values)
+
+
+def short_p(p: float) -> str:
+    """Write a p with four digits after the point, or as a power of ten where that would be 0."""
+    return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}".replace("-", "\u2212") if p > 0 else "0"
+
+
+def p_cell(p: float, bounds: tuple[float, float] | None = None) -> Cell:
+    """Make the cell of a corrected p."""
+    note = "" if bounds is None else f"[{short_p(bounds[0])}, {short_p(bounds[1])}]"
+    return Cell(short_p(p), p, p <= ALPHA, note)
+
+
+def cluster_table(result: Record) -> Table:
+    """Tabulate the clusters: all that are significant, and the largest of the others."""
+    clusters = result.clusters
+    columns = (
+        *headed("cluster", "sign", "peak_x", "peak_y", "peak_z"),
+        _peak_column(result),
+        *headed("p_fwe_voxel", "size_voxels", "size_mm3", "p_fwe_size", "mass", "p_fwe_mass"),
+        *(headed(*_OVER_CONTRASTS) if result.over_contrasts else ()),
+        *(headed("tdp") if "tdp" in clusters else ()),
+    )
+    rows, digits = [], decimals(result.geometry.voxel_sizes)
+    for one in clusters[shown_clusters(result)].to_dict("records"):
+        p_size, p_mass, *over_contrasts = (
+            p_cell(
+                one[name], (one[f"{name}_lower"], one[f"{name}_upper"]) if f"{name}_lower" in clusters.columns else None
+            )
+            for name in ("p_fwe_size", "p_fwe_mass", *_OVER_CONTRASTS)
+            if name in clusters.columns
+        )
+        mm = one["peak_x"], one["peak_y"], one["peak_z"]
+        cells = (
+            Cell(str(one["cluster"]), one["cluster"]),
+            Cell("\u2212" if one["sign"] == "-" else "+", one["sign"]),
+            *xyz_cells(mm, digits),
+            Cell(number(one["peak_stat"]), one["peak_stat"]),
+            p_cell(one["p_fwe_voxel"]),
+            Cell(number(one["size_voxels"], 0), one["size_voxels"]),
+            Cell(cubic(one["size_mm3"]), one["size_mm3"]),
+            p_size,
+            Cell(number(one["mass"], 1), one["mass"]),
+            p_mass,
+            *over_contrasts,
+            *((Cell(number(one["tdp"]), one["tdp"]),) if "tdp" in clusters else ()),
+        )
+        rows.append(Row(cells, mm))
+    return Table(columns, tuple(rows), len(clusters) - len(rows))
+
+
+def cluster_text(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digits: int = 0) -> str:
+    """Lay the first rows of a table of clusters out to be read.
+
+    Parameters
+    ----------
+    clusters
+        As in `PermutationResult.clusters`.
+    statistic
+        "t" or "f".
+    n_rows
+        How many rows to show.
+    digits
+        Of a peak's mm, after the point.
+    """
+    if clusters.empty:
+        return "No cluster at this threshold."
+    shown = clusters.head(n_rows)
+    peaks = shown[["peak_x", "peak_y", "peak_z"]].round(digits) + 0.0  # no negative zero
+    columns = {
+        "cluster": [str(number) for number in shown["cluster"]],
+        "peak (mm)": [" ".join(f"{mm:4.{digits}f}" for mm in peak) for peak in peaks.itertuples(index=False)],
+        statistic: [f"{value:.2f}" for value in shown["peak_stat"]],
+        "p(peak)": [plain_p(p) for p in shown["p_fwe_voxel"]],
+        "voxels": [f"{n:,}" for n in shown["size_voxels"]],
+        "mm3": [cubic(size) for size in shown["size_mm3"]],
+        "p(size)": [plain_p(p) for p in shown["p_fwe_size"]],
+        "mass": [f"{mass:,.1f}" for mass in shown["mass"]],
+        "p(mass)": [plain_p(p) for p in shown["p_fwe_mass"]],
+        **({"TDP": [f"{share:.2f}" for share in shown["tdp"]]} if "tdp" in shown else {}),
+    }
+    return laid_out(columns, len(clusters) - len(shown))
+
+
+def laid_out(columns: Mapping[str, Sequence[str]], more: int) -> str:
+    """Lay the columns of a table of clusters out below each other, and say how many rows are left out."""
+    lines = [[name, *cells] for name, cells in columns.items()]
+    widths = [max(map(len, cells)) for cells in lines]
+    rows = zip(*lines, strict=True)
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    heading = "Clusters, p corrected for family-wise error"
+    if "TDP" in columns:
+        heading += "; TDP, the share that has an effect, at least"
+    return "\n".join([f"{heading}:", *table, *([f"... {more} more"] if more else [])])
+
+
+def plain_p(p: float) -> str:
+    """As `short_p`, for a terminal: some have no minus but the hyphen."""
+    return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}"
+
+
+def peak_distance(geometry: Geometry) -> float:
+    """Least distance of two peaks of a cluster, mm."""
+    return min(_APART_MM, float((geometry.voxel_sizes * geometry.shape).max()) / 20)
+
+
+def shown_clusters(result: Record) -> NDArray[np.bool_]:
+    """(n_clusters,) which clusters have a place in the table."""
+    p = result.clusters[["p_fwe_size", "p_fwe_mass", "p_fwe_voxel"]].to_numpy(float)
+    return np.asarray((p <= ALPHA).any(axis=1) | (np.arange(len(p)) < _MOST_ROWS))
+
+
+def peak_table(result: Record) -> Table:
+    """Tabulate up to three peaks a cluster, `peak_distance` apart or more, the highest first.
+
+    Without a cluster-forming threshold, the clusters are those of voxels with a corrected p of 0.05 or less.
+    """
+    maps = [name for name in ("p_fwe_voxel", "p_fwe_tfce", "p_unc") if name in result.maps]
+    columns = (
+        ("cluster", "the cluster in which the peak lies"),
+        *XYZ,
+        _peak_column(result),
+        *((one.title, one.sentence) for one in map(map_of, maps)),
+    )
+    rows, digits = [], decimals(result.geometry.voxel_sizes)
+    for cluster, voxel in find_peaks(result):
+        mm = tuple(float(x) for x in result.geometry.coordinates(np.array([voxel]))[0])
+        value = float(result.maps[result.statistic][voxel])
+        p = [float(result.maps[name][voxel]) for name in maps]
+        # An uncorrected p is not marked: it tells nothing of the map.
+        marked = [Cell(short_p(x), x) if name == "p_unc" else p_cell(x) for name, x in zip(maps, p, strict=True)]
+        cells = (Cell(str(cluster), cluster), *xyz_cells(mm, digits), Cell(number(value), value), *marked)
+        rows.append(Row(cells, mm))
+    return Table(columns, tuple(rows))
+
+
+def null_table(result: Record) -> Table:
+    """Tabulate the nulls: what was observed, and what it had to reach."""
+    columns = (
+        ("null", "the largest value over the map, of each shuffling"),
+        ("observed", "of the data as they are"),
+        ("critical value", f"the least value of the null whose corrected p, by counts, is {ALPHA:g} or less"),
+        ("p", "corrected for family-wise error, of the observed maximum"),
+    )
+    rows = []
+    for name, given in result.h0.items():
+        null = upward(name, given)
+        critical = critical_value(null, ALPHA)
+        label = null_label(result, name)
+        p = float(_p_of_null(result, name).min())  # as it was counted, ties and all, or refined
+        out_of_reach = "none: too few shufflings"
+        cells = (
+            Cell(label, label),
+            Cell(f"{null[0]:,.5g}", float(null[0])),
+            Cell(f"{critical:,.5g}" if np.isfinite(critical) else out_of_reach, critical),
+            p_cell(p),
+        )
+        rows.append(Row(cells))
+    return Table(columns, tuple(rows))
+
+
+def upward(name: str, null: Floats) -> Floats:
+    """(n_shufflings,) a null whose large values are the rare ones: -log10 of the least p over domains."""
+    return pvalues.logp(np.asarray(null, np.float64)) if name.startswith("min_p_") else null
+
+
+def null_label(result: Record, name: str) -> str:
+    """What figures and tables call a null, with the unit that extents have in this space."""
+    label = label_of_null(name)
+    if name.startswith("min_p_"):
+        return f"\u2212log10 {label}"
+    units = {part.domain: part.unit for part in result.space.parts}
+    unit = next(iter(units.values())) if len(units) == 1 else ""
+    wanted = "voxels" if result.space.is_volume else {"mm2": "mm\u00b2"}.get(unit, result.space.nouns)
+    return label.replace("(voxels)", f"({wanted})")
+
+
+def _p_of_null(result: Record, name: str) -> Floats:
+    """Corrected p that are of a null, of the elements that it is of."""
+    over = max((one for one in OVER if name.endswith(one)), key=len, default="")
+    kind, _, domain = name.removesuffix(over).partition("_")[2].removeprefix("p_").partition("_")
+    if kind in ("t", "f", "z"):
+        return result.maps[f"p_fwe_voxel{over}"]
+    if not domain:
+        return result.maps[f"p_fwe_{kind}{over}"]
+    inside = np.zeros(result.space.n, bool)
+    for part, where in zip(result.space.parts, result.space.slices, strict=True):
+        inside[where] = part.domain == domain
+    return result.maps[f"p_fwe_{kind}_domain{over}"][inside]
+
+
+def quality_table(found: Quality) -> Table:
+    """Tabulate the maps: those that stand out first, then the others as far as there is room."""
+    columns = (
+        ("subject", "label of the map"),
+        ("stands out by", "what is far from that of the other maps"),
+        ("mean", "over the voxels of the mask"),
+        ("sd", "over the voxels of the mask"),
+        ("least", "smallest value in the mask"),
+        ("greatest", "largest value in the mask"),
+        ("correlation", "with the median of all maps, over voxels"),
+        ("missing", "voxels that the map lacks, though not all maps do: outside the mask, or 0 in it"),
+        ("% missing", "the same as a share of the mask and of what the map lacks outside it"),
+    )
+    odd = {name: measure.odd for name, measure in found.measures.items()}
+    table = found.table.assign(
+        n=found.table["n_missing_voxels"].fillna(0).astype(np.int64) + found.table["n_empty_voxels"],
+        row=range(len(found.table)),
+    ).sort_values("outlier", ascending=False, kind="stable")
+    rows: list[Row] = []
+    for label, one in zip(table.index, table.to_dict("records"), strict=True):
+        if not one["outlier"] and len(rows) >= _MOST_ROWS:
+            break
+        marked = {name: bool(which[one["row"]]) for name, which in odd.items()}
+        cells = (
+            Cell(str(label), str(label)),
+            Cell(one["reason"], one["reason"]),
+            Cell(short(one["mean"]), one["mean"], marked["mean"]),
+            Cell(short(one["sd"]), one["sd"], marked["sd"]),
+            Cell(short(one["min"]), one["min"]),
+            Cell(short(one["max"]), one["max"]),
+            Cell(number(one["correlation"]), one["correlation"], marked["correlation"]),
+            Cell(number(one["n"], 0), one["n"]),
+            Cell(number(100 * one["missing"], 1), one["missing"], marked["missing"]),
+        )
+        rows.append(Row(cells))
+    return Table(columns, tuple(rows), len(table) - len(rows))
+
+
+def find_peaks(result: Record) -> list[tuple[int, int]]:
+    """Cluster and in-mask voxel of each peak."""
+    geometry, found = result.geometry, []
+    statistic, distance = (
+        geometry.unmask(np.asarray(result.maps[result.statistic], np.float64)),
+        peak_distance(geometry),
+    )
+    for sign, label in _labels(result):
+        heights = np.where(label > 0, sign * statistic, -np.inf)
+        highest = np.argwhere((label > 0) & (heights == ndimage.maximum_filter(heights, 3)))
+        highest = highest[np.argsort(-heights[tuple(highest.T)], kind="stable")]
+        for cluster in np.unique(label[tuple(highest.T)]):
+            among = highest[label[tuple(highest.T)] == cluster]
+            found += [(int(cluster), ijk) for ijk in _apart(among, geometry.affine, distance)]
+    voxel_at = geometry.unmask(np.arange(geometry.n_voxels))
+    return [(cluster, int(voxel_at[ijk])) for cluster, ijk in sorted(found, key=lambda one: one[0])]
+
+
+def _labels(result: Record) -> list[tuple[int, NDArray[np.intp]]]:
+    """Of each sign, the volume of the numbers that its clusters have in their table; 0 elsewhere.
+
+    Signs are looked at apart, as conventions that merge them have peaks of both in one cluster.
+    """
+    maps, geometry = result.maps, result.geometry
+    if "clusters" in maps:
+        shown = np.append(False, shown_clusters(result))
+        number_of = geometry.unmask(np.where(shown[maps["clusters"]], maps["clusters"], 0))
+    else:
+        number_of = _significant_groups(result)
+    positive = maps[result.statistic] > 0
+    sides = [(1, geometry.unmask(positive)), (-1, geometry.unmask(~positive))]
+    return [(sign, np.where(side, number_of, 0)) for sign, side in sides]
+
+
+def _significant_groups(result: Record) -> NDArray[np.intp]:
+    """Number the groups of significant neighbours, where no clusters were formed."""
+    geometry, conventions = result.geometry, result.asked.conventions
+    found, positive = significant(result), result.maps[result.statistic] > 0
+    structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[conventions["cluster_connectivity"]])
+    number_of, n_before = np.zeros(geometry.shape, np.intp), 0
+    for group in [found] if conventions["merge_signs"] else [found & positive, found & ~positive]:
+        label, n_labels = ndimage.label(geometry.unmask(group).astype(bool), structure)
+        number_of += np.where(label > 0, label + n_before, 0)
+        n_before += n_labels
+    return number_of
+
+
+def significant(result: Record) -> NDArray[np.bool_]:
+    """(n_voxels,) where a voxelwise p, by the maximum statistic or TFCE, is corrected and 0.05 or less."""
+    found = np.zeros(result.geometry.n_voxels, bool)
+    for name in ("p_fwe_voxel", "p_fwe_tfce"):
+        if name in result.maps:
+            found |= result.maps[name] <= ALPHA
+    return found
+
+
+def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64], distance: float) -> list[tuple[int, ...]]:
+    """The first voxels of some, each a good way from those before it."""
+    xyz = ijk @ affine[:3, :3].T
+    kept: list[int] = []
+    for k in range(len(xyz)):
+        if not kept or scipy.spatial.distance.cdist(xyz[kept], xyz[k : k + 1]).min() >= distance:
+            kept.append(k)
+            if len(kept) == _MOST_PEAKS:
+                break
+    return [tuple(int(n) for n in ijk[k]) for k in kept]
+
+
+_OVER_CONTRASTS = ("p_fwe_size_contrasts", "p_fwe_mass_contrasts")
+
+
+def headed(*names: str) -> list[tuple[str, str]]:
+    """Columns of the table of clusters: heading, and what it means."""
+    return [(COLUMNS[name].title, COLUMNS[name].sentence) for name in names]
+
+
+XYZ = tuple(headed("peak_x", "peak_y", "peak_z"))
+"""Columns of a place."""
+
+
+def _peak_column(result: Record) -> tuple[str, str]:
+    statistic = map_of(result.statistic).label
+    return statistic, f"{statistic} at the peak"
+
+
+def xyz_cells(mm: Sequence[float], digits: int) -> tuple[Cell, ...]:
+    """Write a place in mm, with so many digits after the point."""
+    return tuple(Cell(number(round(x, digits) + 0.0, digits), x) for x in mm)
+
+
+def weight_rows(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> list[tuple[str, list[str]]]:
+    """Each regressor with its weight in every row of a contrast, or of several."""
+    return [(name, [f"{row[k]:g}".replace("-", "\u2212") for row in rows]) for k, name in enumerate(columns)]
