@@ -38,6 +38,7 @@ _WORDS = {
     "Cohort.create": "numbaglm convert",
     "Cohort.verify()": "numbaglm verify",
     "resample=True": "--resample",
+    "inside=": "--spm-folder",
     "overwrite=True": "--overwrite",
     "name the errors": "take one way of shuffling for all with --errors",
     "use simulate_button_press()": "leave --localizer out",

@@ -1,4 +1,4 @@
-"""Options of the command line on BIDS datasets: where maps come from, and how results are named."""
+"""Options of the command line on BIDS datasets and folders of SPM: where maps come from, how results are named."""
 
 from __future__ import annotations
 
@@ -55,5 +55,19 @@ def bids_inputs(*contrast: str) -> Callable[[Command], Command]:
             metavar="KEY=LABEL",
             help="With --bids-dir: any entity of the names, such as desc=smooth, node=subjectLevel, or suffix=probseg "
             "for other maps than statmap; repeat it for more. 'run=' takes maps without a run.",
+        ),
+        click.option(
+            "--spm-dir",
+            type=PATH,
+            metavar="FOLDER",
+            help="Folder of SPM's first levels, a folder a subject, in the place of MAPS: add --con.",
+        ),
+        click.option(
+            "--con", type=click.IntRange(1, 9999), metavar="N", help="With --spm-dir: number of the contrast, con_000N."
+        ),
+        click.option(
+            "--spm-folder",
+            metavar="NAME",
+            help="With --spm-dir: folder inside each subject's that holds it, such as stats/nback.  [default: any]",
         ),
     )

@@ -17,6 +17,7 @@ import pandas as pd
 
 from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.data.labels import MapLabels, match_rows, were_moved, without_labels
+from numbaglm.data.peers.first_levels import find_first_levels
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import read_lines, read_table
 from numbaglm.engine.schedule import connect
@@ -32,27 +33,34 @@ log = logging.getLogger("numbaglm")
 
 
 def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd.DataFrame | None]:
-    """Maps by MAPS or by --bids-dir, whose options are taken out of ``options``; and the covariates that come along.
+    """Maps by MAPS, by --bids-dir or by --spm-dir, whose options are taken out of ``options``; covariates with them.
 
     Raises
     ------
     click.UsageError
-        There are neither or both, or entities without a dataset.
+        There are none or several of these, or what picks maps is without a dataset.
     MissingFileError, InputError
-        As `listed_maps` and `find_maps`.
+        As `listed_maps`, `find_maps` and `find_first_levels`.
     """
-    folder = options.pop("bids_dir")
+    folder, levels = options.pop("bids_dir"), _pop_first_levels(arguments, options)
     entities = {name: options.pop(name) for name in ENTITY_OF}
     others = options.pop("entities")
     if folder is None:
         given = [name for name, labels in entities.items() if labels] + ["entity"] * bool(others)
         if given:
             raise click.UsageError(f"--{given[0].replace('_', '-')} picks maps of a dataset: add --bids-dir.")
+        if levels is not None:
+            return levels, None
         if not arguments:
-            raise click.UsageError("Missing argument 'MAPS...': name the maps, or a dataset with --bids-dir.")
+            raise click.UsageError(
+                "Missing argument 'MAPS...': name the maps, or a dataset with --bids-dir, or SPM's first levels with "
+                "--spm-dir."
+            )
         return listed_maps(arguments), None
     if arguments:
         raise click.UsageError(f"MAPS ({arguments[0]}, ...) and --bids-dir exclude each other: leave one out.")
+    if levels is not None:
+        raise click.UsageError("--bids-dir and --spm-dir exclude each other: leave one out.")
     wanted: dict[str, list[str] | None] = {ENTITY_OF[name]: list(labels) for name, labels in entities.items() if labels}
     for text in others:
         key, sign, label = text.partition("=")
@@ -65,6 +73,20 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
     log.info("%d maps are taken from %s, such as %s.", len(found), folder, Path(found["effects_map_path"][0]).name)
     covariates = found.drop(columns="effects_map_path")
     return found[["subject_label", "effects_map_path"]], covariates if len(covariates.columns) > 1 else None
+
+
+def _pop_first_levels(arguments: Sequence[str], options: dict[str, Any]) -> pd.DataFrame | None:
+    """Maps by --spm-dir, whose options are taken out of ``options``; None where it is not given."""
+    folder, number, inside = options.pop("spm_dir"), options.pop("con"), options.pop("spm_folder")
+    if folder is None:
+        if number is not None or inside is not None:
+            raise click.UsageError(f"--{'spm-folder' if number is None else 'con'} is for first levels: add --spm-dir.")
+        return None
+    if arguments:
+        raise click.UsageError(f"MAPS ({arguments[0]}, ...) and --spm-dir exclude each other: leave one out.")
+    if number is None:
+        raise click.UsageError("--spm-dir needs the number of a contrast: add --con 1.")
+    return find_first_levels(folder, number, inside)
 
 
 def pop_places(options: dict[str, Any]) -> dict[str, Any]:

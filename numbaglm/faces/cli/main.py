@@ -140,6 +140,7 @@ def demo(
         "numbaglm convert maps.tsv --mask brain.nii.gz --covariates participants.tsv --output cohort.zarr",
         "numbaglm convert maps.txt --min-coverage 0.95 --output cohort.zarr",
         "numbaglm convert --bids-dir derivatives/fitlins --task rest --contrast yVsN --output cohort.zarr",
+        "numbaglm convert --spm-dir first_level --con 1 --output cohort.zarr",
     )
 )
 @_MAPS
@@ -174,7 +175,8 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
 
     MAPS are NIfTI files, one 4D file, or a table of paths: .txt with a path a line, .tsv or .csv with columns
     subject_label and effects_map_path. Relative paths in a table start at its folder. In their place --bids-dir
-    finds the maps in a BIDS derivatives dataset. If it is stopped, the same command goes on where it was.
+    finds the maps in a BIDS derivatives dataset, and --spm-dir those of SPM's first levels. If it is stopped, the same
+    command goes on where it was.
 
     Maps on surfaces (GIFTI, FreeSurfer), whose names say the hemisphere, CIFTI files, and a table of parcels, a row a
     subject, are taken as well.

@@ -7,6 +7,9 @@ import pytest
 
 from numbaglm.errors import InputError, MissingFileError
 from numbaglm.faces.cli import inputs
+from numbaglm.faces.cli.bids_options import ENTITY_OF
+from reference.maps import AFFINE, volumes
+from reference.spm_mat import write_images
 
 DESIGN = pd.DataFrame({"age": [1.0, 2.0], "a=b": [0.0, 1.0], "intercept": 1.0})
 
@@ -74,6 +77,24 @@ def test_maps_are_files_or_a_table_of_their_paths(tmp_path):
     assert table["effects_map_path"].tolist() == [str(tmp_path / "a.nii")]
     with pytest.raises(MissingFileError, match=r"No file matches .*\*\.nii"):
         inputs.listed_maps([str(tmp_path / "*.nii")])
+
+
+def test_maps_of_first_levels_are_picked_by_their_number(tmp_path):
+    write_images(tmp_path, volumes(2), AFFINE, "sub-{:02d}/nback/con_0003.nii")
+    none = dict.fromkeys(ENTITY_OF, ()) | {"bids_dir": None, "entities": (), "con": 3, "spm_folder": None}
+    given = none | {"spm_dir": str(tmp_path)}
+    found, covariates = inputs.pop_maps([], dict(given))
+    assert (list(found["subject_label"]), covariates) == (["sub-01", "sub-02"], None)
+    assert len(inputs.pop_maps([], given | {"spm_folder": "nback"})[0]) == 2
+    for arguments, options, match in (
+        ([], none | {"spm_dir": None}, "--con is for first levels: add --spm-dir"),
+        ([], given | {"con": None}, "add --con 1"),
+        (["a.nii"], given, "MAPS .* and --spm-dir exclude each other"),
+        ([], given | {"bids_dir": "d"}, "--bids-dir and --spm-dir exclude"),
+        ([], none | {"spm_dir": None, "con": None}, "name the maps, or a dataset with --bids-dir, or SPM's first"),
+    ):
+        with pytest.raises(click.UsageError, match=match):
+            inputs.pop_maps(arguments, dict(options))
 
 
 def test_layers_are_maps_by_name(tmp_path):
