@@ -8,8 +8,10 @@ import sys
 
 from numbaglm.faces.cli.main import commands
 from numbaglm.faces.fsl.command import randomise
+from numbaglm.faces.spm.command import spm
 
 commands.add_command(randomise)
+commands.add_command(spm)
 
 
 def main() -> None:

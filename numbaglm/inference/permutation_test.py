@@ -231,7 +231,8 @@ def permutation_test(
         "numbaglm": clusters of 26 neighbours, ``>=`` the threshold, mass = sum of the statistic, TFCE of 6;
         "nilearn": 6, ``>``, sum above the threshold, stepped TFCE, and its way to count cluster p. "palm": all on
         the scale of z, both signs merged if two-sided, TFCE in 100 steps, adaptive FDR. "randomise": TFCE in 100
-        steps. See `numbaglm.stats.conventions.Conventions`.
+        steps. "spm": clusters of 18 neighbours, ``>`` the threshold, TFCE of 26 (as SPM's toolbox for it).
+        See `numbaglm.stats.conventions.Conventions`.
     tfce_uncorrected
         Whether to count TFCE at each voxel as well (``p_unc_tfce``, ``p_fdr_tfce``); brings TFCE on, and costs a tenth
         more than TFCE alone.

@@ -196,5 +196,7 @@ CONVENTIONS = {
             cca_nuisance=False,
         ),
         Conventions("randomise", tfce_steps=100),
+        # SPM's clusters (spm_clusters, spm_getSPM); it has no TFCE, and the toolbox of that name takes 26 neighbours.
+        Conventions("spm", cluster_connectivity=18, tfce_connectivity=26, strict=True),
     )
 }

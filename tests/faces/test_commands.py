@@ -17,7 +17,7 @@ def handlers():
 
 
 def test_commands_of_all_faces_are_in_one_program():
-    assert {"convert", "permute", "fit", "report", "quality", "randomise"} <= set(program.commands.commands)
+    assert {"convert", "permute", "fit", "report", "quality", "randomise", "spm"} <= set(program.commands.commands)
 
 
 def test_a_terminated_process_says_by_what(handlers, monkeypatch):

@@ -53,7 +53,7 @@ def test_values_that_are_not_allowed_are_named(option, value):
         Conventions.parse("numbaglm", **{option: value})
 
 
-@pytest.mark.parametrize(("given", "message"), [("spm", "'palm'"), (3, "or a record")])
+@pytest.mark.parametrize(("given", "message"), [("afni", "'palm'"), (3, "or a record")])
 def test_unknown_records_and_options(given, message):
     with pytest.raises(InputError, match=message):
         Conventions.parse(given)

@@ -9,8 +9,8 @@ from numbaglm.data.images.element_writing import element_image, save_elements, s
 from numbaglm.data.images.elements import ElementSource
 from numbaglm.data.images.listing import is_image, list_maps, load_mask
 from numbaglm.data.images.meshes import load_meshes
-from numbaglm.data.images.opening import MapSource, codes_of, grid_of, statistic_of
-from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw
+from numbaglm.data.images.opening import MapSource, codes_of, grid_of, statistic_of, stored_as_integers
+from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw, scaled_volume
 from numbaglm.data.images.writing import Meaning, mask_image, outside, save_image, save_maps, to_image
 
 __all__ = [
@@ -39,6 +39,8 @@ __all__ = [
     "save_maps",
     "save_mesh",
     "save_vertices",
+    "scaled_volume",
     "statistic_of",
+    "stored_as_integers",
     "to_image",
 ]

@@ -153,6 +153,16 @@ def statistic_of(source: MapSource) -> str:
     return _STATISTICS.get(int(header["intent_code"]), "") if isinstance(header, nib.Nifti1Header) else ""
 
 
+def stored_as_integers(source: MapSource) -> bool:
+    """Whether a file holds whole numbers, scaled or not, among which there is no NaN.
+
+    Raises
+    ------
+    MissingFileError, ImageError
+    """
+    return bool(open_image(source).get_data_dtype().kind in "iub")
+
+
 def _is_overlay(shape: tuple[int, ...]) -> bool:
     """Whether an image is a line of vertices, (n, 1, 1); or folded, as FreeSurfer does where n exceeds NIfTI-1."""
     n = math.prod(map(int, shape))

@@ -27,6 +27,7 @@ from numbaglm.data.images.opening import (
     parse_header,
 )
 from numbaglm.data.images.raw import HEADER_BYTES, RawMap, Tape, Volume, content, is_plain
+from numbaglm.errors import ImageError
 from numbaglm.spaces.resampling import Affine, Prepared, Shape
 from numbaglm.spaces.space import Template
 from numbaglm.spaces.volume import Grid
@@ -215,3 +216,36 @@ def prepared(source: MapSource, shape: Shape, affine: Affine, *, zero_is_missing
     """Make an image of a map on another grid, which is read when its values are asked for; see `Prepared`."""
     values = Prepared(partial(read_map, source), grid_of(source)[1], shape, affine, zero_is_missing, fill)
     return nib.Nifti1Image(values, affine)
+
+
+def scaled_volume(path: Path, volume: int, factor: float = 1.0) -> Any:
+    """Make an image of one volume of a file, its values times a factor; they are read when they are asked for.
+
+    Parameters
+    ----------
+    path
+        NIfTI or Analyze, of 3 dimensions or 4.
+    volume
+        Which of its volumes, from 0.
+
+    Raises
+    ------
+    MissingFileError, ImageError
+        The file can't be read, or has no such volume.
+    """
+    source = MapSource(str(path), path)
+    open_image(source)  # which refuses what is no volume
+    with naming(source):
+        image = nib.load(path)
+    n_volumes = image.shape[3] if len(image.shape) > 3 else 1
+    if volume >= n_volumes:
+        raise ImageError(f"{path} has {n_volumes} volume(s), but number {volume + 1} is asked for. Get the whole file.")
+    stored, shape = image.dataobj, image.shape[:3]
+    values: Any
+    if type(stored) is not ArrayProxy:
+        values = np.asarray(stored).reshape(*shape, -1)[..., volume] * factor
+    else:
+        begin = stored.offset + volume * math.prod(shape) * stored.dtype.itemsize
+        scale = stored.slope * factor, stored.inter * factor
+        values = cast(Any, ArrayProxy)(stored.file_like, (shape, stored.dtype, begin, *scale))
+    return type(image)(values, image.affine, image.header)

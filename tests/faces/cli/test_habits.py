@@ -9,10 +9,12 @@ from types import SimpleNamespace
 
 import click
 import nibabel as nib
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from numbaglm.faces.commands import commands
+from reference import spm_mat
 from reference.maps import volumes, write_maps
 
 COMMANDS = sorted(commands.commands)
@@ -28,6 +30,7 @@ GOOD = {
     "quality": ["c.zarr"],
     "randomise": ["-i", "4d", "-1", "-x", "-n", "10", "-o", "new"],
     "report": ["result", "-o", "new.html"],
+    "spm": ["SPM.mat", "-o", "new", "--n-perm", "10"],
     "verify": ["c.zarr"],
 }
 # What can't be done (1), and what is typed wrong (2).
@@ -42,6 +45,7 @@ BAD = {
     "quality": ["nothing"],
     "randomise": ["-i", "nothing", "-1", "-x", "-o", "new"],
     "report": ["nothing"],
+    "spm": ["nothing"],
     "verify": ["nothing"],
 }
 WRONG = {name: ["--no-such-option"] for name in COMMANDS} | {"completion": ["tcsh"], "info": [], "fit": ["c.zarr"]}
@@ -56,6 +60,8 @@ def made(tmp_path_factory):
         maps = write_maps(folder / "maps", volumes(6))
         nib.save(nib.concat_images([str(path) for path in maps]), "4d.nii.gz")
         shutil.copy(maps[0], "new.nii.gz")
+        mean = spm_mat.design(H=(np.ones((6, 1)), ["mean"]))
+        spm_mat.save(folder / "SPM.mat", maps, mean, con=[("mean", "T", [1])])
         (folder / "taken").write_text("a thesis")
         assert call("convert", *map(str, maps), "-o", "c.zarr").exit_code == 0
         assert call("permute", "c.zarr", "--n-perm", "20", "-o", "result").exit_code == 0
