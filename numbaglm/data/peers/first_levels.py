@@ -52,11 +52,11 @@ def find_first_levels(folder: str | os.PathLike[str], number: int, inside: str |
         elif is_level:
             without.append(subject.name)
     if not found:
-        where = f"*/{inside}" if inside else "a folder in it"
+        where = f"{folder}/*/{inside}" if inside else f"any folder of {folder}"
         fix = f"{above} holds one itself: name the folder above. " if _images_of(above, name) else ""
         raise MissingFileError(
-            f"No {name}.nii or {name}.img is in {where} of {folder}. {fix}Allowed: a folder that holds a folder a "
-            "subject, with SPM's first level inside."
+            f"No {name}.nii or {name}.img is in {where}. {fix}Allowed: a folder that holds a folder a subject, with "
+            "SPM's first level inside."
         )
     several = {label: images for label, images in found.items() if len(images) > 1}
     if several:

@@ -50,7 +50,7 @@ def test_a_contrast_that_has_two_names_brings_a_warning(place, caplog):
 def test_what_is_none_or_several_is_refused_or_told(place, caplog):
     with pytest.raises(MissingFileError, match="nowhere is not a folder"):
         find_first_levels(place / "nowhere", 1)
-    with pytest.raises(MissingFileError, match=r"No con_0009\.nii .* is in a folder in it"):
+    with pytest.raises(MissingFileError, match=r"No con_0009\.nii .* is in any folder of"):
         find_first_levels(place, 9)
     with pytest.raises(MissingFileError, match="holds one itself: name the folder above"):
         find_first_levels(place / "sub-01", 1)
