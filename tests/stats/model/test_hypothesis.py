@@ -213,7 +213,7 @@ def test_conventions_are_records():
 @pytest.mark.parametrize(
     ("conventions", "options", "message"),
     [
-        ("spm", {}, "'conventions'.*'spm'.*'palm'"),
+        ("afni", {}, "'conventions'.*'afni'.*'palm'"),
         (None, {}, "'conventions'.*None"),
         ("palm", {"cluster_connectivity": 4}, "'cluster_connectivity'.*4.*6, 18 or 26"),
         ("palm", {"mass": "total"}, "'mass'.*'total'.*'sum'"),
