@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from numbaglm.stats.corrected import Corrected, from_null, interval
 from numbaglm.stats.discoveries import Bound, Calibration, ari
 from numbaglm.stats.families.family import REASON, Family
 from numbaglm.stats.model.hypothesis import Hypothesis
+from numbaglm.stats.scales import Graded, Scale
 
 Arrays = dict[str, NDArray[Any]]
 Judge = Callable[[NDArray[Any], NDArray[np.bool_] | slice], Corrected]
@@ -293,6 +294,14 @@ def _headed(
     return np.concatenate([largest[:, None], nulls[:, 1:]], axis=1)
 
 
+def _own_scale(spec: Spec, raw: RunResult) -> Scale:
+    """The scale of the scores, with the degrees of freedom of each voxel where they differ."""
+    scale = spec.family.scale
+    if isinstance(scale, Graded) and raw.more is not None:
+        return replace(scale, dof=raw.more[spec.family.more.index("dof")])
+    return scale
+
+
 def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
     """Add p of the voxels, uncorrected and corrected."""
     spec, scale = one.spec, one.spec.hypothesis.scale
@@ -310,7 +319,7 @@ def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
     one.maps["p_fdr"] = pvalues.FDR[spec.conventions.fdr](uncorrected.p)
     # Ties are told apart by the score; tails are those of the statistic.
     height = spec.height(raw.score)
-    tolerance = height - spec.family.scale.least_equal(height, spec.precision)
+    tolerance = height - _own_scale(spec, raw).least_equal(height, spec.precision)
     counted = pvalues.from_maxima(height, raw.max_score, tolerance)
     null = one.h0[f"max_{scale.name}"]
     found = from_null(
@@ -361,7 +370,7 @@ def _correct_jointly(
     for one, raw in zip(corrected, found, strict=True):
         spec = one.spec
         z = spec.height(one.maps["z"])
-        tolerance = map_tolerance(spec, raw.score) * np.maximum(1.0, np.abs(z))
+        tolerance = map_tolerance(spec, raw.score, _own_scale(spec, raw)) * np.maximum(1.0, np.abs(z))
         counted = np.where(raw.degenerate, 1.0, pvalues.from_maxima(z, null_z, tolerance))
         name = f"max_z{over}"
         one.add(f"fwe_voxel{over}", name, from_null(spec.tail, spec.shufflings, z, null_z, tolerance, counted), level)
@@ -379,7 +388,7 @@ def _correct_jointly(
 def _tfce(spec: Spec, raw: RunResult) -> Judge:
     assert raw.tfce is not None
     height = np.abs(raw.tfce)
-    tolerance = height * map_tolerance(spec, raw.score)
+    tolerance = height * map_tolerance(spec, raw.score, _own_scale(spec, raw))
     return lambda null, which: from_null(spec.tail, spec.shufflings, height[which], null, tolerance[which])
 
 

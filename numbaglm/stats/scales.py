@@ -191,22 +191,24 @@ class Graded(Standard):
     ----------
     scales
         Those of the elements, from the most to the least degrees of freedom.
+    dof
+        Degrees of freedom (n_voxels,) of the elements that scores are of; None where scores may be of any of them.
     """
 
     scales: tuple[Correlation, ...] | tuple[Share, ...] = ()
-
-    @cached_property
-    def _slopes(self) -> tuple[Doubles, Doubles]:
-        """z of the most and of the least degrees of freedom, and how fast they rise with a correlation."""
-        rho = np.tanh(np.linspace(0.0, 16.0, 1601)[1:])
-        ends = [
-            scale.to_z(rho if isinstance(scale, Correlation) else rho**2) for scale in (self.scales[0], self.scales[-1])
-        ]
-        return np.array(ends), np.array([np.diff(z) / np.maximum(np.diff(rho), 1e-15) for z in ends])
+    dof: Doubles | None = None
 
     def _slope(self, z: Doubles) -> Doubles:
-        at, slopes = self._slopes
-        return np.asarray(np.max([np.interp(z, one[1:], slope) for one, slope in zip(at, slopes, strict=True)], axis=0))
+        """How fast z rises with a correlation: that of each element, or the fastest of all."""
+        if self.dof is None:
+            return np.asarray(np.max([_slope(scale, z) for scale in (self.scales[0], self.scales[-1])], axis=0))
+        # With few degrees of freedom it is a thousand times as fast where z is large.
+        slope = np.zeros(np.shape(z))
+        for scale in self.scales:
+            which = self.dof == scale.dof
+            if which.any():
+                slope[which] = _slope(scale, z[which])
+        return slope
 
     def least_equal(self, height: Doubles, precision: str) -> Doubles:
         """What z becomes of a correlation that lies a tolerance lower."""
@@ -217,6 +219,13 @@ class Graded(Standard):
         z = np.abs(score)
         error = 10 * np.finfo(precision).eps * self._slope(z)
         return np.asarray(np.minimum(np.divide(error, z, out=np.zeros(z.shape), where=z > 0), 0.01))
+
+
+def _slope(scale: Correlation | Share, z: Doubles) -> Doubles:
+    """How fast z rises with a correlation, at this z."""
+    rho = np.tanh(np.linspace(0.0, 16.0, 1601)[1:])
+    at = scale.to_z(rho if isinstance(scale, Correlation) else rho**2)
+    return np.asarray(np.interp(z, at[1:], np.diff(at) / np.maximum(np.diff(rho), 1e-15)))
 
 
 @dataclass(frozen=True)

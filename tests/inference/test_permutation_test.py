@@ -493,7 +493,7 @@ BAD = {
         InputError,
         "cluster_forming_threshold.*0.7",
     ),
-    "conventions": ({"conventions": "spm"}, InputError, "'conventions'.*'spm'.*'numbaglm'"),
+    "conventions": ({"conventions": "afni"}, InputError, "'conventions'.*'afni'.*'numbaglm'"),
     "no conventions": ({"conventions": None}, InputError, "'conventions'"),
     "method": ({"method": "bootstrap"}, InputError, "'method'.*'bootstrap'.*'freedman-lane'"),
     "errors": ({"errors": "iid"}, ShufflingError, "'errors'.*'iid'.*'ee'"),
@@ -680,6 +680,25 @@ def test_each_voxel_with_the_subjects_that_it_has(tmp_path, statistic):
     assert all((again.h0[name] == result.h0[name]).all() for name in result.h0)
     saved = PermutationResult.load(result.save(tmp_path / "saved"))
     np.testing.assert_array_equal(saved.maps["n_subjects"], here)
+
+
+@pytest.mark.parametrize("contrast", ["a", ["a", "b"]])
+def test_strong_effects_of_voxels_with_their_own_subjects_count_against_the_null_alone(contrast):
+    """Of what few degrees of freedom blur, voxels with many know nothing: p is a recount of the null."""
+    rng = np.random.default_rng(4)
+    design = pd.DataFrame({"a": rng.normal(size=24), "b": rng.normal(size=24), "intercept": 1.0})
+    values = rng.normal(size=(5, 5, 5, 24)) + 3 * design["a"].to_numpy() * (np.arange(5) < 2)[:, None, None, None]
+    values[0, 0, :, :2] = np.nan
+    mask = nib.Nifti1Image(np.ones((5, 5, 5), np.uint8), np.eye(4))
+    result = permutation_test(
+        *(nib.Nifti1Image(np.float32(values), np.eye(4)), design, contrast, mask),
+        **{"missing": "element", "n_perm": 199, "cluster_forming_threshold": None},
+    )
+    z = np.abs(result.maps["z"]) if contrast == "a" else result.maps["z"]  # F has one side
+    assert z.max() > 6
+    recount = (result.h0["max_z"][:, None] >= z - 1e-3).mean(axis=0)
+    np.testing.assert_allclose(result.maps["p_fwe_voxel"], recount)
+    assert (result.maps["p_fwe_voxel"][z > 6] == 1 / 200).all()
 
 
 def test_missing_is_refused_where_it_has_no_algebra(as_cohort):

@@ -18,14 +18,19 @@ from numbaglm.kernels.spatial import clusters, tfce
 from numbaglm.kernels.spatial.topology import Topology, extent_type
 from numbaglm.spaces.space import Part, Space
 from numbaglm.stats.families.family import BoundWhole
+from numbaglm.stats.scales import Scale
 
 MAP_TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 """Relative: masses and TFCE scores closer than this are equal. They are sums of statistics."""
 
 
-def map_tolerance(spec: Spec, score: Floats) -> NDArray[np.float64]:
-    """`MAP_TOLERANCE` of what is made of the statistics of these scores; more where rounding takes them further."""
-    found = spec.family.scale.relative_error(np.asarray(score, dtype=np.float64), spec.precision)
+def map_tolerance(spec: Spec, score: Floats, scale: Scale | None = None) -> NDArray[np.float64]:
+    """`MAP_TOLERANCE` of what is made of the statistics of these scores; more where rounding takes them further.
+
+    ``scale`` is that of these very scores; by default the family's.
+    """
+    scale = spec.family.scale if scale is None else scale
+    found = scale.relative_error(np.asarray(score, dtype=np.float64), spec.precision)
     return np.maximum(MAP_TOLERANCE[spec.precision], found)
 
 
