@@ -29,7 +29,7 @@ _LIKE_LABELS = frozenset(
 )
 _LIKE_SESSIONS = frozenset({"ses", "session", "sessionid", "sessionlabel", "visit", "visitid", "timepoint", "wave"})
 _NAMELESS = re.compile(r"Unnamed: 0")
-_ENDING = re.compile(r"\.(nii|hdr|img)(\.(gz|bz2|zst))?$", re.IGNORECASE)
+_ENDING = re.compile(r"(\+(orig|acpc|tlrc))?\.(nii|hdr|img|head|brik|mgh|mgz)(\.(gz|bz2|zst))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,9 @@ from typing import Any
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.freesurfer import mghformat
 from numpy.typing import NDArray
 
+from numbaglm.data.images.formats.freesurfer import is_mgh, open_mgh
 from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, RawMap, require_single
 from numbaglm.data.storage.files import require_regular
 from numbaglm.errors import GridError, ImageError, InputError, MissingFileError, NumbaglmError, term
@@ -195,8 +195,8 @@ def rows_of_gifti(image: Any, name: str) -> NDArray[Any]:
 
 def freesurfer_rows(path: Path) -> NDArray[Any]:
     """(n_maps, n_vertices) values of a FreeSurfer overlay: .mgh, .mgz, or a file of the kind of lh.thickness."""
-    if path.suffix in (".mgh", ".mgz"):
-        values = np.asarray(mghformat.load(path).dataobj)
+    if is_mgh(path):
+        values = np.asarray(open_mgh(path).dataobj)
         shape = values.shape
         if len(shape) > 2 and sorted(shape[:3])[:2] != [1, 1]:
             raise ImageError(

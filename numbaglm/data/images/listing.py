@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from nibabel.spatialimages import SpatialImage
 
-from numbaglm.data.images.opening import MapSource, grid_of, open_image
+from numbaglm.data.images.formats.afni import find_data_set, pick_bricks
+from numbaglm.data.images.opening import MapSource, grid_of, naming, open_image
 from numbaglm.data.images.reading import read_map
 from numbaglm.data.labels import labels_of, sorted_frame
 from numbaglm.errors import ImageError, InputError, MaskError, compose, invalid, term
@@ -53,7 +54,7 @@ def list_maps(maps: Any, minimum: int = 2) -> tuple[list[MapSource], list[str], 
         labels = [str(label) for label in frame["subject_label"]]
         sources = [_source(item, number) for number, item in enumerate(frame["effects_map_path"], 1)]
     elif isinstance(maps, str | os.PathLike | SpatialImage):
-        sources = _volumes(_source(maps, 1))
+        sources = _alone(maps)
     elif isinstance(maps, list | tuple | pd.Series) or (isinstance(maps, np.ndarray) and maps.dtype.kind in "OU"):
         sources = [_source(item, number) for number, item in enumerate(maps, 1)]
     else:
@@ -70,7 +71,8 @@ def list_maps(maps: Any, minimum: int = 2) -> tuple[list[MapSource], list[str], 
             )
         )
     if labels is None:
-        labels = labels_of([source.file for source in sources if source.volume is None], len(sources))
+        apart = len({source.path for source in sources}) == len(sources)  # a sub-brick of each file
+        labels = labels_of([one.file for one in sources if one.volume is None or apart], len(sources))
     return sources, labels, frame
 
 
@@ -89,6 +91,15 @@ def _source(item: Any, number: int) -> MapSource:
     if not os.fspath(item):
         raise InputError(invalid("maps", f"an empty path as map {number}", "paths and nibabel images", "Leave it out."))
     path = Path(os.path.abspath(Path(item).expanduser()))  # noqa: PTH100 - resolve() follows links
+    if not os.path.exists(path):  # noqa: PTH110 - raises nothing
+        picked = _picked(item)
+        if len(picked) > 1:
+            raise ImageError(
+                f"{item} picks {len(picked)} sub-bricks, but one map a subject is needed. Pick one of them, or pass it "
+                "alone if they are the subjects."
+            )
+        if picked:
+            return picked[0]
     if any(sign in str(item) for sign in "*?[") and not os.path.exists(path):  # noqa: PTH110 - raises nothing
         raise InputError(
             invalid(
@@ -99,6 +110,34 @@ def _source(item: Any, number: int) -> MapSource:
             )
         )
     return MapSource(name=str(item), path=path)
+
+
+def _picked(item: str | os.PathLike[str]) -> list[MapSource]:
+    """What a name of AFNI's picks, without the ending of its file or with a selector; nothing where it is none."""
+    found = find_data_set(os.fspath(item))
+    if found is None:
+        return []
+    path, selector = found
+    source = MapSource(name=str(item), path=path)
+    if selector is None:
+        return [source]
+    open_image(source)  # refuses what is no volume
+    with naming(source):
+        image = nib.load(path)  # with the extensions that hold labels
+    numbers = pick_bricks(image, selector, str(item))
+    if max(image.shape[3:], default=1) == 1:
+        return [source] * len(numbers)
+    name = str(item)
+    return [MapSource(name if len(numbers) == 1 else f"{name} (volume {volume})", path, volume) for volume in numbers]
+
+
+def _alone(item: Any) -> list[MapSource]:
+    """One image of all subjects, taken apart."""
+    if isinstance(item, str | os.PathLike) and not os.path.exists(item):  # noqa: PTH110 - raises nothing
+        picked = _picked(item)
+        if picked and (len(picked) > 1 or picked[0].volume is not None):
+            return picked
+    return _volumes(_source(item, 1))
 
 
 def _volumes(source: MapSource) -> list[MapSource]:

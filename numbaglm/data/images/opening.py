@@ -7,7 +7,7 @@ import math
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,9 +17,10 @@ from typing import Any, cast
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.spatialimages import HeaderDataError, ImageDataError, SpatialImage
 from numpy.typing import NDArray
 
+from numbaglm.data.images.formats.freesurfer import is_mgh, open_mgh
 from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, HEADER_BYTES, beginning
 from numbaglm.errors import ImageError, MissingFileError, NumbaglmError
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Grid
@@ -28,11 +29,12 @@ nib: Any = nibabel  # its functions are not typed
 
 # What nibabel and the decompressors raise on damaged or foreign files.
 _UNREADABLE = (
-    *(*DECOMPRESSION_ERRORS, ImageFileError, HeaderDataError),
+    *(*DECOMPRESSION_ERRORS, ImageFileError, HeaderDataError, ImageDataError),
     # Of nibabel's readers, which look up and count what a header says.
     *(ValueError, TypeError, ArithmeticError, LookupError, EOFError, struct.error),
 )
 
+_TALAIRACH = 2  # of AFNI's views
 _STATISTICS = {3: "t", 4: "f", 5: "z"}  # NIfTI's intents
 # What compressed files begin with, and how their names end.
 _PACKED = {
@@ -44,6 +46,11 @@ _PACKED = {
 }
 _LONGEST_LINE = 512  # voxels along an axis of an image of the head
 _ICOSAHEDRA = tuple(10 * 4**order + 2 for order in range(4, 8))  # vertices of fsaverage and its like
+
+_VOLUMES = (nib.AnalyzeImage, nib.Nifti1Pair, nib.MGHImage, nib.brikhead.AFNIImage)
+"""What is read as a volume."""
+
+_ALLOWED = "NIfTI, Analyze, FreeSurfer (.mgh, .mgz) and AFNI (.HEAD) volumes"
 
 _MOST_VOXELS = 2**31  # of a grid: positions on it are counted in 32 bits
 
@@ -135,11 +142,22 @@ def codes_of(source: MapSource) -> tuple[int, int]:
     MissingFileError, ImageError
     """
     image = open_image(source)
+    if isinstance(image, nib.brikhead.AFNIImage):
+        return _codes_of_afni(image.header.info)
     if not isinstance(image.header, nib.Nifti1Header):
         return UNKNOWN_SPACE
     sform, qform = int(image.header["sform_code"]), int(image.header["qform_code"])
     same = qform > 0 and np.allclose(image.header.get_qform(), image.affine, rtol=0, atol=1e-3)
     return sform or qform or UNKNOWN_SPACE[0], qform if same else 0
+
+
+def _codes_of_afni(attributes: Mapping[str, Any]) -> tuple[int, int]:
+    """Codes of the space that a data set of AFNI says it is in: 4 for MNI's, 3 for Talairach's."""
+    space, scene = str(attributes.get("TEMPLATE_SPACE", "")).upper(), attributes.get("SCENE_DATA", 0)
+    if "MNI" in space:
+        return 4, 4
+    view = scene[0] if isinstance(scene, list) else scene
+    return (3, 3) if space in ("TLRC", "TT_N27") or (not space and view == _TALAIRACH) else UNKNOWN_SPACE
 
 
 def statistic_of(source: MapSource) -> str:
@@ -185,17 +203,17 @@ def open_image(source: MapSource) -> Any:
     except (OSError, ValueError) as error:
         raise ImageError(_closed(source.name, error)) from error
     if stat.S_ISDIR(mode):
-        raise ImageError(f"{source.name} is a folder. Allowed: NIfTI or Analyze files.")
+        raise ImageError(f"{source.name} is a folder. Allowed: {_ALLOWED}.")
     if not stat.S_ISREG(mode):
-        raise ImageError(f"{source.name} is a pipe or a device. Allowed: NIfTI or Analyze files.")
+        raise ImageError(f"{source.name} is a pipe or a device. Allowed: {_ALLOWED}.")
     with naming(source):
         try:
-            image = nib.load(path)
+            image = open_mgh(path) if is_mgh(path) else nib.load(path)
         except ImageFileError as error:
             raise ImageError(_foreign(source.name, path, error)) from error
-    if not isinstance(image, nib.AnalyzeImage | nib.Nifti1Pair):
+    if not isinstance(image, _VOLUMES):
         raise ImageError(
-            f"{source.name} is a {type(image).__name__}. Allowed: NIfTI and Analyze volumes. "
+            f"{source.name} is a {type(image).__name__}. Allowed: {_ALLOWED}. "
             "Surfaces (GIFTI) and CIFTI files go by themselves: all maps of a call lie on one kind of space. Convert "
             "other volumes to NIfTI."
         )
@@ -267,7 +285,7 @@ def _foreign(name: str, path: Path, error: BaseException) -> str:
                     pass
         except DECOMPRESSION_ERRORS as cause:
             return _damaged(name, cause)
-    return f"{name} is neither NIfTI nor Analyze, or is damaged ({error}). Convert it first."
+    return f"{name} is of no format that is known, or is damaged ({error}). Allowed: {_ALLOWED}. Convert it first."
 
 
 def _closed(name: str, error: BaseException) -> str:

@@ -174,12 +174,12 @@ def _is_single(values: Volume) -> bool:
 
 def is_compressed(path: Path) -> bool:
     """Whether a file is compressed, by its name."""
-    return path.name.lower().endswith(".gz")
+    return path.name.lower().endswith((".gz", ".mgz"))
 
 
 def is_plain(path: Path) -> bool:
     """Whether a file is read here, by its name: values as they are, or by way of gzip; else nibabel reads it."""
-    return path.name.lower().endswith((".nii", ".nii.gz", ".img", ".img.gz"))
+    return path.name.lower().endswith((".nii", ".nii.gz", ".img", ".img.gz", ".mgh", ".mgz"))
 
 
 def beginning(path: Path, n_bytes: int) -> bytes:

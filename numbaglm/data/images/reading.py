@@ -36,7 +36,7 @@ nib: Any = nibabel
 
 _RAW_TYPES = (
     *(nib.Nifti1Image, nib.Nifti1Pair, nib.Nifti2Image, nib.Nifti2Pair),
-    *(nib.AnalyzeImage, nib.Spm99AnalyzeImage, nib.Spm2AnalyzeImage),
+    *(nib.AnalyzeImage, nib.Spm99AnalyzeImage, nib.Spm2AnalyzeImage, nib.MGHImage),
 )
 
 

@@ -395,13 +395,17 @@ def _covariate_names(table: pd.DataFrame) -> list[str]:
 
 def _grids(sources: Sequence[MapSource]) -> list[tuple[tuple[int, int, int], NDArray[np.float64]]]:
     """Shape and affine of each map, from the headers. They are read at once: storage that is far away answers late."""
-    first = [source for source in sources if source.volume in (None, 0)]  # other volumes of a 4D file share its header
+    own = [
+        k == 0 or one.volume is None or (one.path, one.image) != (sources[k - 1].path, sources[k - 1].image)
+        for k, one in enumerate(sources)
+    ]  # other volumes of a 4D file share its header
+    first = [source for source, is_own in zip(sources, own, strict=True) if is_own]
     parts = [first[i : i + _HEADERS_AT_ONCE] for i in range(0, len(first), _HEADERS_AT_ONCE)]
     with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
         found = iter([grid for part in pool.map(lambda part: list(map(grid_of, part)), parts) for grid in part])
     grids: list[Any] = []
-    for source in sources:
-        grids.append(next(found) if source.volume in (None, 0) else grids[-1])
+    for is_own in own:
+        grids.append(next(found) if is_own else grids[-1])
     return grids
 
 

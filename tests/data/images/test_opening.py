@@ -87,7 +87,7 @@ def broken(folder, kind):
         ("no data", ImageError, r"can't be opened \(No such file or directory: .*a\.img\)"),
         ("not compressed", ImageError, "is not gzip.*Rename it"),
         ("huge", ImageError, "has 27,000,000,000,000 voxels, by its header"),
-        ("text", ImageError, "neither NIfTI nor Analyze|not gzip"),
+        ("text", ImageError, "of no format that is known|not gzip"),
         ("folder", ImageError, "is a folder"),
         ("loop", ImageError, "can't be opened.*symbolic links"),
         ("long", ImageError, "can't be opened.*too long"),
