@@ -11,7 +11,7 @@ import numpy as np
 from numbaglm.arrays import Doubles
 from numbaglm.data.storage.files import require_regular
 from numbaglm.data.tables import listed, repeated
-from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
+from numbaglm.errors import InputError, MissingFileError
 
 METHODS = ("dods", "doss")
 """How a descriptor becomes a design: slopes that differ between classes, or the same slope in all."""
@@ -247,17 +247,3 @@ def _numbers(where: str, words: list[str]) -> list[float]:
             raise InputError(f"{where}: {word!r} is not a finite number. Correct it.")
         found.append(value)
     return found
-
-
-def check_rows(descriptor: GroupDescriptor, n_maps: int) -> None:
-    """Refuse a descriptor of another number of subjects than there are maps.
-
-    Raises
-    ------
-    DesignError
-    """
-    if len(descriptor.inputs) != n_maps:
-        received = f"{len(descriptor.inputs)} inputs in {descriptor.path}"
-        raise DesignError(
-            invalid("fsgd", received, f"one for each of the {n_maps} frames", "Bring both into one order.")
-        )

@@ -8,10 +8,11 @@ import sys
 
 from numbaglm.faces.cli.main import commands
 from numbaglm.faces.fsl.command import randomise
+from numbaglm.faces.glmfit.command import glmfit, glmfit_sim
 from numbaglm.faces.spm.command import spm
 
-commands.add_command(randomise)
-commands.add_command(spm)
+for one in (randomise, glmfit, glmfit_sim, spm):
+    commands.add_command(one)
 
 
 def main() -> None:

@@ -4,7 +4,13 @@ Whatever form the maps of a cohort have, `list_maps` makes one list of `MapSourc
 sees that list, then float32 arrays. Every refusal names the file.
 """
 
-from numbaglm.data.images.element_listing import element_values, is_elements, list_elements, load_element_mask
+from numbaglm.data.images.element_listing import (
+    element_values,
+    is_elements,
+    list_elements,
+    load_element_mask,
+    side_values,
+)
 from numbaglm.data.images.element_writing import element_image, save_elements, save_mesh, save_vertices
 from numbaglm.data.images.elements import ElementSource
 from numbaglm.data.images.listing import is_image, list_maps, load_mask
@@ -40,6 +46,7 @@ __all__ = [
     "save_mesh",
     "save_vertices",
     "scaled_volume",
+    "side_values",
     "statistic_of",
     "stored_as_integers",
     "to_image",

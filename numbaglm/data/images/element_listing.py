@@ -201,7 +201,7 @@ def _sided(maps: Mapping[str, Any], surfaces: Any, areas: Any) -> Listed:
         Surface(side, sizes[side], np.arange(sizes[side]), meshes.get(side), of_vertices.get(side)) for side in names
     )
     file = pieces[names[0]][0].path
-    written = "mgh" if file is not None and _form(file) == "mgh" else "gifti"
+    written = "mgh" if file is not None and _form(file) != "gifti" else "gifti"
     sources = [
         ElementSource(" and ".join(piece.name for piece in both), tuple(both))
         for both in zip(*(pieces[side] for side in names), strict=True)
@@ -254,7 +254,7 @@ def _reader(path: Path) -> Any:
     form = _form(path)
     if form == "gifti":
         return gifti_rows
-    if form == "mgh" or path.suffix in (".mgh", ".mgz", ""):
+    if form == "mgh" or path.suffix in (".mgh", ".mgz", "") or path.name.lower().endswith((".nii", ".nii.gz")):
         return freesurfer_rows
     raise InputError(
         invalid(
@@ -535,7 +535,7 @@ def element_values(given: Any, template: Template, parameter: str) -> NDArray[An
     elif of_files:
         sizes = {part.name: part.n_vertices for part in template.parts if isinstance(part, Surface)}
         by = by_side(given, list(sizes), parameter)
-        values = np.concatenate([_values_of(by[side], n, side, parameter) for side, n in sizes.items()])
+        values = np.concatenate([side_values(by[side], n, side, parameter) for side, n in sizes.items()])
     else:
         values = np.asarray(given).ravel()
     n = template.n if template.columns is None else len(template.columns)
@@ -544,7 +544,13 @@ def element_values(given: Any, template: Template, parameter: str) -> NDArray[An
     return values if template.columns is None else values[template.columns]
 
 
-def _values_of(given: Any, n: int, side: str, parameter: str) -> NDArray[Any]:
+def side_values(given: Any, n: int, side: str, parameter: str) -> NDArray[Any]:
+    """(n,) values at the vertices of one surface: a file, FreeSurfer's .label (1 inside, 0 outside), or an array.
+
+    Raises
+    ------
+    InputError, MissingFileError, ImageError
+    """
     if isinstance(given, str | os.PathLike) and str(given).endswith(".label"):
         inside = np.zeros(n)
         inside[opening(str(given), Path(given).expanduser(), lambda path: nib.freesurfer.read_label(str(path)))] = 1

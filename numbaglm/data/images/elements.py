@@ -194,7 +194,7 @@ def rows_of_gifti(image: Any, name: str) -> NDArray[Any]:
 
 
 def freesurfer_rows(path: Path) -> NDArray[Any]:
-    """(n_maps, n_vertices) values of a FreeSurfer overlay: .mgh, .mgz, or a file of the kind of lh.thickness."""
+    """(n_maps, n_vertices) values of a FreeSurfer overlay: .mgh, .mgz, NIfTI, or a file of the kind of lh.thickness."""
     if is_mgh(path):
         values = np.asarray(open_mgh(path).dataobj)
         shape = values.shape
@@ -204,6 +204,14 @@ def freesurfer_rows(path: Path) -> NDArray[Any]:
                 "volumes to NIfTI (mri_convert)."
             )
         n_maps = shape[3] if len(shape) > 3 else 1
+        return values.reshape(-1, n_maps, order="F").T
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        values = np.asarray(nib.load(path).dataobj)
+        if values.ndim > 4 or values.ndim < 1 or (values.ndim > 1 and values.shape[1] != 1):
+            raise ImageError(
+                f"{path} is a volume {values.shape[:3]}. Allowed: overlays, with the vertices along one dimension."
+            )
+        n_maps = values.shape[3] if values.ndim > 3 else 1  # FreeSurfer folds what is too long for NIfTI
         return values.reshape(-1, n_maps, order="F").T
     return np.asarray(nib.freesurfer.read_morph_data(str(path)))[None]
 
