@@ -6,12 +6,13 @@ import io
 import signal
 import sys
 
+from numbaglm.faces.afni.command import mvm, ttest
 from numbaglm.faces.cli.main import commands
 from numbaglm.faces.fsl.command import randomise
 from numbaglm.faces.glmfit.command import glmfit, glmfit_sim
 from numbaglm.faces.spm.command import spm
 
-for one in (randomise, glmfit, glmfit_sim, spm):
+for one in (mvm, ttest, randomise, glmfit, glmfit_sim, spm):
     commands.add_command(one)
 
 

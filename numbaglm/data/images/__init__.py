@@ -13,7 +13,7 @@ from numbaglm.data.images.element_listing import (
 )
 from numbaglm.data.images.element_writing import element_image, save_elements, save_mesh, save_vertices
 from numbaglm.data.images.elements import ElementSource
-from numbaglm.data.images.listing import is_image, list_maps, load_mask
+from numbaglm.data.images.listing import bricks_of, is_image, list_maps, load_mask, weighted_sum
 from numbaglm.data.images.meshes import load_meshes
 from numbaglm.data.images.opening import MapSource, codes_of, grid_of, statistic_of, stored_as_integers
 from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw, scaled_volume
@@ -23,6 +23,7 @@ __all__ = [
     "ElementSource",
     "MapSource",
     "Meaning",
+    "bricks_of",
     "codes_of",
     "element_image",
     "element_values",
@@ -50,4 +51,5 @@ __all__ = [
     "statistic_of",
     "stored_as_integers",
     "to_image",
+    "weighted_sum",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,14 @@ import nibabel
 import numpy as np
 import pandas as pd
 from nibabel.spatialimages import SpatialImage
+from numpy.typing import NDArray
 
 from numbaglm.data.images.formats.afni import find_data_set, pick_bricks
-from numbaglm.data.images.opening import MapSource, grid_of, naming, open_image
+from numbaglm.data.images.opening import MapSource, codes_of, grid_of, naming, open_image
 from numbaglm.data.images.reading import read_map
 from numbaglm.data.labels import labels_of, sorted_frame
 from numbaglm.errors import ImageError, InputError, MaskError, compose, invalid, term
-from numbaglm.spaces.volume import Geometry
+from numbaglm.spaces.volume import Geometry, Grid
 
 nib: Any = nibabel
 
@@ -140,6 +143,17 @@ def _alone(item: Any) -> list[MapSource]:
     return _volumes(_source(item, 1))
 
 
+def bricks_of(name: str) -> list[str]:
+    """Names of the volumes of a file, each with its number, of those that a selector picks; of one volume the file's.
+
+    Raises
+    ------
+    InputError, MissingFileError, ImageError
+    """
+    sources = _alone(name)
+    return [name] if len(sources) == 1 else [f"{one.path}[{one.volume}]" for one in sources]
+
+
 def _volumes(source: MapSource) -> list[MapSource]:
     """Take one 4D image apart into its volumes."""
     image = open_image(source)
@@ -151,6 +165,51 @@ def _volumes(source: MapSource) -> list[MapSource]:
         MapSource(f"{source.name} (volume {volume})", source.path, volume, source.image)
         for volume in range(image.shape[3])
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sum:
+    """Weighted sum of maps, made each time that it is asked for: an array to nibabel."""
+
+    terms: tuple[tuple[float, MapSource], ...]
+    shape: tuple[int, int, int]
+
+    ndim = 3
+    dtype = np.dtype(np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        made = np.zeros(self.shape, np.float64)
+        for weight, source in self.terms:
+            made += weight * read_map(source)
+        return made.astype(np.float32 if dtype is None else dtype)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return np.asarray(np.asarray(self)[index])
+
+
+def weighted_sum(terms: Sequence[tuple[float, Any]]) -> Any:
+    """Make an image of a weighted sum of maps, such as the difference of two, read when its values are asked for.
+
+    Parameters
+    ----------
+    terms
+        A weight and a map, a path or an image, each.
+
+    Raises
+    ------
+    InputError, MissingFileError, ImageError, GridError
+    """
+    sources = [_source(item, number) for number, (_, item) in enumerate(terms, 1)]
+    shape, affine = grid_of(sources[0])
+    grid = Grid(shape, affine, sources[0].name)
+    for source in sources[1:]:
+        grid.check(*grid_of(source), source.name)
+    pairs = tuple((weight, source) for (weight, _), source in zip(terms, sources, strict=True))
+    image = nib.Nifti1Image(_Sum(pairs, shape), affine)
+    codes = codes_of(sources[0])
+    image.set_sform(affine, codes[0])
+    image.set_qform(affine, codes[1])
+    return image
 
 
 def is_image(given: Any) -> bool:

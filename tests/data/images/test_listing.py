@@ -9,8 +9,9 @@ from numbaglm.data.images import (
     list_maps,
     load_mask,
     read_maps,
+    weighted_sum,
 )
-from numbaglm.errors import InputError, MaskError
+from numbaglm.errors import GridError, InputError, MaskError
 from numbaglm.spaces.volume import Grid
 from reference.maps import AFFINE, SHAPE, image, volumes, write_maps
 
@@ -94,3 +95,15 @@ def test_a_mask_is_what_is_finite_and_not_zero(tmp_path):
 def test_arrays_are_asked_where_they_lie(maps):
     with pytest.raises(InputError, match=r"an array of shape .*space='network' for matrices"):
         list_maps(maps)
+
+
+def test_a_weighted_sum_is_read_when_it_is_asked_for(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    for name, one in zip("ab", values, strict=True):
+        nib.save(nib.Nifti1Image(one, np.diag([2.0, 2, 2, 1])), tmp_path / f"{name}.nii")
+    image = weighted_sum([(1.0, tmp_path / "a.nii"), (-0.5, tmp_path / "b.nii")])
+    np.testing.assert_allclose(np.asarray(image.dataobj), values[0] - 0.5 * values[1], rtol=1e-6)
+    nib.save(nib.Nifti1Image(values[0], np.eye(4)), tmp_path / "c.nii")
+    with pytest.raises(GridError, match="different affines"):
+        weighted_sum([(1.0, tmp_path / "a.nii"), (-1.0, tmp_path / "c.nii")])
