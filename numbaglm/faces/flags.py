@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class Flag:
     refusal
         Why it is not supported, and what to do instead; "" where it is.
     takes_rest
-        Whether all that follows belongs to it, flags or not.
+        Whether all that follows belongs to it, but for the switches that all commands have.
     """
 
     name: str
@@ -161,7 +161,7 @@ class FlagCommand(click.Command):
                 raise click.UsageError(self._unknown(word), ctx)
             if flag.refusal:
                 raise click.UsageError(f"{self.peer}'s {word} is not supported: {flag.refusal}.", ctx)
-            taken = _take(words, flag)
+            taken = _take(words, flag, switches)
             if len(taken) < flag.least:
                 raise click.UsageError(f"{word} needs {flag.metavar or 'a value'}.", ctx)
             typed.append((flag.field, taken))
@@ -188,15 +188,15 @@ class FlagCommand(click.Command):
         return f"No such option: {word}" + (f" Did you mean {close[0]}?" if close else "")
 
 
-def _take(words: list[str], flag: Flag) -> tuple[str, ...]:
+def _take(words: list[str], flag: Flag, switches: Container[str]) -> tuple[str, ...]:
     """Take the words that belong to a flag."""
-    if flag.takes_rest:
-        taken = tuple(words)
-        words.clear()
-        return taken
     n = 0
-    while n < len(words) and n < flag.most and not _IS_FLAG.match(words[n]):
-        n += 1
+    if flag.takes_rest:
+        while n < len(words) and words[n] not in switches:
+            n += 1
+    else:
+        while n < len(words) and n < flag.most and not _IS_FLAG.match(words[n]):
+            n += 1
     taken = tuple(words[:n])
     del words[:n]
     return taken

@@ -26,11 +26,10 @@ def run(*words):
 
 
 def test_flags_take_the_words_before_the_next():
-    outcome = run(
-        "--set", "a", "-1", "-.5", "c", "-ON", "--double", "x", "--two", "y", "z", "--rest", "-on", "b", "--json"
-    )
+    words = ("--set", "a", "-1", "-.5", "c", "-ON", "--double", "x", "--two", "y", "z", "--rest", "-on", "b", "-q")
+    outcome = run(*words)
     expected = (("set", ("a", "-1", "-.5", "c")), ("on", ()), ("two", ("x",)), ("two", ("y", "z")))
-    assert outcome.stdout.strip() == str((*expected, ("rest", ("-on", "b", "--json"))))
+    assert outcome.stdout.strip() == str((*expected, ("rest", ("-on", "b"))))
     given = Given(expected)
     assert (given.word("two"), given.words("two"), given.all("two")) == ("y", ("y", "z"), [("x",), ("y", "z")])
     assert (given.word("none", 3), given.last_of("set", "on"), "on" in given, "off" in given) == (3, "on", True, False)

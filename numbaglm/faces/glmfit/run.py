@@ -40,7 +40,7 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     -------
     A summary, as JSON types and as text.
     """
-    _make_folder(request.glmdir)
+    _check_folder(request.glmdir)
     try:
         cohort = _cohort(request, progress)
     except InputError as error:  # of as many labels as the descriptor has inputs
@@ -73,14 +73,11 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     return summary, "\n".join([*lines, f"Results are in {request.glmdir}."])
 
 
-def _make_folder(folder: Path) -> None:
-    """Make the folder of the results, which may be there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--glmdir {folder} can't be made ({error.strerror}). Choose another.") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"--glmdir {folder} may not be written to. Choose another.")
+def _check_folder(folder: Path) -> None:
+    """Refuse early a folder of results that can't be made or written to."""
+    above = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f"--glmdir {folder}: {above} is not a folder that may be written to. Choose another.")
 
 
 def _frame(matrix: Doubles, model: Model) -> pd.DataFrame:

@@ -20,11 +20,15 @@ from reference.maps import volumes, write_maps
 COMMANDS = sorted(commands.commands)
 
 GOOD = {
+    "3dMVM": ["-prefix", "out", "-dataTable", "@table.txt"],
+    "3dttest++": ["-setA", "maps/sub-0?_con.nii.gz", "-prefix", "out"],
     "append": ["grows.zarr", "new.nii.gz"],
     "completion": ["bash"],
     "convert": ["maps/sub-01_con.nii.gz", "maps/sub-02_con.nii.gz", "-o", "new"],
     "demo": ["-o", "new"],
     "fit": ["c.zarr", "-o", "new"],
+    "glmfit": ["--y", "4d.nii.gz", "--osgm", "--glmdir", "new"],
+    "glmfit-sim": ["--glmdir", "glm", "--perm", "9", "1.3", "abs"],
     "info": ["c.zarr"],
     "permute": ["c.zarr", "-o", "new", "--n-perm", "3"],  # too few for a critical value, which JSON has no number for
     "quality": ["c.zarr"],
@@ -35,11 +39,15 @@ GOOD = {
 }
 # What can't be done (1), and what is typed wrong (2).
 BAD = {
+    "3dMVM": ["-prefix", "out", "-dataTable", "@nothing"],
+    "3dttest++": ["-setA", "nothing", "-prefix", "out"],
     "append": ["nothing", "new.nii.gz"],
     "completion": [],
     "convert": ["nothing.nii", "none.nii", "-o", "new"],
     "demo": ["-o", "taken"],
     "fit": ["nothing", "-o", "new"],
+    "glmfit": ["--y", "nothing.nii", "--osgm", "--glmdir", "new"],
+    "glmfit-sim": ["--glmdir", "nothing", "--perm", "9", "1.3", "abs"],
     "info": ["nothing"],
     "permute": ["nothing", "-o", "new"],
     "quality": ["nothing"],
@@ -65,6 +73,9 @@ def made(tmp_path_factory):
         (folder / "taken").write_text("a thesis")
         assert call("convert", *map(str, maps), "-o", "c.zarr").exit_code == 0
         assert call("permute", "c.zarr", "--n-perm", "20", "-o", "result").exit_code == 0
+        assert call("glmfit", *GOOD["glmfit"][:-1], "glm").exit_code == 0
+        rows = [f"s{k} {path}" for k, path in enumerate(maps)]
+        (folder / "table.txt").write_text("\n".join(["Subj InputFile", *rows]))
     return folder
 
 
