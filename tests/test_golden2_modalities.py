@@ -55,10 +55,11 @@ def check(result, case, tag, name, end="", skip=()):
                 np.testing.assert_allclose(result.maps[what], expected, rtol=1e-7, atol=1e-7, err_msg=key)
             elif parts == "uncp" or parts.endswith("fdrp"):
                 found = result.maps[P[parts].format("_tfce" if kind == "tfce" else "")]
-                # A voxel of one case has statistics that differ in the last digit of float32 alone: PALM's are equal.
+                # A voxel of some cases has statistics that differ in the last digit of float32 alone: within our
+                # tolerance (3e-9 of a sum of 2.8), and for Tippett's within PALM's.
                 off = ~np.isclose(found, expected, rtol=1e-7, atol=1e-9)
-                assert off.sum() <= (tag.startswith("tippett") and parts == "uncp"), key
-                assert np.abs(found - expected)[off].sum() < 1.1 / n, key
+                assert off.sum() <= (tag.startswith(("tippett", "npccon")) and parts == "uncp"), key
+                assert np.abs(found - expected)[off].sum() < 2.1 / n, key
             elif parts == "uncparap":
                 np.testing.assert_allclose(result.maps["p_parametric"], expected, rtol=1e-7, err_msg=key)
             else:
@@ -134,6 +135,50 @@ def test_combination_of_differences(tag):
     )
     for number, result in results.items():
         assert check(result, case, tag, f"npc_{combine}", f"_c{number}") == n
+
+
+OVER_CONTRASTS = {
+    "npccon_npcmod_fisher": ("fisher", {**TFCE, "cluster_forming_threshold": ("z", 2.0)}, 8),
+    "npccon_fisher": ("fisher", {**TFCE, "combine_contrasts": "within", "cluster_forming_threshold": ("z", 2.0)}, 8),
+    "npccon_tippett": ("tippett", {"combine_contrasts": "within"}, 3),
+    "npccon_corrmod_fisher": ("fisher", {"combine_contrasts": "within"}, 4),
+    "npccon_stouffer_c1": ("stouffer", {}, 3),
+}
+
+
+@pytest.mark.parametrize("tag", OVER_CONTRASTS)
+def test_combination_over_contrasts(tag):
+    combine, options, n = OVER_CONTRASTS[tag]
+    case = "n2_npc_twosample"
+    contrasts = dict(zip(("1", "2"), matrix(case, "contrasts"), strict=True))
+    if tag.endswith("c1"):
+        contrasts.pop("2")
+    options = {"two_sided": False, "cluster_forming_threshold": None, "combine_contrasts": True, **options}
+    found = ng.permutation_test(
+        cohorts(case, 3), matrix(case, "design"), contrasts, combine=combine, conventions="palm", **options
+    )
+    results = found if isinstance(found, dict) else {"": found}
+    assert list(results) == (["m1", "m2", "m3"] if options["combine_contrasts"] == "within" else [""])
+    for modality, result in results.items():
+        assert check(result, case, tag, f"npc_{combine}", f"_{modality}" if modality else "") == n
+
+
+def test_combination_over_contrasts_of_one_cohort():
+    case = "n2_npc_twosample"
+    contrasts = dict(zip(("1", "2"), matrix(case, "contrasts"), strict=True))
+    result = ng.permutation_test(
+        cohorts(case, 2)["m2"],
+        matrix(case, "design"),
+        contrasts,
+        combine="fisher",
+        combine_contrasts=True,
+        two_sided=False,
+        conventions="palm",
+        cluster_forming_threshold=("z", 2.0),
+        **TFCE,
+    )
+    assert check(result, case, "npccon_fisher", "npc_fisher", "_m2") == 8
+    assert result.asked.contrast == "1 & 2"
 
 
 GROUPS = {

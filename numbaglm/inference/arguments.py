@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -46,6 +46,9 @@ INCIDENTAL = frozenset(
 
 LEAST_PRESENT = 0.5
 """Share of the maps that an element takes to be tested with the subjects that it has, where no cohort says another."""
+
+WITHIN = "within"
+"""Combine the contrasts of each modality, and not modalities."""
 
 STOP = "decided"
 """When to stop shuffling: once p are decided."""
@@ -110,6 +113,7 @@ class Options:
     stop: str | None
     alpha: float
     combine: str | None
+    combine_contrasts: bool | str
     concordant: bool
     combine_weights: ArrayLike | None
     store: Any
@@ -245,8 +249,15 @@ class Options:
         ordered = replace(self, exchangeability_blocks=blocks, variance_groups=groups, weights=weights)
         return replace(ordered, weights=ordered.read_weights())
 
-    def weights_of(self, modalities: tuple[str, ...]) -> Doubles | None:
-        """Weights of the modalities in their order; None for equal ones.
+    @property
+    def combines_modalities(self) -> bool:
+        """Whether modalities become one test, where there are several."""
+        return self.combine is not None and self.combine_contrasts != WITHIN
+
+    def weights_of(self, modalities: tuple[str, ...], contrasts: Sequence[str]) -> Doubles | None:
+        """Weights of partial tests, of the first modality those of all contrasts and so on; None for equal ones.
+
+        They are given for the modalities that are combined, or else for the contrasts.
 
         Raises
         ------
@@ -255,24 +266,31 @@ class Options:
         given: Any = self.combine_weights
         if given is None:
             return None
+        names = modalities if len(modalities) > 1 else tuple(contrasts)
         if isinstance(given, Mapping):
-            given = [given[name] for name in modalities] if set(given) == set(modalities) else []
+            given = [given[name] for name in names] if set(given) == set(names) else []
         try:
             weights = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError):
             weights = np.empty(0)
-        if weights.shape != (len(modalities),) or not (np.isfinite(weights) & (weights > 0)).all():
-            allowed = f"a number above 0 for each of {list(modalities)}"
+        if weights.shape != (len(names),) or not (np.isfinite(weights) & (weights > 0)).all():
+            allowed = f"a number above 0 for each of {list(names)}"
             raise InputError(invalid("combine_weights", self.combine_weights, allowed))
-        return weights
+        return np.repeat(weights, len(contrasts)) if len(modalities) > 1 else weights
 
     def identity(self) -> dict[str, Any]:
         """What tells durable runs apart, as JSON types."""
         return {one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.name not in INCIDENTAL}
 
-    def asked(self, modalities: tuple[str, ...]) -> dict[str, Any]:
-        """What provenance notes as it was asked for, of these modalities."""
-        weights = self.weights_of(modalities)
+    def asked(self, modalities: tuple[str, ...], group: Mapping[str, int]) -> dict[str, Any]:
+        """What provenance notes as it was asked for, of these modalities, and of a contrast or those that are combined.
+
+        Parameters
+        ----------
+        group
+            Rows of the contrasts by name.
+        """
+        weights = None if self.combine is None else self.weights_of(modalities, list(group))
         names = ("n_perm", "cluster_forming_threshold", "tail", "p_interval")
         return {
             **{name: getattr(self, name) for name in names},
@@ -287,6 +305,7 @@ class Options:
             "test": None if self.weights is None else self.test,
             "sandwich": None if self.sandwich is None else asdict(self.sandwich),
             "combine": self.combine,
+            "combine_contrasts": dict(group) if self.combine_contrasts else None,
             "sides": self.sides,
             "combine_weights": None if weights is None else weights.tolist(),
             "modalities": list(modalities),
@@ -304,6 +323,17 @@ def _check_combination(options: Options) -> None:
         raise InputError(
             "concordant=True asks for one sign in all maps: it goes with two_sided=True and a combination of p, "
             "such as combine='fisher'."
+        )
+    if not (isinstance(options.combine_contrasts, bool | np.bool_) or options.combine_contrasts == WITHIN):
+        allowed = f"True, False, or {WITHIN!r} for the contrasts of each modality"
+        raise InputError(invalid("combine_contrasts", options.combine_contrasts, allowed))
+    if options.combine_contrasts and combine not in COMBINING:
+        allowed = f"False without a combination of p: combine= one of {list(COMBINING)}"
+        raise InputError(invalid("combine_contrasts", options.combine_contrasts, allowed))
+    if options.combine_contrasts and options.fwe_across_contrasts:
+        raise InputError(
+            f"{term('combine_contrasts')} makes one test of all contrasts, and {term('fwe_across_contrasts=True')} "
+            "corrects over several: leave one of them out."
         )
     if combine is None:
         if options.combine_weights is not None:

@@ -17,7 +17,7 @@ from numbaglm.data.cohort.joined import align, join
 from numbaglm.data.storage.places import Place
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
-from numbaglm.errors import InputError, invalid
+from numbaglm.errors import InputError, invalid, term
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
     Options,
@@ -125,6 +125,7 @@ def permutation_test(
     nodes: Any = None,
     regressors: Any = None,
     combine: str | None = None,
+    combine_contrasts: bool | str = False,
     concordant: bool = False,
     combine_weights: ArrayLike | None = None,
     **overrides: Any,
@@ -283,10 +284,14 @@ def permutation_test(
         correlation with what is tested; "cca2" the second). Clusters and TFCE are of the z of the parametric p, which
         orders and scales alone. Of ``two_sided`` tests p of both sides are combined, whatever the signs of the
         modalities; statistics of values have no sign.
+    combine_contrasts
+        With ``combine`` of p: whether the contrasts, of one cohort or of several modalities, become one test as well,
+        under shufflings that they share. "within" combines the contrasts of each modality alone, and p are corrected
+        over modalities.
     concordant
-        With ``combine`` of p and ``two_sided``: only effects of one sign in all modalities count.
+        With ``combine`` of p and ``two_sided``: only effects of one sign in all modalities and contrasts count.
     combine_weights
-        A number a modality, for "stouffer".
+        A number a modality, for "stouffer"; or a contrast, where contrasts alone are combined.
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
         ("sum", "excess", "area"), ``structures`` ("merged", "apart"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the
@@ -294,8 +299,8 @@ def permutation_test(
 
     Returns
     -------
-    `PermutationResult`; a dict of them for a mapping of contrasts. `Plan` with ``dry_run``. For modalities that are not
-    combined a dict of these, by modality.
+    `PermutationResult`; a dict of them for a mapping of contrasts that are not combined. `Plan` with ``dry_run``. For
+    modalities that are not combined a dict of these, by modality.
 
     Raises
     ------
@@ -373,6 +378,7 @@ def permutation_test(
         stop=stop,
         alpha=alpha,
         combine=combine,
+        combine_contrasts=combine_contrasts,
         concordant=concordant,
         combine_weights=combine_weights,
         store=store,
@@ -386,15 +392,14 @@ def permutation_test(
     )
     several = as_modalities(maps)
     if several is None:
-        if options.combine is not None:
-            raise InputError(
-                invalid("combine", options.combine, "None for one cohort", "Give several, by name: {'a': a, 'b': b}.")
-            )
+        if options.combine is not None and not options.combine_contrasts:
+            fix = f"Give several, by name: {{'a': a, 'b': b}}; or several contrasts, with {term('combine_contrasts')}."
+            raise InputError(invalid("combine", options.combine, "None for one cohort", fix))
         return _named([_test(maps, design_matrix, contrast, options)], contrast, options)[0]
     if options.missing == "leave":
         several = {name: _complete(cohort) for name, cohort in several.items()}
     stores = {name: cohort.store for name, cohort in several.items()}
-    if options.combine is not None:
+    if options.combines_modalities:
         joined = Cohort(join(stores))
         return _named([_test(joined, design_matrix, contrast, options, tuple(several))], contrast, options)[0]
     if options.stop is not None:
@@ -422,7 +427,12 @@ def _test(
     options = options.in_order(named)
     warn_of_lacking_mean(design.matrix)
     contrasts = parse_contrasts(contrast, design)
-    specs = [_specify(design, one, contrasts, options, modalities) for one in contrasts]
+    groups = [contrasts] if options.combine_contrasts else [[one] for one in contrasts]
+    if options.combine is not None and len(groups[0]) * max(1, len(modalities)) < 2:
+        fix = "Give a dict of contrasts, by name, or of cohorts."
+        received = f"the contrast {contrasts[0].name!r} of one cohort"
+        raise InputError(invalid("combine", received, "several contrasts or cohorts to make one test of", fix))
+    specs = [_specify(design, group, contrasts, options, modalities) for group in groups]
     if options.discoveries != ARI:
         _require_enough(specs, options)
     preparing = {name: getattr(options, name) for name in ("smoothing_fwhm", "layers", "progress", "n_workers")} | where
@@ -432,7 +442,8 @@ def _test(
     if options.missing == "leave":
         cohort = _complete(cohort)
     check_space(cohort.store.space, options)
-    tests = Tests(cohort, [one.name for one in contrasts], options.asked(modalities))
+    asked = options.asked(modalities, {one.name: len(one.matrix) for one in groups[0]})
+    tests = Tests(cohort, [spec.hypothesis.contrast.name for spec in specs], asked)
     if options.dry_run:
         return tests, plan_tests(cohort.store, running, specs)
     with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:
@@ -467,15 +478,19 @@ def _named(tests: Sequence[tuple[Tests, list[Plan]]], contrast: Any, options: Op
     found: Sequence[Sequence[Any]] = plans
     if not options.dry_run:
         found = assemble(made, joint=options.fwe_across_contrasts, p_interval=options.p_interval)
-    if not isinstance(contrast, Mapping):
+    if not isinstance(contrast, Mapping) or options.combine_contrasts:
         return [its[0] for its in found]
     return [dict(zip(one.names, its, strict=True)) for one, its in zip(made, found, strict=True)]
 
 
 def _specify(
-    design: Design, contrast: Contrast, contrasts: Sequence[Contrast], options: Options, modalities: tuple[str, ...]
+    design: Design,
+    group: Sequence[Contrast],
+    contrasts: Sequence[Contrast],
+    options: Options,
+    modalities: tuple[str, ...],
 ) -> Spec:
-    """Decide how one contrast is tested."""
+    """Decide how one contrast is tested, or a group of them that is combined."""
     shuffling = {
         "n_perm": options.n_perm,
         "seed": options.seed,
@@ -489,8 +504,9 @@ def _specify(
         "v_dof_factor": options.conventions.v_dof_factor,
         "sandwich": options.sandwich,
     }
-    tested = contrasts if options.fwe_across_contrasts else [contrast]
-    shufflings, hypothesis = build_hypothesis(design, contrast, tested, options.method, shuffling, variance)
+    tested = contrasts if options.fwe_across_contrasts else group
+    built = [build_hypothesis(design, one, tested, options.method, shuffling, variance) for one in group]
+    shufflings, hypothesis = built[0]
     if fwhm is not None:
         hypothesis = make_pseudo(hypothesis, fwhm)
     if options.missing == "element":
@@ -499,16 +515,16 @@ def _specify(
         hypothesis = make_weighted(hypothesis, shufflings, weights, options.between, options.test)
     if options.combine is not None:
         hypothesis = make_joint(
-            hypothesis,
+            [one for _, one in built],
             options.combine,
             modalities[1:],
             options.two_sided,
             options.concordant,
-            options.weights_of(modalities),
+            options.weights_of(modalities, [one.name for one in group]),
             options.conventions,
         )
     enough = "float64" if shufflings.exhaustive else "float32"
-    two_sided = options.two_sided and contrast.is_t and options.combine is None
+    two_sided = options.two_sided and hypothesis.is_t and options.combine is None
     return Spec(
         hypothesis=hypothesis,
         shufflings=shufflings,

@@ -102,6 +102,8 @@ def tell_run(place: Place) -> RunState:
     identity = read_identity(place)
     contrasts = identity.get("contrasts")
     names = list(contrasts) if isinstance(contrasts, dict) else []
+    if identity.get("combine_contrasts") and names:  # of which one test was made
+        names = [" & ".join(names)]
     ledger = FolderLedger(place)
     tests = []
     for number, contrast in enumerate(names):

@@ -86,8 +86,9 @@ class Provenance:
         How small p were refined, what became of each fit, and the coverage of intervals; None for none.
     variance_smoothing_fwhm, smoothing_fwhm
         mm; None for none.
-    combine, modalities
-        How several maps of each subject were put together, and their names; None and none for one.
+    combine, modalities, combine_contrasts
+        How several maps of each subject, or contrasts, were put together; names of the maps, none for one; and rows of
+        the contrasts by name, None where each was tested for itself.
     sides, combine_weights
         Which sides of t counted in a combination of p, and what each modality did; None for no such thing.
     conventions, precision
@@ -128,6 +129,7 @@ class Provenance:
     smoothing_fwhm: float | tuple[float, ...] | None
     combine: str | None
     modalities: tuple[str, ...]
+    combine_contrasts: Mapping[str, int] | None
     sides: str | None
     combine_weights: tuple[float, ...] | None
     conventions: Mapping[str, Any]
@@ -182,6 +184,7 @@ class Provenance:
             smoothing_fwhm=asked.optional("smoothing_fwhm", _widths),
             combine=asked.since("combine", lambda value: None if value is None else _of(str, value), None),
             modalities=asked.since("modalities", lambda value: tuple(_of(str, one) for one in _of(list, value)), ()),
+            combine_contrasts=asked.later("combine_contrasts", _row_counts),
             sides=asked.later("sides", _side),
             combine_weights=asked.later("combine_weights", _shares),
             conventions=_conventions(asked.mapping("conventions")),
@@ -249,6 +252,8 @@ class Provenance:
     @property
     def n_rows(self) -> int | None:
         """Rows of an F contrast; None for one of t."""
+        if self.combine_contrasts is not None:
+            return None if set(self.combine_contrasts.values()) == {1} else len(self.weights)
         one_row = self.statistic in ("t", "v") or (self.combine is not None and len(self.weights) == 1)
         return None if one_row else len(self.weights)
 
@@ -256,7 +261,7 @@ class Provenance:
     def n_effects(self) -> int | None:
         """Maps that the effect has: of each row, and of each modality where they are combined; None for one alone."""
         if self.combine is not None:
-            return len(self.weights) * len(self.modalities)
+            return len(self.weights) * max(1, len(self.modalities))
         return self.n_rows
 
 
@@ -405,6 +410,11 @@ def _sandwich(value: Any) -> Sandwich:
 def _side(value: Any) -> str:
     """a side, or null"""  # noqa: D400
     return _among(_of(str, value), SIDES)
+
+
+def _row_counts(value: Any) -> dict[str, int]:
+    """rows of contrasts by name, or null"""  # noqa: D400
+    return {_of(str, name): _at_least(1, _whole(n)) for name, n in _of(dict, value).items()}
 
 
 def _shares(value: Any) -> tuple[float, ...]:

@@ -122,3 +122,10 @@ def find_method(method: str) -> Method:
 
 def _letters(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalpha())
+
+
+OF_P = ("fisher", "stouffer", "tippett", "edgington", "mudholkar-george", "winer", "conjunction")
+"""What makes one test of the p of several: the names in `numbaglm.stats.families.combined`."""
+
+OF_VALUES = ("hotelling", "wilks", "pillai", "lawley-hotelling", "roy", "roy-theta", "cca")
+"""What makes one test of several maps: the names in `numbaglm.stats.families.multivariate`."""

@@ -14,7 +14,8 @@ DETERMINING = {
     *("n_perm", "two_sided", "cluster_forming_threshold", "tfce", "seed", "errors", "exchangeability_blocks"),
     *("block_scheme", "variance_groups", "variance_smoothing_fwhm", "method", "fwe_across_contrasts", "tail"),
     *("conventions", "tfce_uncorrected", "missing", "regressors", "weights", "between", "test", "stop", "alpha"),
-    *("covariance", "adjustment", "dof", "combine", "concordant", "combine_weights"),
+    *("covariance", "adjustment", "dof", "combine", "combine_contrasts"),
+    *("concordant", "combine_weights"),
 }
 
 

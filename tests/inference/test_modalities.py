@@ -84,6 +84,42 @@ def test_every_shuffling_refitted_gives_the_same_counts(data, combine, contrast,
     np.testing.assert_allclose(result.maps["p_fwe_voxel"], p, atol=1e-12)
 
 
+@pytest.mark.parametrize(("combine", "two_sided"), [("fisher", True), ("tippett", True), ("stouffer", False)])
+def test_contrasts_are_combined_under_shufflings_that_they_share(data, combine, two_sided):
+    """Those of t and F, of one cohort, of each, and of two together."""
+    contrasts = {"t": T, "f": F, "slope": np.array([[0.0, 0, 0, 1]])}
+    design = Design.parse(DESIGN, N)
+    parsed = [Contrast.parse(one, design) for one in contrasts.values()]
+    shuffling = {"n_perm": 40, "seed": 0, "errors": "ee", "blocks": None, "block_scheme": "within"}
+    found, _ = build_hypothesis(design, parsed[0], parsed, "freedman-lane", shuffling, {})
+    index, sign = found.draw(0, found.n_shufflings)
+    p = np.empty((len(index), 12, 2, 3))
+    for place in np.ndindex(p.shape):
+        b, v, m, c = place
+        y = data[f"m{m}"][:, v].astype(float)
+        contrast = list(contrasts.values())[c]
+        p[place] = twin.partial_p(y, DESIGN, contrast, index[b], sign[b], two_sided and len(contrast) == 1)
+    options = {"combine": combine, "two_sided": two_sided, "errors": "ee", "n_perm": 40}
+    options |= {"cluster_forming_threshold": None}
+    cohorts = {name: cohort(one) for name, one in data.items()}
+    both = ng.permutation_test(cohorts, DESIGN, contrasts, combine_contrasts=True, **options)
+    within = ng.permutation_test(cohorts, DESIGN, contrasts, combine_contrasts="within", **options)
+    alone = ng.permutation_test(cohorts["m1"], DESIGN, contrasts, combine_contrasts=True, **options)
+    for result, its in ((both, p.reshape(*p.shape[:2], 6)), (within["m0"], p[:, :, 0]), (alone, p[:, :, 1])):
+        expected = np.apply_along_axis(lambda one: twin.combined(combine, one), 2, its)
+        tie = 2e-5 * (1 + np.abs(expected[0]))  # of single precision
+        np.testing.assert_allclose(result.maps["p_unc"], (expected >= expected[0] - tie).mean(axis=0), atol=1e-12)
+        largest = expected.max(axis=1)
+        np.testing.assert_allclose(
+            result.maps["p_fwe_voxel"], (largest[:, None] >= expected[0] - tie).mean(axis=0), atol=1e-12
+        )
+        assert result.asked.contrast == "t & f & slope"
+        assert len(result.maps["effect"]) == result.asked.n_effects
+        assert "3 contrasts" in methods_paragraph(result)[0]
+    np.testing.assert_array_equal(within["m1"].maps["p_unc"], alone.maps["p_unc"])
+    assert "p_fwe_voxel_modalities" in within["m1"].maps
+
+
 def test_subjects_meet_by_label_and_elements_by_place(data):
     order = np.array([4, 0, 6, 2, 1, 5, 3])
     mask = np.ones(SHAPE, bool)
@@ -132,6 +168,16 @@ def test_what_can_not_be_combined_is_refused(data):
         ng.permutation_test(one, DESIGN, T, combine="fisher")
     with pytest.raises(InputError, match="combine"):
         ng.permutation_test(several, DESIGN, T, combine="fischer")
+    with pytest.raises(InputError, match="several contrasts or cohorts to make one test of"):
+        ng.permutation_test(one, DESIGN, {"t": T}, combine="fisher", combine_contrasts=True)
+    with pytest.raises(InputError, match="False without a combination of p"):
+        ng.permutation_test(several, DESIGN, {"t": T, "f": F}, combine="wilks", combine_contrasts=True)
+    with pytest.raises(InputError, match="leave one of them out"):
+        ng.permutation_test(
+            one, DESIGN, {"t": T, "f": F}, combine="fisher", combine_contrasts=True, fwe_across_contrasts=True
+        )
+    with pytest.raises(InputError, match="'within' for the contrasts"):
+        ng.permutation_test(several, DESIGN, {"t": T, "f": F}, combine="fisher", combine_contrasts="both")
     with pytest.raises(InputError, match="None without a combination"):
         ng.permutation_test(several, DESIGN, T, combine_weights=[1, 2])
     apart = {
@@ -148,7 +194,7 @@ def test_what_can_not_be_combined_is_refused(data):
         ng.permutation_test({}, DESIGN, T)
     with pytest.raises(InputError, match="too many"):
         ng.permutation_test({f"m{k}": one for k in range(5)}, DESIGN, T, combine="hotelling")
-    with pytest.raises(InputError, match="'stouffer' where variables have weights"):
+    with pytest.raises(InputError, match="'stouffer' where there are weights"):
         ng.permutation_test(several, DESIGN, T, combine="fisher", combine_weights=[1, 2])
     with pytest.raises(InputError, match="a number above 0 for each"):
         ng.permutation_test(several, DESIGN, T, combine="stouffer", combine_weights={"a": 1})

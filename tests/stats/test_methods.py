@@ -5,7 +5,9 @@ import re
 import pytest
 
 from numbaglm.errors import InputError
-from numbaglm.stats.methods import METHODS, find_method
+from numbaglm.stats.families.combined import COMBINING
+from numbaglm.stats.families.multivariate import STATISTICS
+from numbaglm.stats.methods import METHODS, OF_P, OF_VALUES, find_method
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,8 @@ def test_records_tell_their_model_and_source(method):
     else:
         assert not method.nuisance_rows
         assert not method.refit
+
+
+def test_combinations_are_listed_where_nothing_heavy_is_imported():
+    assert tuple(COMBINING) == OF_P
+    assert tuple(STATISTICS) == OF_VALUES

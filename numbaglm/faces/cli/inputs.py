@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from glob import glob
@@ -42,13 +42,9 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
     MissingFileError, InputError
         As `listed_maps`, `find_maps` and `find_first_levels`.
     """
-    folder, levels = options.pop("bids_dir"), _pop_first_levels(arguments, options)
-    entities = {name: options.pop(name) for name in ENTITY_OF}
-    others = options.pop("entities")
+    levels = _pop_first_levels(arguments, options)
+    folder, entities, others = _pop_entities(options)
     if folder is None:
-        given = [name for name, labels in entities.items() if labels] + ["entity"] * bool(others)
-        if given:
-            raise click.UsageError(f"--{given[0].replace('_', '-')} picks maps of a dataset: add --bids-dir.")
         if levels is not None:
             return levels, None
         if not arguments:
@@ -87,6 +83,23 @@ def _pop_first_levels(arguments: Sequence[str], options: dict[str, Any]) -> pd.D
     if number is None:
         raise click.UsageError("--spm-dir needs the number of a contrast: add --con 1.")
     return find_first_levels(folder, number, inside)
+
+
+def _pop_entities(options: dict[str, Any]) -> tuple[str | None, dict[str, Any], Any]:
+    """The dataset after --bids-dir, and what picks maps of it, taken out of ``options``.
+
+    Raises
+    ------
+    click.UsageError
+        Something picks maps of no dataset.
+    """
+    folder = options.pop("bids_dir")
+    entities = {name: options.pop(name) for name in ENTITY_OF}
+    others = options.pop("entities")
+    given = [name for name, labels in entities.items() if labels] + ["entity"] * bool(others)
+    if folder is None and given:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} picks maps of a dataset: add --bids-dir.")
+    return folder, entities, others
 
 
 def pop_places(options: dict[str, Any]) -> dict[str, Any]:
@@ -183,6 +196,59 @@ def read_named(typed: Sequence[str]) -> dict[str, str] | None:
     return found or None
 
 
+def read_weights_by_name(typed: Sequence[str]) -> dict[str, float] | None:
+    """Weights of NAME=NUMBER by name; None where there are none.
+
+    Raises
+    ------
+    click.UsageError
+        One has no name or no number.
+    """
+    found: dict[str, float] = {}
+    for text in typed:
+        name, _, number = text.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise click.UsageError(f"--combine-weight {text}: write NAME=NUMBER, as in thickness=2.")
+    return found or None
+
+
+_NAMED = re.compile(r"([A-Za-z][\w -]*)=(.+)")
+
+
+def have_names(arguments: Sequence[str]) -> bool:
+    """Whether MAPS are NAME=MAPS of modalities; a file whose name holds "=" is a file."""
+    return any(_NAMED.fullmatch(text) and not Path(text).exists() for text in arguments)
+
+
+def read_modalities(arguments: Sequence[str], read: Callable[[Sequence[str]], Cohort]) -> dict[str, Cohort]:
+    """Cohorts by modality of NAME=MAPS, each.
+
+    Parameters
+    ----------
+    read
+        Makes a cohort of MAPS.
+
+    Raises
+    ------
+    click.UsageError
+        Some have no name, or one comes twice.
+    """
+    texts: dict[str, str] = {}
+    for text in arguments:
+        found = _NAMED.fullmatch(text)
+        if found is None or found[1] in texts:
+            raise click.UsageError(f"{text}: write NAME=MAPS for each modality, each name once, as in area=b.zarr.")
+        texts[found[1]] = found[2]
+    return {
+        name: read(sorted(glob(str(Path(text).expanduser()))) or [text])  # noqa: PTH207 - as in `read_layers`
+        for name, text in texts.items()
+    }
+
+
 def is_cohort(path: str) -> bool:
     """Whether a path or a URL names a Zarr group, complete or not."""
     return Place.parse(path, "MAPS").exists("zarr.json")
@@ -197,6 +263,12 @@ class Question:
     contrast: Any
     named: MapLabels
     by_order: bool
+    modalities: Mapping[str, Cohort] | None = None
+
+    @property
+    def data(self) -> Cohort | Mapping[str, Cohort]:
+        """What is analysed: the cohort, of which covariates and the order of subjects are, or all by modality."""
+        return self.cohort if self.modalities is None else self.modalities
 
     @classmethod
     def pop(cls, maps: Sequence[str], options: dict[str, Any], progress: bool) -> Question:
@@ -217,20 +289,27 @@ class Question:
             _check_columns(model, covariates)
         images = {"smoothing_fwhm": options.pop("smoothing_fwhm"), **pop_places(options)}
         images["layers"] = read_layers(options.pop("layers", ()))
-        listed, table = pop_maps(maps, options)
-        if table is not None and covariates is None:
-            images["covariates"] = table
-        if by_order and table is not None and covariates is None:
-            raise InputError("--by-order is for tables after --design and --covariates: --bids-dir matches by label.")
-        one = len(maps) == 1 and is_cohort(maps[0])
-        if options.get("missing") == "element" and not one:
-            images["min_subjects"] = LEAST_PRESENT
-        cohort = as_cohort(
-            Cohort.open(maps[0]) if one else listed,
-            progress=progress,
-            n_workers=options["n_workers"],
-            **images,
-        )
+
+        def read(some: Sequence[str], listed: Any = None) -> Cohort:
+            one = len(some) == 1 and is_cohort(some[0])
+            whole = {} if one or options.get("missing") != "element" else {"min_subjects": LEAST_PRESENT}
+            listed = Cohort.open(some[0]) if one else listed_maps(some) if listed is None else listed
+            return as_cohort(listed, progress=progress, n_workers=options["n_workers"], **images, **whole)
+
+        modalities = None
+        if options["bids_dir"] is None and have_names(maps):
+            _pop_entities(options)
+            modalities = read_modalities(maps, read)
+            cohort, listed, one = next(iter(modalities.values())), None, True
+        else:
+            listed, table = pop_maps(maps, options)
+            if table is not None and covariates is None:
+                images["covariates"] = table
+            if by_order and table is not None and covariates is None:
+                message = "--by-order is for tables after --design and --covariates: --bids-dir matches by label."
+                raise InputError(message)
+            one = len(maps) == 1 and is_cohort(maps[0])
+            cohort = read(maps, listed)
         named = replace(
             MapLabels.of_table(cohort.store.subjects), moved=not one and were_moved(listed, cohort.subjects)
         )
@@ -247,7 +326,7 @@ class Question:
         frame = frame.set_axis(cohort.subjects)
         typed = options.pop("contrast")
         pick = pick_contrasts if isinstance(typed, tuple) else pick_contrast
-        return cls(cohort, frame, pick(typed, frame, model), named, by_order)
+        return cls(cohort, frame, pick(typed, frame, model), named, by_order, modalities)
 
 
 def read_optional(path: str | None, parameter: str) -> pd.DataFrame | None:

@@ -344,6 +344,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
         "numbaglm permute cohort.zarr --cluster-forming-threshold z:3.1 --one-sided --output z31",
         "numbaglm permute cohort.zarr --model age --tfce --memory-limit 4GB --store run --output age",
         "numbaglm permute con-*.nii.gz --layer 'variance=var-*.nii.gz' --weights variance --output meta",
+        "numbaglm permute thickness=a.zarr area=b.zarr --model age --combine fisher --output age",
         "numbaglm permute --bids-dir derivatives/fitlins --first-level-contrast yVsN --model age --bids --output age",
     )
 )
@@ -351,6 +352,9 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 @bids_inputs()
 @_MODEL
 @CONTRASTS
+@click.option(
+    "--within-modalities", is_flag=True, help="With --combine-contrasts: the contrasts of each modality for itself."
+)
 @_IMAGES
 @_LAYERS
 @TEST
@@ -378,6 +382,9 @@ def permute(
     MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'; or --bids-dir finds
     them. Without --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a
     README of what is what; prints the summary and the largest clusters. Several contrasts have a folder each in it.
+
+    Of several modalities of the same subjects MAPS are NAME=MAPS, each a cohort, a file or a pattern. p are corrected
+    over them, and each has a folder; or --combine makes one test of them.
     """
     with terminal.loading():
         from numbaglm.data.storage.files import check_free
@@ -386,16 +393,30 @@ def permute(
             Labels,
             Question,
             connected,
+            have_names,
             parse_threshold,
             read_named,
             read_weights,
+            read_weights_by_name,
         )
+        from numbaglm.inference.arguments import WITHIN
         from numbaglm.inference.permutation_test import permutation_test
         from numbaglm.results.record import MARKER
 
-    target = faces.Target(output, overwrite, bids, several=len(options["contrast"]) > 1)
-    if options["fwe_across_contrasts"] and not target.several:
-        raise click.UsageError("--fwe-across-contrasts takes several contrasts: repeat --contrast, or leave it out.")
+    several = len(options["contrast"]) > 1
+    for option in ("fwe_across_contrasts", "combine_contrasts"):
+        if options[option] and not several:
+            name = option.replace("_", "-")
+            raise click.UsageError(f"--{name} takes several contrasts: repeat --contrast, or leave it out.")
+    if options.pop("within_modalities"):
+        if not options["combine_contrasts"]:
+            raise click.UsageError("--within-modalities is for --combine-contrasts: add it, or leave it out.")
+        options["combine_contrasts"] = WITHIN
+    options["combine_weights"] = read_weights_by_name(options["combine_weights"])
+    apart = have_names(maps) and (options["combine"] is None or options["combine_contrasts"] == WITHIN)
+    if apart and bids:
+        raise click.UsageError("--bids has no names for modalities: --combine them, or leave it out.")
+    target = faces.Target(output, overwrite, bids, several=apart or (several and not options["combine_contrasts"]))
     check_free(output, target.marker(MARKER), overwrite)
     options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
     blocks = Labels.read(options.pop("exchangeability_blocks"), "--blocks")
@@ -407,7 +428,7 @@ def permute(
     target.check(question.contrast)
     with connected(scheduler) as client:
         made = permutation_test(
-            question.cohort,
+            question.data,
             question.design,
             question.contrast,
             exchangeability_blocks=blocks.of(question),
@@ -418,14 +439,16 @@ def permute(
             progress=terminal.progress,
             **options,
         )
-        by_name = made if isinstance(made, dict) else {"": made}
+        by_name = faces.flattened(made)
         if options["dry_run"]:
             terminal.outcome(*faces.tell_plans(by_name))
             return
         examined = {name: options[name] for name in ("memory_limit", "n_workers")}
-        results = faces.with_quality(
-            list(by_name.values()), question.cohort, client=client, progress=terminal.progress, **examined
-        )
+        results = list(by_name.values())
+        if question.modalities is None:
+            results = faces.with_quality(
+                results, question.cohort, client=client, progress=terminal.progress, **examined
+            )
     faces.save_results(results, target, question.cohort)
     terminal.outcome(*faces.tell_results(results, target))
 

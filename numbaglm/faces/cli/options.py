@@ -6,7 +6,7 @@ import click
 
 from numbaglm.faces.shell import PATH, grouped
 from numbaglm.stats.conventions import CONVENTIONS
-from numbaglm.stats.methods import METHODS
+from numbaglm.stats.methods import METHODS, OF_P, OF_VALUES
 from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM
 
 _EXPRESSION = "A column, or an expression such as 'patient - control'; several with ';' between them make an F test."
@@ -24,6 +24,11 @@ CONTRASTS = grouped(
     ),
     click.option(
         "--fwe-across-contrasts", is_flag=True, help="With several contrasts: correct p over all of them as well."
+    ),
+    click.option(
+        "--combine-contrasts",
+        is_flag=True,
+        help="With several contrasts and --combine: make one test of all of them, and of the modalities.",
     ),
 )
 
@@ -126,6 +131,22 @@ TEST = grouped(
         show_default=True,
         metavar="NAME",
         help=f"How nuisance is dealt with: {', '.join(METHODS)}.",
+    ),
+    click.option(
+        "--combine",
+        metavar="NAME",
+        help="Make one test of several modalities, or with --combine-contrasts of several contrasts. Of their p: "
+        f"{', '.join(OF_P)}; of their values: {', '.join(OF_VALUES)}.",
+    ),
+    click.option(
+        "--concordant", is_flag=True, help="With --combine of p: only effects of one sign in all of them count."
+    ),
+    click.option(
+        "--combine-weight",
+        "combine_weights",
+        multiple=True,
+        metavar="NAME=NUMBER",
+        help="What a modality, or a contrast, counts in --combine stouffer; repeat it for all of them.",
     ),
     click.option(
         "--missing",

@@ -76,7 +76,7 @@ class Target:
             labels_of(list(contrast))
         elif self.bids and contrast is not None:
             label_of(contrast if isinstance(contrast, str) else "; ".join(contrast))
-        elif self.several:
+        elif self.several and isinstance(contrast, Mapping):
             for name in contrast:
                 _check_folder(name)
 
@@ -108,15 +108,17 @@ def _check_folder(name: str) -> None:
 def tell_results(results: Sequence[PermutationResult], target: Target) -> tuple[dict[str, Any], str]:
     """What `save_results` wrote, as JSON types and as text."""
     texts = [describe(result) for result in results]
+    names = names_of(results)
     end = f"Maps, tables, figures and a README are in {target.folder}"
     if not target.several:
         return {"output": target.folder, **summarise(results[0])}, f"{texts[0]}\n\n{end}."
-    folders = target.folders([_name(result) for result in results])
+    folders = target.folders(names)
     told = {
-        _name(result): {"output": str(Path(target.folder) / folders[_name(result)]), **summarise(result)}
-        for result in results
+        name: {"output": str(Path(target.folder) / folders[name]), **summarise(result)}
+        for name, result in zip(names, results, strict=True)
     }
-    places = "" if target.bids else f", in a folder for each contrast: {', '.join(folders)}"
+    each = "modality" if _are_modalities(results) else "contrast"
+    places = "" if target.bids else f", in a folder for each {each}: {', '.join(folders)}"
     return {"output": target.folder, "contrasts": told}, "\n\n".join([*texts, f"{end}{places}."])
 
 
@@ -131,6 +133,30 @@ def tell_plans(plans: Mapping[str, Plan]) -> tuple[dict[str, Any], str]:
 
 def _name(result: PermutationResult) -> str:
     return result.asked.contrast
+
+
+def _are_modalities(results: Sequence[PermutationResult]) -> bool:
+    """Whether results are of several modalities that were not combined."""
+    return len({result.asked.modalities for result in results}) > 1
+
+
+def names_of(results: Sequence[PermutationResult]) -> list[str]:
+    """What tells results apart: contrasts, modalities, or both."""
+    if not _are_modalities(results):
+        return [_name(result) for result in results]
+    several = len({_name(result) for result in results}) > 1
+    return [f"{result.asked.modalities[0]}{f' {_name(result)}' if several else ''}" for result in results]
+
+
+def flattened(made: Any) -> dict[str, Any]:
+    """Results, or plans, of modalities and contrasts by name, in one dict."""
+    if not isinstance(made, dict):
+        return {"": made}
+    found = {}
+    for name, one in made.items():
+        for inner, its in flattened(one).items():
+            found[f"{name} {inner}".strip()] = its
+    return found
 
 
 def draw(result: PermutationResult, folder: Path) -> None:
@@ -244,9 +270,9 @@ def save_results(results: Sequence[PermutationResult], target: Target, cohort: C
                 draw(result, part / "figures" / own)
             files.result()
         elif target.several:
-            for result in results:
-                (part / _name(result)).mkdir()
-                _write_result(result, part / _name(result), pool)
+            for name, result in zip(names_of(results), results, strict=True):
+                (part / name).mkdir()
+                _write_result(result, part / name, pool)
             _write_overview(results, part)
         else:
             _write_result(results[0], part, pool)
@@ -261,11 +287,13 @@ def _write_result(result: PermutationResult, folder: Path, pool: ThreadPoolExecu
 
 def _write_overview(results: Sequence[PermutationResult], folder: Path) -> None:
     """Write what stands above the folders of several contrasts: what was found, to be read and for programs."""
-    found = {_name(result): summarise(result) for result in results}
+    names, each = names_of(results), "modality" if _are_modalities(results) else "contrast"
+    found = {name: summarise(result) for name, result in zip(names, results, strict=True)}
     (folder / _bids_results.SEVERAL).write_text(json.dumps(found, indent=2) + "\n")
-    parts = [f"## {_name(result)}\n\n```text\n{describe(result)}\n```" for result in results]
-    end = f"Each contrast has a folder of its name, with a README of its own; `{_bids_results.SEVERAL}` is the same as "
-    text = "\n\n".join([f"# {len(results)} contrasts", *parts, f"{end}this page, for programs."])
+    parts = [f"## {name}\n\n```text\n{describe(one)}\n```" for name, one in zip(names, results, strict=True)]
+    end = f"Each {each} has a folder of its name, with a README of its own; `{_bids_results.SEVERAL}` is the same as "
+    heading = f"# {len(results)} results" if each == "modality" else f"# {len(results)} contrasts"
+    text = "\n\n".join([heading, *parts, f"{end}this page, for programs."])
     (folder / README).write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -355,9 +355,9 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
     ]
     if asked.combine is not None:
         cited.add("npc")
+        together = "The maps of a subject were shuffled together, and in" if len(asked.modalities) > 1 else "In"
         sentences.append(
-            "The maps of a subject were shuffled together, and in each shuffling their tests became one (Winkler et "
-            f"al., 2016){_combined(asked)}."
+            f"{together} each shuffling {_joined_tests(asked)} became one (Winkler et al., 2016){_combined(asked)}."
         )
     if asked.regressors:
         one = len(asked.regressors) == 1
@@ -400,6 +400,14 @@ _SIDES = {
     "both": "two-sided p, whatever the signs",
     "concordant": "p of both sides, where all maps have one sign",
 }
+
+
+def _joined_tests(asked: Provenance) -> str:
+    """Say of what one test was made."""
+    if asked.combine_contrasts is None:
+        return "their tests"
+    contrasts = f"the tests of {len(asked.combine_contrasts)} contrasts"
+    return contrasts if len(asked.modalities) < 2 else f"{contrasts} of each"
 
 
 def _combined(asked: Provenance) -> str:
@@ -584,8 +592,13 @@ def _test(result: Record) -> str:
     if result.asked.variance_smoothing_fwhm is not None:
         name = "pseudo-t"
     if result.asked.combine is not None:
-        names = ", ".join(result.asked.modalities)
-        return f"{name} test of {len(result.asked.modalities)} maps a subject ({names})"
+        parts = []
+        if result.asked.combine_contrasts is not None:
+            parts.append(f"{len(result.asked.combine_contrasts)} contrasts")
+        if len(result.asked.modalities) > 1:
+            names = ", ".join(result.asked.modalities)
+            parts.append(f"{len(result.asked.modalities)} maps a subject ({names})")
+        return f"{name} test of {' of '.join(parts)}"
     if result.asked.weighted_by is not None:
         name = f"weighted {name}"
     if result.statistic in ("f", "g"):

@@ -1,11 +1,12 @@
-"""Non-parametric combination: one statistic of the p of several variables, shuffled together.
+"""Non-parametric combination: one statistic of the p of several variables or contrasts, shuffled together.
 
-In every shuffling each variable's t or F becomes its parametric p; a combining function makes one number of them, which
-is judged against its own permutation distribution (Pesarin 2001; Winkler et al. 2016, the one-phase algorithm). So p
-are exact whatever the variables have to do with each other.
+In every shuffling the t or F of each variable, each contrast, or each of both becomes its parametric p; a combining
+function makes one number of them, which is judged against its own permutation distribution (Pesarin 2001; Winkler et
+al. 2016, the one-phase algorithm). So p are exact whatever the partial tests have to do with each other.
 
-All variables have one design, so one number of degrees of freedom: what a partial test adds to the sum is a function of
-its score alone. It is tabled: on the correlation below 0.9, on the logarithm of the variance that is left beyond.
+All partial tests have one design, so one number of degrees of freedom: what one adds to the sum is a function of its
+score alone. It is tabled. Products in double precision take cubic curves between nodes; those in single precision
+straight lines between nodes that lie closer, whose error is below what counts as a tie.
 
 References
 ----------
@@ -28,17 +29,17 @@ from scipy import interpolate, optimize, special
 from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, invalid
 from numbaglm.kernels.panels.scores import Score
+from numbaglm.kernels.tables import LEAST, NEAREST, SPLIT, looked_up
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
 from numbaglm.stats.families.variables import FIXED, unit_residuals
-
-SPLIT = 0.9
-"""Correlation up to which the table is on the correlation."""
+from numbaglm.stats.scales import TIE_TOLERANCE
 
 NODES = 4096
-_LEAST = 1e-14
-_DEEPEST = float(np.log(_LEAST))
-_NEAREST = 1e-8  # to no correlation at all, where p are 1
+"""Of a table."""
+
+_REACH = 10.0  # z, about, up to which single precision takes the quick table
+_NEAR = 0.05  # the same, of p near 1 whose logarithm of 1 - p, or z, rises too fast for lines
 
 SUM, LARGEST, SMALLEST = range(3)
 ONE, BOTH, CONCORDANT = range(3)
@@ -52,88 +53,119 @@ def combine_tabled(
     sizes: NDArray[np.int64],
     constants: NDArray[np.floating],
 ) -> None:
-    """Make scores of products, the rows of the first variable first, in each those of interest first.
+    """Make scores of products, the rows of the first partial test first, in each those of interest first.
 
     Parameters
     ----------
     sizes
-        Variables, rows of interest, rows of moved nuisance, whether it is of t (1) or F (0), how partial tests are put
-        together, their sides, nodes of a table.
+        Partial tests, how they are put together, their sides, nodes of a table and of a quick one, and whether all have
+        one function. Then of each test its rows of interest, rows of moved nuisance, whether it is of t (1) or F (0),
+        and where its tables begin.
     constants
-        Weights of the variables; then three tables of values and slopes, see `Partial.tables`.
+        Weights of the partial tests; then the tables of each kind of them, see `Partial.tables`.
     """
-    n_variables, s, moved, is_t, how, sides, nodes = (
-        sizes[0],
-        sizes[1],
-        sizes[2],
-        sizes[3] == 1,
-        sizes[4],
-        sizes[5],
-        sizes[6],
-    )
-    n, rows = products.shape[1], s + moved
-    for k in range(n_variables):
-        part = products[k * rows]
-        if not is_t:
+    n_parts, how, sides, nodes, quick, alike = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5] == 1
+    n, zero, one = products.shape[1], products.dtype.type(0.0), products.dtype.type(1.0)
+    little, halved = products.dtype.type(1e-15), products.itemsize == 4
+    first = 0
+    for k in range(n_parts):  # the correlation, or the root of the share, in the first row of each
+        s, moved, is_t = sizes[6 + 4 * k], sizes[7 + 4 * k], sizes[8 + 4 * k] == 1
+        part = products[first]
+        if not is_t and (s > 1 or moved > 0):
             for v in range(n):
                 part[v] *= part[v]
             for j in range(1, s):
-                other = products[k * rows + j]
+                other = products[first + j]
                 for v in range(n):
                     part[v] += other[v] * other[v]
         if moved > 0:
-            left = products[k * rows + s]
+            left = products[first + s]
             for v in range(n):
-                left[v] = 1.0 - left[v] * left[v]
-            for j in range(s + 1, rows):
-                other = products[k * rows + j]
+                left[v] = one - left[v] * left[v]
+            for j in range(s + 1, s + moved):
+                other = products[first + j]
                 for v in range(n):
                     left[v] -= other[v] * other[v]
+            if is_t:
+                for v in range(n):
+                    part[v] /= np.sqrt(left[v] if left[v] > little else little)
+            else:
+                for v in range(n):
+                    part[v] = np.sqrt(part[v] / (left[v] if left[v] > little else little))
+        elif not is_t:
             for v in range(n):
-                rest = left[v] if left[v] > 1e-15 else 1e-15
-                part[v] /= np.sqrt(rest) if is_t else rest
-        if not is_t:
+                part[v] = np.sqrt(part[v]) if s > 1 else abs(part[v])
+        if is_t and sides == 1:
             for v in range(n):
-                part[v] = np.sqrt(part[v])
-    signed = is_t and sides != 1
-    lowest = -0.9 if signed else 0.1
-    steps = (nodes - 1) / (0.9 - lowest)
-    deep = (nodes - 1) / (-32.23619130191664 - np.log(0.19))
-    near = (nodes - 1) / (-18.420680743952367 - np.log(0.1))
-    for v in range(n):
-        best = 0.0
-        for sign in range(2 if sides == 2 else 1):
-            total = 0.0 if how == 0 else (-np.inf if how == 1 else np.inf)
-            for k in range(n_variables):
-                r = np.float64(products[k * rows, v])
-                r = abs(r) if sides == 1 else (-r if sign == 1 else r)
-                if r != r:  # of a shuffling that is not there
-                    total = r
-                    break
-                if lowest <= r <= 0.9:
-                    place = (r - lowest) * steps
-                    table = n_variables
-                elif not signed and r < 0.1:
-                    place = (np.log(max(r, 1e-8)) - np.log(0.1)) * near
-                    table = n_variables + 4 * nodes
-                else:
-                    place = (np.log(max(1.0 - r * r, 1e-14)) - np.log(0.19)) * deep
-                    table = n_variables + 2 * nodes * (1 if r > 0.0 else 2)
-                i = min(int(place), nodes - 2)
-                x = place - i
-                here, there = constants[table + 2 * i], constants[table + 2 * i + 2]
-                slope, next_slope = constants[table + 2 * i + 1], constants[table + 2 * i + 3]
-                rise = there - here
-                curve = slope + next_slope - 2.0 * rise
-                value = here + x * (slope + x * (rise - slope - curve + x * curve))
-                if how == 0:
-                    total += constants[k] * value
-                elif how == 1:
-                    total = max(total, value)
-                else:
-                    total = min(total, value)
-            best = total if sign == 0 or total > best else best
-        products[0, v] = best
+                part[v] = abs(part[v])
+        first += s + moved
+    value, total, best, most = products[first], products[first + 1], products[first + 2], products[first + 3]
+    # Of tests with one function the largest, or least, is that of their correlations.
+    single = alike and how > 0
+    for turn in range(2 if sides == 2 else 1):
+        place = 0
+        for k in range(n_parts):
+            part = products[place]
+            s, moved, is_t = sizes[6 + 4 * k], sizes[7 + 4 * k], sizes[8 + 4 * k] == 1
+            place += s + moved
+            if turn == 1:
+                for v in range(n):
+                    part[v] = -part[v]
+            if single:
+                for v in range(n):
+                    other = most[v] if k > 0 else part[v]
+                    larger = part[v] > other
+                    most[v] = part[v] if larger == (how == 1) else other
+                if k < n_parts - 1:
+                    continue
+            here = most if single else part
+            signed, table = is_t and sides != 1, sizes[9 + 4 * k]
+            if halved:
+                low, high, steps = constants[table], constants[table + 1], constants[table + 2]
+                at, last = table + 3, np.int32(quick - 2)
+                outside = 0
+                for v in range(n):
+                    r = here[v]
+                    x = (r - low) * steps
+                    x = x if x > zero else zero  # NaN, of a shuffling that is not there, stays in r - r
+                    i = np.int32(x)
+                    i = i if i < last else last
+                    x -= products.dtype.type(i)
+                    value[v] = constants[at + 2 * i] + x * constants[at + 2 * i + 1] + (r - r)
+                    outside += 1 if (r < low) | (r > high) else 0
+                if outside > 0:
+                    for v in range(n):
+                        if (here[v] < low) | (here[v] > high):
+                            value[v] = looked_up(here[v], constants, table + 3 + 2 * quick, nodes, signed)
+            else:
+                for v in range(n):
+                    value[v] = looked_up(here[v], constants, table + 3 + 2 * quick, nodes, signed)
+            weight = constants[k]
+            if single or (k == 0 and how > 0):
+                for v in range(n):
+                    total[v] = value[v]
+            elif k == 0:
+                for v in range(n):
+                    total[v] = weight * value[v]
+            elif how == 0:
+                for v in range(n):
+                    total[v] += weight * value[v]
+            elif how == 1:
+                for v in range(n):
+                    total[v] = value[v] if value[v] > total[v] else total[v]
+            else:
+                for v in range(n):
+                    total[v] = value[v] if value[v] < total[v] else total[v]
+        if turn == 0 and sides == 2:
+            for v in range(n):
+                best[v] = total[v]
+    score = products[0]
+    if sides == 2:
+        for v in range(n):
+            score[v] = best[v] if best[v] > total[v] else total[v]
+    else:
+        for v in range(n):
+            score[v] = total[v]
 
 
 @dataclass(frozen=True)
@@ -156,6 +188,8 @@ class Combining:
         Score of a parametric p, of so many variables.
     weighted
         Whether variables may have weights.
+    bounded
+        Whether what is added has a bound where p is 1.
     """
 
     name: str
@@ -166,6 +200,7 @@ class Combining:
     weight: Callable[[int, int], float] = lambda n, dof: 1.0
     value: Callable[[Doubles, int], Doubles] = lambda score, n: score
     weighted: bool = False
+    bounded: bool = False
 
 
 def _log_chi2(score: Doubles, n: int) -> Doubles:
@@ -211,7 +246,14 @@ def _log(p: Doubles) -> Doubles:
 COMBINING = {
     one.name: one
     for one in (
-        Combining("fisher", lambda p, q, z, dof: -2 * p, SUM, _log_chi2, lambda p, n: float(special.chdtri(2 * n, p))),
+        Combining(
+            "fisher",
+            lambda p, q, z, dof: -2 * p,
+            SUM,
+            _log_chi2,
+            lambda p, n: float(special.chdtri(2 * n, p)),
+            bounded=True,
+        ),
         Combining(
             "stouffer", lambda p, q, z, dof: z, SUM, _log_normal, _of_normal, lambda n, dof: n**-0.5, weighted=True
         ),
@@ -230,6 +272,7 @@ COMBINING = {
             lambda score, n: _log(_irwin_hall(-score, n)),
             _sum_of_p,
             value=lambda score, n: -score,
+            bounded=True,
         ),
         Combining(
             "mudholkar-george",
@@ -286,8 +329,8 @@ class Partial:
     def __call__(self, r: Doubles) -> Doubles:
         """Of correlations (roots of shares, for F), of as many variables."""
         r = np.asarray(r, dtype=np.float64)
-        least = 0.0 if self._signed else _NEAREST**2
-        return self._of(np.sign(r), np.maximum(1.0 - r**2, _LEAST), np.maximum(r**2, least))
+        least = 0.0 if self._signed else NEAREST**2
+        return self._of(np.sign(r), np.maximum(1.0 - r**2, LEAST), np.maximum(r**2, least))
 
     @property
     def _signed(self) -> bool:
@@ -311,21 +354,56 @@ class Partial:
             z = -special.ndtri_exp(log_p)
         return np.asarray(COMBINING[self.function].part(log_p, log_q, z, self.dof), dtype=np.float64)
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """Correlations between which single precision takes the quick table."""
+        root = np.sqrt(self.dof)
+        top = min(SPLIT, float((_REACH + np.sqrt(self.n_rows or 1)) / root))
+        if self._signed:
+            return -top, top
+        smooth = COMBINING[self.function].bounded or (self.n_rows is None and not self.doubled)
+        return 0.0 if smooth else float(_NEAR / root), top
+
     @cached_property
     def tables(self) -> Doubles:
-        """Values and slopes at the nodes of the three tables of `combine_tabled`, one after the other.
+        """What `combine_tabled` takes: of the quick table its span, steps a unit, values and rises a step; and three.
 
-        The first is on the correlation, the second beyond it on the logarithm of what it leaves, the third the same for
-        correlations below 0; or, where these have the p of those above, on the logarithm of a small correlation.
+        The three are those of `numbaglm.kernels.tables.looked_up`.
         """
+        low, high = self.span
+        at = np.linspace(low, high, NODES)
+        quick = self(at)
+        rises = np.append(np.diff(quick), 0.0)
+        told = [low, high, (NODES - 1) / (high - low)]
+        return np.concatenate([told, np.column_stack([quick, rises]).ravel(), self._three])
+
+    @cached_property
+    def _three(self) -> Doubles:
         signed = self._signed
         inner = np.linspace(-SPLIT if signed else 1 - SPLIT, SPLIT, NODES)
-        left = np.exp(np.linspace(np.log(1 - SPLIT**2), _DEEPEST, NODES))
+        left = np.exp(np.linspace(np.log(1 - SPLIT**2), np.log(LEAST), NODES))
         one = np.ones(NODES)
         far = self._of(one, left, 1.0 - left)
-        near = np.exp(np.linspace(np.log(1 - SPLIT), np.log(_NEAREST), NODES)) ** 2
+        near = np.exp(np.linspace(np.log(1 - SPLIT), np.log(NEAREST), NODES)) ** 2
         third = self._of(-one, left, 1.0 - left) if signed else self._of(one, 1.0 - near, near)
         return np.concatenate([_tabled(values) for values in (self(inner), far, third)])
+
+    @cached_property
+    def _slopes(self) -> tuple[Doubles, Doubles]:
+        """Values, and how fast they rise with the correlation."""
+        r = np.tanh(np.linspace(0.0 if self._signed else 1e-3, 15.0, 3001))
+        values = self(r)
+        return values[1:], np.diff(values) / np.maximum(np.diff(r), 1e-15)
+
+    @property
+    def middle(self) -> float:
+        """What is added by a p of one half."""
+        half, none = np.full(1, np.log(0.5)), np.zeros(1)
+        return float(COMBINING[self.function].part(half, half, none, self.dof)[0])
+
+    def slope(self, value: Doubles) -> Doubles:
+        """How fast what is added rises with the correlation, where it is so much."""
+        return np.asarray(np.interp(value, *self._slopes), dtype=np.float64)
 
 
 def _tabled(values: Doubles) -> Doubles:
@@ -338,13 +416,24 @@ def _tabled(values: Doubles) -> Doubles:
 class Combined:
     """What combined scores mean: all that follows of one (clusters, TFCE) is of the z of its parametric p.
 
-    That p holds for variables that are independent: it orders and scales, and no corrected p rests on it.
+    That p holds for partial tests that are independent: it orders and scales, and no corrected p rests on it.
+
+    Attributes
+    ----------
+    partials, weights
+        Of each partial test, and what it counts.
     """
 
     function: str
-    n_variables: int
+    partials: tuple[Partial, ...]
+    weights: tuple[float, ...]
     sides: int
     name: str = "z"
+
+    @property
+    def n_parts(self) -> int:
+        """Partial tests."""
+        return len(self.partials)
 
     def to_statistic(self, score: NDArray[np.floating]) -> Doubles:
         """z of a score."""
@@ -360,21 +449,60 @@ class Combined:
         """Score of a threshold on z or p."""
         p = float(special.ndtr(-value)) if kind == "z" else value
         p = p / (1.0 + np.sqrt(1.0 - p)) if self.sides == CONCORDANT else p
-        return COMBINING[self.function].of_p(p, self.n_variables)
+        return COMBINING[self.function].of_p(p, self.n_parts)
 
     def to_z(self, score: NDArray[np.floating]) -> Doubles:
         """z of the parametric p."""
-        log_p = COMBINING[self.function].log_p(np.asarray(score, dtype=np.float64), self.n_variables)
+        log_p = COMBINING[self.function].log_p(np.asarray(score, dtype=np.float64), self.n_parts)
         log_p = log_p + np.log(2.0 - np.exp(log_p)) if self.sides == CONCORDANT else log_p
         return np.asarray(np.clip(-special.ndtri_exp(np.minimum(log_p, -1e-300)), -38.0, 38.0))
 
+    def _error(self, score: Doubles, precision: str) -> Doubles:
+        """How far scores are from each other that are equal but for rounding, and tables."""
+        score = np.asarray(score, dtype=np.float64)
+        if precision == "float64":
+            return np.asarray(1e-8 * (1.0 + np.abs(score)))
+        # As if one partial test had all of it, where a score rises fastest, and the others p of about one half.
+        how = COMBINING[self.function].how
+        error = np.zeros(score.shape)
+        for partial, weight in zip(self.partials, self.weights, strict=True):
+            alone = score if how != SUM else score / weight - (self.n_parts - 1) * partial.middle
+            steepness = partial.slope(np.maximum(alone, partial.middle))
+            rise = steepness * TIE_TOLERANCE[precision] + 1e-6 * (1.0 + np.abs(score))
+            error = error + weight * rise if how == SUM else np.maximum(error, rise)
+        return np.asarray(error)
+
     def least_equal(self, height: Doubles, precision: str) -> Doubles:
         """A tolerance below the score, above the error of tables."""
-        return np.asarray(height - 1e-8 * (1.0 + np.abs(height)))
+        return np.asarray(height - self._error(height, precision))
 
     def relative_error(self, score: Doubles, precision: str) -> Doubles:
-        """Of tables."""
-        return np.full(np.shape(score), 1e-8)
+        """Of z."""
+        if precision == "float64":
+            return np.full(np.shape(score), 1e-8)
+        z = self.to_z(score)
+        error = self.to_z(score + self._error(score, precision)) - z
+        return np.asarray(np.minimum(np.divide(error, z, out=np.zeros(z.shape), where=z > 0.1), 0.01))
+
+
+@dataclass(frozen=True, eq=False)
+class ContrastRows:
+    """A contrast that is tested of each variable.
+
+    Attributes
+    ----------
+    rows
+        What is shuffled: the rows of interest, then the nuisance that shuffling moves.
+    interest, nuisance
+        (n_rows, n_subjects) orthonormal rows.
+    is_t
+        Whether its tests are t; otherwise F.
+    """
+
+    rows: Rows
+    interest: Doubles
+    nuisance: Doubles
+    is_t: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -385,69 +513,68 @@ class Prepare:
     ----------
     others
         Names of the layers that hold the variables after the first.
-    interest, nuisance
-        (n_rows, n_subjects) orthonormal rows.
+    tested
+        Contrasts of each variable.
     effect
-        (n_effects, n_subjects) whose product with a variable is the contrast of its parameter estimates.
-    weights
-        (n_variables,) of the partial tests.
+        (n_effects, n_subjects) whose product with a variable is the contrasts of its parameter estimates.
+    scale
+        Of the partial tests, of the first variable all contrasts and so on.
     """
 
     others: tuple[str, ...]
-    interest: Doubles
-    nuisance: Doubles
+    tested: tuple[ContrastRows, ...]
     effect: Doubles
-    weights: Doubles
-    partial: Partial
+    scale: Combined
 
     def __call__(self, given: Given) -> Prepared:
         """Of the variables of some elements."""
-        E, lengths = unit_residuals(given, self.others, self.nuisance)
-        reason = np.where((lengths == 0).any(axis=0), 1.0, 0.0)
-        degenerate = reason > 0
-        E[:, :, degenerate] = 0.0
-        products = np.einsum("si,kin->ksn", self.interest, E)
-        r = products[:, 0] if self.partial.n_rows is None else np.sqrt((products**2).sum(axis=1))
-        of = COMBINING[self.partial.function]
-        score = self._joined(self.partial(r), of)
-        if self.partial.sides == CONCORDANT:
-            score = np.maximum(score, self._joined(self.partial(-r), of))
-        n = len(lengths)
-        nothing = self._joined(self.partial(np.zeros((n, 1))), of)
+        found = [unit_residuals(given, self.others, one.nuisance) for one in self.tested]
+        n = given.data.shape[1]
+        lengths = np.stack([length for _, length in found], axis=1).reshape(-1, n)
+        degenerate = (lengths == 0).any(axis=0)
+        for E, _ in found:
+            E[:, :, degenerate] = 0.0
+        r = np.empty((self.scale.n_parts, n))
+        for c, ((E, _), one) in enumerate(zip(found, self.tested, strict=True)):
+            products = np.einsum("si,kin->ksn", one.interest, E)
+            r[c :: len(self.tested)] = products[:, 0] if one.is_t else np.sqrt((products**2).sum(axis=1))
+        of = COMBINING[self.scale.function]
+        score = self._joined(r, of)
+        if self.scale.sides == CONCORDANT:
+            score = np.maximum(score, self._joined(-r, of))
+        nothing = self._joined(np.zeros((self.scale.n_parts, 1)), of)
         score = np.where(degenerate, nothing, score)
         variables = [given.data, *(given.layers[name] for name in self.others)]
         effect = np.concatenate([np.einsum("ei,in->en", self.effect, y, dtype=np.float64) for y in variables])
         return Prepared(
-            layers=tuple(E),
+            layers=tuple(E[k] for k in range(len(variables)) for E, _ in found),
             score=score,
-            statistic=of.value(score, n),
+            statistic=of.value(score, self.scale.n_parts),
             effect=effect,
             degenerate=degenerate,
             length=np.where(degenerate, 0.0, lengths[0]),
-            fixed=np.empty((0, r.shape[1])),
-            more=reason[None],
+            fixed=np.empty((0, n)),
+            more=np.where(degenerate, 1.0, 0.0)[None],
         )
 
-    def _joined(self, parts: Doubles, of: Combining) -> Doubles:
+    def _joined(self, r: Doubles, of: Combining) -> Doubles:
+        parts = np.stack([partial(one) for partial, one in zip(self.scale.partials, r, strict=True)])
         if of.how == SUM:
-            return np.asarray(np.einsum("k,kn->n", self.weights, parts))
+            return np.asarray(np.einsum("k,kn->n", self.scale.weights, parts))
         return np.asarray(parts.max(axis=0) if of.how == LARGEST else parts.min(axis=0))
 
 
 def combined(
     function: str,
     others: tuple[str, ...],
-    rows: Rows,
-    interest: Doubles,
-    nuisance: Doubles,
+    tested: tuple[ContrastRows, ...],
     effect: Doubles,
     dof: int,
-    is_t: bool,
     sides: int,
     doubled: bool = True,
     weights: Doubles | None = None,
 ) -> Family:
-    """Build a combination.
+    """Build a combination of the tests of every contrast of every variable.
 
     Parameters
     ----------
@@ -455,46 +582,55 @@ def combined(
         A name in `COMBINING`.
     others
         Layers that hold the variables after the first, which is the data.
-    rows
-        What is shuffled: the rows of interest, then the nuisance that shuffling moves.
-    interest, nuisance
-        (n_rows, n_subjects) orthonormal rows.
+    tested
+        Contrasts that are tested of each variable.
     effect
         See `Prepare`.
     dof
         Residual degrees of freedom.
-    is_t
-        Whether partial tests are t; otherwise F.
     sides
         Which sides of t count; of F the upper.
     doubled
         See `Partial`.
     weights
-        (n_variables,) of the variables; None for equal ones.
+        (n_parts,) of the partial tests; None for equal ones.
 
     Raises
     ------
     InputError
     """
-    n, of = 1 + len(others), COMBINING[function]
+    parts, of = tested * (1 + len(others)), COMBINING[function]
+    n = len(parts)
     if weights is not None and not of.weighted:
-        raise InputError(invalid("combine", function, "'stouffer' where variables have weights"))
+        raise InputError(invalid("combine", function, "'stouffer' where there are weights"))
     if function == "winer" and dof < 3:
         raise InputError(invalid("combine", function, "another function with 2 residual degrees of freedom or fewer"))
     share = np.full(n, of.weight(n, dof)) if weights is None else weights / np.sqrt((weights**2).sum())
-    partial = Partial(function, dof, None if is_t else len(interest), sides, doubled)
-    moved = rows.shape[0] - len(interest)
+    partials = tuple(
+        Partial(function, dof, None, sides, doubled)
+        if one.is_t
+        else Partial(function, dof, len(one.interest), ONE, True)
+        for one in parts
+    )
+    kinds = list(dict.fromkeys(partials))
+    tables = [kind.tables for kind in kinds]
+    starts = np.cumsum([n, *(table.size for table in tables)]).tolist()
+    sizes = [n, of.how, sides, NODES, NODES, int(len(kinds) == 1)]
+    for one, partial in zip(parts, partials, strict=True):
+        s = len(one.interest)
+        sizes += [s, one.rows.shape[0] - s, int(one.is_t), starts[kinds.index(partial)]]
+    scale = Combined(function, partials, tuple(share.tolist()), sides)
     return Family(
         name=function.replace("-", "_"),
-        layers=(Layer(rows),) * n,
+        layers=tuple(Layer(one.rows) for one in parts),
         score=combine_tabled,
-        scale=Combined(function, n, sides),
+        scale=scale,
         observe=None,
-        sizes=(n, len(interest), moved, int(is_t), of.how, sides, NODES),
-        constants=np.concatenate([share, partial.tables]),
-        precision="float64",
+        sizes=tuple(sizes),
+        constants=np.concatenate([share, *tables]),
+        n_scratch=4,
         pooled=False,
-        prepare=Prepare(others, interest, nuisance, effect, share, partial),
+        prepare=Prepare(others, tested, effect, scale),
         needs=others,
         more=(REASON,),
         reasons=(FIXED,),

@@ -20,7 +20,9 @@ log = logging.getLogger("numbaglm")
 
 _SIZES = 1e-100, 1e100
 """Between these lie numbers whose squares, and products of four, double precision holds."""
-_LONGEST_NAME = 200  # of a contrast: a line that can be read
+LONGEST_NAME = 200
+"""Of a contrast, in letters: a line that can be read."""
+
 _NOTHING_NEW = 1e-10  # of a column's length: what is left of it by rounding where others span it
 
 ContrastLike: TypeAlias = "str | Sequence[Any] | NDArray[np.floating] | pd.Series[Any] | pd.DataFrame"
@@ -255,10 +257,10 @@ def parse_contrasts(contrast: ContrastLike | Mapping[str, ContrastLike] | None, 
         names = [str(key) for key in contrast]
         if len(set(names)) < len(names):
             raise ContrastError(invalid("contrast", list(contrast), "a mapping whose keys are different as text"))
-        long = [name for name in names if not 0 < len(name) <= _LONGEST_NAME]
+        long = [name for name in names if not 0 < len(name) <= LONGEST_NAME]
         if long:
             shown = f"{long[0][:100]}..." if long[0] else ""
-            raise ContrastError(invalid("contrast", shown, f"names of 1 to {_LONGEST_NAME} letters"))
+            raise ContrastError(invalid("contrast", shown, f"names of 1 to {LONGEST_NAME} letters"))
         return [Contrast.parse(value, design, str(key)) for key, value in contrast.items()]
     return [Contrast.parse(contrast, design)]
 
@@ -477,4 +479,4 @@ def _describe(contrast: ContrastLike | None, design: Design) -> str:
     if not isinstance(rows[0], str) and np.ndim(rows[0]) == 0:
         rows = [rows]
     text = "; ".join(row if isinstance(row, str) else f"[{', '.join(f'{w:g}' for w in row)}]" for row in rows)
-    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."

@@ -708,3 +708,30 @@ def test_a_dry_run_tells_the_limit_and_where_it_is_from(cohort):
 def test_fit_warns_of_a_design_without_a_mean(place, cohort):
     pd.DataFrame({"participant_id": LABELS, "side": [1.0, -1.0] * 5}).to_csv("design.tsv", sep="\t", index=False)
     assert "add an intercept" in run("fit", cohort, "--design", "design.tsv", "-o", "fit", "-q")[1]
+
+
+def test_modalities_have_names_in_the_shell(place, maps, cohort):
+    other = place / "other"
+    write_maps(other, volumes(N, seed=3))
+    options = ["--covariates", "participants.tsv", "--model", "age", "--n-perm", "30"]
+    out, _ = run("permute", "a=cohort.zarr", "b=other/*.nii.gz", *options, "-o", "apart", "--json")
+    assert list(json.loads(out)["contrasts"]) == ["a", "b"]
+    apart = PermutationResult.load("apart/b")
+    assert "p_fwe_voxel_modalities" in apart.maps
+    assert "apart/b" not in (place / "apart" / "README.md").read_text()
+    run("permute", "a=cohort.zarr", "b=other/*.nii.gz", *options, "--combine", "fisher", "--concordant", "-o", "both")
+    one = PermutationResult.load("both")
+    assert (one.asked.modalities, one.asked.sides) == (("a", "b"), "concordant")
+    given = ["--combine-contrasts", "--combine-weight", "age=2", "--combine-weight", "group=1"]
+    two = ["--design", "~ age + group", "--contrast", "age", "--contrast", "group=`group[patient]`"]
+    run("permute", cohort, *two, "--n-perm", "30", "--combine", "stouffer", *given, "-o", "contrasts")
+    found = PermutationResult.load("contrasts").asked
+    assert (found.contrast, found.combine_weights) == ("age & group", (2.0, 1.0))
+    several = ["a=cohort.zarr", "b=other/*.nii.gz", *two, "--n-perm", "30", "--combine", "fisher"]
+    run("permute", *several, "--combine-contrasts", "--within-modalities", "-o", "within")
+    within = PermutationResult.load("within/a")
+    assert dict(within.asked.combine_contrasts) == {"age": 1, "group": 1}
+    assert "p_fwe_voxel_modalities" in within.maps
+    assert "add it" in run("permute", *several, "--within-modalities", "-o", "x", code=2)[1]
+    assert "NAME=MAPS" in run("permute", "a=cohort.zarr", "cohort.zarr", *options, "-o", "x", code=2)[1]
+    assert "NAME=NUMBER" in run("permute", cohort, *options, "--combine-weight", "age", "-o", "x", code=2)[1]

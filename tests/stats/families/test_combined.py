@@ -7,8 +7,10 @@ from numbaglm.stats.families.combined import (
     BOTH,
     COMBINING,
     CONCORDANT,
+    NODES,
     ONE,
     Combined,
+    ContrastRows,
     Partial,
     combine_tabled,
     combined,
@@ -26,11 +28,31 @@ def test_tables_hold_what_partial_tests_add(name, dof, n_rows, sides):
     r = DEPTHS if signed else np.abs(DEPTHS[np.abs(DEPTHS) > 1e-6])
     if name == "winer":  # t of a p below 1e-87 is not to be had
         r = r[np.abs(r) < 0.9]
-    products = np.vstack([r, np.zeros((0 if n_rows is None else n_rows - 1, r.size))])
-    sizes = np.array([1, n_rows or 1, 0, n_rows is None, COMBINING[name].how, sides, 4096])
-    combine_tabled(products, np.empty((0, 1)), sizes, np.concatenate([[1.0], partial.tables]))
+    products = np.vstack([r, np.zeros(((n_rows or 1) - 1 + 4, r.size))])
+    sizes = np.array([1, COMBINING[name].how, sides, NODES, NODES, 1, n_rows or 1, 0, n_rows is None, 1])
+    constants = np.concatenate([[1.0], partial.tables])
+    in_single = products.astype(np.float32)
+    combine_tabled(products, np.empty((0, 1)), sizes, constants)
     expected = partial(r)
     np.testing.assert_allclose(products[0], expected, rtol=1e-9, atol=1e-9)
+    # Straight lines stray less than what counts as a tie.
+    r = in_single[0].astype(float)
+    combine_tabled(in_single, np.empty((0, 1), np.float32), sizes, constants.astype(np.float32))
+    scale = Combined(name, (partial,), (1.0,), sides)
+    tie = partial(r) - scale.least_equal(partial(r), "float32")
+    usual = (np.abs(r) * np.sqrt(dof) < 12) & (signed | (partial(r) >= partial.middle))
+    assert (np.abs(in_single[0] - partial(r)) <= tie)[usual].all()
+    assert (tie <= 1e-4 * (1 + np.abs(partial(r))))[usual & (np.abs(r) < 0.8) & (np.abs(r) > 0.1)].all()
+
+
+def test_shufflings_that_are_not_there_stay_nothing():
+    partial = Partial("fisher", 20, None, BOTH, True)
+    for dtype in (np.float64, np.float32):
+        products = np.vstack([np.full((2, 3), np.nan), np.zeros((4, 3))]).astype(dtype)
+        sizes = np.array([2, 0, BOTH, NODES, NODES, 1, 1, 0, 1, 2, 1, 0, 1, 2])
+        constants = np.concatenate([[1.0, 1.0], partial.tables]).astype(dtype)
+        combine_tabled(products, np.empty((0, 1), dtype), sizes, constants)
+        assert np.isnan(products[0]).all()
 
 
 def test_p_of_both_sides_are_doubled_or_left():
@@ -44,7 +66,7 @@ def test_p_of_both_sides_are_doubled_or_left():
 @pytest.mark.parametrize("name", COMBINING)
 @pytest.mark.parametrize("sides", [ONE, CONCORDANT])
 def test_scores_of_thresholds_have_their_z(name, sides):
-    scale = Combined(name, 3, sides)
+    scale = Combined(name, (Partial(name, 20, None, sides, True),) * 3, (1.0,) * 3, sides)
     for z in (-0.5, 0.0, 1.0, 3.1):
         np.testing.assert_allclose(scale.to_z(np.array([scale.to_score("z", z, False)])), z, atol=1e-7)
     assert scale.to_score("p", 0.01, False) == pytest.approx(scale.to_score("z", -special.ndtri(0.01), False))
@@ -61,13 +83,13 @@ def test_scores_of_thresholds_have_their_z(name, sides):
 )
 def test_parametric_p_of_independent_variables_are_uniform(name, of):
     p = np.random.default_rng(1).uniform(size=(3, 20_000))
-    z = Combined(name, 3, ONE).to_z(of(p))
+    z = Combined(name, (Partial(name, 20, None, ONE, True),) * 3, (1.0,) * 3, ONE).to_z(of(p))
     assert stats.kstest(z, "norm").pvalue > 0.001
 
 
 def test_weights_are_for_stouffer_alone():
     row = np.array([[0.5, -0.5, 0.5, -0.5]])
-    given = {"rows": Shuffled(row), "interest": row, "nuisance": row[:0], "effect": row, "dof": 3, "is_t": True}
+    given = {"tested": (ContrastRows(Shuffled(row), row, row[:0], True),), "effect": row, "dof": 3}
     weighted = combined("stouffer", ("b",), sides=ONE, weights=np.array([3.0, 4.0]), **given)
     np.testing.assert_allclose(weighted.constants[:2], [0.6, 0.8])
     with pytest.raises(InputError, match="stouffer"):

@@ -46,7 +46,7 @@ def hypothesis_of(kind):
     if kind.option == "combine":
         name = "fisher" if kind.name.startswith("combined") else "hotelling" if kind.rows == "one" else "wilks"
         asked = {"two_sided": True, "concordant": False, "weights": None, "conventions": CONVENTIONS["numbaglm"]}
-        hypothesis = make_joint(hypothesis, name, ("second", "third"), **asked)
+        hypothesis = make_joint([hypothesis], name, ("second", "third"), **asked)
     if kind.option == "weights":
         hypothesis = make_weighted(hypothesis, shufflings, "variance", "reml", "knapp-hartung")
     return hypothesis, shufflings

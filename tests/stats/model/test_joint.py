@@ -17,7 +17,7 @@ def hypothesis(contrast, **variance):
 
 def joint(combine, contrast, **given):
     options = {"others": ("b",), "two_sided": True, "concordant": False, "weights": None}
-    return make_joint(hypothesis(contrast), combine, conventions=CONVENTIONS["numbaglm"], **(options | given))
+    return make_joint([hypothesis(contrast)], combine, conventions=CONVENTIONS["numbaglm"], **(options | given))
 
 
 def test_every_variable_has_the_rows_of_one_and_its_effects():
