@@ -1,6 +1,5 @@
 """Regressors of each voxel's own against PALM's -evperdat (tests/golden2/README.md)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -20,7 +19,7 @@ from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.hypothesis import Hypothesis
-from numbaglm.stats.shuffling.shufflings import plan_shufflings
+from numbaglm.stats.shuffling.own import plan_own
 
 GOLDEN = Path(__file__).parent / "golden2"
 
@@ -89,27 +88,6 @@ def test_all_shufflings(case, tag, options):
             np.testing.assert_allclose(np.sort(result.h0[null]), np.sort(expected[theirs]), rtol=1e-6)
 
 
-@dataclass(frozen=True, eq=False)
-class Told:
-    """Shufflings that PALM drew."""
-
-    index: np.ndarray
-    errors: str = "ee"
-    exhaustive: bool = False
-    seed: int = 0
-    reason: str = "as PALM drew them"
-
-    @property
-    def n_shufflings(self):
-        return len(self.index)
-
-    n_distinct = 720
-
-    def draw(self, start, stop):
-        index = self.index[start:stop].astype(np.int32)
-        return index, np.ones(index.shape, np.int8)
-
-
 DRAWN = {
     "two_mass": ({"two_sided": True}, "design.csv"),
     "noint_guttman": ({}, "design_ev1.csv"),
@@ -126,19 +104,19 @@ def test_shufflings_that_palm_drew(tag):
     case = Case(TESTED)
     options, file = DRAWN[tag]
     names = dict(line.split(": ") for line in (case.folder / "shufflings" / "index.txt").read_text().splitlines())
-    index = np.loadtxt(case.folder / "shufflings" / names[tag].split()[0], delimiter=",").astype(int) - 1
-    index = np.argsort(index, axis=1)  # of the permutation of the data, which goes the other way
+    rows = np.loadtxt(case.folder / "shufflings" / names[tag].split()[0], delimiter=",").astype(int)
     matrix = np.loadtxt(case.folder / file, delimiter=",", ndmin=2)[:, 1:]
     design = Design.parse(matrix, 6, {"ev": "ev"})
     contrast = Contrast.parse("ev", design)
-    orbits = plan_shufflings(6, 10, 0, design_rows=np.arange(6.0)[:, None]).orbits()
+    shufflings = plan_own(rows, 0, design_rows=np.arange(6.0)[:, None])
+    orbits = shufflings.orbits()
     hypothesis = Hypothesis.build(design, contrast, "ee", orbits, options.get("method", "freedman-lane"))
     two_sided = options.get("two_sided", False)
     threshold = hypothesis.scale.to_score("z", 2.0, two_sided)
-    spec = Spec(hypothesis, Told(index), CONVENTIONS["palm"], two_sided, threshold, tfce=False, precision="float64")
+    spec = Spec(hypothesis, shufflings, CONVENTIONS["palm"], two_sided, threshold, tfce=False, precision="float64")
     with Running.parse(None, None, 1, False, None).opened(case.cohort.store, dict, 1) as run:
         found = run.test(spec, "told")
-    expected, n = case.of(tag), len(index)
+    expected, n = case.of(tag), len(rows)
     dof = 5 / 4 if tag == "demean_guttman" else 1.0
     t = found.statistic * np.sqrt(dof)
     t, scores = (np.abs(t), np.abs(found.max_score)) if two_sided else (t, found.max_score)

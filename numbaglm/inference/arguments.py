@@ -18,6 +18,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.layout import DATA
 from numbaglm.data.images import is_elements, list_elements, list_maps
 from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, match_rows, split_labels, were_moved
+from numbaglm.data.own_shufflings import read_shufflings
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import DesignError, InputError, invalid, term
 from numbaglm.results.provenance import MISSING, SIDES
@@ -31,6 +32,7 @@ from numbaglm.stats.families.multivariate import STATISTICS as MULTIVARIATE
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import find_method
 from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
+from numbaglm.stats.shuffling.own import digest
 from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 
 INCIDENTAL = frozenset(
@@ -49,6 +51,9 @@ LEAST_PRESENT = 0.5
 
 WITHIN = "within"
 """Combine the contrasts of each modality, and not modalities."""
+
+N_PERM = 10_000
+"""Random shufflings where no number is named."""
 
 STOP = "decided"
 """When to stop shuffling: once p are decided."""
@@ -116,6 +121,7 @@ class Options:
     combine_contrasts: bool | str
     concordant: bool
     combine_weights: ArrayLike | None
+    shufflings: Any
     store: Any
     memory_limit: int | str | None
     client: Any
@@ -155,6 +161,7 @@ class Options:
                 f"({term('variance_smoothing_fwhm')}) has none. Test t."
             )
         options._check_stop()
+        options._check_shufflings()
         p, client = options.p_interval, options.client
         if p is not None and not (isinstance(p, float | np.floating) and 0 < p < 1):
             raise InputError(invalid("p_interval", p, "a coverage between 0 and 1, such as 0.95, or None"))
@@ -237,6 +244,24 @@ class Options:
             if given:
                 raise InputError(f"{_STOPPED} decides by counted p of each contrast: it does not go with {name}.")
 
+    def _check_shufflings(self) -> None:
+        """Refuse beside a set of shufflings of the user's own what supposes that they are drawn."""
+        if self.shufflings is None:
+            return
+        given = term("shufflings=")
+        others = {
+            term(f"n_perm={self.n_perm}"): (self.n_perm != N_PERM, "which says how many are drawn"),
+            term(f"stop={self.stop!r}"): (self.stop is not None, "which draws them in rounds"),
+            term("p_interval"): (self.p_interval is not None, "which tells what random ones leave open"),
+            term(f"method={self.method!r}"): (
+                find_method(self.method).data == "rotated",
+                "which rotates subjects into each other, so that shufflings of them mean nothing to it",
+            ),
+        }
+        for name, (asked, why) in others.items():
+            if asked:
+                raise InputError(f"{given} is a set of shufflings as it is: it does not go with {name}, {why}.")
+
     def in_order(self, maps: MapLabels) -> Self:
         """The same, with labels of blocks and groups in the order of the maps where they have an index of labels.
 
@@ -247,6 +272,8 @@ class Options:
         weights = self.weights if isinstance(self.weights, str) else match_labels(self.weights, maps, "weights")
         groups = read_variance_groups(groups, blocks)
         ordered = replace(self, exchangeability_blocks=blocks, variance_groups=groups, weights=weights)
+        if self.shufflings is not None:
+            ordered = replace(ordered, shufflings=read_shufflings(self.shufflings, maps))
         return replace(ordered, weights=ordered.read_weights())
 
     @property
@@ -280,7 +307,9 @@ class Options:
 
     def identity(self) -> dict[str, Any]:
         """What tells durable runs apart, as JSON types."""
-        return {one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.name not in INCIDENTAL}
+        kept = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in INCIDENTAL}
+        own = None if self.shufflings is None else digest(self.shufflings)  # instead of millions of numbers
+        return {name: _plain(value) for name, value in (kept | {"shufflings": own}).items()}
 
     def asked(self, modalities: tuple[str, ...], group: Mapping[str, int]) -> dict[str, Any]:
         """What provenance notes as it was asked for, of these modalities, and of a contrast or those that are combined.
@@ -304,6 +333,7 @@ class Options:
             "between": self.between if isinstance(self.weights, str) else None,
             "test": None if self.weights is None else self.test,
             "sandwich": None if self.sandwich is None else asdict(self.sandwich),
+            "own_shufflings": None if self.shufflings is None else digest(self.shufflings),
             "combine": self.combine,
             "combine_contrasts": dict(group) if self.combine_contrasts else None,
             "sides": self.sides,

@@ -20,6 +20,7 @@ from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.errors import InputError, invalid, term
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
+    N_PERM,
     Options,
     as_modalities,
     check_layers,
@@ -84,7 +85,7 @@ def permutation_test(
     design_matrix: Any = None,
     contrast: ContrastLike | Mapping[str, ContrastLike] | None = None,
     mask: Any = None,
-    n_perm: int = 10_000,
+    n_perm: int = N_PERM,
     two_sided: bool = True,
     cluster_forming_threshold: ClusterThreshold | Literal["auto"] | None = "auto",
     tfce: bool = False,
@@ -128,6 +129,7 @@ def permutation_test(
     combine_contrasts: bool | str = False,
     concordant: bool = False,
     combine_weights: ArrayLike | None = None,
+    shufflings: Any = None,
     **overrides: Any,
 ) -> Any:
     """Test a contrast of a general linear model by shuffling, with family-wise error control.
@@ -292,6 +294,15 @@ def permutation_test(
         With ``combine`` of p and ``two_sided``: only effects of one sign in all modalities and contrasts count.
     combine_weights
         A number a modality, for "stouffer"; or a contrast, where contrasts alone are combined.
+    shufflings
+        Shufflings of your own in place of random ones: whole numbers (n_shufflings, n_subjects), a shuffling a row, as
+        PALM writes them: v at place i makes row i of the design sign(v) times row abs(v), rows counting from 1 (the
+        data move by the inverse). An array, in the order of the maps (of a `Cohort`: that of its subjects), a DataFrame
+        whose columns are labels of the subjects, or the path of a .npy, .npz, .csv, .tsv or .txt file of either. The
+        data as they are count as one of them: the first row that changes nothing, else they are put before the others.
+        A row that comes again counts again. ``errors`` follows from the rows; those that leave the
+        ``exchangeability_blocks`` are refused. They give a valid test where they are a group, or drawn from one at
+        random. All contrasts are tested by them. Not with ``n_perm``, ``stop``, ``p_interval`` or "huh-jhun".
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
         ("sum", "excess", "area"), ``structures`` ("merged", "apart"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the
@@ -381,6 +392,7 @@ def permutation_test(
         combine_contrasts=combine_contrasts,
         concordant=concordant,
         combine_weights=combine_weights,
+        shufflings=shufflings,
         store=store,
         memory_limit=memory_limit,
         client=client,
@@ -505,7 +517,8 @@ def _specify(
         "sandwich": options.sandwich,
     }
     tested = contrasts if options.fwe_across_contrasts else group
-    built = [build_hypothesis(design, one, tested, options.method, shuffling, variance) for one in group]
+    own = options.shufflings
+    built = [build_hypothesis(design, one, tested, options.method, shuffling, variance, own) for one in group]
     shufflings, hypothesis = built[0]
     if fwhm is not None:
         hypothesis = make_pseudo(hypothesis, fwhm)
@@ -523,7 +536,8 @@ def _specify(
             options.weights_of(modalities, [one.name for one in group]),
             options.conventions,
         )
-    enough = "float64" if shufflings.exhaustive else "float32"
+    # What is enumerated, and what a user lists, is full of statistics that are equal on paper.
+    enough = "float32" if own is None and not shufflings.exhaustive else "float64"
     two_sided = options.two_sided and hypothesis.is_t and options.combine is None
     return Spec(
         hypothesis=hypothesis,

@@ -80,6 +80,8 @@ class Provenance:
     errors, n_shufflings, exhaustive, n_blocks, shuffling, seed
         How data were shuffled; how many exchangeability blocks restricted that, None for none; and why so, in a
         sentence.
+    own_shufflings
+        SHA-256 of a set of the user's own; None where shufflings were planned.
     cluster_forming_threshold, cluster_forming_statistic
         As it was given, and as the statistic (z with variance groups); None for no clusters.
     tail, tail_fits, p_interval
@@ -119,6 +121,7 @@ class Provenance:
     exhaustive: bool
     n_blocks: int | None
     shuffling: str
+    own_shufflings: str | None
     seed: int
     cluster_forming_threshold: float | tuple[str, float] | None
     cluster_forming_statistic: float | None
@@ -174,6 +177,7 @@ class Provenance:
             exhaustive=asked.flag("exhaustive"),
             n_blocks=asked.optional("exchangeability_blocks", _blocks),
             shuffling=asked.text("shuffling"),
+            own_shufflings=asked.later("own_shufflings", _digest),
             seed=asked.whole("seed", 0),
             cluster_forming_threshold=asked.optional("cluster_forming_threshold", _threshold),
             cluster_forming_statistic=asked.optional("cluster_forming_statistic", _number),
@@ -392,6 +396,11 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise TypeError
     return float(value)
+
+
+def _digest(value: Any) -> str:
+    """a hash, or null"""  # noqa: D400
+    return _of(str, value)
 
 
 def _freedom(value: Any) -> float:

@@ -40,6 +40,14 @@ TEST = grouped(
         show_default=True,
         help="Random shufflings beside the data as they are. Where the distinct ones are no more, all are taken.",
     ),
+    click.option(
+        "--shufflings",
+        type=PATH,
+        metavar="FILE",
+        help="Shufflings of your own in place of random ones, a row each: the row of the design that each subject "
+        "takes, from 1, with a minus where its sign flips (.npy, .npz, .csv, .tsv, .txt; a first line of labels is "
+        "matched).",
+    ),
     click.option("--two-sided/--one-sided", default=True, show_default=True, help="Signs of the effect that count."),
     click.option(
         "--cluster-forming-threshold",

@@ -289,6 +289,7 @@ def _facts(result: Record) -> dict[str, Any]:
         "NumberOfShufflings": asked.n_shufflings,
         "Exhaustive": asked.exhaustive,
         "Shuffling": asked.shuffling,
+        "OwnShufflings": asked.own_shufflings,
         "Method": asked.method,
         "Seed": asked.seed,
         "TailOfP": asked.tail,

@@ -111,6 +111,7 @@ def summarise(result: Record) -> dict[str, Any]:
         "n_shufflings": asked.n_shufflings,
         "exhaustive": asked.exhaustive,
         "shuffling": asked.shuffling,
+        **({} if asked.own_shufflings is None else {"own_shufflings": asked.own_shufflings}),
         "statistic": asked.statistic,
         "dof": asked.dof,
         **({} if asked.weighted_by is None else {"weights": _weights(asked)}),
@@ -212,7 +213,10 @@ def what_was_asked(result: Record) -> Facts:
         facts.append(("Covariance", _sandwich(asked)))
     if result.h0:
         kind = "all distinct ones" if asked.exhaustive else f"the data as they are, and {asked.n_random:,} random"
-        facts.append(("Shufflings", f"{asked.n_shufflings:,} ({kind}), seed {asked.seed}"))
+        how = f"{kind}), seed {asked.seed}"
+        if asked.own_shufflings is not None:
+            how = f"of the user's own{', all distinct ones' * asked.exhaustive})"
+        facts.append(("Shufflings", f"{asked.n_shufflings:,} ({how}"))
         facts.append(("Why these", str(asked.shuffling)))
         facts.append(("Nuisance", METHODS[asked.method].reference if asked.has_nuisance else "none"))
     if formed_clusters(result):
@@ -516,6 +520,9 @@ def _on_shuffling(result: Record, cited: set[str]) -> list[str]:
     shuffles = SHUFFLES[asked.errors]
     cited.add("winkler")
     n = f"all {asked.n_shufflings:,} distinct" if asked.exhaustive else f"{asked.n_random:,} random"
+    if asked.own_shufflings is not None:
+        n = f"{asked.n_shufflings:,}"
+        shuffles += f", shufflings of the user's own{' (all distinct ones)' * asked.exhaustive}"
     text = f"Its significance was assessed by {n} {shuffles} (Winkler et al., 2014)"
     if asked.in_blocks and asked.sandwich is None:
         cited.add("blocks")

@@ -21,6 +21,7 @@ from numbaglm.stats.families.weighted import Weighted, weighted
 from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.model.design import Contrast, Design, orthonormal, partition, shared_nuisance, tested_regressors
 from numbaglm.stats.model.hypothesis import Hypothesis, complement
+from numbaglm.stats.shuffling.own import Signed, plan_own
 from numbaglm.stats.shuffling.shufflings import FLIPS, PERMUTATIONS, Shufflings, plan_shufflings
 from numbaglm.stats.variance.between import ESTIMATORS, TESTS
 
@@ -38,8 +39,12 @@ def build_hypothesis(
     method: str,
     shuffling: dict[str, Any],
     variance: dict[str, Any],
+    own: Signed | None = None,
 ) -> tuple[Shufflings, Hypothesis]:
-    """Decide on the shufflings, which tell all ``tested`` contrasts apart, and build what they act on."""
+    """Decide on the shufflings, which tell all ``tested`` contrasts apart, and build what they act on.
+
+    A set of the user's ``own`` is taken as it is.
+    """
     record = find_method(method)
     if record.data == "rotated" and shuffling["blocks"] is not None:
         raise InputError(
@@ -48,7 +53,7 @@ def build_hypothesis(
         )
     rows = np.hstack([shuffled_design(design, one, record) for one in tested])
     rules = {default_errors(design, one) for one in tested}
-    if shuffling["errors"] is None and len(rules) > 1:
+    if shuffling["errors"] is None and len(rules) > 1 and own is None:
         raise InputError(
             "Some of the contrasts test means, by sign flips, and others differences, by permutations: no null spans "
             f"both. Test them apart, or {term('name the errors')}."
@@ -57,14 +62,21 @@ def build_hypothesis(
     if variance.get("sandwich") is not None:
         shuffling = shuffling | {"why": "as a sandwich variance asks for"}
     if len(tested) > 1:  # a contrast that has nothing to shuffle by itself has no use for what others have
-        plan_shufflings(len(rows), design_rows=shuffled_design(design, contrast, record), rule=rule, **shuffling)
-    shufflings = plan_shufflings(len(rows), design_rows=rows, rule=rule, **shuffling)
+        _planned(shuffled_design(design, contrast, record), rule, shuffling, own)
+    shufflings = _planned(rows, rule, shuffling, own)
     orbits = shufflings.orbits()
     clusters = shufflings.flip_units() if variance.get("sandwich") is not None else None
     hypothesis = Hypothesis.build(design, contrast, shufflings.errors, orbits, method, **variance, clusters=clusters)
     if shufflings.errors == "ee" and shufflings.n_shufflings > 1:
         _require_change(hypothesis, orbits)
     return shufflings, hypothesis
+
+
+def _planned(rows: Doubles, rule: str | None, shuffling: dict[str, Any], own: Signed | None) -> Shufflings:
+    if own is None:
+        return plan_shufflings(len(rows), design_rows=rows, rule=rule, **shuffling)
+    kept = {name: value for name, value in shuffling.items() if name != "n_perm"}
+    return plan_own(own, design_rows=rows, **kept)
 
 
 def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Doubles:

@@ -268,7 +268,7 @@ def plan_shufflings(
     Winkler et al. (2014), NeuroImage 92:381-397; Winkler et al. (2015), NeuroImage 123:253-268.
     """
     n_perm, seed = _whole_number("n_perm", n_perm), _whole_number("seed", seed)
-    row_class = _equal_rows(design_rows, n_subjects)
+    row_class = equal_rows(design_rows, n_subjects)
     if errors is None:
         errors = rule or ("ee" if row_class.any() else "ise")
         why = f"since the contrast tests {'a mean' if errors == 'ise' else 'differences between subjects'}"
@@ -289,10 +289,9 @@ def plan_shufflings(
         raise ShufflingError(_nothing_to_shuffle(errors, blocks is not None, not row_class.any()))
     exhaustive = n_distinct <= n_perm + 1
     n_shufflings = n_distinct if exhaustive else n_perm + 1
-    of_what = "" if blocks is None else _OF_BLOCKS["tree" if np.size(blocks) > n_subjects else block_scheme]
     random = f"{n_perm} random one{'s' if n_perm > 1 else ''} of {_count(n_distinct)}"
     used = f"{f'all {n_distinct}' if exhaustive else random} distinct shufflings" if n_perm else "none was asked for"
-    reason = f"Shuffling by {ERRORS[errors]}{of_what}, {why}: {used}."
+    reason = f"Shuffling by {ERRORS[errors]}{of_blocks(blocks, block_scheme, n_subjects)}, {why}: {used}."
     return Shufflings(
         n_subjects,
         errors,
@@ -336,7 +335,12 @@ def _whole_number(name: str, value: object) -> int:
     return number
 
 
-def _equal_rows(design_rows: ArrayLike, n_subjects: int) -> NDArray[np.int32]:
+def of_blocks(blocks: ArrayLike | None, block_scheme: str, n_subjects: int) -> str:
+    """Say what exchangeability blocks do to shufflings; nothing where there are none."""
+    return "" if blocks is None else _OF_BLOCKS["tree" if np.size(blocks) > n_subjects else block_scheme]
+
+
+def equal_rows(design_rows: ArrayLike, n_subjects: int) -> NDArray[np.int32]:
     """Give equal rows one number, 0 if all are equal (n_subjects,)."""
     X = np.asarray(design_rows, np.float64)
     if X.ndim != 2 or X.shape[0] != n_subjects or X.size == 0 or not np.isfinite(X).all():

@@ -387,6 +387,17 @@ def test_blocks_restrict_the_shufflings(place, cohort):
     assert "within the exchangeability blocks" in json.loads(out)["shuffling"]
 
 
+def test_shufflings_of_ones_own(place, cohort):
+    rows = np.array([np.random.default_rng(k).permutation(10) for k in range(30)]) + 1
+    np.savetxt("own.csv", rows, delimiter=",", fmt="%d")
+    ask = ["permute", cohort, "--model", "age", "--shufflings", "own.csv", "--output", "own"]
+    out, _ = run(*ask, "--json")
+    assert json.loads(out)["n_shufflings"] == 31
+    assert "of the user's own" in json.loads(out)["shuffling"]
+    _, told = run(*ask, "--n-perm", "20", "--overwrite", code=1)
+    assert "--shufflings is a set of shufflings as it is: it does not go with --n-perm 20" in told
+
+
 def test_maps_depend_on_each_other_within_blocks(place, cohort):
     pd.DataFrame({"person": ["a", "b", "b", "c", "c", "c", "d", "e", "f", "f"]}).to_csv("people.csv", index=False)
     blocks = ["--blocks", "people.csv", "--covariance", "sandwich", "--n-perm", "100"]
