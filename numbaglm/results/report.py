@@ -44,6 +44,9 @@ from numbaglm.spaces.surface import Surface
 from numbaglm.spaces.volume import Geometry
 from numbaglm.version import __version__
 
+PAGE = "report.html"
+"""What commands call the report of a result, in its folder."""
+
 MARKER = '<meta name="generator" content="numbaglm report">'
 """What stands near the head of every report: a file without it is never replaced."""
 
@@ -185,6 +188,37 @@ def write_index(results: Sequence[Record], pages: Sequence[str], target: Path) -
     values = {"found": found, "headings": headings, "weights": weights, "alpha": ALPHA, "version": __version__}
     page = fill("index.html", title=f"{len(found)} contrasts", **values)
     return write_file(target, page.encode(), "report")
+
+
+def write_reports(
+    results: Sequence[Record], folders: Sequence[Path], above: Path, overwrite: bool = False, **look: Any
+) -> list[Path]:
+    """Write the report of each result of several, and a page above them that lists these.
+
+    Parameters
+    ----------
+    results, folders
+        What to report, and below ``above`` the folder of each, which gets a ``report.html``.
+    above
+        Folder of the page that lists them, ``report.html`` too.
+    overwrite, look
+        As in `write_report`.
+
+    Returns
+    -------
+    The pages, the one that lists the others first.
+
+    Raises
+    ------
+    InputError, OutputExistsError, OutputError
+        As `write_report`.
+    """
+    index = check_free(above / PAGE, overwrite)
+    pages = [folder / PAGE for folder in folders]
+    for result, page in zip(results, pages, strict=True):
+        write_report(result, page, overwrite, **look)
+    write_index(results, [page.relative_to(above).as_posix() for page in pages], index)
+    return [index, *pages]
 
 
 def _all_weights(results: Sequence[Record]) -> tuple[list[str], list[tuple[str, list[str]]]]:

@@ -23,6 +23,7 @@ from numbaglm.datasets.simulated import simulate_button_press
 from numbaglm.faces.cli import output
 from numbaglm.inference.parametric import parametric_maps
 from numbaglm.inference.permutation_test import permutation_test
+from numbaglm.results.report import PAGE, write_report
 from numbaglm.results.reporting import figures
 from numbaglm.results.reporting.tables import cluster_text
 from numbaglm.results.reporting.words import summarise
@@ -59,12 +60,24 @@ class Demo:
         What was found, as JSON types.
     text
         The same to be read.
+    page
+        The report; None where none was asked for.
     """
 
     folder: Path
     result: PermutationResult
     summary: dict[str, Any]
     text: str
+    page: Path | None
+
+    @classmethod
+    def of(
+        cls, folder: Path, result: PermutationResult, summary: Mapping[str, Any], text: str, has_report: bool
+    ) -> Demo:
+        """Say where everything is, beside what was found."""
+        page = folder / PAGE if has_report else None
+        places = {"output": str(folder)} | ({} if page is None else {"report": str(page)})
+        return cls(folder, result, {**places, **summary}, text, page)
 
 
 def run_demo(
@@ -74,6 +87,7 @@ def run_demo(
     *,
     localizer: bool = False,
     overwrite: bool = False,
+    report: bool = True,
     voxel_size: float = 3.0,
     running: Pace = Pace(),
 ) -> Demo:
@@ -91,6 +105,8 @@ def run_demo(
         Analyse the real maps of the Brainomics localizer instead, which nilearn fetches.
     overwrite
         Whether to replace the output of an earlier demo.
+    report
+        Whether to write everything onto one page, too.
     voxel_size
         Of the simulated maps, in mm.
     running
@@ -127,6 +143,8 @@ def run_demo(
         log.info("5/5 Writing maps, tables and figures")
         (part / "permutation").mkdir()
         result.write(part / "permutation")
+        if report:
+            write_report(result, part / PAGE, cohort=cohort)
         _draw_corrected(result, logp_bonferroni, part / "figures" / "corrected.png")
         figures.nulls(result, part / "figures" / "nulls.png")
         summary = {**summarise(result), "n_bonferroni_0.05": n_bonferroni}
@@ -134,7 +152,7 @@ def run_demo(
         text = _describe(result, n_bonferroni)
         _write_readme(part, source, text)
     log.info("Done in %.1f s.", time.perf_counter() - begun)
-    return Demo(Path(folder), result, {"output": str(folder), **summary}, text)
+    return Demo.of(Path(folder), result, summary, text, report)
 
 
 def _draw_subjects(cohort: Cohort, maps: list[Path], save: Path) -> None:

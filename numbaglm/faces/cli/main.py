@@ -21,6 +21,11 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what an ear
 _OUTPUT = click.option(
     "-o", "--output", type=PATH, required=True, help="Folder to write; it appears when all is in it."
 )
+_REPORT = click.option(
+    "--report/--no-report",
+    default=True,
+    help="Write a page of everything, to be read in a browser.  [default: write it]",
+)
 _MAPS = click.argument("maps", nargs=-1, type=PATH, metavar="[MAPS]...")
 _IMAGES = grouped(
     click.option(
@@ -108,6 +113,7 @@ def commands() -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @click.option("--surface", is_flag=True, help="On the surfaces of both hemispheres, with clusters and TFCE there.")
 @click.option("--localizer", is_flag=True, help="Analyse real maps, which nilearn downloads.")
+@_REPORT
 @_OVERWRITE
 @_THREADS
 @habits
@@ -131,7 +137,9 @@ def demo(
         made = run_surface_demo(output, running=pace, **options)
     else:
         made = run_demo(output, running=pace, localizer=localizer, **options)
-    terminal.outcome(made.summary, f"{made.text}\n\nEverything is in {output}; start with README.md there.")
+    page = f"open {made.page} in a browser, or " if made.page else ""
+    end = f"Everything is in {output}; {page}start with README.md there."
+    terminal.outcome(made.summary, f"{made.text}\n\n{end}")
 
 
 @commands.command(
@@ -369,19 +377,21 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan, with memory, disk and time; run nothing.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://node1:8786.")
+@_REPORT
 @_OUTPUT
 @BIDS
 @_OVERWRITE
 @_THREADS
 @habits
 def permute(
-    terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, bids: bool, **options: Any
+    terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, bids: bool, report: bool, **options: Any
 ) -> None:
     """Test contrasts by shuffling, with p corrected for family-wise error.
 
     MAPS are a cohort, NIfTI files, one 4D file, or a table of paths as for 'numbaglm convert'; or --bids-dir finds
-    them. Without --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures and a
-    README of what is what; prints the summary and the largest clusters. Several contrasts have a folder each in it.
+    them. Without --design and --model it is the one-sample test, by sign flips. Writes maps, tables, figures, a report
+    (one HTML page) and a README of what is what; prints the summary and the largest clusters. Several contrasts have a
+    folder each in it.
 
     Of several modalities of the same subjects MAPS are NAME=MAPS, each a cohort, a file or a pattern. p are corrected
     over them, and each has a folder; or --combine makes one test of them.
@@ -416,7 +426,8 @@ def permute(
     apart = have_names(maps) and (options["combine"] is None or options["combine_contrasts"] == WITHIN)
     if apart and bids:
         raise click.UsageError("--bids has no names for modalities: --combine them, or leave it out.")
-    target = faces.Target(output, overwrite, bids, several=apart or (several and not options["combine_contrasts"]))
+    folders = apart or (several and not options["combine_contrasts"])
+    target = faces.Target(output, overwrite, bids, several=folders, report=report)
     check_free(output, target.marker(MARKER), overwrite)
     options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
     blocks = Labels.read(options.pop("exchangeability_blocks"), "--blocks")
@@ -498,7 +509,7 @@ def report(
     from numbaglm.errors import InputError, invalid
     from numbaglm.faces.cli.inputs import by_side
     from numbaglm.results.bids.results import kept_results
-    from numbaglm.results.report import check_free, write_index
+    from numbaglm.results.report import PAGE, write_reports
     from numbaglm.results.result import PermutationResult
 
     above = Path(folder).expanduser()
@@ -506,19 +517,16 @@ def report(
     look = {"background": by_side(background), "surface": by_side(surface), "atlas": by_side(atlas)}
     if len(places) < 2:
         result = PermutationResult.load(places[0] if places else above)
-        written = result.report(output or above / "report.html", overwrite, **look)
+        written = result.report(output or above / PAGE, overwrite, **look)
         terminal.outcome({"output": str(written)}, f"The report is {written}; open it in a browser.")
         return
     if output is not None:
         allowed = f"no file where {folder} holds {len(places)} results: each has a report beside it"
         raise InputError(invalid("output", output, allowed, f"Or name one of {', '.join(map(str, places))}."))
     results = [PermutationResult.load(place) for place in places]
-    index = check_free(above / "report.html", overwrite)
-    pages = {result.asked.contrast: place / "report.html" for result, place in zip(results, places, strict=True)}
-    for result, page in zip(results, pages.values(), strict=True):
-        result.report(page, overwrite, **look)
-    write_index(results, [page.relative_to(above).as_posix() for page in pages.values()], index)
-    told = {"output": str(index), "contrasts": {name: str(page) for name, page in pages.items()}}
+    index, *pages = write_reports(results, places, above, overwrite, **look)
+    by_contrast = {result.asked.contrast: str(page) for result, page in zip(results, pages, strict=True)}
+    told = {"output": str(index), "contrasts": by_contrast}
     terminal.outcome(told, f"The reports of {len(pages)} contrasts are listed in {index}; open it in a browser.")
 
 

@@ -28,6 +28,7 @@ from numbaglm.results.bids import results as _bids_results
 from numbaglm.results.bids.names import label_of, labels_of, shared_entities
 from numbaglm.results.provenance import versions
 from numbaglm.results.record import MARKER
+from numbaglm.results.report import PAGE, write_index, write_report, write_reports
 from numbaglm.results.reporting import figures
 from numbaglm.results.reporting.words import describe, on_quality, summarise
 from numbaglm.results.result import PermutationResult
@@ -53,12 +54,20 @@ class Target:
         Whether names are those of BIDS.
     several
         Whether each contrast has a folder of its own.
+    report
+        Whether each result gets a page, and several one above that lists them.
     """
 
     folder: str
     overwrite: bool
     bids: bool
     several: bool = False
+    report: bool = True
+
+    def within(self, name: str = "") -> dict[str, str]:
+        """Where a result is, and its page, as JSON types; ``name`` is its folder in this one."""
+        place = Path(self.folder, name)
+        return {"output": str(place)} | ({"report": str(place / PAGE)} if self.report else {})
 
     def marker(self, own: str) -> str:
         """File by which a folder that may be replaced is known; ``own`` is that of one contrast without BIDS."""
@@ -110,16 +119,16 @@ def tell_results(results: Sequence[PermutationResult], target: Target) -> tuple[
     texts = [describe(result) for result in results]
     names = names_of(results)
     end = f"Maps, tables, figures and a README are in {target.folder}"
+    page = f"\nThe report is {Path(target.folder, PAGE)}; open it in a browser." if target.report else ""
     if not target.several:
-        return {"output": target.folder, **summarise(results[0])}, f"{texts[0]}\n\n{end}."
+        return {**target.within(), **summarise(results[0])}, f"{texts[0]}\n\n{end}.{page}"
     folders = target.folders(names)
     told = {
-        name: {"output": str(Path(target.folder) / folders[name]), **summarise(result)}
-        for name, result in zip(names, results, strict=True)
+        name: {**target.within(folders[name]), **summarise(result)} for name, result in zip(names, results, strict=True)
     }
     each = "modality" if _are_modalities(results) else "contrast"
     places = "" if target.bids else f", in a folder for each {each}: {', '.join(folders)}"
-    return {"output": target.folder, "contrasts": told}, "\n\n".join([*texts, f"{end}{places}."])
+    return {**target.within(), "contrasts": told}, "\n\n".join([*texts, f"{end}{places}.{page}"])
 
 
 def tell_plans(plans: Mapping[str, Plan]) -> tuple[dict[str, Any], str]:
@@ -260,7 +269,7 @@ def with_quality(results: Sequence[PermutationResult], cohort: Cohort, **running
 
 
 def save_results(results: Sequence[PermutationResult], target: Target, cohort: Cohort) -> None:
-    """Write results of a cohort as `PermutationResult.save` or `save_bids` do, with their figures."""
+    """Write results of a cohort as `PermutationResult.save` or `save_bids` do, with their figures and reports."""
     # Figures hold the GIL while files are compressed, which does not.
     with whole_folder(target.folder, target.marker(MARKER), target.overwrite) as part, ThreadPoolExecutor(1) as pool:
         if target.bids:
@@ -269,18 +278,27 @@ def save_results(results: Sequence[PermutationResult], target: Target, cohort: C
                 own = f"contrast-{label_of(_name(result))}" if target.several else ""
                 draw(result, part / "figures" / own)
             files.result()
+            if target.report and target.several:
+                folders = target.folders([_name(result) for result in results])
+                write_reports(results, [part / one for one in folders.values()], part)
+            elif target.report:
+                write_report(results[0], part / PAGE)
         elif target.several:
             for name, result in zip(names_of(results), results, strict=True):
                 (part / name).mkdir()
-                _write_result(result, part / name, pool)
+                _write_result(result, part / name, pool, target.report)
             _write_overview(results, part)
+            if target.report:
+                write_index(results, [f"{name}/{PAGE}" for name in names_of(results)], part / PAGE)
         else:
-            _write_result(results[0], part, pool)
+            _write_result(results[0], part, pool, target.report)
 
 
-def _write_result(result: PermutationResult, folder: Path, pool: ThreadPoolExecutor) -> None:
+def _write_result(result: PermutationResult, folder: Path, pool: ThreadPoolExecutor, report: bool) -> None:
     files = pool.submit(result.write, folder)
     draw(result, folder / "figures")
+    if report:
+        write_report(result, folder / PAGE)
     files.result()
     write_readme(folder, _name(result), f"```text\n{describe(result)}\n```")
 

@@ -14,6 +14,7 @@ from numbaglm.data.storage.files import whole_folder
 from numbaglm.datasets.surfaces import simulate_surface_cohort
 from numbaglm.faces.cli.demo import MARKER, N_SUBJECTS, Demo, Pace
 from numbaglm.inference.permutation_test import permutation_test
+from numbaglm.results.report import PAGE, write_report
 from numbaglm.results.reporting import figures
 from numbaglm.results.reporting.words import describe, summarise
 from numbaglm.results.vocabulary import write_readme
@@ -30,13 +31,14 @@ def run_surface_demo(
     *,
     surfaces: Any = None,
     overwrite: bool = False,
+    report: bool = True,
     running: Pace = Pace(),  # noqa: B008
 ) -> Demo:
     """Analyse left versus right button presses of 16 subjects on both hemispheres, and write down everything.
 
     Parameters
     ----------
-    folder, n_perm, seed, overwrite, running
+    folder, n_perm, seed, overwrite, report, running
         As in `numbaglm.faces.cli.demo.run_demo`.
     surfaces
         Meshes to simulate on, as in `numbaglm.datasets.simulate_surface_cohort`; by default its own.
@@ -71,11 +73,13 @@ def run_surface_demo(
         figures.statistic(result, part / "figures" / "statistic.png", titled=True, **look)
         figures.corrected(result, part / "figures" / "corrected.png", **look)
         figures.nulls(result, part / "figures" / "nulls.png")
+        if report:
+            write_report(result, part / PAGE, cohort=cohort, background=simulated.depth)
         summary, text = summarise(result), describe(result)
         (part / MARKER).write_text(json.dumps(summary, indent=2) + "\n")
         _write_readme(part, seed, text)
     log.info("Done in %.1f s.", time.perf_counter() - begun)
-    return Demo(Path(folder), result, {"output": str(folder), **summary}, text)
+    return Demo.of(Path(folder), result, summary, text, report)
 
 
 def _write_readme(part: Path, seed: int, text: str) -> None:

@@ -265,7 +265,7 @@ _WHAT_IS_WHAT = f"""## What is what
 - `{GROUP}/*_clusters.tsv`, `*_nulls.tsv`, `*_design.tsv`: clusters, maxima of each shuffling (the observed data
   first), and the design matrix, each with a data dictionary beside it.
 - `numbaglm/`: the same at full precision, for programs (`numbaglm.PermutationResult.load`), and the provenance.
-- `figures/`: the same to look at, if it was drawn.
+- `figures/`: the same to look at, if it was drawn; `report.html`: all of it on one page, if it was written.
 """
 
 

@@ -73,7 +73,9 @@ def test_everything_is_written_and_explained(made):
     assert "FWE" in made.text
     assert "peak (mm)" in made.text
     summary = json.loads((made.folder / "demo.json").read_text())
-    assert {**summary, "output": str(made.folder)} == made.summary
+    assert {**summary, "output": str(made.folder), "report": str(made.page)} == made.summary
+    assert made.page == made.folder / "report.html"
+    assert "numbaglm report" in made.page.read_text()
     # The command prints this very summary.
     out = CliRunner().invoke(commands, ["info", str(made.folder / "permutation"), "--json"]).stdout
     assert json.loads(out)["clusters"] == summary["clusters"]

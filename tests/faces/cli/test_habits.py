@@ -121,7 +121,7 @@ def test_every_command_has_help_with_examples(name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_json_is_all_that_stdout_holds(name, place, monkeypatch):
     if name == "demo":
-        made = SimpleNamespace(summary={"output": "new"}, text="done")
+        made = SimpleNamespace(summary={"output": "new"}, text="done", page=None)
         monkeypatch.setattr("numbaglm.faces.cli.demo.run_demo", lambda *_, **__: made)
     outcome = call(name, *GOOD[name], "--json", "--quiet")
     assert outcome.exit_code == 0, outcome.stderr

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from numbaglm.cohort import Cohort
+from numbaglm.faces.commands import commands
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import UNKNOWN
@@ -295,6 +296,22 @@ def test_several_contrasts_have_a_folder_each(place, cohort):
     )
     text, _ = run("permute", cohort, *SEVERAL, "--output", "out", "--overwrite")
     assert text.index("any: 60 voxels") < text.index("age: 60 voxels") < text.index("for each contrast: any, age.")
+
+
+def test_a_test_ends_with_its_report(place, cohort):
+    told = json.loads(run("permute", cohort, *SEVERAL, "--output", "out", "--report", "--json")[0])
+    assert told["report"] == str(Path("out", "report.html"))
+    assert told["contrasts"]["age"]["report"] == str(Path("out", "age", "report.html"))
+    assert '<a href="age/report.html">age</a>' in (place / "out" / "report.html").read_text()
+    assert "stand" in (place / "out" / "age" / "report.html").read_text(), "the quality of the maps is in it"
+    assert "report.html" in explained(place / "out" / "age")
+    text, _ = run("permute", cohort, *SEVERAL[:4], "--output", "one", "--report")
+    assert text.endswith(f"The report is {Path('one', 'report.html')}; open it in a browser.\n")
+    run("permute", cohort, *SEVERAL, "--bids", "--output", "set", "--report")
+    assert (place / "set" / "numbaglm" / "contrast-any" / "report.html").is_file()
+    assert 'href="numbaglm/contrast-any/report.html"' in (place / "set" / "report.html").read_text()
+    usual = {one.name: one.default for one in commands.commands["permute"].params}
+    assert usual["report"] is True
 
 
 def test_p_are_corrected_over_contrasts_if_asked(place, cohort):
