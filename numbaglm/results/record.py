@@ -195,6 +195,11 @@ class Record:
         """Whether there are p that are corrected over contrasts too, ``p_fwe_voxel_contrasts`` and so on."""
         return "p_fwe_voxel_contrasts" in self.maps
 
+    @property
+    def widest(self) -> str:
+        """What p are corrected over beside the map, as far as they are: an end of their names, see `OVER`; or ""."""
+        return next((over for over in reversed(OVER) if f"p_fwe_voxel{over}" in self.maps), "")
+
     def summary(self) -> str:
         """A few lines on what was found.
 

@@ -38,7 +38,7 @@ from numbaglm.results.record import Record
 from numbaglm.results.regions import cluster_regions, regions_of, with_column
 from numbaglm.results.reporting import elsewhere, figures, tables, words
 from numbaglm.results.reporting.tables import null_table, number, quality_table, weight_rows
-from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, map_of
+from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, OVER, map_of
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.surface import Surface
 from numbaglm.spaces.volume import Geometry
@@ -46,6 +46,12 @@ from numbaglm.version import __version__
 
 PAGE = "report.html"
 """What commands call the report of a result, in its folder."""
+
+TDP = 0.7
+"""Share of true discoveries, at least, of the clusters that have a table of their own."""
+
+MOST_VALUES = 5_000
+"""Numbers of a design that the page lists; of more it says where they are."""
 
 MARKER = '<meta name="generator" content="numbaglm report">'
 """What stands near the head of every report: a file without it is never replaced."""
@@ -118,6 +124,7 @@ def make_page(
         "report.html",
         provenance=dict(result.provenance),
         title=asked.contrast,
+        modality=asked.modalities[0] if asked.modalities and asked.combine is None else "",
         in_words=words.in_words(result),
         asked=words.what_was_asked(result),
         headings=["weight"] if len(rows) == 1 else [f"row {k}" for k in range(1, len(rows) + 1)],
@@ -131,15 +138,30 @@ def make_page(
         turner=turner(result, background, surface),
         pictures=list(_pictures(result, background, surface)),
         **_tables(result, atlas),
+        discoveries=tables.discovery_table(result, TDP) if result.h0 else None,
+        tdp=TDP,
         nulls=_nulls(result),
         null_table=null_table(result),
-        fits=[(words.null_in_words(name), words.fit_in_words(fit)) for name, fit in asked.tail_fits.items() if fit],
+        fits=[
+            (words.null_in_words(name), words.fit_in_words(fit, result.space.nouns))
+            for name, fit in asked.tail_fits.items()
+            if fit
+        ],
         origins=words.origins(result),
-        everything=json.dumps(dict(result.provenance), indent=1),
+        everything=json.dumps(_listed(result), indent=1),
         methods=methods,
         references=references,
         alpha=ALPHA,
     )
+
+
+def _listed(result: Record) -> dict[str, Any]:
+    """The provenance, without the rows of a design that would be most of the page."""
+    kept, rows = dict(result.provenance), result.asked.rows
+    if rows.size > MOST_VALUES:
+        where = "design.tsv and provenance.json of the saved result"
+        kept["design"] = kept["design"] | {"rows": f"{len(rows):,} rows of {rows.shape[1]} numbers: see {where}"}
+    return kept
 
 
 def _tables(result: Record, atlas: Any = None) -> dict[str, Any]:
@@ -295,7 +317,7 @@ def _head(target: Path) -> str:
 
 def _viewed(result: Record) -> Iterator[ViewerMap]:
     """Return the maps of the viewer, each with its first threshold."""
-    corrected = [f"logp_fwe_{kind}{end}" for kind in FWE_KINDS for end in ("", "_contrasts")]
+    corrected = [f"logp_fwe_{kind}{end}" for kind in FWE_KINDS for end in ("", *OVER)]
     shown = {result.statistic: words.display_threshold(result)[0]}
     shown |= {name: figures.LOGP for name in corrected if name in result.maps}
     if "tfce" in result.maps:
@@ -304,8 +326,10 @@ def _viewed(result: Record) -> Iterator[ViewerMap]:
         shown["tfce"] = critical if np.isfinite(critical) else top / 2
     if not result.h0 and "p_bonferroni" in result.maps:
         shown["logp_bonferroni"] = figures.LOGP
+    if "tdp" in result.maps and np.any(result.maps["tdp"] > 0):
+        shown["tdp"] = TDP
     for name, threshold in shown.items():
-        signed = result.asked.two_sided and not name.startswith("logp_")
+        signed = result.asked.two_sided and name != "tdp" and not name.startswith("logp_")
         yield ViewerMap(name, map_of(name).label, result.maps[name], threshold, signed)
 
 
@@ -328,7 +352,8 @@ def _pictures(result: Record, background: Any, surface: Any) -> Iterator[Picture
         yield _slices(result, background)
     if not result.h0:
         return
-    end, over = ("_contrasts", ", over all contrasts") if result.over_contrasts else ("", "")
+    end = result.widest
+    over = f", over all {OVER[end]}" if end else ""
     names = [name for name in (f"p_fwe_{kind}{end}" for kind in FWE_KINDS) if name in result.maps]
     reached = [
         f"{map_of(name).label.removeprefix('p, FWE: ')} {int(np.sum(result.maps[name] <= ALPHA)):,}" for name in names
@@ -351,7 +376,7 @@ def _slices(result: Record, background: Any) -> Picture:
         f"{words.symbol(result)} \u2265 {number(threshold)} over {beneath}, {where}{numbers}. Left is on the left."
     )
     alt = f"Axial slices of the {label} map {where}."
-    return picture(figures.through_peaks(result, background), alt, caption, plain=False)
+    return picture(figures.through_peaks(result, background), alt, caption, plain=background is None)
 
 
 def _as_drawn(result: Record) -> tuple[str, str]:

@@ -137,7 +137,12 @@ _P = _by_name(
     _p("p_bonferroni", "parametric p, Bonferroni-corrected for the number of voxels", "p, Bonferroni"),
     *(_p(f"p_fwe_{kind}", _SENTENCES[kind], f"p, FWE: {_DONE_BY[kind]}", _HEADINGS[kind]) for kind in FWE_KINDS),
     *(
-        _p(f"p_fwe_{kind}{over}", f"{_SENTENCES[kind]}, over all {what} too", f"{label}, over {_SHORT[over]}")
+        _p(
+            f"p_fwe_{kind}{over}",
+            f"{_SENTENCES[kind]}, over all {what} too",
+            f"{label}, over {_SHORT[over]}",
+            f"{_HEADINGS[kind]}, {_SHORT[over]}",
+        )
         for kind in FWE_KINDS
         for label in [f"p, FWE: {_DONE_BY[kind]}"]
         for over, what in OVER.items()

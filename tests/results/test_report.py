@@ -19,10 +19,10 @@ from numbaglm.errors import InputError, OutputError, OutputExistsError
 from numbaglm.faces.commands import commands
 from numbaglm.results import report
 from numbaglm.results.reporting import figures
-from numbaglm.results.reporting.tables import cluster_table, find_peaks, peak_distance
+from numbaglm.results.reporting.tables import cluster_table, discovery_table, find_peaks, peak_distance, peak_table
 from reference.maps import image
 from reference.pages import NASTY, TURN, Tags, browse
-from reference.reports import HIGH, LOW, analysed, asked, ball, in_network, of_parcels, on_surfaces
+from reference.reports import HIGH, LOW, analysed, asked, ball, cube, in_network, of_parcels, on_surfaces
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_names_are_text_and_never_markup(page):
 def test_the_viewer_shows_the_maps_where_they_are(page, result):
     viewer = embedded(page)
     maps = volumes(viewer)
-    assert list(maps) == ["t", *(f"logp_fwe_{kind}" for kind in ("voxel", "size", "mass", "tfce")), "tfce"]
+    assert list(maps) == ["t", *(f"logp_fwe_{kind}" for kind in ("voxel", "size", "mass", "tfce")), "tfce", "tdp"]
     ijk = np.indices(viewer["shape"]).reshape(3, -1).T
     xyz = ijk * viewer["step"] + viewer["origin"]
     at = np.rint((xyz - result.geometry.affine[:3, 3]) @ np.linalg.inv(result.geometry.affine[:3, :3]).T).astype(int)
@@ -201,14 +201,14 @@ def test_a_browser_shows_and_sorts_everything_without_complaint(tmp_path, result
     assert "CONSOLE" not in log
     assert seen["wide"] <= 0, "nothing is wider than the window"
     assert (sum(map(int, re.findall(r"\d+", seen["page"]))) < 200) == dark
-    assert seen["maps"] == 6
+    assert seen["maps"] == 7
     top = result.geometry.coordinates(np.array([np.argmax(np.abs(result.maps["t"]))]))[0]
     np.testing.assert_allclose(seen["start"], top, atol=0.01)
     assert seen["before"] > 2 * seen["after"], "a higher threshold leaves less"
     assert seen["threshold"] == pytest.approx(-np.log10(0.05), rel=1e-3)
     np.testing.assert_allclose(seen["jumped"], seen["asked"], atol=0.01)
     np.testing.assert_allclose(np.subtract(seen["moved"], seen["jumped"]), [3, 0, 0], atol=0.01)
-    assert len(seen["sorted"]) == 4
+    assert len(seen["sorted"]) == 5
     for up, down in (pair for table in seen["sorted"] for pair in table):
         assert (up[0], down[0]) == ("ascending", "descending")
         try:
@@ -296,7 +296,7 @@ def test_a_browser_turns_surfaces_and_follows_the_tables(tmp_path, on_mesh):
         pytest.skip("this browser has no WebGL")
     assert [line for line in log.splitlines() if "CONSOLE" in line and "ReadPixels" not in line] == []
     assert seen["wide"] <= 0
-    assert seen["maps"] == 6
+    assert seen["maps"] == 7
     top = int(np.argmax(np.abs(result.maps["t"][: sum(part.n for part in result.space.parts[:2])])))
     assert result.space.places(np.array([top]))[0] in seen["readout"]
     assert seen["left"][0] > 50 > seen["left"][1], "above 0 at the left"
@@ -347,6 +347,43 @@ def test_what_is_significant_nowhere_is_not_drawn(result):
     none = replace(result, maps={**dict(result.maps.stored), **ones})
     assert len(figures.corrected(none).axes) == 4, "one brain, and the colour bar"
     assert len(Tags(report.make_page(none)).named("img")) == 4
+
+
+def test_modalities_are_named_and_have_p_over_all_of_them():
+    cohort = asked()[0]
+    other = Cohort(CohortStore.from_array(0.5 * cohort.store.read(0, cohort.n_voxels), cohort.store.space))
+    one = permutation_test({"bold": cohort, "flow": other}, n_perm=60)["bold"]
+    shown = report.viewer(one)
+    assert {"logp_fwe_voxel", "logp_fwe_voxel_modalities", "logp_fwe_mass_modalities"} <= {
+        each["name"] for each in shown["maps"]
+    }
+    page = report.make_page(one)
+    assert "Group analysis of bold" in page
+    assert "bold, one of several that were tested together" in page
+    assert "corrected for family-wise error, over all modalities, where" in page
+    titles = [title for title, _ in cluster_table(one).columns]
+    assert "p extent, modalities" in titles
+    assert "p voxel, modalities" in [title for title, _ in peak_table(one).columns]
+
+
+def test_clusters_with_true_discoveries_have_a_table_of_their_own(result):
+    table, found = discovery_table(result, 0.7), result.discovery_map(0.7).clusters
+    assert len(table.rows) == len(found) > 0
+    assert [row.cells[-2].value for row in table.rows] == found["tdp"].tolist()
+    assert table.rows[0].mm == tuple(found.loc[0, ["peak_x", "peak_y", "peak_z"]])
+    assert 'id="discoveries"' in report.make_page(result)
+    nothing = replace(result, maps={**dict(result.maps.stored), "tdp": np.zeros(result.space.n)})
+    assert discovery_table(nothing) is None
+    assert 'id="discoveries"' not in report.make_page(nothing)
+
+
+def test_a_large_design_is_not_the_most_of_the_page():
+    rng = np.random.default_rng(0)
+    cohort = Cohort(CohortStore.from_array(rng.normal(size=(600, 27)).astype(np.float32), cube()))
+    one = permutation_test(cohort, rng.normal(size=(600, 10)), np.eye(1, 10), n_perm=20)
+    page = report.make_page(one)
+    assert "600 rows of 10 numbers: see design.tsv" in page
+    assert json.dumps(one.provenance["design"]["rows"][5][3]) not in page
 
 
 def test_several_contrasts_stand_on_one_page(tmp_path):

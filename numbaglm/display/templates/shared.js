@@ -2,7 +2,9 @@
 const shared = (() => {
   const minus = (text) => text.replace(/-/g, "\u2212");
   const short = (value) => minus(Number(value.toPrecision(4)).toString());
-  const GREY = [222, 222, 222];
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const GREY = dark ? [70, 76, 86] : [222, 222, 222];
+  const EDGE = dark ? [130, 136, 146] : [140, 140, 140];
 
   async function unpack(text) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -123,5 +125,5 @@ const shared = (() => {
 
   const able = "DecompressionStream" in window;
   if (!able) document.getElementById("too-old").hidden = false;
-  return { able, minus, short, GREY, unpack, unpackMaps, colour, legend, tell, readout, controls, rows };
+  return { able, minus, short, GREY, EDGE, unpack, unpackMaps, colour, legend, tell, readout, controls, rows };
 })();

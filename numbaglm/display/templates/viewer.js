@@ -1,7 +1,7 @@
 (() => {
   if (!shared.able) return;
   const $ = (id) => document.getElementById(id);
-  const { short, GREY } = shared;
+  const { short, GREY, EDGE } = shared;
   const data = JSON.parse($("volumes").textContent);
   const views = [...document.querySelectorAll(".view")].map((figure, n) => ({
     canvas: figure.querySelector("canvas"),
@@ -13,7 +13,6 @@
     under: document.createElement("canvas"),
   }));
   const stride = [data.shape[1] * data.shape[2], data.shape[2], 1];
-  const EDGE = [140, 140, 140];
   let order, map, threshold, place, anatomy = null, zoom = 1, opacity = 1;
   // The edges of the box that is seen, in mm: of the maps and of the anatomy; and of the window on it.
   const grids = [data, ...(data.anatomy ? [data.anatomy] : [])];

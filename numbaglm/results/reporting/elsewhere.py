@@ -36,7 +36,7 @@ def cluster_table(result: Record) -> Table:
     clusters, space = result.clusters, result.space
     placed = bool(np.isfinite(clusters["peak_x"].to_numpy(float)).any())
     measured, joined = bool((clusters["unit"] != "").any()), bool((clusters["nodes"] != "").any())
-    p_names = [name for name in (*_P, *(f"{name}_contrasts" for name in _P)) if name in clusters.columns]
+    p_names = [name for name in (*_P, *tables.over_more(result)) if name in clusters.columns]
     statistic = map_of(result.statistic).label
     columns = (
         *tables.headed("cluster", "sign", "peak"),
@@ -96,7 +96,7 @@ def cluster_text(clusters: pd.DataFrame, statistic: str, nouns: str, n_rows: int
 
 def peak_table(result: Record) -> Table:
     """Tabulate up to three peaks a cluster, the highest first, where elements have places that tell how far apart."""
-    names = [name for name in ("p_fwe_voxel", "p_fwe_tfce", "p_unc") if name in result.maps]
+    names = [name for name in (*tables.corrected(result), "p_unc") if name in result.maps]
     statistic, digits = map_of(result.statistic).label, _digits(result)
     columns = (
         ("cluster", "the cluster in which the peak lies"),
@@ -125,7 +125,7 @@ def element_table(result: Record) -> Table:
     maps = result.maps
     names = [
         name
-        for name in ("p_fwe_voxel", "p_fwe_tfce", "p_fdr", "p_unc", "p_parametric", "p_bonferroni")
+        for name in (*tables.corrected(result), "p_fdr", "p_unc", "p_parametric", "p_bonferroni")
         if name in maps and (not result.h0 or name not in ("p_parametric", "p_bonferroni"))
     ]
     statistic = map_of(result.statistic).label

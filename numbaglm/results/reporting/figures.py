@@ -52,7 +52,7 @@ def statistic(result: Record, save: SavePath = None, titled: bool = False, **loo
 
 def corrected(result: Record, save: SavePath = None, **look: Any) -> Any:
     """Draw the corrected -log10 p side by side; see `numbaglm.PermutationResult.plot`."""
-    end = "_contrasts" if result.over_contrasts else ""
+    end = result.widest
     names = [f"logp_fwe_{kind}{end}" for kind in FWE_KINDS] if result.h0 else ["logp_bonferroni"]
     names = [name for name in names if name in result.maps]
     drawn = [name for name in names if np.any(result.maps[name] >= LOGP)]

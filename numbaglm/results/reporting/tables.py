@@ -17,6 +17,7 @@ from scipy import ndimage
 from numbaglm.arrays import Floats
 from numbaglm.display.maps.projection import decimals
 from numbaglm.engine.quality import Quality
+from numbaglm.results.discoveries import discovery_map
 from numbaglm.results.record import Record
 from numbaglm.results.vocabulary import ALPHA, COLUMNS, OVER, label_of_null, map_of
 from numbaglm.spaces.volume import Geometry
@@ -95,17 +96,16 @@ def cluster_table(result: Record) -> Table:
         *headed("cluster", "sign", "peak_x", "peak_y", "peak_z"),
         _peak_column(result),
         *headed("p_fwe_voxel", "size_voxels", "size_mm3", "p_fwe_size", "mass", "p_fwe_mass"),
-        *(headed(*_OVER_CONTRASTS) if result.over_contrasts else ()),
+        *headed(*over_more(result)),
         *(headed("tdp") if "tdp" in clusters else ()),
     )
     rows, digits = [], decimals(result.geometry.voxel_sizes)
     for one in clusters[shown_clusters(result)].to_dict("records"):
-        p_size, p_mass, *over_contrasts = (
+        p_size, p_mass, *over = (
             p_cell(
                 one[name], (one[f"{name}_lower"], one[f"{name}_upper"]) if f"{name}_lower" in clusters.columns else None
             )
-            for name in ("p_fwe_size", "p_fwe_mass", *_OVER_CONTRASTS)
-            if name in clusters.columns
+            for name in ("p_fwe_size", "p_fwe_mass", *over_more(result))
         )
         mm = one["peak_x"], one["peak_y"], one["peak_z"]
         cells = (
@@ -119,7 +119,7 @@ def cluster_table(result: Record) -> Table:
             p_size,
             Cell(number(one["mass"], 1), one["mass"]),
             p_mass,
-            *over_contrasts,
+            *over,
             *((Cell(number(one["tdp"]), one["tdp"]),) if "tdp" in clusters else ()),
         )
         rows.append(Row(cells, mm))
@@ -192,7 +192,7 @@ def peak_table(result: Record) -> Table:
 
     Without a cluster-forming threshold, the clusters are those of voxels with a corrected p of 0.05 or less.
     """
-    maps = [name for name in ("p_fwe_voxel", "p_fwe_tfce", "p_unc") if name in result.maps]
+    maps = [name for name in (*corrected(result), "p_unc") if name in result.maps]
     columns = (
         ("cluster", "the cluster in which the peak lies"),
         *XYZ,
@@ -203,12 +203,17 @@ def peak_table(result: Record) -> Table:
     for cluster, voxel in find_peaks(result):
         mm = tuple(float(x) for x in result.geometry.coordinates(np.array([voxel]))[0])
         value = float(result.maps[result.statistic][voxel])
-        p = [float(result.maps[name][voxel]) for name in maps]
+        values = [float(result.maps[name][voxel]) for name in maps]
         # An uncorrected p is not marked: it tells nothing of the map.
-        marked = [Cell(short_p(x), x) if name == "p_unc" else p_cell(x) for name, x in zip(maps, p, strict=True)]
+        marked = [Cell(short_p(x), x) if name == "p_unc" else p_cell(x) for name, x in zip(maps, values, strict=True)]
         cells = (Cell(str(cluster), cluster), *xyz_cells(mm, digits), Cell(number(value), value), *marked)
         rows.append(Row(cells, mm))
     return Table(columns, tuple(rows))
+
+
+def corrected(result: Record) -> list[str]:
+    """Names of corrected p of elements: over the map, and over as much as they are."""
+    return [f"p_fwe_{kind}{end}" for end in dict.fromkeys(["", result.widest]) for kind in ("voxel", "tfce")]
 
 
 def null_table(result: Record) -> Table:
@@ -304,6 +309,42 @@ def quality_table(found: Quality) -> Table:
     return Table(columns, tuple(rows), len(table) - len(rows))
 
 
+def discovery_table(result: Record, tdp: float = 0.7) -> Table | None:
+    """Tabulate the largest clusters of which a share has an effect, at least; None where there is none, or no bound."""
+    if "tdp" not in result.maps or not (result.maps["tdp"] >= tdp).any():
+        return None
+    found, space = discovery_map(result, tdp).clusters, result.space
+    placed = bool(np.isfinite(found["peak_x"].to_numpy(float)).any())
+    statistic = map_of(result.statistic).label
+    columns = (
+        ("cluster", "in the order of their sizes; not those of the table of clusters"),
+        *headed("sign", *(() if space.is_volume else ("peak",))),
+        *(XYZ if placed else ()),
+        (statistic, f"{statistic} at the peak"),
+        (space.nouns, f"{space.nouns} of the cluster"),
+        ("at least", f"{space.nouns} of the cluster that have an effect, at least"),
+        *headed("tdp"),
+        ("z", "the threshold at which it is a cluster"),
+    )
+    digits = decimals(space.volume.voxel_sizes) if space.is_volume else 0
+    rows = []
+    for one in found.head(_MOST_ROWS).to_dict("records"):
+        mm = (one["peak_x"], one["peak_y"], one["peak_z"])
+        cells = (
+            Cell(str(one["cluster"]), one["cluster"]),
+            Cell("\u2212" if one["sign"] == "-" else "+", one["sign"]),
+            *(() if space.is_volume else (Cell(one["peak"], one["peak"]),)),
+            *(xyz_cells(mm, digits) if placed else ()),
+            Cell(number(one["peak_stat"]), one["peak_stat"]),
+            Cell(number(one["n_elements"], 0), one["n_elements"]),
+            Cell(number(one["n_true"], 0), one["n_true"]),
+            Cell(number(one["tdp"]), one["tdp"]),
+            Cell(number(one["threshold"]), one["threshold"]),
+        )
+        rows.append(Row(cells, mm if space.is_volume else ()))
+    return Table(columns, tuple(rows), len(found) - len(rows))
+
+
 def find_peaks(result: Record) -> list[tuple[int, int]]:
     """Cluster and in-mask voxel of each peak."""
     geometry, found = result.geometry, []
@@ -372,7 +413,10 @@ def _apart(ijk: NDArray[np.intp], affine: NDArray[np.float64], distance: float) 
     return [tuple(int(n) for n in ijk[k]) for k in kept]
 
 
-_OVER_CONTRASTS = ("p_fwe_size_contrasts", "p_fwe_mass_contrasts")
+def over_more(result: Record) -> list[str]:
+    """p of clusters that are corrected over more than the map, over as much as there is."""
+    names = (f"p_fwe_{kind}{result.widest}" for kind in ("size", "mass") if result.widest)
+    return [name for name in names if name in result.clusters.columns]
 
 
 def headed(*names: str) -> list[tuple[str, str]]:

@@ -160,17 +160,9 @@ def in_words(result: Record) -> list[str]:
     sentences = [f"{symbol(result)} is largest at {place}, where {label} is {number(maps[name][top])}."]
     if not result.h0:
         return [*sentences, "No shufflings were made: the maps are parametric."]
-    sentences.append(_on_elements(result))
     if formed_clusters(result) and result.clusters.empty:
         sentences.append(f"No {noun} reaches the cluster-forming threshold.")
-    n_clusters = len(result.clusters)
-    for kind, extent in (("size", "extent"), ("mass", "mass")):
-        if n_clusters:
-            n = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
-            sentences.append(f"By cluster {extent} {_are(n, 'cluster', 'clusters', n_clusters)} significant.")
-    if "p_fwe_tfce" in maps:
-        n = int(np.sum(maps["p_fwe_tfce"] <= ALPHA))
-        sentences.append(f"By threshold-free cluster enhancement {_are(n, noun, result.space.nouns)} significant.")
+    sentences += _on_significance(result)
     sentences += discoveries.in_words(result)
     sentences.append(f"Significant means a p of {ALPHA:g} or less, corrected for family-wise error over the map.")
     sentences += [
@@ -178,6 +170,28 @@ def in_words(result: Record) -> list[str]:
         for over, what in OVER.items()
         if f"p_fwe_voxel{over}" in result.maps
     ]
+    return sentences
+
+
+def _on_significance(result: Record) -> list[str]:
+    """Count what is significant, by what; where nothing is, once for all."""
+    noun, n_clusters = result.space.noun, len(result.clusters)
+    by_element = {"the maximum statistic": int(np.sum(result.maps["p_fwe_voxel"] <= ALPHA))}
+    if "p_fwe_tfce" in result.maps:
+        by_element["threshold-free cluster enhancement"] = int(np.sum(result.maps["p_fwe_tfce"] <= ALPHA))
+    by_cluster = {}
+    if n_clusters:
+        names = {"extent": "p_fwe_size", "mass": "p_fwe_mass"}
+        by_cluster = {what: int(np.sum(result.clusters[name] <= ALPHA)) for what, name in names.items()}
+    if not any((*by_element.values(), *by_cluster.values())):
+        these = f", none of {n_clusters:,} {'cluster' if n_clusters == 1 else 'clusters'} by "
+        of_clusters = f"{these}{' or '.join(by_cluster)}" if by_cluster else ""
+        return [f"Nothing is significant: no {noun} by {' or '.join(by_element)}{of_clusters}."]
+    sentences = [_on_elements(result)]
+    for what, n in by_cluster.items():
+        sentences.append(f"By cluster {what} {_are(n, 'cluster', 'clusters', n_clusters)} significant.")
+    for what, n in list(by_element.items())[1:]:
+        sentences.append(f"By {what} {_are(n, noun, result.space.nouns)} significant.")
     return sentences
 
 
@@ -201,6 +215,8 @@ def what_was_asked(result: Record) -> Facts:
     """List the test and how it was made."""
     asked = result.asked
     facts = [("Test", f"{_test(result)}, {asked.freedom}")]
+    if asked.modalities and asked.combine is None:
+        facts.append(("Modality", f"{asked.modalities[0]}, one of several that were tested together"))
     if asked.regressors:
         facts.append(("Own to each voxel", ", ".join(f"{name} ({one})" for name, one in asked.regressors.items())))
     if (sizes := asked.variance_groups) is not None:
@@ -310,13 +326,15 @@ def null_in_words(name: str) -> str:
     return label_of_null(name) if name in NULLS else map_of(f"p_{name}").label
 
 
-def fit_in_words(fit: Mapping[str, Any]) -> Facts:
+def fit_in_words(fit: Mapping[str, Any], nouns: str = "voxels") -> Facts:
     """List what became of a fit to a tail, or of many."""
+    if fit.get("n_exceedances") == 0:
+        return [("passed the test of goodness", "no: p stay counted")]
     told = {
         "passed": "passed the test of goodness",
         "n_exceedances": "exceedances",
-        "n_refined": "voxels refined",
-        "n_rejected": "voxels whose fit did not pass",
+        "n_refined": f"{nouns} refined",
+        "n_rejected": f"{nouns} whose fit did not pass",
         "threshold": "threshold",
         "shape": "shape",
         "distance": "distance of the fit from the tail",

@@ -116,7 +116,24 @@ def test_a_summary_counts_what_is_significant(result):
     assert [row["cluster"] for row in found["clusters"]] == list(range(1, len(result.clusters) + 1))
 
 
+def test_that_nothing_is_significant_is_said_once():
+    rng = np.random.default_rng(0)
+    cohort = Cohort(CohortStore.from_array(rng.normal(size=(8, 27)).astype(np.float32), cube()))
+    one = permutation_test(cohort, cluster_forming_threshold=0.2, tfce=True)
+    told = words.in_words(one)
+    n = len(one.clusters)
+    assert told[1] == (
+        "Nothing is significant: no voxel by the maximum statistic or threshold-free cluster enhancement, "
+        f"none of {n} clusters by extent or mass."
+    )
+    assert sum("significant" in sentence.casefold() for sentence in told) == 2
+
+
 def test_fits_are_told_in_words():
+    assert words.fit_in_words({"passed": False, "n_exceedances": 0, "critical": -1.0}) == [
+        ("passed the test of goodness", "no: p stay counted")
+    ]
+    assert words.fit_in_words({"n_refined": 7}, "vertices") == [("vertices refined", "7")]
     fit = {"passed": False, "n_exceedances": 1234, "shape": -0.12345, "distance": None, "new": "yes"}
     assert words.fit_in_words(fit) == [
         ("passed the test of goodness", "no"),
