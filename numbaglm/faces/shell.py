@@ -37,6 +37,7 @@ _WORDS = {
     "Cohort.create(..., layers=...)": "numbaglm convert --layer",
     "Cohort.create": "numbaglm convert",
     "Cohort.verify()": "numbaglm verify",
+    "space='network'": "--network",
     "resample=True": "--resample",
     "inside=": "--spm-folder",
     "overwrite=True": "--overwrite",

@@ -35,10 +35,11 @@ from numbaglm.inference.running import Running, plan_tests, run_name
 from numbaglm.inference.stopping import Stopped, until_decided
 from numbaglm.results.provenance import versions
 from numbaglm.results.result import PermutationResult
-from numbaglm.results.vocabulary import ALPHA
+from numbaglm.results.vocabulary import ALPHA, map_of
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
 from numbaglm.stats.discoveries import ARI, Calibration, calibrate
+from numbaglm.stats.families.combined import COMBINING
 from numbaglm.stats.families.family import REASON
 from numbaglm.stats.model.design import Contrast, ContrastLike, Design, parse_contrasts, warn_of_lacking_mean
 from numbaglm.stats.model.joint import make_joint
@@ -154,7 +155,8 @@ def permutation_test(
         than n_perm + 1, all of them are enumerated instead. 0 gives the parametric maps alone.
     two_sided
         Whether effects of both signs count (t contrasts). Clusters of each sign are formed apart; each null
-        holds the maximum over both.
+        holds the maximum over both. F and statistics of several variables have no sign: effects of any direction
+        count, whatever this says.
     cluster_forming_threshold
         p of the statistic's own distribution (halved if two-sided), or ``("t", 3.1)``, ``("z", 3.1)``,
         ``("f", 6.0)``; None for no cluster inference. By default 0.001 for maps of a volume, None for others.
@@ -539,6 +541,10 @@ def _specify(
     # What is enumerated, and what a user lists, is full of statistics that are equal on paper.
     enough = "float32" if own is None and not shufflings.exhaustive else "float64"
     two_sided = options.two_sided and hypothesis.is_t and options.combine is None
+    signed = all(one.is_t for one in group)
+    if not (options.two_sided or (signed and options.combine in (None, *COMBINING))):
+        told = "%s: %s has no sign, so that effects of any direction count: two_sided=False changes nothing."
+        log.info(told, ", ".join(one.name for one in group), map_of(hypothesis.statistic_name).label)
     return Spec(
         hypothesis=hypothesis,
         shufflings=shufflings,

@@ -153,7 +153,7 @@ class Run:
                 plan = make_plan(size, room.n_bytes, n_workers, disk=_free_disk(self.place), **how)
         except NoRoomError as error:
             raise room.refusal(error.needed, error.what, error.fix) from error
-        return replace(plan, limit=room.n_bytes, limit_source=room.source)
+        return replace(plan, limit=room.n_bytes, limit_source=room.source, nouns=self.store.space.nouns)
 
     def _begun(self, plan: Plan, name: str) -> tuple[int, int]:
         """How many tasks of the shufflings an earlier call has done, and how many there are."""

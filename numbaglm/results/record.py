@@ -128,6 +128,8 @@ class Record:
         (19, 22, 18)
         """
         values = self.maps[name]
+        if not self.space.is_volume:
+            raise InputError(f"to_nifti is for maps of a volume, and these lie on {self.space.label}: use to_image.")
         return to_image(self.geometry, values, outside(name), meaning=self._meaning(name) if name in MAPS else None)
 
     def to_image(self, name: str) -> Any:
@@ -165,7 +167,8 @@ class Record:
         """Value that a statistic must exceed, by a null such as "max_t", for a corrected p of at most alpha.
 
         p are counted; where the test might stop early, they are anytime p. Infinity if no value could reach alpha (too
-        few shufflings).
+        few shufflings). Of a null of the least p over domains, "min_p_size" and so on, it is the p that one must be
+        below, 0 if none could be.
 
         Raises
         ------
@@ -188,6 +191,8 @@ class Record:
         ended = self.provenance.get(STOPPED)
         if ended is not None:
             alpha = counted_level(len(self.h0[name]) - 1, alpha, ended["alpha"])
+        if name.startswith("min_p_"):
+            return max(0.0, -pvalues.critical_value(-self.h0[name], alpha))
         return pvalues.critical_value(self.h0[name], alpha)
 
     @property
@@ -319,7 +324,7 @@ class Record:
         """
         with files.whole_folder(folder, MARKER, overwrite) as part:
             self.write(part)
-            write_readme(part, self.asked.contrast, self.markdown())
+            write_readme(part, self.asked.contrast, self.markdown(), self.space)
         return Path(folder).expanduser()
 
     def markdown(self) -> str:

@@ -6,15 +6,19 @@ A quantity that is not here can't be saved, loaded, named or drawn: who makes a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from numbaglm.data.images import Meaning
 from numbaglm.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from numbaglm.spaces.space import Space
 
 README = "README.md"
 UNKNOWN = "not described"
@@ -353,7 +357,7 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
         ),
         Quantity(
             "size",
-            "extent of the voxel's cluster in voxels, on surfaces in mm2; 0 outside clusters",
+            "extent of the voxel's cluster in voxels, or in mm2 where areas are known; 0 outside clusters",
             "cluster extent",
             unit="voxels",
             stat="clustersize",
@@ -610,7 +614,7 @@ def with_log(name: str) -> bool:
     return name.startswith("p_") and not name.endswith(("_lower", "_upper"))
 
 
-def write_readme(folder: Path, title: str, text: str) -> None:
+def write_readme(folder: Path, title: str, text: str, space: Space | None = None) -> None:
     """Write README.md: a summary, then what each file in the folder holds, after `CONTENTS`.
 
     Parameters
@@ -619,14 +623,17 @@ def write_readme(folder: Path, title: str, text: str) -> None:
         Holds everything else already.
     title, text
         Heading, and what comes before the list of files.
+    space
+        Where maps lie, whose elements are called what they are; voxels by default.
     """
+    of_space: Callable[[str], str] = str if space is None or space.is_volume else partial(_of_elements, space)
     (folder / README).touch()
     lines = [f"# {title}", "", text, "", "## What is what", ""]
     listed: dict[str, str] = {}
     for path in sorted(_leaves(folder), key=lambda path: (len(path.parts), path)):
         pattern = next((pattern for pattern in CONTENTS if fnmatch(path.name, pattern)), path.name)
         listed[path.relative_to(folder).with_name(pattern).as_posix()] = CONTENTS.get(pattern) or _of_element(pattern)
-    lines += [f"- `{name}`: {what}" for name, what in listed.items()]
+    lines += [f"- `{name}`: {of_space(what)}" for name, what in listed.items()]
     (folder / README).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -649,6 +656,13 @@ def _of_element(file: str) -> str:
     if found is None:
         return UNKNOWN
     return "what is analysed: 1, others 0" if found[0] == "mask" else MAPS[found[0]].sentence
+
+
+def _of_elements(space: Space, what: str) -> str:
+    """A description with the words of a space for its elements."""
+    article = "an" if space.noun[0] in "aeiou" else "a"
+    what = re.sub(r"\ba voxel\b", f"{article} {space.noun}", what)
+    return re.sub(r"\bvoxel(s?)\b", lambda found: space.nouns if found[1] else space.noun, what)
 
 
 def _leaves(folder: Path) -> Iterator[Path]:

@@ -253,6 +253,16 @@ def test_a_one_sided_test_of_negative_effects(as_cohort):
     np.testing.assert_allclose(opposite.maps["p_unc"], 1 / 64)
 
 
+def test_what_has_no_sign_is_told_where_one_was_asked_for(as_cohort, caplog):
+    cohort, options = as_cohort(data(8, 9, 0)), {"n_perm": 20, "two_sided": False}
+    with caplog.at_level(logging.INFO, "numbaglm"):
+        permutation_test(cohort, table(8, 0), "group", **options)
+        assert "no sign" not in caplog.text
+        f = permutation_test(cohort, table(8, 0), ["group", "age"], **options)
+    assert "F has no sign" in caplog.text
+    assert not f.asked.two_sided
+
+
 def test_equal_voxels_get_equal_results_and_one_voxel_is_enough(as_cohort):
     one = data(7, 1, 0)
     single = permutation_test(as_cohort(one), n_perm=200)

@@ -164,6 +164,12 @@ def test_critical_values(result):
         np.testing.assert_array_equal(result.maps["p_fwe_voxel"] <= alpha, expected)
 
 
+def test_the_critical_value_of_a_least_p_is_small(result):
+    least = with_nulls(result, min_p_size=np.arange(1, 101) / 100)  # 0.01 to 1
+    assert least.critical("min_p_size", 0.05) == 0.06, "5 of 100 are below"
+    assert least.critical("min_p_size", 0.001) == 0, "no p is"
+
+
 @pytest.mark.parametrize("alpha", [0, 1, -0.1, 5])
 def test_bad_alpha(result, alpha):
     with pytest.raises(InputError, match="'alpha'"):

@@ -1,4 +1,4 @@
-"""From a memory budget to voxel blocks, batches and rounds of shufflings: pure arithmetic."""
+"""From a memory budget to blocks of voxels, batches and rounds of shufflings: pure arithmetic."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Plan:
         Predicted scratch on disk, bytes.
     seconds
         Predicted time; only its order of magnitude is known.
-    limit, limit_source
-        Bytes that it may take, beside what a process holds before, and where that comes from. They are of the call,
-        and no part of how it is cut up.
+    limit, limit_source, nouns
+        Bytes that it may take, beside what a process holds before, and where that comes from; and what is cut into
+        blocks. They are of the call, and no part of how it is cut up.
     """
 
     batch: int
@@ -75,6 +75,7 @@ class Plan:
     seconds: float = 0.0
     limit: int | None = field(default=None, compare=False)
     limit_source: str = field(default="", compare=False)
+    nouns: str = field(default="voxels", compare=False)
 
     @property
     def tabled(self) -> bool:
@@ -89,7 +90,7 @@ class Plan:
         most = "" if self.limit is None else f" of {self.limit / 1e6:,.0f} MB ({self.limit_source})"
         peak = f"about {self.memory / 1e6:,.0f} MB a process at the peak{most}"
         return (
-            f"{len(self.blocks)} voxel blocks of up to {self.blocks[0][1] - self.blocks[0][0]:,} voxels, "
+            f"{len(self.blocks)} blocks of up to {self.blocks[0][1] - self.blocks[0][0]:,} {self.nouns}, "
             f"{self.ranges[-1][1]:,} shufflings in batches of {self.batch} and {len(self.ranges)} round(s); "
             f"{where}{few}; {peak}{disk}, {_duration(self.seconds)}"
         )

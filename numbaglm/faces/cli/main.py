@@ -10,6 +10,7 @@ import click
 from numbaglm.faces.cli.bids_options import BIDS, bids_inputs
 from numbaglm.faces.cli.completion import completion
 from numbaglm.faces.cli.options import CONTRAST, CONTRASTS, TEST
+from numbaglm.faces.cli.options import IMAGES as _IMAGES
 from numbaglm.faces.cli.quality import quality
 from numbaglm.faces.shell import PATH, Terminal, examples, grouped, habits
 from numbaglm.version import __version__
@@ -27,33 +28,6 @@ _REPORT = click.option(
     help="Write a page of everything, to be read in a browser.  [default: write it]",
 )
 _MAPS = click.argument("maps", nargs=-1, type=PATH, metavar="[MAPS]...")
-_IMAGES = grouped(
-    click.option(
-        "--mask",
-        type=PATH,
-        multiple=True,
-        metavar="[SIDE=]FILE",
-        help="Image of the voxels to analyse; of surfaces a file a hemisphere, such as left=L.shape.gii.  [default: "
-        "what all maps hold]",
-    ),
-    click.option("--smoothing-fwhm", type=float, metavar="MM", help="Smooth the maps with a Gaussian."),
-    click.option(
-        "--surface",
-        "surfaces",
-        multiple=True,
-        metavar="SIDE=FILE",
-        help="Mesh that maps lie on, such as left=L.surf.gii; FILE alone of one surface.",
-    ),
-    click.option(
-        "--area",
-        "areas",
-        multiple=True,
-        metavar="SIDE=FILE",
-        help="mm2 of its vertices, or a number for all.  [default: those of the mesh]",
-    ),
-    click.option("--network", is_flag=True, help="MAPS are matrices of nodes by nodes, or lists of edges."),
-    click.option("--nodes", type=PATH, metavar="FILE", help="Names of the nodes of networks, one a line."),
-)
 _LAYERS = click.option(
     "--layer",
     "layers",
@@ -236,6 +210,9 @@ def append(terminal: Terminal, path: str, maps: tuple[str, ...], covariates: str
     options["layers"] = read_layers(options["layers"])
     listed, table = pop_maps(maps, options)
     cohort = Cohort.open(path)
+    is_network = all(part.kind == "network" for part in cohort.store.space.parts)
+    if len(maps) == 1 and is_network and "effects_map_path" not in listed:
+        listed = list(maps)  # one matrix, which a table of paths is not
     cohort.append(listed, table if given is None else given, progress=terminal.progress, **options)
     _show_cohort(terminal, cohort)
 

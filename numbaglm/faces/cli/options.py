@@ -1,4 +1,4 @@
-"""Options of `numbaglm permute`, and `fit`, on the test: contrasts, shufflings, statistics, thresholds, p."""
+"""Options that commands share: on images; of `numbaglm permute` and `fit` on contrasts, shufflings, statistics, p."""
 
 from __future__ import annotations
 
@@ -30,6 +30,34 @@ CONTRASTS = grouped(
         is_flag=True,
         help="With several contrasts and --combine: make one test of all of them, and of the modalities.",
     ),
+)
+
+IMAGES = grouped(
+    click.option(
+        "--mask",
+        type=PATH,
+        multiple=True,
+        metavar="[SIDE=]FILE",
+        help="Image of the voxels to analyse; of surfaces a file a hemisphere, such as left=L.shape.gii.  [default: "
+        "what all maps hold]",
+    ),
+    click.option("--smoothing-fwhm", type=float, metavar="MM", help="Smooth the maps with a Gaussian."),
+    click.option(
+        "--surface",
+        "surfaces",
+        multiple=True,
+        metavar="SIDE=FILE",
+        help="Mesh that maps lie on, such as left=L.surf.gii; FILE alone of one surface.",
+    ),
+    click.option(
+        "--area",
+        "areas",
+        multiple=True,
+        metavar="SIDE=FILE",
+        help="mm2 of its vertices, or a number for all.  [default: those of the mesh]",
+    ),
+    click.option("--network", is_flag=True, help="MAPS are matrices of nodes by nodes, or lists of edges."),
+    click.option("--nodes", type=PATH, metavar="FILE", help="Names of the nodes of networks, one a line."),
 )
 
 TEST = grouped(

@@ -231,7 +231,7 @@ def save_fit(question: Question, target: Target, progress: bool, n_workers: int 
         if target.bids:
             _bids_results.write_fit(own, part, summary, text, _entities(cohort), space)
         else:
-            write_readme(part, contrast.name, f"```text\n{text}\n```")
+            write_readme(part, contrast.name, f"```text\n{text}\n```", space)
     return summary, text
 
 
@@ -300,7 +300,7 @@ def _write_result(result: PermutationResult, folder: Path, pool: ThreadPoolExecu
     if report:
         write_report(result, folder / PAGE)
     files.result()
-    write_readme(folder, _name(result), f"```text\n{describe(result)}\n```")
+    write_readme(folder, _name(result), f"```text\n{describe(result)}\n```", result.space)
 
 
 def _write_overview(results: Sequence[PermutationResult], folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from numbaglm.faces.cli.bids_options import bids_inputs
+from numbaglm.faces.cli.options import IMAGES
 from numbaglm.faces.shell import PATH, Terminal, examples, habits
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ _MOST_NAMED = 20
     epilog=examples(
         "numbaglm quality cohort.zarr",
         "numbaglm quality sub-*/con_0001.nii.gz --mask brain.nii.gz --output quality",
+        "numbaglm quality sub-*_connectome.tsv --network",
     )
 )
 @click.argument("maps", nargs=-1, type=PATH, metavar="[MAPS]...")
 @bids_inputs("--contrast")
 @click.option("-o", "--output", type=PATH, help="Folder to write table and picture into.")
-@click.option("--mask", type=PATH, help="Image of the voxels to look at.  [default: those that all maps hold]")
-@click.option("--smoothing-fwhm", type=float, metavar="MM", help="Smooth the maps with a Gaussian.")
+@IMAGES
 @click.option("--memory-limit", metavar="SIZE", help="Such as 8GB.  [default: a quarter of what is free]")
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier run wrote there.")
 @click.option("--threads", "n_workers", type=click.IntRange(min=1), help="Threads to use; all cores by default.")
@@ -50,13 +51,14 @@ def quality(
     """
     from numbaglm.cohort import Cohort, as_cohort
     from numbaglm.data.storage.files import check_free
-    from numbaglm.faces.cli.inputs import is_cohort, pop_maps
+    from numbaglm.faces.cli.inputs import is_cohort, pop_maps, pop_places
 
     if output is not None:
         check_free(output, MARKER, overwrite)
     n_workers = options.pop("n_workers")
     listed, _ = pop_maps(maps, options)
     one = len(maps) == 1 and is_cohort(maps[0])
+    options |= pop_places(options)
     cohort = as_cohort(
         Cohort.open(maps[0]) if one else listed, progress=terminal.progress, n_workers=n_workers, **options
     )

@@ -18,6 +18,7 @@ from numbaglm.results.report import PAGE, write_report
 from numbaglm.results.reporting import figures
 from numbaglm.results.reporting.words import describe, summarise
 from numbaglm.results.vocabulary import write_readme
+from numbaglm.spaces.space import Space
 
 log = logging.getLogger("numbaglm")
 
@@ -77,12 +78,12 @@ def run_surface_demo(
             write_report(result, part / PAGE, cohort=cohort, background=simulated.depth)
         summary, text = summarise(result), describe(result)
         (part / MARKER).write_text(json.dumps(summary, indent=2) + "\n")
-        _write_readme(part, seed, text)
+        _write_readme(part, seed, text, cohort.store.space)
     log.info("Done in %.1f s.", time.perf_counter() - begun)
     return Demo.of(Path(folder), result, summary, text, report)
 
 
-def _write_readme(part: Path, seed: int, text: str) -> None:
+def _write_readme(part: Path, seed: int, text: str, space: Space) -> None:
     names = sorted(path.stem for path in (part / "figures").glob("*.png"))
     pictures = "\n\n".join(f"![{name}](figures/{name}.png)" for name in names)
     write_readme(
@@ -95,4 +96,5 @@ def _write_readme(part: Path, seed: int, text: str) -> None:
         "along the edges of the mesh, and measured in mm2; TFCE took the areas of vertices into account. Both "
         "hemispheres share one null.\n\n"
         f"```text\n{text}\n```\n\n{pictures}",
+        space,
     )

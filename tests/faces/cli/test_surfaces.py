@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from numbaglm.cohort import Cohort
+from numbaglm.errors import InputError
 from numbaglm.results.result import PermutationResult
 from reference.command_line import run
 from reference.meshes import icosphere
@@ -44,6 +45,9 @@ def test_surfaces_are_converted_and_tested(place):
     np.testing.assert_array_equal(nib.load(named).darrays[0].data, t)
     assert {"statistic.png", "corrected.png"} <= {path.name for path in (place / "result" / "figures").iterdir()}
     meshes = ["--surface", "left=lh.white", "--surface", "right=rh.white"]
+    assert "of 6 maps stand" in run("quality", *maps, *meshes)[0]
+    with pytest.raises(InputError, match="use to_image"):
+        PermutationResult.load("result").to_nifti("t")
     run("report", "result", *meshes, "--background", "left=lh.depth", "--background", "right=lh.depth", code=1)
     run("report", "result", *meshes)
     assert 'id="surfaces"' in (place / "result" / "report.html").read_text(encoding="utf-8")
@@ -69,6 +73,20 @@ def test_a_model_is_fitted_on_surfaces_and_parcels(place):
     table.to_csv("parcels.tsv", sep="\t", index_label="participant_id")
     best = table.columns[t[:2].argmax()]
     assert run("fit", "parcels.tsv", "-o", "parcels")[0].splitlines()[1].endswith(f"at {best}")
+
+
+def test_networks_grow_by_one_matrix_and_are_looked_at(place):
+    for k in range(6):
+        matrix = np.random.default_rng(k).normal(size=(5, 5))
+        np.savetxt(f"net-{k}.tsv", matrix + matrix.T, delimiter="\t")
+    run("convert", *(f"net-{k}.tsv" for k in range(4)), "--network", "-o", "n.zarr")
+    told = json.loads(run("append", "n.zarr", "net-4.tsv", "--json")[0])
+    assert (told["n_subjects"], told["parts"]) == (5, {"network": 10})
+    maps = [f"net-{k}.tsv" for k in range(6)]
+    assert "of 6 maps stand" in run("quality", *maps, "--network")[0]
+    assert "blocks of up to 10 edges" in run("permute", "n.zarr", "-o", "out", "--dry-run")[0]
+    run("permute", "n.zarr", "-o", "out")
+    assert "voxel" not in (place / "out" / "README.md").read_text()
 
 
 def test_a_table_of_parcels_is_tested(place):
