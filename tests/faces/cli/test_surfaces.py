@@ -86,7 +86,7 @@ def test_networks_grow_by_one_matrix_and_are_looked_at(place):
     assert "of 6 maps stand" in run("quality", *maps, "--network")[0]
     assert "blocks of up to 10 edges" in run("permute", "n.zarr", "-o", "out", "--dry-run")[0]
     run("permute", "n.zarr", "-o", "out")
-    assert "voxel" not in (place / "out" / "README.md").read_text()
+    assert "voxels" not in (place / "out" / "README.md").read_text()
 
 
 def test_a_table_of_parcels_is_tested(place):
