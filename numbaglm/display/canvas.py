@@ -73,6 +73,8 @@ class ColourScale:
         How opaque colours are over an anatomy.
     colours
         A colour map in place of red and blue: one of matplotlib's, or its name.
+    contours
+        Whether a line goes around what is drawn of voxels.
     """
 
     threshold: float
@@ -80,6 +82,7 @@ class ColourScale:
     two_sided: bool
     alpha: float = 1.0
     colours: Any = None
+    contours: bool = False
 
     @classmethod
     def of(
@@ -90,6 +93,7 @@ class ColourScale:
         vmax: float | None = None,
         alpha: float = 1.0,
         colours: Any = None,
+        contours: bool = False,
     ) -> ColourScale:
         """Choose the scale of some values; without ``vmax``, their largest finite one ends it."""
         if not 0 <= alpha <= 1:
@@ -106,7 +110,7 @@ class ColourScale:
             size = np.abs(values) if two_sided else values
             vmax = float(np.max(size, initial=0.0, where=np.isfinite(size)))
         # Where nothing reaches the threshold the colour bar still needs a length.
-        return cls(low, vmax if vmax > low else 1.25 * low or 1.0, two_sided, alpha, colours)
+        return cls(low, vmax if vmax > low else 1.25 * low or 1.0, two_sided, alpha, colours, contours)
 
     def shown(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which values are drawn; 0 never is."""
@@ -385,6 +389,11 @@ def paint(
         interpolation="nearest",
         zorder=2,
     )
+    if scale.contours and scale.shown(image).any():
+        edge = np.pad(scale.shown(image), 1).astype(np.float32)  # a line closes at the edge of the picture too
+        right, up = ((extent[k + 1] - extent[k]) / n for k, n in zip((0, 2), image.shape, strict=True))
+        wider = (extent[0] - right, extent[1] + right, extent[2] - up, extent[3] + up)
+        ax.contour(edge.T, levels=[0.5], colors=INK, linewidths=0.7, extent=wider, zorder=3)
     ax.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
     ax.set_axis_off()
 

@@ -42,6 +42,7 @@ def maps(
     cuts: Sequence[float] | int = _N_CUTS,
     vmax: float | None = None,
     alpha: float = 1.0,
+    contours: bool = False,
     cmap: Any = None,
     title: str | None = None,
     label: str | None = None,
@@ -84,6 +85,8 @@ def maps(
         Value at the end of the colour bar; the largest of all maps by default.
     alpha
         How opaque colours are over what lies beneath, from 0 to 1.
+    contours
+        Whether a line goes around what is coloured of voxels; with ``alpha=0`` it stands alone.
     cmap
         A colour map of matplotlib, or its name, in place of red and blue; of two sides one that diverges.
     title, label
@@ -128,7 +131,9 @@ def maps(
         given = {name: vector[number] for name, vector in given.items()}
     if surface is not None and not any(isinstance(part, Surface) for part in space.parts):
         raise InputError(invalid("surface", type(surface).__name__, "None, as these maps lie on no surface"))
-    scale = ColourScale.of(np.concatenate(list(given.values())), threshold, two_sided, vmax, alpha, cmap)
+    if contours and not any(isinstance(part, Structures | Geometry) for part in space.parts):
+        raise InputError(invalid("contours", contours, "False, as these maps hold no voxels"))
+    scale = ColourScale.of(np.concatenate(list(given.values())), threshold, two_sided, vmax, alpha, cmap, contours)
     if space.is_volume and background is None:
         figure = glass_panels(space.volume, list(given.items()), scale, "xyz", min(2, len(given)), title, label)
     elif isinstance(space.parts[0], Connectome):

@@ -171,8 +171,9 @@ def _tables(result: Record, atlas: Any = None) -> dict[str, Any]:
     clusters = None
     if words.formed_clusters(result):
         clusters = tables.cluster_table(result) if is_volume else elsewhere.cluster_table(result)
-        if regions is not None:
-            named = cluster_regions(result, regions)["regions"][tables.shown_clusters(result)].tolist()
+        if regions is not None or "regions" in result.clusters:
+            found = result.clusters if regions is None else cluster_regions(result, regions)
+            named = found["regions"][tables.shown_clusters(result)].tolist()
             clusters = with_column(clusters, ("regions", "of the atlas, with their shares of the cluster"), named)
     if not is_volume and not elsewhere.has_peaks(result):
         return {"clusters": clusters, "peaks": None, "apart": "", "elements": elsewhere.element_table(result)}
@@ -181,8 +182,8 @@ def _tables(result: Record, atlas: Any = None) -> dict[str, Any]:
     if result.h0:
         peaks = tables.peak_table(result) if is_volume else elsewhere.peak_table(result)
         if regions is not None:
-            found = tables.find_peaks(result) if is_volume else elsewhere.find_peaks(result)
-            peaks = with_column(peaks, ("region", "of the atlas, at the peak"), [regions[k] for _, k in found])
+            places = tables.find_peaks(result) if is_volume else elsewhere.find_peaks(result)
+            peaks = with_column(peaks, ("region", "of the atlas, at the peak"), [regions[k] for _, k in places])
     return {"clusters": clusters, "peaks": peaks, "apart": f"{apart:.2g}", "elements": None}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,7 @@ class PermutationResult(Record):
         parcellation: Any = None,
         views: Sequence[str] = ("lateral", "medial"),
         alpha: float = 1.0,
+        contours: bool = False,
         cmap: Any = None,
         dpi: float | None = None,
         figsize: tuple[float, float] | None = None,
@@ -103,8 +105,8 @@ class PermutationResult(Record):
         """Draw the corrected -log10 p maps side by side, or one map; a matplotlib figure.
 
         Volumes are glass brains, surfaces are seen from several sides with the voxels of CIFTI files in slices beneath
-        them, parcels are bars, networks a matrix and a circle. Where p are corrected over contrasts too, these are
-        shown. Without shufflings it is the Bonferroni-corrected parametric p.
+        them, parcels are bars, networks a matrix and a circle. Where p are corrected over contrasts or modalities too,
+        these are shown. Without shufflings it is the Bonferroni-corrected parametric p.
 
         Parameters
         ----------
@@ -128,9 +130,9 @@ class PermutationResult(Record):
             drawn where they lie, in place of bars.
         views
             Of surfaces: "lateral", "medial", "dorsal", "ventral", "anterior", "posterior", one or several.
-        alpha, cmap, dpi, figsize
-            How opaque colours are over the background; a colour map of matplotlib, or its name; pixels an inch; width
-            and height in inches.
+        alpha, contours, cmap, dpi, figsize
+            How opaque colours are over the background; whether a line goes around what is coloured of voxels (with
+            ``alpha=0`` alone); a colour map of matplotlib, or its name; pixels an inch; width and height in inches.
 
         Raises
         ------
@@ -146,7 +148,8 @@ class PermutationResult(Record):
         from numbaglm.results.reporting import figures  # matplotlib takes longer to load than many a test takes
 
         look: dict[str, Any] = {"surface": surface, "background": background, "views": views}
-        look |= {"parcellation": parcellation, "alpha": alpha, "cmap": cmap, "dpi": dpi, "figsize": figsize}
+        look |= {"parcellation": parcellation, "alpha": alpha, "contours": contours, "cmap": cmap}
+        look |= {"dpi": dpi, "figsize": figsize}
         if name is None:
             for parameter, given in (("threshold", threshold), ("title", title)):
                 if given is not None:
@@ -235,9 +238,34 @@ class PermutationResult(Record):
         """
         from numbaglm.results.regions import cluster_regions, regions_of
 
+        own = self.clusters.drop(columns=["region", "regions"], errors="ignore")  # those of another atlas
         if "clusters" not in self.maps:
             raise InputError("No clusters were formed, so there is no table of them. Pass cluster_forming_threshold.")
-        return pd.concat([self.clusters, cluster_regions(self, regions_of(self, atlas))], axis=1)
+        return pd.concat([own, cluster_regions(self, regions_of(self, atlas))], axis=1)
+
+    def with_regions(self, atlas: Any) -> PermutationResult:
+        """Return the same result, whose table of clusters has the columns that `regions` adds.
+
+        So they are in what is saved (``clusters.tsv``), in the summary, in tables and reports.
+
+        Parameters
+        ----------
+        atlas
+            As in `regions`, which tells what is refused, too.
+
+        Examples
+        --------
+        >>> import nibabel, numpy as np, numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> result = ng.permutation_test(maps, n_perm=255)
+        >>> halves = np.where(result.geometry.coordinates(np.arange(result.geometry.n))[:, 0] < 0, 1, 2)
+        >>> labels = result.geometry.unmask(halves).astype(np.int16)
+        >>> nibabel.save(nibabel.Nifti1Image(labels, result.geometry.affine), "halves.nii.gz")
+        >>> named = result.with_regions(("halves.nii.gz", {1: "left", 2: "right"}))
+        >>> list(named.clusters)[-2:]
+        ['region', 'regions']
+        """
+        return replace(self, clusters=self.regions(atlas))
 
     def true_discoveries(self, region: Any, alpha: float = ALPHA) -> TrueDiscoveries | pd.DataFrame:
         """Say how many elements of a region have an effect, at least, for any region and after any look at the map.

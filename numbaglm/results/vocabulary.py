@@ -461,6 +461,8 @@ _MORE = _by_name(
         "true discoveries",
         "TDP",
     ),
+    Quantity("region", "region of an atlas in which the peak lies", "region", kind=str),
+    Quantity("regions", "regions of that atlas, with the shares of the cluster that lie in them", "regions", kind=str),
 )
 """Columns that a table of clusters has where there is something to tell."""
 

@@ -61,6 +61,7 @@ def test_text_in_a_svg_is_text_and_in_a_pdf_no_type_3_font(tmp_path):
     ("kind", "options", "message"),
     [
         ("surfaces", {"alpha": 2.0}, "'alpha'"),
+        ("surfaces", {"contours": True}, "'contours'.*no voxels"),
         ("surfaces", {"views": ("front",)}, "'views'"),
         ("surfaces", {"surface": {"left": "nowhere.surf.gii"}}, "surfaces"),
         ("no mesh", {}, "pass surface="),

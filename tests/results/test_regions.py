@@ -8,7 +8,8 @@ import pytest
 
 from numbaglm.errors import InputError
 from numbaglm.results.regions import cluster_regions, regions_of, with_column
-from numbaglm.results.report import make_page
+from numbaglm.results.report import _tables, make_page
+from numbaglm.results.reporting import words
 from numbaglm.results.reporting.elsewhere import cluster_table
 from reference.pages import NASTY, Tags
 from reference.reports import on_surfaces
@@ -40,6 +41,17 @@ def test_tables_of_the_page_have_the_names_of_places(result, atlas):
     assert not tags.open
     assert tags.text.count(NASTY) > Tags(make_page(result)).text.count(NASTY)
     assert "regions" in tags.text
+
+
+def test_regions_are_kept_in_the_table_and_told(result, atlas, tmp_path):
+    named = result.with_regions(atlas)
+    assert list(named.clusters["region"]) == list(result.regions(atlas)["region"])
+    again = type(named).load(named.save(tmp_path / "saved"))
+    assert again.clusters["regions"].tolist() == named.clusters["regions"].tolist()
+    assert words.summarise(named)["clusters"][0]["region"] == named.clusters["region"][0]
+    assert "region" in words.describe(named).splitlines()[-len(named.clusters) - 1]
+    assert "regions" in [title for title, _ in _tables(named)["clusters"].columns]
+    assert list(named.with_regions(atlas).clusters) == list(named.clusters), "another atlas takes its place"
 
 
 def test_regions_need_clusters_and_an_atlas_of_the_space(result, atlas):

@@ -44,6 +44,8 @@ def glass_brain(
     label: str | None = None,
     vmax: float | None = None,
     views: str = "xyz",
+    alpha: float = 1.0,
+    contours: bool = False,
     cmap: Any = None,
     dpi: float | None = None,
     figsize: tuple[float, float] | None = None,
@@ -67,6 +69,10 @@ def glass_brain(
         Value at the end of the colour bar; the map's largest by default.
     views
         From where: "x" (the right), "y" (behind) and "z" (above), one or several.
+    alpha
+        How opaque colours are over the outline, from 0 to 1.
+    contours
+        Whether a line goes around what is coloured; with ``alpha=0`` it stands alone.
     cmap
         A colour map of matplotlib, or its name, in place of red and blue; of two sides one that diverges.
     dpi, figsize
@@ -90,7 +96,7 @@ def glass_brain(
     """
     if not views or set(views) - set(VIEWS):
         raise InputError(invalid("views", views, '"x", "y" or "z", or several of them such as "xyz"'))
-    scale = ColourScale.of(np.asarray(vector), threshold, two_sided, vmax, colours=cmap)
+    scale = ColourScale.of(np.asarray(vector), threshold, two_sided, vmax, alpha, cmap, contours)
     return finish(glass_panels(geometry, [("", vector)], scale, views, 1, title, label), save, dpi, figsize)
 
 
@@ -202,6 +208,7 @@ def slices(
     title: str | None = None,
     label: str | None = None,
     alpha: float = 1.0,
+    contours: bool = False,
     cmap: Any = None,
     dpi: float | None = None,
     figsize: tuple[float, float] | None = None,
@@ -226,6 +233,8 @@ def slices(
         Texts to write at places, each with its (3,) mm, where a slice goes through them: numbers of clusters, say.
     alpha
         How opaque colours are over the background, from 0 to 1.
+    contours
+        Whether a line goes around what is coloured; with ``alpha=0`` it stands alone.
     threshold, two_sided, title, label, cmap, dpi, figsize, save
         As in `glass_brain`.
 
@@ -244,7 +253,7 @@ def slices(
     >>> z = ng.permutation_test(cohort, n_perm=0).maps["z"]
     >>> figure = plotting.slices(cohort.geometry, z, cuts=[-24, 58], threshold=3.1)
     """
-    scale = ColourScale.of(np.asarray(vector), threshold, two_sided, alpha=alpha, colours=cmap)
+    scale = ColourScale.of(np.asarray(vector), threshold, two_sided, None, alpha, cmap, contours)
     under = Background.under(geometry, background)
     grid = under.grid
     over = grid.volume(np.asarray(vector))

@@ -22,6 +22,13 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what an ear
 _OUTPUT = click.option(
     "-o", "--output", type=PATH, required=True, help="Folder to write; it appears when all is in it."
 )
+_ATLAS = click.option(
+    "--atlas",
+    multiple=True,
+    metavar="FILE",
+    help="Names of places for the tables: a label image with its names in a .tsv, .xml or .txt beside it, a "
+    ".dlabel.nii, or SIDE=FILE of surfaces (.label.gii, .annot).",
+)
 _REPORT = click.option(
     "--report/--no-report",
     default=True,
@@ -355,13 +362,21 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
 @click.option("--dry-run", is_flag=True, help="Print the plan, with memory, disk and time; run nothing.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://node1:8786.")
 @_REPORT
+@_ATLAS
 @_OUTPUT
 @BIDS
 @_OVERWRITE
 @_THREADS
 @habits
 def permute(
-    terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool, bids: bool, report: bool, **options: Any
+    terminal: Terminal,
+    maps: tuple[str, ...],
+    output: str,
+    overwrite: bool,
+    bids: bool,
+    report: bool,
+    atlas: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Test contrasts by shuffling, with p corrected for family-wise error.
 
@@ -374,11 +389,13 @@ def permute(
     over them, and each has a folder; or --combine makes one test of them.
     """
     with terminal.loading():
+        from numbaglm.data.images.atlases import read_atlas
         from numbaglm.data.storage.files import check_free
         from numbaglm.faces.cli import output as faces
         from numbaglm.faces.cli.inputs import (
             Labels,
             Question,
+            by_side,
             connected,
             have_names,
             parse_threshold,
@@ -414,6 +431,9 @@ def permute(
     scheduler, regressors = options.pop("scheduler"), read_named(options.pop("regressors"))
     question = Question.pop(maps, options, terminal.progress)
     target.check(question.contrast)
+    names = by_side(atlas)
+    if names is not None:
+        read_atlas(names).regions(question.cohort.store.space)  # what can't name its elements is refused now
     with connected(scheduler) as client:
         made = permutation_test(
             question.data,
@@ -437,7 +457,8 @@ def permute(
             results = faces.with_quality(
                 results, question.cohort, client=client, progress=terminal.progress, **examined
             )
-    faces.save_results(results, target, question.cohort)
+    results = faces.with_regions(results, names)
+    faces.save_results(results, target, question.cohort, names)
     terminal.outcome(*faces.tell_results(results, target))
 
 
@@ -460,13 +481,7 @@ commands.add_command(quality)
 @click.option(
     "--surface", multiple=True, metavar="SIDE=FILE", help="Mesh to draw surfaces on, such as left=L.inflated.surf.gii."
 )
-@click.option(
-    "--atlas",
-    multiple=True,
-    metavar="FILE",
-    help="Names of places for the tables: a label image with its names in a .tsv, .xml or .txt beside it, a "
-    ".dlabel.nii, or SIDE=FILE of surfaces (.label.gii, .annot).",
-)
+@_ATLAS
 @_OVERWRITE
 @habits
 def report(

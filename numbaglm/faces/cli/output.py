@@ -268,7 +268,12 @@ def with_quality(results: Sequence[PermutationResult], cohort: Cohort, **running
     return [replace(result, quality=found) for result in results]
 
 
-def save_results(results: Sequence[PermutationResult], target: Target, cohort: Cohort) -> None:
+def with_regions(results: Sequence[PermutationResult], atlas: Any) -> list[PermutationResult]:
+    """Name the places of clusters, where any were formed; ``atlas`` as in `numbaglm.PermutationResult.regions`."""
+    return [one.with_regions(atlas) if "clusters" in one.maps and atlas is not None else one for one in results]
+
+
+def save_results(results: Sequence[PermutationResult], target: Target, cohort: Cohort, atlas: Any = None) -> None:
     """Write results of a cohort as `PermutationResult.save` or `save_bids` do, with their figures and reports."""
     # Figures hold the GIL while files are compressed, which does not.
     with whole_folder(target.folder, target.marker(MARKER), target.overwrite) as part, ThreadPoolExecutor(1) as pool:
@@ -280,25 +285,25 @@ def save_results(results: Sequence[PermutationResult], target: Target, cohort: C
             files.result()
             if target.report and target.several:
                 folders = target.folders([_name(result) for result in results])
-                write_reports(results, [part / one for one in folders.values()], part)
+                write_reports(results, [part / one for one in folders.values()], part, atlas=atlas)
             elif target.report:
-                write_report(results[0], part / PAGE)
+                write_report(results[0], part / PAGE, atlas=atlas)
         elif target.several:
             for name, result in zip(names_of(results), results, strict=True):
                 (part / name).mkdir()
-                _write_result(result, part / name, pool, target.report)
+                _write_result(result, part / name, pool, target.report, atlas)
             _write_overview(results, part)
             if target.report:
                 write_index(results, [f"{name}/{PAGE}" for name in names_of(results)], part / PAGE)
         else:
-            _write_result(results[0], part, pool, target.report)
+            _write_result(results[0], part, pool, target.report, atlas)
 
 
-def _write_result(result: PermutationResult, folder: Path, pool: ThreadPoolExecutor, report: bool) -> None:
+def _write_result(result: PermutationResult, folder: Path, pool: ThreadPoolExecutor, report: bool, atlas: Any) -> None:
     files = pool.submit(result.write, folder)
     draw(result, folder / "figures")
     if report:
-        write_report(result, folder / PAGE)
+        write_report(result, folder / PAGE, atlas=atlas)
     files.result()
     write_readme(folder, _name(result), f"```text\n{describe(result)}\n```", result.space)
 

@@ -91,7 +91,7 @@ def cluster_text(clusters: pd.DataFrame, statistic: str, nouns: str, n_rows: int
         del columns["extent"]
     if "tdp" in shown:
         columns["TDP"] = [f"{share:.2f}" for share in shown["tdp"]]
-    return tables.laid_out(columns, len(clusters) - len(shown))
+    return tables.laid_out(columns | tables.named_regions(shown), len(clusters) - len(shown))
 
 
 def peak_table(result: Record) -> Table:

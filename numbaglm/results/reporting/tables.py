@@ -155,8 +155,14 @@ def cluster_text(clusters: pd.DataFrame, statistic: str, n_rows: int = 10, digit
         "mass": [f"{mass:,.1f}" for mass in shown["mass"]],
         "p(mass)": [plain_p(p) for p in shown["p_fwe_mass"]],
         **({"TDP": [f"{share:.2f}" for share in shown["tdp"]]} if "tdp" in shown else {}),
+        **named_regions(shown),
     }
     return laid_out(columns, len(clusters) - len(shown))
+
+
+def named_regions(clusters: pd.DataFrame) -> dict[str, list[str]]:
+    """The column of regions of a table as text, where an atlas named them."""
+    return {"region": [name or "-" for name in clusters["region"]]} if "region" in clusters else {}
 
 
 def laid_out(columns: Mapping[str, Sequence[str]], more: int) -> str:

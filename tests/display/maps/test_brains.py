@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.contour import ContourSet
 
 from numbaglm import SecondLevelModel, permutation_test, plotting
 from numbaglm.cohort import Cohort
@@ -251,6 +252,20 @@ def test_nilearn_draws_what_calls_return(monkeypatch):
     for image in (result.to_nifti("t"), result.to_nifti("logp_unc"), cohort.to_nifti(0), cohort.mask_img, z):
         theirs.plot_glass_brain(image).close()
         theirs.plot_stat_map(image, bg_img=None, display_mode="z", cut_coords=[0.0]).close()
+
+
+@pytest.mark.parametrize("draw", [plotting.glass_brain, plotting.slices])
+def test_a_line_goes_around_what_reaches_the_threshold(draw):
+    geometry, options = ball_geometry(), {"threshold": 3.0, "two_sided": False}
+    vector = blob(geometry, RIGHT_FRONT_TOP, 6.0)
+    plain, lined = (draw(geometry, vector, alpha=0.4, contours=contours, **options) for contours in (False, True))
+    lines = [one for ax in lined.axes for one in ax.collections if isinstance(one, ContourSet)]
+    assert lines
+    assert not [one for ax in plain.axes for one in ax.collections if isinstance(one, ContourSet)]
+    for line in lines:
+        inside = np.vstack([path.vertices for path in line.get_paths() if len(path.vertices)])
+        assert (np.abs(inside.mean(axis=0)) < 24).all()
+    assert {image.get_alpha() for ax in plain.axes for image in ax.images} >= {0.4}
 
 
 def test_labels_of_a_colour_bar_keep_apart():

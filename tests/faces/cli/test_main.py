@@ -314,6 +314,19 @@ def test_a_test_ends_with_its_report(place, cohort):
     assert usual["report"] is True
 
 
+def test_clusters_are_named_after_an_atlas(place, cohort):
+    options = ["--model", "age", "--n-perm", "40", "--cluster-forming-threshold", "0.2"]
+    labels = np.ones(volumes(1)[0].shape, np.int16)
+    nib.save(nib.Nifti1Image(labels, AFFINE), "atlas.nii.gz")
+    Path("atlas.tsv").write_text("index\tname\n1\tthe head\n")
+    out, _ = run("permute", cohort, *options, "--atlas", "atlas.nii.gz", "--report", "-o", "out")
+    assert "the head" in out
+    assert set(pd.read_csv("out/clusters.tsv", sep="\t")["region"]) == {"the head"}
+    assert "the head 100 %" in (place / "out" / "report.html").read_text()
+    told = run("permute", cohort, *options, "--atlas", "gone.nii.gz", "-o", "other", code=1)[1]
+    assert "gone.nii.gz" in told
+
+
 def test_p_are_corrected_over_contrasts_if_asked(place, cohort):
     options = ["--fwe-across-contrasts", "--contrast", "older=age", "--contrast", "younger=-age", "--one-sided"]
     out, _ = run("permute", cohort, "--model", "age", "--n-perm", "60", *options, "--output", "out")
