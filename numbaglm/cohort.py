@@ -22,6 +22,7 @@ from numbaglm.data.tables import listed
 from numbaglm.engine.conversion.convert import Conversion
 from numbaglm.engine.conversion.inputs import parse_additions, parse_inputs
 from numbaglm.engine.conversion.tasks import check_block
+from numbaglm.engine.progress import in_one_bar
 from numbaglm.engine.quality import Quality, examine
 from numbaglm.engine.schedule import active_client
 from numbaglm.errors import InputError, StoreError
@@ -48,6 +49,7 @@ class Cohort(StoredMaps):
     _examined: tuple[CohortStore, Quality] | None = None  # a store never changes, and a pass over it may take minutes
 
     @classmethod
+    @in_one_bar
     def create(
         cls,
         path: str | os.PathLike[str],
@@ -207,6 +209,7 @@ class Cohort(StoredMaps):
         return cls(CohortStore.open(path))
 
     @classmethod
+    @in_one_bar
     def from_maps(
         cls,
         maps: Any,
@@ -244,6 +247,7 @@ class Cohort(StoredMaps):
         run = Conversion(None, n_workers, progress, memory_limit)
         return cls(run.create(inputs, None))
 
+    @in_one_bar
     def append(
         self,
         more_maps: Any,
@@ -313,6 +317,7 @@ class Cohort(StoredMaps):
         """
         return Cohort(complete(self.store))
 
+    @in_one_bar
     def verify(self, *, progress: bool = False, client: Any = None, n_workers: int | None = None) -> None:
         """Read everything again and compare it with the hashes.
 

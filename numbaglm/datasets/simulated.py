@@ -146,7 +146,7 @@ def simulate_button_press(
         save_image(to_image(geometry, signal(geometry, _BUTTON_PRESS)), part / cohort.truth.name)
         seeds = np.random.SeedSequence(seed).spawn(n_subjects)
         tasks = [(geometry, seeds[i], part / names[i]) for i in range(n_subjects)]
-        run_tasks(_write_subject, tasks, label="Simulating", unit="subject", progress=progress)
+        run_tasks(_write_subject, tasks, label="Simulating", progress=progress)
 
     title = "Simulated button presses, left minus right"
     description = describe(title, n_subjects=n_subjects, seed=seed, voxel_size=voxel_size)
@@ -225,7 +225,7 @@ def simulate_study(
             noises = [(_seed(seed, name, table[name].iloc[k] if name else label), sd[k]) for name, sd in parts.items()]
             weights = [value[k] for value in values.values()]
             tasks.append((geometry, list(zip(weights, planted, strict=True)), noises, part / maps[k].name))
-        run_tasks(_write_map, tasks, label="Simulating", unit="map", progress=progress)
+        run_tasks(_write_map, tasks, label="Simulating", progress=progress)
 
     recipe: dict[str, Any] = {"effects": dict(effects), "shared": dict(shared or {}), "noise_sd": noise_sd}
     recipe |= {"seed": seed, "voxel_size": voxel_size, "participants": table.to_csv()}

@@ -194,7 +194,7 @@ def simulate_surface_cohort(
             (planted, noises, seeds[i], {side: part / simulated.maps[side][i].name for side in SIDES})
             for i in range(n_subjects)
         ]
-        run_tasks(_write_subject, tasks, label="Simulating", unit="subject", progress=progress)
+        run_tasks(_write_subject, tasks, label="Simulating", progress=progress)
 
     recipe: dict[str, Any] = {"n_subjects": n_subjects, "seed": seed, "fwhm": float(fwhm)}
     recipe["patches"] = [[side, [float(one) for one in peak], float(a), float(w)] for side, peak, a, w in patches]

@@ -61,7 +61,6 @@ def fit_contrast(store: CohortStore, design: Design, contrast: Contrast, is_t: b
         fit_block,
         [(store, design, contrast, is_t, *span) for span in spans],
         label="Fitting",
-        unit="voxel",
         weights=[stop - start for start, stop in spans],
         **running,
     )

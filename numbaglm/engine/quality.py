@@ -126,7 +126,6 @@ def examine(
         tally_block,
         [(store, *span, columns[slice(*span)], len(heights), rows) for span in spans],
         label="Looking at maps",
-        unit="voxel",
         weights=[stop - start for start, stop in spans],
         client=client,
         n_workers=n_workers,

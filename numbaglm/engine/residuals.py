@@ -72,7 +72,6 @@ def _over_blocks(store: CohortStore, function: Any, shared: tuple[Any, ...], run
         function,
         [(*shared, *span) for span in spans],
         label="Flipping residuals",
-        unit="voxel",
         weights=[stop - start for start, stop in spans],
         **running,
     )

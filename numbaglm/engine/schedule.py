@@ -9,13 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from threadpoolctl import threadpool_limits
 
 from numbaglm.engine.memory import n_cores
+from numbaglm.engine.progress import one_bar
 from numbaglm.errors import InputError, StoreError, ThreadsError, invalid, term
 
 log = logging.getLogger("numbaglm")
@@ -81,9 +82,8 @@ def run_tasks(
     arguments: Sequence[tuple[Any, ...]],
     *,
     label: str,
-    unit: str = "task",
     weights: Sequence[int] | None = None,
-    finished: int = 0,
+    seconds: float = 0.0,
     client: Any | None = None,
     n_workers: int | None = None,
     progress: bool = False,
@@ -98,9 +98,9 @@ def run_tasks(
         the GIL to gain from threads.
     arguments
         One tuple of arguments a task.
-    label, unit, weights, finished, progress
-        Progress bar: its title, what it counts, how many of them each task is worth, how many were done before,
-        whether to show it.
+    label, weights, seconds, progress
+        Of the bar of the call (`numbaglm.engine.progress`): what the stage is called, how much each task is worth, how
+        long it was predicted to take, and whether to show a bar where no caller does.
     client
         A `distributed` client; None runs on Dask's threads.
     n_workers
@@ -118,32 +118,24 @@ def run_tasks(
     """
     weights = [1] * len(arguments) if weights is None else list(weights)
     results: list[Any] = [None] * len(arguments)
-    few = len(arguments) <= 2 * tasks_at_once(client, n_workers)
-    with _progress_bar(label, unit, sum(weights) + finished, finished, few) if progress else nullcontext() as bar:
+    with one_bar(progress) as bar:
+        if bar is not None:
+            bar.begin(label, max(1, sum(weights)), seconds)
         runner = _on_threads(n_workers) if client is None else _on_cluster(client)
         for index, result in runner(function, arguments):
             results[index] = result
             if on_result is not None:
                 on_result(index, result)
             if bar is not None:
-                bar.update(weights[index])
+                bar.advance(weights[index])
+        if bar is not None:
+            bar.end()
     return results
 
 
 def tasks_at_once(client: Any | None, n_workers: int | None) -> int:
     """How many tasks run at once, as far as is known now."""
     return n_workers or n_cores() if client is None else sum(client.nthreads().values())
-
-
-def _progress_bar(label: str, unit: str, total: int, finished: int, few: bool) -> Any:
-    """Bar that moves as tasks end; of a few, which all end together, it tells no time that is left."""
-    from tqdm.auto import tqdm  # in a notebook it asks for widgets: only who wants a bar should need them
-
-    form = _FEW if few else None
-    return tqdm(total=total, initial=finished, desc=label, unit=unit, unit_scale=total > 9999, bar_format=form)
-
-
-_FEW = "{desc}: {n_fmt}/{total_fmt} [{elapsed}, moves as tasks end]"
 
 
 class _OneThread:

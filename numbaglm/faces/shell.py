@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 
+from numbaglm.engine import progress
 from numbaglm.errors import NumbaglmError, NumbaglmWarning, worded
 
 log = logging.getLogger("numbaglm")
@@ -71,12 +72,13 @@ class Terminal:
 
     @property
     def progress(self) -> bool:
-        """Whether to show progress bars: only to somebody who watches."""
+        """Whether to show a progress bar: only to somebody who watches."""
         # A process that is started without a stderr has None.
         return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def outcome(self, summary: dict[str, Any], text: str) -> None:
         """Print what came out: the summary as JSON where asked, else the text."""
+        progress.finish()
         click.echo(json.dumps(summary, indent=2) if self.as_json else text)
 
     @contextmanager
@@ -111,7 +113,8 @@ def habits(function: Command) -> Command:
         terminal = Terminal(quiet, as_json, alone=bool(ctx.find_root().obj))
         with _logging(level, terminal.said):
             try:
-                function(terminal, **options)
+                with progress.one_bar(terminal.progress):
+                    function(terminal, **options)
             except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
                 raise
             except Exception as error:
@@ -202,7 +205,8 @@ class _ToStderr(logging.Handler):
             return  # of several tests of one command each may warn of the same
         self._said.add(message)
         prefix = "" if record.levelno == logging.INFO else f"{record.levelname.capitalize()}: "
-        click.echo(f"{prefix}{message}", err=True)
+        with progress.aside():
+            click.echo(f"{prefix}{message}", err=True)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.data.cohort.joined import align, join
 from numbaglm.data.storage.places import Place
+from numbaglm.engine import progress
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.errors import InputError, invalid, term
@@ -81,6 +82,7 @@ def permutation_test(
 ) -> dict[str, PermutationResult]: ...
 
 
+@progress.in_one_bar
 def permutation_test(
     maps: Any,
     design_matrix: Any = None,
@@ -264,7 +266,7 @@ def permutation_test(
         default). Workers read the cohort themselves; without a store, what they leave is kept beside the cohort until
         the call ends.
     progress
-        Whether to show progress bars.
+        Whether to show a progress bar: one, with one estimate of the time that is left, whatever the call does.
     dry_run
         Whether to return the plan instead, with the memory, disk and time that it predicts, and the memory that there
         is and what says so, and run nothing.
@@ -452,7 +454,8 @@ def _test(
     preparing = {name: getattr(options, name) for name in ("smoothing_fwhm", "layers", "progress", "n_workers")} | where
     if options.missing == "element" and not isinstance(maps, Cohort):
         preparing["min_subjects"] = LEAST_PRESENT
-    cohort = as_cohort(maps, mask=options.mask, **preparing)
+    with progress.preparing():
+        cohort = as_cohort(maps, mask=options.mask, **preparing)
     if options.missing == "leave":
         cohort = _complete(cohort)
     check_space(cohort.store.space, options)
@@ -461,6 +464,7 @@ def _test(
     if options.dry_run:
         return tests, plan_tests(cohort.store, running, specs)
     with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:
+        run.expect(specs)
         for number, spec in enumerate(specs):
             run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
             made: Spec

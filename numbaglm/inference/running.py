@@ -21,7 +21,7 @@ from numbaglm.data.runs.folder import Note, open_run
 from numbaglm.data.runs.ledger import FolderLedger
 from numbaglm.data.storage.files import parse_json
 from numbaglm.data.storage.places import Place
-from numbaglm.engine import memory, schedule
+from numbaglm.engine import memory, progress, schedule
 from numbaglm.engine.permutation.plan import NoRoomError, Plan, make_plan, refit
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.engine.permutation.run import run_test
@@ -174,7 +174,22 @@ class Run:
 
     def through(self, function: Callable[..., Kind], spec: Spec, name: str) -> Kind:
         """Plan a test, and call ``function(store, spec, plan, workspace, name)``."""
-        plan, running = self.plan(spec, name), self.running
+        plan = self.plan(spec, name)
+        with progress.within(self.predicted(spec)):
+            return self._through(function, spec, name, plan)
+
+    def expect(self, specs: Sequence[Spec]) -> None:
+        """Tell the bar of the call what is to come."""
+        progress.expect(sum(map(self.predicted, specs)))
+
+    def predicted(self, spec: Spec) -> float:
+        """Seconds of a test in one round: their proportions are right."""
+        n_workers, n_processes = self.running.workers
+        return size_of(self.store, spec).seconds(n_workers * n_processes, 1, spilled=False)
+
+    def _through(self, function: Callable[..., Kind], spec: Spec, name: str, plan: Plan) -> Kind:
+        """See `through`."""
+        running = self.running
         self.note(f"Plan: {plan.describe()}.")
         done, n_tasks = self._begun(plan, name)
         if done:

@@ -149,9 +149,9 @@ def test_progress_counts_the_weights(monkeypatch):
             bars.append(self)
 
     monkeypatch.setattr(auto, "tqdm", Bar)
-    run_tasks(square, [(1,), (2,), (3,)], label="work", unit="voxel", weights=[5, 1, 4], progress=True)
+    run_tasks(square, [(1,), (2,), (3,)], label="work", weights=[5, 1, 4], progress=True)
     run_tasks(square, [(1,)], label="work")
-    assert [(bar.total, bar.n, bar.desc) for bar in bars] == [(10, 10, "work")]
+    assert [(bar.total, bar.n, bar.desc) for bar in bars] == [(100, 100, "Work")]
 
 
 def test_there_is_no_client_unless_one_is_given():
@@ -208,11 +208,3 @@ def test_a_limit_of_threads_is_named(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(ThreadsError, match=r"starts no more threads.*ulimit -u.*n_workers"):
         run_tasks(square, [(1,)], label="work")
-
-
-def test_of_a_few_tasks_no_time_is_guessed():
-    bar = schedule._progress_bar("work", "voxel", 10, 5, few=True)
-    bar.update(2)
-    assert "7/10" in str(bar)
-    assert "?" not in str(bar)
-    bar.close()

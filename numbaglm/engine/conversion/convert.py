@@ -191,7 +191,6 @@ class Conversion:
             function,
             arguments,
             label=label,
-            unit="block",
             client=self.client,
             n_workers=self.n_workers,
             progress=self.progress,

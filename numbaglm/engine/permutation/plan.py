@@ -55,8 +55,8 @@ class Plan:
         Predicted peak of a process, bytes, beside what it holds before.
     disk
         Predicted scratch on disk, bytes.
-    seconds
-        Predicted time; only its order of magnitude is known.
+    seconds, map_seconds
+        Predicted time; only its order of magnitude is known. And what of it whole maps take.
     limit, limit_source, nouns
         Bytes that it may take, beside what a process holds before, and where that comes from; and what is cut into
         blocks. They are of the call, and no part of how it is cut up.
@@ -73,6 +73,7 @@ class Plan:
     memory: int = 0
     disk: int = 0
     seconds: float = 0.0
+    map_seconds: float = field(default=0.0, compare=False)
     limit: int | None = field(default=None, compare=False)
     limit_source: str = field(default="", compare=False)
     nouns: str = field(default="voxels", compare=False)
@@ -195,6 +196,7 @@ def _described(plan: Plan, size: Size, n_workers: int, n_processes: int) -> Plan
         memory=_memory(size, n_workers, plan.resident, tiles, in_round),
         disk=in_round * size.n_maps * size.n_voxels * size.itemsize if spilled else 0,
         seconds=size.seconds(n_workers * n_processes, 1 if plan.resident else n_rounds, spilled),
+        map_seconds=size.map_seconds(n_workers * n_processes, spilled),
     )
 
 

@@ -185,6 +185,7 @@ class _Run:
             label="Shuffling",
             unit="voxel",
             weights=[(last - first) * size for size in stage.sizes],
+            seconds=(self.plan.seconds - self.plan.map_seconds) / len(self.plan.ranges),
         )
 
     def forget_lost_maps(self, stage: Stage, n_maps: int, maps: Sequence[Maps]) -> None:
@@ -236,7 +237,9 @@ class _Run:
     ) -> list[Sized]:
         """Run tasks over whole maps; where these turn out to be damaged, they are forgotten."""
         try:
-            keys = self.work.run(stage.name, function, arguments, label=label, unit="map", weights=stage.sizes)
+            seconds = 0.0 if function is form_clusters else self.plan.map_seconds / len(self.plan.ranges)
+            how: dict[str, Any] = {"label": label, "unit": "map", "weights": stage.sizes, "seconds": seconds}
+            keys = self.work.run(stage.name, function, arguments, **how)
             return list(zip(keys, stage.sizes, strict=True))
         except DamagedMapsError:
             self.work.ledger.drop(self.stages.voxels(number).keys)

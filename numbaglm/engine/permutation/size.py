@@ -223,10 +223,18 @@ class Size:
         flops = 2 * self.row_length * self.n_voxels * self.n_rows * self.n_shufflings
         work = flops / _FLOPS[self.itemsize] + self.n_subjects * self.n_shufflings / _DRAWN
         work += n_rounds * (4 * values / _READ + values / _RESIDUALISED)
-        if self.n_maps:
-            work += maps / (_ENHANCED if self.n_maps == 1 else _SMOOTHED)
         if spilled:
-            work += 2 * self.n_maps * maps * self.itemsize / _SPILLED
+            work += self.n_maps * maps * self.itemsize / _SPILLED
+        return work / n_workers + self.map_seconds(n_workers, spilled)
+
+    def map_seconds(self, n_workers: int, spilled: bool) -> float:
+        """Predict how long what is made of whole maps takes of it."""
+        if not self.n_maps:
+            return 0.0
+        maps = self.n_shufflings * self.n_voxels
+        work = maps / (_ENHANCED if self.n_maps == 1 else _SMOOTHED)
+        if spilled:
+            work += self.n_maps * maps * self.itemsize / _SPILLED
         return work / n_workers
 
 

@@ -57,8 +57,11 @@ class Workspace:
         label: str,
         unit: str,
         weights: Sequence[int],
+        seconds: float = 0.0,
     ) -> list[str]:
         """Call ``function(*arguments[i])`` for every i without a record, and keep what it returns.
+
+        ``label``, ``unit`` and ``weights`` are for the log and the bar, as are the ``seconds`` predicted for all of it.
 
         Returns
         -------
@@ -76,9 +79,8 @@ class Workspace:
                 _perform,
                 tasks,
                 label=label,
-                unit=unit,
                 weights=[weights[number] for number in left],
-                finished=finished,
+                seconds=seconds * (1 - finished / sum(weights)),
                 client=self.client,
                 n_workers=self.n_workers,
                 progress=self.progress,

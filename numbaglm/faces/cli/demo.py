@@ -20,6 +20,7 @@ from numbaglm.data.images import list_maps, read_maps, save_maps
 from numbaglm.data.storage.files import whole_folder
 from numbaglm.datasets.localizer import fetch_localizer
 from numbaglm.datasets.simulated import simulate_button_press
+from numbaglm.engine.progress import preparing
 from numbaglm.faces.cli import output
 from numbaglm.inference.parametric import parametric_maps
 from numbaglm.inference.permutation_test import permutation_test
@@ -121,22 +122,25 @@ def run_demo(
     """
     begun = time.perf_counter()
     with whole_folder(folder, MARKER, overwrite) as part:
-        if localizer:
-            log.info("1/5 Fetching %d subjects", N_SUBJECTS)
-            maps, mask = list(fetch_localizer(N_SUBJECTS).maps), None
-            source = "Real maps of the Brainomics localizer (Pinel et al. 2007, BMC Neuroscience 8:91)."
-        else:
-            log.info("1/5 Simulating %d subjects as NIfTI files", N_SUBJECTS)
-            simulated = simulate_button_press(part / "maps", N_SUBJECTS, seed, voxel_size, progress=running.progress)
-            maps, mask = list(simulated.maps), simulated.mask
-            source = f"Simulated maps (seed {seed}): `maps/truth.nii.gz` is the effect that was planted."
-        log.info("2/5 Converting them to Zarr, smoothed by %g mm", SMOOTHING_FWHM)
         workers: dict[str, Any] = {"progress": running.progress, "n_workers": running.n_workers}
-        cohort = Cohort.create(part / "cohort.zarr", maps, mask, SMOOTHING_FWHM, **workers)
-        _draw_subjects(cohort, maps, part / "figures" / "subjects.png")
-        log.info("3/5 Fitting the one-sample model")
-        logp_bonferroni = _parametric(cohort, part, running)["logp_bonferroni"]
-        n_bonferroni = int(np.sum(logp_bonferroni >= -np.log10(ALPHA)))
+        with preparing():
+            if localizer:
+                log.info("1/5 Fetching %d subjects", N_SUBJECTS)
+                maps, mask = list(fetch_localizer(N_SUBJECTS).maps), None
+                source = "Real maps of the Brainomics localizer (Pinel et al. 2007, BMC Neuroscience 8:91)."
+            else:
+                log.info("1/5 Simulating %d subjects as NIfTI files", N_SUBJECTS)
+                simulated = simulate_button_press(
+                    part / "maps", N_SUBJECTS, seed, voxel_size, progress=running.progress
+                )
+                maps, mask = list(simulated.maps), simulated.mask
+                source = f"Simulated maps (seed {seed}): `maps/truth.nii.gz` is the effect that was planted."
+            log.info("2/5 Converting them to Zarr, smoothed by %g mm", SMOOTHING_FWHM)
+            cohort = Cohort.create(part / "cohort.zarr", maps, mask, SMOOTHING_FWHM, **workers)
+            _draw_subjects(cohort, maps, part / "figures" / "subjects.png")
+            log.info("3/5 Fitting the one-sample model")
+            logp_bonferroni = _parametric(cohort, part, running)["logp_bonferroni"]
+            n_bonferroni = int(np.sum(logp_bonferroni >= -np.log10(ALPHA)))
         log.info("4/5 Flipping signs")
         test: dict[str, Any] = {"n_perm": n_perm, "two_sided": False, "seed": seed}
         result = permutation_test(cohort, contrast="intercept", **test, **workers)

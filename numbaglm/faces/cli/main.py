@@ -391,6 +391,7 @@ def permute(
     with terminal.loading():
         from numbaglm.data.images.atlases import read_atlas
         from numbaglm.data.storage.files import check_free
+        from numbaglm.engine.progress import preparing
         from numbaglm.faces.cli import output as faces
         from numbaglm.faces.cli.inputs import (
             Labels,
@@ -429,7 +430,8 @@ def permute(
     weights = read_weights(options.pop("weights"))
     options["between"] = 0 if options["between"] == "0" else options["between"]
     scheduler, regressors = options.pop("scheduler"), read_named(options.pop("regressors"))
-    question = Question.pop(maps, options, terminal.progress)
+    with preparing():
+        question = Question.pop(maps, options, terminal.progress)
     target.check(question.contrast)
     names = by_side(atlas)
     if names is not None:

@@ -12,6 +12,7 @@ from typing import Any
 from numbaglm.cohort import Cohort
 from numbaglm.data.storage.files import whole_folder
 from numbaglm.datasets.surfaces import simulate_surface_cohort
+from numbaglm.engine.progress import preparing
 from numbaglm.faces.cli.demo import MARKER, N_SUBJECTS, Demo, Pace
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.report import PAGE, write_report
@@ -51,11 +52,12 @@ def run_surface_demo(
     """
     begun = time.perf_counter()
     with whole_folder(folder, MARKER, overwrite) as part:
-        log.info("1/4 Simulating %d subjects as GIFTI files", N_SUBJECTS)
-        simulated = simulate_surface_cohort(part / "maps", N_SUBJECTS, seed, surfaces, progress=running.progress)
-        log.info("2/4 Converting them to Zarr, with their meshes")
         workers: dict[str, Any] = {"progress": running.progress, "n_workers": running.n_workers}
-        cohort = Cohort.create(part / "cohort.zarr", simulated.maps, surfaces=simulated.surfaces, **workers)
+        with preparing():
+            log.info("1/4 Simulating %d subjects as GIFTI files", N_SUBJECTS)
+            simulated = simulate_surface_cohort(part / "maps", N_SUBJECTS, seed, surfaces, progress=running.progress)
+            log.info("2/4 Converting them to Zarr, with their meshes")
+            cohort = Cohort.create(part / "cohort.zarr", simulated.maps, surfaces=simulated.surfaces, **workers)
         log.info("3/4 Flipping signs: clusters and TFCE along the mesh, of both hemispheres together")
         result = permutation_test(
             cohort,

@@ -14,6 +14,7 @@ from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_image, to_image
 from numbaglm.data.storage.files import write_file
+from numbaglm.engine.progress import preparing
 from numbaglm.errors import DesignError, InputError, OutputError, ShufflingError
 from numbaglm.faces.fsl.request import Request, Tested, make_tests, own_name
 from numbaglm.faces.fsl.text_matrix import TextMatrix, read_text_matrix
@@ -51,7 +52,8 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     blocks = _blocks(texts["groups"]) if "groups" in texts else None
     mask = None if request.mask is None else image_name(request.mask)
     layers = {own_name(number): image_name(file) for number, file in request.own}
-    cohort = Cohort.from_maps(image_name(request.maps), mask, layers=layers or None, progress=progress)
+    with preparing():
+        cohort = Cohort.from_maps(image_name(request.maps), mask, layers=layers or None, progress=progress)
     for name in ("design", "groups"):
         _check_rows(texts.get(name), cohort.n_subjects)
     tests = make_tests(request, texts, cohort.n_subjects)

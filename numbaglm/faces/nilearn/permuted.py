@@ -6,6 +6,7 @@ nilearn 0.14.1 on purpose.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import ArrayLike
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
+from numbaglm.engine.progress import one_bar, preparing
 from numbaglm.errors import warn
 from numbaglm.faces.nilearn.designs import check_confounds
-from numbaglm.faces.nilearn.jobs import n_workers_of
+from numbaglm.faces.nilearn.jobs import n_workers_of, say
 from numbaglm.faces.nilearn.maps import check_maps, design_of, effect_maps, read_cohort, warn_of_sorting
 from numbaglm.faces.nilearn.maskers import SurfaceMasker, choose_for_test
 from numbaglm.faces.nilearn.model.permuted import (
@@ -90,7 +92,7 @@ def non_parametric_inference(
     n_jobs
         Threads, -1 for all cores; results don't depend on it.
     verbose
-        Above 0 shows progress.
+        Above 0 prints when it begins and how long it took; above 1 also shows progress on stderr.
     threshold
         Cluster-forming threshold: p (halved if two-sided), or ``("t", 3.1)``. None for no cluster inference.
     tfce
@@ -146,33 +148,39 @@ def non_parametric_inference(
     check_flags(two_sided_test=two_sided_test, tfce=tfce)
     check_threshold(threshold)
     n_perm, as_nilearn = check_n_perm(n_perm), compatibility == "nilearn"
+    began = time.perf_counter()
+    say("non_parametric_inference", verbose, "Fitting second level model...")
     maps = check_maps(second_level_input)
     warn_of_sorting(second_level_input, design_matrix)
     check_confounds(confounds)
     table = design_of(maps, confounds, design_matrix)
     group = GroupDesign.parse(table, len(maps) if isinstance(maps, list) else len(table))  # before maps are read
     model = permuted_model(group, second_level_contrast, model_intercept, as_nilearn)
-    running: dict[str, Any] = {"n_workers": n_workers_of(n_jobs), "progress": verbose > 0}
+    running: dict[str, Any] = {"n_workers": n_workers_of(n_jobs), "progress": verbose > 1}
     warn_of_few(n_perm, running["n_workers"])
     chosen = choose_for_test(mask, smoothing_fwhm, as_nilearn=as_nilearn)
     chosen_maps = effect_maps(maps, first_level_contrast)
-    cohort, masker = read_cohort(chosen_maps, chosen, fill=as_nilearn, **running)
-    if isinstance(masker, SurfaceMasker) and (tfce or threshold is not None):
-        warn(_ON_SURFACES)
-    result = permutation_test(
-        emptied(cohort) if model.saturated else cohort,
-        model.frame,
-        model.weights,
-        n_perm=n_perm,
-        two_sided=two_sided_test,
-        cluster_forming_threshold=threshold,
-        tfce=tfce,
-        seed=seed_of(random_state),
-        errors=model.errors,
-        conventions="nilearn",
-        **running,
-    )
+    with one_bar(verbose > 1):
+        with preparing():
+            cohort, masker = read_cohort(chosen_maps, chosen, fill=as_nilearn, **running)
+        if isinstance(masker, SurfaceMasker) and (tfce or threshold is not None):
+            warn(_ON_SURFACES)
+        result = permutation_test(
+            emptied(cohort) if model.saturated else cohort,
+            model.frame,
+            model.weights,
+            n_perm=n_perm,
+            two_sided=two_sided_test,
+            cluster_forming_threshold=threshold,
+            tfce=tfce,
+            seed=seed_of(random_state),
+            errors=model.errors,
+            conventions="nilearn",
+            **running,
+        )
     images = {name: masker.inverse_transform(values) for name, values in named_maps(result).items()}
+    took = time.perf_counter() - began
+    say("non_parametric_inference", verbose, f"Computation of second level model done in {took:.2f} seconds.")
     one_map = n_perm > 0 and threshold is None and not tfce
     return images[f"logp_max_{result.statistic}"] if one_map else images
 
@@ -217,7 +225,7 @@ def permuted_ols(
     n_jobs
         Threads, -1 for all cores; results don't depend on it.
     verbose
-        Above 0 shows progress.
+        Above 0 shows progress on stderr.
     masker
         Fitted masker, of a volume or of surfaces, whose ``mask_img_`` tells where the voxels lie: needed for clusters
         and TFCE. On surfaces ``size`` is in mm2, and TFCE has E = 1 and H = 2 on mm2.
@@ -287,24 +295,25 @@ def permuted_ols(
     warn_of_few(n_perm, n_workers)
     one_constant = confounds is not None and np.sum(np.ptp(confounds, axis=0) == 0) == 1
     outputs = []
-    for x in tested.T:
-        Z = nuisance_of(x, confounds, model_intercept, as_nilearn)
-        result = permutation_test(
-            Cohort(CohortStore.from_array(unit_residuals(targets, Z), geometry)),
-            np.column_stack([x, Z]),
-            np.eye(1, 1 + Z.shape[1]),
-            n_perm=n_perm,
-            two_sided=two_sided_test,
-            cluster_forming_threshold=t_threshold(threshold, two_sided_test, len(x) - tested.shape[1] - Z.shape[1]),
-            tfce=tfce,
-            seed=seed,
-            errors="ise" if one_constant and as_nilearn else None,
-            conventions="nilearn",
-            n_workers=n_workers,
-            progress=verbose > 0,
-        )
-        nulls = {f"h0_{name}": np.asarray(null[1:], dtype=np.float64) for name, null in result.h0.items()}
-        outputs.append(named_maps(result) | nulls)
+    with one_bar(verbose > 0):
+        for x in tested.T:
+            Z = nuisance_of(x, confounds, model_intercept, as_nilearn)
+            result = permutation_test(
+                Cohort(CohortStore.from_array(unit_residuals(targets, Z), geometry)),
+                np.column_stack([x, Z]),
+                np.eye(1, 1 + Z.shape[1]),
+                n_perm=n_perm,
+                two_sided=two_sided_test,
+                cluster_forming_threshold=t_threshold(threshold, two_sided_test, len(x) - tested.shape[1] - Z.shape[1]),
+                tfce=tfce,
+                seed=seed,
+                errors="ise" if one_constant and as_nilearn else None,
+                conventions="nilearn",
+                n_workers=n_workers,
+                progress=verbose > 0,
+            )
+            nulls = {f"h0_{name}": np.asarray(null[1:], dtype=np.float64) for name, null in result.h0.items()}
+            outputs.append(named_maps(result) | nulls)
     rows = {name: stack_rows([output[name] for output in outputs]) for name in KEYS if name in outputs[0]}
     if legacy:
         return rows.get("logp_max_t", np.empty(0)), rows["t"], rows.get("h0_max_t", np.empty(0))

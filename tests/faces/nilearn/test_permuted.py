@@ -394,3 +394,19 @@ def test_clusters_and_tfce_on_surfaces():
     assert_allclose(arrays["tfce"][0], enhanced, rtol=1e-4)
     with pytest.raises(InputError, match="69 columns, one for each vertex"):
         ng.permuted_ols(np.ones(N), Y[:, 1:], masker=given, n_perm=9, tfce=True)
+
+
+def test_what_is_told_is_as_much_as_nilearn_tells(capsys):
+    maps, options = make_maps(), {"n_perm": 20, "random_state": 0}
+    for verbose in (0, 1, 2):
+        ng.non_parametric_inference(maps, design_matrix=ONES, verbose=verbose, **options)
+        out, err = capsys.readouterr()
+        told = out.splitlines()
+        assert len(told) == (0, 2, 2)[verbose]
+        assert verbose == 0 or told[0] == "[non_parametric_inference] Fitting second level model..."
+        assert verbose == 0 or "second level model done in" in told[1]
+        assert ("%" in err) == (verbose > 1)
+    tested = np.random.default_rng(0).normal(size=(N, 2))
+    ng.permuted_ols(tested, make_data(), verbose=1, **options)
+    err = capsys.readouterr().err
+    assert err.count("100%") == 1, "one bar of both regressors"
