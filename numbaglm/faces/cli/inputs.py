@@ -299,6 +299,7 @@ class Question:
         modalities = None
         if options["bids_dir"] is None and have_names(maps):
             _pop_entities(options)
+            _pop_first_levels(maps, options)
             modalities = read_modalities(maps, read)
             cohort, listed, one = next(iter(modalities.values())), None, True
         else:
