@@ -10,9 +10,10 @@ from numbaglm.faces.afni.command import mvm, ttest
 from numbaglm.faces.cli.main import commands
 from numbaglm.faces.fsl.command import randomise
 from numbaglm.faces.glmfit.command import glmfit, glmfit_sim
+from numbaglm.faces.palm.command import palm
 from numbaglm.faces.spm.command import spm
 
-for one in (mvm, ttest, randomise, glmfit, glmfit_sim, spm):
+for one in (mvm, ttest, randomise, glmfit, glmfit_sim, palm, spm):
     commands.add_command(one)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.cohort.chunks import Float32
-from numbaglm.data.cohort.layout import DATA, Arrays
+from numbaglm.data.cohort.layout import DATA, Arrays, Header
 from numbaglm.data.cohort.presence import Bits, Patterns
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.errors import MaskError, term
@@ -49,19 +49,37 @@ def _complete(store: CohortStore) -> CohortStore:
             f"{_BY_ELEMENT} tests each with the subjects that it has."
         )
     note = f"{n_left:,} of {space.n:,} {space.nouns} are left out: not all maps have a value there."
-    header = replace(
+    if store.location is None:
+        return select(store, keep, note)
+    columns = np.flatnonzero(keep)
+    header = _header(store, keep, note)
+    return CompleteStore(store.location, header, store.arrays, store.group, whole=store, columns=columns)
+
+
+def select(store: CohortStore, keep: NDArray[np.bool_], note: str) -> CohortStore:
+    """Return some elements of a cohort in memory, all of whose values count as there.
+
+    Parameters
+    ----------
+    keep
+        (n_elements,) which.
+    note
+        For its report.
+    """
+    assert store.location is None
+    layers = {name: np.ascontiguousarray(values[:, keep]) for name, values in store.arrays.layers.items()}
+    return CohortStore(None, _header(store, keep, note), Arrays(layers, None, None))
+
+
+def _header(store: CohortStore, keep: NDArray[np.bool_], note: str) -> Header:
+    return replace(
         store.header,
-        space=space.select(keep),
+        space=store.space.select(keep),
         report=(*store.report, note),
         has_presence=False,
         keeps_missing=False,
         min_coverage=1.0,
     )
-    columns = np.flatnonzero(keep)
-    if store.location is None:
-        layers = {name: np.ascontiguousarray(values[:, columns]) for name, values in store.arrays.layers.items()}
-        return CohortStore(None, header, Arrays(layers, None, None))
-    return CompleteStore(store.location, header, store.arrays, store.group, whole=store, columns=columns)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from numbaglm.data.images.listing import bricks_of, is_image, list_maps, load_ma
 from numbaglm.data.images.meshes import load_meshes
 from numbaglm.data.images.opening import MapSource, codes_of, grid_of, statistic_of, stored_as_integers
 from numbaglm.data.images.reading import prepared, read_map, read_maps, read_raw, scaled_volume
-from numbaglm.data.images.writing import Meaning, mask_image, outside, save_image, save_maps, to_image
+from numbaglm.data.images.writing import Meaning, mask_image, outside, save_image, save_maps, save_values, to_image
 
 __all__ = [
     "ElementSource",
@@ -45,6 +45,7 @@ __all__ = [
     "save_image",
     "save_maps",
     "save_mesh",
+    "save_values",
     "save_vertices",
     "scaled_volume",
     "side_values",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from numbaglm.data.images.element_writing import save_elements
+from numbaglm.data.images.element_writing import element_image, save_elements
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError, OutputError, invalid
 from numbaglm.spaces.space import Part, Space
@@ -158,3 +158,41 @@ def save_maps(
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(save, maps))
     save_image(mask_image(geometry), folder / "mask.nii.gz")
+
+
+def save_values(where: Space | Part, values: NDArray[Any], fill: float, path: Path) -> Path:
+    """Write a map (n,) under a name, in the format that its ending and the maps of subjects tell.
+
+    NIfTI for volumes; GIFTI or FreeSurfer's (.mgh, .mgz) for one surface; CIFTI; for tables a line of numbers with
+    commas between.
+
+    Parameters
+    ----------
+    where
+        Where the elements lie.
+    fill
+        Value of what was left out.
+    path
+        The file.
+
+    Raises
+    ------
+    InputError
+        The elements lie on several surfaces.
+    OutputError
+    """
+    space = Space.of(where)
+    if space.is_volume:
+        return save_image(to_image(space.volume, values, fill), path)
+    image = element_image(space, values, fill, path.name.partition(".")[0])
+    if isinstance(image, dict):
+        if len(image) > 1:
+            raise InputError(invalid("path", str(path), "a file for each surface"))
+        (image,) = image.values()
+    if path.name.endswith(".csv"):
+        data = (",".join(f"{value:.9g}" for value in image.to_numpy()[0]) + "\n").encode()
+    else:
+        data = image.to_bytes()
+    if path.name.endswith((".gz", ".mgz")):
+        data = zlib_ng.compress(data, _LEVEL, _GZIP)
+    return write_file(path, data, "image")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from numbaglm.arrays import Doubles
+from numbaglm.data.text_matrix import TextMatrix
 from numbaglm.errors import ContrastError, InputError
-from numbaglm.faces.fsl.text_matrix import TextMatrix
-from numbaglm.stats.model.estimable import over_basis
+from numbaglm.stats.model.estimable import full_rank, independent_rows
 
 log = logging.getLogger("numbaglm")
 
@@ -200,8 +200,8 @@ def make_tests(request: Request, texts: dict[str, TextMatrix], n_subjects: int) 
     tests = []
     for kind, k, rows in wanted:
         name = " & ".join(names[row] for row in rows)
-        rows_of_C = _independent_rows(C[rows], f"{kind}{k + 1} ({name})")
-        matrix, weights = _estimable(M, rows_of_C[:, :n_shared], f"{kind}{k + 1} ({name})")
+        rows_of_C = independent_rows(C[rows], f"{kind}{k + 1} ({name})")
+        matrix, weights = full_rank(M, rows_of_C[:, :n_shared], f"{kind}{k + 1} ({name})")
         if request.demean:
             matrix = np.column_stack([matrix, np.ones(len(matrix))])
             weights = np.column_stack([weights, np.zeros(len(weights))])
@@ -226,33 +226,3 @@ def _f_rows(text: TextMatrix, contrasts: TextMatrix) -> list[list[int]]:
     if not np.isin(chosen, (0, 1)).all() or not chosen.any(axis=1).all():
         raise ContrastError(f"{text.path}: each F test needs a 0 or a 1 for each contrast, and one 1 at least.")
     return [np.flatnonzero(row).tolist() for row in chosen]
-
-
-def _independent_rows(C: Doubles, name: str) -> Doubles:
-    """Rows of a contrast in as many as their rank."""
-    if not C.any(axis=1).all():
-        raise ContrastError(f"{name}: all weights of a contrast are 0, so that it tests nothing.")
-    rank = int(np.linalg.matrix_rank(C))
-    return C if rank == len(C) else np.asarray(np.linalg.svd(C)[2][:rank])
-
-
-def _estimable(M: Doubles, C: Doubles, name: str) -> tuple[Doubles, Doubles]:
-    """Write a design whose columns depend on each other in as many as its rank, and rows of C likewise.
-
-    Fit, statistic and shufflings of an estimable contrast are the same in any basis of the design's span.
-    """
-    lengths = np.linalg.norm(M, axis=0)
-    lengths[lengths == 0] = 1.0
-    scaled, weights = M / lengths, C / lengths
-    rank = int(np.linalg.matrix_rank(scaled)) if scaled.size else 0
-    if rank == M.shape[1]:
-        return M, C
-    V = np.linalg.svd(scaled)[2][:rank].T
-    found = over_basis(weights, V.T, V) if rank else None
-    if found is None:
-        raise ContrastError(
-            f"{name} is not estimable: the design's {M.shape[1]} columns have rank {rank} (with -D a column of "
-            "a constant is 0), and tell nothing of it. Leave the contrast or -D out, or mend the design."
-        )
-    log.info("%s: the design has %d columns of rank %d, and the contrast is estimable.", name, M.shape[1], rank)
-    return scaled @ V, found

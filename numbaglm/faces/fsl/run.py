@@ -14,10 +14,10 @@ from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_image, to_image
 from numbaglm.data.storage.files import write_file
+from numbaglm.data.text_matrix import TextMatrix, read_text_matrix
 from numbaglm.engine.progress import preparing
 from numbaglm.errors import DesignError, InputError, OutputError, ShufflingError
 from numbaglm.faces.fsl.request import Request, Tested, make_tests, own_name
-from numbaglm.faces.fsl.text_matrix import TextMatrix, read_text_matrix
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from numbaglm.errors import ContrastError, DesignError, warn
 from numbaglm.stats.model.contrasts import listed
 from numbaglm.stats.model.design import Contrast, Design, check_sizes, independent_columns
+
+log = logging.getLogger("numbaglm")
 
 _LOST = 1e-8  # of a contrast's length: what rounding takes of it on the way to another basis
 
@@ -45,6 +48,56 @@ def over_basis(
     weights = C @ inverse
     lost = np.linalg.norm(C - weights @ A, axis=1)
     return None if (lost > _LOST * np.linalg.norm(C, axis=1)).any() else weights
+
+
+def independent_rows(C: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """Rows of a contrast in as many as their rank.
+
+    Raises
+    ------
+    ContrastError
+        A row has no weight.
+    """
+    if not C.any(axis=1).all():
+        raise ContrastError(f"{name}: all weights of a contrast are 0, so that it tests nothing.")
+    rank = int(np.linalg.matrix_rank(C))
+    return C if rank == len(C) else np.asarray(np.linalg.svd(C)[2][:rank])
+
+
+def full_rank(
+    M: NDArray[np.float64], C: NDArray[np.float64], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Write a design whose columns depend on each other in as many as its rank, and rows of a contrast likewise.
+
+    Fit, statistic and shufflings of an estimable contrast are the same in any basis of the design's span.
+
+    Parameters
+    ----------
+    M, C
+        (n_subjects, n_columns) and (n_rows, n_columns).
+    name
+        What messages call the contrast.
+
+    Raises
+    ------
+    ContrastError
+        The contrast is not estimable.
+    """
+    lengths = np.linalg.norm(M, axis=0)
+    lengths[lengths == 0] = 1.0
+    scaled, weights = M / lengths, C / lengths
+    rank = int(np.linalg.matrix_rank(scaled)) if scaled.size else 0
+    if rank == M.shape[1]:
+        return M, C
+    V = np.linalg.svd(scaled)[2][:rank].T
+    found = over_basis(weights, V.T, V) if rank else None
+    if found is None:
+        raise ContrastError(
+            f"{name} is not estimable: the design's {M.shape[1]} columns have rank {rank} (a constant is 0 where the "
+            "mean was removed), and tell nothing of it. Leave the contrast out, keep the mean, or mend the design."
+        )
+    log.info("%s: the design has %d columns of rank %d, and the contrast is estimable.", name, M.shape[1], rank)
+    return scaled @ V, found
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,9 @@ import logging
 import numpy as np
 import pytest
 
+from numbaglm.data.text_matrix import TextMatrix
 from numbaglm.errors import ContrastError, InputError
 from numbaglm.faces.fsl.request import Request, make_tests
-from numbaglm.faces.fsl.text_matrix import TextMatrix
 
 OFF = {
     "maps": "4d", "root": "out", "mask": None, "design": None, "contrasts": None, "f_tests": None, "groups": None,

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from numbaglm.data.text_matrix import read_text_matrix
 from numbaglm.errors import InputError, MissingFileError
-from numbaglm.faces.fsl.text_matrix import read_text_matrix
 
 GOOD = "/NumWaves\t2\n/NumPoints 3\n/PPheights\t1 1\n\n/Matrix\n1 0\n\n1.0e+00\t-2.5\n0 1 \n"
 
