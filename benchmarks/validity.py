@@ -187,11 +187,16 @@ def of_nuisance() -> list[Scenario]:
         ("12 confounds, n = 30", many, "x", 0.7, t_methods),
         ("3 groups of 7, correlated confound", three, ["b", "c"], 1.5, f_methods),
     )
+    kinds = (gaussian, "Gaussian"), (skewed, "skewed")
     return [
         Scenario(f"{name}, {kind}", scheme, design, contrast, noise, effect, {"method": method})
         for name, design, contrast, effect, schemes in cases
-        for noise, kind in ((gaussian, "Gaussian"), (skewed, "skewed"))
+        for noise, kind in kinds
         for method, scheme in schemes.items()
+    ] + [
+        Scenario(f"{name}, {kind}", scheme, design, contrast, noise, effect, {"correlation": True})
+        for (name, design, contrast, effect, _), scheme in zip(cases, ("r", "r", "R2"), strict=True)
+        for noise, kind in kinds
     ]
 
 

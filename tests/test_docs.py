@@ -115,7 +115,8 @@ def test_what_to_choose_can_be_called(row, study, people, tmp_path, monkeypatch)
     shuffling = result.provenance["shuffling"]
     assert ("exchangeability blocks" in shuffling) == ("exchangeability_blocks" in options)
     assert ("sign flips" in shuffling) == (design is None or "covariance" in options)
-    assert result.statistic == options.get("combine", "f" if isinstance(contrast, list) else "t")
+    usual = "r" if "correlation" in options else "f" if isinstance(contrast, list) else "t"
+    assert result.statistic == options.get("combine", usual)
 
 
 def test_messages_that_puzzle_are_raised_somewhere():

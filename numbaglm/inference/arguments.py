@@ -60,7 +60,16 @@ STOP = "decided"
 
 _STOPPED, _NILEARN = term(f"stop={STOP!r}"), term("conventions='nilearn'")
 
-_SWITCHES = ("two_sided", "tfce", "tfce_uncorrected", "fwe_across_contrasts", "concordant", "progress", "dry_run")
+_SWITCHES = (
+    "two_sided",
+    "tfce",
+    "tfce_uncorrected",
+    "fwe_across_contrasts",
+    "concordant",
+    "correlation",
+    "progress",
+    "dry_run",
+)
 
 
 _WITH_SANDWICH: dict[str, tuple[tuple[str | None, ...], str]] = {
@@ -120,6 +129,7 @@ class Options:
     combine: str | None
     combine_contrasts: bool | str
     concordant: bool
+    correlation: bool
     combine_weights: ArrayLike | None
     shufflings: Any
     store: Any
@@ -170,6 +180,7 @@ class Options:
                 invalid("client", client, "a distributed.Client, or None", "Connect: Client('tcp://...').")
             )
         _check_combination(options)
+        _check_correlation(options)
         if find_method(options.method).data == "rotated" and options.fwe_across_contrasts:
             raise InputError(
                 f"The method {options.method!r} shuffles each contrast in its own way: no null spans several."
@@ -377,6 +388,21 @@ def _check_combination(options: Options) -> None:
     if apart:
         raise InputError(
             f"combine={combine!r} is of t or F with the method 'freedman-lane': it does not go with "
+            f"{' and '.join(map(term, apart))}. Leave one of them out."
+        )
+
+
+def _check_correlation(options: Options) -> None:
+    """Refuse what correlations don't go with."""
+    if not options.correlation:
+        return
+    others = ("combine", "variance_groups", "variance_smoothing_fwhm", "weights", "regressors", "covariance")
+    apart = [name for name in others if getattr(options, name) is not None]
+    apart += ["missing='element'"] if options.missing == "element" else []
+    apart += [f"method={options.method!r}"] if options.method != "freedman-lane" else []
+    if apart:
+        raise InputError(
+            f"{term('correlation=True')} is of t or F with the method 'freedman-lane': it does not go with "
             f"{' and '.join(map(term, apart))}. Leave one of them out."
         )
 

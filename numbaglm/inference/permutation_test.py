@@ -47,6 +47,7 @@ from numbaglm.stats.model.joint import make_joint
 from numbaglm.stats.model.setup import ClusterThreshold as ClusterThreshold
 from numbaglm.stats.model.setup import (
     build_hypothesis,
+    make_correlation,
     make_incomplete,
     make_pseudo,
     make_weighted,
@@ -133,6 +134,7 @@ def permutation_test(
     concordant: bool = False,
     combine_weights: ArrayLike | None = None,
     shufflings: Any = None,
+    correlation: bool = False,
     **overrides: Any,
 ) -> Any:
     """Test a contrast of a general linear model by shuffling, with family-wise error control.
@@ -307,6 +309,12 @@ def permutation_test(
         A row that comes again counts again. ``errors`` follows from the rows; those that leave the
         ``exchangeability_blocks`` are refused. They give a valid test where they are a group, or drawn from one at
         random. All contrasts are tested by them. Not with ``n_perm``, ``stop``, ``p_interval`` or "huh-jhun".
+    correlation
+        Whether the statistic is a correlation in the place of t: r, the part correlation of the data about their mean
+        with what the contrast tests, or R2 in the place of F. Nuisance is taken off what is tested, not off the data:
+        with any but a constant it does not hold its level (5.8 % measured at 5 %, with 1 confound and 20 subjects; 13 %
+        with 12 and 30), and parametric p and z are those of no nuisance. Without, p are those of t. Permutations alone,
+        of designs with a constant.
     overrides
         Single options of the conventions: ``cluster_connectivity``, ``tfce_connectivity`` (6, 18, 26), ``mass``
         ("sum", "excess", "area"), ``structures`` ("merged", "apart"), ``tfce_E``, ``tfce_H``, ``tfce_dh`` and the
@@ -397,6 +405,7 @@ def permutation_test(
         concordant=concordant,
         combine_weights=combine_weights,
         shufflings=shufflings,
+        correlation=correlation,
         store=store,
         memory_limit=memory_limit,
         client=client,
@@ -530,6 +539,8 @@ def _specify(
         hypothesis = make_pseudo(hypothesis, fwhm)
     if options.missing == "element":
         hypothesis = make_incomplete(hypothesis, shufflings)
+    if options.correlation:
+        hypothesis = make_correlation(hypothesis, shufflings)
     if (weights := options.read_weights()) is not None:
         hypothesis = make_weighted(hypothesis, shufflings, weights, options.between, options.test)
     if options.combine is not None:

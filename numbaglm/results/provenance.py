@@ -258,7 +258,7 @@ class Provenance:
         """Rows of an F contrast; None for one of t."""
         if self.combine_contrasts is not None:
             return None if set(self.combine_contrasts.values()) == {1} else len(self.weights)
-        one_row = self.statistic in ("t", "v") or (self.combine is not None and len(self.weights) == 1)
+        one_row = self.statistic in ("t", "v", "r") or (self.combine is not None and len(self.weights) == 1)
         return None if one_row else len(self.weights)
 
     @property

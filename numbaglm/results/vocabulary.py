@@ -204,6 +204,8 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
         Quantity("f", "F statistic", "F", stat="F", intent="f test"),
         Quantity("v", "Aspin-Welch v statistic, t with a variance for each group", "v", stat="v"),
         Quantity("g", "G statistic, F with a variance for each group", "G", stat="G"),
+        Quantity("r", "part correlation: of the data about their mean with what the contrast tests", "r", stat="r"),
+        Quantity("r2", "share of the variance about the mean that the contrast explains", "R\u00b2", stat="rsquared"),
         Quantity("fisher", "Fisher's combination of the p of several maps", "Fisher", stat="fisher"),
         Quantity("stouffer", "Stouffer's combination of the z of several maps", "Stouffer", stat="stouffer"),
         Quantity("tippett", "the least p of several maps (Tippett)", "Tippett", stat="tippett"),
@@ -433,7 +435,15 @@ JOINT = (
 """Statistics of several variables, by the names of their maps."""
 
 STATISTICS: Mapping[str, str] = MappingProxyType(
-    {"t": "max_t", "f": "max_f", "v": "max_z", "g": "max_z", **dict.fromkeys(JOINT, "max_z")}
+    {
+        "t": "max_t",
+        "f": "max_f",
+        "v": "max_z",
+        "g": "max_z",
+        "r": "max_z",
+        "r2": "max_z",
+        **dict.fromkeys(JOINT, "max_z"),
+    }
 )
 """What can be tested, by the name of its map, and the null of its maximum over the map."""
 

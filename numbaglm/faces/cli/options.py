@@ -212,6 +212,11 @@ TEST = grouped(
         help="Degrees of freedom of z and the parametric p of a sandwich variance.",
     ),
     click.option(
+        "--correlation",
+        is_flag=True,
+        help="Part correlations r in the place of t, R2 in that of F.",
+    ),
+    click.option(
         "--conventions",
         type=click.Choice(list(CONVENTIONS)),
         default="numbaglm",

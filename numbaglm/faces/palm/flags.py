@@ -104,6 +104,7 @@ FLAGS = {
         Flag("-pmethodr", "Partition of the model: Ridgway, Beckmann, or Guttman where it is the same.", "NAME", ONE),
         Flag("-pmethodp", "Partition that tells shufflings apart: Guttman.", "NAME", ONE),
         Flag("-twotail", "Test t contrasts on both sides.", parameter="two_sided"),
+        Flag("-pearson", "Correlations in place of t, R2 in place of F; the mean is removed.", parameter="correlation"),
         Flag(
             "-C", "Clusters, univariate and joint, of z of this and more.", "Z", ONE, False, "cluster_forming_threshold"
         ),
@@ -178,7 +179,6 @@ REFUSED = {
     "-probit": "transform the maps first",
     "-inputmv": "give each variable a file of its own after -i",
     "-npccon": "combine modalities with -npc, and correct over contrasts with -corrcon",
-    "-pearson": "t has the same p; Cohen's d and partial R2 are written by numbaglm permute",
     "-removevgbysize": "leave these subjects out of maps and design",
     "-reversemasks": "turn the mask round first",
     "-saveperms": "maps of shufflings are not kept; shuffling i follows from -seed and i alone",

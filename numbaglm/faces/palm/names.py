@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from scipy import special
 
 from numbaglm.arrays import Doubles, Floats
 from numbaglm.faces.palm.model import Swings
@@ -22,7 +23,7 @@ KINDS = MappingProxyType({"vox": "voxel", "clustere": "size", "clusterm": "mass"
 OVER = MappingProxyType({"": "", "_contrasts": "c", "_modalities": "m", "_modalities_contrasts": "mc"})
 """What stands before "fwep" and "fdrp", by what p are corrected over."""
 
-UNIVARIATE = MappingProxyType({"t": "tstat", "f": "fstat", "v": "vstat", "g": "gstat"})
+UNIVARIATE = MappingProxyType({"t": "tstat", "f": "fstat", "v": "vstat", "g": "gstat", "r": "rstat", "r2": "rsqstat"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +104,40 @@ class Demeaned:
         """Maps that differ, by the values and the name of our statistic."""
         z = self.z(values)
         return {statistic: self.statistic(values), "z": z, "p_parametric": pvalues.of_z(z)}
+
+
+@dataclass(frozen=True)
+class Pearson:
+    """Where PALM looks for clusters and maxima of correlations: on artanh r, or the probit of R2; ours is z of t or F.
+
+    Attributes
+    ----------
+    dof, n_rows
+        Of the residuals, and of F; None for t.
+    """
+
+    dof: int
+    n_rows: int | None
+
+    @classmethod
+    def of(cls, dof: int, is_f: bool, n_rows: int) -> Pearson:
+        """Of a test."""
+        return cls(dof, n_rows if is_f else None)
+
+    def threshold(self, value: float) -> float:
+        """Our z of a value of PALM's."""
+        if self.n_rows is None:
+            return float(pvalues.to_z(np.sinh(np.array(value)) * np.sqrt(self.dof), self.dof))
+        share = float(pvalues.of_z(np.array(-value)))
+        return float(pvalues.to_z(np.array(share / (1 - share) * self.dof / self.n_rows), self.dof, self.n_rows))
+
+    def z(self, z: Doubles) -> Doubles:
+        """Value of PALM's of our z, for maxima."""
+        own = [pvalues.statistic_threshold("z", float(one), self.dof, self.n_rows, False) for one in z]
+        if self.n_rows is None:
+            return np.asarray(np.arcsinh(np.array(own) / np.sqrt(self.dof)))
+        gain = np.array(own) * self.n_rows
+        return np.asarray(special.ndtri(gain / (gain + self.dof)))
 
 
 def maps_of(
@@ -224,13 +259,15 @@ def nulls_of(
     stat: str,
     spatial: Spatial,
     joint: Joint | None,
-    demeaned: Demeaned | None,
+    adjusted: Demeaned | Pearson | None,
 ) -> dict[str, Doubles]:
     """Nulls of maxima (n_shufflings,) by what stands before the numbers in PALM's names."""
     name = f"{'z' if request.as_z else ''}{stat}"
     z = np.asarray(result.h0["max_z"], np.float64)
-    if demeaned is not None:
-        z = demeaned.z(np.asarray(result.h0[f"max_{result.statistic}"], np.float64))
+    if isinstance(adjusted, Demeaned):
+        z = adjusted.z(np.asarray(result.h0[f"max_{result.statistic}"], np.float64))
+    elif adjusted is not None:
+        z = adjusted.z(z)
     found = {f"{unit}_{name}": z if joint is None or request.as_z else joint.of_z(z)}
     if spatial.threshold is not None:
         cluster = "clustere" if request.cluster_kind == "extent" else "clusterm"

@@ -104,6 +104,7 @@ class Request:
     first_number: int
     own: tuple[Own, ...]
     demean: bool
+    pearson: bool
     n_shufflings: int
     seed: int
     shufflings: tuple[str, ...]
@@ -172,6 +173,7 @@ class Request:
             first_number=1 + (_whole(typed, "-conskipcount", least=0) or 0),
             own=tuple(_own(words) for words in typed.all("-evperdat")),
             demean="-demean" in typed,
+            pearson="-pearson" in typed,
             n_shufflings=_default(_whole(typed, "-n", least=0), 10_000),
             seed=_whole_of("-seed", seed, 0),
             shufflings=typed.files("--shufflings"),
@@ -226,8 +228,8 @@ class Request:
 
     @property
     def removes_mean(self) -> bool:
-        """Whether the mean is removed: always for canonical correlations."""
-        return self.demean or (self.multivariate or "").startswith("cca")
+        """Whether the mean is removed: always for correlations."""
+        return self.demean or self.pearson or (self.multivariate or "").startswith("cca")
 
     @property
     def shares_voxels(self) -> bool:
@@ -284,6 +286,14 @@ class Request:
             (
                 self.demean and (several or self.combines) and not (self.multivariate or "").startswith("cca"),
                 "-demean with -npc and -mv is not supported: give the design with a column of ones instead",
+            ),
+            (
+                self.pearson and (several or self.combines or self.groups or self.own or self.errors != "ee"),
+                "-pearson goes with permutations of each input by itself: leave -npc, -mv, -vg, -evperdat and -ise out",
+            ),
+            (
+                self.pearson and (self.as_z or self.glm or self.parametric),
+                "-pearson goes without -zstat, -saveglm and -saveparametric: leave them out",
             ),
             (
                 self.groups and self.own,

@@ -19,7 +19,7 @@ from numbaglm.errors import InputError, OutputError, ShufflingError
 from numbaglm.faces.palm.files import read_labels, read_shufflings
 from numbaglm.faces.palm.inputs import Input, read_inputs
 from numbaglm.faces.palm.model import Model, Tested, read_models
-from numbaglm.faces.palm.names import UNIVARIATE, Demeaned, Joint, glm_maps, maps_of, nulls_of, suffix
+from numbaglm.faces.palm.names import UNIVARIATE, Demeaned, Joint, Pearson, glm_maps, maps_of, nulls_of, suffix
 from numbaglm.faces.palm.request import MULTIVARIATE, Request, Spatial
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
@@ -218,7 +218,7 @@ def _parts(
         places = [model.tests.index(one) for one in tests]
         return [((one,), {"shufflings": read_shufflings(files[k])}) for one, k in zip(tests, places, strict=True)]
     given = {"shufflings": read_shufflings(files[0])} if files else {}
-    if request.demean and spatial.threshold is not None and not request.over_contrasts:
+    if (request.demean or request.pearson) and spatial.threshold is not None and not request.over_contrasts:
         return [((one,), given) for one in tests]
     return [(tests, given)]
 
@@ -227,10 +227,13 @@ def _options(
     request: Request, model: Model, tests: Sequence[Tested], spatial: Spatial, how: Mapping[str, Any]
 ) -> dict[str, Any]:
     threshold = spatial.threshold
-    if threshold is not None and request.demean:
+    adjusted = _adjusted(request, model, tests[0])
+    if threshold is not None and adjusted is not None:
         if len({len(one.weights) for one in tests}) > 1:
-            raise InputError("-demean with -C and -corrcon goes with contrasts of one rank: leave one of them out.")
-        threshold = Demeaned.of(model.dof, tests[0].is_f, len(tests[0].weights)).threshold(threshold)
+            raise InputError(
+                "-demean and -pearson with -C and -corrcon go with contrasts of one rank: leave one of them out."
+            )
+        threshold = adjusted.threshold(threshold)
     found: dict[str, Any] = {
         **how,
         "two_sided": request.two_sided,
@@ -239,6 +242,7 @@ def _options(
         "tfce_uncorrected": spatial.tfce and (request.uncorrected or request.fdr is not None),
         "fwe_across_contrasts": request.over_contrasts and len(tests) > 1,
         "tail": request.tail,
+        "correlation": request.pearson,
         "conventions": "palm",
         "tfce_E": 0.5,
         "tfce_H": 2.0,
@@ -251,6 +255,14 @@ def _options(
     if "shufflings" in found:
         del found["n_perm"], found["seed"]
     return found
+
+
+def _adjusted(request: Request, model: Model, test: Tested) -> Demeaned | Pearson | None:
+    """What is to be made of our numbers, where PALM's are on another scale."""
+    if not (request.demean or request.pearson):
+        return None
+    kind = Pearson if request.pearson else Demeaned
+    return kind.of(model.dof, test.is_f, len(test.weights))
 
 
 def _check_numbers(request: Request, plans: Mapping[tuple[int | None, int], Any]) -> None:
@@ -282,10 +294,11 @@ def _write(
     where = call.inputs[modality or 1]
     joint = call.joint.get(number)
     stat = call.stat or UNIVARIATE[result.statistic]
-    n_rows = next(len(one.weights) for one in call.tests if one.number == number)
-    demeaned = Demeaned.of(call.model.dof, n_rows > 1, n_rows) if request.demean and joint is None else None
+    test = next(one for one in call.tests if one.number == number)
+    adjusted = None if joint is not None else _adjusted(request, call.model, test)
+    demeaned = adjusted if isinstance(adjusted, Demeaned) else None
     found = maps_of(request, result, where.unit, stat, call.spatial, joint is not None, demeaned)
-    if request.glm and joint is None and n_rows == 1:
+    if request.glm and joint is None and not test.is_f:
         found += glm_maps(result, where.unit, call.model.glm(number), demeaned)
     files = []
     for one in found:
@@ -295,7 +308,7 @@ def _write(
             values, left_out = _as_asked(request, values), float(_as_asked(request, np.ones(1))[0])
         files.append(where.save(values, name, left_out))
     if request.nulls and result.h0:
-        for stem, null in nulls_of(request, result, where.unit, stat, call.spatial, joint, demeaned).items():
+        for stem, null in nulls_of(request, result, where.unit, stat, call.spatial, joint, adjusted).items():
             files.append(f"{request.root}_{stem}_max{end}.csv")
             write_file(Path(files[-1]).expanduser(), "".join(f"{one:.17g}\n" for one in null).encode(), "null")
     if request.dof:

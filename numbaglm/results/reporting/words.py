@@ -626,7 +626,7 @@ def _test(result: Record) -> str:
         return f"{name} test of {' of '.join(parts)}"
     if result.asked.weighted_by is not None:
         name = f"weighted {name}"
-    if result.statistic in ("f", "g"):
+    if result.statistic in ("f", "g", "r2"):
         return f"{name} test"
     return f"{'two' if result.provenance['two_sided'] else 'one'}-sided {name} test"
 

@@ -38,6 +38,16 @@ FAMILIES = {
         Kind("v", "one", "variance_groups", "welch.v_or_g", "Welch (1951), Biometrika 38:330-336"),
         Kind("G", "several", "variance_groups", "welch.v_or_g", "Winkler et al. (2014), NeuroImage 92:381-397"),
         Kind(
+            "r", "one", "correlation", "ordinary.correlated.correlated", "Winkler et al. (2014), NeuroImage 92:381-397"
+        ),
+        Kind(
+            "R2",
+            "several",
+            "correlation",
+            "ordinary.correlated.correlated",
+            "Winkler et al. (2014), NeuroImage 92:381-397",
+        ),
+        Kind(
             "pseudo-t",
             "one",
             "variance_smoothing_fwhm",

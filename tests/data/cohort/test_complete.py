@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from numbaglm.cohort import Cohort
-from numbaglm.data.cohort.complete import CompleteStore, complete
+from numbaglm.data.cohort.complete import CompleteStore, complete, select
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.errors import MaskError
 from numbaglm.spaces.volume import Geometry
@@ -57,3 +57,12 @@ def test_nothing_that_all_have_is_told():
     store = CohortStore.from_array(np.where(present, 1.0, 0), where, present=present)
     with pytest.raises(MaskError, match="No voxel is there in all of the 3 maps"):
         complete(store)
+
+
+def test_some_elements_of_a_cohort_in_memory():
+    whole = Cohort.from_maps(TABLE).store
+    keep = np.arange(whole.n_voxels) % 3 == 0
+    found = select(whole, keep, "a third of them")
+    np.testing.assert_array_equal(found.read(0, found.n_voxels), whole.read(0, whole.n_voxels)[:, keep])
+    assert found.space.same(whole.space.select(keep))
+    assert found.report[-1] == "a third of them"

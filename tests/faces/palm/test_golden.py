@@ -20,7 +20,6 @@ FAULTS = {
 """Where PALM is at fault, by case, tag and key."""
 
 OURS = {
-    r"o1_\w*/pearson.*": "-pearson is refused",
     r"o1_\w*/vgdemean.*": "-vgdemean is refused",
     r"n2_\w*/npccon_(?!stouffer_c1).*": "-npccon is refused",
     r"n2_\w*/npccon_stouffer_c1.*": "-npccon is refused",

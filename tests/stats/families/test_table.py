@@ -18,7 +18,7 @@ from numbaglm.stats.families.family import Gathered, Given
 from numbaglm.stats.families.table import FAMILIES
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.joint import make_joint
-from numbaglm.stats.model.setup import build_hypothesis, make_incomplete, make_pseudo, make_weighted
+from numbaglm.stats.model.setup import build_hypothesis, make_correlation, make_incomplete, make_pseudo, make_weighted
 from numbaglm.stats.variance.covariance import Sandwich
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding_a_family.md"
@@ -41,6 +41,8 @@ def hypothesis_of(kind):
     shufflings, hypothesis = build_hypothesis(design, contrast, [contrast], "freedman-lane", shuffling, variance)
     if kind.option == "variance_smoothing_fwhm":
         hypothesis = make_pseudo(hypothesis, 4.0)
+    if kind.option == "correlation":
+        hypothesis = make_correlation(hypothesis, shufflings)
     if kind.option == "missing":
         hypothesis = make_incomplete(hypothesis, shufflings)
     if kind.option == "combine":
@@ -117,7 +119,7 @@ def test_what_a_family_prepares_gives_what_is_observed(name):
     family.lay(made.layers, tile)
     found = scores_of_tile(family, tile, made.fixed, *shufflings.draw(0, 5))
     np.testing.assert_allclose(found[0], made.score, rtol=1e-9, atol=1e-11)
-    if family.patterns is None and FAMILIES[name].option != "combine":  # whose maps show what is combined, not its z
+    if family.patterns is None and FAMILIES[name].option not in ("combine", "correlation"):  # whose maps don't show z
         np.testing.assert_allclose(made.statistic, family.scale.to_statistic(made.score))
     assert len(made.more) == len(family.more)
     assert set(family.more) <= set(MAPS)
@@ -158,5 +160,5 @@ def test_the_page_lists_the_families():
     rows = re.findall(r"(?m)^\| ([^|]+) \| `([\w.]+)` \|", PAGE.read_text())
     assert dict(rows) == {kind.name: kind.made for kind in FAMILIES.values()}
     for kind in FAMILIES.values():
-        module, function = kind.made.split(".")
+        module, _, function = kind.made.rpartition(".")
         assert callable(getattr(importlib.import_module(f"numbaglm.stats.families.{module}"), function))

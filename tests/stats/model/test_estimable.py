@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from numbaglm.errors import ContrastError, DesignError, NumbaglmWarning
 from numbaglm.stats.model.design import Design, independent_columns
-from numbaglm.stats.model.estimable import GroupDesign, over_basis
+from numbaglm.stats.model.estimable import GroupDesign, full_rank, independent_rows, over_basis
 
 GROUP = np.repeat([1.0, 0.0], 4)
 DUMMIES = pd.DataFrame({"patient": GROUP, "control": 1 - GROUP, "intercept": 1.0})
@@ -112,3 +112,24 @@ def test_a_contrast_has_one_value_in_any_basis_of_the_span():
 def test_the_design_names_the_columns_that_add_nothing():
     with pytest.raises(DesignError, match=r"\['intercept'\] can be written by the others"):
         Design.parse(DUMMIES, 8)
+
+
+def test_a_design_in_as_many_columns_as_its_rank():
+    M, C = DUMMIES.to_numpy(), np.array([[1.0, -1, 0]])
+    matrix, weights = full_rank(M, C, "difference")
+    assert matrix.shape == (8, 2)
+    y = np.random.default_rng(0).normal(size=8)
+    estimate = weights @ np.linalg.lstsq(matrix, y, rcond=None)[0]
+    assert_allclose(estimate, y[:4].mean() - y[4:].mean())
+    with pytest.raises(ContrastError, match="mean is not estimable"):
+        full_rank(M, np.array([[1.0, 0, 0]]), "mean")
+    whole = M[:, :2], np.eye(2)[:1]
+    assert all(one is two for one, two in zip(full_rank(*whole, "group"), whole, strict=True))
+
+
+def test_rows_in_as_many_as_their_rank():
+    rows = independent_rows(np.array([[1.0, -1, 0], [-1, 1, 0], [0, 1, -1]]), "F")
+    assert rows.shape == (2, 3)
+    assert_allclose(rows @ np.ones(3), 0, atol=1e-12)
+    with pytest.raises(ContrastError, match="F: all weights of a contrast are 0"):
+        independent_rows(np.zeros((1, 3)), "F")
