@@ -79,25 +79,6 @@ def read_labels(path: str) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def read_shufflings(path: str) -> NDArray[np.int64]:
-    """Read shufflings as PALM writes them (n_shufflings, n_subjects), and turn them into those of the data.
-
-    PALM's number v at place i says that row i of what is tested takes row |v|, and its sign; the data move the other
-    way.
-
-    Raises
-    ------
-    MissingFileError, InputError
-    """
-    values = read_labels(path)
-    n = values.shape[1]
-    if (np.sort(np.abs(values), axis=1) != np.arange(1, n + 1)).any():
-        raise InputError(f"{path}: each row needs every number from 1 to {n} once, with a sign.")
-    moved = np.empty_like(values)
-    np.put_along_axis(moved, np.abs(values) - 1, np.sign(values) * np.arange(1, n + 1), axis=1)
-    return moved
-
-
 def _lines(path: str) -> list[str]:
     place = Path(path).expanduser()
     try:

@@ -96,6 +96,11 @@ class Model:
         return Swings(swing(M, c), float(np.ptp(np.append(M @ Q @ c / unit, 0.0))), unit)
 
     @property
+    def mixes_ranks(self) -> bool:
+        """Whether contrasts have different numbers of rows."""
+        return len({len(one.weights) for one in self.tests}) > 1
+
+    @property
     def dof(self) -> int:
         """Residual degrees of freedom."""
         return int(self.matrix.shape[0]) - int(self.matrix.shape[1]) - len(self.own)

@@ -316,6 +316,15 @@ class Request:
             (self.multivariate is not None and self.combines, "-mv and -npc exclude each other: leave one out"),
             (self.concordant and not self.combines, "-concordant is of combinations: add -npc"),
             (self.concordant and self.two_sided, "-concordant and -twotail exclude each other: leave one out"),
+            (
+                self.combine_contrasts and self.over_contrasts,
+                "-npccon makes one test of all contrasts, and -corrcon corrects over several: leave one of them out",
+            ),
+            (
+                self.combine_contrasts and (self.groups or self.own or self.demean or self.method != "freedman-lane"),
+                "-npccon goes with t and F as they are: leave -vg, -evperdat, -demean and -rmethod out",
+            ),
+            (len(self.shufflings) > 1 and self.combine_contrasts, "-npccon takes one file of --shufflings"),
             (self.over_modalities and n < 2, "-corrmod takes several inputs: give more of -i"),
             (
                 self.no_univariate and not (several or self.combines),

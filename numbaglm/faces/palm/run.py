@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Floats
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError, OutputError, ShufflingError
-from numbaglm.faces.palm.files import read_labels, read_shufflings
+from numbaglm.faces.palm.files import read_labels
 from numbaglm.faces.palm.inputs import Input, read_inputs
 from numbaglm.faces.palm.model import Model, Tested, read_models
 from numbaglm.faces.palm.names import UNIVARIATE, Demeaned, Joint, Pearson, glm_maps, maps_of, nulls_of, suffix
@@ -43,7 +43,8 @@ class Call:
     inputs
         By modality, from 1.
     joint
-        What is made of all of them: by test, as their maps are named; empty where each is tested by itself.
+        What is made of several: by number of the test, or None where all tests are one; empty where each is tested by
+        itself.
     options
         Of the call.
     """
@@ -53,21 +54,26 @@ class Call:
     inputs: Mapping[int, Input]
     spatial: Spatial
     stat: str
-    joint: Mapping[int, Joint]
+    joint: Mapping[int | None, Joint]
     options: Mapping[str, Any]
 
-    def run(self, **more: Any) -> dict[tuple[int | None, int], Any]:
-        """Results, or plans, by modality (None where it is of all) and number of the test."""
+    def run(self, **more: Any) -> dict[tuple[int | None, int | None], Any]:
+        """Results, or plans, by modality and number of the test; None where one is of all."""
         named = {f"m{number}": one.cohort for number, one in self.inputs.items()}
         maps = named if len(named) > 1 else next(iter(named.values()))
         contrasts = {one.name: one.weights if one.is_f else one.weights[0] for one in self.tests}
         with _worded():
             found: Any = permutation_test(maps, self.model.matrix, contrasts, **self.options, **more)
-        if self.joint:
-            return {(None, one.number): found[one.name] for one in self.tests}
-        if len(named) == 1:
-            found = dict.fromkeys(named, found)
-        return {(number, one.number): found[f"m{number}"][one.name] for number in self.inputs for one in self.tests}
+        together = self.options.get("combine_contrasts")
+        if self.joint and together != "within":
+            found = {None: found}
+        else:
+            found = {k: found[f"m{k}"] if len(named) > 1 else found for k in self.inputs}
+        return {
+            (modality, number): its if number is None else its[f"c{number}"]
+            for modality, its in found.items()
+            for number in ((None,) if together else [one.number for one in self.tests])
+        }
 
 
 def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
@@ -84,6 +90,9 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     n_subjects = inputs[0].cohort.n_subjects
     models = read_models(request, n_subjects)
     how = _shuffling(request, n_subjects)
+    if request.over_contrasts and not request.as_z and any(model.mixes_ranks for model in models):
+        log.info("-corrcon compares contrasts of different ranks as z: -zstat is on.")
+        request = replace(request, as_z=True)
     calls = [call for model in models for call in _calls(request, model, inputs, how)]
     for call in calls:  # what can't be tested is refused before the first takes its time
         _check_numbers(request, call.run(dry_run=True))
@@ -170,19 +179,40 @@ def _calls(request: Request, model: Model, inputs: Sequence[Input], how: Mapping
                         _options(request, model, tests, request.univariate, {**how, **shufflings}),
                     )
                 )
-    if request.combine_modalities:
+    if request.combine_contrasts:
+        calls += _over_contrasts(request, model, numbered, how)
+    elif request.combine_modalities:
         n = len(inputs)
         for tests, shufflings in _parts(request, model, request.of_joint):
-            joint = {
+            joint: dict[int | None, Joint] = {
                 one.number: Joint(request.function, n, len(one.weights), model.dof, request.concordant) for one in tests
             }
             options = _options(request, model, tests, request.of_joint, {**how, **shufflings})
-            options |= {"combine": request.function, "concordant": request.concordant}
-            options["two_sided"] = request.two_sided or request.concordant
+            options |= _combining(request)
             calls.append(Call(model, tests, numbered, request.of_joint, f"npc_{request.function}", joint, options))
     if request.multivariate is not None:
         calls += _multivariate(request, model, numbered, how)
     return calls
+
+
+def _combining(request: Request) -> dict[str, Any]:
+    """Options of a combination."""
+    two_sided = request.two_sided or request.concordant
+    return {"combine": request.function, "concordant": request.concordant, "two_sided": two_sided}
+
+
+def _over_contrasts(request: Request, model: Model, inputs: Mapping[int, Input], how: Mapping[str, Any]) -> list[Call]:
+    """Combinations of contrasts: of all modalities at once, or of each."""
+    ((tests, shufflings),) = _parts(request, model, request.of_joint)
+    within = not request.combine_modalities
+    n = len(tests) * (1 if within else len(inputs))
+    joint: dict[int | None, Joint] = {None: Joint(request.function, n, 1, model.dof, request.concordant)}
+    options = _options(request, model, tests, request.of_joint, {**how, **shufflings}) | _combining(request)
+    options |= {"combine_contrasts": "within" if within else True, "fwe_across_contrasts": False}
+    together = not within or request.over_modalities
+    some = [inputs] if together else [{number: one} for number, one in inputs.items()]
+    stat = f"npc_{request.function}"
+    return [Call(model, tests, each, request.of_joint, stat, joint, options) for each in some]
 
 
 def _multivariate(request: Request, model: Model, inputs: Mapping[int, Input], how: Mapping[str, Any]) -> list[Call]:
@@ -196,7 +226,9 @@ def _multivariate(request: Request, model: Model, inputs: Mapping[int, Input], h
     calls = []
     for (function, stat), some in by_statistic.items():
         for tests, shufflings in _parts(request, model, request.of_joint, some):
-            joint = {one.number: Joint(function, len(inputs), len(one.weights), model.dof, False) for one in tests}
+            joint: dict[int | None, Joint] = {
+                one.number: Joint(function, len(inputs), len(one.weights), model.dof, False) for one in tests
+            }
             options = _options(request, model, tests, request.of_joint, {**how, **shufflings})
             options |= {"combine": function, "two_sided": False}
             calls.append(Call(model, tests, inputs, request.of_joint, stat, joint, options))
@@ -216,8 +248,8 @@ def _parts(
                 f"for each of the {len(model.tests)}."
             )
         places = [model.tests.index(one) for one in tests]
-        return [((one,), {"shufflings": read_shufflings(files[k])}) for one, k in zip(tests, places, strict=True)]
-    given = {"shufflings": read_shufflings(files[0])} if files else {}
+        return [((one,), {"shufflings": files[k]}) for one, k in zip(tests, places, strict=True)]
+    given = {"shufflings": files[0]} if files else {}
     if (request.demean or request.pearson) and spatial.threshold is not None and not request.over_contrasts:
         return [((one,), given) for one in tests]
     return [(tests, given)]
@@ -265,15 +297,16 @@ def _adjusted(request: Request, model: Model, test: Tested) -> Demeaned | Pearso
     return kind.of(model.dof, test.is_f, len(test.weights))
 
 
-def _check_numbers(request: Request, plans: Mapping[tuple[int | None, int], Any]) -> None:
+def _check_numbers(request: Request, plans: Mapping[tuple[int | None, int | None], Any]) -> None:
     """Refuse to enumerate more than can be done."""
     if request.n_shufflings or request.shufflings:
         return
     for (_, number), plan in plans.items():
         if plan.ranges[-1][1] > MOST_SHUFFLINGS:
+            what = "all contrasts" if number is None else f"contrast {number}"
             raise InputError(
-                f"-n 0 asks for all shufflings of contrast {number}, and there are more than the {MOST_SHUFFLINGS:,} "
-                "that are enumerated: give a number, such as -n 10000."
+                f"-n 0 asks for all shufflings of {what}, and there are more than the {MOST_SHUFFLINGS:,} that are "
+                "enumerated: give a number, such as -n 10000."
             )
 
 
@@ -288,18 +321,18 @@ def _save_masks(request: Request, inputs: Sequence[Input]) -> list[str]:
 
 
 def _write(
-    request: Request, call: Call, result: PermutationResult, modality: int | None, number: int, end: str
+    request: Request, call: Call, result: PermutationResult, modality: int | None, number: int | None, end: str
 ) -> dict[str, Any]:
     """Write what is asked for of one result, and tell what was found."""
-    where = call.inputs[modality or 1]
+    where = next(iter(call.inputs.values())) if modality is None else call.inputs[modality]
     joint = call.joint.get(number)
     stat = call.stat or UNIVARIATE[result.statistic]
-    test = next(one for one in call.tests if one.number == number)
+    test = next((one for one in call.tests if one.number == number), call.tests[0])
     adjusted = None if joint is not None else _adjusted(request, call.model, test)
     demeaned = adjusted if isinstance(adjusted, Demeaned) else None
     found = maps_of(request, result, where.unit, stat, call.spatial, joint is not None, demeaned)
     if request.glm and joint is None and not test.is_f:
-        found += glm_maps(result, where.unit, call.model.glm(number), demeaned)
+        found += glm_maps(result, where.unit, call.model.glm(test.number), demeaned)
     files = []
     for one in found:
         name = "_".join(part for part in (request.root, one.stem, one.kind) if part) + end

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from numbaglm.errors import InputError, MissingFileError
-from numbaglm.faces.palm.files import read_labels, read_numbers, read_sets, read_shufflings
+from numbaglm.faces.palm.files import read_labels, read_numbers, read_sets
 
 
 @pytest.mark.parametrize("text", ["1,2\n3,4.5\n", "1 2\n\n3\t4.5", "1, 2,\n3, 4.5,\n"])
@@ -61,18 +61,3 @@ def test_labels_are_whole(tmp_path):
     (tmp_path / "e.csv").write_text("1.5\n")
     with pytest.raises(InputError, match="not whole"):
         read_labels(str(tmp_path / "e.csv"))
-
-
-def test_shufflings_move_the_data_the_other_way(tmp_path):
-    path = tmp_path / "s.csv"
-    path.write_text("1,2,3\n2,-3,1\n")
-    found = read_shufflings(str(path))
-    x, y = np.array([1.0, 10, 100]), np.array([3.0, 5, 7])
-    for theirs, ours in zip(np.loadtxt(path, delimiter=","), found, strict=True):
-        P = np.zeros((3, 3))
-        P[np.arange(3), np.abs(theirs).astype(int) - 1] = np.sign(theirs)
-        moved = np.sign(ours) * y[np.abs(ours) - 1]
-        assert x @ moved == (P @ x) @ y
-    path.write_text("1,1,2\n")
-    with pytest.raises(InputError, match="every number from 1 to 3 once"):
-        read_shufflings(str(path))

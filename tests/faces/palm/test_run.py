@@ -136,3 +136,12 @@ def test_clusters_of_demeaned_data_are_palms(place):
     run("-i a.nii.gz -d d.csv -t t.csv -n 0 -demean -C 1.5 -zstat -o out -quiet")
     z, size = read("out_vox_ztstat_c1"), read("out_clustere_ztstat_c1")
     assert (size > 0).sum() == (z >= 1.5).sum() > 0
+
+
+def test_contrasts_of_different_ranks_are_compared_as_z(place):
+    np.savetxt("three.csv", np.column_stack([GROUPS, np.arange(N) % 3]), delimiter=",")
+    np.savetxt("two.csv", [[1, -1, 0], [0, 0, 1]], delimiter=",")
+    np.savetxt("both.csv", [[1, 1]], delimiter=",")
+    out = run("-i a.nii.gz -d three.csv -t two.csv -f both.csv -n 40 -corrcon -o out")
+    assert "out_vox_zfstat_cfwep_c3.nii.gz" in out
+    assert "out_vox_ztstat_c1.nii.gz" in out
