@@ -87,6 +87,14 @@ FLAGS = {
             "n_perm",
         ),
         Flag("-seed", "Of the shufflings.  [default: 0]", "NUMBER", ONE, False, "seed"),
+        Flag(
+            "--shufflings",
+            "Shufflings of one's own, as -saveperms writes them: one file for all contrasts, or one for each.",
+            "FILE",
+            ONE,
+            True,
+            "shufflings",
+        ),
         Flag("-ee", "Exchangeable errors: permutations. The default; with -ise both.", parameter="errors"),
         Flag("-ise", "Independent and symmetric errors: sign flips."),
         Flag(

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from reference.palm_commands import Answers, agree, cases, commands_of, lay_out, run, written
+from reference.palm_commands import Answers, agree, cases, commands_of, lay_out, run, shufflings_of, written
 
 FAULTS = {
     r"m2_missing/.*": "missing data by PALM's -imiss depend on what stands for them",
@@ -58,6 +58,29 @@ def test_maps_are_palms(case, tmp_path, monkeypatch):
                 wrong.append(f"{command.tag}/{key}")
     assert not wrong
     assert checked > 0
+
+
+DRAWN = {
+    "e1_evperdat_tested": ("two_mass", "noint_guttman", "demean_guttman", "cov", "cov_Dekker"),
+    "k1_corrmod_corrcon": ("corrcon_mixed",),
+}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in DRAWN], ids=lambda case: case.name)
+def test_shufflings_that_palm_drew_are_taken_from_its_files(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lay_out(case, tmp_path)
+    answers = Answers(case)
+    for command in commands_of(case):
+        if command.tag in DRAWN[case.name]:
+            code, said = run(command, tmp_path, *shufflings_of(command), "-savemax")
+            assert code == 0, said
+            wrong = [
+                key
+                for key in answers.keys(command.tag)
+                if not agree(written(tmp_path, command.tag, key, answers.mask), answers.of(command.tag, key), key)
+            ]
+            assert not wrong, command
 
 
 def test_few_keys_are_excepted():
