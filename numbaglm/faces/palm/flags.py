@@ -132,6 +132,7 @@ FLAGS = {
         Flag("-tfce_dh", "Step of height.  [default: a hundredth of the maximum]", "VALUE", ONE, False, "tfce_dh"),
         Flag("-npc", "Combine modalities, by Fisher's method if no other is named."),
         Flag("-npcmod", "Combine modalities."),
+        Flag("-npccon", "Combine contrasts.", parameter="combine_contrasts"),
         Flag(
             "-npcmethod",
             "Tippett, Fisher, Stouffer, Edgington, Mudholkar-George or Winer.  [default: Fisher]",
@@ -184,7 +185,6 @@ REFUSED = {
     "-dmiss": "missing data are NaN in the maps: numbaglm permute --missing element",
     "-mcar": "missing data are NaN in the maps: numbaglm permute --missing element",
     "-inormal": "transform the maps first",
-    "-npccon": "combine modalities with -npc, and correct over contrasts with -corrcon",
     "-probit": "transform the maps first",
     "-inputmv": "give each variable a file of its own after -i",
     "-removevgbysize": "leave these subjects out of maps and design",

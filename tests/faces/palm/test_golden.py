@@ -21,8 +21,7 @@ FAULTS = {
 
 OURS = {
     r"o1_\w*/vgdemean.*": "-vgdemean is refused",
-    r"n2_\w*/npccon_(?!stouffer_c1).*": "-npccon is refused",
-    r"n2_\w*/npccon_stouffer_c1.*": "-npccon is refused",
+    r"n2_\w*/npccon_\w*/vox_npc_\w*_uncp_m3": "statistics of one voxel are equal but for float32, and count so",
     r"o2_\w*/F_FL_Guttman/.*": "Guttman's partition is refused where it takes other residuals",
     r"o3_\w*/whole_within_ise_ee/vox_tstat_max": "each subject changes sign, not only whole blocks",
     r"o5_\w*/(tail|gamma)_exhaustive/vox_tstat_(uncp|fwep)": "where all shufflings are there p are exact as counted",
@@ -92,7 +91,7 @@ def test_few_keys_are_excepted():
                 for key in answers.keys(command.tag):
                     name = f"{command}/{key}"
                     counts["fault" if told(FAULTS, name) else "ours" if told(OURS, name) else "same"] += 1
-    assert counts["same"] / (counts["same"] + counts["ours"]) >= 0.95, counts
+    assert counts["same"] / (counts["same"] + counts["ours"]) >= 0.97, counts
 
 
 def test_left_out_voxels_are_told_apart():

@@ -76,6 +76,8 @@ def test_regressors_of_voxels():
         ("-accel fast", "-accel fast is not supported. Allowed are tail and gamma"),
         ("-pmethodr None", "-pmethodr None: allowed are Ridgway"),
         ("-pmethodp None", "-pmethodp None: shufflings are told apart"),
+        ("-npccon -corrcon", "-npccon makes one test of all contrasts"),
+        ("-npccon -rmethod Manly", "-npccon goes with t and F as they are"),
         ("-i b.nii -npc -demean", "-demean with -npc and -mv is not supported"),
     ],
 )

@@ -145,3 +145,15 @@ def test_contrasts_of_different_ranks_are_compared_as_z(place):
     out = run("-i a.nii.gz -d three.csv -t two.csv -f both.csv -n 40 -corrcon -o out")
     assert "out_vox_zfstat_cfwep_c3.nii.gz" in out
     assert "out_vox_ztstat_c1.nii.gz" in out
+
+
+def test_contrasts_are_combined(place):
+    run(f"{LEAST} -i b.nii.gz -npccon -corrmod -nounivariate -o each -quiet")
+    each = {f"each_vox_npc_fisher{kind}_m{k}.nii.gz" for kind in ("", "_uncp", "_fwep", "_mfwep") for k in (1, 2)}
+    assert {path.name for path in place.glob("each_*")} == each
+    run(f"{LEAST} -i b.nii.gz -npcmod -npccon -nounivariate -o all -quiet")
+    assert {path.name for path in place.glob("all_*")} == {
+        f"all_vox_npc_fisher{kind}.nii.gz" for kind in ("", "_uncp", "_fwep")
+    }
+    run(f"{LEAST} -npccon -nounivariate -o one -quiet")
+    assert (place / "one_vox_npc_fisher_fwep.nii.gz").exists()
