@@ -33,7 +33,7 @@ from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import find_method
 from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
 from numbaglm.stats.shuffling.own import digest
-from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, ESTIMATORS, Sandwich
 
 INCIDENTAL = frozenset(
     {
@@ -118,6 +118,9 @@ class Options:
     covariance: str | None
     adjustment: str
     dof: str
+    estimator: str
+    visits: ArrayLike | None
+    groups: ArrayLike | None
     fwe_across_contrasts: bool
     tail: str
     p_interval: float | None
@@ -190,7 +193,7 @@ class Options:
     @property
     def sandwich(self) -> Sandwich | None:
         """The sandwich variance that is asked for; None for that of independent errors."""
-        return None if self.covariance is None else Sandwich(self.adjustment, self.dof)
+        return None if self.covariance is None else Sandwich(self.adjustment, self.dof, self.estimator)
 
     @property
     def sides(self) -> str | None:
@@ -201,12 +204,14 @@ class Options:
 
     def _with_clusters(self) -> Self:
         """What a sandwich implies: its clusters, the blocks, are flipped as wholes. What contradicts it is refused."""
-        for name, table in (("adjustment", ADJUSTMENTS), ("dof", DEGREES_OF_FREEDOM)):
+        tables = {"adjustment": ADJUSTMENTS, "dof": DEGREES_OF_FREEDOM, "estimator": ESTIMATORS}
+        for name, table in tables.items():
             if getattr(self, name) not in tuple(table):
                 raise InputError(invalid(name, getattr(self, name), f"one of {list(table)}"))
             if self.covariance is None and getattr(self, name) != getattr(Sandwich(), name):
                 fix = "Ask for one with covariance='sandwich'."
                 raise InputError(invalid(name, getattr(self, name), "none without a sandwich variance", fix))
+        self._check_visits()
         if self.covariance is None:
             return self
         if self.covariance != "sandwich":
@@ -223,6 +228,21 @@ class Options:
             allowed = "a label for each map, that of its cluster, with covariance='sandwich'"
             raise InputError(invalid("exchangeability_blocks", received, allowed, fix))
         return replace(self, errors="ise", block_scheme="within" if blocks is None else "whole")
+
+    def _check_visits(self) -> None:
+        """Refuse labels of visits without the estimator that takes them, and that without them."""
+        modified = term("estimator='modified'")
+        if self.estimator != "modified":
+            for name in ("visits", "groups"):
+                if getattr(self, name) is not None:
+                    fix = f"Ask for it with {modified}."
+                    raise InputError(invalid(name, "labels", "none, without a modified sandwich variance", fix))
+            return
+        wanted = {"exchangeability_blocks": "the cluster of each map, such as its person", "visits": "its visit"}
+        for name, what in wanted.items():
+            if getattr(self, name) is None:
+                fix = f"Give them, or leave {modified} out."
+                raise InputError(invalid(name, None, f"a label for each map: {what}, with {modified}", fix))
 
     def read_weights(self) -> str | Doubles | None:
         """Weights as `numbaglm.stats.model.setup.read_weights` has them, which go with few other options."""
@@ -281,8 +301,9 @@ class Options:
         blocks = match_labels(self.exchangeability_blocks, maps, "exchangeability_blocks")
         groups = match_labels(self.variance_groups, maps, "variance_groups")
         weights = self.weights if isinstance(self.weights, str) else match_labels(self.weights, maps, "weights")
+        of_maps = {name: match_labels(getattr(self, name), maps, name) for name in ("visits", "groups")}
         groups = read_variance_groups(groups, blocks)
-        ordered = replace(self, exchangeability_blocks=blocks, variance_groups=groups, weights=weights)
+        ordered = replace(self, exchangeability_blocks=blocks, variance_groups=groups, weights=weights, **of_maps)
         if self.shufflings is not None:
             ordered = replace(ordered, shufflings=read_shufflings(self.shufflings, maps))
         return replace(ordered, weights=ordered.read_weights())
@@ -345,6 +366,8 @@ class Options:
             "test": None if self.weights is None else self.test,
             "sandwich": None if self.sandwich is None else asdict(self.sandwich),
             "own_shufflings": None if self.shufflings is None else digest(self.shufflings),
+            "visits": _plain(self.visits),
+            "groups": _plain(self.groups),
             "combine": self.combine,
             "combine_contrasts": dict(group) if self.combine_contrasts else None,
             "sides": self.sides,

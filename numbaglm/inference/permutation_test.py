@@ -110,6 +110,9 @@ def permutation_test(
     covariance: str | None = None,
     adjustment: str = "C2",
     dof: str = "satterthwaite",
+    estimator: str = "classic",
+    visits: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     fwe_across_contrasts: bool = False,
     tail: str = "counts",
     p_interval: float | None = None,
@@ -223,6 +226,14 @@ def permutation_test(
     dof
         Degrees of freedom of the z and the parametric p of a sandwich variance: "satterthwaite", or "naive", the
         clusters less the regressors that are constant within them.
+    estimator
+        What residuals tell of a sandwich variance: "classic", of every cluster its own covariance, or "modified", the
+        covariance of ``visits`` that all clusters share, or those of a group: steadier where clusters are few, if they
+        share it. Visits that some lack are rescaled by the variances of all who have them, and what is then no
+        covariance loses its negative roots.
+    visits, groups
+        With ``estimator="modified"``: labels (n_subjects,), in the order of the maps, of visits, each once in a cluster
+        and meaning the same in all, and of groups of clusters with covariances of their own (None for one group).
     fwe_across_contrasts
         Whether p are corrected over all contrasts as well (``p_fwe_voxel_contrasts`` and so on): contrasts then share
         their shufflings, and each null is the maximum over them, voxels on the scale of z.
@@ -392,6 +403,9 @@ def permutation_test(
         covariance=covariance,
         adjustment=adjustment,
         dof=dof,
+        estimator=estimator,
+        visits=visits,
+        groups=groups,
         fwe_across_contrasts=fwe_across_contrasts,
         tail=tail,
         p_interval=p_interval,
@@ -530,6 +544,7 @@ def _specify(
         "variance_groups": options.variance_groups,
         "v_dof_factor": options.conventions.v_dof_factor,
         "sandwich": options.sandwich,
+        "visits": (options.visits, options.groups),
     }
     tested = contrasts if options.fwe_across_contrasts else group
     own = options.shufflings

@@ -61,3 +61,89 @@ def root(table: Floats, first: int, size: int, which: int, v: int) -> float:
         if above == which:
             return float(one)
     return 0.0
+
+
+@kernel
+def clip(V: Floats, size: int, scratch: Floats) -> None:
+    """Set the negative eigenvalues of symmetric matrices to 0.
+
+    Parameters
+    ----------
+    V
+        (size (size + 1) / 2, n) their lower triangles, row by row.
+    size
+        Of each.
+    scratch
+        Twice size^2 rows.
+    """
+    A, Q = scratch[: size * size], scratch[size * size :]
+    zero, one = V.dtype.type(0.0), V.dtype.type(1.0)
+    eps = V.dtype.type(np.finfo(V.dtype).eps)
+    for v in range(V.shape[1]):
+        if _is_positive(V, size, A, v):
+            continue
+        for i in range(size):
+            for j in range(size):
+                A[i * size + j, v] = V[i * (i + 1) // 2 + j, v] if j <= i else V[j * (j + 1) // 2 + i, v]
+                Q[i * size + j, v] = one if i == j else zero
+        for _ in range(_SWEEPS):
+            beside = diagonal = zero
+            for i in range(size):
+                diagonal += A[i * size + i, v] * A[i * size + i, v]
+                for j in range(i):
+                    beside += A[i * size + j, v] * A[i * size + j, v]
+            if beside <= eps * eps * diagonal:
+                break
+            for i in range(1, size):
+                for j in range(i):
+                    _rotate(A, Q, size, i, j, v)
+        for i in range(size):
+            for j in range(i + 1):
+                total = zero
+                for k in range(size):
+                    value = A[k * size + k, v]
+                    if value > zero:
+                        total += Q[i * size + k, v] * value * Q[j * size + k, v]
+                V[i * (i + 1) // 2 + j, v] = total
+
+
+@kernel
+def _is_positive(V: Floats, size: int, root: Floats, v: int) -> bool:
+    """Whether a matrix has a root of Cholesky's, as most do."""
+    for i in range(size):
+        for j in range(i + 1):
+            value = V[i * (i + 1) // 2 + j, v]
+            for k in range(j):
+                value -= root[i * size + k, v] * root[j * size + k, v]
+            if i == j:
+                if not value > 0:
+                    return False
+                root[i * size + i, v] = np.sqrt(value)
+            else:
+                root[i * size + j, v] = value / root[j * size + j, v]
+    return True
+
+
+@kernel
+def _rotate(A: Floats, Q: Floats, size: int, i: int, j: int, v: int) -> None:
+    """Turn two directions so that nothing is left between them."""
+    between = A[i * size + j, v]
+    if between == 0:
+        return
+    one = A.dtype.type(1.0)
+    half = (A[i * size + i, v] - A[j * size + j, v]) / (between + between)
+    tangent = one / (abs(half) + np.sqrt(half * half + one))
+    tangent = -tangent if half < 0 else tangent
+    cosine = one / np.sqrt(tangent * tangent + one)
+    sine = tangent * cosine
+    for k in range(size):
+        left, right = A[i * size + k, v], A[j * size + k, v]
+        A[i * size + k, v] = cosine * left + sine * right
+        A[j * size + k, v] = cosine * right - sine * left
+    for k in range(size):
+        left, right = A[k * size + i, v], A[k * size + j, v]
+        A[k * size + i, v] = cosine * left + sine * right
+        A[k * size + j, v] = cosine * right - sine * left
+        left, right = Q[k * size + i, v], Q[k * size + j, v]
+        Q[k * size + i, v] = cosine * left + sine * right
+        Q[k * size + j, v] = cosine * right - sine * left

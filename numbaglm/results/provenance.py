@@ -18,6 +18,7 @@ from numbaglm.results.vocabulary import STATISTICS
 from numbaglm.spaces.volume import CONNECTIVITIES
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
+from numbaglm.stats.variance import covariance
 from numbaglm.stats.variance.between import ESTIMATORS, TESTS
 from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 from numbaglm.version import __version__
@@ -71,6 +72,8 @@ class Provenance:
         and what effects were held against. None where nothing was weighted.
     sandwich
         Which sandwich variance statistics have; None where errors were taken for independent.
+    n_visits, n_groups
+        Visits and groups of clusters whose covariances a modified sandwich variance has; None for none.
     columns, rows
         Names of the regressors that all elements share, and the (n_subjects, n_regressors) design matrix.
     regressors
@@ -112,6 +115,8 @@ class Provenance:
     between: str | int | None
     test: str | None
     sandwich: Sandwich | None
+    n_visits: int | None
+    n_groups: int | None
     columns: tuple[str, ...]
     rows: NDArray[np.float64]
     regressors: Mapping[str, str]
@@ -168,6 +173,8 @@ class Provenance:
             between=asked.later("between", _between),
             test=asked.later("test", _test),
             sandwich=sandwich,
+            n_visits=asked.later("visits", _blocks),
+            n_groups=asked.later("groups", _blocks),
             columns=asked.inner("design").texts("columns"),
             rows=design.matrix("rows"),
             regressors=asked.names("regressors"),
@@ -411,9 +418,10 @@ def _freedom(value: Any) -> float:
 
 
 def _sandwich(value: Any) -> Sandwich:
-    """a correction and degrees of freedom, or null"""  # noqa: D400
+    """a correction, degrees of freedom and an estimator, or null"""  # noqa: D400
     read = _Checked(value, "sandwich.")
-    return Sandwich(read.text("adjustment", tuple(ADJUSTMENTS)), read.text("dof", tuple(DEGREES_OF_FREEDOM)))
+    estimator = read.text("estimator", tuple(covariance.ESTIMATORS)) if "estimator" in value else Sandwich().estimator
+    return Sandwich(read.text("adjustment", tuple(ADJUSTMENTS)), read.text("dof", tuple(DEGREES_OF_FREEDOM)), estimator)
 
 
 def _side(value: Any) -> str:

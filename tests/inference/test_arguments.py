@@ -14,8 +14,8 @@ DETERMINING = {
     *("n_perm", "two_sided", "cluster_forming_threshold", "tfce", "seed", "errors", "exchangeability_blocks"),
     *("block_scheme", "variance_groups", "variance_smoothing_fwhm", "method", "fwe_across_contrasts", "tail"),
     *("conventions", "tfce_uncorrected", "missing", "regressors", "weights", "between", "test", "stop", "alpha"),
-    *("covariance", "adjustment", "dof", "combine", "combine_contrasts"),
-    *("concordant", "combine_weights", "shufflings", "correlation"),
+    *("covariance", "adjustment", "dof", "estimator", "visits", "groups", "combine"),
+    *("combine_contrasts", "concordant", "combine_weights", "shufflings", "correlation"),
 }
 
 
@@ -55,6 +55,12 @@ def test_a_durable_run_goes_on_under_the_same_options_alone(tmp_path, as_cohort,
         ({"adjustment": "CR2", "covariance": "sandwich"}, "'adjustment'.*'C2'"),
         ({"dof": "kenward", "covariance": "sandwich"}, "'dof'.*satterthwaite"),
         ({"adjustment": "HC3"}, "'adjustment'.*none without a sandwich.*covariance='sandwich'"),
+        ({"estimator": "modified"}, "'estimator'.*none without a sandwich"),
+        ({"estimator": "swe", "covariance": "sandwich"}, "'estimator'.*classic.*modified"),
+        ({"covariance": "sandwich", "visits": [0, 1] * 4}, "'visits'.*estimator='modified'"),
+        ({"groups": [0, 1] * 4}, "'groups'.*estimator='modified'"),
+        ({"covariance": "sandwich", "estimator": "modified"}, "'exchangeability_blocks'.*person"),
+        ({"covariance": "sandwich", "estimator": "modified", "exchangeability_blocks": [0] * 8}, "'visits'.*its visit"),
         ({"covariance": "sandwich", "errors": "ee"}, "'errors'.*change sign"),
         ({"covariance": "sandwich", "block_scheme": "both"}, "'block_scheme'.*whole"),
         ({"covariance": "sandwich", "method": "kennedy"}, "'method'"),

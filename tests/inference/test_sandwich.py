@@ -98,3 +98,51 @@ def test_few_clusters_are_told_of_where_flips_are_approximate(cohort, caplog):
     caplog.clear()
     ng.permutation_test(cohort, **options)  # a mean alone is exact
     assert not caplog.text
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+def test_every_flip_of_people_with_shared_covariances_of_visits(cohort, two_sided):
+    table = cohort.covariates
+    groups = table["group"].to_numpy()
+    result = ng.permutation_test(
+        cohort,
+        "~ visit * group + age",
+        "visit:group[b]",
+        exchangeability_blocks=table["participant_id"],
+        estimator="modified",
+        visits=table["session_id"],
+        groups=table["group"],
+        two_sided=two_sided,
+        **ASK,
+    )
+    X = pd.DataFrame(result.provenance["design"]["rows"], columns=result.provenance["design"]["columns"])
+    C = (X.columns == "visit:group[b]").astype(float)[None]
+    signs = (1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1))[:, PERSON]
+    null = slow.wild_bootstrap(X.to_numpy(), C, Y.astype(float), PERSON, "C2", signs, VISIT, groups)
+    height = np.abs(null) if two_sided else null
+    np.testing.assert_allclose(result.maps["t"], null[0], rtol=1e-8)
+    np.testing.assert_allclose(np.sort(result.h0["max_t"]), np.sort(height.max(axis=1)), rtol=1e-8)
+    reached = (height >= height[0] - 1e-9 * np.maximum(1, np.abs(height[0]))).sum(axis=0)
+    np.testing.assert_array_equal(np.rint(256 * result.maps["p_unc"]), reached)
+    variances = [slow.of_visits(X.to_numpy(), y, PERSON, "C2", VISIT, groups)[1] for y in Y.T.astype(float)]
+    np.testing.assert_allclose(result.maps["effect_se"], np.sqrt([C[0] @ v @ C[0] for v in variances]), rtol=1e-6)
+    assert result.asked.n_groups == 2
+    assert result.asked.n_visits == 3
+
+
+def test_shared_covariances_do_not_depend_on_how_work_is_cut(cohort):
+    table = cohort.covariates
+    options = {
+        "exchangeability_blocks": table["participant_id"],
+        "estimator": "modified",
+        "visits": table["session_id"],
+        "n_perm": 99,
+        "seed": 3,
+        **ASK,
+    }
+    contrast = ["visit", "visit:group[b]"]
+    one = ng.permutation_test(cohort, "~ visit * group + age", contrast, n_workers=1, **options)
+    two = ng.permutation_test(cohort, "~ visit * group + age", contrast, n_workers=2, memory_limit="8GB", **options)
+    np.testing.assert_array_equal(one.h0["max_f"], two.h0["max_f"])
+    assert one.provenance["precision"] == "float64"  # few people
+    assert one.h0["max_f"][0] == pytest.approx(one.maps["f"].max(), rel=1e-9)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from numbaglm.kernels.eigen import root
+from numbaglm.kernels.eigen import clip, root
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
@@ -20,3 +20,19 @@ def test_roots_of_small_matrices_are_numpys(size):
 def test_equal_roots_are_counted_one_by_one():
     table = np.array([[2.0], [0.0], [2.0]])
     assert [root(table.copy(), 0, 2, which, 0) for which in range(2)] == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_negative_roots_become_0(size):
+    rng = np.random.default_rng(size)
+    half = rng.normal(size=(30, size, size))
+    matrices = half + half.transpose(0, 2, 1) + size * np.eye(size)
+    matrices[0] = 0.0
+    i, j = np.tril_indices(size)
+    sizes, turned = np.linalg.eigh(matrices)
+    assert (sizes[1:].min(axis=1) > 0).any()
+    expected = np.einsum("vik,vk,vjk->vij", turned, np.maximum(sizes, 0), turned)[:, i, j].T
+    for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-4)):
+        V = np.ascontiguousarray(matrices[:, i, j].T, dtype)
+        clip(V, size, np.zeros((2 * size**2, 30), dtype))
+        np.testing.assert_allclose(V, expected, atol=tolerance)

@@ -46,14 +46,46 @@ def sandwich(X, y, labels, adjustment):
     return beta, bread @ meat @ bread
 
 
-def statistic(X, C, y, labels, adjustment):
-    """t of one row, or the Wald form of several."""
-    beta, V = sandwich(X, y, labels, adjustment)
+def of_visits(X, y, labels, adjustment, visits, groups):
+    """The same, by covariances of visits that the clusters of a group share."""
+    bread = np.linalg.inv(X.T @ X)
+    beta = bread @ X.T @ y
+    residual = y - X @ beta
+    A = corrections(X, labels, adjustment)
+    for k in np.unique(labels):
+        residual[labels == k] = A[k] @ residual[labels == k]
+    meat = np.zeros((X.shape[1], X.shape[1]))
+    for group in np.unique(groups):
+        names, clusters = np.unique(visits[groups == group]), np.unique(labels[groups == group])
+        table = np.full((len(clusters), len(names)), np.nan)
+        for i, k in enumerate(clusters):
+            for row in np.flatnonzero(labels == k):
+                table[i, names == visits[row]] = residual[row]
+        V = np.diag(np.nanmean(table**2, axis=0))
+        for a in range(len(names)):
+            for b in range(a):
+                both = np.isfinite(table[:, [a, b]]).all(axis=1)
+                left, right = table[both, a], table[both, b]
+                if both.any():
+                    cosine = left @ right / np.sqrt(left @ left * (right @ right))
+                    V[a, b] = V[b, a] = cosine * np.sqrt(V[a, a] * V[b, b])
+        sizes, turned = np.linalg.eigh(V)
+        V = turned @ np.diag(np.maximum(sizes, 0)) @ turned.T
+        for k in clusters:
+            rows = np.flatnonzero(labels == k)
+            which = np.searchsorted(names, visits[rows])
+            meat += X[rows].T @ V[np.ix_(which, which)] @ X[rows]
+    return beta, bread @ meat @ bread
+
+
+def statistic(X, C, y, labels, adjustment, *visited):
+    """t of one row, or the Wald form of several; visits and groups make it the modified one."""
+    beta, V = of_visits(X, y, labels, adjustment, *visited) if visited else sandwich(X, y, labels, adjustment)
     effect, S = C @ beta, C @ V @ C.T
     return effect[0] / np.sqrt(S[0, 0]) if len(C) == 1 else effect @ np.linalg.solve(S, effect)
 
 
-def wild_bootstrap(X, C, Y, labels, adjustment, signs):
+def wild_bootstrap(X, C, Y, labels, adjustment, signs, *visited):
     """Statistics (n_flips, n_voxels) of data made of the model without what is tested, and its flipped residuals.
 
     Parameters
@@ -68,7 +100,7 @@ def wild_bootstrap(X, C, Y, labels, adjustment, signs):
     for i, sign in enumerate(signs):
         for v in range(Y.shape[1]):
             data = fitted[:, v] + sign * (Y - fitted)[:, v]
-            found[i, v] = statistic(X, C, data, labels, adjustment)
+            found[i, v] = statistic(X, C, data, labels, adjustment, *visited)
     return found
 
 

@@ -428,6 +428,7 @@ def permute(
     blocks = Labels.read(options.pop("exchangeability_blocks"), "--blocks")
     groups = Labels.read(options.pop("variance_groups"), "--variance-groups", word="auto")
     weights = read_weights(options.pop("weights"))
+    of_maps = {name: Labels.read(options.pop(name), f"--{name}") for name in ("visits", "groups")}
     options["between"] = 0 if options["between"] == "0" else options["between"]
     scheduler, regressors = options.pop("scheduler"), read_named(options.pop("regressors"))
     with preparing():
@@ -445,6 +446,7 @@ def permute(
             variance_groups=groups.of(question),
             regressors=regressors,
             weights=weights.of(question),
+            **{name: labels.of(question) for name, labels in of_maps.items()},
             client=client,
             progress=terminal.progress,
             **options,

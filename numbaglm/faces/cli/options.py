@@ -7,7 +7,7 @@ import click
 from numbaglm.faces.shell import PATH, grouped
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS, OF_P, OF_VALUES
-from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, ESTIMATORS
 
 _EXPRESSION = "A column, or an expression such as 'patient - control'; several with ';' between them make an F test."
 _DEFAULT = "[default: the first --model column, or the intercept alone]"
@@ -215,6 +215,27 @@ TEST = grouped(
         "--correlation",
         is_flag=True,
         help="Part correlations r in the place of t, R2 in that of F.",
+    ),
+    click.option(
+        "--estimator",
+        type=click.Choice(list(ESTIMATORS)),
+        default="classic",
+        show_default=True,
+        help="Of a sandwich variance: from the residuals of each of the --blocks, or, modified, from covariances of "
+        "--visits that they share.",
+    ),
+    click.option(
+        "--visits",
+        type=PATH,
+        metavar="FILE",
+        help="With --estimator modified: the visit of each map, a table of one column of labels (.tsv, .csv).",
+    ),
+    click.option(
+        "--groups",
+        type=PATH,
+        metavar="FILE",
+        help="With --estimator modified: groups of --blocks whose visits have covariances of their own, a table of one "
+        "column of labels (.tsv, .csv).  [default: one group]",
     ),
     click.option(
         "--conventions",

@@ -491,7 +491,14 @@ def _sandwich(asked: Provenance) -> str:
     dof = {"satterthwaite": "degrees of freedom of Satterthwaite", "naive": "naive degrees of freedom"}
     clusters = "of independent maps" if asked.n_blocks is None else f"of {asked.n_blocks:,} clusters"
     kind = asked.sandwich
-    return f"sandwich {clusters}, {kind.adjustment}: {ADJUSTMENTS[kind.adjustment]}; {dof[kind.dof]}"
+    shared = f", {_shared_visits(asked)}" if kind.estimator == "modified" else ""
+    return f"sandwich {clusters}{shared}, {kind.adjustment}: {ADJUSTMENTS[kind.adjustment]}; {dof[kind.dof]}"
+
+
+def _shared_visits(asked: Provenance) -> str:
+    """Say which clusters share covariances of visits."""
+    groups = "all clusters" if asked.n_groups in (None, 1) else f"the clusters of each of {asked.n_groups} groups"
+    return f"covariances of {asked.n_visits} visits shared by {groups}"
 
 
 def _on_sandwich(result: Record, cited: set[str]) -> list[str]:
@@ -500,9 +507,12 @@ def _on_sandwich(result: Record, cited: set[str]) -> list[str]:
         return []
     cited.add("guillaume")
     units = "maps" if asked.n_blocks is None else "maps of a cluster (a block of maps that may depend on each other)"
+    vary = "leaves open how they vary"
+    if asked.sandwich.estimator == "modified":
+        vary = f"has {_shared_visits(asked)}, whatever they are"
     sentences = [
         f"Its variance was that of a sandwich estimator, which supposes that {units} are independent of all others and "
-        f"leaves open how they vary (Guillaume et al., 2014), corrected by {asked.sandwich.adjustment} "
+        f"{vary} (Guillaume et al., 2014), corrected by {asked.sandwich.adjustment} "
         f"({ADJUSTMENTS[asked.sandwich.adjustment]})."
     ]
     if asked.sandwich.dof == "satterthwaite":

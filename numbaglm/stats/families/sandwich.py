@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
 from numbaglm.errors import DesignError
+from numbaglm.kernels import sandwich
 from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats.effects import confidence_interval
 from numbaglm.stats.families.family import Family, Given, Layer, Prepared
@@ -93,8 +94,6 @@ def wald(
     n, width = products.shape[1], fixed.shape[1]
     fitted = products[p + s * r :]  # R_i d
     triangle = products[p + 2 * s * r :]
-    zero = products.dtype.type(0.0)
-    eps = products.dtype.type(np.finfo(products.dtype).eps)
     dof = constants[s * r * p]
     for k in range(s * r):
         to = fitted[k]
@@ -115,50 +114,7 @@ def wald(
                 left, right = products[p + i * r + k], products[p + j * r + k]
                 for v in range(n):
                     to[v] += here[v] * there[v] - left[v] * there[v] - right[v] * here[v]
-            if i == j:  # rounding may leave less than nothing
-                for first in range(0, n, width):
-                    for v in range(width):
-                        least = eps * own[v]
-                        to[first + v] = to[first + v] if to[first + v] > least else least
-            here, there = products[i], products[j]
-            for v in range(n):
-                to[v] = dof * to[v] + here[v] * there[v]
-    if s == 1:
-        score, whole = products[0], triangle[0]
-        for v in range(n):
-            root = np.sqrt(whole[v]) if whole[v] > zero else products.dtype.type(1.0)
-            score[v] /= root
-        return
-    # Its root, in place, row by row; and what of d each row of it takes.
-    for i in range(s):
-        here = products[i]
-        for j in range(i + 1):
-            to = triangle[i * (i + 1) // 2 + j]
-            for m in range(j):
-                left, right = triangle[i * (i + 1) // 2 + m], triangle[j * (j + 1) // 2 + m]
-                for v in range(n):
-                    to[v] -= left[v] * right[v]
-            if i == j:
-                own = fixed[i * (i + 1) // 2 + i]
-                for first in range(0, n, width):
-                    for v in range(width):
-                        least = eps * own[v]
-                        value = to[first + v] if to[first + v] > least else least
-                        to[first + v] = np.sqrt(value) if value > zero else products.dtype.type(1.0)
-                for v in range(n):
-                    here[v] /= to[v]
-            else:
-                root, solved = triangle[j * (j + 1) // 2 + j], products[j]
-                for v in range(n):
-                    to[v] /= root[v]
-                    here[v] -= to[v] * solved[v]
-    score = products[0]
-    for v in range(n):
-        score[v] *= score[v]
-    for i in range(1, s):
-        there = products[i]
-        for v in range(n):
-            score[v] += there[v] * there[v]
+    sandwich.wald(products, triangle, fixed, s, dof)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +152,7 @@ class Prepare:
         s = len(self.turns)
         E, length, degenerate = unit_residuals(given.data, self.nuisance)
         layers, d, S = self._parts(E)
-        score = np.where(degenerate, 0.0, self._score(d, S))
+        score = np.where(degenerate, 0.0, quotient(d, S, self.dof))
         effect = self.effect @ given.data.astype(np.float64)
         return Prepared(
             layers=tuple(layers),
@@ -217,7 +173,7 @@ class Prepare:
     def observe(self, E: Doubles) -> tuple[Doubles, Doubles]:
         """Score and statistic of residuals (n_subjects, n_voxels), see `Family.observe`."""
         _, d, S = self._parts(E)
-        score = self._score(d, S)
+        score = quotient(d, S, self.dof)
         return score, self.scale.to_statistic(score)
 
     def _parts(self, E: Doubles) -> tuple[Doubles, Doubles, Doubles]:
@@ -228,14 +184,23 @@ class Prepare:
         parts = [layers[i - s] - self.left @ (turn @ d) for i, turn in enumerate(self.turns)]
         return layers, d[:s], np.einsum("ikv,jkv->ijv", parts, parts)
 
-    def _score(self, d: Doubles, S: Doubles) -> Doubles:
-        """d / sqrt(d^2 + dof S), or d' (d d' + dof S)^-1 d; 0 where both are 0."""
-        whole = self.dof * S + d[:, None] * d[None]
-        if len(d) == 1:
-            root = np.sqrt(whole[0, 0])
-            return np.asarray(np.divide(d[0], root, out=np.zeros(root.shape), where=root > 0))
-        inverse = np.linalg.pinv(whole.transpose(2, 0, 1), hermitian=True)
-        return np.asarray(np.einsum("iv,vij,jv->v", d, inverse, d))
+
+def quotient(d: Doubles, S: Doubles, dof: float) -> Doubles:
+    """d / sqrt(d^2 + dof S), or d' (d d' + dof S)^-1 d; 0 where both are 0.
+
+    Parameters
+    ----------
+    d, S
+        (s, n_voxels) estimates, and (s, s, n_voxels) their covariance.
+    dof
+        Degrees of freedom of S.
+    """
+    whole = dof * S + d[:, None] * d[None]
+    if len(d) == 1:
+        root = np.sqrt(whole[0, 0])
+        return np.asarray(np.divide(d[0], root, out=np.zeros(root.shape), where=root > 0))
+    inverse = np.linalg.pinv(whole.transpose(2, 0, 1), hermitian=True)
+    return np.asarray(np.einsum("iv,vij,jv->v", d, inverse, d))
 
 
 def t_or_f(design: Clustered, effect: Doubles, asked: Sandwich) -> Family:

@@ -87,6 +87,20 @@ FAMILIES = {
             "sandwich F", "several", "covariance", "sandwich.t_or_f", "Pustejovsky and Tipton (2018), JBES 36:672-683"
         ),
         Kind(
+            "modified sandwich t",
+            "one",
+            "estimator",
+            "clustered.modified.modified",
+            "Guillaume et al. (2014), NeuroImage 94:287-302",
+        ),
+        Kind(
+            "modified sandwich F",
+            "several",
+            "estimator",
+            "clustered.modified.modified",
+            "Guillaume et al. (2014), NeuroImage 94:287-302",
+        ),
+        Kind(
             "t, missing data", "one", "missing", "incomplete.Incomplete", "Winkler et al. (2014), NeuroImage 92:381-397"
         ),
         Kind(

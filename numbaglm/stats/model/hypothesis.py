@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.errors import DesignError, InputError, invalid, term
 from numbaglm.kernels import glm
+from numbaglm.stats.families.clustered.modified import modified
 from numbaglm.stats.families.elementwise import elementwise
 from numbaglm.stats.families.family import Family, Refitted, Rows, Shuffled
 from numbaglm.stats.families.sandwich import t_or_f as sandwiched
@@ -26,6 +27,7 @@ from numbaglm.stats.model.regression import unit_residuals
 from numbaglm.stats.scales import Scale
 from numbaglm.stats.variance.covariance import Sandwich
 from numbaglm.stats.variance.sandwich import Clustered
+from numbaglm.stats.variance.visits import Visited, Visits
 
 _MOST_NAMED = 5  # in a message
 
@@ -128,6 +130,7 @@ class Hypothesis:
         variance_groups: ArrayLike | None = None,
         v_dof_factor: float = 1.0,
         sandwich: Sandwich | None = None,
+        visits: tuple[ArrayLike | None, ArrayLike | None] = (None, None),
         clusters: NDArray[np.intp] | None = None,
     ) -> Hypothesis:
         """Partition a design, and drop what shuffling leaves as it is.
@@ -143,9 +146,10 @@ class Hypothesis:
             A name in `METHODS`.
         variance_groups, v_dof_factor
             (n_subjects,) labels, or None; see `VarianceGroups`.
-        sandwich, clusters
-            Which sandwich variance, or None for that of independent errors; and (n_subjects,) the number of the cluster
-            that each subject flips with.
+        sandwich, visits, clusters
+            Which sandwich variance, or None for that of independent errors; labels (n_subjects,) of visits and of
+            groups of clusters, which a modified one takes; and (n_subjects,) the number of the cluster that each
+            subject flips with.
 
         Raises
         ------
@@ -185,7 +189,7 @@ class Hypothesis:
         effect = np.ascontiguousarray(contrast.matrix @ design.pseudo_inverse)
         if sandwich is not None:
             assert clusters is not None
-            family = sandwiched(Clustered.build(clusters, interest, Z, sandwich.adjustment), effect, sandwich)
+            family = _sandwiched(clusters, visits, interest, Z, effect, sandwich)
         return cls(
             design=design,
             contrast=contrast,
@@ -250,6 +254,23 @@ class Hypothesis:
         glm.residuals(y, self.residualiser, E)
         length = np.sqrt(np.einsum("ij,ij->j", E, E))
         return E * np.where(degenerate | (length == 0), 0.0, 1.0 / np.where(length > 0, length, 1.0))
+
+
+def _sandwiched(
+    clusters: NDArray[np.intp],
+    visits: tuple[ArrayLike | None, ArrayLike | None],
+    interest: Doubles,
+    nuisance: Doubles,
+    effect: Doubles,
+    asked: Sandwich,
+) -> Family:
+    """Build t or F with the sandwich variance that is asked for."""
+    if asked.estimator == "classic":
+        return sandwiched(Clustered.build(clusters, interest, nuisance, asked.adjustment), effect, asked)
+    of_maps, groups = visits
+    assert of_maps is not None
+    labelled = Visits.parse(of_maps, groups, clusters)
+    return modified(Visited.build(clusters, labelled, interest, nuisance, asked.adjustment), effect, asked)
 
 
 def complement(Z: Doubles) -> Doubles:

@@ -18,6 +18,12 @@ FEW_CLUSTERS = 20
 """Below so many, tests with nuisance may find too much: at 5 %, error rates of t were 4.0 to 12.3 % with 8 clusters,
 4.9 to 7.8 % with 16 and 4.8 to 6.1 % with 50, where variances differed between clusters (benchmarks/validity.md)."""
 
+ESTIMATORS = {
+    "classic": "every cluster's residuals tell its own covariance",
+    "modified": "visits have covariances that the clusters of a group share",
+}
+"""What residuals tell, by the name of the option."""
+
 DEGREES_OF_FREEDOM = {
     "satterthwaite": "those of a variance estimate whose mean and variance, under independent errors, are the same",
     "naive": "clusters that tell of the contrast, less the regressors that are constant within them",
@@ -35,7 +41,10 @@ class Sandwich:
         A name in `ADJUSTMENTS`.
     dof
         A name in `DEGREES_OF_FREEDOM`.
+    estimator
+        A name in `ESTIMATORS`.
     """
 
     adjustment: str = "C2"
     dof: str = "satterthwaite"
+    estimator: str = "classic"

@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
@@ -101,7 +102,7 @@ class Clustered:
                 "from 0) decide by themselves what the contrast tests, so that nothing tells their variance. Leave out "
                 "the column that only they have, or merge it with another."
             )
-        return cls(number, basis, adjusted, loadings, _naive_dof(basis, s, members))
+        return cls(number, basis, adjusted, loadings, naive_dof(basis, s, members))
 
     def dof(self, which: str) -> float:
         """Degrees of freedom, by a name in `numbaglm.stats.variance.covariance.DEGREES_OF_FREEDOM`."""
@@ -137,27 +138,52 @@ class Clustered:
         return float(s * (s + 1) / total)
 
 
+def corrections(basis: Doubles, members: list[NDArray[np.intp]], adjustment: str) -> scipy.sparse.csr_matrix:
+    """A (n_subjects, n_subjects), a block a cluster.
+
+    Parameters
+    ----------
+    basis
+        (n_subjects, p) orthonormal columns that span the design.
+    members
+        Rows of each cluster.
+    adjustment
+        A name in `numbaglm.stats.variance.covariance.ADJUSTMENTS`.
+    """
+    n, p = basis.shape
+    blocks = [_correct(np.eye(len(rows)), basis[rows], adjustment, n / (n - p)) for rows in members]
+    left = np.concatenate([np.repeat(rows, len(rows)) for rows in members])
+    right = np.concatenate([np.tile(rows, len(rows)) for rows in members])
+    return scipy.sparse.csr_matrix((np.concatenate([one.ravel() for one in blocks]), (left, right)), (n, n))
+
+
 def _adjust(M_k: Doubles, s: int, adjustment: str, inflation: float) -> tuple[Doubles, bool]:
     """A_k u_ik of a cluster (s, n_k), and whether it decides by itself what is tested."""
     u = M_k[:, :s].T
     if adjustment in ("HC2", "HC3"):
-        left = 1.0 - (M_k**2).sum(axis=1)
-        alone = left < _ALONE
-        power = -0.5 if adjustment == "HC2" else -1.0
-        lost = bool(np.abs(u[:, alone]).max(initial=0.0) > 1e-8)
-        return u * np.where(alone, 0.0, np.where(alone, 1.0, left) ** power), lost
-    turned, sizes, _ = np.linalg.svd(M_k, full_matrices=False)
-    left = 1.0 - sizes**2
-    alone = left < _ALONE
-    lost = bool(np.abs(u @ turned[:, alone]).max(initial=0.0) > 1e-8)
+        alone = u[:, 1.0 - (M_k**2).sum(axis=1) < _ALONE]
+    else:
+        turned, sizes, _ = np.linalg.svd(M_k, full_matrices=False)
+        alone = u @ turned[:, 1.0 - sizes**2 < _ALONE]
+    return _correct(u, M_k, adjustment, inflation), bool(np.abs(alone).max(initial=0.0) > 1e-8)
+
+
+def _correct(rows: Doubles, M_k: Doubles, adjustment: str, inflation: float) -> Doubles:
+    """Rows (m, n_k) over the maps of a cluster, times A_k."""
     if adjustment in ("none", "n/(n-p)"):
-        return u * (1.0 if adjustment == "none" else np.sqrt(inflation)), lost
-    power = -0.5 if adjustment == "C2" else -1.0
+        return rows * (1.0 if adjustment == "none" else np.sqrt(inflation))
+    power = -0.5 if adjustment in ("HC2", "C2") else -1.0
+    if adjustment in ("HC2", "HC3"):
+        left, turned = 1.0 - (M_k**2).sum(axis=1), None
+    else:
+        turned, sizes, _ = np.linalg.svd(M_k, full_matrices=False)
+        left = 1.0 - sizes**2
+    alone = left < _ALONE
     factor = np.where(alone, 0.0, np.where(alone, 1.0, left) ** power)
-    return u + ((u @ turned) * (factor - 1.0)) @ turned.T, lost
+    return rows * factor if turned is None else rows + ((rows @ turned) * (factor - 1.0)) @ turned.T
 
 
-def _naive_dof(basis: Doubles, s: int, members: list[NDArray[np.intp]]) -> float:
+def naive_dof(basis: Doubles, s: int, members: list[NDArray[np.intp]]) -> float:
     """Clusters with a part in what is tested, less the directions of their design that are constant within them."""
     involved = [rows for rows in members if np.abs(basis[rows, :s]).max() > 1e-10]
     means = np.stack([basis[rows].sum(axis=0) / np.sqrt(len(rows)) for rows in involved])

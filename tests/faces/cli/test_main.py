@@ -17,6 +17,7 @@ from numbaglm.faces.commands import commands
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import UNKNOWN
+from numbaglm.stats.variance.covariance import Sandwich
 from reference.command_line import run
 from reference.maps import AFFINE, volumes, write_maps
 
@@ -433,9 +434,15 @@ def test_maps_depend_on_each_other_within_blocks(place, cohort):
     blocks = ["--blocks", "people.csv", "--covariance", "sandwich", "--n-perm", "100"]
     out, _ = run("permute", cohort, "--model", "age", *blocks, "-o", "c2", "--json")
     assert "all 64 distinct" in json.loads(out)["shuffling"]
-    assert PermutationResult.load("c2").provenance["sandwich"] == {"adjustment": "C2", "dof": "satterthwaite"}
+    assert PermutationResult.load("c2").asked.sandwich == Sandwich("C2", "satterthwaite", "classic")
     run("permute", cohort, "--model", "age", *blocks, "--adjustment", "C3", "--dof", "naive", "-o", "c3")
     assert PermutationResult.load("c3").provenance["dof"] == 5
+    pd.DataFrame({"visit": [0, 0, 1, 0, 1, 2, 1, 0, 0, 2]}).to_csv("visits.csv", index=False)
+    shared = ["--estimator", "modified", "--visits", "visits.csv"]
+    run("permute", cohort, "--model", "age", *blocks, *shared, "-o", "shared")
+    assert PermutationResult.load("shared").asked.n_visits == 3
+    wrong = run("permute", cohort, "--model", "age", *blocks, *shared[:2], "-o", "x", code=1)[1]
+    assert "Invalid value for '--visits'" in wrong
     wrong = run("permute", cohort, "--model", "age", *blocks, "--block-scheme", "both", "-o", "x", code=1)[1]
     assert "Invalid value for '--block-scheme': got 'both'" in wrong
     wrong = run("permute", cohort, "--design", "~ age + (1 | person)", "-o", "x", code=1)[1]

@@ -176,3 +176,17 @@ def test_a_sandwich_is_told_and_cited(blocks, tmp_path):
     again = type(one).load(one.save(tmp_path / "results"))
     assert again.asked.sandwich == one.asked.sandwich == Sandwich("C2", "satterthwaite")
     assert words.methods_paragraph(again)[0] == paragraph
+
+
+@pytest.mark.parametrize("groups", [None, np.repeat([0, 0, 0, 1, 1, 1], [1, 2, 3, 3, 3, 2])])
+def test_shared_covariances_of_visits_are_told(groups, tmp_path):
+    sizes = [1, 2, 3, 3, 3, 2]
+    visits = {"visits": np.concatenate([np.arange(size) for size in sizes]), "groups": groups}
+    asked = {"covariance": "sandwich", "exchangeability_blocks": np.repeat(np.arange(6), sizes)}
+    one = analysed(estimator="modified", n_perm=40, **asked, **visits)
+    shared = "shared by all clusters" if groups is None else "shared by the clusters of each of 2 groups"
+    assert f"covariances of 3 visits {shared}, C2" in dict(words.what_was_asked(one))["Covariance"]
+    assert shared in words.methods_paragraph(one)[0]
+    again = type(one).load(one.save(tmp_path / "results"))
+    assert again.asked.sandwich.estimator == "modified"
+    assert words.methods_paragraph(again)[0] == words.methods_paragraph(one)[0]

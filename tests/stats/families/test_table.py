@@ -35,8 +35,9 @@ def hypothesis_of(kind):
     contrast = Contrast.parse(weights, design)
     shuffling = {"n_perm": 20, "seed": 0, "errors": None, "blocks": None, "block_scheme": "within"}
     variance = {"variance_groups": GROUP if kind.option == "variance_groups" else None, "v_dof_factor": 1.0}
-    if kind.option == "covariance":
-        variance["sandwich"] = Sandwich()
+    if kind.option in ("covariance", "estimator"):
+        variance["sandwich"] = Sandwich(estimator="modified" if kind.option == "estimator" else "classic")
+        variance["visits"] = np.arange(N) % 2, np.arange(N) // 2 % 2
         shuffling |= {"errors": "ise", "blocks": np.arange(N) // 2, "block_scheme": "whole"}
     shufflings, hypothesis = build_hypothesis(design, contrast, [contrast], "freedman-lane", shuffling, variance)
     if kind.option == "variance_smoothing_fwhm":
