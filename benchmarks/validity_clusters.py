@@ -1,7 +1,8 @@
 """Error rates and power where maps depend on each other within clusters, measured on simulated data.
 
-    python benchmarks/validity_clusters.py                  # the section of validity.md, some minutes
+    python benchmarks/validity_clusters.py                  # the sections of validity.md, some minutes
     python benchmarks/validity_clusters.py --size small     # seconds, wide intervals
+    python benchmarks/validity_clusters.py --only shared    # one section
 
 People have visits. What people are like stays with them (a correlation of 0.8 between any two visits), and half of them
 are three times as noisy. Contrasts are of what differs between people (a group), of what changes within them (the
@@ -24,7 +25,7 @@ from validity_discoveries import replace_section
 
 SIZES = {"small": (6, 200), "full": (30, 400)}  # runs, data sets a run
 N_PERM = 499
-HEADING = "## Clusters: visits of people"
+HEADINGS = {"own": "## Clusters: visits of people", "shared": "## Clusters that share the covariances of their visits"}
 CONTRASTS: dict[str, str | list[str]] = {
     "between: group": "group",
     "within: visit": "visit",
@@ -55,23 +56,31 @@ def noise_of(person: NDArray[np.int64]) -> Noise:
     return noise
 
 
-def scenarios() -> list[Scenario]:
+def schemes_of(person: NDArray[np.int64], visit: NDArray[np.float64], kind: str) -> dict[str, dict[str, Any]]:
+    """Ways to test, by their names."""
+    blocks: dict[str, Any] = {"exchangeability_blocks": person}
+    sandwich = {**blocks, "covariance": "sandwich"}
+    if kind == "shared":
+        modified = {**sandwich, "estimator": "modified", "visits": visit}
+        return {"in each of both groups": {**modified, "groups": person % 2}, "in all, wrongly": modified}
+    return {
+        "no blocks": {},
+        "within blocks": blocks,
+        "whole blocks": {**blocks, "block_scheme": "whole", "errors": "ise"},
+        "sandwich, none": {**sandwich, "adjustment": "none"},
+        "sandwich, C2": sandwich,
+        "sandwich, C3": {**sandwich, "adjustment": "C3"},
+    }
+
+
+def scenarios(kind: str) -> list[Scenario]:
     """Each contrast in each sample, tested in several ways."""
     found = []
     for n_people in (8, 16, 50):
         for balanced in (True, False):
             person, design = visits(n_people, balanced)
             name = f"{n_people} people, {'3 visits' if balanced else '1 to 5 visits'}"
-            blocks: dict[str, Any] = {"exchangeability_blocks": person}
-            sandwich = {**blocks, "covariance": "sandwich"}
-            schemes: dict[str, dict[str, Any]] = {
-                "no blocks": {},
-                "within blocks": blocks,
-                "whole blocks": {**blocks, "block_scheme": "whole", "errors": "ise"},
-                "sandwich, none": {**sandwich, "adjustment": "none"},
-                "sandwich, C2": sandwich,
-                "sandwich, C3": {**sandwich, "adjustment": "C3"},
-            }
+            schemes = schemes_of(person, design["visit"].to_numpy(), kind)
             for contrast, columns in CONTRASTS.items():
                 for scheme, options in schemes.items():
                     if scheme == "within blocks" and columns != "visit":
@@ -89,10 +98,10 @@ def rates(scenario: Scenario, n_voxels: int, seed: int, effect: float = 0.0) -> 
     return float((maps["p_unc"] <= ALPHA + 1e-9).mean()), float((maps["p_parametric"] <= ALPHA).mean())
 
 
-def table(n_runs: int, n_voxels: int) -> pd.DataFrame:
+def table(kind: str, n_runs: int, n_voxels: int) -> pd.DataFrame:
     """Error rates of shuffled and of parametric p, and power of the former."""
     rows = []
-    for scenario in scenarios():
+    for scenario in scenarios(kind):
         null = [rates(scenario, n_voxels, seed) for seed in range(n_runs)]
         planted = [rates(scenario, n_voxels, seed, scenario.effect)[0] for seed in range(max(2, n_runs // 5))]
         shuffled, parametric = (over_runs([one[k] for one in null]) for k in (0, 1))
@@ -112,18 +121,26 @@ def table(n_runs: int, n_voxels: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def section(size: str) -> str:
-    """The section of validity.md."""
+_TESTS = {
+    "own": "The first test t, or F, of least squares, by permutations without and within blocks, and by sign flips of "
+    "whole ones. The others have sandwich variances, by the name of their correction; their parametric p are by "
+    "Satterthwaite's degrees of freedom.",
+    "shared": 'Sandwich variances (`estimator="modified"`, C2), whose clusters share the covariances of visits within '
+    "each group, as they do here, or all of them, as they do not; parametric p are by Satterthwaite's degrees of "
+    "freedom.",
+}
+
+
+def section(kind: str, size: str) -> str:
+    """A section of validity.md."""
     n_runs, n_voxels = SIZES[size]
     return (
-        f"{HEADING}\n\nWritten by `python benchmarks/validity_clusters.py --size {size}`, numbaglm {ng.__version__}. "
+        f"{HEADINGS[kind]}\n\nWritten by `python benchmarks/validity_clusters.py --size {size}`, numbaglm "
+        f"{ng.__version__}. "
         f"{n_runs} runs of {n_voxels} data sets each, {N_PERM} shufflings, two-sided; nominal level 5 %. Visits of a "
         "person have a correlation of 0.8, one of two groups is three times as noisy as the other, and a covariate "
-        "changes from person to person and from visit to visit. "
-        "The first test t, or F, of least squares, by permutations without and within blocks, and by sign flips of "
-        "whole ones. The others have sandwich variances, by the name of their correction; their parametric p are by "
-        "Satterthwaite's degrees of freedom.\n\n"
-        f"{markdown(table(n_runs, n_voxels))}\n"
+        f"changes from person to person and from visit to visit. {_TESTS[kind]}\n\n"
+        f"{markdown(table(kind, n_runs, n_voxels))}\n"
     )
 
 
@@ -131,10 +148,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
+    parser.add_argument("--only", choices=HEADINGS, help="one section")
     arguments = parser.parse_args()
-    new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
-    print(new)
+    for kind in [arguments.only] if arguments.only else HEADINGS:
+        new = section(kind, arguments.size)
+        arguments.output.write_text(replace_section(arguments.output.read_text(), new))
+        print(new)
 
 
 if __name__ == "__main__":

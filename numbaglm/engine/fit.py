@@ -128,7 +128,6 @@ def fit_model(store: CohortStore, design: Design, variances: str | None = None, 
         fit_model_block,
         [(store, design, variances, *span) for span in spans],
         label="Fitting",
-        unit="voxel",
         weights=[stop - start for start, stop in spans],
         **running,
     )

@@ -77,7 +77,6 @@ _WITH_SANDWICH: dict[str, tuple[tuple[str | None, ...], str]] = {
     "block_scheme": (("within", "whole"), "'whole', as its clusters are the exchangeability blocks"),
     "method": (("freedman-lane",), "'freedman-lane'"),
     "missing": (("leave",), "'leave', as a cluster is not parted voxel by voxel"),
-    "weights": ((None,), "none, as maps count alike"),
     "regressors": ((None,), "none, as all voxels share a design"),
     "variance_groups": ((None,), "none, as every cluster has a variance of its own"),
     "variance_smoothing_fwhm": ((None,), "none, as a pseudo-t has another variance"),
@@ -221,6 +220,10 @@ class Options:
             if not any(value is one or (isinstance(value, str) and value == one) for one in fitting):
                 given = value if isinstance(value, str | float | int) else f"a {type(value).__name__}"
                 raise InputError(invalid(name, given, f"{why}, with covariance='sandwich'", "Leave it out."))
+        if isinstance(self.weights, str) or (self.weights is not None and self.estimator != "classic"):
+            given = self.weights if isinstance(self.weights, str) else "weights of maps with estimator='modified'"
+            allowed = "none, or weights of maps, with covariance='sandwich' and its classic estimator"
+            raise InputError(invalid("weights", given, allowed, "Leave it out."))
         blocks = self.exchangeability_blocks
         if blocks is not None and np.ndim(blocks) > 1 and np.shape(blocks)[1] > 1:
             received = f"a tree of {np.shape(blocks)[1]} levels"

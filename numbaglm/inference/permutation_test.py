@@ -192,7 +192,8 @@ def permutation_test(
         "variance", or another layer of the maps: the variance that each value has of its own (squared standard errors,
         FSL's varcopes), for a random-effects analysis of first-level estimates, or a meta-analysis of studies. Or
         weights (n_subjects,), in the order of the maps, such as the sizes of studies. Voxels with a variance that is 0
-        or negative are left out, with a count.
+        or negative are left out, with a count. Weights of maps go with ``covariance="sandwich"`` too, as in a
+        meta-analysis of several effects a study.
     between
         How the variance between subjects is estimated, which adds to each value's own: "reml", "ml", "dl" (moments of
         DerSimonian and Laird), "he" (unweighted moments of Hedges), or 0 for fixed effects. Effect, standard error,
@@ -546,6 +547,9 @@ def _specify(
         "sandwich": options.sandwich,
         "visits": (options.visits, options.groups),
     }
+    weights = options.read_weights()
+    if options.sandwich is not None and not isinstance(weights, str):
+        variance["weights"], weights = weights, None
     tested = contrasts if options.fwe_across_contrasts else group
     own = options.shufflings
     built = [build_hypothesis(design, one, tested, options.method, shuffling, variance, own) for one in group]
@@ -556,7 +560,7 @@ def _specify(
         hypothesis = make_incomplete(hypothesis, shufflings)
     if options.correlation:
         hypothesis = make_correlation(hypothesis, shufflings)
-    if (weights := options.read_weights()) is not None:
+    if weights is not None:
         hypothesis = make_weighted(hypothesis, shufflings, weights, options.between, options.test)
     if options.combine is not None:
         hypothesis = make_joint(

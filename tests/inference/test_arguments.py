@@ -65,7 +65,12 @@ def test_a_durable_run_goes_on_under_the_same_options_alone(tmp_path, as_cohort,
         ({"covariance": "sandwich", "block_scheme": "both"}, "'block_scheme'.*whole"),
         ({"covariance": "sandwich", "method": "kennedy"}, "'method'"),
         ({"covariance": "sandwich", "missing": "element"}, "'missing'.*'leave'"),
-        ({"covariance": "sandwich", "weights": np.ones(8)}, "'weights'.*'a ndarray'.*none"),
+        ({"covariance": "sandwich", "weights": "variance"}, "'weights'.*'variance'.*weights of maps"),
+        (
+            {"covariance": "sandwich", "weights": np.ones(8), "visits": [0, 1] * 4}
+            | {"estimator": "modified", "exchangeability_blocks": [0, 0, 1, 1, 2, 2, 3, 3]},
+            "'weights'.*estimator='modified'",
+        ),
         ({"covariance": "sandwich", "regressors": {"gm": "gm"}}, "'regressors'.*'a dict'.*none"),
         ({"covariance": "sandwich", "variance_groups": [0, 1] * 4}, "'variance_groups'.*each|every"),
         ({"covariance": "sandwich", "variance_smoothing_fwhm": 4.0}, "'variance_smoothing_fwhm'"),

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import numbaglm as ng
+from numbaglm.errors import InputError
 from reference import sandwich as slow
 
 PERSON = np.repeat(np.arange(8), [3, 3, 2, 3, 1, 3, 2, 3])
@@ -146,3 +147,24 @@ def test_shared_covariances_do_not_depend_on_how_work_is_cut(cohort):
     np.testing.assert_array_equal(one.h0["max_f"], two.h0["max_f"])
     assert one.provenance["precision"] == "float64"  # few people
     assert one.h0["max_f"][0] == pytest.approx(one.maps["f"].max(), rel=1e-9)
+
+
+def test_weights_of_maps_through_the_engine(cohort):
+    table = cohort.covariates
+    weights = pd.Series(np.linspace(0.5, 2.0, 20), index=LABELS)
+    result = ng.permutation_test(
+        cohort,
+        "~ visit * group",
+        "visit:group[b]",
+        exchangeability_blocks=table["participant_id"],
+        weights=weights.sample(frac=1, random_state=0),
+        **ASK,
+    )
+    X = pd.DataFrame(result.provenance["design"]["rows"], columns=result.provenance["design"]["columns"])
+    C, root = (X.columns == "visit:group[b]").astype(float)[None], np.sqrt(weights.to_numpy())[:, None]
+    signs = (1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1))[:, PERSON]
+    null = slow.wild_bootstrap(X.to_numpy() * root, C, Y * root, PERSON, "C2", signs)
+    np.testing.assert_allclose(np.sort(result.h0["max_t"]), np.sort(np.abs(null).max(axis=1)), rtol=1e-7)
+    assert result.asked.weighted_by == "subjects"
+    with pytest.raises(InputError, match="one for each of the 20"):
+        ng.permutation_test(cohort, "~ visit", "visit", weights=np.ones(19), **ASK)

@@ -137,6 +137,8 @@ class Prepare:
         What scores mean.
     dof
         Degrees of freedom of S.
+    root
+        (n_subjects,) roots of weights, which design and data are multiplied with; None for none.
     """
 
     nuisance: Doubles
@@ -146,14 +148,16 @@ class Prepare:
     effect: Doubles
     scale: Scale
     dof: float
+    root: Doubles | None = None
 
     def __call__(self, given: Given) -> Prepared:
         """Of data (n_subjects, n_voxels)."""
         s = len(self.turns)
-        E, length, degenerate = unit_residuals(given.data, self.nuisance)
+        data = given.data if self.root is None else given.data * self.root[:, None]
+        E, length, degenerate = unit_residuals(data, self.nuisance)
         layers, d, S = self._parts(E)
         score = np.where(degenerate, 0.0, quotient(d, S, self.dof))
-        effect = self.effect @ given.data.astype(np.float64)
+        effect = self.effect @ data.astype(np.float64)
         return Prepared(
             layers=tuple(layers),
             score=score,
@@ -203,7 +207,7 @@ def quotient(d: Doubles, S: Doubles, dof: float) -> Doubles:
     return np.asarray(np.einsum("iv,vij,jv->v", d, inverse, d))
 
 
-def t_or_f(design: Clustered, effect: Doubles, asked: Sandwich) -> Family:
+def t_or_f(design: Clustered, effect: Doubles, asked: Sandwich, root: Doubles | None = None) -> Family:
     """Build t (one direction of interest) or F with a sandwich variance.
 
     Parameters
@@ -214,6 +218,9 @@ def t_or_f(design: Clustered, effect: Doubles, asked: Sandwich) -> Family:
         (n_interest, n_subjects): its product with the data is the contrast of the estimates.
     asked
         Which degrees of freedom.
+    root
+        (n_subjects,) roots of weights, which the design has been multiplied with; None for none. Errors are then
+        supposed to have variances of one over the weights, where anything is supposed of them.
 
     Raises
     ------
@@ -245,7 +252,7 @@ def t_or_f(design: Clustered, effect: Doubles, asked: Sandwich) -> Family:
     once, loaded = Flipped(np.ones((1, n_clusters)), member), Flipped(np.ascontiguousarray(left.T), member)
     scale = Correlation(dof) if s == 1 else Share(dof - s + 1, s)
     nuisance = np.ascontiguousarray(design.basis[:, s:].T)
-    prepare = Prepare(nuisance, sums, turns, left, effect, scale, dof)
+    prepare = Prepare(nuisance, sums, turns, left, effect, scale, dof, root)
     return Family(
         name="t" if s == 1 else "f",
         layers=(*(Layer(once),) * p, *(Layer(loaded),) * s),

@@ -6,7 +6,7 @@ residuals make the statistic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -131,6 +131,7 @@ class Hypothesis:
         v_dof_factor: float = 1.0,
         sandwich: Sandwich | None = None,
         visits: tuple[ArrayLike | None, ArrayLike | None] = (None, None),
+        weights: Doubles | None = None,
         clusters: NDArray[np.intp] | None = None,
     ) -> Hypothesis:
         """Partition a design, and drop what shuffling leaves as it is.
@@ -146,10 +147,10 @@ class Hypothesis:
             A name in `METHODS`.
         variance_groups, v_dof_factor
             (n_subjects,) labels, or None; see `VarianceGroups`.
-        sandwich, visits, clusters
+        sandwich, visits, weights, clusters
             Which sandwich variance, or None for that of independent errors; labels (n_subjects,) of visits and of
-            groups of clusters, which a modified one takes; and (n_subjects,) the number of the cluster that each
-            subject flips with.
+            groups of clusters, which a modified one takes; weights (n_subjects,) of least squares, for a classic one;
+            and (n_subjects,) the number of the cluster that each subject flips with.
 
         Raises
         ------
@@ -160,7 +161,9 @@ class Hypothesis:
             if variance_groups is not None:
                 raise InputError(_no_groups())
             return cls._of_own_regressors(design, contrast, errors, orbits, record)
-        X, Z = partition(design, contrast)
+        root = None if weights is None else np.sqrt(weights / weights.mean())
+        model = design if root is None else replace(design, matrix=design.matrix * root[:, None])
+        X, Z = partition(model, contrast)
         X = X / np.linalg.norm(X, axis=0)  # whatever the units of the columns
         interest = X if contrast.is_t else orthonormal(X)
         rotation = complement(Z).T if record.data == "rotated" else None
@@ -186,10 +189,10 @@ class Hypothesis:
                 groups = VarianceGroups.build(number, full, interest.shape[1], v_dof_factor)
                 _require_residuals(groups)
                 family = v_or_g(groups, fixed.T)
-        effect = np.ascontiguousarray(contrast.matrix @ design.pseudo_inverse)
+        effect = np.ascontiguousarray(contrast.matrix @ model.pseudo_inverse)
         if sandwich is not None:
             assert clusters is not None
-            family = _sandwiched(clusters, visits, interest, Z, effect, sandwich)
+            family = _sandwiched(clusters, visits, interest, Z, effect, sandwich, root)
         return cls(
             design=design,
             contrast=contrast,
@@ -263,10 +266,11 @@ def _sandwiched(
     nuisance: Doubles,
     effect: Doubles,
     asked: Sandwich,
+    root: Doubles | None,
 ) -> Family:
     """Build t or F with the sandwich variance that is asked for."""
     if asked.estimator == "classic":
-        return sandwiched(Clustered.build(clusters, interest, nuisance, asked.adjustment), effect, asked)
+        return sandwiched(Clustered.build(clusters, interest, nuisance, asked.adjustment), effect, asked, root)
     of_maps, groups = visits
     assert of_maps is not None
     labelled = Visits.parse(of_maps, groups, clusters)

@@ -78,7 +78,7 @@ class Regression:
         return np.asarray(share)
 
 
-def unit_residuals(y: NDArray[np.float32], nuisance: Doubles) -> tuple[Doubles, Doubles, NDArray[np.bool_]]:
+def unit_residuals(y: NDArray[np.floating[Any]], nuisance: Doubles) -> tuple[Doubles, Doubles, NDArray[np.bool_]]:
     """Residuals on a nuisance, at unit length.
 
     Parameters

@@ -63,6 +63,8 @@ def build_hypothesis(
             f"both. Test them apart, or {term('name the errors')}."
         )
     rule = next(iter(rules)) if shuffling["errors"] is None else None
+    if variance.get("weights") is not None:
+        _check_weights(variance["weights"], len(rows))
     if variance.get("sandwich") is not None:
         shuffling = shuffling | {"why": "as a sandwich variance asks for"}
     if len(tested) > 1:  # a contrast that has nothing to shuffle by itself has no use for what others have
@@ -263,9 +265,8 @@ def make_weighted(
     hypothesis: Hypothesis, shufflings: Shufflings, weights: str | Doubles, between: str | int, test: str
 ) -> Hypothesis:
     """Make weighted least squares of a hypothesis."""
-    n = hypothesis.design.n_subjects
-    if not isinstance(weights, str) and weights.shape != (n,):
-        raise InputError(invalid("weights", weights.shape, f"one for each of the {n} subjects"))
+    if not isinstance(weights, str):
+        _check_weights(weights, hypothesis.design.n_subjects)
     made = Weighted(
         nuisance=hypothesis.nuisance,
         interest=hypothesis.interest,
@@ -277,6 +278,11 @@ def make_weighted(
         moves=shufflings.errors != "ise",
     )
     return replace(hypothesis, family=weighted(hypothesis.family, made))
+
+
+def _check_weights(weights: Doubles, n: int) -> None:
+    if weights.shape != (n,):
+        raise InputError(invalid("weights", weights.shape, f"one for each of the {n} subjects"))
 
 
 def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from numbaglm.stats.variance.covariance import ADJUSTMENTS, Sandwich
 from reference import sandwich as slow
 
 HERE = Path(__file__).parent / "clubsandwich"
+REFERENCE = Path(os.environ.get("NUMBAGLM_REFERENCE", "absent")) / "pymare"
 RNG = np.random.default_rng(2)
 LABELS = np.repeat(np.arange(7), [1, 2, 3, 3, 2, 4, 3])
 N = len(LABELS)
@@ -26,13 +29,13 @@ Y = (RNG.normal(size=(N, 4)) + RNG.normal(size=(7, 4))[LABELS]).astype(np.float3
 CONTRASTS = {"t": np.array([[0.0, 1.0, 0.0, -1.0]]), "f": np.eye(4)[1:3]}
 
 
-def hypothesis_of(X, C, labels=LABELS, adjustment="C2", dof="satterthwaite"):
+def hypothesis_of(X, C, labels=LABELS, adjustment="C2", dof="satterthwaite", weights=None):
     """A hypothesis, and the flips that test it."""
     design = Design.parse(X, len(X))
     contrast = Contrast.parse(C, design)
     scheme = "within" if labels is None else "whole"
     shuffling = {"n_perm": 1000, "seed": 0, "errors": "ise", "blocks": labels, "block_scheme": scheme}
-    variance = {"variance_groups": None, "v_dof_factor": 1.0, "sandwich": Sandwich(adjustment, dof)}
+    variance = {"variance_groups": None, "v_dof_factor": 1.0, "sandwich": Sandwich(adjustment, dof), "weights": weights}
     return build_hypothesis(design, contrast, [contrast], "freedman-lane", shuffling, variance)[::-1]
 
 
@@ -72,6 +75,38 @@ def test_flips_equal_a_wild_bootstrap(name, adjustment):
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(wald_of(family, prepared.score), expected[0], rtol=1e-10)
     np.testing.assert_allclose(hypothesis.observe(Y).score, prepared.score, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", CONTRASTS)
+def test_weighted_flips_equal_a_wild_bootstrap_of_weighted_least_squares(name):
+    weights = RNG.uniform(0.2, 3.0, N)
+    hypothesis, shufflings = hypothesis_of(X, CONTRASTS[name], weights=weights)
+    family = hypothesis.family
+    index, sign = shufflings.draw(0, shufflings.n_shufflings)
+    prepared = family.prepare(Given(Y))
+    root = np.sqrt(weights)[:, None]
+    expected = slow.wild_bootstrap(X * root, CONTRASTS[name], Y * root, LABELS, "C2", sign)
+    np.testing.assert_allclose(wald_of(family, scores_of(family, prepared, index, sign)), expected, rtol=1e-7)
+    if name == "t":
+        assert family.scale.dof == pytest.approx(slow.satterthwaite(X * root, CONTRASTS[name], LABELS, "C2"))
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="NUMBAGLM_REFERENCE names no folder with pymare")
+def test_weighted_numbers_of_the_table_of_robumeta():
+    cases = json.loads((REFERENCE / "robumeta_reference.json").read_text())["cases"]
+    table = pd.read_csv(REFERENCE / "robumeta_correlated_effects.csv")
+    assert len(cases) == 24
+    columns = {"intercept": [], "within": ["within"], "both": ["within", "between"]}
+    for case in cases:
+        variance = table.groupby("study")[case["variances"]].transform("mean")
+        weights = 1 / (table.groupby("study")["study"].transform("size") * (variance + case["tau2"]))
+        M = np.column_stack([np.ones(len(table)), table[columns[case["model"]]]]).astype(float)
+        for k, row in enumerate(np.eye(M.shape[1])):
+            family = hypothesis_of(M, row[None], table["study"].to_numpy(), weights=weights.to_numpy())[0].family
+            made = family.prepare(Given(table["effect"].to_numpy(np.float32)[:, None]))
+            assert made.effect[0, 0] == pytest.approx(case["beta"][k], rel=1e-6, abs=1e-7)
+            assert made.more[0, 0] == pytest.approx(case["se"][k], rel=1e-6)
+            assert family.scale.dof == pytest.approx(case["dof"][k], rel=1e-9)
 
 
 def test_rows_run_over_clusters():
