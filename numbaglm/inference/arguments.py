@@ -76,7 +76,6 @@ _WITH_SANDWICH: dict[str, tuple[tuple[str | None, ...], str]] = {
     "errors": ((None, "ise"), "'ise', as its clusters change sign"),
     "block_scheme": (("within", "whole"), "'whole', as its clusters are the exchangeability blocks"),
     "method": (("freedman-lane",), "'freedman-lane'"),
-    "missing": (("leave",), "'leave', as a cluster is not parted voxel by voxel"),
     "regressors": ((None,), "none, as all voxels share a design"),
     "variance_groups": ((None,), "none, as every cluster has a variance of its own"),
     "variance_smoothing_fwhm": ((None,), "none, as a pseudo-t has another variance"),
@@ -224,6 +223,10 @@ class Options:
             given = self.weights if isinstance(self.weights, str) else "weights of maps with estimator='modified'"
             allowed = "none, or weights of maps, with covariance='sandwich' and its classic estimator"
             raise InputError(invalid("weights", given, allowed, "Leave it out."))
+        modified = term("estimator='modified'")
+        if self.missing == "element" and self.estimator != "classic":
+            fix = "Leave one of them out."
+            raise InputError(invalid("missing", "element", f"'leave' with {modified}", fix))
         blocks = self.exchangeability_blocks
         if blocks is not None and np.ndim(blocks) > 1 and np.shape(blocks)[1] > 1:
             received = f"a tree of {np.shape(blocks)[1]} levels"

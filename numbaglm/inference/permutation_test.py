@@ -212,7 +212,8 @@ def permutation_test(
         What becomes of voxels that some subjects lack: "leave" leaves them out; "element" tests each with the subjects
         that it has, where half of them or more do (of a `Cohort`: where it keeps the voxel, see ``min_subjects`` of
         `Cohort.create`). Their degrees of freedom differ (``maps["dof"]``, ``maps["n_subjects"]``): the null is that of
-        the largest z, and clusters and TFCE are made of z. t and F, by the method "freedman-lane".
+        the largest z, and clusters and TFCE are made of z. t and F, by the method "freedman-lane", also with a classic
+        ``covariance="sandwich"``, whose degrees of freedom are rounded down to steps of a hundredth.
     covariance
         None for errors that are independent of each other, or "sandwich" for maps that depend on each other within
         the ``exchangeability_blocks`` (visits of a person, siblings, scans of a site), whatever the size of the blocks
@@ -557,7 +558,7 @@ def _specify(
     if fwhm is not None:
         hypothesis = make_pseudo(hypothesis, fwhm)
     if options.missing == "element":
-        hypothesis = make_incomplete(hypothesis, shufflings)
+        hypothesis = make_incomplete(hypothesis, shufflings, options.sandwich)
     if options.correlation:
         hypothesis = make_correlation(hypothesis, shufflings)
     if weights is not None:

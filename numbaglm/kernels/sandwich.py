@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.arrays import Floats
+from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.eigen import clip
 
@@ -196,3 +196,76 @@ def _sum(
             for v in range(n):
                 to[v] += factor * there[v]
     return c, f + 1
+
+
+@kernel
+def products_of_clusters(left: Doubles, right: Doubles, number: NDArray[np.intp], out: Doubles) -> None:
+    """Products of pairs of rows over the subjects of each cluster, pattern by pattern.
+
+    Parameters
+    ----------
+    left, right
+        (n_patterns, k, n_subjects) and (n_patterns, m, n_subjects).
+    number
+        (n_subjects,) of each one's cluster.
+    out
+        (n_patterns, k, n_clusters, m), filled.
+    """
+    out[:] = 0
+    for q in range(left.shape[0]):
+        for i in range(left.shape[1]):
+            for r in range(left.shape[2]):
+                for j in range(right.shape[1]):
+                    out[q, i, number[r], j] += left[q, i, r] * right[q, j, r]
+
+
+@kernel
+def layers_of_patterns(
+    E: Doubles,
+    of: NDArray[np.int32],
+    basis: Doubles,
+    adjusted: Doubles,
+    loadings: Doubles,
+    number: NDArray[np.intp],
+    out: Doubles,
+    own: Doubles,
+) -> None:
+    """Sums over clusters of elements that have patterns: with the design, and corrected, times loadings.
+
+    Parameters
+    ----------
+    E
+        (n_voxels, n_subjects).
+    of
+        (n_voxels,) pattern of each.
+    basis, adjusted
+        (n_patterns, p, n_subjects) and (n_patterns, s, n_subjects) what they are summed with.
+    loadings
+        (n_patterns, s, n_clusters, p).
+    number
+        (n_subjects,) of each one's cluster.
+    out
+        (p + s s p, n_clusters, n_voxels), filled: sums with the basis, and those with row i of ``adjusted`` times
+        loadings j, row by row.
+    own
+        (s, n_clusters, n_voxels), filled: sums with ``adjusted``.
+    """
+    p, s, n_clusters = basis.shape[1], adjusted.shape[1], loadings.shape[2]
+    sums = np.empty(n_clusters)
+    for v in range(E.shape[0]):
+        q = of[v]
+        for m in range(p):
+            sums[:] = 0
+            for r in range(E.shape[1]):
+                sums[number[r]] += basis[q, m, r] * E[v, r]
+            for k in range(n_clusters):
+                out[m, k, v] = sums[k]
+        for i in range(s):
+            sums[:] = 0
+            for r in range(E.shape[1]):
+                sums[number[r]] += adjusted[q, i, r] * E[v, r]
+            for k in range(n_clusters):
+                own[i, k, v] = sums[k]
+                for j in range(s):
+                    for m in range(p):
+                        out[p + (i * s + j) * p + m, k, v] = sums[k] * loadings[q, j, k, m]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import numbaglm as ng
 from numbaglm.errors import InputError
@@ -168,3 +170,54 @@ def test_weights_of_maps_through_the_engine(cohort):
     assert result.asked.weighted_by == "subjects"
     with pytest.raises(InputError, match="one for each of the 20"):
         ng.permutation_test(cohort, "~ visit", "visit", weights=np.ones(19), **ASK)
+
+
+@pytest.fixture(scope="module")
+def with_gaps():
+    """Maps of a volume in which some visits lack some voxels, and which values are there."""
+    present = np.random.default_rng(6).random((20, 24)) > 0.15
+    present[:, :8] = True
+    present[:, 9] = present[:, 8]
+    maps = np.where(present, Y, np.nan).T.reshape(4, 3, 2, 20)
+    image = nib.Nifti1Image(maps.astype(np.float32), np.diag([2.0, 2, 2, 1]))
+    return ng.Cohort.from_maps(image, min_subjects=0.5), present
+
+
+def test_every_flip_of_voxels_with_the_visits_that_they_have(with_gaps):
+    cohort, present = with_gaps
+    table = pd.DataFrame({"one": 1.0, "visit": VISIT.astype(float), "group": PERSON % 2})
+    result = ng.permutation_test(
+        cohort,
+        table,
+        "visit",
+        exchangeability_blocks=PERSON,
+        missing="element",
+        **ASK | {"cluster_forming_threshold": ("z", 0.5)},
+        tfce=True,
+    )
+    C = np.array([[0.0, 1, 0]])
+    signs = (1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1))[:, PERSON]
+    null = slow.incomplete(Y.astype(float), present, table.to_numpy(), C, PERSON, "C2", signs)
+    np.testing.assert_allclose(result.maps["t"], null[0], rtol=1e-8)
+    height = np.abs(null)
+    reached = (height >= height[0] - 1e-9 * np.maximum(1, height[0])).sum(axis=0)
+    np.testing.assert_array_equal(np.rint(256 * result.maps["p_unc"]), reached)
+    dof = result.maps["dof"]
+    z = stats.norm.isf(stats.t.sf(height, dof))
+    np.testing.assert_allclose(np.sort(result.h0["max_z"]), np.sort(z.max(axis=1)), rtol=1e-7)
+    assert len(np.unique(dof)) > 5
+    np.testing.assert_array_equal(result.maps["n_subjects"], present.sum(axis=0))
+    assert (result.h0["max_size"] > 0).any()
+    assert (result.h0["max_tfce"] > 0).all()
+
+
+def test_gaps_do_not_depend_on_how_work_is_cut(with_gaps, tmp_path):
+    cohort, _ = with_gaps
+    table = pd.DataFrame({"one": 1.0, "visit": VISIT.astype(float), "group": PERSON % 2})
+    options = {"exchangeability_blocks": PERSON, "missing": "element", "n_perm": 99, "tfce": True, **ASK}
+    one = ng.permutation_test(cohort, table, ["visit", "group"], n_workers=1, **options)
+    two = ng.permutation_test(cohort, table, ["visit", "group"], n_workers=2, store=tmp_path / "run", **options)
+    assert one.provenance["precision"] == "float32"
+    for name, null in one.h0.items():
+        np.testing.assert_array_equal(null, two.h0[name])
+    assert one.h0["max_z"][0] == pytest.approx(one.maps["z"].max(), rel=1e-4)

@@ -117,3 +117,13 @@ def satterthwaite(X, C, labels, adjustment):
     gram = np.array(parts) @ np.array(parts).T
     sizes = np.linalg.eigvalsh(gram)
     return sizes.sum() ** 2 / (sizes**2).sum()
+
+
+def incomplete(Y, present, X, C, labels, adjustment, signs):
+    """Statistics (n_flips, n_voxels) of a wild bootstrap of each element, with the maps that it has."""
+    found = np.empty((len(signs), Y.shape[1]))
+    for v in range(Y.shape[1]):
+        there = present[:, v]
+        one = wild_bootstrap(X[there], C, Y[there, v : v + 1], labels[there], adjustment, signs[:, there])
+        found[:, v] = one[:, 0]
+    return found

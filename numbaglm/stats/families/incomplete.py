@@ -333,7 +333,7 @@ class Incomplete:
         """See `Family.prepare`."""
         n, s, m = self.n_subjects, self.n_interest, len(self.order)
         n_voxels = given.data.shape[1]
-        of, present = _patterns(np.ones((n, n_voxels), bool) if given.present is None else given.present)
+        of, present = patterns_of(np.ones((n, n_voxels), bool) if given.present is None else given.present)
         gram, reason = self._grams(present.T)
         full = np.linalg.inv(gram)
         turned = self._inverses(gram)
@@ -423,7 +423,7 @@ class Incomplete:
         )
 
 
-def _patterns(present: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def patterns_of(present: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Which pattern each element (n_subjects, n_voxels) has, and the patterns (n_patterns, n_subjects)."""
     rows = np.ascontiguousarray(present.T)
     bits = np.packbits(rows, axis=1)

@@ -189,7 +189,7 @@ class Prepare:
         return layers, d[:s], np.einsum("ikv,jkv->ijv", parts, parts)
 
 
-def quotient(d: Doubles, S: Doubles, dof: float) -> Doubles:
+def quotient(d: Doubles, S: Doubles, dof: float | Doubles) -> Doubles:
     """d / sqrt(d^2 + dof S), or d' (d d' + dof S)^-1 d; 0 where both are 0.
 
     Parameters
@@ -197,7 +197,7 @@ def quotient(d: Doubles, S: Doubles, dof: float) -> Doubles:
     d, S
         (s, n_voxels) estimates, and (s, s, n_voxels) their covariance.
     dof
-        Degrees of freedom of S.
+        Degrees of freedom of S; one, or (n_voxels,).
     """
     whole = dof * S + d[:, None] * d[None]
     if len(d) == 1:

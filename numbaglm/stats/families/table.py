@@ -101,6 +101,20 @@ FAMILIES = {
             "Guillaume et al. (2014), NeuroImage 94:287-302",
         ),
         Kind(
+            "sandwich t, missing data",
+            "one",
+            "missing",
+            "clustered.incomplete.IncompleteClusters",
+            "Guillaume et al. (2014), NeuroImage 94:287-302",
+        ),
+        Kind(
+            "sandwich F, missing data",
+            "several",
+            "missing",
+            "clustered.incomplete.IncompleteClusters",
+            "Pustejovsky and Tipton (2018), JBES 36:672-683",
+        ),
+        Kind(
             "t, missing data", "one", "missing", "incomplete.Incomplete", "Winkler et al. (2014), NeuroImage 92:381-397"
         ),
         Kind(

@@ -16,6 +16,7 @@ from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.spaces.smoothing import WIDEST
 from numbaglm.stats import effects
 from numbaglm.stats.conventions import is_number
+from numbaglm.stats.families.clustered.incomplete import IncompleteClusters
 from numbaglm.stats.families.incomplete import Incomplete
 from numbaglm.stats.families.ordinary.correlated import correlated
 from numbaglm.stats.families.smoothed import pseudo_t
@@ -26,6 +27,7 @@ from numbaglm.stats.model.hypothesis import Hypothesis, complement
 from numbaglm.stats.shuffling.own import Signed, plan_own
 from numbaglm.stats.shuffling.shufflings import FLIPS, PERMUTATIONS, Shufflings, plan_shufflings
 from numbaglm.stats.variance.between import ESTIMATORS, TESTS
+from numbaglm.stats.variance.covariance import Sandwich
 
 log = logging.getLogger("numbaglm")
 
@@ -189,7 +191,7 @@ def make_correlation(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothes
     return replace(hypothesis, family=made)
 
 
-def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothesis:
+def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings, sandwich: Sandwich | None = None) -> Hypothesis:
     """Make a test of each element with the subjects that it has of a t or F hypothesis.
 
     Raises
@@ -204,6 +206,8 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothesi
         )
     if hypothesis.method.name != "freedman-lane":
         raise InputError(invalid("method", hypothesis.method.name, f"'freedman-lane' with {_BY_ELEMENT}"))
+    if sandwich is not None:
+        return _make_incomplete_clusters(hypothesis, sandwich)
     moved = hypothesis.basis[hypothesis.n_interest :]
     still = complement(hypothesis.nuisance @ moved.T).T @ hypothesis.nuisance
     rows = np.vstack([hypothesis.basis, still])
@@ -217,6 +221,20 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothesi
         flips=shufflings.errors == "ise",
     )
     return replace(hypothesis, family=incomplete.family())
+
+
+def _make_incomplete_clusters(hypothesis: Hypothesis, sandwich: Sandwich) -> Hypothesis:
+    assert hypothesis.clusters is not None
+    rows = np.ascontiguousarray(np.vstack([hypothesis.interest, hypothesis.nuisance]))
+    made = IncompleteClusters(
+        rows=rows,
+        n_interest=hypothesis.n_interest,
+        effect=hypothesis.effect @ rows.T,
+        number=hypothesis.clusters,
+        asked=sandwich,
+        whole_dof=hypothesis.dof + hypothesis.n_interest - 1,
+    )
+    return replace(hypothesis, family=made.family())
 
 
 def read_weights(weights: Any, between: str | int, test: str, apart: Sequence[str]) -> str | Doubles | None:

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.errors import DesignError
 
-_ALONE = 1e-10  # of 1 - leverage, below which a cluster, or a map, decides a coefficient by itself
+ALONE = 1e-10
+"""Of 1 - leverage, below which a cluster, or a map, decides a coefficient by itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,22 +121,39 @@ class Clustered:
         for i in range(s):
             for j in range(s):
                 own[i, j] = np.bincount(self.number, weights=self.adjusted[i] * self.adjusted[j], minlength=n_clusters)
-        q = self.loadings
-        mean = own.sum(axis=2) - np.einsum("ikp,jkp->ij", q, q)
-        # In directions in which its mean is the identity.
-        sizes, turned = np.linalg.eigh(mean)
-        whitener = turned / np.sqrt(sizes)
-        own = np.einsum("ia,ijk,jb->abk", whitener, own, whitener)
-        q = np.einsum("ia,ikp->akp", whitener, q)
-        total = 0.0
-        for i in range(s):
-            for j in range(s):
-                cross = q[i].T @ q[j]
-                total += (own[i, i] * own[j, j] + own[i, j] ** 2).sum()
-                total -= (own[i, i] * (q[j] ** 2).sum(axis=1) + own[j, j] * (q[i] ** 2).sum(axis=1)).sum()
-                total -= 2 * (own[i, j] * (q[i] * q[j]).sum(axis=1)).sum()
-                total += (cross**2).sum() + (cross * cross.T).sum()
-        return float(s * (s + 1) / total)
+        return float(satterthwaite(own, self.loadings))
+
+
+def satterthwaite(own: Doubles, q: Doubles) -> Doubles:
+    """Degrees of freedom (...,) of S, see `Clustered.satterthwaite`; 0 where nothing tells a variance.
+
+    Parameters
+    ----------
+    own
+        (..., s, s, n_clusters) products of A_k u_ik and A_k u_jk.
+    q
+        (..., s, n_clusters, p) loadings.
+    """
+    s = own.shape[-2]
+    mean = own.sum(axis=-1) - np.einsum("...ikp,...jkp->...ij", q, q)
+    # In directions in which its mean is the identity.
+    sizes, turned = np.linalg.eigh(mean)
+    known = sizes[..., :1] > ALONE * sizes[..., -1:]
+    whitener = turned / np.sqrt(np.where(known, sizes, 1.0))[..., None, :]
+    own = np.einsum("...ia,...ijk,...jb->...abk", whitener, own, whitener)
+    q = np.einsum("...ia,...ikp->...akp", whitener, q)
+    total = np.zeros(own.shape[:-3])
+    for i in range(s):
+        for j in range(s):
+            here, there = q[..., i, :, :], q[..., j, :, :]
+            own_i, own_j, both = own[..., i, i, :], own[..., j, j, :], own[..., i, j, :]
+            cross = np.einsum("...kp,...kr->...pr", here, there)
+            total += (own_i * own_j + both**2).sum(axis=-1)
+            total -= (own_i * (there**2).sum(axis=-1) + own_j * (here**2).sum(axis=-1)).sum(axis=-1)
+            total -= 2 * (both * (here * there).sum(axis=-1)).sum(axis=-1)
+            total += (cross**2).sum(axis=(-2, -1)) + np.einsum("...pr,...rp->...", cross, cross)
+    known = known[..., 0] & (total > 0)
+    return np.where(known, s * (s + 1) / np.where(known, total, 1.0), 0.0)
 
 
 def corrections(basis: Doubles, members: list[NDArray[np.intp]], adjustment: str) -> scipy.sparse.csr_matrix:
@@ -161,10 +179,10 @@ def _adjust(M_k: Doubles, s: int, adjustment: str, inflation: float) -> tuple[Do
     """A_k u_ik of a cluster (s, n_k), and whether it decides by itself what is tested."""
     u = M_k[:, :s].T
     if adjustment in ("HC2", "HC3"):
-        alone = u[:, 1.0 - (M_k**2).sum(axis=1) < _ALONE]
+        alone = u[:, 1.0 - (M_k**2).sum(axis=1) < ALONE]
     else:
         turned, sizes, _ = np.linalg.svd(M_k, full_matrices=False)
-        alone = u @ turned[:, 1.0 - sizes**2 < _ALONE]
+        alone = u @ turned[:, 1.0 - sizes**2 < ALONE]
     return _correct(u, M_k, adjustment, inflation), bool(np.abs(alone).max(initial=0.0) > 1e-8)
 
 
@@ -178,7 +196,7 @@ def _correct(rows: Doubles, M_k: Doubles, adjustment: str, inflation: float) -> 
     else:
         turned, sizes, _ = np.linalg.svd(M_k, full_matrices=False)
         left = 1.0 - sizes**2
-    alone = left < _ALONE
+    alone = left < ALONE
     factor = np.where(alone, 0.0, np.where(alone, 1.0, left) ** power)
     return rows * factor if turned is None else rows + ((rows @ turned) * (factor - 1.0)) @ turned.T
 

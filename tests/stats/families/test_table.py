@@ -35,7 +35,7 @@ def hypothesis_of(kind):
     contrast = Contrast.parse(weights, design)
     shuffling = {"n_perm": 20, "seed": 0, "errors": None, "blocks": None, "block_scheme": "within"}
     variance = {"variance_groups": GROUP if kind.option == "variance_groups" else None, "v_dof_factor": 1.0}
-    if kind.option in ("covariance", "estimator"):
+    if kind.option in ("covariance", "estimator") or kind.name.startswith("sandwich"):
         variance["sandwich"] = Sandwich(estimator="modified" if kind.option == "estimator" else "classic")
         variance["visits"] = np.arange(N) % 2, np.arange(N) // 2 % 2
         shuffling |= {"errors": "ise", "blocks": np.arange(N) // 2, "block_scheme": "whole"}
@@ -45,7 +45,7 @@ def hypothesis_of(kind):
     if kind.option == "correlation":
         hypothesis = make_correlation(hypothesis, shufflings)
     if kind.option == "missing":
-        hypothesis = make_incomplete(hypothesis, shufflings)
+        hypothesis = make_incomplete(hypothesis, shufflings, variance.get("sandwich"))
     if kind.option == "combine":
         name = "fisher" if kind.name.startswith("combined") else "hotelling" if kind.rows == "one" else "wilks"
         asked = {"two_sided": True, "concordant": False, "weights": None, "conventions": CONVENTIONS["numbaglm"]}
@@ -86,13 +86,14 @@ def scores_of_tile(family, tile, fixed, index, sign):
         bound = family.whole.bind(Geometry(np.ones(SHAPE, bool), np.diag([2.0, 2, 2, 1])))
         return np.array([bound.score(*maps) for maps in zip(*family.whole.fields(products, fixed), strict=True)])
     shape = products.shape[1:]
-    if family.patterns is not None:
+    if family.patterns is not None and family.patterns.rows is not None:
         products = np.vstack([products, numbers_of_all(family.patterns, index, sign, shape)])
     flat = np.vstack([products.reshape(len(products), -1), np.zeros((family.n_scratch, shape[0] * shape[1]))])
     (family.score or as_it_is)(flat, fixed, np.array(family.sizes, np.int64), family.constants)
     score = flat[0].reshape(shape)
     if family.patterns is not None:
-        return family.patterns.scales[0].to_z(score)
+        (grade,) = family.patterns.grade(np.ones((N, 1), bool))
+        return family.patterns.scales[grade].to_z(score)
     return score if family.finish is None else family.finish.score(score, flat[1].reshape(shape))
 
 
