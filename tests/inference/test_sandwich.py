@@ -99,6 +99,10 @@ def test_few_clusters_are_told_of_where_flips_are_approximate(cohort, caplog):
     ng.permutation_test(cohort, "~ visit", "visit", **options)
     assert "8 clusters are few" in caplog.text
     caplog.clear()
+    modified = {"estimator": "modified", "visits": cohort.covariates["session_id"]}
+    ng.permutation_test(cohort, "~ visit", "visit", **options, **modified)
+    assert "error rates of t between 3 and 10 % were measured with 8 clusters" in caplog.text
+    caplog.clear()
     ng.permutation_test(cohort, **options)  # a mean alone is exact
     assert not caplog.text
 
