@@ -230,9 +230,9 @@ def permutation_test(
         clusters less the regressors that are constant within them.
     estimator
         What residuals tell of a sandwich variance: "classic", of every cluster its own covariance, or "modified", the
-        covariance of ``visits`` that all clusters share, or those of a group, which supposes that they do. It
-        came no closer to its level (of t 4.5 to 7.4 % measured at 5 %, 16 people, and 4.8 to 7.2 %, 50). Visits that some lack are rescaled by the variances of all who have them, and what is then no
-        covariance loses its negative roots.
+        covariance of ``visits`` that all clusters share, or those of a group, which supposes that they do. It came no
+        closer to its level (of t 4.5 to 7.4 % measured at 5 %, 16 people, and 4.8 to 7.2 %, 50). Visits that some lack
+        are rescaled by the variances of all who have them, and what is then no covariance loses its negative roots.
     visits, groups
         With ``estimator="modified"``: labels (n_subjects,), in the order of the maps, of visits, each once in a cluster
         and meaning the same in all, and of groups of clusters with covariances of their own (None for one group).

@@ -21,7 +21,7 @@ FEW_CLUSTERS = {
     ),
     "modified": (
         100,
-        "between 3 and 10 % were measured with 8 clusters, between 5 and 7 % with 16 or 50, of two groups",
+        "between 3 and 10 % were measured with 8 clusters of two groups, and between 4 and 8 % with 16 or 50",
     ),
 }
 """By the estimator: below so many clusters tests with nuisance may find too much, and error rates of t at 5 %, where
