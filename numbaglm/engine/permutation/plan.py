@@ -57,6 +57,8 @@ class Plan:
         Predicted scratch on disk, bytes.
     seconds, map_seconds
         Predicted time; only its order of magnitude is known. And what of it whole maps take.
+    n_processes
+        Processes that share the work: of the call, and no part of how it is cut up.
     limit, limit_source, nouns
         Bytes that it may take, beside what a process holds before, and where that comes from; and what is cut into
         blocks. They are of the call, and no part of how it is cut up.
@@ -74,14 +76,19 @@ class Plan:
     disk: int = 0
     seconds: float = 0.0
     map_seconds: float = field(default=0.0, compare=False)
+    n_processes: int = field(default=1, compare=False)
     limit: int | None = field(default=None, compare=False)
     limit_source: str = field(default="", compare=False)
     nouns: str = field(default="voxels", compare=False)
 
     @property
     def tabled(self) -> bool:
-        """Whether shufflings are drawn once, into a table: worth it where several blocks need them."""
-        return len(self.blocks) > 2
+        """Whether shufflings are drawn once, into a table: worth it where a process takes several blocks.
+
+        Each block reads all of it. 1,000 processes that take a block of 1,024 elements each would read 4 TB, of 100,000
+        subjects and 10,000 permutations, where the data are 0.4 TB (benchmarks/scale.md).
+        """
+        return len(self.blocks) > 2 * self.n_processes
 
     def describe(self) -> str:
         """One line for the log."""
@@ -197,6 +204,7 @@ def _described(plan: Plan, size: Size, n_workers: int, n_processes: int) -> Plan
         disk=in_round * size.n_maps * size.n_voxels * size.itemsize if spilled else 0,
         seconds=size.seconds(n_workers * n_processes, 1 if plan.resident else n_rounds, spilled),
         map_seconds=size.map_seconds(n_workers * n_processes, spilled),
+        n_processes=n_processes,
     )
 
 

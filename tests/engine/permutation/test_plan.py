@@ -127,3 +127,13 @@ def test_workers_end_together(n_workers):
         for start, stop in plan.blocks:
             busy[busy.index(min(busy))] += stop - start
         assert max(busy) < 1.05 * sum(busy) / n_workers
+
+
+def test_shufflings_are_drawn_once_where_a_process_takes_several_blocks():
+    size = Size(100_000, 1_000_000, 10_001, n_rows=1, itemsize=4, n_maps=0)
+    few, many = (make_plan(size, 8 * 2**30, 1, n_processes=n, keep=False) for n in (10, 1000))
+    assert len(few.blocks) > 20
+    assert few.tabled
+    assert 1000 > len(many.blocks) > 500
+    assert not many.tabled
+    assert refit(many, size, 8 * 2**30, 1, n_processes=2, keep=False).tabled
