@@ -333,6 +333,7 @@ def page(small: bool, stubs: list[int]) -> str:
     """All of scale.md."""
     import numbaglm as ng
 
+    load = os.getloadavg()[0]
     n_tasks, n_subjects, n_tiles, n_perm = (400, 300, 8, 500) if small else (5000, 2000, 96, 4000)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -372,7 +373,7 @@ def page(small: bool, stubs: list[int]) -> str:
     return (
         "# Many machines\n\n"
         f"Written by `python benchmarks/scale.py`, numbaglm {ng.__version__}, on {os.cpu_count()} cores with a "
-        f"load of {os.getloadavg()[0]:.1f} when it began. What "
+        f"load of {load:.1f} when it began. What "
         "follows of measured costs for machines that were not there is a calculation.\n\n"
         f"## What one of each takes\n\n{markdown(table)}\n\n"
         f"## A scheduler with stub workers\n\n{n_tasks:,} tasks that do nothing, to workers that share one process, on "
