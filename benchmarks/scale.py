@@ -332,6 +332,7 @@ def _verdict(rate: float) -> str:
 def page(small: bool, stubs: list[int]) -> str:
     """All of scale.md."""
     import numbaglm as ng
+    from numbaglm.engine.schedule import single_threaded_blas
 
     load = os.getloadavg()[0]
     n_tasks, n_subjects, n_tiles, n_perm = (400, 300, 8, 500) if small else (5000, 2000, 96, 4000)
@@ -340,7 +341,8 @@ def page(small: bool, stubs: list[int]) -> str:
         (folder / "runs").mkdir()
         handed = [handed_out(folder, n, n_tasks) for n in stubs]
         least = min(handed, key=lambda one: one["message"])
-        costs = measured(folder, n_subjects, (least["message"], least["submitted"], least["handled"]))
+        with single_threaded_blas():
+            costs = measured(folder, n_subjects, (least["message"], least["submitted"], least["handled"]))
         runs = on_processes(folder, costs, n_subjects, n_tiles, n_perm)
     table = pd.DataFrame(
         [
