@@ -46,17 +46,18 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
     """
     import formulaic  # takes longer to load than the rest of the package
 
+    shown = _short(formula)
     allowed = f"The table has the columns {[str(column) for column in table.columns]}."
     if table.columns.empty:
         makes = term("Cohort.from_maps(maps, covariates=...) makes a cohort that has one")
         allowed = f"There is no table of covariates: {makes}."
     if "~" in formula and formula.split("~")[0].strip():
-        raise DesignError(f"The formula {formula!r} has a left side, but the maps are modelled: begin with '~'.")
+        raise DesignError(f"The formula {shown!r} has a left side, but the maps are modelled: begin with '~'.")
     if effect := re.search(r"\([^()|]*\|\|?([^()|]*)\)", formula):
         group = effect[1].strip()
         named = term("covariance='sandwich'"), term("exchangeability_blocks")
         raise DesignError(
-            f"The formula {formula!r} has a random effect, {effect[0]}, and no mixed model is fitted here. Leave it "
+            f"The formula {shown!r} has a random effect, {effect[0]}, and no mixed model is fitted here. Leave it "
             f"out; for maps that depend on each other, in whatever way, within each {group}, give {named[0]} and, as "
             f"{named[1]}, the {group} of each map."
         )
@@ -67,9 +68,9 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
     except (Exception, SystemExit) as error:  # formulaic raises what its parser, the columns and pandas raise
         reason = (re.sub(r"\x1b\[[0-9;]*m|[⧚⧛]", "", str(error)).splitlines() or [type(error).__name__])[0]
         missing = _missing(formula, table) if "null" in reason else ""
-        raise DesignError(f"The formula {formula!r} can't be used: {missing or f'{reason} {allowed}'}") from error
+        raise DesignError(f"The formula {shown!r} can't be used: {missing or f'{_short(reason)} {allowed}'}") from error
     if not isinstance(matrix, formulaic.ModelMatrix):
-        raise DesignError(f"The formula {formula!r} has several parts, but makes one design: write it without '|'.")
+        raise DesignError(f"The formula {shown!r} has several parts, but makes one design: write it without '|'.")
     design = pd.DataFrame(np.asarray(matrix, dtype=np.float64), index=table.index, columns=pd.Index(matrix.columns))
     return design.rename(columns=lambda name: re.sub(r"\[T\.", "[", "intercept" if name == "Intercept" else str(name)))
 
@@ -79,6 +80,7 @@ _PLAIN = (
     *(ast.Expression, ast.Constant, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.List, ast.Tuple, ast.Dict),
     *(ast.keyword, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context),
 )
+_LONGEST = 300  # letters of a formula in a message
 _HIGHEST_POWER = 20  # powers of powers of whole numbers have no end
 
 
@@ -133,6 +135,10 @@ def _is_allowed(node: ast.AST, names: set[str]) -> bool:
 def _is_long(node: ast.AST) -> bool:
     """Whether this may be multiplied into something that fills the memory."""
     return isinstance(node, ast.List | ast.Tuple) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _missing(formula: str, table: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ the chunk's name. Chunks that changed places would be sound otherwise. Zarr read
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -172,14 +173,14 @@ class ChunkedArray:
             raise self._error(i, j, "is gone") from error
         if data.size < 4 or checksum(data[:-4]) != data[-4:].tobytes():
             raise self._error(i, j, "is not what was stored: its checksum differs")
-        chunk: NDArray[Any] = np.empty(self.chunks, self.dtype)
         # As Blosc's header has them: the bytes of the chunk, and of itself. It reads as far as they say.
         n_bytes, n_packed = (int.from_bytes(data[at : at + 4].tobytes(), "little") for at in (4, 12))
-        mark = self._mark(i, j)
-        if data.size < 20 or n_bytes != chunk.nbytes or n_packed != data.size - 4 - len(mark):
+        mark, wanted = self._mark(i, j), math.prod(self.chunks) * np.dtype(self.dtype).itemsize
+        if data.size < 20 or n_bytes != wanted or n_packed != data.size - 4 - len(mark):
             raise self._error(i, j, "is of another array")
         if data[n_packed:-4].tobytes() != mark:
             raise self._error(i, j, "belongs at another place")
+        chunk: NDArray[Any] = np.empty(self.chunks, self.dtype)
         _BLOSC.decode(data[:n_packed], out=chunk)
         return chunk
 

@@ -71,7 +71,9 @@ ROOT = "zarr.json"
 Where = str | os.PathLike[str] | Place
 
 # What Zarr raises of what it can't read; what is refused is a StoreError, one of these.
-_DAMAGES = (ValueError, KeyError, TypeError, RuntimeError)
+_DAMAGES = (ValueError, KeyError, TypeError, RuntimeError, ArithmeticError)
+
+_MOST_BYTES, _MOST_CHUNKS = 2**33, 2**20  # of an array that is read as a whole: the mask of a grid is the largest
 
 # What is hashed of the attributes: all that is known before the first map is stored.
 _HEADER = (
@@ -248,7 +250,7 @@ def read_hashes(opened: CohortGroup) -> NDArray[np.uint8]:
     """
     try:
         with opened.current.reading():
-            return np.asarray(opened.group["hashes"][:])
+            return _whole(opened.group["hashes"])
     except (*_DAMAGES, MissingFileError) as error:
         raise _damaged(opened, error) from error
 
@@ -327,11 +329,18 @@ def read_parts(opened: CohortGroup) -> tuple[Header, Arrays]:
 
 def _read_space(group: Any, attributes: Mapping[str, Any]) -> Space:
     if attributes["schema_version"] == _FIRST_RELEASE:
-        mask = np.asarray(group["mask"][...]).astype(bool)
+        mask = _whole(group["mask"]).astype(bool)
         return Space.of(Geometry(mask, np.array(attributes["affine"])))
     descriptions = attributes["space"]
     names = [f"{number}/{name}" for number, part in enumerate(descriptions) for name in part["arrays"]]
-    return Space.build(descriptions, {name: np.asarray(group[f"{SPACE}/{name}"][...]) for name in names})
+    return Space.build(descriptions, {name: _whole(group[f"{SPACE}/{name}"]) for name in names})
+
+
+def _whole(array: Any) -> NDArray[Any]:
+    """Read an array as a whole, once it is known that its description does not promise what nobody has stored."""
+    if array.nbytes > _MOST_BYTES or array.nchunks > _MOST_CHUNKS:
+        raise ValueError(f"an array of shape {array.shape} in {array.nchunks:,} chunks")
+    return np.asarray(array[...])
 
 
 def _chunked(opened: CohortGroup, group: Any, path: str) -> ChunkedArray:
@@ -353,7 +362,7 @@ def read_patterns(opened: CohortGroup, n_subjects: int) -> Patterns:
     """
     try:
         with opened.current.reading():
-            bits, of = (np.asarray(opened.group[name][:]) for name in PATTERNS)
+            bits, of = (_whole(opened.group[name]) for name in PATTERNS)
         if bits.shape[1] != n_bytes(n_subjects) or not len(of) or not 0 <= of.min() <= of.max() < len(bits):
             raise ValueError("the patterns of presence do not belong to it")
         return Patterns(bits, of, n_subjects)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.images.elements import opening
+from numbaglm.data.images.gifti import load_gifti
 from numbaglm.errors import GridError, ImageError, InputError, invalid
 from numbaglm.spaces.cifti import Structures, surface_name
 from numbaglm.spaces.space import Space
@@ -166,7 +167,7 @@ def _fsl_names(path: Path) -> dict[int, str]:
 def _table_names(path: Path) -> dict[int, str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="," if path.suffix.lower() == ".csv" else "\t"))
-    heads = {head.lower(): head for head in rows[0]} if rows else {}
+    heads = {head.lower(): head for head in rows[0] if head} if rows else {}
     number = next((heads[name] for name in ("index", "label", "value", "id") if name in heads), None)
     name = next((heads[name] for name in ("name", "region", "label_name") if name in heads), None)
     if number is None or name is None:
@@ -209,7 +210,7 @@ def _read_annot(path: Path) -> Labels:
 
 
 def _read_label_gifti(path: Path) -> Labels:
-    image = nib.load(path)
+    image = load_gifti(path)
     if not isinstance(image, nib.GiftiImage) or len(image.darrays) != 1:
         raise ImageError(f"{path} is no .label.gii of one map. Allowed: {_ALLOWED}.")
     return Labels(np.asarray(image.darrays[0].data, np.int64), _without_ground(image.labeltable.get_labels_as_dict()))

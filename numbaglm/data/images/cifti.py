@@ -18,7 +18,7 @@ import pandas as pd
 from nibabel.cifti2.parse_cifti2 import Cifti2Parser
 from numpy.typing import NDArray
 
-from numbaglm.data.images.elements import opening
+from numbaglm.data.images.elements import opening, told
 from numbaglm.data.images.meshes import load_areas, load_meshes
 from numbaglm.errors import ImageError, InputError, invalid
 from numbaglm.spaces.cifti import BrainModel, parts_of_models, surface_name
@@ -86,8 +86,19 @@ class CIFTI:
 
     @cached_property
     def axis(self) -> Any:
-        """What its columns are: grayordinates or parcels."""
-        return axis_of_xml(np.frombuffer(self.xml, np.uint8), len(self.shape) - 1)
+        """What its columns are: grayordinates or parcels.
+
+        Raises
+        ------
+        ImageError
+        """
+        try:
+            axis = axis_of_xml(np.frombuffer(self.xml, np.uint8), len(self.shape) - 1)
+        except Exception as error:  # of parsers of XML and of numbers, of nibabel, and of what is not there
+            raise ImageError(f"{self.name} does not say what its columns are ({told(error)}). Get it again.") from error
+        if len(axis) != self.shape[-1]:
+            raise ImageError(f"{self.name} names {len(axis):,} columns, and holds {self.shape[-1]:,}. Get it again.")
+        return axis
 
     @cached_property
     def is_matrix(self) -> bool:
@@ -140,7 +151,10 @@ def _read_head(path: Path) -> tuple[Any, bytes]:
         if not nib.Nifti2Header.may_contain_header(start[:_HEADER_BYTES]):
             raise ImageError(f"{path} is no CIFTI-2 file (a NIfTI-2 file with an extension). Convert it (wb_command).")
         header = nib.Nifti2Header(start[:_HEADER_BYTES], check=False)
-        end = int(header["vox_offset"])
+        shape = header.get_data_shape()
+        if len(shape) < 6 or shape[:4] != (1, 1, 1, 1) or min(shape) < 1:
+            raise ImageError(f"{path} is no CIFTI-2 file: its header says {shape}, not 1, 1, 1, 1, rows and columns.")
+        end = min(int(header["vox_offset"]), path.stat().st_size)
         while file.tell() + 8 <= end:
             size, code = np.frombuffer(file.read(8), np.dtype(np.int32).newbyteorder(header.endianness)).tolist()
             if not 8 < size <= end:

@@ -427,7 +427,8 @@ def _networks(maps: Any, nodes: Any) -> Listed:
 
 def _read_matrix(path: Path) -> Any:
     if path.suffix == ".npy":
-        return np.load(path)
+        # Mapped: a header may promise more than there is.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     if is_cifti(path):
         return CIFTI.of(path, str(path)).named_matrix()
     separator = {".csv": ",", ".tsv": "\t"}.get(path.suffix, r"\s+")

@@ -9,11 +9,11 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from numbaglm.data.images.formats.freesurfer import is_mgh, open_mgh
-from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, RawMap, require_single
+from numbaglm.data.images.gifti import load_gifti
+from numbaglm.data.images.raw import RawMap, require_single
 from numbaglm.data.storage.files import require_regular
 from numbaglm.errors import GridError, ImageError, InputError, MissingFileError, NumbaglmError, term
 from numbaglm.spaces.space import Template
@@ -22,8 +22,8 @@ nib: Any = nibabel
 
 Float32 = NDArray[np.float32]
 
-# What nibabel, NumPy and the decompressors raise on damaged or foreign files.
-_UNREADABLE = (*DECOMPRESSION_ERRORS, ImageFileError, ValueError, TypeError, OverflowError, KeyError, IndexError)
+_SMALL = 64 * 2**20  # bytes of a file that no memory is too little for, unless its header lies
+_LONGEST = 300  # letters of what a library says
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,23 +156,27 @@ def opening(name: str, path: Path, read: Callable[[Path], Any]) -> Any:
         raise ImageError(f"{name} is a folder. Allowed: files.")
     try:
         require_regular(path)
-        return read(path)
-    except (NumbaglmError, MemoryError):
+        with np.errstate(all="ignore"):  # of a header's numbers: what they make is judged by who reads on
+            return read(path)
+    except NumbaglmError:
         raise
-    except _unreadable() as error:
-        raise ImageError(f"{name} can't be read ({type(error).__name__}: {error}). Get it again.") from error
+    except MemoryError as error:
+        if path.stat().st_size > _SMALL:
+            raise
+        raise ImageError(f"{name} asks for more memory than there is: its header is damaged. Get it again.") from error
+    except Exception as error:  # nibabel, parsers and decompressors raise a dozen kinds for what is damaged
+        raise ImageError(f"{name} can't be read ({told(error)}). Get it again.") from error
 
 
-def _unreadable() -> tuple[type[Exception], ...]:
-    """What is raised on files that are damaged: a parser of XML is loaded by then, or there is none to raise."""
-    from xml.parsers.expat import ExpatError
-
-    return (*_UNREADABLE, ExpatError)
+def told(error: BaseException) -> str:
+    """What a library says of a file, in a line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}".rstrip(": ")
 
 
 def gifti_rows(path: Path) -> NDArray[Any]:
     """(n_maps, n_vertices) values of a GIFTI file, a data array a map."""
-    return rows_of_gifti(nib.load(path), str(path))
+    return rows_of_gifti(load_gifti(path), str(path))
 
 
 def rows_of_gifti(image: Any, name: str) -> NDArray[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.images.elements import freesurfer_rows, opening, rows_of_gifti
+from numbaglm.data.images.gifti import load_gifti
 from numbaglm.errors import ImageError, InputError, invalid
 from numbaglm.spaces.surface import Mesh
 
@@ -88,7 +89,7 @@ def load_mesh(given: Any) -> Mesh:
 
 def _read_mesh(path: Path, name: str) -> Mesh:
     if path.name.endswith((".gii", ".gii.gz")):
-        return _mesh_of_gifti(nib.load(path), name)
+        return _mesh_of_gifti(load_gifti(path), name)
     coordinates, faces = nib.freesurfer.read_geometry(str(path))[:2]
     return Mesh(coordinates, faces.astype(np.int32), name)
 
@@ -144,7 +145,7 @@ def values_of_vertices(given: Any, parameter: str) -> NDArray[np.float64]:
 
 def _read_values(path: Path, name: str) -> NDArray[Any]:
     if path.name.endswith((".gii", ".gii.gz")):
-        return rows_of_gifti(nib.load(path), name)
+        return rows_of_gifti(load_gifti(path), name)
     if path.suffix in (".csv", ".txt", ".tsv"):
         return np.loadtxt(path, delimiter="," if path.suffix == ".csv" else None, ndmin=1)[None]
     return freesurfer_rows(path)

@@ -129,7 +129,9 @@ def grid_of_image(source: MapSource, image: Any) -> tuple[tuple[int, int, int], 
         kind = "complex" if dtype.kind == "c" else "RGB or another compound type" if dtype.fields else str(dtype)
         raise ImageError(f"{source.name} holds {kind} values. Allowed: real numbers. Convert it to one real map.")
     affine = np.asarray(image.affine, dtype=np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+    with np.errstate(all="ignore"):
+        maps_to_space = affine.shape == (4, 4) and np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]) != 0
+    if not maps_to_space:
         raise ImageError(f"{source.name} has an affine that maps to no space: {affine.tolist()}. Repair its header.")
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
 
@@ -224,7 +226,7 @@ def _quick_image(path: Path) -> Any:
     """Image of a NIfTI file, of its header; None for what must be looked at more closely."""
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return None
-    with suppress(*_UNREADABLE):  # what is wrong is told in nibabel's words
+    with suppress(*_UNREADABLE), np.errstate(all="ignore"):  # what is wrong is told in nibabel's words
         return parse_header(beginning(path, HEADER_BYTES))
     return None
 
@@ -254,7 +256,8 @@ def _headed(kind: Any, header: bytes) -> Any:
 def naming(source: MapSource) -> Iterator[None]:
     """Turn what nibabel and the decompressors raise into ours, naming the file."""
     try:
-        yield
+        with np.errstate(all="ignore"):  # of a header's numbers, which are judged by themselves
+            yield
     except (NumbaglmError, MemoryError):
         raise
     except PermissionError as error:
