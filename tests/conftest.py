@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,38 @@ for profile, n_examples in (("dev", 12), ("ci", 50)):
         suppress_health_check=[HealthCheck.too_slow],
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+# Where numbaglm meets what it stands on: formats, tables, storage, formulas, figures, commands. A minute in all.
+_VERSIONS = (
+    *("data/images", "data/cohort", "data/runs", "data/test_tables.py", "stats/test_formula.py", "test_readme.py"),
+    *("engine/test_quality.py", "display/test_design.py", "display/test_carpet.py", "results/test_saved.py"),
+    *("results/test_record.py", "faces/cli/test_habits.py", "spaces/test_surface.py", "kernels/test_jit.py"),
+    "ground/test_dependencies.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        where = item.path.relative_to(Path(__file__).parent).as_posix() if "tests" in item.path.parts else ""
+        if where.startswith(_VERSIONS) and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.versions)
+
+
+def pytest_runtest_logreport(report):
+    _note_skipped(report)
+
+
+def pytest_collectreport(report):
+    _note_skipped(report)
+
+
+def _note_skipped(report):
+    """Append what is skipped to the file NUMBAGLM_SKIPPED: `pytest @FILE` tries it where more packages are."""
+    file = os.environ.get("NUMBAGLM_SKIPPED")
+    if file and report.skipped and report.nodeid:
+        with Path(file).open("a", encoding="utf-8") as lines:
+            lines.write(f"{report.nodeid}\n")
 
 
 @pytest.fixture(scope="session")

@@ -196,7 +196,7 @@ def _columns(space: Space) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
 def _table(store: CohortStore, found: Tally) -> pd.DataFrame:
     unknown = pd.Series(pd.NA, store.subjects.index)  # of a cohort that was not made of images
     n_missing = store.subjects.get("n_missing_voxels", unknown).to_numpy()
-    lacked = pd.Series(n_missing).fillna(0).to_numpy(np.float64)
+    lacked = pd.to_numeric(pd.Series(n_missing)).fillna(0).to_numpy(np.float64)
     share = (lacked + found.n_empty) / (store.n_voxels + lacked)
     judged = measures(found.mean, found.sd, found.correlation, share)
     copies = _copies(store)

@@ -292,7 +292,7 @@ def quality_table(found: Quality) -> Table:
     )
     odd = {name: measure.odd for name, measure in found.measures.items()}
     table = found.table.assign(
-        n=found.table["n_missing_voxels"].fillna(0).astype(np.int64) + found.table["n_empty_voxels"],
+        n=pd.to_numeric(found.table["n_missing_voxels"]).fillna(0).astype(np.int64) + found.table["n_empty_voxels"],
         row=range(len(found.table)),
     ).sort_values("outlier", ascending=False, kind="stable")
     rows: list[Row] = []
