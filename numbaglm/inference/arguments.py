@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, matc
 from numbaglm.data.own_shufflings import read_shufflings
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import DesignError, InputError, invalid, term
+from numbaglm.inference.effects import check_bins, numbered, read_effects, read_kinship, read_subjects
 from numbaglm.results.provenance import MISSING, SIDES
 from numbaglm.results.vocabulary import ALPHA
 from numbaglm.spaces.space import Space
@@ -33,6 +35,7 @@ from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import find_method
 from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
 from numbaglm.stats.shuffling.own import digest
+from numbaglm.stats.variance.components import Binned, Components, Kinship
 from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, ESTIMATORS, Sandwich
 
 INCIDENTAL = frozenset(
@@ -82,6 +85,18 @@ _WITH_SANDWICH: dict[str, tuple[tuple[str | None, ...], str]] = {
 }
 """What goes with a sandwich variance, and why so: "within", the default of schemes, is what nobody has asked for."""
 
+_WITH_GLS = _WITH_SANDWICH | {
+    "missing": (("leave",), "'leave', as a cluster is not parted voxel by voxel"),
+    "weights": ((None,), "none, as maps count alike"),
+    "variance_groups": ((None,), "none, as clusters have the same components of variance"),
+    "combine": ((None,), "none, as each modality has components of its own"),
+}
+"""The same, of generalised least squares."""
+
+_COVARIANCES = {"sandwich": _WITH_SANDWICH, "binned-gls": _WITH_GLS}
+
+_OF_GLS = ("effects", "subjects", "kinship", "component_interval")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Options:
@@ -119,6 +134,11 @@ class Options:
     estimator: str
     visits: ArrayLike | None
     groups: ArrayLike | None
+    effects: Any
+    subjects: Any
+    kinship: Any
+    component_bins: int
+    component_interval: float | None
     fwe_across_contrasts: bool
     tail: str
     p_interval: float | None
@@ -191,7 +211,24 @@ class Options:
     @property
     def sandwich(self) -> Sandwich | None:
         """The sandwich variance that is asked for; None for that of independent errors."""
-        return None if self.covariance is None else Sandwich(self.adjustment, self.dof, self.estimator)
+        if self.covariance != "sandwich":
+            return None
+        return Sandwich(self.adjustment, self.dof, self.estimator)
+
+    @property
+    def binned(self) -> Binned | None:
+        """The generalised least squares that are asked for; None for none."""
+        if self.covariance != "binned-gls":
+            return None
+        return Binned(tuple(self.effects), int(self.component_bins), self.component_interval)
+
+    @cached_property
+    def components(self) -> Components | None:
+        """What the covariance is a sum of; None where nothing asks for it. Labels are in the order of the maps."""
+        if (binned := self.binned) is None:
+            return None
+        subjects = numbered(self.subjects) if "subject" in binned.effects else None
+        return Components.build(binned.effects, numbered(self.exchangeability_blocks), subjects, self.kinship)
 
     @property
     def sides(self) -> str | None:
@@ -201,24 +238,53 @@ class Options:
         return SIDES[int(self.two_sided) + int(self.concordant)]
 
     def _with_clusters(self) -> Self:
-        """What a sandwich implies: its clusters, the blocks, are flipped as wholes. What contradicts it is refused."""
+        """What clusters imply: they, the blocks, are flipped as wholes. What contradicts it is refused."""
         tables = {"adjustment": ADJUSTMENTS, "dof": DEGREES_OF_FREEDOM, "estimator": ESTIMATORS}
         for name, table in tables.items():
             if getattr(self, name) not in tuple(table):
                 raise InputError(invalid(name, getattr(self, name), f"one of {list(table)}"))
-            if self.covariance is None and getattr(self, name) != getattr(Sandwich(), name):
+            if self.covariance != "sandwich" and getattr(self, name) != getattr(Sandwich(), name):
                 fix = "Ask for one with covariance='sandwich'."
                 raise InputError(invalid(name, getattr(self, name), "none without a sandwich variance", fix))
+        if self.covariance not in (None, *_COVARIANCES):
+            allowed = f"{', '.join(map(repr, _COVARIANCES))}, or None for independent errors"
+            raise InputError(invalid("covariance", self.covariance, allowed))
         self._check_visits()
+        if self.covariance != "binned-gls":
+            for name in _OF_GLS:
+                if (value := getattr(self, name)) is not None:
+                    given = value if isinstance(value, str | float | tuple | list) else f"a {type(value).__name__}"
+                    fix = "Ask for it, or leave this out."
+                    raise InputError(invalid(name, given, "None without covariance='binned-gls'", fix))
+            if self.component_bins != Binned().bins:
+                fix = "Ask for it with covariance='binned-gls'."
+                raise InputError(invalid("component_bins", self.component_bins, "none without a mixed model", fix))
         if self.covariance is None:
             return self
-        if self.covariance != "sandwich":
-            raise InputError(invalid("covariance", self.covariance, "'sandwich', or None for independent errors"))
-        for name, (fitting, why) in _WITH_SANDWICH.items():
+        for name, (fitting, why) in _COVARIANCES[self.covariance].items():
             value = getattr(self, name)
             if not any(value is one or (isinstance(value, str) and value == one) for one in fitting):
                 given = value if isinstance(value, str | float | int) else f"a {type(value).__name__}"
-                raise InputError(invalid(name, given, f"{why}, with covariance='sandwich'", "Leave it out."))
+                raise InputError(invalid(name, given, f"{why}, with covariance={self.covariance!r}", "Leave it out."))
+        if self.covariance == "sandwich":
+            self._check_maps()
+        blocks = self.exchangeability_blocks
+        if blocks is not None and np.ndim(blocks) > 1 and np.shape(blocks)[1] > 1:
+            received = f"a tree of {np.shape(blocks)[1]} levels"
+            fix = "Give the labels of the largest blocks, which are independent of each other."
+            allowed = f"a label for each map, that of its cluster, with covariance={self.covariance!r}"
+            raise InputError(invalid("exchangeability_blocks", received, allowed, fix))
+        implied = replace(self, errors="ise", block_scheme="within" if blocks is None else "whole")
+        if self.covariance != "binned-gls":
+            return implied
+        if blocks is None:
+            allowed = "a label for each map, that of its cluster, with covariance='binned-gls'"
+            raise InputError(invalid("exchangeability_blocks", None, allowed))
+        check_bins(self.component_bins, self.component_interval)
+        return replace(implied, effects=read_effects(self.effects, self.subjects, self.kinship))
+
+    def _check_maps(self) -> None:
+        """Refuse what a sandwich variance, or its modified estimator, does not take of maps."""
         if isinstance(self.weights, str) or (self.weights is not None and self.estimator != "classic"):
             given = self.weights if isinstance(self.weights, str) else "weights of maps with estimator='modified'"
             allowed = "none, or weights of maps, with covariance='sandwich' and its classic estimator"
@@ -227,13 +293,6 @@ class Options:
         if self.missing == "element" and self.estimator != "classic":
             fix = "Leave one of them out."
             raise InputError(invalid("missing", "element", f"'leave' with {modified}", fix))
-        blocks = self.exchangeability_blocks
-        if blocks is not None and np.ndim(blocks) > 1 and np.shape(blocks)[1] > 1:
-            received = f"a tree of {np.shape(blocks)[1]} levels"
-            fix = "Give the labels of the largest blocks, which are independent of each other."
-            allowed = "a label for each map, that of its cluster, with covariance='sandwich'"
-            raise InputError(invalid("exchangeability_blocks", received, allowed, fix))
-        return replace(self, errors="ise", block_scheme="within" if blocks is None else "whole")
 
     def _check_visits(self) -> None:
         """Refuse labels of visits without the estimator that takes them, and that without them."""
@@ -299,17 +358,27 @@ class Options:
             if asked:
                 raise InputError(f"{given} is a set of shufflings as it is: it does not go with {name}, {why}.")
 
-    def in_order(self, maps: MapLabels) -> Self:
+    def in_order(self, maps: MapLabels, covariates: pd.DataFrame) -> Self:
         """The same, with labels of blocks and groups in the order of the maps where they have an index of labels.
 
-        "auto" becomes the labels that it stands for.
+        "auto" becomes the labels that it stands for, and the name of a covariate its values.
         """
         blocks = match_labels(self.exchangeability_blocks, maps, "exchangeability_blocks")
         groups = match_labels(self.variance_groups, maps, "variance_groups")
         weights = self.weights if isinstance(self.weights, str) else match_labels(self.weights, maps, "weights")
         of_maps = {name: match_labels(getattr(self, name), maps, name) for name in ("visits", "groups")}
         groups = read_variance_groups(groups, blocks)
-        ordered = replace(self, exchangeability_blocks=blocks, variance_groups=groups, weights=weights, **of_maps)
+        subjects = read_subjects(self.subjects, maps, covariates)
+        kinship = read_kinship(self.kinship, maps, blocks, subjects)
+        ordered = replace(
+            self,
+            exchangeability_blocks=blocks,
+            variance_groups=groups,
+            weights=weights,
+            subjects=subjects,
+            kinship=kinship,
+            **of_maps,
+        )
         if self.shufflings is not None:
             ordered = replace(ordered, shufflings=read_shufflings(self.shufflings, maps))
         return replace(ordered, weights=ordered.read_weights())
@@ -374,6 +443,7 @@ class Options:
             "own_shufflings": None if self.shufflings is None else digest(self.shufflings),
             "visits": _plain(self.visits),
             "groups": _plain(self.groups),
+            "gls": None if self.binned is None else asdict(self.binned) | {"effects": list(self.effects)},
             "combine": self.combine,
             "combine_contrasts": dict(group) if self.combine_contrasts else None,
             "sides": self.sides,
@@ -442,6 +512,8 @@ def _plain(value: Any) -> Any:
         return asdict(value)
     if value is None or isinstance(value, str | tuple | dict):
         return value
+    if isinstance(value, Kinship):
+        return value.digest
     if isinstance(value, Mapping):
         return {str(name): float(one) for name, one in value.items()}
     return np.asarray(value).tolist()

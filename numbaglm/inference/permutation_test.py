@@ -48,6 +48,7 @@ from numbaglm.stats.model.setup import ClusterThreshold as ClusterThreshold
 from numbaglm.stats.model.setup import (
     build_hypothesis,
     make_correlation,
+    make_gls,
     make_incomplete,
     make_pseudo,
     make_weighted,
@@ -113,6 +114,11 @@ def permutation_test(
     estimator: str = "classic",
     visits: ArrayLike | None = None,
     groups: ArrayLike | None = None,
+    effects: Sequence[str] | None = None,
+    subjects: Any = None,
+    kinship: Any = None,
+    component_bins: int = 20,
+    component_interval: float | None = None,
     fwe_across_contrasts: bool = False,
     tail: str = "counts",
     p_interval: float | None = None,
@@ -220,7 +226,10 @@ def permutation_test(
         and whatever varies within and between them: t, or F, has the variance that the residuals of these clusters
         tell. Clusters change sign as wholes (``errors="ise"``, ``block_scheme="whole"`` are implied), which supposes
         that they are independent of each other and symmetric. Without blocks each map is a cluster of its own: the test
-        that holds where variances differ.
+        that holds where variances differ. Or "binned-gls", a mixed model: generalised least squares with the covariance
+        that ``effects`` make up, in shares that are estimated at each voxel. Its clusters, the blocks, change sign as
+        wholes too. It finds more where covariates change within blocks, or these differ in size; where the covariance
+        is of another form it finds less, and its parametric p and standard errors are wrong.
     adjustment
         How residuals, which are smaller than errors, are corrected for a sandwich variance: "none", "n/(n-p)", "HC2",
         "HC3" by the leverage of each map, "C2" (CR2), "C3" by that of each cluster
@@ -236,6 +245,21 @@ def permutation_test(
     visits, groups
         With ``estimator="modified"``: labels (n_subjects,), in the order of the maps, of visits, each once in a cluster
         and meaning the same in all, and of groups of clusters with covariances of their own (None for one group).
+    effects, subjects, kinship
+        With "binned-gls": what the variance is a sum of, names in `numbaglm.stats.variance.components.EFFECTS`:
+        "family", what all maps of an exchangeability block share; "subject", what those of a subject share, with
+        ``subjects``, the labels (n_subjects,) of the persons or the name of a covariate that holds them; "kinship",
+        what maps share by a known matrix, with ``kinship``; and "error". By default those that there is something for.
+        ``kinship`` is a matrix of the maps in their order (twice the kinship coefficients, or these: it is brought to a
+        mean diagonal of 1), or a DataFrame, or the path of a table, by the labels of maps or of ``subjects``; or a dict
+        of such matrices by block. Between blocks it must be 0. ``maps["share_family"]`` and so on are the shares of the
+        variance: heritability, or intraclass correlation.
+    component_bins
+        How many bins each of these shares has: voxels of one bin are fitted with one covariance. More cost time and
+        hardly gain power; no number of them makes a test invalid.
+    component_interval
+        Coverage, such as 0.95, of intervals of the shares (``share_family_lower``, ``share_family_upper``): percentiles
+        over 1,000 samples of the blocks. None for none.
     fwe_across_contrasts
         Whether p are corrected over all contrasts as well (``p_fwe_voxel_contrasts`` and so on): contrasts then share
         their shufflings, and each null is the maximum over them, voxels on the scale of z.
@@ -362,9 +386,10 @@ def permutation_test(
     Winkler et al. (2014), NeuroImage 92:381-397. Freedman and Lane (1983), J. Bus. Econ. Stat. 1(4):292-298.
     Nichols and Holmes (2002), Human Brain Mapping 15:1-25. Smith and Nichols (2009), NeuroImage 44:83-98.
     Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9(1):39. Guillaume et al. (2014), NeuroImage 94:287-302, and
-    Pustejovsky and Tipton (2018), J. Bus. Econ. Stat. 36:672-683, for sandwich variances. Knijnenburg et al. (2009),
-    Bioinformatics 25:i161-i168 and Winkler et al. (2016), NeuroImage 141:502-516, for tails. Winkler et al. (2016),
-    Hum. Brain Mapp. 37:1486-1511, for several modalities.
+    Pustejovsky and Tipton (2018), J. Bus. Econ. Stat. 36:672-683, for sandwich variances. Haseman and Elston
+    (1972), Behavior Genetics 2:3-19, for moments of components, and Parekh et al. (2024), Hum. Brain Mapp. 45:e26579,
+    for their bins. Knijnenburg et al. (2009), Bioinformatics 25:i161-i168 and Winkler et al. (2016), NeuroImage
+    141:502-516, for tails. Winkler et al. (2016), Hum. Brain Mapp. 37:1486-1511, for several modalities.
 
     Examples
     --------
@@ -408,6 +433,11 @@ def permutation_test(
         estimator=estimator,
         visits=visits,
         groups=groups,
+        effects=effects,
+        subjects=subjects,
+        kinship=kinship,
+        component_bins=component_bins,
+        component_interval=component_interval,
         fwe_across_contrasts=fwe_across_contrasts,
         tail=tail,
         p_interval=p_interval,
@@ -465,7 +495,7 @@ def _test(
     check_layers(maps, options)
     named, covariates = listed_subjects(maps, **where)
     design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels), options.regressors)
-    options = options.in_order(named)
+    options = options.in_order(named, covariates)
     warn_of_lacking_mean(design.matrix)
     contrasts = parse_contrasts(contrast, design)
     groups = [contrasts] if options.combine_contrasts else [[one] for one in contrasts]
@@ -541,6 +571,8 @@ def _specify(
         "blocks": options.exchangeability_blocks,
         "block_scheme": options.block_scheme,
     }
+    if options.components is not None:
+        shuffling["why"] = "as a mixed model asks for"
     fwhm = options.variance_smoothing_fwhm
     variance = {
         "variance_groups": options.variance_groups,
@@ -561,6 +593,8 @@ def _specify(
         hypothesis = make_incomplete(hypothesis, shufflings, options.sandwich)
     if options.correlation:
         hypothesis = make_correlation(hypothesis, shufflings)
+    if options.components is not None and options.binned is not None:
+        hypothesis = make_gls(hypothesis, options.components, options.binned, options.seed)
     if weights is not None:
         hypothesis = make_weighted(hypothesis, shufflings, weights, options.between, options.test)
     if options.combine is not None:

@@ -240,6 +240,7 @@ def size_of(store: CohortStore, spec: Spec) -> Size:
         n_more=len(spec.family.more),
         n_pattern_rows=_pattern_rows(spec.family),
         span=max(layer.rows.shape[1] for layer in spec.family.layers),
+        held=spec.family.held,
     )
 
 

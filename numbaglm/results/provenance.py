@@ -20,6 +20,7 @@ from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.variance import covariance
 from numbaglm.stats.variance.between import ESTIMATORS, TESTS
+from numbaglm.stats.variance.components import EFFECTS, Binned
 from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
 from numbaglm.version import __version__
 
@@ -74,6 +75,8 @@ class Provenance:
         Which sandwich variance statistics have; None where errors were taken for independent.
     n_visits, n_groups
         Visits and groups of clusters whose covariances a modified sandwich variance has; None for none.
+    gls
+        Of which components the covariance is a sum, where statistics are those of generalised least squares; or None.
     columns, rows
         Names of the regressors that all elements share, and the (n_subjects, n_regressors) design matrix.
     regressors
@@ -117,6 +120,7 @@ class Provenance:
     sandwich: Sandwich | None
     n_visits: int | None
     n_groups: int | None
+    gls: Binned | None
     columns: tuple[str, ...]
     rows: NDArray[np.float64]
     regressors: Mapping[str, str]
@@ -175,6 +179,7 @@ class Provenance:
             sandwich=sandwich,
             n_visits=asked.later("visits", _blocks),
             n_groups=asked.later("groups", _blocks),
+            gls=asked.later("gls", _gls),
             columns=asked.inner("design").texts("columns"),
             rows=design.matrix("rows"),
             regressors=asked.names("regressors"),
@@ -242,9 +247,14 @@ class Provenance:
         return self.n_blocks is not None
 
     @property
+    def in_clusters(self) -> bool:
+        """Whether blocks are clusters of maps that depend on each other, and change sign as wholes."""
+        return self.sandwich is not None or self.gls is not None
+
+    @property
     def data(self) -> str:
         """What was analysed, in words: maps of subjects, or maps in clusters."""
-        if self.sandwich is None or self.n_blocks is None:
+        if not self.in_clusters or self.n_blocks is None:
             return f"{self.n_subjects} subjects"
         return f"{self.n_subjects} maps in {self.n_blocks} clusters"
 
@@ -415,6 +425,17 @@ def _freedom(value: Any) -> float:
     if number <= 0:
         raise ValueError
     return number
+
+
+def _gls(value: Any) -> Binned:
+    """components of a covariance, bins and an interval, or null"""  # noqa: D400
+    read = _Checked(value, "gls.")
+    effects = read.texts("effects")
+    return Binned(
+        tuple(_among(one, tuple(EFFECTS)) for one in effects),
+        read.whole("bins", 1),
+        read.optional("interval", _number),
+    )
 
 
 def _sandwich(value: Any) -> Sandwich:

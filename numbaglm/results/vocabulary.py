@@ -198,6 +198,29 @@ def _source(p: Quantity) -> Quantity:
     )
 
 
+_SHARES = {
+    "family": "what the maps of an exchangeability block share",
+    "subject": "what the maps of a subject share",
+    "kinship": "kinship: the heritability, where that is of genes",
+    "error": "what each map has by itself",
+}
+"""What shares of the variance are of, by the name of the effect."""
+
+
+def _share(effect: str, end: str) -> Quantity:
+    """A share of the variance, or an end of its interval."""
+    of = f"share of the variance that is {_SHARES[effect]}"
+    which = end[1:]
+    return Quantity(
+        f"share_{effect}{end}",
+        f"{which} end of the interval of the {of}: percentiles over clusters drawn anew" if which else of,
+        f"share of {effect}{f', {which} bound' if which else ''}",
+        stat="varianceshare",
+        desc=effect + which.title(),
+        intent="estimate",
+    )
+
+
 MAPS: Mapping[str, Quantity] = MappingProxyType(
     _by_name(
         Quantity("t", "t statistic", "t", stat="t", intent="t test"),
@@ -339,6 +362,7 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
             stat="reason",
             kind=int,
         ),
+        *(_share(effect, end) for end in ("", "_lower", "_upper") for effect in _SHARES),
         Quantity("tfce", "threshold-free cluster enhancement of the statistic", "TFCE", stat="tfce"),
         Quantity(
             "tdp",

@@ -15,12 +15,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from numbaglm.faces.fsl.text_matrix import read_text_matrix
 
 import numbaglm as ng
 from hostile.mutations import Fields
 from numbaglm.data.images.atlases import read_atlas
 from numbaglm.errors import NumbaglmError
-from numbaglm.faces.fsl.text_matrix import read_text_matrix
 from reference.maps import AFFINE
 from reference.meshes import icosphere
 

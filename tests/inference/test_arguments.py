@@ -16,6 +16,7 @@ DETERMINING = {
     *("conventions", "tfce_uncorrected", "missing", "regressors", "weights", "between", "test", "stop", "alpha"),
     *("covariance", "adjustment", "dof", "estimator", "visits", "groups", "combine"),
     *("combine_contrasts", "concordant", "combine_weights", "shufflings", "correlation"),
+    *("effects", "subjects", "kinship", "component_bins", "component_interval"),
 }
 
 
@@ -51,7 +52,33 @@ def test_a_durable_run_goes_on_under_the_same_options_alone(tmp_path, as_cohort,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"covariance": "kinship"}, "'covariance'.*'sandwich', or None"),
+        ({"exchangeability_blocks": None}, "'exchangeability_blocks'.*label for each map"),
+        ({"exchangeability_blocks": np.ones((8, 3))}, "tree of 3 levels"),
+        ({"adjustment": "HC3"}, "'adjustment'.*none without a sandwich"),
+        ({"dof": "naive"}, "'dof'.*none without a sandwich"),
+        ({"errors": "ee"}, "'errors'.*change sign, with covariance='binned-gls'"),
+        ({"missing": "element"}, "'missing'.*'leave'"),
+        ({"weights": np.ones(8)}, "'weights'.*none"),
+        ({"variance_groups": [0, 1] * 4}, "'variance_groups'.*same components"),
+        ({"effects": ("subject", "error")}, "'effects'.*subjects="),
+        ({"component_bins": 0}, "'component_bins'"),
+        ({"component_interval": 95}, "'component_interval'"),
+        ({"covariance": None, "effects": ("family", "error")}, "'effects'.*None without covariance='binned-gls'"),
+        ({"covariance": None, "kinship": np.eye(8)}, "'kinship'.*a ndarray.*None without"),
+        ({"covariance": "sandwich", "component_bins": 5}, "'component_bins'.*binned-gls"),
+    ],
+)
+def test_what_contradicts_a_mixed_model_is_refused_by_name(as_cohort, options, message):
+    cohort = as_cohort(np.random.default_rng(0).normal(size=(8, 6)))
+    asked = {"covariance": "binned-gls", "exchangeability_blocks": [0, 0, 1, 1, 2, 2, 3, 3]} | options
+    with pytest.raises(InputError, match=message):
+        permutation_test(cohort, **asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"covariance": "kinship"}, "'covariance'.*'sandwich', 'binned-gls', or None"),
         ({"adjustment": "CR2", "covariance": "sandwich"}, "'adjustment'.*'C2'"),
         ({"dof": "kenward", "covariance": "sandwich"}, "'dof'.*satterthwaite"),
         ({"adjustment": "HC3"}, "'adjustment'.*none without a sandwich.*covariance='sandwich'"),

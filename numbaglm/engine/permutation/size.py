@@ -62,6 +62,8 @@ class Size:
         Rows of each shuffling that patterns of presence are multiplied with; None where elements have none.
     span
         Units that a row runs over at most; None for the subjects.
+    held
+        Bytes of tables that a family keeps in each process.
     n_tests, n_before
         Tests of the call, and those of them that are done: the process holds what they found.
     """
@@ -86,6 +88,7 @@ class Size:
     n_more: int = 0
     n_pattern_rows: int | None = None
     span: int | None = None
+    held: int = 0
     n_tests: int = 1
     n_before: int = 0
 
@@ -142,8 +145,8 @@ class Size:
 
     @property
     def shared(self) -> int:
-        """Bytes of what all tasks share, on its way to them too, where it is large: how residuals are rotated."""
-        return 24 * self.n_subjects**2 * self.rotated
+        """Bytes of what all tasks share, where it is large: how residuals are rotated, on its way too; and tables."""
+        return 24 * self.n_subjects**2 * self.rotated + self.held
 
     @property
     def clusterings(self) -> int:

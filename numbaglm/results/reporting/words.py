@@ -26,6 +26,7 @@ from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.quality import MISSING_LIMIT, Z_LIMIT
 from numbaglm.stats.variance.between import ESTIMATORS, TESTS
+from numbaglm.stats.variance.components import EFFECTS, RESAMPLINGS, Binned
 from numbaglm.stats.variance.covariance import ADJUSTMENTS
 
 Facts = list[tuple[str, str]]
@@ -61,6 +62,11 @@ _SOURCES = {
     "pustejovsky": "Pustejovsky, J. E., & Tipton, E. (2018). Small-sample methods for cluster-robust variance "
     "estimation and hypothesis testing in fixed effects models. Journal of Business & Economic Statistics, 36(4), "
     "672\u2013683. https://doi.org/10.1080/07350015.2016.1247004",
+    "haseman": "Haseman, J. K., & Elston, R. C. (1972). The investigation of linkage between a quantitative trait and "
+    "a marker locus. Behavior Genetics, 2(1), 3\u201319. https://doi.org/10.1007/BF01066731",
+    "parekh": "Parekh, P., Fan, C. C., Frei, O., Palmer, C. E., Smith, D. M., Makowski, C., ... Dale, A. M. (2024). "
+    "FEMA: Fast and efficient mixed-effects algorithm for large sample whole-brain imaging data. Human Brain Mapping, "
+    "45(2), e26579. https://doi.org/10.1002/hbm.26579",
     "cameron": "Cameron, A. C., Gelbach, J. B., & Miller, D. L. (2008). Bootstrap-based improvements for inference "
     "with clustered errors. The Review of Economics and Statistics, 90(3), 414\u2013427. "
     "https://doi.org/10.1162/rest.90.3.414",
@@ -227,6 +233,9 @@ def what_was_asked(result: Record) -> Facts:
         facts.append(("Weights", _weights(asked)))
     if asked.sandwich is not None:
         facts.append(("Covariance", _sandwich(asked)))
+    if asked.gls is not None:
+        facts.append(("Covariance", _gls(asked.gls, asked)))
+        facts.append(("Shares of the variance", _shares(result, asked.gls)))
     if result.h0:
         kind = "all distinct ones" if asked.exhaustive else f"the data as they are, and {asked.n_random:,} random"
         how = f"{kind}), seed {asked.seed}"
@@ -265,7 +274,7 @@ def about_data(result: Record) -> Facts:
     geometry = result.geometry
     mm3 = geometry.n_voxels * geometry.voxel_volume
     return [
-        ("Subjects", f"{asked.n_subjects:,}") if asked.sandwich is None else ("Maps", asked.data),
+        ("Subjects", f"{asked.n_subjects:,}") if not asked.in_clusters else ("Maps", asked.data),
         ("Voxels", f"{geometry.n_voxels:,} of {geometry.mask.size:,} on a grid of {times(geometry.shape)}"),
         ("Voxel size", f"{times(geometry.voxel_sizes)} mm"),
         ("Volume", f"{number(mm3 / 1000, 0)} cm\u00b3" if mm3 >= 10_000 else f"{cubic(mm3)} mm\u00b3"),
@@ -407,6 +416,7 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
         )
     sentences += _on_weights(result, cited)
     sentences += _on_sandwich(result, cited)
+    sentences += _on_gls(result, cited)
     if result.h0:
         sentences += [*_on_shuffling(result, cited), *_on_correction(result, cited)]
     else:
@@ -530,6 +540,45 @@ def _on_sandwich(result: Record, cited: set[str]) -> list[str]:
     return sentences
 
 
+def _gls(kind: Binned, asked: Provenance) -> str:
+    """Say which mixed model."""
+    blocks = f"{asked.n_blocks:,} clusters" if asked.n_blocks is not None else "clusters"
+    return f"generalised least squares in {blocks}: {', '.join(kind.effects)}, in {kind.bins} bins along each share"
+
+
+def _shares(result: Record, kind: Binned) -> str:
+    """Say how large shares of the variance are at most elements."""
+    tested = np.sum([result.maps[f"share_{name}"] for name in kind.effects], axis=0) > 0
+    medians = [f"{name} {number(float(np.median(result.maps[f'share_{name}'][tested])), 2)}" for name in kind.effects]
+    return f"median over {result.space.nouns}: {', '.join(medians)}" if tested.any() else "none"
+
+
+def _on_gls(result: Record, cited: set[str]) -> list[str]:
+    kind = result.asked.gls
+    if kind is None:
+        return []
+    cited.update({"haseman", "parekh"})
+    parts = [f"{EFFECTS[name]} ({name})" for name in kind.effects]
+    sentences = [
+        f"Variances were taken for sums of {', '.join(parts[:-1])} and {parts[-1]}. Their shares were estimated at "
+        f"each {result.space.noun} by moments, from products of residuals of the model without what was tested "
+        f"(Haseman & Elston, 1972), as non-negative numbers; {result.space.nouns} of like shares, in {kind.bins} bins "
+        "along each, were fitted by generalised least squares with the covariance of the middle of their bin (after "
+        "Parekh et al., 2024)."
+    ]
+    if kind.interval is not None:
+        sentences.append(
+            f"Intervals of shares ({kind.interval:.0%}) are percentiles over {RESAMPLINGS:,} samples of clusters, "
+            "drawn with repetition."
+        )
+    if result.h0:
+        sentences.append(
+            "Whitened residuals of the model without what was tested changed sign by whole clusters, which leaves the "
+            "shares as they are."
+        )
+    return sentences
+
+
 def _on_outliers(found: Quality | None, cited: set[str]) -> list[str]:
     if found is None:
         return []
@@ -552,7 +601,7 @@ def _on_shuffling(result: Record, cited: set[str]) -> list[str]:
         n = f"{asked.n_shufflings:,}"
         shuffles += f", shufflings of the user's own{' (all distinct ones)' * asked.exhaustive}"
     text = f"Its significance was assessed by {n} {shuffles} (Winkler et al., 2014)"
-    if asked.in_blocks and asked.sandwich is None:
+    if asked.in_blocks and not asked.in_clusters:
         cited.add("blocks")
         text += ", restricted to exchangeability blocks (Winkler et al., 2015)"
     if asked.has_nuisance:

@@ -356,6 +356,8 @@ class Family:
         What depends on which subjects an element has; None where all elements are alike.
     dof
         Degrees of freedom of the statistic, where they are others than those of the residuals.
+    held
+        Bytes of tables that a process may keep for `prepare`, beside the record itself.
     """
 
     name: str
@@ -377,6 +379,7 @@ class Family:
     reasons: tuple[str, ...] = ()
     patterns: OfPatterns | None = None
     dof: float | None = None
+    held: int = 0
 
     @property
     def n_rows(self) -> int:

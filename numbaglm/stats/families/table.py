@@ -86,6 +86,8 @@ FAMILIES = {
         Kind(
             "sandwich F", "several", "covariance", "sandwich.t_or_f", "Pustejovsky and Tipton (2018), JBES 36:672-683"
         ),
+        Kind("GLS t", "one", "covariance", "clustered.gls.gls", "Parekh et al. (2024), Hum. Brain Mapp. 45:e26579"),
+        Kind("GLS F", "several", "covariance", "clustered.gls.gls", "Parekh et al. (2024), Hum. Brain Mapp. 45:e26579"),
         Kind(
             "modified sandwich t",
             "one",

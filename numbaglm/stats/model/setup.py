@@ -16,6 +16,7 @@ from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.spaces.smoothing import WIDEST
 from numbaglm.stats import effects
 from numbaglm.stats.conventions import is_number
+from numbaglm.stats.families.clustered.gls import gls
 from numbaglm.stats.families.clustered.incomplete import IncompleteClusters
 from numbaglm.stats.families.incomplete import Incomplete
 from numbaglm.stats.families.ordinary.correlated import correlated
@@ -27,6 +28,7 @@ from numbaglm.stats.model.hypothesis import Hypothesis, complement
 from numbaglm.stats.shuffling.own import Signed, plan_own
 from numbaglm.stats.shuffling.shufflings import FLIPS, PERMUTATIONS, Shufflings, plan_shufflings
 from numbaglm.stats.variance.between import ESTIMATORS, TESTS
+from numbaglm.stats.variance.components import Binned, Components
 from numbaglm.stats.variance.covariance import Sandwich
 
 log = logging.getLogger("numbaglm")
@@ -301,6 +303,12 @@ def make_weighted(
 def _check_weights(weights: Doubles, n: int) -> None:
     if weights.shape != (n,):
         raise InputError(invalid("weights", weights.shape, f"one for each of the {n} subjects"))
+
+
+def make_gls(hypothesis: Hypothesis, components: Components, asked: Binned, seed: int) -> Hypothesis:
+    """Make generalised least squares of a hypothesis; ``seed`` draws the clusters that intervals are made of."""
+    family = gls(components, hypothesis.interest, hypothesis.nuisance, hypothesis.effect, asked, seed)
+    return replace(hypothesis, family=family)
 
 
 def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:

@@ -43,6 +43,17 @@ CASES = {
         False,
         {"n_perm": 2, "covariance": "sandwich", "exchangeability_blocks": np.arange(3000) // 3},
     ),
+    "mixed models": (
+        3000,
+        8,
+        False,
+        {
+            "n_perm": 2,
+            "covariance": "binned-gls",
+            "exchangeability_blocks": np.arange(3000) // 3,
+            "component_interval": 0.9,
+        },
+    ),
     "variance groups": (3000, 8, False, {"n_perm": 2, "variance_groups": np.arange(3000) % 2}),
     "rows that are refitted": (3000, 8, False, {"n_perm": 260, "method": "dekker", "contrast": ["x", "y"]}),
     "residuals that are rotated": (1200, 8, False, {"n_perm": 20, "method": "huh-jhun"}),

@@ -13,6 +13,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.results import report
 from numbaglm.results.reporting import words
+from numbaglm.stats.variance.components import Binned
 from numbaglm.stats.variance.covariance import Sandwich
 from reference.pages import Tags
 from reference.reports import analysed, cube
@@ -153,6 +154,27 @@ def test_origins_make_the_result_again(result):
 def test_the_letter_of_a_two_sided_statistic_is_between_bars(result):
     assert (words.symbol(result), words.symbol(result, "z")) == ("|t|", "|z|")
     assert words.null_in_words("max_t") != words.null_in_words("max_size")
+
+
+def test_a_mixed_model_is_told_and_cited(tmp_path):
+    blocks = np.repeat(np.arange(6), [1, 2, 3, 3, 3, 2])
+    asked = {"exchangeability_blocks": blocks, "component_interval": 0.9, "n_perm": 40}
+    one = analysed(covariance="binned-gls", **asked)
+    facts = dict(words.what_was_asked(one))
+    assert facts["Covariance"] == (
+        "generalised least squares in 6 clusters: family, error, in 20 bins along each share"
+    )
+    assert re.fullmatch(r"median over voxels: family [\d.]+, error [\d.]+", facts["Shares of the variance"])
+    paragraph, references = words.methods_paragraph(one)
+    for name, year in (("Haseman", "1972"), ("Parekh", "2024")):
+        assert any(reference.startswith(name) for reference in references)
+        assert year in paragraph
+    assert "(90%)" in paragraph
+    assert "14 maps in 6 clusters" in paragraph
+    assert "14 maps in 6 clusters" in one.summary()
+    again = type(one).load(one.save(tmp_path / "results"))
+    assert again.asked.gls == one.asked.gls == Binned(("family", "error"), 20, 0.9)
+    assert words.methods_paragraph(again)[0] == paragraph
 
 
 @pytest.mark.parametrize("blocks", [None, np.repeat(np.arange(6), [1, 2, 3, 3, 3, 2])])

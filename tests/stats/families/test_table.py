@@ -18,7 +18,15 @@ from numbaglm.stats.families.family import Gathered, Given
 from numbaglm.stats.families.table import FAMILIES
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.joint import make_joint
-from numbaglm.stats.model.setup import build_hypothesis, make_correlation, make_incomplete, make_pseudo, make_weighted
+from numbaglm.stats.model.setup import (
+    build_hypothesis,
+    make_correlation,
+    make_gls,
+    make_incomplete,
+    make_pseudo,
+    make_weighted,
+)
+from numbaglm.stats.variance.components import Binned, Components
 from numbaglm.stats.variance.covariance import Sandwich
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding_a_family.md"
@@ -36,10 +44,14 @@ def hypothesis_of(kind):
     shuffling = {"n_perm": 20, "seed": 0, "errors": None, "blocks": None, "block_scheme": "within"}
     variance = {"variance_groups": GROUP if kind.option == "variance_groups" else None, "v_dof_factor": 1.0}
     if kind.option in ("covariance", "estimator") or kind.name.startswith("sandwich"):
-        variance["sandwich"] = Sandwich(estimator="modified" if kind.option == "estimator" else "classic")
+        if not kind.name.startswith("GLS"):
+            variance["sandwich"] = Sandwich(estimator="modified" if kind.option == "estimator" else "classic")
         variance["visits"] = np.arange(N) % 2, np.arange(N) // 2 % 2
         shuffling |= {"errors": "ise", "blocks": np.arange(N) // 2, "block_scheme": "whole"}
     shufflings, hypothesis = build_hypothesis(design, contrast, [contrast], "freedman-lane", shuffling, variance)
+    if kind.name.startswith("GLS"):
+        components = Components.build(("family", "error"), np.arange(N) // 2)
+        hypothesis = make_gls(hypothesis, components, Binned(), 0)
     if kind.option == "variance_smoothing_fwhm":
         hypothesis = make_pseudo(hypothesis, 4.0)
     if kind.option == "correlation":
