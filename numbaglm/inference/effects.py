@@ -14,10 +14,7 @@ from numbaglm.arrays import Doubles
 from numbaglm.data.labels import MapLabels, match_labels
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import InputError, invalid, term
-from numbaglm.stats.variance.components import EFFECTS, Kinship
-
-MOST_BINS = 100
-"""Along each share of the variance."""
+from numbaglm.stats.variance.components import EFFECTS, MOST_BINS, Kinship
 
 _SMALL = 1e-8  # of the mean diagonal of a kinship matrix: what lies below counts as 0
 _SQUARE = "a matrix of the maps, or of the subjects by their labels; or a dict of these, by block"

@@ -55,11 +55,11 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
         raise DesignError(f"The formula {shown!r} has a left side, but the maps are modelled: begin with '~'.")
     if effect := re.search(r"\([^()|]*\|\|?([^()|]*)\)", formula):
         group = effect[1].strip()
-        named = term("covariance='sandwich'"), term("exchangeability_blocks")
+        named = term("covariance='sandwich'"), term("covariance='binned-gls'"), term("exchangeability_blocks")
         raise DesignError(
-            f"The formula {shown!r} has a random effect, {effect[0]}, and no mixed model is fitted here. Leave it "
-            f"out; for maps that depend on each other, in whatever way, within each {group}, give {named[0]} and, as "
-            f"{named[1]}, the {group} of each map."
+            f"The formula {shown!r} has a random effect, {effect[0]}, which is no column of a design. Leave it out; "
+            f"for maps that depend on each other, in whatever way, within each {group}, give {named[0]} and, as "
+            f"{named[2]}, the {group} of each map; for a mixed model, {named[1]} in its place."
         )
     try:
         _check_parts(formula, {str(column) for column in table.columns})

@@ -86,7 +86,16 @@ def test_a_durable_run_knows_its_kinship(cohort, tmp_path):
         ng.permutation_test(cohort, "~ age", "age", kinship=kinship + np.eye(N), **ask)
 
 
-def test_clusters_and_modalities_as_ever(cohort):
+def test_clusters_and_tfce_of_the_same_flips(as_cohort):
+    volume = as_cohort(Y, np.ones((4, 3, 2), bool))
+    ask = ASK | {"cluster_forming_threshold": ("t", 1.5), "tfce": True, "tail": "pareto", "n_perm": 120}
+    one = ng.permutation_test(volume, X[:, [1, 0]], [1, 0], **ask)
+    assert {"max_t", "max_size", "max_mass", "max_tfce"} <= set(one.h0)
+    assert one.h0["max_tfce"][0] == pytest.approx(np.abs(one.maps["tfce"]).max(), rel=1e-5)
+    assert {"p_fwe_size", "source_fwe_voxel", "tdp", "share_family"} <= set(one.maps)
+
+
+def test_modalities_share_their_flips(cohort):
     ask = {"n_perm": 30, **ASK}
     both = ng.permutation_test({"a": cohort, "b": cohort}, "~ age", "age", **ask)
     np.testing.assert_array_equal(both["a"].maps["p_fwe_voxel_modalities"], both["a"].maps["p_fwe_voxel"])

@@ -528,6 +528,18 @@ def read_weights(typed: str | None) -> Labels:
     return Labels.read(typed, "--weights")
 
 
+def read_subjects(typed: str | None) -> Labels:
+    """The person of each map by a table; what has not the name of one is a column of the covariates."""
+    if typed is None or not typed.casefold().endswith((".tsv", ".csv", ".xlsx", ".xlsm", ".txt")):
+        return Labels(typed, typed, "--subjects")
+    return Labels.read(typed, "--subjects")
+
+
+def read_names(typed: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(name.strip() for name in typed.split(","))
+
+
 def _are_numbers(names: Any) -> bool:
     """Whether the names of columns are a row of numbers, as in a file without a line of names."""
     try:

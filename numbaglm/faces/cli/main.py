@@ -401,6 +401,8 @@ def permute(
             have_names,
             parse_threshold,
             read_named,
+            read_names,
+            read_subjects,
             read_weights,
             read_weights_by_name,
         )
@@ -429,6 +431,8 @@ def permute(
     groups = Labels.read(options.pop("variance_groups"), "--variance-groups", word="auto")
     weights = read_weights(options.pop("weights"))
     of_maps = {name: Labels.read(options.pop(name), f"--{name}") for name in ("visits", "groups")}
+    subjects = read_subjects(options.pop("subjects"))
+    options["effects"] = None if options["effects"] is None else read_names(options["effects"])
     options["between"] = 0 if options["between"] == "0" else options["between"]
     scheduler, regressors = options.pop("scheduler"), read_named(options.pop("regressors"))
     with preparing():
@@ -447,6 +451,7 @@ def permute(
             regressors=regressors,
             weights=weights.of(question),
             **{name: labels.of(question) for name, labels in of_maps.items()},
+            subjects=subjects.of(question),
             client=client,
             progress=terminal.progress,
             **options,

@@ -7,6 +7,7 @@ import click
 from numbaglm.faces.shell import PATH, grouped
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS, OF_P, OF_VALUES
+from numbaglm.stats.variance.components import EFFECTS, MOST_BINS, Binned
 from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, ESTIMATORS
 
 _EXPRESSION = "A column, or an expression such as 'patient - control'; several with ';' between them make an F test."
@@ -193,9 +194,10 @@ TEST = grouped(
     ),
     click.option(
         "--covariance",
-        type=click.Choice(["sandwich"]),
-        help="Let maps depend on each other within the --blocks (visits of a person, families), of any size: the "
-        "variance of t or F is that of their residuals, and they change sign as wholes.  [default: independent errors]",
+        type=click.Choice(["sandwich", "binned-gls"]),
+        help="Let maps depend on each other within the --blocks (visits of a person, families), of any size, which "
+        "change sign as wholes. sandwich: the variance of t or F is that of their residuals; binned-gls: a mixed model "
+        "of --effects.  [default: independent errors]",
     ),
     click.option(
         "--adjustment",
@@ -236,6 +238,39 @@ TEST = grouped(
         metavar="FILE",
         help="With --estimator modified: groups of --blocks whose visits have covariances of their own, a table of one "
         "column of labels (.tsv, .csv).  [default: one group]",
+    ),
+    click.option(
+        "--effects",
+        metavar="NAMES",
+        help=f"Of binned-gls: what the variance is a sum of, {', '.join(EFFECTS)}, separated by commas.  [default: "
+        "those that there is something for]",
+    ),
+    click.option(
+        "--subjects",
+        type=PATH,
+        metavar="NAME|FILE",
+        help="Of binned-gls: the person of each map, a column of the covariates or a table of one column of labels "
+        "(.tsv, .csv).",
+    ),
+    click.option(
+        "--kinship",
+        type=PATH,
+        metavar="FILE",
+        help="Of binned-gls: a matrix of kinship, with the labels of the maps or of --subjects as the names of its "
+        "columns (.tsv, .csv).",
+    ),
+    click.option(
+        "--component-bins",
+        type=click.IntRange(1, MOST_BINS),
+        default=Binned().bins,
+        show_default=True,
+        help="Bins of each share of the variance, whose voxels are fitted with one covariance.",
+    ),
+    click.option(
+        "--component-interval",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="COVERAGE",
+        help="Intervals of the shares of the variance, such as 0.95.",
     ),
     click.option(
         "--conventions",

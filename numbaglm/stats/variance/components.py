@@ -43,9 +43,13 @@ EFFECTS = {
 }
 """What the variance may be made of, by the name in the option."""
 
+MOST_BINS = 100
+"""Along each share of the variance."""
+
 RESAMPLINGS = 1000
 """Of the clusters, for intervals of shares."""
 
+_SINGULAR = 1e-12  # determinant of moments of unit size, which clusters drawn anew may leave
 _ALIKE = 1e-8  # of the moments of unit size, in no direction of which there may be less
 
 
@@ -357,18 +361,22 @@ def non_negative(gram: Doubles, right: Doubles) -> Doubles:
     Parameters
     ----------
     gram, right
-        (..., n, n) positive definite, and (..., n).
+        (..., n, n) positive semi-definite, and (..., n). Entries that can't be told apart are not taken together.
     """
     n = right.shape[-1]
     shape = np.broadcast_shapes(gram.shape[:-2], right.shape[:-1])
     found, least = np.zeros((*shape, n)), np.zeros(shape)
     for size in range(1, n + 1):
         for some in map(list, combinations(range(n), size)):
-            inverse, b = np.linalg.inv(gram[..., some, :][..., some]), [right[..., i] for i in some]
+            G, b = gram[..., some, :][..., some], [right[..., i] for i in some]
+            sizes = np.sqrt(np.diagonal(G, axis1=-2, axis2=-1))
+            sizes = np.where(sizes > 0, sizes, 1.0)
+            regular = np.linalg.det(G / (sizes[..., :, None] * sizes[..., None, :])) > _SINGULAR
+            inverse = np.linalg.inv(np.where(regular[..., None, None], G, np.eye(size)))
             # Written out, so that nothing depends on how many there are.
             x = [reduce(add, (inverse[..., i, j] * b[j] for j in range(size))) for i in range(size)]
             value = -reduce(add, map(mul, x, b))
-            better = np.all(np.stack(x) >= 0, axis=0) & (value < least)
+            better = regular & np.all(np.stack(x) >= 0, axis=0) & (value < least)
             least[better] = value[better]
             found[better] = 0.0
             for i, one in zip(some, x, strict=True):

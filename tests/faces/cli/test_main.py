@@ -449,6 +449,25 @@ def test_maps_depend_on_each_other_within_blocks(place, cohort):
     assert "give --covariance sandwich and, as --blocks, the person of each map" in wrong
 
 
+def test_a_mixed_model_of_families(place, cohort):
+    people = pd.Series(["a1", "b1", "b1", "c1", "c1", "c2", "d1", "e1", "f1", "f2"])
+    pd.DataFrame({"family": people.str[0]}).to_csv("families.csv", index=False)
+    pd.DataFrame({"person": people}).to_csv("people.tsv", index=False)
+    kinship = np.where(people.to_numpy()[:, None] == people.to_numpy(), 1.0, 0.5)
+    kinship *= people.str[0].to_numpy()[:, None] == people.str[0].to_numpy()
+    pd.DataFrame(kinship, columns=LABELS).to_csv("kinship.csv", index=False)
+    asked = ["--blocks", "families.csv", "--covariance", "binned-gls", "--n-perm", "100"]
+    out, _ = run("permute", cohort, "--model", "age", *asked, "-o", "families", "--json")
+    assert "as a mixed model asks for" in json.loads(out)["shuffling"]
+    more = ["--subjects", "people.tsv", "--kinship", "kinship.csv", "--effects", "kinship, subject,error"]
+    run("permute", cohort, "--model", "age", *asked, *more, "--component-interval", "0.9", "-o", "kinship")
+    one = PermutationResult.load("kinship")
+    assert one.provenance["gls"] == {"effects": ["kinship", "subject", "error"], "bins": 20, "interval": 0.9}
+    assert {"share_kinship", "share_subject_lower", "share_error_upper"} <= set(one.maps)
+    wrong = run("permute", cohort, "--model", "age", *asked, "--effects", "twins", "-o", "x", code=1)[1]
+    assert "Invalid value for '--effects'" in wrong
+
+
 def test_blocks_may_be_a_file_of_palm(place, cohort):
     rows = [[1, 1 + k // 2, 1 + k % 2] for k in range(N)]
     (place / "eb.csv").write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
