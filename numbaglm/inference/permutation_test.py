@@ -55,7 +55,8 @@ from numbaglm.stats.model.setup import (
     read_threshold,
     smallest_p,
 )
-from numbaglm.stats.variance.covariance import FEW_CLUSTERS
+from numbaglm.stats.variance import components
+from numbaglm.stats.variance import covariance as covariances
 
 log = logging.getLogger("numbaglm")
 
@@ -530,7 +531,7 @@ def _test(
                 made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha)
             tests.outcomes.append((made, raw))
             tests.ends.append(None if ended is None else ended.as_kept())
-            _warn(made, raw, cohort.store.space.nouns, options.estimator)
+            _warn(made, raw, cohort.store.space.nouns, _few_clusters(options))
             if options.discoveries != ARI:
                 tests.calibrations.append(_calibrated(spec, raw, run.smallest_p(spec, run_name(number)), options))
     return tests, []
@@ -657,7 +658,16 @@ def _identity(cohort: Cohort, design: Design, contrasts: Sequence[Contrast], opt
     }
 
 
-def _warn(spec: Spec, raw: RunResult, nouns: str, estimator: str) -> None:
+def _few_clusters(options: Options) -> tuple[str, int, str] | None:
+    """What the covariance that is asked for supposes many clusters for, how many, and what was measured with fewer."""
+    if options.covariance == "sandwich":
+        return "a sandwich variance", *covariances.FEW_CLUSTERS[options.estimator]
+    if options.covariance == "binned-gls":
+        return "a mixed model", *components.FEW_CLUSTERS
+    return None
+
+
+def _warn(spec: Spec, raw: RunResult, nouns: str, few: tuple[str, int, str] | None) -> None:
     """Say what a reader of the result should know."""
     n_shufflings, family = spec.shufflings.n_shufflings, spec.family
     smallest = smallest_p(spec.hypothesis, spec.shufflings, spec.two_sided)
@@ -678,15 +688,12 @@ def _warn(spec: Spec, raw: RunResult, nouns: str, estimator: str) -> None:
         )
     if n_degenerate := int(np.count_nonzero(raw.degenerate & (reason == 0))):
         log.warning("%s voxels vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}")
-    if spec.hypothesis.clusters is not None and n_shufflings > 1 and len(spec.hypothesis.nuisance):
-        n_clusters = int(spec.hypothesis.clusters.max()) + 1
-        least, measured = FEW_CLUSTERS[estimator]
-        if n_clusters < least:
-            log.warning(
-                "%d clusters are few for a sandwich variance beside nuisance: at 5 %%, error rates of t %s.",
-                n_clusters,
-                measured,
-            )
+    clusters = spec.hypothesis.clusters
+    if few is not None and clusters is not None and n_shufflings > 1 and len(spec.hypothesis.nuisance):
+        what, least, measured = few
+        if (n_clusters := int(clusters.max()) + 1) < least:
+            told = "%d clusters are few for %s beside nuisance: at 5 %%, error rates of t %s."
+            log.warning(told, n_clusters, what, measured)
     if n_shufflings > 1 and smallest > 0.05:
         log.warning("With %d shufflings the smallest p that can be reached is %.3g.", n_shufflings, smallest)
     if 1 < n_shufflings <= TAILS[spec.tail]:

@@ -235,8 +235,6 @@ def _check(result: Record, level: float, of: str) -> None:
             "Intervals and confidence sets are of t contrasts with one variance for all subjects, and this is a test "
             f"of {result.statistic}. Test the rows of an F contrast one by one, without variance groups."
         )
-    if of == "cohens_d" and "cohens_d" not in result.maps:
-        raise InputError(invalid("of", of, "'effect' where maps depend on each other, or have weights"))
     if of == "cohens_d" and result.asked.dof <= 1:
         raise InputError(invalid("of", of, "'effect' where there is one residual degree of freedom"))
 

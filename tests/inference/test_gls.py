@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import numbaglm as ng
-from numbaglm.errors import OutputExistsError
+from numbaglm.errors import InputError, OutputExistsError
 from reference import components as slow
 
 FAMILY = np.repeat(np.arange(8), [3, 3, 2, 3, 1, 3, 2, 4])
@@ -93,6 +93,21 @@ def test_clusters_and_tfce_of_the_same_flips(as_cohort):
     assert {"max_t", "max_size", "max_mass", "max_tfce"} <= set(one.h0)
     assert one.h0["max_tfce"][0] == pytest.approx(np.abs(one.maps["tfce"]).max(), rel=1e-5)
     assert {"p_fwe_size", "source_fwe_voxel", "tdp", "share_family"} <= set(one.maps)
+
+
+def test_intervals_of_the_effect_are_its_own_and_flips_of_least_squares_are_refused(cohort):
+    one = ng.permutation_test(cohort, "~ age", "age", n_perm=20, **ASK)
+    np.testing.assert_allclose(one.interval(0.95).lower, one.maps["effect_lower"], rtol=1e-9)
+    with pytest.raises(InputError):
+        one.interval(0.95, simultaneous=True, cohort=cohort)
+
+
+def test_few_clusters_are_told_of_where_flips_are_approximate(cohort, caplog):
+    ng.permutation_test(cohort, "~ age", "age", n_perm=20, **ASK)
+    assert "8 clusters are few for a mixed model" in caplog.text
+    caplog.clear()
+    ng.permutation_test(cohort, n_perm=20, **ASK)  # a mean alone is exact
+    assert not caplog.text
 
 
 def test_modalities_share_their_flips(cohort):

@@ -79,7 +79,8 @@ class Hypothesis:
     family
         The statistic, in the form that all have.
     clusters
-        (n_subjects,) numbers of the clusters of a sandwich variance; None where errors are independent.
+        (n_subjects,) numbers of the clusters of a sandwich variance, or of a mixed model; None where errors are
+        independent.
     """
 
     design: Design

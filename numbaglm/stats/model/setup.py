@@ -308,7 +308,7 @@ def _check_weights(weights: Doubles, n: int) -> None:
 def make_gls(hypothesis: Hypothesis, components: Components, asked: Binned, seed: int) -> Hypothesis:
     """Make generalised least squares of a hypothesis; ``seed`` draws the clusters that intervals are made of."""
     family = gls(components, hypothesis.interest, hypothesis.nuisance, hypothesis.effect, asked, seed)
-    return replace(hypothesis, family=family)
+    return replace(hypothesis, family=family, clusters=components.number)
 
 
 def read_variance_groups(labels: ArrayLike | str | None, blocks: ArrayLike | None) -> ArrayLike | None:
