@@ -15,7 +15,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from numbaglm.faces.fsl.text_matrix import read_text_matrix
+from numbaglm.data.text_matrix import read_text_matrix
 
 import numbaglm as ng
 from hostile.mutations import Fields
