@@ -18,16 +18,20 @@ class _AsTyped(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Leave the words as they are; declared options are for help, completion and messages."""
-        if not args or {"--help", "-help"} & set(args):
+        if not args or {"--help", "-help", "-h"} & set(args):
             return super().parse_args(ctx, ["--help"])
-        ctx.params = {"typed": read_words(args)}
+        try:
+            ctx.params = {"typed": read_words(args)}
+        except click.UsageError as error:  # it tells the command's usage as well
+            error.ctx = ctx
+            raise
         return []
 
 
 def _declared() -> list[click.Parameter]:
     return [
         click.Option(
-            [flag.name, flag.parameter or flag.name.lstrip("-").replace("-", "_").lower() + "_flag"],
+            [flag.name, flag.parameter or flag.name.replace("-", "_").lower() + "_flag"],
             is_flag=not flag.metavar,
             metavar=flag.metavar or None,
             multiple=flag.several,
@@ -54,7 +58,7 @@ def palm(typed: Typed) -> None:
     _m1, _d1 and _c1 where there are several inputs, designs or contrasts. Where nothing was tested p is 1 (PALM
     writes 0). Outputs of an earlier run are overwritten. What is not supported is refused by name.
     """
-    _run(as_json="--json" in typed, quiet="-quiet" in typed, verbose="--verbose" in typed, typed=typed)
+    _run(as_json="--json" in typed, quiet="-quiet" in typed or "--quiet" in typed, verbose="--verbose" in typed, typed=typed)
 
 
 @habits

@@ -171,6 +171,7 @@ FLAGS = {
         Flag("-precision", "Nothing: what needs double precision is computed in it.", "NAME", ONE),
         Flag("-noranktest", "Nothing: voxels whose variables follow from each other are left out and counted."),
         Flag("-cmcp", "Nothing: no shuffling is drawn twice."),
+        Flag("--quiet", "The same as -quiet."),
         Flag("--json", "Print the outcome as JSON."),
         Flag("--verbose", "Print everything, tracebacks of errors included."),
     )

@@ -30,6 +30,7 @@ GOOD = {
     "glmfit": ["--y", "4d.nii.gz", "--osgm", "--glmdir", "new"],
     "glmfit-sim": ["--glmdir", "glm", "--perm", "9", "1.3", "abs"],
     "info": ["c.zarr"],
+    "palm": ["-i", "4d.nii.gz", "-d", "ones.csv", "-t", "one.csv", "-ise", "-n", "10", "-o", "new"],
     "permute": ["c.zarr", "-o", "new", "--n-perm", "3"],  # too few for a critical value, which JSON has no number for
     "quality": ["c.zarr"],
     "randomise": ["-i", "4d", "-1", "-x", "-n", "10", "-o", "new"],
@@ -49,6 +50,7 @@ BAD = {
     "glmfit": ["--y", "nothing.nii", "--osgm", "--glmdir", "new"],
     "glmfit-sim": ["--glmdir", "nothing", "--perm", "9", "1.3", "abs"],
     "info": ["nothing"],
+    "palm": ["-i", "nothing.nii", "-d", "ones.csv", "-t", "one.csv", "-o", "new"],
     "permute": ["nothing", "-o", "new"],
     "quality": ["nothing"],
     "randomise": ["-i", "nothing", "-1", "-x", "-o", "new"],
@@ -70,6 +72,8 @@ def made(tmp_path_factory):
         shutil.copy(maps[0], "new.nii.gz")
         mean = spm_mat.design(H=(np.ones((6, 1)), ["mean"]))
         spm_mat.save(folder / "SPM.mat", maps, mean, con=[("mean", "T", [1])])
+        (folder / "ones.csv").write_text("1\n" * 6)
+        (folder / "one.csv").write_text("1\n")
         (folder / "taken").write_text("a thesis")
         assert call("convert", *map(str, maps), "-o", "c.zarr").exit_code == 0
         assert call("permute", "c.zarr", "--n-perm", "20", "-o", "result").exit_code == 0
