@@ -193,7 +193,7 @@ def test_whatever_stands_in_a_provenance_is_read_or_refused(result):
             accepted += 1
             assert isinstance(asked.contrast, str)
             dataclasses.replace(result, provenance=other).summary()
-    assert refused > 5 * accepted > 0
+    assert refused > 4 * accepted > 0  # most options may be left out
 
 
 def test_an_error_names_what_is_wrong_in_a_provenance(folder):
