@@ -106,6 +106,7 @@ def test_what_to_choose_can_be_called(row, study, people, tmp_path, monkeypatch)
     }
     cohort = ng.Cohort.from_maps(maps, covariates=people, layers=layers)
     names = {name: cohort.covariates[name] for name in ("person", "site")}
+    names["family"] = names["person"].map(lambda name: int(name[1:]) // 2)
     names["tree"] = np.column_stack([np.ones(16), np.repeat(np.arange(1, 9), 2), np.arange(1, 17)])
     design, contrast = (ast.literal_eval(cell.strip("`")) if cell else None for cell in row[1:3])
     asked = [eval(f"dict({code})", names) for code in re.findall(r"`(\w+=[^`]*)`", row[3])]

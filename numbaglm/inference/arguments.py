@@ -35,8 +35,8 @@ from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import find_method
 from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
 from numbaglm.stats.shuffling.own import digest
-from numbaglm.stats.variance.components import Binned, Components, Kinship
-from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, ESTIMATORS, Sandwich
+from numbaglm.stats.variance.components import Components, Kinship
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, ESTIMATORS, Binned, Sandwich
 
 INCIDENTAL = frozenset(
     {

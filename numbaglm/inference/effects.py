@@ -14,7 +14,8 @@ from numbaglm.arrays import Doubles
 from numbaglm.data.labels import MapLabels, match_labels
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import InputError, invalid, term
-from numbaglm.stats.variance.components import EFFECTS, MOST_BINS, Kinship
+from numbaglm.stats.variance.components import Kinship
+from numbaglm.stats.variance.covariance import EFFECTS, MOST_BINS
 
 _SMALL = 1e-8  # of the mean diagonal of a kinship matrix: what lies below counts as 0
 _SQUARE = "a matrix of the maps, or of the subjects by their labels; or a dict of these, by block"

@@ -55,8 +55,7 @@ from numbaglm.stats.model.setup import (
     read_threshold,
     smallest_p,
 )
-from numbaglm.stats.variance import components
-from numbaglm.stats.variance import covariance as covariances
+from numbaglm.stats.variance.covariance import FEW_CLUSTERS
 
 log = logging.getLogger("numbaglm")
 
@@ -247,7 +246,7 @@ def permutation_test(
         With ``estimator="modified"``: labels (n_subjects,), in the order of the maps, of visits, each once in a cluster
         and meaning the same in all, and of groups of clusters with covariances of their own (None for one group).
     effects, subjects, kinship
-        With "binned-gls": what the variance is a sum of, names in `numbaglm.stats.variance.components.EFFECTS`:
+        With "binned-gls": what the variance is a sum of, names in `numbaglm.stats.variance.covariance.EFFECTS`:
         "family", what all maps of an exchangeability block share; "subject", what those of a subject share, with
         ``subjects``, the labels (n_subjects,) of the persons or the name of a covariate that holds them; "kinship",
         what maps share by a known matrix, with ``kinship``; and "error". By default those that there is something for.
@@ -661,9 +660,9 @@ def _identity(cohort: Cohort, design: Design, contrasts: Sequence[Contrast], opt
 def _few_clusters(options: Options) -> tuple[str, int, str] | None:
     """What the covariance that is asked for supposes many clusters for, how many, and what was measured with fewer."""
     if options.covariance == "sandwich":
-        return "a sandwich variance", *covariances.FEW_CLUSTERS[options.estimator]
+        return "are few for a sandwich variance", *FEW_CLUSTERS[options.estimator]
     if options.covariance == "binned-gls":
-        return "a mixed model", *components.FEW_CLUSTERS
+        return "are few for a mixed model", *FEW_CLUSTERS[options.covariance]
     return None
 
 
@@ -692,7 +691,7 @@ def _warn(spec: Spec, raw: RunResult, nouns: str, few: tuple[str, int, str] | No
     if few is not None and clusters is not None and n_shufflings > 1 and len(spec.hypothesis.nuisance):
         what, least, measured = few
         if (n_clusters := int(clusters.max()) + 1) < least:
-            told = "%d clusters are few for %s beside nuisance: at 5 %%, error rates of t %s."
+            told = "%d clusters %s beside nuisance: at 5 %%, error rates of t %s."
             log.warning(told, n_clusters, what, measured)
     if n_shufflings > 1 and smallest > 0.05:
         log.warning("With %d shufflings the smallest p that can be reached is %.3g.", n_shufflings, smallest)

@@ -20,8 +20,7 @@ from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.variance import covariance
 from numbaglm.stats.variance.between import ESTIMATORS, TESTS
-from numbaglm.stats.variance.components import EFFECTS, Binned
-from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, Sandwich
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, EFFECTS, Binned, Sandwich
 from numbaglm.version import __version__
 
 if TYPE_CHECKING:

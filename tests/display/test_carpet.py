@@ -118,7 +118,7 @@ def test_a_permutation_test_warns_of_maps_that_stand_out_and_keeps_what_it_saw(t
     table = pd.read_csv(out / "quality.tsv", sep="\t", index_col=0)
     kept = PermutationResult.load(out).quality.table
     np.testing.assert_allclose(table["correlation"], kept["correlation"])
-    invoke("report", out)
+    invoke("report", out, "--overwrite")
     page = (out / "report.html").read_text()
     assert "1 of 12 maps stands out: sub-04 (correlation)" in page
     assert "Hoaglin" in page

@@ -15,11 +15,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from numbaglm.data.text_matrix import read_text_matrix
 
 import numbaglm as ng
 from hostile.mutations import Fields
 from numbaglm.data.images.atlases import read_atlas
+from numbaglm.data.text_matrix import read_text_matrix
 from numbaglm.errors import NumbaglmError
 from reference.maps import AFFINE
 from reference.meshes import icosphere

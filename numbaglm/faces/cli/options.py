@@ -7,8 +7,7 @@ import click
 from numbaglm.faces.shell import PATH, grouped
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS, OF_P, OF_VALUES
-from numbaglm.stats.variance.components import EFFECTS, MOST_BINS, Binned
-from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, ESTIMATORS
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, EFFECTS, ESTIMATORS, MOST_BINS, Binned
 
 _EXPRESSION = "A column, or an expression such as 'patient - control'; several with ';' between them make an F test."
 _DEFAULT = "[default: the first --model column, or the intercept alone]"

@@ -58,7 +58,12 @@ def palm(typed: Typed) -> None:
     _m1, _d1 and _c1 where there are several inputs, designs or contrasts. Where nothing was tested p is 1 (PALM
     writes 0). Outputs of an earlier run are overwritten. What is not supported is refused by name.
     """
-    _run(as_json="--json" in typed, quiet="-quiet" in typed or "--quiet" in typed, verbose="--verbose" in typed, typed=typed)
+    _run(
+        as_json="--json" in typed,
+        quiet="-quiet" in typed or "--quiet" in typed,
+        verbose="--verbose" in typed,
+        typed=typed,
+    )
 
 
 @habits

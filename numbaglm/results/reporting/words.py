@@ -26,8 +26,8 @@ from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.quality import MISSING_LIMIT, Z_LIMIT
 from numbaglm.stats.variance.between import ESTIMATORS, TESTS
-from numbaglm.stats.variance.components import EFFECTS, RESAMPLINGS, Binned
-from numbaglm.stats.variance.covariance import ADJUSTMENTS
+from numbaglm.stats.variance.components import RESAMPLINGS
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, EFFECTS, Binned
 
 Facts = list[tuple[str, str]]
 

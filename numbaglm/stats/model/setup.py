@@ -28,8 +28,8 @@ from numbaglm.stats.model.hypothesis import Hypothesis, complement
 from numbaglm.stats.shuffling.own import Signed, plan_own
 from numbaglm.stats.shuffling.shufflings import FLIPS, PERMUTATIONS, Shufflings, plan_shufflings
 from numbaglm.stats.variance.between import ESTIMATORS, TESTS
-from numbaglm.stats.variance.components import Binned, Components
-from numbaglm.stats.variance.covariance import Sandwich
+from numbaglm.stats.variance.components import Components
+from numbaglm.stats.variance.covariance import Binned, Sandwich
 
 log = logging.getLogger("numbaglm")
 

@@ -34,48 +34,13 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.errors import DesignError, InputError, invalid, term
 from numbaglm.kernels.components import quadratic_forms
-
-EFFECTS = {
-    "family": "what all maps of an exchangeability block share",
-    "subject": "what all maps of a subject share",
-    "kinship": "what maps share by a known matrix",
-    "error": "what each map has by itself",
-}
-"""What the variance may be made of, by the name in the option."""
-
-MOST_BINS = 100
-"""Along each share of the variance."""
+from numbaglm.stats.variance.covariance import EFFECTS
 
 RESAMPLINGS = 1000
 """Of the clusters, for intervals of shares."""
 
 _SINGULAR = 1e-12  # determinant of moments of unit size, which clusters drawn anew may leave
 _ALIKE = 1e-8  # of the moments of unit size, in no direction of which there may be less
-
-FEW_CLUSTERS = (
-    20,
-    "between 4 and 11 % were measured with 8 clusters of one to five maps, and between 5 and 7 % with 16",
-)
-"""Below so many clusters tests with nuisance may find too much; error rates of t at 5 % (benchmarks/validity.md)."""
-
-
-@dataclass(frozen=True)
-class Binned:
-    """That generalised least squares is asked for, and of which components.
-
-    Attributes
-    ----------
-    effects
-        Names in `EFFECTS`, "error" among them.
-    bins
-        Along each share.
-    interval
-        Coverage of the intervals of shares; None for none.
-    """
-
-    effects: tuple[str, ...] = ("family", "error")
-    bins: int = 20
-    interval: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

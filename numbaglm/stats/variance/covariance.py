@@ -23,9 +23,13 @@ FEW_CLUSTERS = {
         100,
         "between 3 and 10 % were measured with 8 clusters of two groups, and between 4 and 8 % with 16 or 50",
     ),
+    "binned-gls": (
+        20,
+        "between 4 and 11 % were measured with 8 clusters of one to five maps, and between 5 and 7 % with 16",
+    ),
 }
-"""By the estimator: below so many clusters tests with nuisance may find too much, and error rates of t at 5 %, where
-variances differed between clusters (benchmarks/validity.md)."""
+"""By the estimator, or the covariance: below so many clusters tests with nuisance may find too much, and error rates of
+t at 5 %, of sandwich variances where variances differed between clusters (benchmarks/validity.md)."""
 
 ESTIMATORS = {
     "classic": "every cluster's residuals tell its own covariance",
@@ -38,6 +42,17 @@ DEGREES_OF_FREEDOM = {
     "naive": "clusters that tell of the contrast, less the regressors that are constant within them",
 }
 """Degrees of freedom of the parametric p, by the name of the option."""
+
+EFFECTS = {
+    "family": "what all maps of an exchangeability block share",
+    "subject": "what all maps of a subject share",
+    "kinship": "what maps share by a known matrix",
+    "error": "what each map has by itself",
+}
+"""What the variance may be made of, by the name in the option."""
+
+MOST_BINS = 100
+"""Along each share of the variance."""
 
 
 @dataclass(frozen=True)
@@ -57,3 +72,22 @@ class Sandwich:
     adjustment: str = "C2"
     dof: str = "satterthwaite"
     estimator: str = "classic"
+
+
+@dataclass(frozen=True)
+class Binned:
+    """That generalised least squares is asked for, and of which components.
+
+    Attributes
+    ----------
+    effects
+        Names in `EFFECTS`, "error" among them.
+    bins
+        Along each share.
+    interval
+        Coverage of the intervals of shares; None for none.
+    """
+
+    effects: tuple[str, ...] = ("family", "error")
+    bins: int = 20
+    interval: float | None = None

@@ -180,7 +180,7 @@ def test_cifti_comes_in_and_goes_out_on_its_axes(tmp_path, kind):
     if kind == "pconn":
         np.fill_diagonal(expected, 0)
     np.testing.assert_allclose(saved.get_fdata(), expected, atol=1e-6)
-    with pytest.raises(InputError, match="This needs maps of one volume"):
+    with pytest.raises(InputError, match="to_nifti is for maps of a volume"):
         result.to_nifti("t")
 
 

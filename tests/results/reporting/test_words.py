@@ -13,8 +13,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.results import report
 from numbaglm.results.reporting import words
-from numbaglm.stats.variance.components import Binned
-from numbaglm.stats.variance.covariance import Sandwich
+from numbaglm.stats.variance.covariance import Binned, Sandwich
 from reference.pages import Tags
 from reference.reports import analysed, cube
 

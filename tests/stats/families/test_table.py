@@ -26,8 +26,8 @@ from numbaglm.stats.model.setup import (
     make_pseudo,
     make_weighted,
 )
-from numbaglm.stats.variance.components import Binned, Components
-from numbaglm.stats.variance.covariance import Sandwich
+from numbaglm.stats.variance.components import Components
+from numbaglm.stats.variance.covariance import Binned, Sandwich
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding_a_family.md"
 N, SHAPE = 14, (5, 4, 3)

@@ -9,7 +9,9 @@ from scipy.optimize import nnls
 from numbaglm.errors import DesignError, InputError
 from numbaglm.stats.model.design import orthonormal
 from numbaglm.stats.variance import components as made
-from numbaglm.stats.variance.components import Binned, Components, Kinship, Moments
+from numbaglm.stats.variance.components import Components, Kinship, Moments
+from numbaglm.stats.variance.covariance import EFFECTS as EFFECTS_OF
+from numbaglm.stats.variance.covariance import Binned
 from reference import components as slow
 
 RNG = np.random.default_rng(3)
@@ -158,4 +160,4 @@ def test_kinship_is_brought_to_a_mean_of_one():
     one = Kinship.build([np.full((2, 2), 0.25) + 0.25 * np.eye(2), np.eye(1) / 2])
     assert one.blocks[0].tolist() == [[1, 0.5], [0.5, 1]]
     assert one.digest != Kinship.build([np.eye(2), np.eye(1)]).digest
-    assert set(Binned().effects) <= set(made.EFFECTS)
+    assert set(Binned().effects) <= set(EFFECTS_OF)

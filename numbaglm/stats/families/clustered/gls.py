@@ -35,7 +35,8 @@ from numbaglm.stats.families.family import Family, Given, Layer, Prepared
 from numbaglm.stats.families.sandwich import Flipped
 from numbaglm.stats.families.t_f import combine
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Correlation, Scale, Share
-from numbaglm.stats.variance.components import Binned, Components, Moments, centre, draw_clusters, nearest_bin
+from numbaglm.stats.variance.components import Components, Moments, centre, draw_clusters, nearest_bin
+from numbaglm.stats.variance.covariance import Binned
 
 MOST_BYTES = 2**27
 """Of the tables of bins that a process keeps."""

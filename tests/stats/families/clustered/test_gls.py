@@ -11,7 +11,8 @@ from numbaglm.stats.families.clustered import gls as module
 from numbaglm.stats.families.family import Given
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.setup import build_hypothesis, make_gls
-from numbaglm.stats.variance.components import Binned, Components, Kinship
+from numbaglm.stats.variance.components import Components, Kinship
+from numbaglm.stats.variance.covariance import Binned
 from reference import components as slow
 
 RNG = np.random.default_rng(2)
