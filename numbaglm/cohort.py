@@ -106,8 +106,9 @@ class Cohort(StoredMaps):
             label, shape and overlay files or arrays, by hemisphere as the maps; for CIFTI a file with their axes; for
             others an array, a number an element. There 0 counts as data with and without a mask.
         smoothing_fwhm
-            Width in mm of a Gaussian, one or three (x, y, z). What is not finite is 0 to it; the mask is
-            judged on the maps as they are, before smoothing, and a value that is missing there is missing after it.
+            Width in mm of a Gaussian, one or three (x, y, z). What is not finite is 0 to it, unless ``min_subjects``
+            keeps what is missing: then it has no part in the mean of its neighbours. The mask is judged on the maps as
+            they are, before smoothing, and a value that is missing there is missing after it.
         subjects
             (n_subjects,) labels; by default from the DataFrame, else the ``sub-...`` of the paths, else the file names.
         covariates

@@ -51,7 +51,7 @@ log = logging.getLogger("numbaglm")
 _HELD_SHARE, _TASKS_SHARE = 0.25, 0.5
 
 _COPIES = 3  # of a block that a task has: as it is read, without the voxels that leave, and as chunks
-_A_VOXEL = 64  # bytes of a grid that a task has beside its block: its map as the file has it, smoothed, surveyed
+_A_VOXEL = 80  # bytes of a grid that a task has beside its block: its map as the file has it, smoothed, surveyed
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,6 +104,12 @@ class Look:
         shape = self.mask.shape  # by way of flat indices: three times as fast as np.nonzero of three dimensions
         return np.ravel_multi_index(np.unravel_index(np.flatnonzero(self.mask), shape), shape, order="F")
 
+    @cached_property
+    def reach(self) -> Float32:
+        """What smoothing makes of a map of ones: less than 1 where a structure ends."""
+        shape = self.mask.shape
+        return np.asarray(self.grid.smooth(np.ones(shape, np.float32, order="F"), self.fwhm))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Look, (self.grid, self.mask, self.rule, self.fwhm, self.whole)  # the index is eight times the mask
 
@@ -147,13 +153,29 @@ class Look:
                 first += 1
             present = self.rule.present(row) if bits is not None else None
             if self.fwhm is not None:
-                self.grid.smooth(raw.volume(), self.fwhm).ravel(order="F").take(self.index, out=row, mode="clip")
+                self.smoothed(raw.volume()).ravel(order="F").take(self.index, out=row, mode="clip")
             if present is not None and bits is not None:
                 row += 0  # makes -0 a 0: how a map writes 0 makes no difference
                 for values in (row, *(each[number] for each in further.values())):
                     np.copyto(values, MISSING, where=~present)
                 bits[number] = pack(present)
         return SubjectRows(rows, bits, further)
+
+    def smoothed(self, values: Float32) -> Float32:
+        """Smooth a map, (nx, ny, nz) or (n,).
+
+        Where missing values stay missing, they have no part in it: a smoothed value is the mean of those around it that
+        are there, by their weights. Else they count as 0.
+        """
+        smoothed = self.grid.smooth(values, self.fwhm)
+        if not self.rule.keeps_missing:
+            return smoothed
+        present = self.rule.present(values)
+        if present.all():
+            return smoothed
+        weight = self.grid.smooth(present.astype(np.float32), self.fwhm)
+        smoothed *= np.divide(self.reach, weight, out=np.zeros_like(weight), where=weight > 0)
+        return smoothed
 
     def _take_layers(
         self, layers: Mapping[str, Iterator[RawMap]], rows: Mapping[str, Float32]

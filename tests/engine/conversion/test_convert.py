@@ -210,6 +210,25 @@ def test_smoothed_values_that_were_missing_stay_missing():
     assert (cohort.to_nifti(4).get_fdata()[1, 1, 1] != 0).all()
 
 
+@pytest.mark.parametrize("zero_is_missing", [False, True])
+def test_what_is_missing_has_no_part_in_smoothing(zero_is_missing):
+    """Each value becomes the weighted mean of those around it that the map has, as a matrix of weights tells."""
+    values = np.random.default_rng(0).normal(2, 1, (4, *SHAPE)).astype(np.float32)
+    values[1, 1:3, 2, 2], values[2, 3, 1, 1:4] = np.nan, 0 if zero_is_missing else np.inf
+    options = {"smoothing_fwhm": 7, "min_subjects": 2, "zero_is_missing": zero_is_missing}
+    cohort = Cohort.from_maps([nib.Nifti1Image(v, AFFINE) for v in values], **options)
+    spread = np.stack([smooth(one.reshape(SHAPE), 7, AFFINE) for one in np.eye(values[0].size, dtype="f4")], axis=-1)
+    spread = spread.reshape(values[0].size, -1)
+    for k, volume in enumerate(values):
+        there = np.isfinite(volume) & (volume != 0)
+        weights = spread * there.ravel()
+        expected = (weights @ np.where(there, volume, 0).ravel() / weights.sum(axis=1)).reshape(SHAPE)
+        np.testing.assert_allclose(cohort.to_nifti(k).get_fdata()[there], expected[there], rtol=2e-5)
+    even = [nib.Nifti1Image(np.where(np.isnan(v), v, np.float32(3 + k)), AFFINE) for k, v in enumerate(values)]
+    stored = Cohort.from_maps(even, **options | {"zero_is_missing": False})
+    np.testing.assert_allclose(stored.to_nifti(1).get_fdata()[np.isfinite(values[1])], 4, rtol=1e-5)
+
+
 def shifted(values, by):
     """The same field on a grid that is shifted by a part of a voxel along x."""
     affine = AFFINE.copy()
