@@ -131,6 +131,7 @@ def make_page(
         weights=weight_rows(asked.terms, rows),
         design=_design(result),
         data=words.about_data(result),
+        coverage=_coverage_section(result, background, surface),
         quality=None if found is None else _quality_section(found),
         noun=result.space.noun,
         nouns=result.space.nouns,
@@ -407,6 +408,21 @@ def _design(result: Record) -> Picture | None:
     if not asked.columns:
         return None
     return design_picture(asked.rows, asked.columns, asked.subjects)
+
+
+def _coverage_section(result: Record, background: Any, surface: Any) -> dict[str, Any] | None:
+    """Which elements lack how many subjects; None where none lacks any."""
+    table = tables.coverage_table(result)
+    if table is None:
+        return None
+    told, noun, shown = words.coverage(result), result.space.noun, None
+    if surface is not None or figures.can_draw(result.space):
+        beneath = "the anatomy" if background is not None else "the mask, which is grey where all subjects are there"
+        over = f" Axial slices over {beneath}; left is on the left." if result.space.is_volume else ""
+        plain = not result.space.is_volume or background is None
+        caption = f"How many subjects each {noun} lacks.{over}"
+        shown = picture(figures.coverage(result, background, surface), f"{caption} {told}.", caption, plain=plain)
+    return {"told": told, "picture": shown, "table": table}
 
 
 def _quality(result: Record, cohort: Cohort | None) -> Quality | None:

@@ -8,6 +8,7 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -401,3 +402,20 @@ def test_several_contrasts_stand_on_one_page(tmp_path):
     assert "Weight of each regressor" in tags.text
     with pytest.raises(OutputExistsError, match="overwrite=True"):
         report.check_free(target, False)
+
+
+@pytest.mark.parametrize("where", ["voxels", "parcels"])
+def test_the_page_shows_who_lacks_what(where):
+    values = pd.DataFrame(np.random.default_rng(0).normal(size=(9, 4)), columns=["a", "b", "c", "d"])
+    store = asked()[0].store if where == "voxels" else Cohort.from_maps(values).store
+    present = np.random.default_rng(1).random(store.data.shape) < 0.9
+    data = np.where(present, store.data, 0)
+    each = Cohort(CohortStore.from_array(data, store.space, present=present))
+    page = report.make_page(permutation_test(each, n_perm=20, missing="element"))
+    section = page.partition('id="coverage"')[2].partition("<details>")[0]
+    assert "with the subjects that it has" in section
+    assert "subjects that they have" in section
+    assert section.count("data:image/png") == 1
+    assert not Tags(page).open
+    whole = report.make_page(permutation_test(Cohort(store), n_perm=20, missing="element"))
+    assert 'id="coverage"' not in whole

@@ -134,6 +134,23 @@ def through_peaks(result: Record, background: Any = None) -> Any:
     )
 
 
+def coverage(result: Record, background: Any = None, surface: Any = None, save: SavePath = None) -> Any:
+    """Draw how many subjects the elements lack: of a volume axial slices, of other spaces as their maps are drawn.
+
+    Parameters
+    ----------
+    result, background, surface
+        What to draw, and on what; see `numbaglm.PermutationResult.plot`.
+    save
+        A file to write.
+    """
+    absent = (result.asked.n_subjects - result.maps["n_subjects"]).astype(np.float64)
+    options: dict[str, Any] = {"two_sided": False, "label": "subjects missing", "save": save}
+    if result.space.is_volume:
+        return plotting.slices(result.geometry, absent, background, **options)
+    return plotting.maps(result.space, {"": absent}, background=background, surface=surface, **options)
+
+
 def _through_peaks(result: Record) -> tuple[list[float], list[tuple[str, list[float]]]]:
     """Places of axial slices through the highest peaks, mm, and number and place of each cluster."""
     values, space = result.maps[result.statistic], result.space

@@ -26,6 +26,7 @@ from numbaglm.stats.pvalues import critical_value
 
 _MOST_ROWS = 50  # of what is not significant or does not stand out: tables are for reading, not for keeping
 _MOST_PEAKS = 3
+_MOST_COVERAGES = 12  # rows of the table of coverage
 _APART_MM = 8.0  # on a grid of 16 cm or more; on a smaller one a twentieth of its length
 
 
@@ -349,6 +350,50 @@ def discovery_table(result: Record, tdp: float = 0.7) -> Table | None:
         )
         rows.append(Row(cells, mm if space.is_volume else ()))
     return Table(columns, tuple(rows), len(found) - len(rows))
+
+
+def coverage_table(result: Record) -> Table | None:
+    """Tabulate how many elements have how many subjects; None where all have all of them, or tests left such out."""
+    maps, whole = result.maps, result.asked.n_subjects
+    if result.asked.missing != "element" or (maps["n_subjects"] == whole).all():
+        return None
+    n, dof, nouns = maps["n_subjects"], maps["dof"], result.space.nouns
+    untested = maps["reason"] > 0 if "reason" in maps else np.zeros(n.size, bool)
+    columns = (
+        ("subjects", f"who have a value at the {nouns}"),
+        (nouns, f"{nouns} with so many subjects"),
+        (f"% of {nouns}", f"the same as a share of all {nouns}"),
+        ("degrees of freedom", f"of the test at these {nouns}, where it was made"),
+        ("not tested", f"{nouns} that have too few subjects, or none that tell the design's columns apart"),
+    )
+    rows = []
+    for least, most in _ranges(np.unique(n)):
+        those = (n >= least) & (n <= most)
+        free = dof[those & ~untested]
+        n_such, n_untested = int(np.count_nonzero(those)), int(np.count_nonzero(those & untested))
+        span = "" if not free.size else _span(short(float(free.min())), short(float(free.max())))
+        share = 100 * n_such / n.size
+        cells = (
+            Cell(_span(str(least), str(most)), least),
+            Cell(number(n_such, 0), n_such),
+            Cell(number(share, 1), share),
+            Cell(span, float(free.max()) if free.size else 0.0),
+            Cell(number(n_untested, 0), n_untested),
+        )
+        rows.append(Row(cells))
+    return Table(columns, tuple(rows))
+
+
+def _ranges(counts: NDArray[np.integer]) -> list[tuple[int, int]]:
+    """Numbers of subjects (ascending) from the most to the least: each, or a few ranges of them where they are many."""
+    first, rest = counts[-1:], counts[-2::-1]
+    parts = [first, *np.array_split(rest, min(len(rest), _MOST_COVERAGES - 1))] if len(rest) else [first]
+    return [(int(one[-1]), int(one[0])) for one in parts]
+
+
+def _span(least: str, most: str) -> str:
+    """Write a range, or the one number that it is."""
+    return least if least == most else f"{least} to {most}"
 
 
 def find_peaks(result: Record) -> list[tuple[int, int]]:

@@ -228,7 +228,7 @@ def what_was_asked(result: Record) -> Facts:
     if (sizes := asked.variance_groups) is not None:
         facts.append(("Variances", f"one for each of {len(sizes)} groups, of {', '.join(map(str, sizes))} subjects"))
     if asked.missing == "element":
-        facts.append(("Missing data", f"each {result.space.noun} with the subjects that it has: {_coverage(result)}"))
+        facts.append(("Missing data", f"each {result.space.noun} with the subjects that it has: {coverage(result)}"))
     if asked.weighted_by is not None:
         facts.append(("Weights", _weights(asked)))
     if asked.sandwich is not None:
@@ -259,7 +259,7 @@ def what_was_asked(result: Record) -> Facts:
     return [*facts, ("Conventions", _conventions(asked.conventions))]
 
 
-def _coverage(result: Record) -> str:
+def coverage(result: Record) -> str:
     """How many subjects voxels or the like have."""
     n, whole = result.maps["n_subjects"], result.asked.n_subjects
     text = f"{int(np.sum(n == whole)):,} of {n.size:,} have all {whole}"
@@ -410,7 +410,7 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
         cited.add("winkler")
     if asked.missing == "element":
         sentences.append(
-            f"Each {result.space.noun} was tested with the subjects that have a value there ({_coverage(result)}), "
+            f"Each {result.space.noun} was tested with the subjects that have a value there ({coverage(result)}), "
             "whose data and presence were shuffled together; statistics were compared as z of the same p, as their "
             f"degrees of freedom differ between {result.space.nouns}."
         )

@@ -11,6 +11,7 @@ from numbaglm.results.reporting import words
 from numbaglm.results.reporting.tables import (
     cluster_table,
     cluster_text,
+    coverage_table,
     cubic,
     find_peaks,
     null_table,
@@ -108,3 +109,38 @@ def test_peaks_stand_in_their_table_with_their_values(result):
         assert row.mm == pytest.approx(tuple(result.geometry.coordinates(np.array([voxel]))[0]))
         assert row.cells[4].value == result.maps["t"][voxel]
     assert [name for name, _ in table.columns[:5]] == ["cluster", "x", "y", "z", "t"]
+
+
+def test_coverage_is_a_table_of_how_many_have_a_value():
+    store = asked()[0].store
+    rng = np.random.default_rng(0)
+    present = rng.random(store.data.shape) < np.linspace(1.2, 0.4, store.n_voxels)
+    present[:4] = False
+    present[:, :50] = True
+    cohort = Cohort(CohortStore.from_array(np.where(present, store.data, 0), store.geometry, present=present))
+    found = permutation_test(cohort, n_perm=20, missing="element")
+    table, n = coverage_table(found), present.sum(axis=0)
+    assert len(table.rows) == len(np.unique(n)) <= 12
+    assert [row.cells[0].value for row in table.rows] == sorted(set(n.tolist()), reverse=True)
+    for row in table.rows:
+        those = n == row.cells[0].value
+        assert row.cells[1].value == those.sum()
+        assert row.cells[3].text == ("" if row.cells[0].value < 3 else str(row.cells[0].value - 1))
+        assert row.cells[4].value == (those & (n < 3)).sum()
+    assert sum(row.cells[2].value for row in table.rows) == pytest.approx(100)
+    assert coverage_table(permutation_test(cohort, n_perm=20)) is None
+    assert coverage_table(permutation_test(asked()[0], n_perm=20, missing="element")) is None
+
+
+def test_coverage_of_many_numbers_is_told_in_ranges():
+    n_subjects = 40
+    data = np.random.default_rng(0).normal(size=(n_subjects, 27)).astype(np.float32)
+    present = np.arange(n_subjects)[:, None] < np.maximum(n_subjects - np.arange(27), 5)
+    store = CohortStore.from_array(
+        np.where(present, data, 0), Geometry(np.ones((3, 3, 3), bool), np.eye(4)), present=present
+    )
+    table = coverage_table(permutation_test(Cohort(store), n_perm=20, missing="element"))
+    assert len(table.rows) == 12
+    assert [row.cells[0].text for row in table.rows[:2]] == ["40", "37 to 39"]
+    assert table.rows[1].cells[3].text == "36 to 38"
+    assert sum(row.cells[1].value for row in table.rows) == 27
