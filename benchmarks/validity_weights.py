@@ -31,7 +31,10 @@ _BETWEEN = {"none": 0.0, "as within": 1.0, "ten times": 10.0}
 
 @dataclass(frozen=True)
 class Scenario:
-    """Null data of one kind, tested in one way; ``tied`` makes variances four times as large in the first group."""
+    """Null data of one kind, tested in one way.
+
+    ``tied`` makes variances four times as large in the first group; ``absent`` is the share of values that are missing.
+    """
 
     name: str
     scheme: str
@@ -40,6 +43,7 @@ class Scenario:
     noise: Noise = gaussian
     tied: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    absent: float = 0.0
 
     def shares(self, n_voxels: int, n_perm: int, seed: int, effect: float = 0.0) -> tuple[float, float]:
         """Share of data sets whose p is 5 % or less: by shuffling, and parametric."""
@@ -49,6 +53,8 @@ class Scenario:
             v[self.design[:, 0] > 0] *= 4
         y = self.noise(rng, (n, n_voxels)) * np.sqrt(v) + np.sqrt(self.between) * self.noise(rng, (n, n_voxels))
         y += effect * np.sqrt(1 + self.between) * self.design[:, :1]
+        if self.absent:
+            y = np.where(rng.random(y.shape) < self.absent, np.nan, y)
         maps, layer = (
             nib.Nifti1Image(one.T.reshape(n_voxels, 1, 1, n).astype(np.float32), np.eye(4)) for one in (y, v)
         )
@@ -107,7 +113,30 @@ def scenarios() -> list[Scenario]:
             options={"weights": "variance", "errors": "ise"},
         )
     ]
-    return found
+    return found + of_missing()
+
+
+def of_missing() -> list[Scenario]:
+    """Values that are missing at random, each data set tested with the studies that it has."""
+    moderator = np.column_stack([np.random.default_rng(0).normal(size=12), np.ones(12)])
+    each = {"weights": "variance", "missing": "element"}
+    return [
+        Scenario(
+            f"{words}, between them as within, {100 * absent:.0f} % missing",
+            f"{scheme}, REML, Knapp-Hartung",
+            design,
+            1.0,
+            options=each,
+            absent=absent,
+        )
+        for design, words, scheme, absent in (
+            (np.ones((20, 1)), "20 studies", "flips", 0.2),
+            (np.ones((20, 1)), "20 studies", "flips", 0.4),
+            (moderator, "12 studies, moderator", "permutations", 0.2),
+            (moderator, "12 studies, moderator", "permutations", 0.4),
+            (two_samples(6, 6).to_numpy(), "6 and 6 studies", "permutations", 0.2),
+        )
+    ]
 
 
 def rows(n_runs: int, n_voxels: int, n_perm: int) -> list[dict[str, Any]]:

@@ -314,7 +314,7 @@ class Options:
         others = ("variance_groups", "variance_smoothing_fwhm", "regressors")
         apart = [name for name in others if getattr(self, name) is not None]
         apart += [f"method={self.method!r}"] if self.method != "freedman-lane" else []
-        apart += ["missing='element'"] if self.missing == "element" else []
+        apart += ["missing='element'"] if self.missing == "element" and self.sandwich is not None else []
         return read_weights(self.weights, self.between, self.test, [term(one) for one in apart])
 
     def _check_stop(self) -> None:

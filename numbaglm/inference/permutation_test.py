@@ -218,8 +218,9 @@ def permutation_test(
         What becomes of voxels that some subjects lack: "leave" leaves them out; "element" tests each with the subjects
         that it has, where half of them or more do (of a `Cohort`: where it keeps the voxel, see ``min_subjects`` of
         `Cohort.create`). Their degrees of freedom differ (``maps["dof"]``, ``maps["n_subjects"]``): the null is that of
-        the largest z, and clusters and TFCE are made of z. t and F, by the method "freedman-lane", also with a classic
-        ``covariance="sandwich"``, whose degrees of freedom are rounded down to steps of a hundredth.
+        the largest z, and clusters and TFCE are made of z. t and F, by the method "freedman-lane", also with
+        ``weights``, and with a classic ``covariance="sandwich"`` without them, whose degrees of freedom are rounded
+        down to steps of a hundredth.
     covariance
         None for errors that are independent of each other, or "sandwich" for maps that depend on each other within
         the ``exchangeability_blocks`` (visits of a person, siblings, scans of a site), whatever the size of the blocks
@@ -589,14 +590,15 @@ def _specify(
     shufflings, hypothesis = built[0]
     if fwhm is not None:
         hypothesis = make_pseudo(hypothesis, fwhm)
-    if options.missing == "element":
+    lacks = options.missing == "element"
+    if lacks and weights is None:
         hypothesis = make_incomplete(hypothesis, shufflings, options.sandwich)
     if options.correlation:
         hypothesis = make_correlation(hypothesis, shufflings)
     if options.components is not None and options.binned is not None:
         hypothesis = make_gls(hypothesis, options.components, options.binned, options.seed)
     if weights is not None:
-        hypothesis = make_weighted(hypothesis, shufflings, weights, options.between, options.test)
+        hypothesis = make_weighted(hypothesis, shufflings, weights, options.between, options.test, lacks)
     if options.combine is not None:
         hypothesis = make_joint(
             [one for _, one in built],

@@ -5,7 +5,7 @@ everything is made of P = W - W M (M'WM)^-1 M'W:
 
     y'PPy = sum w e^2,   tr P = sum w (1 - h),   tr PP = sum w^2 (1 - 2 h) + |Q'WQ|^2,   h = sum_k Q_k^2,
 
-and y'PPPy is what Q leaves of w e, squared and summed.
+and y'PPPy is what Q leaves of w e, squared and summed. A value that is missing has a weight of 0.
 
 References
 ----------
@@ -36,9 +36,10 @@ def between_variances(y: Doubles, v: Doubles, M: Doubles, method: int, out: Doub
     Parameters
     ----------
     y, v
-        (n_subjects, n_voxels) data, and their variances, above 0.
+        (n_subjects, n_voxels) data, and their variances, above 0; infinite where a value is missing.
     M
-        (n_columns, n_subjects) independent rows of the design, fewer than subjects; none for a mean of 0.
+        (n_columns, n_subjects) rows of the design, fewer than the subjects that are there, and independent in these;
+        none for a mean of 0.
     method
         `DL` (moments), `HE` (unweighted moments), `ML` or `REML`.
     out
@@ -48,25 +49,29 @@ def between_variances(y: Doubles, v: Doubles, M: Doubles, method: int, out: Doub
     one, variance, w, e = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     Q, found = np.empty((r, n)), np.empty(7)
     for i in range(y.shape[1]):
+        n_there = 0
         for s in range(n):
             one[s], variance[s] = y[s, i], v[s, i]
+            n_there += np.isfinite(variance[s])
         if method == DL:
             for s in range(n):
                 w[s] = 1.0 / variance[s]
             _fit(one, M, w, e, Q, found)
-            out[i] = max(0.0, (found[_RESIDUAL] - (n - r)) / found[_TRACE])
+            out[i] = max(0.0, (found[_RESIDUAL] - (n_there - r)) / found[_TRACE])
             continue
         for s in range(n):
-            w[s] = 1.0
+            w[s] = 1.0 if np.isfinite(variance[s]) else 0.0
         _fit(one, M, w, e, Q, found)
-        mean_square, explained, largest = found[_RESIDUAL] / (n - r), 0.0, 0.0
+        mean_square, explained, largest = found[_RESIDUAL] / (n_there - r), 0.0, 0.0
         for s in range(n):
+            if not np.isfinite(variance[s]):
+                continue
             h = 0.0
             for k in range(r):
                 h += Q[k, s] * Q[k, s]
             explained += variance[s] * (1.0 - h)
             largest = max(largest, variance[s])
-        out[i] = max(0.0, mean_square - explained / (n - r))
+        out[i] = max(0.0, mean_square - explained / (n_there - r))
         if method != HE:  # beyond the mean square and the largest variance the likelihood falls
             out[i] = _climb(one, variance, M, method == REML, out[i], mean_square + largest, w, e, Q, found)
 
@@ -143,7 +148,8 @@ def _height(w: Doubles, e: Doubles, M: Doubles, restricted: bool, Q: Doubles) ->
     """Log-likelihood of a model that was fitted, but for what is the same everywhere."""
     height = 0.0
     for s in range(w.shape[0]):
-        height += 0.5 * (log(w[s]) - e[s] * e[s])
+        if w[s] > 0.0:
+            height += 0.5 * (log(w[s]) - e[s] * e[s])
     if restricted:  # log |M'WM| / 2 is that of R's diagonal, Q_k' W^1/2 M_k
         for k in range(M.shape[0]):
             size = 0.0

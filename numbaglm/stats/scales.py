@@ -185,7 +185,7 @@ class Standard:
 
 @dataclass(frozen=True, eq=False)
 class Graded(Standard):
-    """z of correlations, or of shares, whose degrees of freedom differ between elements.
+    """z of correlations, of shares, or of t or F of known variances, whose degrees of freedom differ between elements.
 
     Attributes
     ----------
@@ -195,16 +195,22 @@ class Graded(Standard):
         Degrees of freedom (n_voxels,) of the elements that scores are of; None where scores may be of any of them.
     """
 
-    scales: tuple[Correlation, ...] | tuple[Share, ...] = ()
+    scales: Grades = ()
     dof: Doubles | None = None
 
     def _slope(self, z: Doubles) -> Doubles:
-        """How fast z rises with a correlation: that of each element, or the fastest of all."""
+        """How fast z rises with a correlation: that of each element, or the fastest of all.
+
+        Of known variances, where t is known to a part of itself, z is too.
+        """
+        scales = [scale for scale in self.scales if not isinstance(scale, Known)]
+        if not scales:
+            return np.abs(z)
         if self.dof is None:
-            return np.asarray(np.max([_slope(scale, z) for scale in (self.scales[0], self.scales[-1])], axis=0))
+            return np.asarray(np.max([_slope(scale, z) for scale in (scales[0], scales[-1])], axis=0))
         # With few degrees of freedom it is a thousand times as fast where z is large.
         slope = np.zeros(np.shape(z))
-        for scale in self.scales:
+        for scale in scales:
             which = self.dof == scale.dof
             if which.any():
                 slope[which] = _slope(scale, z[which])
@@ -308,6 +314,10 @@ class Known:
             return values
         return pvalues.z_of_tails(special.chdtrc(self.n_rows, values), special.chdtr(self.n_rows, values))
 
+    def quick_z(self, score: NDArray[np.floating]) -> Doubles:
+        """z of many scores."""
+        return self.to_z(score)
+
     def least_equal(self, height: Doubles, precision: str) -> Doubles:
         """A tolerance below t, or below the root of the sum."""
         root = height if self.n_rows is None else np.sqrt(height)
@@ -317,6 +327,10 @@ class Known:
     def relative_error(self, score: Doubles, precision: str) -> Doubles:
         """None."""
         return np.zeros(np.shape(score))
+
+
+Grades = tuple[Correlation, ...] | tuple[Share, ...] | tuple[Known, ...]
+"""Scales of one kind, from the most to the least degrees of freedom."""
 
 
 def _one_minus(share: Doubles) -> Doubles:

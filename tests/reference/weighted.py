@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, special, stats
 
 
 def statistic(y, w, X, C, test):
@@ -28,3 +28,28 @@ def shuffled_statistics(Y, W, X, C, index, sign, test):
         for b, (i, s) in enumerate(zip(index, sign, strict=True)):
             found[b, v] = statistic(s * E[i], W[i, v], X, C, test)
     return found
+
+
+def shuffled_z(Y, W, X, C, index, sign, test):
+    """z (n_shufflings, n_voxels) of the same, of the subjects whose weight is not 0; 0 where the design has no rank."""
+    Z = X @ linalg.null_space(C)
+    found = np.zeros((len(index), Y.shape[1]))
+    for v in range(Y.shape[1]):
+        there, dof = W[:, v] > 0, np.count_nonzero(W[:, v]) - X.shape[1]
+        if dof < 1:
+            continue
+        root = np.sqrt(W[:, v])
+        E = Y[:, v] - Z @ np.linalg.lstsq(Z * root[:, None], Y[:, v] * root, rcond=None)[0]
+        for b, (i, s) in enumerate(zip(index, sign, strict=True)):
+            w = there[i]
+            if np.linalg.matrix_rank(X[w]) == X.shape[1]:
+                found[b, v] = to_z(statistic((s * E[i])[w], W[i, v][w], X[w], C, test), dof, C, test)
+    return found
+
+
+def to_z(value, dof, C, test):
+    """z of the same p."""
+    if len(C) == 1:
+        return value if test == "z" else -np.sign(value) * special.ndtri(stats.t.sf(abs(value), dof))
+    p = stats.chi2.sf(len(C) * value, len(C)) if test == "z" else stats.f.sf(value, len(C), dof)
+    return -special.ndtri(p)

@@ -19,7 +19,7 @@ from numbaglm.kernels.panels.scores import Scoring
 from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.kernels.panels.vectors import BYTES, ROWS, VECTORS
 from numbaglm.stats.families.family import OfPatterns
-from numbaglm.stats.scales import Correlation, Share
+from numbaglm.stats.scales import Correlation, Known, Share
 
 MOST = 1024
 """Patterns whose numbers are held at once, or those of one tile."""
@@ -72,7 +72,7 @@ class Arranged:
 
     place: NDArray[np.int32]
     own: NDArray[np.bool_]
-    scales: tuple[Correlation | Share, ...]
+    scales: tuple[Correlation | Share | Known, ...]
     grade: NDArray[np.int32]
     grades: NDArray[np.int32]
     of: NDArray[np.int32]

@@ -17,7 +17,7 @@ from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels.panels import shuffle
 from numbaglm.kernels.panels.scores import Score
 from numbaglm.spaces.volume import Geometry
-from numbaglm.stats.scales import Correlation, Scale, Share
+from numbaglm.stats.scales import Grades, Scale
 
 
 class Rows(Protocol):
@@ -298,7 +298,7 @@ class OfPatterns:
         What the score kernel is told, in place of `Family.sizes`, of elements that all subjects have; None for those.
     """
 
-    scales: tuple[Correlation, ...] | tuple[Share, ...]
+    scales: Grades
     grade: Callable[[NDArray[np.bool_]], NDArray[np.intp]]
     rows: Rows | None = None
     factor: Score | None = None

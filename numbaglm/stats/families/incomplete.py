@@ -269,8 +269,8 @@ class Incomplete:
 
     @property
     def least(self) -> int:
-        """Subjects that an element must have: two more than the design has dimensions, so that errors have a spread."""
-        return len(self.rows) + 2
+        """Subjects that an element must have."""
+        return least_of(self.rows)
 
     @cached_property
     def order(self) -> NDArray[np.intp]:
@@ -313,12 +313,7 @@ class Incomplete:
 
     def _grams(self, present: NDArray[np.bool_]) -> tuple[Doubles, NDArray[np.intp]]:
         """Gram matrices (n_patterns, rank, rank), of those that can be tested, and why the others can't."""
-        gram = np.empty((present.shape[1], len(self.rows), len(self.rows)))
-        incomplete.grams(self.rows, np.ascontiguousarray(present.T), gram)
-        lost = np.linalg.eigvalsh(gram)[:, 0] < FULL_RANK
-        reason = np.where(present.sum(axis=0) < self.least, 1, np.where(lost, 2, 0))
-        gram[reason > 0] = np.eye(len(self.rows))
-        return gram, reason
+        return grams_of(self.rows, present)
 
     def _inverses(self, gram: Doubles) -> Doubles:
         """Inverses (n_patterns, m, m) of the triangles of S."""
@@ -415,10 +410,7 @@ class Incomplete:
             prepare=self.prepare,
             needs=(PRESENCE,),
             more=self.more,
-            reasons=(
-                f"have fewer than the {self.least} subjects that this design takes",
-                "leave the design without its rank, of the subjects that they have",
-            ),
+            reasons=reasons_of(self.rows),
             patterns=patterns,
         )
 
@@ -430,3 +422,39 @@ def patterns_of(present: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[
     keys = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()
     _, first, of = np.unique(keys, return_index=True, return_inverse=True)
     return of.astype(np.int32), rows[first]
+
+
+def least_of(rows: Doubles) -> int:
+    """Subjects that an element must have: two more than the design has dimensions, so that errors have a spread."""
+    return len(rows) + 2
+
+
+def grams_of(rows: Doubles, present: NDArray[np.bool_]) -> tuple[Doubles, NDArray[np.intp]]:
+    """Gram matrices of the design in the subjects of each pattern that can be tested, and why the others can't.
+
+    Parameters
+    ----------
+    rows
+        (rank, n_subjects) orthonormal rows that span the design.
+    present
+        (n_subjects, n_patterns).
+
+    Returns
+    -------
+    (n_patterns, rank, rank), the identity where nothing can be tested; and (n_patterns,) numbers of `reasons_of`, 0
+    where it can.
+    """
+    gram = np.empty((present.shape[1], len(rows), len(rows)))
+    incomplete.grams(rows, np.ascontiguousarray(present.T), gram)
+    lost = np.linalg.eigvalsh(gram)[:, 0] < FULL_RANK
+    reason = np.where(present.sum(axis=0) < least_of(rows), 1, np.where(lost, 2, 0))
+    gram[reason > 0] = np.eye(len(rows))
+    return gram, reason
+
+
+def reasons_of(rows: Doubles) -> tuple[str, str]:
+    """Why elements can't be tested, see `Family.reasons`."""
+    return (
+        f"have fewer than the {least_of(rows)} subjects that this design takes",
+        "leave the design without its rank, of the subjects that they have",
+    )

@@ -82,6 +82,20 @@ FAMILIES = {
             "weighted.weighted",
             "Knapp and Hartung (2003), Statistics in Medicine 22:2693-2710",
         ),
+        Kind(
+            "weighted t, missing data",
+            "one",
+            "missing",
+            "weighted.weighted",
+            "Knapp and Hartung (2003), Statistics in Medicine 22:2693-2710",
+        ),
+        Kind(
+            "weighted F, missing data",
+            "several",
+            "missing",
+            "weighted.weighted",
+            "Knapp and Hartung (2003), Statistics in Medicine 22:2693-2710",
+        ),
         Kind("sandwich t", "one", "covariance", "sandwich.t_or_f", "Guillaume et al. (2014), NeuroImage 94:287-302"),
         Kind(
             "sandwich F", "several", "covariance", "sandwich.t_or_f", "Pustejovsky and Tipton (2018), JBES 36:672-683"

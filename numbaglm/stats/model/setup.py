@@ -282,9 +282,14 @@ def read_weights(weights: Any, between: str | int, test: str, apart: Sequence[st
 
 
 def make_weighted(
-    hypothesis: Hypothesis, shufflings: Shufflings, weights: str | Doubles, between: str | int, test: str
+    hypothesis: Hypothesis,
+    shufflings: Shufflings,
+    weights: str | Doubles,
+    between: str | int,
+    test: str,
+    lacks: bool = False,
 ) -> Hypothesis:
-    """Make weighted least squares of a hypothesis."""
+    """Make weighted least squares of a hypothesis; ``lacks`` tests each element with the subjects that it has."""
     if not isinstance(weights, str):
         _check_weights(weights, hypothesis.design.n_subjects)
     made = Weighted(
@@ -296,6 +301,7 @@ def make_weighted(
         between=between,
         test=test,
         moves=shufflings.errors != "ise",
+        lacks=lacks,
     )
     return replace(hypothesis, family=weighted(hypothesis.family, made))
 

@@ -71,9 +71,9 @@ def whiten(y: Doubles, w: Doubles, M: Doubles) -> Whitened:
     Parameters
     ----------
     y, w
-        (n_subjects, n_voxels) data and weights, above 0.
+        (n_subjects, n_voxels) data and weights, above 0; both 0 where a value is missing.
     M
-        (n_columns, n_subjects) independent rows of the design.
+        (n_columns, n_subjects) rows of the design, independent in the subjects that an element has.
     """
     root = np.sqrt(w)
     Q, R = np.empty((len(M), *y.shape)), np.zeros((len(M), len(M), y.shape[1]))
@@ -95,9 +95,10 @@ def between_variance(y: Doubles, v: Doubles, M: Doubles, between: str | int) -> 
     Parameters
     ----------
     y, v
-        (n_subjects, n_voxels) data, and their variances, above 0.
+        (n_subjects, n_voxels) data, and their variances, above 0; infinite where a value is missing.
     M
-        (n_columns, n_subjects) independent rows of the design; none for a mean of 0.
+        (n_columns, n_subjects) rows of the design, independent in the subjects that an element has; none for a mean
+        of 0.
     between
         A name in `ESTIMATORS`, or 0 for fixed effects.
     """
@@ -141,7 +142,8 @@ def estimate(y: Doubles, w: Doubles, nuisance: Doubles, interest: Doubles, effec
     Parameters
     ----------
     y, w
-        (n_subjects, n_voxels) data and weights; those of known variances are their inverses.
+        (n_subjects, n_voxels) data and weights; those of known variances are their inverses. Both are 0 where a value
+        is missing.
     nuisance, interest
         (n_columns, n_subjects) independent rows that span the design, see `numbaglm.stats.model.design.partition`.
     effect
@@ -150,7 +152,7 @@ def estimate(y: Doubles, w: Doubles, nuisance: Doubles, interest: Doubles, effec
         A name in `TESTS`.
     """
     M = np.vstack([nuisance, interest])
-    n, (r, s), dof = len(y), (len(M), len(interest)), len(y) - len(M)
+    n, (r, s), dof = len(y), (len(M), len(interest)), left_of(w, M)
     model = whiten(y, w, M)
     e = model.residuals(r - s)
     q = (model.Q[r - s :] * e[None]).sum(axis=1)  # (s, n_voxels)
@@ -167,23 +169,28 @@ def estimate(y: Doubles, w: Doubles, nuisance: Doubles, interest: Doubles, effec
         statistic = np.divide(found[0], error, out=np.zeros(error.shape), where=error > 0)
     else:
         statistic = np.divide((q * q).sum(axis=0), s * widened, out=np.zeros(error.shape), where=widened > 0)
-    reach = float(special.stdtrit(free_of(dof, test), (1 + LEVEL) / 2)) * error
+    reach = special.stdtrit(free_of(dof, test), (1 + LEVEL) / 2) * error
     return Estimates(found, error, statistic, _p(statistic, s, dof, test), found[0] - reach, found[0] + reach)
 
 
-def free_of(dof: int, test: str) -> float:
+def left_of(w: Doubles, M: Doubles) -> Doubles:
+    """Residual degrees of freedom (n_voxels,) of weights, 0 where a value is missing, and a design."""
+    return np.asarray(np.count_nonzero(w, axis=0) - len(M), np.float64)
+
+
+def free_of(dof: Doubles, test: str) -> Doubles:
     """Degrees of freedom that a test takes for its distribution: none are lost where variances are known."""
-    return np.inf if test == "z" else float(dof)
+    return np.full(dof.shape, np.inf) if test == "z" else dof
 
 
-def _widened(left: Doubles, dof: int, test: str) -> Doubles:
+def _widened(left: Doubles, dof: Doubles, test: str) -> Doubles:
     """What variances of known weights are multiplied by, of the weighted residual sum of squares."""
     if test in ("t", "z"):
         return np.ones(left.shape)
     return left / dof if test == "knapp-hartung" else np.maximum(left / dof, 1.0)
 
 
-def _p(statistic: Doubles, n_interest: int, dof: int, test: str) -> Doubles:
+def _p(statistic: Doubles, n_interest: int, dof: Doubles, test: str) -> Doubles:
     if n_interest == 1:
         return np.asarray(2 * special.stdtr(free_of(dof, test), -np.abs(statistic)))
     if test == "z":
@@ -211,7 +218,7 @@ def heterogeneity(y: Doubles, v: Doubles, M: Doubles, tau2: Doubles, between: st
     """
     model = whiten(y, 1.0 / v, M)
     square = (model.residuals(len(M)) ** 2).sum(axis=0)
-    dof = len(y) - len(M)
+    dof = left_of(1.0 / v, M)
     if between == 0:
         share = np.divide(square - dof, square, out=np.zeros(square.shape), where=square > 0)
         return 100 * np.maximum(share, 0.0), square

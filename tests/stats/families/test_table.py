@@ -56,14 +56,15 @@ def hypothesis_of(kind):
         hypothesis = make_pseudo(hypothesis, 4.0)
     if kind.option == "correlation":
         hypothesis = make_correlation(hypothesis, shufflings)
+    if kind.name.startswith("weighted"):
+        lacks = kind.option == "missing"
+        return make_weighted(hypothesis, shufflings, "variance", "reml", "knapp-hartung", lacks), shufflings
     if kind.option == "missing":
         hypothesis = make_incomplete(hypothesis, shufflings, variance.get("sandwich"))
     if kind.option == "combine":
         name = "fisher" if kind.name.startswith("combined") else "hotelling" if kind.rows == "one" else "wilks"
         asked = {"two_sided": True, "concordant": False, "weights": None, "conventions": CONVENTIONS["numbaglm"]}
         hypothesis = make_joint([hypothesis], name, ("second", "third"), **asked)
-    if kind.option == "weights":
-        hypothesis = make_weighted(hypothesis, shufflings, "variance", "reml", "knapp-hartung")
     return hypothesis, shufflings
 
 
@@ -115,7 +116,8 @@ def numbers_of_all(patterns, index, sign, shape):
     rows = np.empty((patterns.rows.shape[0], len(index), N))
     patterns.rows.fill(index, sign, rows)
     flat = np.vstack([(rows @ everyone)[:, :, 0], np.zeros((patterns.n_scratch, len(index)))])
-    patterns.factor(flat, patterns.fixed(everyone), np.array(patterns.sizes, np.int64), patterns.constants)
+    fixed = np.empty((0, 1)) if patterns.fixed is None else patterns.fixed(everyone)
+    patterns.factor(flat, fixed, np.array(patterns.sizes, np.int64), patterns.constants)
     return np.broadcast_to(flat[: patterns.n_kept, :, None], (patterns.n_kept, *shape))
 
 

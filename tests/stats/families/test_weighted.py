@@ -16,7 +16,7 @@ from numbaglm.stats.families.weighted import refitted
 from numbaglm.stats.model.design import Contrast, Design, partition
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
 from numbaglm.stats.variance.between import TESTS, between_variance
-from reference.weighted import shuffled_statistics, statistic
+from reference.weighted import shuffled_statistics, shuffled_z, statistic
 
 N_VOXELS = 7
 GROUP = np.repeat([0.0, 1], [3, 4])
@@ -43,7 +43,7 @@ def cohort_of(y, v=None, name="variance"):
 def counted(found, two_sided):
     """(p_unc, p_fwe_voxel) of statistics (n_shufflings, n_voxels), what is observed first."""
     seen = np.abs(found) if two_sided else found
-    floor = seen[0] * (1 - 1e-9) - 1e-9
+    floor = seen[0] - 1e-9 * (np.abs(seen[0]) + 1)
     return (seen >= floor).mean(axis=0), (seen.max(axis=1)[:, None] >= floor).mean(axis=0)
 
 
@@ -219,7 +219,7 @@ def test_what_weights_don_t_go_with_is_refused_by_name():
         ({"variance_groups": groups}, "variance_groups"),
         ({"variance_smoothing_fwhm": 4.0}, "variance_smoothing_fwhm"),
         ({"method": "kennedy"}, "method='kennedy'"),
-        ({"missing": "element"}, "missing='element'"),
+        ({"weights": np.ones(8), "missing": "element", "covariance": "sandwich"}, "missing='element'"),
         ({"weights": "gm"}, "they|variance"),
         ({"weights": np.ones(7)}, "one for each of the 8 subjects"),
         ({"weights": [1.0, 2, 3, 4, 5, 6, 7, 0]}, "above 0"),
@@ -260,6 +260,97 @@ def test_columns_that_say_nothing_score_nothing():
     b = np.array([[0.3, 0.4], [0.2, 0.1]])
     gram = np.array([[1.0, 1.0], [1.0, 0.5], [1.0, 2.0]])  # of the first voxel: the columns are the same
     products = np.vstack([b, gram, np.zeros((2, 2))])
-    refitted(products, np.ones((1, 2)), np.array([2, 1, 1, 1, 0]), np.array([5.0, 1e-13]))
+    refitted(products, np.array([[1.0, 1], [5, 5]]), np.array([2, 1, 1, 1, 0, 0]), np.array([1e-13]))
     assert products[0, 0] == 0
     assert products[0, 1] != 0
+
+
+def lacking(n, seed, share=0.2):
+    """Which values are there: some columns whole, one that leaves too few, one that leaves one group alone."""
+    present = np.random.default_rng(seed).random((n, N_VOXELS)) > share
+    present[:, 0] = True
+    present[:, 5] = np.arange(n) < 2
+    return present
+
+
+@pytest.mark.parametrize(("kind", "test"), [("subjects", "knapp-hartung"), *(("variance", test) for test in TESTS)])
+@pytest.mark.parametrize("case", CASES)
+def test_every_shuffling_of_those_who_are_there_is_refitted(case, kind, test):
+    X, C, errors = CASES[case]
+    C, present = np.asarray(C), lacking(len(X), 4)
+    y, v = data(len(X), seed=3)
+    sizes = np.linspace(5, 20, len(X))
+    y, v = np.where(present, y, np.nan), v if kind == "variance" else None
+    cohort = Cohort.from_maps(y, space=line(N_VOXELS), layers=None if v is None else {"variance": v}, min_subjects=2)
+    options = {"weights": "variance" if kind == "variance" else sizes, "test": test, "missing": "element"}
+    result = ng.permutation_test(cohort, X, C if len(C) > 1 else C[0], errors=errors, n_perm=4000, **options)
+    assert result.asked.exhaustive
+    design = Design.parse(X, len(X))
+    _, Z = partition(design, Contrast.parse(C, design))
+    W = np.zeros(y.shape)
+    for k, there in enumerate(present.T):
+        if kind == "subjects":
+            W[there, k] = sizes[there]
+            continue
+        y_k, v_k = (one[there, k : k + 1].astype(float) for one in (y, v))
+        W[there, k] = 1 / (v_k + between_variance(y_k, v_k, np.ascontiguousarray(Z[there].T), "reml"))[:, 0]
+    shufflings = plan_shufflings(
+        len(X), n_perm=4000, seed=0, errors=errors, blocks=None, block_scheme="within", design_rows=X[:, C.any(axis=0)]
+    )
+    index, sign = shufflings.draw(0, shufflings.n_shufflings)
+    filled = np.where(present, y, 0).astype(float)
+    few = present.sum(axis=0) < X.shape[1] + 2
+    ranks = [np.linalg.matrix_rank(X[there]) for there in present.T]
+    tested = ~few & (np.array(ranks) == X.shape[1])
+    assert 2 < tested.sum() < N_VOXELS
+    found = shuffled_z(filled, W, X, C, index, sign, test) * tested
+    np.testing.assert_allclose(result.maps["z"], found[0], atol=1e-8)
+    height = np.abs(found) if len(C) == 1 else found
+    np.testing.assert_allclose(result.h0["max_z"], height[:, tested].max(axis=1), atol=1e-7)
+    p_unc, p_fwe = counted(found[:, tested], len(C) == 1)
+    np.testing.assert_array_equal(result.maps["p_unc"][tested], p_unc)
+    np.testing.assert_array_equal(result.maps["p_fwe_voxel"][tested], p_fwe)
+    assert (result.maps["p_unc"][~tested] == 1).all()
+    np.testing.assert_array_equal(result.maps["n_subjects"], present.sum(axis=0))
+    np.testing.assert_array_equal(result.maps["dof"], np.where(tested, present.sum(axis=0) - X.shape[1], 0))
+    np.testing.assert_array_equal(result.maps["reason"], np.where(tested, 0, np.where(few, 1, 2)))
+
+
+@pytest.mark.parametrize("errors", ["ise", "ee"])
+def test_whoever_lacks_nothing_is_tested_as_without_missing_data(errors):
+    X, C, _ = CASES["flips with nuisance"] if errors == "ise" else CASES["two groups"]
+    y, v = data(7, seed=6)
+    options = {"weights": "variance", "errors": errors, "cluster_forming_threshold": 0.2, "tfce": True}
+    plain, each = (
+        ng.permutation_test(cohort_of(y, v), X, C[0], missing=one, **options) for one in ("leave", "element")
+    )
+    for name in ("t", "effect", "effect_se", "effect_lower", "effect_p", "tau2", "i2", "p_unc", "p_fwe_voxel"):
+        np.testing.assert_allclose(each.maps[name], plain.maps[name], rtol=1e-12)
+    assert each.maps["n_subjects"].tolist() == [7] * N_VOXELS
+    assert {"p_fwe_tfce", "p_fwe_size"} <= set(each.maps)
+
+
+@pytest.mark.parametrize("between", ["reml", "ml", "dl", "he", 0])
+def test_effects_of_those_who_are_there_are_those_of_a_cohort_of_them(between):
+    y, v = data(9, seed=8)
+    X, there = np.column_stack([np.ones(9), np.arange(9.0)]), np.arange(9) % 4 > 0
+    lacks = np.where(there[:, None], y, np.nan)
+    each = Cohort.from_maps(lacks, space=line(N_VOXELS), layers={"variance": v}, min_subjects=3)
+    options = {"contrast": [0.0, 1], "weights": "variance", "between": between, "n_perm": 0}
+    found = ng.permutation_test(each, X, missing="element", **options)
+    few = ng.permutation_test(cohort_of(y[there], v[there]), X[there], **options)
+    for name in ("t", "effect", "effect_se", "effect_lower", "effect_upper", "effect_p", "tau2", "i2", "cochran_q"):
+        np.testing.assert_allclose(found.maps[name], few.maps[name], rtol=1e-9, atol=1e-12)
+
+
+def test_variances_that_are_none_are_told_apart_from_values_that_are_missing(caplog):
+    y, v = data(7)
+    v[2, 1] = 0.0
+    present = np.ones(y.shape, bool)
+    present[:5, 3], present[2, 4] = False, False
+    each = Cohort.from_maps(np.where(present, y, np.nan), space=line(N_VOXELS), layers={"variance": v}, min_subjects=2)
+    with caplog.at_level(logging.WARNING, "numbaglm"):
+        result = ng.permutation_test(each, weights="variance", missing="element")
+    assert "1 elements have fewer than the 3 subjects" in caplog.text
+    assert "1 elements have a variance that is 0, negative or not a number" in caplog.text
+    assert result.maps["reason"].tolist() == [0, 3, 0, 1, 0, 0, 0]
