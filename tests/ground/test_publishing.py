@@ -1,0 +1,42 @@
+"""What package indexes are given."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import yaml
+
+import numbaglm
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+described = runpy.run_path(str(ROOT / "setup.py"))["described"]
+
+
+def test_links_that_lead_nowhere_from_there_are_words():
+    text = "a [page](docs/a.md#b), [a paper](https://doi.org/1)\n\n![A picture](docs/a.png)\n\n<!-- c -->\nb\n"
+    assert described(text) == "a page, [a paper](https://doi.org/1)\n\nb\n"
+    shown = described(README)
+    assert "](" in README
+    assert [to for to in re.findall(r"\]\(([^)]*)\)", shown) if not to.startswith("https://")] == []
+    assert "<" not in re.sub(r"```.*?```|`[^`]*`", "", shown, flags=re.DOTALL)
+    assert re.findall(r"(?m)^#+ .*", shown) == re.findall(r"(?m)^#+ .*", README)
+    assert shown.count("|") == README.count("|")
+
+
+def test_all_that_names_the_version_has_the_same():
+    top = re.search(r"(?m)^## (\S+) \((?:unreleased|\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"))
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert top[1] == cited["version"] == numbaglm.__version__
+
+
+def test_what_builds_the_package_from_a_folder_takes_all_that_it_needs():
+    for file in (".ci/run", "packaging/Containerfile", "packaging/numbaglm.def"):
+        text = (ROOT / file).read_text("utf-8")
+        for needed in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+            assert needed in text, file
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert set(project["dynamic"]) == {"version", "readme"}
