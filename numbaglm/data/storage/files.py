@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +19,10 @@ from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError, term
 
 PARTIAL = ".partial"
 """Ending of files that are being written, ours and Zarr's: who was killed leaves them, nobody reads them."""
+
+
+DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
+"""Names of devices of Windows, which opens no file or folder that is called so."""
 
 
 def check_free(target: str | os.PathLike[str], marker: str, overwrite: bool = False) -> Path:
@@ -42,9 +47,13 @@ def check_free(target: str | os.PathLike[str], marker: str, overwrite: bool = Fa
         Something is there, or the place can't be written to.
     """
     place = Path(target).expanduser().resolve()
-    if place.exists() and not place.is_dir():
+    try:
+        there = place.exists()
+    except OSError as error:  # too long a name
+        raise OutputError(f"Can't write the output folder {target}: {error.strerror}. Choose another.") from error
+    if there and not place.is_dir():
         raise OutputExistsError(f"The output folder {target} is a file. Choose another.")
-    if place.exists() and any(place.iterdir()):
+    if there and any(place.iterdir()):
         if not (place / marker).is_file():
             raise OutputExistsError(
                 f"The output folder {target} exists and holds something else (no {marker} is in it): it is "

@@ -33,6 +33,7 @@ from numbaglm.data.images import (
 )
 from numbaglm.data.images.raw import is_compressed
 from numbaglm.data.labels import MapLabels, check_labels, labels_are_known, match_rows, were_moved
+from numbaglm.data.storage.files import DEVICE
 from numbaglm.data.tables import OWN_COLUMNS, listed, read_table, repeated
 from numbaglm.engine.conversion.coverage import MaskRule, parse_min_coverage, parse_min_subjects
 from numbaglm.errors import GridError, InputError, invalid, term
@@ -278,10 +279,14 @@ def _parse_layers(
         return {}
     if not isinstance(layers, Mapping):
         raise InputError(invalid("layers", type(layers).__name__, allowed))
-    found = {}
+    found: dict[str, Any] = {}
     for name, maps in layers.items():
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name == DATA:
             raise InputError(invalid("layers", name, f'{allowed}; "{DATA}" are the maps themselves'))
+        if DEVICE.fullmatch(name):
+            raise InputError(invalid("layers", name, "a name that is no device of Windows: a layer has a folder"))
+        if name.casefold() in map(str.casefold, found):
+            raise InputError(invalid("layers", name, "names that differ by more than their case: folders may not"))
         sources: Any
         if isinstance(grid, Template):
             sources, theirs = _on_template(grid, maps)

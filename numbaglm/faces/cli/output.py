@@ -18,7 +18,7 @@ from numbaglm import plotting
 from numbaglm.arrays import Floats
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_maps
-from numbaglm.data.storage.files import whole_folder
+from numbaglm.data.storage.files import DEVICE, whole_folder
 from numbaglm.display.maps.projection import decimals
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.errors import ContrastError
@@ -96,9 +96,6 @@ class Target:
         return {name: f"numbaglm/contrast-{label}" for name, label in labels_of(names).items()}
 
 
-_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
-
-
 def _check_folder(name: str) -> None:
     # Blanks at an end are gone already. File systems take 255 bytes, of which a letter may be four.
     if not re.fullmatch(r"\w[\w +-]{0,59}", name):
@@ -107,7 +104,7 @@ def _check_folder(name: str) -> None:
             f"The contrast {shown!r} can't name a folder. Allowed for several contrasts: up to 60 letters, digits, "
             "blanks, '_', '-' and '+', a letter or digit first. Write such a name before it: --contrast 'NAME=EXPR'."
         )
-    if _DEVICE.fullmatch(name):
+    if DEVICE.fullmatch(name):
         raise ContrastError(
             f"The contrast {name!r} can't name a folder: Windows has a device of that name, and would not open it. "
             "Write another name before it: --contrast 'NAME=EXPR'."
