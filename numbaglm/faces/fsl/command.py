@@ -12,25 +12,20 @@ import click
 from numbaglm.faces.shell import PATH, Terminal, examples, grouped, habits
 
 REFUSED = {
-    "-P": "the vectors of permutations are not written; shuffling i follows from --seed and i alone",
-    "-q": "the number of distinct shufflings is told by any run, on stderr",
     "-Q": "there is no parallel mode to prepare: all cores are used",
     "--twopass": "clusters are not normalised; leave it out for ordinary cluster inference",
     "--norcmask": "voxels without variance have no statistic, and always leave the mask",
     "--tfce_D": "TFCE takes 100 steps of each map's maximum",
-    "--glm_output": "'numbaglm fit' writes effects and variances",
-    "--film": "'numbaglm fit' writes effects and variances",
+    "--film": "--glm_output writes effects and variances, and 'numbaglm fit' what else a model has",
     "--permout": "shuffled maps are not kept",
-    "--multi": "multivariate tests are not supported",
+    "--multi": "several maps of each subject as one outcome: numbaglm palm -mv, or permutation_test(combine='wilks')",
     "--effective_design": "valid shufflings follow from the design and from -e",
-    "--skipTo": "all contrasts are tested; put the one you want into a file for -t",
     "--detectNull": "all subjects are shuffled",
     "--debug": "-V prints all there is to know",
-    "-U": "nuisance is dealt with as by Freedman and Lane, randomise's default; others: permutation_test(method=...)",
 }
 """What randomise has and numbaglm has not, and what to do instead."""
 
-_WITH_VALUE = ("--tfce_D", "--multi", "--effective_design", "--skipTo", "-U")
+_WITH_VALUE = ("--tfce_D", "--multi", "--effective_design")
 
 
 def _refuse(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -88,6 +83,22 @@ _TESTS = grouped(
     click.option("--tfce_E", "tfce_e", type=click.FloatRange(min=0), help="Exponent of extent.  [default: 0.5]"),
     click.option("--tfce_C", "tfce_c", type=click.Choice(["6", "18", "26"]), help="Neighbours.  [default: 6]"),
     click.option("--fonly", "f_only", is_flag=True, help="F tests alone."),
+    click.option(
+        "--skipTo",
+        "skip_to",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="NUMBER",
+        help="This test alone, F tests counted before t contrasts; 0 for all.",
+    ),
+    click.option(
+        "-U",
+        "confound_mode",
+        type=click.Choice(["0", "1", "2", "3"]),
+        default="1",
+        show_default=True,
+        help="Nuisance: as Kennedy, Freedman and Lane, Manly, ter Braak.",
+    ),
 )
 _RUN = grouped(
     click.option(
@@ -99,7 +110,12 @@ _RUN = grouped(
         help="Shufflings, the observed data among them; 0 for all there are, 1 for raw statistics alone.",
     ),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shufflings."),
+    click.option("-q", "count_only", is_flag=True, help="Tell how many distinct shufflings each test has, no more."),
     click.option("-R", "raw", is_flag=True, help="Raw maps of TFCE and clusters as well."),
+    click.option(
+        "-P", "vectors", is_flag=True, help="Shufflings as text, a row each, as 'palm --shufflings' reads it."
+    ),
+    click.option("--glm_output", "glm", is_flag=True, help="Effects of t contrasts, their variances, and sigma^2."),
     click.option("-N", "nulls", is_flag=True, help="Null distributions as text, a maximum a line, the observed first."),
     click.option("--uncorrp", "uncorrected", is_flag=True, help="Uncorrected p of voxels, and of TFCE."),
     click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON."),
@@ -124,8 +140,9 @@ def randomise(**options: Any) -> None:
 
     Writes ROOT_tstat1 and, as asked for, ROOT_vox_p_tstat1, ROOT_vox_corrp_tstat1, ROOT_tfce_corrp_tstat1,
     ROOT_clustere_corrp_tstat1 and ROOT_clusterm_corrp_tstat1, and the same of fstat: .nii.gz with 1 - p, 0 outside
-    the mask. As in randomise, outputs of an earlier run are overwritten, and names of images may lack their suffix.
-    What is not supported is refused by name.
+    the mask; with --glm_output ROOT_glm_cope_tstat1, ROOT_glm_varcope_tstat1, ROOT_glm_sigmasqr_tstat1, and with -P
+    ROOT_perm_tstat1.txt. As in randomise, outputs of an earlier run are overwritten, and names of images may lack
+    their suffix. What is not supported is refused by name.
 
     Unlike randomise, whether signs are flipped or subjects permuted follows from each contrast: flips where it tests
     a mean. Designs of dependent columns are fine where the contrasts are estimable.

@@ -15,6 +15,9 @@ from numbaglm.stats.model.estimable import full_rank, independent_rows
 
 log = logging.getLogger("numbaglm")
 
+METHODS = ("kennedy", "freedman-lane", "manly", "ter-braak")
+"""What -U 0 to 3 do about nuisance."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -24,6 +27,10 @@ class Request:
     ----------
     own
         Columns of the design, counted from 1, that differ between voxels, and the image of each.
+    skip_to
+        Number of the only test, F tests counted first; 0 for all.
+    method
+        What is done about nuisance, by the names of `numbaglm.stats.methods`.
     """
 
     maps: str
@@ -51,6 +58,11 @@ class Request:
     raw: bool
     nulls: bool
     uncorrected: bool
+    skip_to: int
+    method: str
+    count_only: bool
+    vectors: bool
+    glm: bool
 
     @classmethod
     def parse(cls, options: dict[str, Any]) -> Request:
@@ -68,9 +80,13 @@ class Request:
         enhanced = options["tfce"] or options["tfce_2d"]
         _check(options, enhanced, bool(given))
         defaults = {"tfce_H": 2.0, "tfce_E": 1.0, "tfce_connectivity": 26} if options["tfce_2d"] else {}
-        made = ("own", "tfce", "tfce_options")
-        taken = {one.name: options[one.name] for one in fields(cls) if one.name not in made}
-        return cls(**taken, own=_own(options), tfce=enhanced, tfce_options={**defaults, **given})
+        made = {
+            "own": _own(options),
+            "tfce": enhanced,
+            "tfce_options": {**defaults, **given},
+            "method": METHODS[int(options["confound_mode"])],
+        }
+        return cls(**{one.name: options[one.name] for one in fields(cls) if one.name not in made}, **made)
 
     def thresholds(self, is_f: bool) -> dict[str, float]:
         """Cluster-forming threshold of each kind of cluster inference that is asked for."""
@@ -176,6 +192,8 @@ def make_tests(request: Request, texts: dict[str, TextMatrix], n_subjects: int) 
         Rows or columns of the files don't match, or a contrast is not estimable.
     """
     if request.one_sample:
+        if request.skip_to > 1:
+            raise InputError(f"--skipTo {request.skip_to}: -1 is one test. Leave it out.")
         return [Tested("tstat1", "mean", np.ones((n_subjects, 1)), np.ones((1, 1)))]
     design, contrasts = texts["design"], texts["contrasts"]
     M, C = design.values, contrasts.values
@@ -188,6 +206,8 @@ def make_tests(request: Request, texts: dict[str, TextMatrix], n_subjects: int) 
     wanted = [] if request.f_only else [("tstat", k, [k]) for k in range(len(C))]
     if "f_tests" in texts:
         wanted += [("fstat", k, rows) for k, rows in enumerate(_f_rows(texts["f_tests"], contrasts))]
+    if request.skip_to:
+        wanted = _only(request.skip_to, wanted)
     numbers = [number - 1 for number, _ in request.own]
     if numbers and max(numbers) >= M.shape[1]:
         raise InputError(f"--vxl {max(numbers) + 1}: {design.path} has {M.shape[1]} columns, counted from 1.")
@@ -213,6 +233,16 @@ def make_tests(request: Request, texts: dict[str, TextMatrix], n_subjects: int) 
 def own_name(column: int) -> str:
     """Name of a regressor that differs between voxels, by its column in the design, counted from 1."""
     return f"ev{column}"
+
+
+def _only(number: int, wanted: list[tuple[str, int, list[int]]]) -> list[tuple[str, int, list[int]]]:
+    """One of the tests; randomise counts F tests first."""
+    counted = sorted(wanted, key=lambda one: one[0] == "tstat")
+    if number > len(counted):
+        raise InputError(
+            f"--skipTo {number}: there are {len(counted)} tests, F tests counted first. Allowed: 0 for all."
+        )
+    return [counted[number - 1]]
 
 
 def _f_rows(text: TextMatrix, contrasts: TextMatrix) -> list[list[int]]:

@@ -20,6 +20,9 @@ from numbaglm.errors import DesignError, InputError, OutputError, ShufflingError
 from numbaglm.faces.fsl.request import Request, Tested, make_tests, own_name
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.result import PermutationResult
+from numbaglm.stats.model.design import Contrast, Design
+from numbaglm.stats.model.setup import build_hypothesis
+from numbaglm.stats.shuffling.shufflings import ERRORS, Shufflings
 
 log = logging.getLogger("numbaglm")
 
@@ -27,6 +30,7 @@ FWHM_OF_SIGMA = float(np.sqrt(8 * np.log(2)))
 MOST_SHUFFLINGS = 2**20
 """How many are enumerated where all are asked for."""
 
+_AT_ONCE = 2**12  # shufflings that are drawn together
 _LONGEST_NAME = 200  # of a contrast, as `permutation_test` takes it
 _SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz")
 # Name in FSL's files: the corrected p, the raw map and the null of a result.
@@ -49,7 +53,7 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     """
     _check_root(request.root)
     texts = {name: read_text_matrix(path) for name, path in _text_files(request).items()}
-    blocks = _blocks(texts["groups"]) if "groups" in texts else None
+    blocks, held = _blocks(texts["groups"], request) if "groups" in texts else (None, False)
     mask = None if request.mask is None else image_name(request.mask)
     layers = {own_name(number): image_name(file) for number, file in request.own}
     with preparing():
@@ -61,12 +65,18 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
         "seed": request.seed,
         "exchangeability_blocks": blocks,
         "block_scheme": "whole" if request.permute_blocks else "within",
+        "errors": "ee" if held else None,
+        "method": request.method,
     }
+    if request.count_only:
+        return _count(request, cohort.n_subjects, tests, shuffling)
     numbers = [_n_perm(cohort, test, request, shuffling) for test in tests]  # all before the first takes its time
     outcomes = []
     for test, n_perm in zip(tests, numbers, strict=True):
         results = _run(cohort, test, request, n_perm, shuffling, progress)
         outcomes.append(_write(request, test, results))
+        if request.vectors and n_perm:
+            outcomes[-1]["files"].append(_write_vectors(request, test, n_perm, shuffling))
     lines = [f"{one['test']} ({one['name']}): {_found(one)}\n  " + "\n  ".join(one["files"]) for one in outcomes]
     return {"root": request.root, "n_subjects": cohort.n_subjects, "tests": outcomes}, "\n".join(lines)
 
@@ -107,19 +117,25 @@ def _check_rows(text: TextMatrix | None, n_subjects: int) -> None:
         )
 
 
-def _blocks(text: TextMatrix) -> NDArray[np.int64]:
+def _blocks(text: TextMatrix, request: Request) -> tuple[NDArray[np.int64], bool]:
+    """Label each volume, and tell whether some, those of block 0, are never shuffled: each is a block by itself."""
     labels = text.values
     if labels.shape[1] > 1 or (labels != np.round(labels)).any():
         raise InputError(
             f"{text.path} holds {labels.shape[1]} column(s) of numbers. Allowed after -e: one column of whole numbers, "
             "the block of each volume. Multi-level blocks: numbaglm permute --blocks."
         )
-    if labels.min() < 1:
+    if labels.min() < 0:
+        raise InputError(f"{text.path} holds {labels.min():g}. Allowed after -e: blocks from 1, and 0 for none.")
+    blocks = labels[:, 0].astype(np.int64)
+    held = blocks == 0
+    if held.any() and (request.permute_blocks or request.one_sample):
         raise InputError(
-            f"{text.path} holds {labels.min():g}: randomise never shuffles volumes of block 0, which is not supported. "
-            "Allowed after -e: blocks from 1."
+            f"{text.path} holds block 0, whose volumes are never permuted: that goes with permutations within blocks, "
+            "without -1 and --permuteBlocks."
         )
-    return labels[:, 0].astype(np.int64)
+    blocks[held] = blocks.max() + 1 + np.arange(held.sum())
+    return blocks, bool(held.any())
 
 
 def _kinds(test: Tested, request: Request) -> list[str]:
@@ -171,6 +187,46 @@ def _n_perm(cohort: Cohort, test: Tested, request: Request, shuffling: dict[str,
             "enumerated: give a number, such as -n 5000."
         )
     return asked if request.n_shufflings else n_shufflings - 1
+
+
+def _shufflings(test: Tested, n_subjects: int, n_perm: int, shuffling: dict[str, Any]) -> Shufflings:
+    """What a test is shuffled by."""
+    design = Design.parse(test.matrix, n_subjects, test.regressors)
+    contrast = Contrast.parse(_weights(test), design, test.label)
+    how = {
+        "n_perm": n_perm,
+        "blocks": shuffling["exchangeability_blocks"],
+        **{name: shuffling[name] for name in ("seed", "block_scheme", "errors")},
+    }
+    return build_hypothesis(design, contrast, [contrast], shuffling["method"], how, {})[0]
+
+
+def _count(
+    request: Request, n_subjects: int, tests: list[Tested], shuffling: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Tell how many distinct shufflings each test has, as -q asks."""
+    found, lines = [], []
+    for test in tests:
+        shufflings = _shufflings(test, n_subjects, 1, shuffling)
+        n = shufflings.n_distinct_text
+        found.append({"test": test.label, "name": test.name, "n_distinct": n})
+        lines.append(f"{test.label} ({test.name}): {n} distinct {ERRORS[shufflings.errors].partition(' (')[0]}")
+    return {"root": request.root, "n_subjects": n_subjects, "tests": found}, "\n".join(lines)
+
+
+def _write_vectors(request: Request, test: Tested, n_perm: int, shuffling: dict[str, Any]) -> str:
+    """Write a row for each shuffling: which row of the design each subject takes, counted from 1, and its sign."""
+    n_subjects = len(test.matrix)
+    shufflings = _shufflings(test, n_subjects, n_perm, shuffling)
+    lines = []
+    for start in range(0, shufflings.n_shufflings, _AT_ONCE):
+        index, sign = shufflings.draw(start, min(start + _AT_ONCE, shufflings.n_shufflings))
+        rows = np.empty(index.shape, np.int64)
+        np.put_along_axis(rows, index.astype(np.int64), sign * np.arange(1, n_subjects + 1), axis=1)
+        lines += [" ".join(str(number) for number in rows[k]) for k in range(len(rows))]
+    file = f"{request.root}_perm_{test.label}.txt"
+    write_file(Path(file).expanduser(), "".join(f"{line}\n" for line in lines).encode(), "shufflings")
+    return file
 
 
 def _weights(test: Tested) -> Doubles:
@@ -229,6 +285,8 @@ def _write(request: Request, test: Tested, results: dict[str, PermutationResult]
         images[f"vox_p_{test.label}"] = 1 - stat.maps["p_unc"]
         if "p_unc_tfce" in stat.maps:
             images[f"tfce_p_{test.label}"] = 1 - stat.maps["p_unc_tfce"]
+    if request.glm and not test.is_f:
+        images |= {f"glm_{name}_{test.label}": values for name, values in _glm(test, stat).items()}
     for kind in _kinds(test, request):
         p, raw, null = _KINDS[kind]
         result = results.get(kind, stat)
@@ -256,6 +314,16 @@ def _write(request: Request, test: Tested, results: dict[str, PermutationResult]
         "least_corrected_p": least,
         "files": files,
     }
+
+
+def _glm(test: Tested, result: PermutationResult) -> dict[str, Doubles]:
+    """Effect of a contrast, its variance, and that of the errors where all voxels have one design."""
+    variance = np.asarray(result.maps["effect_se"], np.float64) ** 2
+    found = {"cope": np.asarray(result.maps["effect"], np.float64), "varcope": variance}
+    if test.regressors is None:
+        row = test.weights[0]
+        found["sigmasqr"] = variance / float(row @ np.linalg.pinv(test.matrix.T @ test.matrix) @ row)
+    return found
 
 
 def _raw(test: Tested, result: PermutationResult, name: str) -> Doubles:

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import nibabel as nib
@@ -233,8 +234,12 @@ FLAGS = {
     "-S": ("-f joint.fts -S 2 --fonly", "clusterm_corrp"),
     "--vxl": ("-x --vxl 3 --vxf grey", "vox_corrp"),
     "--vxf": ("-x --vxl=3 --vxf=grey.nii.gz -f joint.fts", "vox_corrp"),
+    "-U": ("-x -U 3", "vox_corrp"),
+    "-P": ("-x -P", "vox_corrp"),
+    "--skipTo": ("-x --skipTo=1", "vox_corrp"),
+    "--glm_output": ("-x --glm_output", "vox_corrp glm_cope glm_varcope glm_sigmasqr"),
 }
-OTHERS = ("-i", "-o", "-d", "-t", "-1", "-h", "--help")  # of every call, or tested elsewhere
+OTHERS = ("-i", "-o", "-d", "-t", "-1", "-h", "--help", "-q")  # of every call, or tested elsewhere
 # Of its help and its source.
 ALL = """
     -D -1 -i -m -o -d -t -f -e --effective_design -q -Q -n -x --fonly -T --T2 -c -C -F -S -v -h --help --quiet --twopass
@@ -251,6 +256,62 @@ def test_a_column_that_differs_between_voxels_is_a_regressor_of_each(place):
         result = permutation_test(cohort, GROUPS, contrast, cluster_forming_threshold=None, **options)
         np.testing.assert_array_equal(read(f"own_tstat{number}"), expected(result, "t"))
         np.testing.assert_array_equal(read(f"own_vox_corrp_tstat{number}"), expected(result, "p_fwe_voxel"))
+
+
+def test_shufflings_are_counted_and_written_so_that_others_can_take_them(place):
+    counted = json.loads(run(*DESIGN, "-o", "x", "-q", "-f", "design.fts", *LABEL))["tests"]
+    assert [one["n_distinct"] for one in counted] == ["252", f"{math.factorial(N)}", f"{math.factorial(N)}", "252"]
+    assert "1024 distinct sign flips" in run("-i", "maps", "-1", "-o", "x", "-q")
+    assert not list(place.glob("x_*"))
+    for arguments in ((*DESIGN, "--skipTo", "1"), ("-i", "maps", "-m", "mask", "-1")):
+        run(*arguments, "-o", "own", "-x", "-n", 40, "-P", "--seed", 5)
+        rows = np.loadtxt("own_perm_tstat1.txt", dtype=int)
+        assert rows.shape == (40, N)
+        assert rows[0].tolist() == list(range(1, N + 1))
+        X, contrast = (None, None) if "-1" in arguments else (np.column_stack([GROUPS, np.round(AGE, 6)]), [1, -1, 0])
+        options = {"mask": "mask.nii.gz", "two_sided": False, "conventions": "randomise", "shufflings": rows}
+        again = permutation_test("maps.nii.gz", X, contrast, **options)
+        assert np.array_equal(read("own_vox_corrp_tstat1"), expected(again, "p_fwe_voxel"))
+
+
+def test_what_a_model_estimates_is_that_of_least_squares(place):
+    run(*DESIGN, "-o", "glm", "--glm_output", "-n", 1)
+    X = np.column_stack([GROUPS, np.round(AGE, 6)])
+    Y = np.moveaxis(nib.load("maps.nii.gz").get_fdata(), -1, 0)[:, 3, 3, 3]
+    beta, (squares,), *_ = np.linalg.lstsq(X, Y[:, None], rcond=None)
+    variance = squares / (N - 3)
+    for number, row in ((1, np.array([1, -1, 0])), (2, np.array([0, 0, 1]))):
+        at = {name: read(f"glm_{name}_tstat{number}")[3, 3, 3] for name in ("glm_cope", "glm_varcope", "glm_sigmasqr")}
+        spread = row @ np.linalg.inv(X.T @ X) @ row
+        wanted = {"glm_cope": row @ beta[:, 0], "glm_varcope": variance * spread, "glm_sigmasqr": variance}
+        assert at == pytest.approx(wanted, rel=1e-4)
+    run(*DESIGN, "-o", "own", "--glm_output", "--vxl", 3, "--vxf", "grey", "-n", 1)
+    assert not list(place.glob("own_glm_sigmasqr*")), "each voxel has a design of its own"
+
+
+def test_tests_are_numbered_f_before_t(place):
+    for number, label in enumerate(("fstat1", "fstat2", "tstat1", "tstat2"), 1):
+        outcome = json.loads(run(*DESIGN, "-o", "x", "-f", "design.fts", "--skipTo", number, "-n", 1, *LABEL))
+        assert [one["test"] for one in outcome["tests"]] == [label]
+
+
+@pytest.mark.parametrize("mode", ["0", "1", "2", "3"])
+def test_modes_of_nuisance_are_methods_of_the_library(place, mode):
+    method = {"0": "kennedy", "1": "freedman-lane", "2": "manly", "3": "ter-braak"}[mode]
+    run(*DESIGN, "-o", "mode", "-U", mode, "-x", "-n", 40, "--skipTo", 1)
+    X = np.column_stack([GROUPS, np.round(AGE, 6)])
+    options = {"mask": "mask.nii.gz", "two_sided": False, "conventions": "randomise", "n_perm": 39, "method": method}
+    result = permutation_test("maps.nii.gz", X, [1, -1, 0], **options)
+    assert np.array_equal(read("mode_vox_corrp_tstat1"), expected(result, "p_fwe_voxel"))
+
+
+def test_volumes_of_block_0_stay_where_they_are(place):
+    labels = np.array([0, 1, 1, 1, 0, 1, 1, 1, 0, 0])
+    text(place / "held.grp", labels[:, None])
+    run(*DESIGN, "-o", "held", "-e", "held.grp", "-x", "-n", 0, "-P", "--skipTo", 1)
+    rows = np.loadtxt("held_perm_tstat1.txt", dtype=int)
+    assert len(rows) == math.comb(6, 3)
+    assert (rows[:, labels == 0] == 1 + np.flatnonzero(labels == 0)).all()
 
 
 def test_no_flag_of_randomise_is_forgotten():
@@ -270,6 +331,7 @@ def test_every_flag_works(place, flag):
     kinds = ["fstat"] * ("-f" in arguments.split()) + ["tstat"] * ("--fonly" not in arguments)
     for kind in kinds:
         texts = [f"out_{name}_{kind}1.txt" for name in outputs.split() if name == "vox_corrp" and flag == "-N"]
+        texts += [f"out_perm_{kind}1.txt"] * (flag == "-P")
         expected = [f"out_{kind}1.nii.gz", *(f"out_{name}_{kind}1.nii.gz" for name in outputs.split()), *texts]
         assert sorted(path.name for path in place.glob(f"out_*{kind}1.*")) == sorted(expected)
     assert not [path for path in place.glob("out_*stat*") if not any(kind in path.name for kind in kinds)]
@@ -298,7 +360,9 @@ def test_what_is_not_supported_is_refused_by_name(flag):
         ((*DESIGN[:-1], "none.con", "-o", "x"), "none.con does not exist"),
         (("-i", "none", *DESIGN[2:], "-o", "x"), "none does not exist"),
         ((*DESIGN, "-o", "x", "-e", "design.mat"), "one column of whole numbers"),
-        ((*DESIGN, "-o", "x", "-x", "-e", "zero.grp"), "never shuffles volumes of block 0"),
+        (("-i", "maps", "-1", "-o", "x", "-x", "-e", "zero.grp"), "without -1 and --permuteBlocks"),
+        ((*DESIGN, "-o", "x", "-x", "-e", "zero.grp", "--permuteBlocks"), "without -1 and --permuteBlocks"),
+        ((*DESIGN, "-o", "x", "-x", "--skipTo", "3"), "there are 2 tests"),
         ((*DESIGN, "-o", "x", "-x", "-e", "variances.grp"), "FEAT's .grp files group variances"),
         ((*DESIGN, "-o", "x", "-f", "design.mat"), "has 3 columns, but design.con has 2 contrasts"),
         ((*DESIGN[:-1], "design.fts", "-o", "x"), "design.fts has 2 columns, but design.mat has 3"),

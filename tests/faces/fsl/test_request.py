@@ -14,7 +14,8 @@ OFF = {
     "permute_blocks": False, "one_sample": False, "demean": False, "sigma": None, "voxel": False, "extent": None,
     "mass": None, "f_extent": None, "f_mass": None, "tfce": False, "tfce_2d": False, "tfce_h": None, "tfce_e": None,
     "tfce_c": None, "f_only": False, "n_shufflings": 5000, "seed": 0, "raw": False, "nulls": False,
-    "uncorrected": False, "own_columns": None, "own_files": None,
+    "uncorrected": False, "own_columns": None, "own_files": None, "skip_to": 0, "confound_mode": "1",
+    "count_only": False, "vectors": False, "glm": False,
 }  # fmt: skip
 FILES = {"design": "d.mat", "contrasts": "d.con"}
 
