@@ -19,6 +19,8 @@ KNOWN = SEEN | {
     ("12 confounds, n = 30, skewed", "still-white"),
     ("12 confounds, n = 30, Gaussian", "kennedy"),
     ("12 confounds, n = 30, skewed", "kennedy"),
+    ("12 confounds, n = 30, Gaussian", "r"),
+    ("12 confounds, n = 30, skewed", "r"),
     ("6 pairs and 4 trios, covariate partly the family's", "permutations, no blocks"),
 }
 """Each of these is documented next to its option."""

@@ -97,7 +97,7 @@ def write_cohort(case: Case, table: pd.DataFrame, place: Path) -> float:
             rows[row] += own.standard_normal(space.n, dtype=np.float32) + np.float32(table.visit[i]) * effect
         writer.write(start, rows)
 
-    run_tasks(write, writer.blocks, label="Writing", unit="block", n_workers=2)
+    run_tasks(write, writer.blocks, label="Writing", n_workers=2)
     writer.complete()
     return time.monotonic() - begin
 

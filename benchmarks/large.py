@@ -75,7 +75,7 @@ def write_cohort(case: Case, place: Path) -> float:
         rows += weights @ patterns
         writer.write(start, rows)
 
-    run_tasks(write, writer.blocks, label="Writing", unit="block", n_workers=2)
+    run_tasks(write, writer.blocks, label="Writing", n_workers=2)
     writer.complete()
     return time.monotonic() - begin
 
