@@ -1,4 +1,8 @@
-"""Functions of a correlation that are tabled: cubic curves between nodes, to 1e-9 of the function."""
+"""Functions of a correlation that are tabled.
+
+Cubic curves between nodes follow them to 1e-9. What takes them many million times in single precision has a polynomial,
+which vector code computes; or straight lines between nodes.
+"""
 
 from __future__ import annotations
 
@@ -50,3 +54,47 @@ def looked_up(r: float, tables: Floats, start: int, nodes: int, signed: bool) ->
     rise = there - here
     curve = slope + next_slope - 2.0 * rise
     return float(here + x * (slope + x * (rise - slope - curve + x * curve)))
+
+
+DEGREE = 16
+"""Of polynomials."""
+
+
+@kernel
+def polynomial(r: Floats, constants: Floats, start: int, scale: float, out: Floats) -> None:
+    """Polynomial of ``|r| * scale - 1``, whose coefficients begin at ``start``, the constant first; NaN stays."""
+    c0 = constants[start]
+    c1 = constants[start + 1]
+    c2 = constants[start + 2]
+    c3 = constants[start + 3]
+    c4 = constants[start + 4]
+    c5 = constants[start + 5]
+    c6 = constants[start + 6]
+    c7 = constants[start + 7]
+    c8 = constants[start + 8]
+    c9 = constants[start + 9]
+    c10 = constants[start + 10]
+    c11 = constants[start + 11]
+    c12 = constants[start + 12]
+    c13 = constants[start + 13]
+    c14 = constants[start + 14]
+    c15 = constants[start + 15]
+    c16 = constants[start + 16]
+    one = r.dtype.type(1.0)
+    for v in range(r.shape[0]):
+        u = abs(r[v]) * scale - one
+        high = (((((((c16 * u + c15) * u + c14) * u + c13) * u + c12) * u + c11) * u + c10) * u + c9) * u + c8
+        out[v] = (((((((high * u + c7) * u + c6) * u + c5) * u + c4) * u + c3) * u + c2) * u + c1) * u + c0
+
+
+@kernel
+def lines(r: Floats, constants: Floats, start: int, nodes: int, low: float, steps: float, out: Floats) -> None:
+    """Straight lines between nodes ``1 / steps`` apart from ``low`` on, of values and rises; NaN stays."""
+    zero, last = r.dtype.type(0.0), np.int32(nodes - 2)
+    for v in range(r.shape[0]):
+        place = (r[v] - low) * steps
+        place = place if place > zero else zero
+        i = np.int32(place)
+        i = i if i < last else last
+        place -= r.dtype.type(i)
+        out[v] = constants[start + 2 * i] + place * constants[start + 2 * i + 1] + (r[v] - r[v])

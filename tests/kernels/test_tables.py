@@ -1,6 +1,6 @@
 import numpy as np
 
-from numbaglm.kernels.tables import SPLIT, looked_up
+from numbaglm.kernels.tables import DEGREE, SPLIT, lines, looked_up, polynomial
 
 NODES = 64
 
@@ -26,3 +26,23 @@ def test_each_table_is_read_where_it_belongs():
                 expected = (inner, r) if lowest <= r <= SPLIT else (far if r > SPLIT else near, inside)
                 np.testing.assert_allclose(looked_up(r, tables, 1, NODES, signed), np.polyval(*expected), rtol=1e-9)
     assert np.isnan(looked_up(np.nan, tables, 1, NODES, True))
+
+
+def test_polynomials_are_of_the_size_of_correlations():
+    coefficients = np.random.default_rng(0).normal(size=DEGREE + 1)
+    r, constants = np.append(np.linspace(-0.8, 0.8, 101), np.nan), np.concatenate([[7.0], coefficients])
+    for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
+        out = np.empty(r.size, dtype)
+        polynomial(r.astype(dtype), constants.astype(dtype), 1, dtype(2.5), out)
+        expected = np.polyval(coefficients[::-1], np.abs(r) * 2.5 - 1)
+        np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_lines_are_straight_between_nodes_and_go_on_beyond_them():
+    values = np.random.default_rng(0).normal(size=NODES)
+    at = np.linspace(-0.5, 0.75, NODES)
+    constants = np.concatenate([[7.0], np.column_stack([values, np.append(np.diff(values), 0.0)]).ravel()])
+    r = np.array([-0.5, -0.31, 0.0, 0.2, at[9], 0.749, np.nan])
+    out = np.empty(r.size)
+    lines(r, constants, 1, NODES, -0.5, (NODES - 1) / 1.25, out)
+    np.testing.assert_allclose(out, np.interp(r, at, values), rtol=1e-9, atol=1e-12)

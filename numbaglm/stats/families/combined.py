@@ -6,7 +6,7 @@ al. 2016, the one-phase algorithm). So p are exact whatever the partial tests ha
 
 All partial tests have one design, so one number of degrees of freedom: what one adds to the sum is a function of its
 score alone. It is tabled. Products in double precision take cubic curves between nodes; those in single precision
-straight lines between nodes that lie closer, whose error is below what counts as a tie.
+a polynomial, or straight lines where there is none, whose error is below what counts as a tie.
 
 References
 ----------
@@ -23,13 +23,14 @@ from functools import cached_property
 from math import comb, factorial
 
 import numpy as np
+from numpy.polynomial import chebyshev as polynomials
 from numpy.typing import NDArray
 from scipy import interpolate, optimize, special
 
 from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, invalid
 from numbaglm.kernels.panels.scores import Score
-from numbaglm.kernels.tables import LEAST, NEAREST, SPLIT, looked_up
+from numbaglm.kernels.tables import DEGREE, LEAST, NEAREST, SPLIT, lines, looked_up, polynomial
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
 from numbaglm.stats.families.variables import FIXED, unit_residuals
@@ -38,7 +39,11 @@ from numbaglm.stats.scales import TIE_TOLERANCE
 NODES = 4096
 """Of a table."""
 
-_REACH = 10.0  # z, about, up to which single precision takes the quick table
+QUICK = 4 + 2 * NODES
+"""Numbers before the tables: what single precision takes."""
+
+_SURE = 6.0  # z, about, up to which a polynomial is asked for; few shufflings come to more
+_REACH = 10.0  # the same of straight lines
 _NEAR = 0.05  # the same, of p near 1 whose logarithm of 1 - p, or z, rises too fast for lines
 
 SUM, LARGEST, SMALLEST = range(3)
@@ -58,9 +63,9 @@ def combine_tabled(
     Parameters
     ----------
     sizes
-        Partial tests, how they are put together, their sides, nodes of a table and of a quick one, and whether all have
-        one function. Then of each test its rows of interest, rows of moved nuisance, whether it is of t (1) or F (0),
-        and where its tables begin.
+        Partial tests, how they are put together, their sides, nodes of a table, how many numbers of single precision
+        stand before the tables, and whether all have one function. Then of each test its rows of interest, rows of
+        moved nuisance, whether it is of t (1) or F (0), and where its tables begin.
     constants
         Weights of the partial tests; then the tables of each kind of them, see `Partial.tables`.
     """
@@ -100,6 +105,7 @@ def combine_tabled(
                 part[v] = abs(part[v])
         first += s + moved
     value, total, best, most = products[first], products[first + 1], products[first + 2], products[first + 3]
+    other_side = products[first + 4]
     # Of tests with one function the largest, or least, is that of their correlations.
     single = alike and how > 0
     for turn in range(2 if sides == 2 else 1):
@@ -122,24 +128,24 @@ def combine_tabled(
             signed, table = is_t and sides != 1, sizes[9 + 4 * k]
             if halved:
                 low, high, steps = constants[table], constants[table + 1], constants[table + 2]
-                at, last = table + 3, np.int32(quick - 2)
-                outside = 0
+                outside = np.int32(0)
                 for v in range(n):
-                    r = here[v]
-                    x = (r - low) * steps
-                    x = x if x > zero else zero  # NaN, of a shuffling that is not there, stays in r - r
-                    i = np.int32(x)
-                    i = i if i < last else last
-                    x -= products.dtype.type(i)
-                    value[v] = constants[at + 2 * i] + x * constants[at + 2 * i + 1] + (r - r)
-                    outside += 1 if (r < low) | (r > high) else 0
+                    outside += np.int32((here[v] < low) | (here[v] > high))
+                if constants[table + 3] > 0:
+                    polynomial(here, constants, table + 4, steps, value)
+                    if signed:
+                        polynomial(here, constants, table + 5 + DEGREE, steps, other_side)
+                        for v in range(n):
+                            value[v] = other_side[v] if here[v] < zero else value[v]
+                else:
+                    lines(here, constants, table + 4, nodes, low, steps, value)
                 if outside > 0:
                     for v in range(n):
                         if (here[v] < low) | (here[v] > high):
-                            value[v] = looked_up(here[v], constants, table + 3 + 2 * quick, nodes, signed)
+                            value[v] = looked_up(here[v], constants, table + quick, nodes, signed)
             else:
                 for v in range(n):
-                    value[v] = looked_up(here[v], constants, table + 3 + 2 * quick, nodes, signed)
+                    value[v] = looked_up(here[v], constants, table + quick, nodes, signed)
             weight = constants[k]
             if single or (k == 0 and how > 0):
                 for v in range(n):
@@ -366,16 +372,40 @@ class Partial:
 
     @cached_property
     def tables(self) -> Doubles:
-        """What `combine_tabled` takes: of the quick table its span, steps a unit, values and rises a step; and three.
+        """What `combine_tabled` takes: first, for single precision, a polynomial, or lines where there is none.
 
-        The three are those of `numbaglm.kernels.tables.looked_up`.
+        That is the span, the scale or steps a unit, 1 or 0; and coefficients, of correlations below 0 last, or values
+        and rises a step. Then there are the three tables of `numbaglm.kernels.tables.looked_up`.
         """
-        low, high = self.span
-        at = np.linspace(low, high, NODES)
-        quick = self(at)
-        rises = np.append(np.diff(quick), 0.0)
-        told = [low, high, (NODES - 1) / (high - low)]
-        return np.concatenate([told, np.column_stack([quick, rises]).ravel(), self._three])
+        curve = self._curve
+        if curve is None:
+            low, high = self.span
+            values = self(np.linspace(low, high, NODES))
+            quick = np.column_stack([values, np.append(np.diff(values), 0.0)]).ravel()
+            told = [low, high, (NODES - 1) / (high - low), 0.0]
+        else:
+            top, quick = curve
+            told = [-top if self._signed else 0.0, top, 2 / top, 1.0]
+        return np.concatenate([told, quick, np.zeros(QUICK - 4 - quick.size), self._three])
+
+    @property
+    def _curve(self) -> tuple[float, Doubles] | None:
+        """The correlation up to which a polynomial holds, and coefficients of one or both signs; None for none."""
+        top = min(SPLIT, float(np.sqrt(-np.expm1(-(_SURE**2) / self.dof))))
+        nodes = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
+        at = top * np.linspace(0.0, 1.0, 1003)[1:-1]
+        u = (at * (2 / top) - 1).astype(np.float32)
+        found = []
+        for sign in (1.0, -1.0) if self._signed else (1.0,):
+            r = sign * (nodes + 1) * top / 2
+            found.append(polynomials.cheb2poly(polynomials.chebfit(nodes, self(r), DEGREE)))
+            value = np.zeros(u.size, np.float32)
+            for coefficient in found[-1][::-1].astype(np.float32):
+                value = value * u + coefficient
+            exact = self(sign * at)
+            if (np.abs(value - exact) > (self.slack(exact) + 1e-6 * (1.0 + np.abs(exact))) / 2).any():
+                return None
+        return top, np.concatenate(found)
 
     @cached_property
     def _three(self) -> Doubles:
@@ -401,9 +431,10 @@ class Partial:
         half, none = np.full(1, np.log(0.5)), np.zeros(1)
         return float(COMBINING[self.function].part(half, half, none, self.dof)[0])
 
-    def slope(self, value: Doubles) -> Doubles:
-        """How fast what is added rises with the correlation, where it is so much."""
-        return np.asarray(np.interp(value, *self._slopes), dtype=np.float64)
+    def slack(self, value: Doubles) -> Doubles:
+        """How far what is added goes as its correlation goes as far as what ties: where it is half of all, if less."""
+        slope = np.interp(np.maximum(value, self.middle), *self._slopes)
+        return np.asarray(slope * TIE_TOLERANCE["float32"], dtype=np.float64)
 
 
 def _tabled(values: Doubles) -> Doubles:
@@ -467,8 +498,7 @@ class Combined:
         error = np.zeros(score.shape)
         for partial, weight in zip(self.partials, self.weights, strict=True):
             alone = score if how != SUM else score / weight - (self.n_parts - 1) * partial.middle
-            steepness = partial.slope(np.maximum(alone, partial.middle))
-            rise = steepness * TIE_TOLERANCE[precision] + 1e-6 * (1.0 + np.abs(score))
+            rise = partial.slack(alone) + 1e-6 * (1.0 + np.abs(score))
             error = error + weight * rise if how == SUM else np.maximum(error, rise)
         return np.asarray(error)
 
@@ -615,7 +645,7 @@ def combined(
     kinds = list(dict.fromkeys(partials))
     tables = [kind.tables for kind in kinds]
     starts = np.cumsum([n, *(table.size for table in tables)]).tolist()
-    sizes = [n, of.how, sides, NODES, NODES, int(len(kinds) == 1)]
+    sizes = [n, of.how, sides, NODES, QUICK, int(len(kinds) == 1)]
     for one, partial in zip(parts, partials, strict=True):
         s = len(one.interest)
         sizes += [s, one.rows.shape[0] - s, int(one.is_t), starts[kinds.index(partial)]]
@@ -628,7 +658,7 @@ def combined(
         observe=None,
         sizes=tuple(sizes),
         constants=np.concatenate([share, *tables]),
-        n_scratch=4,
+        n_scratch=5,
         pooled=False,
         prepare=Prepare(others, tested, effect, scale),
         needs=others,

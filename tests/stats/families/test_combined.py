@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import special, stats
 
 from numbaglm.errors import InputError
@@ -9,6 +11,7 @@ from numbaglm.stats.families.combined import (
     CONCORDANT,
     NODES,
     ONE,
+    QUICK,
     Combined,
     ContrastRows,
     Partial,
@@ -28,14 +31,14 @@ def test_tables_hold_what_partial_tests_add(name, dof, n_rows, sides):
     r = DEPTHS if signed else np.abs(DEPTHS[np.abs(DEPTHS) > 1e-6])
     if name == "winer":  # t of a p below 1e-87 is not to be had
         r = r[np.abs(r) < 0.9]
-    products = np.vstack([r, np.zeros(((n_rows or 1) - 1 + 4, r.size))])
-    sizes = np.array([1, COMBINING[name].how, sides, NODES, NODES, 1, n_rows or 1, 0, n_rows is None, 1])
+    products = np.vstack([r, np.zeros(((n_rows or 1) - 1 + 5, r.size))])
+    sizes = np.array([1, COMBINING[name].how, sides, NODES, QUICK, 1, n_rows or 1, 0, n_rows is None, 1])
     constants = np.concatenate([[1.0], partial.tables])
     in_single = products.astype(np.float32)
     combine_tabled(products, np.empty((0, 1)), sizes, constants)
     expected = partial(r)
     np.testing.assert_allclose(products[0], expected, rtol=1e-9, atol=1e-9)
-    # Straight lines stray less than what counts as a tie.
+    # Polynomials and straight lines stray less than what counts as a tie.
     r = in_single[0].astype(float)
     combine_tabled(in_single, np.empty((0, 1), np.float32), sizes, constants.astype(np.float32))
     scale = Combined(name, (partial,), (1.0,), sides)
@@ -45,11 +48,58 @@ def test_tables_hold_what_partial_tests_add(name, dof, n_rows, sides):
     assert (tie <= 1e-4 * (1 + np.abs(partial(r))))[usual & (np.abs(r) < 0.8) & (np.abs(r) > 0.1)].all()
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    name=st.sampled_from(list(COMBINING)),
+    dof=st.integers(3, 300),
+    kinds=st.lists(st.sampled_from([None, 1, 2, 4]), min_size=1, max_size=4),
+    sides=st.sampled_from([ONE, BOTH, CONCORDANT]),
+    doubled=st.booleans(),
+    moved=st.integers(0, 2),
+    seed=st.integers(0, 999),
+)
+def test_single_precision_gives_what_the_formula_does_within_a_tie(name, dof, kinds, sides, doubled, moved, seed):
+    sides = BOTH if sides == CONCORDANT and any(kinds) else sides
+    tested = tuple(rows_of(n_rows, moved) for n_rows in kinds)
+    family = combined(name, (), tested, np.empty((0, 9)), dof, sides, doubled)
+    rng = np.random.default_rng(seed)
+    products, r = [], []
+    for n_rows in kinds:
+        interest = rng.standard_t(4, size=(n_rows or 1, 200)) / np.sqrt(dof + 20)
+        nuisance = 0.2 * rng.uniform(-1, 1, size=(moved, 200))
+        interest = np.clip(interest, -0.4, 0.4).astype(np.float32)
+        products += [*interest, *nuisance.astype(np.float32)]
+        left = np.sqrt(1 - (nuisance.astype(np.float32).astype(float) ** 2).sum(axis=0))
+        r.append(interest[0] / left if n_rows is None else np.sqrt((interest.astype(float) ** 2).sum(axis=0)) / left)
+    exact = joined(family.scale, np.array(r))
+    exact = np.maximum(exact, joined(family.scale, -np.array(r))) if sides == CONCORDANT else exact
+    table = np.vstack([*products, np.zeros((family.n_scratch, 200))]).astype(np.float32)
+    family.score(table, np.empty((0, 1), np.float32), np.array(family.sizes), family.constants.astype(np.float32))
+    tie = exact - family.scale.least_equal(exact, "float32")
+    # Where a p is near 1, and a score so far down that nobody asks, its logarithm may be further off.
+    usual = np.ones(200, bool)
+    for partial, one in zip(family.scale.partials, r, strict=True):
+        usual &= (partial.n_rows is None and sides != BOTH) | (partial(np.abs(one)) >= partial.middle)
+    assert (np.abs(table[0] - exact) <= tie)[usual].all()
+
+
+def rows_of(n_rows, moved):
+    s = n_rows or 1
+    return ContrastRows(Shuffled(np.eye(9)[: s + moved]), np.eye(9)[:s], np.eye(9)[:0], n_rows is None)
+
+
+def joined(scale, r):
+    """Scores of correlations by the formula."""
+    parts = np.stack([partial(one) for partial, one in zip(scale.partials, r, strict=True)])
+    how = COMBINING[scale.function].how
+    return np.asarray(scale.weights) @ parts if how == 0 else parts.max(axis=0) if how == 1 else parts.min(axis=0)
+
+
 def test_shufflings_that_are_not_there_stay_nothing():
     partial = Partial("fisher", 20, None, BOTH, True)
     for dtype in (np.float64, np.float32):
-        products = np.vstack([np.full((2, 3), np.nan), np.zeros((4, 3))]).astype(dtype)
-        sizes = np.array([2, 0, BOTH, NODES, NODES, 1, 1, 0, 1, 2, 1, 0, 1, 2])
+        products = np.vstack([np.full((2, 3), np.nan), np.zeros((5, 3))]).astype(dtype)
+        sizes = np.array([2, 0, BOTH, NODES, QUICK, 1, 1, 0, 1, 2, 1, 0, 1, 2])
         constants = np.concatenate([[1.0, 1.0], partial.tables]).astype(dtype)
         combine_tabled(products, np.empty((0, 1), dtype), sizes, constants)
         assert np.isnan(products[0]).all()
