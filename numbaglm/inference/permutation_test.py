@@ -292,7 +292,9 @@ def permutation_test(
         "decided" shuffles in rounds, 100 at first and then as many again, until next to no corrected p is open against
         ``alpha`` (1 % of those rejected may be), or n_perm are made. ``p_fwe_*`` are then anytime p, which hold
         whenever one stops: compare them with alpha, no other level (they are never below half of it). ``p_unc`` and
-        ``p_fdr`` are as counted until then. Where all shufflings are enumerated, all are made.
+        ``p_fdr`` are as counted until then. Where all shufflings are enumerated, all are made. An interrupt (Ctrl-C, or
+        a notebook's stop) returns what was known at the last look, which is as valid; of several contrasts, the
+        results of those that were begun.
     store
         Folder, or URL such as ``s3://bucket/run``, that makes the call durable: what each task found is kept there
         before it counts, and the same call goes on from there after whatever stopped it, to the same bits. It is
@@ -528,12 +530,22 @@ def _test(
             if options.stop is None:
                 made, raw = spec, run.test(spec, run_name(number))
             else:
-                made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha)
+                try:
+                    made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha)
+                except KeyboardInterrupt:
+                    if not tests.outcomes:
+                        raise
+                    break
             tests.outcomes.append((made, raw))
             tests.ends.append(None if ended is None else ended.as_kept())
             _warn(made, raw, cohort.store.space.nouns, _few_clusters(options))
             if options.discoveries != ARI:
                 tests.calibrations.append(_calibrated(spec, raw, run.smallest_p(spec, run_name(number)), options))
+            if ended is not None and ended.interrupted:
+                break
+    if left := tests.names[len(tests.outcomes) :]:
+        log.warning("Interrupted before anything was known of %s: there is no result of it.", ", ".join(left))
+        del tests.names[len(tests.outcomes) :]
     return tests, []
 
 

@@ -31,12 +31,15 @@ class Stopped:
         Random shufflings that it might have made, and that it made.
     n_open
         Elements and clusters whose p were still open; 0 where so few were that it stopped.
+    interrupted
+        Whether whoever called ended it.
     """
 
     alpha: float
     n_perm: int
     n_random: int
     n_open: int
+    interrupted: bool = False
 
     def as_kept(self) -> dict[str, Any]:
         """What provenance holds, JSON types."""
@@ -48,27 +51,55 @@ def until_decided(
 ) -> tuple[Spec, RunResult, Stopped | None]:
     """Run a test in rounds, each as long as all before it, until its corrected p are decided against alpha.
 
+    An interrupt ends it as well, once there has been a look: p hold whenever it ends.
+
     Returns
     -------
     The test as it was made, of fewer shufflings; its raw results; and how it ended: None where all shufflings are
     enumerated, or too few to look at before the end, and p are those of a test that does not stop.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        It was interrupted before the first look.
     """
     n_perm = spec.shufflings.n_shufflings - 1
     if spec.shufflings.exhaustive or n_perm <= FIRST:
         return spec, run.test(spec, name), None
     parts: list[RunResult] = []
-    n_random = 0
-    while True:
-        first, last = 1 + n_random, 1 + min(max(FIRST, 2 * n_random), n_perm)
-        its = replace(spec, shufflings=spec.shufflings.part(first, last))
-        parts.append(run.test(its, f"{name}-part-{len(parts):02d}"))
-        n_random = last - 1
-        so_far = replace(spec, shufflings=replace(spec.shufflings, n_shufflings=last))
-        raw = joined(parts)
-        still = max(n_open(p, n_random, alpha) for p in corrected_p(cohort, so_far, raw))
-        run.note(f"{n_random:,} of {n_perm:,} random shufflings: {still:,} corrected p open against {alpha:g}.")
-        if still == 0 or n_random == n_perm:
-            return so_far, raw, Stopped(alpha, n_perm, n_random, still)
+    found: tuple[Spec, RunResult, Stopped] | None = None
+    while found is None or (found[2].n_open and found[2].n_random < n_perm):
+        try:
+            found = _another(cohort, run, spec, name, alpha, parts)
+        except KeyboardInterrupt:
+            if found is None:
+                raise
+            so_far, raw, ended = found
+            log.warning(
+                "Interrupted: the result is that of %s of %s random shufflings, and its p hold.%s",
+                f"{ended.n_random:,}",
+                f"{n_perm:,}",
+                " The same call goes on." if run.durable else "",
+            )
+            return so_far, raw, replace(ended, interrupted=True)
+    return found
+
+
+def _another(
+    cohort: Cohort, run: Run, spec: Spec, name: str, alpha: float, parts: list[RunResult]
+) -> tuple[Spec, RunResult, Stopped]:
+    """Make the round after those whose results ``parts`` holds, and look: what `until_decided` returns, by now."""
+    n_perm = spec.shufflings.n_shufflings - 1
+    n_before = sum(part.max_score.size - 1 for part in parts)
+    last = 1 + min(max(FIRST, 2 * n_before), n_perm)
+    its = replace(spec, shufflings=spec.shufflings.part(1 + n_before, last))
+    parts.append(run.test(its, f"{name}-part-{len(parts):02d}"))
+    n_random = last - 1
+    so_far = replace(spec, shufflings=replace(spec.shufflings, n_shufflings=last))
+    raw = joined(parts)
+    still = max(n_open(p, n_random, alpha) for p in corrected_p(cohort, so_far, raw))
+    run.note(f"{n_random:,} of {n_perm:,} random shufflings: {still:,} corrected p open against {alpha:g}.")
+    return so_far, raw, Stopped(alpha, n_perm, n_random, still)
 
 
 def joined(parts: Sequence[RunResult]) -> RunResult:

@@ -252,8 +252,9 @@ class Record:
         if ended is None:
             return []
         what = f"{ended['n_open']:,} corrected p open" if ended["n_open"] else "corrected p decided"
+        how = "Interrupted" if ended.get("interrupted") else "Ended"
         return [
-            f"Ended after {ended['n_random']:,} of {ended['n_perm']:,} random shufflings, {what} against "
+            f"{how} after {ended['n_random']:,} of {ended['n_perm']:,} random shufflings, {what} against "
             f"{ended['alpha']:g}: p hold whenever it ends."
         ]
 

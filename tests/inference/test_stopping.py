@@ -8,6 +8,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.errors import InputError
+from numbaglm.inference.running import Run
 from numbaglm.results.reporting.words import methods_paragraph, what_was_asked
 from numbaglm.stats.anytime import anytime_p, losses_of
 from reference.reports import asked
@@ -64,6 +65,52 @@ def test_the_same_wherever_it_is_kept(tmp_path, stopped):
         again = ng.permutation_test(*asked(), **OPTIONS, stop="decided", **more)
         assert again.provenance["stopped"] == stopped.provenance["stopped"]
         np.testing.assert_array_equal(again.maps["p_fwe_tfce"], stopped.maps["p_fwe_tfce"])
+
+
+def interrupted_at(monkeypatch, name):
+    """Let a test within a run be interrupted before it begins."""
+    through = Run.test
+
+    def test(run, spec, of):
+        if of == name:
+            raise KeyboardInterrupt
+        return through(run, spec, of)
+
+    monkeypatch.setattr(Run, "test", test)
+
+
+def test_an_interrupt_returns_what_is_known(tmp_path, monkeypatch, caplog, stopped):
+    whole = stopped.provenance["stopped"]
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, "contrast-000-part-02")
+        found = ng.permutation_test(*asked(), **OPTIONS, stop="decided", store=tmp_path / "run")
+    ended = found.provenance["stopped"]
+    assert (ended["n_random"], ended["interrupted"]) == (200, True)
+    assert ended["n_open"] > 0
+    assert "200 of 2,000 random shufflings, and its p hold. The same call goes on." in caplog.text
+    assert "Interrupted after 200 of 2,000" in found.summary()
+    assert "was interrupted before all p-values" in methods_paragraph(found)[0]
+    np.testing.assert_allclose(found.h0["max_t"], stopped.h0["max_t"][:201], rtol=1e-6)
+    plain = ng.permutation_test(*asked(), **(OPTIONS | {"n_perm": 200}))
+    held = anytime_p(losses_of(plain.maps["p_fwe_voxel"], 200), 200, 0.05)
+    np.testing.assert_array_equal(found.maps["p_fwe_voxel"], held)
+    again = ng.permutation_test(*asked(), **OPTIONS, stop="decided", store=tmp_path / "run")
+    assert again.provenance["stopped"] == whole
+    np.testing.assert_array_equal(again.maps["p_fwe_voxel"], stopped.maps["p_fwe_voxel"])
+
+
+def test_an_interrupt_leaves_the_contrasts_that_were_begun(monkeypatch, caplog):
+    cohort, design = asked()
+    contrasts = {"mean": [1.0, 0], "other": [0, 1.0]}
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, "contrast-001-part-00")
+        found = ng.permutation_test(cohort, design, contrasts, n_perm=400, errors="ise", stop="decided")
+    assert list(found) == ["mean"]
+    assert "anything was known of other" in caplog.text
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, "contrast-000-part-00")
+        with pytest.raises(KeyboardInterrupt):
+            ng.permutation_test(cohort, design, contrasts, n_perm=400, stop="decided")
 
 
 def test_what_is_enumerated_or_short_is_made_whole():

@@ -255,7 +255,8 @@ def what_was_asked(result: Record) -> Facts:
     if asked.p_interval:
         facts.append(("Intervals of p", f"{asked.p_interval:.0%}, of counted p"))
     if (ended := result.provenance.get(STOPPED)) is not None:
-        facts.append(("Stopping", f"after {ended['n_random']:,} of up to {ended['n_perm']:,} random shufflings"))
+        how = "interrupted " if ended.get("interrupted") else ""
+        facts.append(("Stopping", f"{how}after {ended['n_random']:,} of up to {ended['n_perm']:,} random shufflings"))
     return [*facts, ("Conventions", _conventions(asked.conventions))]
 
 
@@ -657,8 +658,9 @@ def _on_correction(result: Record, cited: set[str]) -> list[str]:
         )
     if (ended := result.provenance.get(STOPPED)) is not None:
         cited.add("fischer")
+        when = "was interrupted before all" if ended.get("interrupted") else "stopped once"
         sentences.append(
-            f"Shuffling, of up to {ended['n_perm']:,} times, stopped once p-values were decided against "
+            f"Shuffling, of up to {ended['n_perm']:,} times, {when} p-values were decided against "
             f"{ended['alpha']:g}; corrected p-values are anytime-valid (Fischer & Ramdas, 2024)."
         )
     return [*sentences, f"Results with a corrected p of {ALPHA:g} or less are called significant."]
