@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
     arguments = parser.parse_args()
     new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new, HEADING))
+    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
     print(new)
 
 

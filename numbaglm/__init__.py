@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numbaglm.faces.nilearn.second_level import SecondLevelModel
     from numbaglm.faces.nilearn.thresholds import get_clusters_table, threshold_stats_img
     from numbaglm.inference.permutation_test import permutation_test
+    from numbaglm.inference.power import power
     from numbaglm.results.bids.api import bids_maps, save_bids
     from numbaglm.results.result import PermutationResult
 
@@ -35,6 +36,7 @@ __all__ = [
     "non_parametric_inference",
     "permutation_test",
     "permuted_ols",
+    "power",
     "save_bids",
     "simulate_button_press",
     "simulate_surface_cohort",
@@ -70,6 +72,8 @@ def __getattr__(name: str) -> Any:
             from numbaglm.inference.permutation_test import permutation_test as found
         case "permuted_ols":
             from numbaglm.faces.nilearn.permuted import permuted_ols as found
+        case "power":
+            from numbaglm.inference.power import power as found
         case "save_bids":
             from numbaglm.results.bids.api import save_bids as found
         case "simulate_button_press":

@@ -1,0 +1,392 @@
+"""Power: how often a test would find an effect with so many subjects, by cohorts that are drawn and tested."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from numbaglm.arrays import Doubles, Floats
+from numbaglm.cohort import Cohort
+from numbaglm.data.cohort.store import CohortStore
+from numbaglm.data.images import element_image, grid_of, is_image, list_maps, read_map, to_image
+from numbaglm.engine import memory, schedule
+from numbaglm.errors import InputError, invalid
+from numbaglm.inference.permutation_test import permutation_test
+from numbaglm.results.discoveries import elements_of
+from numbaglm.results.record import Record
+from numbaglm.results.vocabulary import ALPHA
+from numbaglm.spaces.space import Space
+from numbaglm.stats.conventions import Conventions
+
+log = logging.getLogger("numbaglm")
+
+INFERENCE = ("voxel", "size", "mass", "tfce")
+"""What p of a test may be of: those corrected for family-wise error by each."""
+
+LEVEL = 0.95
+"""Coverage of the intervals of power."""
+
+_LEAST_COHORTS, _LEAST_SHUFFLINGS, _DRAWS = 10, 99, 100
+_SHARE_OF_MEMORY = 0.5  # of what is free
+
+
+@dataclass(frozen=True, eq=False)
+class Power:
+    """How often an effect is found, by the number of subjects.
+
+    Attributes
+    ----------
+    maps
+        (n_sizes, n_elements) share of the cohorts of each size in which an element was found.
+    curve
+        A row a size: ``n_subjects``; ``any``, the share of cohorts in which anything of the region was found, with
+        ``any_lower`` and ``any_upper``; ``share``, the mean share of the region that was found, with ``share_lower``
+        and ``share_upper``. Intervals of 95 % are of the cohorts that were drawn; what the pilot does not know is not
+        in them.
+    by, alpha
+        What was found: p corrected for family-wise error by voxel, size, mass or TFCE, of at most alpha.
+    n_cohorts, n_perm
+        Cohorts of each size, and random shufflings of each.
+    space
+        Where the elements lie.
+    """
+
+    maps: Doubles
+    curve: pd.DataFrame
+    by: str
+    alpha: float
+    n_cohorts: int
+    n_perm: int
+    space: Space
+
+    def needed(self, power: float = 0.8, of: str = "any") -> int | None:
+        """Fewest subjects, of the numbers that were tried, with that power; None where none has it.
+
+        Parameters
+        ----------
+        power
+            Above 0, below 1.
+        of
+            "any" or "share", see `curve`.
+        """
+        if not 0 < power < 1:
+            raise InputError(invalid("power", power, "a share between 0 and 1"))
+        if of not in ("any", "share"):
+            raise InputError(invalid("of", of, "'any' or 'share'"))
+        enough = self.curve["n_subjects"][self.curve[of] >= power]
+        return None if enough.empty else int(enough.min())
+
+    def to_image(self, n_subjects: int) -> Any:
+        """Put the map of a number of subjects into the format that the maps of the cohort came in."""
+        sizes = self.curve["n_subjects"].tolist()
+        if n_subjects not in sizes:
+            raise InputError(invalid("n_subjects", n_subjects, f"one of {sizes}"))
+        values = self.maps[sizes.index(n_subjects)]
+        if self.space.is_volume:
+            return to_image(self.space.volume, values, dtype=np.float32)
+        return element_image(self.space, values, 0.0, "power")
+
+    def plot(self, title: str | None = None, save: str | os.PathLike[str] | None = None) -> Any:
+        """Draw both curves with their intervals.
+
+        Parameters
+        ----------
+        title, save
+            As in `numbaglm.plotting.null_histograms`.
+        """
+        from numbaglm.display.curves import shares  # matplotlib takes longer to load than many a power to find
+
+        names = {"any": "anything found", "share": "share of the region found"}
+        lines = {
+            label: tuple(self.curve[f"{name}{end}"].to_numpy(float) for end in ("", "_lower", "_upper"))
+            for name, label in names.items()
+        }
+        return shares(self.curve["n_subjects"].to_numpy(float), lines, across="subjects", title=title, save=save)
+
+    def __repr__(self) -> str:
+        head = f"<{type(self).__name__} by {self.by}, alpha = {self.alpha:g}, {self.n_cohorts} cohorts of each size"
+        return f"{head}\n{self.curve.to_string(index=False, float_format='{:.2f}'.format)}>"
+
+
+def power(
+    result: Record,
+    n: int | Sequence[int],
+    alpha: float = ALPHA,
+    *,
+    cohort: Cohort,
+    effect: Any = None,
+    region: Any = None,
+    by: str = "voxel",
+    n_cohorts: int = 100,
+    n_perm: int = 500,
+    seed: int = 0,
+    n_workers: int | None = None,
+) -> Power:
+    """Say how often a test of other numbers of subjects would find an effect, corrected for family-wise error.
+
+    Cohorts of each size are drawn: subjects with the residuals of the pilot's, whole maps of them, with replacement, so
+    that voxels hang together as they do there; rows of its design; and an effect. Each is tested by shuffling as the
+    pilot was, and power is the share of cohorts that find something.
+
+    The pilot's own estimates as the effect make power that is right for an effect like that, but not for the true one,
+    which is smaller where you look since it was large there by chance as well. Give an ``effect`` of the size that
+    matters to you, or of another study. With few residual maps to draw from there are fewer patterns of noise than
+    there will be: a pilot of 20 subjects or more is what the table of error rates was made with.
+
+    Parameters
+    ----------
+    result
+        Of the pilot: a t contrast by ordinary least squares.
+    n
+        Numbers of subjects, one or several.
+    alpha
+        Family-wise error rate.
+    cohort
+        The `Cohort` that was analysed: a result keeps no residuals.
+    effect
+        Of the contrast, in the units of the maps: a number, a vector of the elements, or an image of a volume; by
+        default what the pilot estimates.
+    region
+        Where the effect is looked for, a mask as `PermutationResult.true_discoveries` takes it; by default everywhere.
+        p are corrected over all elements, whatever it is.
+    by
+        "voxel", "size", "mass" (of clusters formed as the pilot's were) or "tfce".
+    n_cohorts
+        Cohorts of each size, 10 or more.
+    n_perm
+        Random shufflings of each, 99 or more: power hardly grows with more.
+    seed
+        Of cohorts and shufflings.
+    n_workers
+        As in `permutation_test`.
+
+    Returns
+    -------
+    Power
+
+    Raises
+    ------
+    InputError
+        The pilot is of another test, or of another cohort; an argument is out of range; or memory lacks room for the
+        pilot and the largest cohort.
+
+    Examples
+    --------
+    >>> import numbaglm as ng
+    >>> cohort = ng.Cohort.from_maps(ng.simulate_button_press("maps", n_subjects=16, voxel_size=10.0).maps)
+    >>> pilot = ng.permutation_test(cohort, n_perm=99)
+    >>> found = ng.power(pilot, [10, 40], cohort=cohort, effect=0.5 * pilot.maps["effect"], n_cohorts=10, n_perm=99)
+    >>> list(found.curve["n_subjects"]), bool((found.maps[1].sum() > found.maps[0].sum()))
+    ([10, 40], True)
+    """
+    sizes = _sizes(n)
+    for name, value, least in (("n_cohorts", n_cohorts, _LEAST_COHORTS), ("n_perm", n_perm, _LEAST_SHUFFLINGS)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InputError(invalid(name, value, f"a whole number of {least} or more"))
+    if not 0 < alpha < 1:
+        raise InputError(invalid("alpha", alpha, "a rate between 0 and 1"))
+    options = _options(result, by)
+    where = _region(result.space, region)
+    pilot = Pilot.build(result, cohort, effect, max(sizes))
+    columns = pd.Index(result.asked.columns)
+    maps, rows = np.empty((len(sizes), result.space.n)), []
+    for number, size in enumerate(sizes):
+        found = np.empty((n_cohorts, result.space.n), bool)
+        for k in range(n_cohorts):
+            design, Y = pilot.draw(size, np.random.default_rng([seed, size, k]))
+            drawn = Cohort(CohortStore.from_array(Y, result.space))
+            its = permutation_test(
+                drawn,
+                pd.DataFrame(design, columns=columns),
+                result.asked.weights[0],
+                n_perm=n_perm,
+                seed=seed * n_cohorts + k,
+                n_workers=n_workers,
+                **options,
+            )
+            found[k] = its.maps[f"p_fwe_{by}"] <= alpha
+        maps[number] = found.mean(axis=0)
+        rows.append({"n_subjects": size, **_summary(found[:, where])})
+        log.info("%d subjects: something found in %.0f %% of %d cohorts.", size, 100 * rows[-1]["any"], n_cohorts)
+    return Power(maps, pd.DataFrame(rows), by, alpha, n_cohorts, n_perm, result.space)
+
+
+@dataclass(frozen=True, eq=False)
+class Pilot:
+    """What cohorts are drawn of.
+
+    Attributes
+    ----------
+    rows
+        (n_subjects, n_columns) of the design.
+    of_effect
+        (n_columns,) parameters of an effect of 1, of those that the contrast does not see none.
+    noise
+        (n_maps, n_elements) residuals, each of the variance that errors have.
+    effect
+        (n_elements,).
+    """
+
+    rows: Doubles
+    of_effect: Doubles
+    noise: Floats
+    effect: Doubles
+
+    @classmethod
+    def build(cls, result: Record, cohort: Cohort, effect: Any, n_most: int) -> Pilot:
+        """Fit the model of a result to its cohort, anew."""
+        asked, whole = result.asked, _same(result, cohort)
+        n, n_elements = whole.n_subjects, whole.n_voxels
+        needed = 8 * n * n_elements + 12 * n_most * n_elements
+        room = memory.memory_room(None, _SHARE_OF_MEMORY, None)
+        if needed > room.n_bytes:
+            raise room.refusal(needed, f"{n} subjects of the pilot and {n_most} of a cohort take", "Mask a region.")
+        X, c = asked.rows, asked.weights[0]
+        with schedule.single_threaded_blas():
+            Y = whole.store.read(0, n_elements)
+            inverse = np.linalg.pinv(X)
+            estimate = (c @ inverse) @ Y.astype(np.float64)
+            noise = (Y - X @ (inverse @ Y)).astype(np.float32)
+        left = 1.0 - np.einsum("ij,ji->i", X, inverse)  # of the variance of each subject
+        variance = np.einsum("ij,ij->j", noise, noise, dtype=np.float64) / asked.dof
+        error = np.sqrt(variance * np.sum((c @ inverse) ** 2))
+        _check_estimates(result, estimate, error)
+        there = left > _LEAST_LEFT
+        noise = noise[there] / np.sqrt(left[there, None]).astype(np.float32)
+        noise -= noise.mean(axis=0)
+        given = estimate if effect is None else _effect(result.space, effect)
+        return cls(X, c / (c @ c), np.ascontiguousarray(noise), given)
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[Doubles, NDArray[np.float32]]:
+        """Design and maps of n subjects: the pilot's rows as often as they go into n, and some of them once more."""
+        n_rows, rank = len(self.rows), np.linalg.matrix_rank(self.rows)
+        for _ in range(_DRAWS):
+            rest = rng.permutation(n_rows)[: n % n_rows]
+            design = self.rows[np.concatenate([np.tile(np.arange(n_rows), n // n_rows), rest])]
+            if n > rank and np.linalg.matrix_rank(design) == rank:
+                break
+        else:
+            raise InputError(
+                invalid("n", n, f"more subjects: {n} rows of the pilot's design don't hold its {rank} regressors")
+            )
+        Y = self.noise[rng.integers(len(self.noise), size=n)]
+        Y += np.outer(design @ self.of_effect, self.effect).astype(np.float32)
+        return design, Y
+
+
+_LEAST_LEFT = 1e-6  # of the variance of a subject whom the model does not fit whatever he has
+
+
+def _sizes(n: int | Sequence[int]) -> list[int]:
+    sizes = list(n) if isinstance(n, Sequence | np.ndarray) else [n]
+    whole = all(isinstance(one, int | np.integer) and not isinstance(one, bool) and one > 1 for one in sizes)
+    if not sizes or not whole or len(set(sizes)) < len(sizes):
+        raise InputError(invalid("n", n, "one or several different numbers of subjects, such as [20, 40, 80]"))
+    return sorted(int(one) for one in sizes)
+
+
+def _options(result: Record, by: str) -> dict[str, Any]:
+    """How the pilot was tested, and what is asked for now."""
+    asked = result.asked
+    if by not in INFERENCE:
+        raise InputError(invalid("by", by, f"one of {INFERENCE}"))
+    plain = asked.statistic == "t" and asked.combine is None and asked.variance_smoothing_fwhm is None
+    if not plain or asked.in_blocks or asked.regressors or asked.own_shufflings or asked.missing != "leave":
+        raise InputError(
+            "Power is of t contrasts by ordinary least squares, of subjects that are shuffled freely: test the pilot "
+            "without blocks, variance groups, weights, smoothed variances, regressors of elements' own, shufflings of "
+            "your own and missing='element'; of an F contrast test the rows one by one."
+        )
+    if by in ("size", "mass") and asked.cluster_forming_threshold is None:
+        raise InputError(f"by={by!r} is of clusters, of which the pilot has none: give it a cluster_forming_threshold.")
+    kept = {name: _one_exponent(value) for name, value in asked.conventions.items()}
+    return {
+        "two_sided": asked.two_sided,
+        "cluster_forming_threshold": asked.cluster_forming_threshold if by in ("size", "mass") else None,
+        "tfce": by == "tfce",
+        "errors": asked.errors,
+        "method": asked.method,
+        "conventions": Conventions(**kept),
+    }
+
+
+def _one_exponent(value: Any) -> Any:
+    """An exponent that domains share, or None for the one that each has; anything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    return next(iter(value.values())) if len(set(value.values())) == 1 else None
+
+
+def _same(result: Record, cohort: Cohort) -> Cohort:
+    if not isinstance(cohort, Cohort):
+        raise InputError(invalid("cohort", f"a {type(cohort).__name__}", "the Cohort that the pilot analysed"))
+    for one in (cohort, cohort.complete()):  # a test leaves elements out that not all subjects have
+        if one.fingerprint == result.asked.cohort_fingerprint:
+            return one
+    raise InputError(invalid("cohort", repr(cohort), "the cohort that the pilot analysed, unchanged"))
+
+
+def _check_estimates(result: Record, estimate: Doubles, error: Doubles) -> None:
+    """Refuse a pilot whose t is not that of least squares."""
+    kept, its_t = np.asarray(result.maps["effect"], np.float64), np.asarray(result.maps["t"], np.float64)
+    size = np.maximum(error, error.mean())
+    if (np.abs(kept - estimate) > 1e-3 * size).any() or (np.abs(its_t * error - estimate) > 1e-2 * size).any():
+        raise InputError(
+            "The t of this result is not that of ordinary least squares (weights, clusters of subjects or the like), "
+            "of which alone power is simulated."
+        )
+
+
+def _effect(space: Space, effect: Any) -> Doubles:
+    """Read an effect: a number, a vector of the elements, an array as images have it, or an image of a volume."""
+    if space.is_volume and (is_image(effect) or isinstance(effect, str | os.PathLike)):
+        source = list_maps([effect], minimum=1)[0][0]
+        if not space.volume.same_grid(*grid_of(source)):
+            raise InputError(invalid("effect", str(effect)[:60], "an image on the grid of the maps"))
+        values = np.asarray(read_map(source)[space.mask], dtype=np.float64)
+    else:
+        try:
+            values = np.asarray(effect, dtype=np.float64)
+        except (TypeError, ValueError):
+            values = np.empty((0, 0))
+        if values.ndim == 0:
+            values = np.full(space.n, float(values))
+        elif space.is_volume and values.shape == space.mask.shape:
+            values = values[space.mask]
+    if values.shape != (space.n,) or not np.isfinite(values).all():
+        received = f"values of shape {values.shape}" if values.shape != (space.n,) else "values that are not finite"
+        raise InputError(invalid("effect", received, f"a number, {space.n} of them, or an image of a volume"))
+    return np.asarray(values, dtype=np.float64)
+
+
+def _region(space: Space, region: Any) -> NDArray[np.bool_]:
+    """Elements of a region, which has some."""
+    if region is None:
+        return np.ones(space.n, bool)
+    chosen = elements_of(space, region)
+    if chosen.dtype.kind != "b" or not chosen.any():
+        raise InputError(invalid("region", "labels, numbers, or nothing", "a mask of 0 and 1 that holds an element"))
+    return np.asarray(chosen)
+
+
+def _summary(found: NDArray[np.bool_]) -> dict[str, float]:
+    """Power of cohorts (n_cohorts, n_elements), with intervals."""
+    n, any_found, share = len(found), found.any(axis=1), found.mean(axis=1)
+    low, high = stats.binomtest(int(any_found.sum()), n).proportion_ci(LEVEL)
+    reach = stats.t.ppf(0.5 + LEVEL / 2, n - 1) * share.std(ddof=1) / np.sqrt(n)
+    return {
+        "any": any_found.mean(),
+        "any_lower": low,
+        "any_upper": high,
+        "share": share.mean(),
+        "share_lower": max(0.0, share.mean() - reach),
+        "share_upper": min(1.0, share.mean() + reach),
+    }

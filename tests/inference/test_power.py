@@ -1,0 +1,143 @@
+"""Power by cohorts that are drawn and tested."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import numbaglm as ng
+from numbaglm.errors import InputError
+from numbaglm.inference.power import Pilot
+from reference.reports import analysed, asked
+
+FEW = {"n_cohorts": 10, "n_perm": 99, "n_workers": 1}
+
+
+@pytest.fixture(scope="module")
+def pilot():
+    return analysed(n_perm=20)
+
+
+def parcels(n, n_parcels=1, seed=0):
+    noise = np.random.default_rng(seed).normal(size=(n, n_parcels))
+    return ng.Cohort.from_maps(pd.DataFrame(noise, columns=[f"r{k}" for k in range(n_parcels)]))
+
+
+def test_power_of_one_parcel_is_that_of_t():
+    cohort = parcels(60)
+    groups = pd.DataFrame({"patient": np.arange(60) % 2, "intercept": 1.0})
+    pilot = ng.permutation_test(cohort, groups, "patient", n_perm=99)
+    deviation = np.sqrt(np.sum(pilot.maps["effect_se"] ** 2) / (4 / 60))
+    found = ng.power(pilot, 30, cohort=cohort, effect=deviation, n_cohorts=60, n_perm=99, n_workers=1)
+    far, beyond = np.sqrt(30) / 2, stats.t.isf(0.025, 28)
+    expected = stats.nct.sf(beyond, 28, far) + stats.nct.cdf(-beyond, 28, far)
+    (row,) = found.curve.itertuples()
+    assert row.any == row.share == found.maps[0, 0]
+    assert row.any_lower < expected < row.any_upper
+    none = ng.power(pilot, 20, cohort=cohort, effect=0, n_cohorts=30, n_perm=99, n_workers=1)
+    assert none.curve["any_lower"][0] < 0.05
+    assert none.curve["any"][0] < 0.2
+
+
+def test_noise_has_the_variance_of_errors_and_designs_their_rows(pilot):
+    result, (cohort, design) = pilot, asked()
+    pilot = Pilot.build(result, cohort, None, 20)
+    np.testing.assert_allclose(pilot.effect, result.maps["effect"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose((pilot.noise**2).mean(axis=0).mean(), np.mean(_variance(result, design)), rtol=0.05)
+    rows, Y = pilot.draw(20, np.random.default_rng(0))
+    assert Y.shape == (20, result.space.n)
+    assert {tuple(row) for row in rows} == {tuple(row) for row in design.to_numpy()}
+    with pytest.raises(InputError, match="more subjects: 2 rows"):
+        pilot.draw(2, np.random.default_rng(0))
+
+
+def _variance(result, design):
+    return result.maps["effect_se"] ** 2 / np.linalg.inv(design.T.to_numpy() @ design.to_numpy())[0, 0]
+
+
+@pytest.mark.parametrize("by", ["voxel", "size", "mass", "tfce"])
+def test_more_subjects_find_more(by, pilot, tmp_path):
+    cohort, _ = asked()
+    strong = np.abs(pilot.maps["effect"]) > 3
+    found = ng.power(pilot, [24, 8], cohort=cohort, effect=0.3 * pilot.maps["effect"], region=strong, by=by, **FEW)
+    assert found.curve["n_subjects"].tolist() == [8, 24]
+    assert found.curve["share"].is_monotonic_increasing
+    assert found.curve["share"][1] > found.curve["share"][0]
+    np.testing.assert_allclose(found.maps[:, strong].mean(axis=1), found.curve["share"])
+    assert (found.curve["share_lower"] <= found.curve["share"]).all()
+    assert f"by {by}" in repr(found)
+    image = found.to_image(24)
+    np.testing.assert_allclose(image.get_fdata()[pilot.space.mask], found.maps[1], rtol=1e-6)
+    again = ng.power(pilot, 24, cohort=cohort, effect=0.3 * pilot.maps["effect"], by=by, **(FEW | {"n_workers": 2}))
+    np.testing.assert_array_equal(again.maps[0], found.maps[1])
+    if by == "voxel":
+        found.plot(save=tmp_path / "power.png")
+        assert (tmp_path / "power.png").exists()
+
+
+def test_needed_is_the_least_that_was_tried(pilot):
+    found = ng.power(pilot, [6, 40], cohort=asked()[0], **FEW)
+    assert found.needed(0.95) == 40
+    assert found.needed(0.99, of="share") is None
+    with pytest.raises(InputError, match="'power'"):
+        found.needed(1.0)
+    with pytest.raises(InputError, match="'of'"):
+        found.needed(of="all")
+    with pytest.raises(InputError, match="one of"):
+        found.to_image(7)
+
+
+def test_an_effect_may_be_an_image_or_an_array(pilot):
+    cohort, _ = asked()
+    volume = np.zeros(pilot.space.mask.shape)
+    volume[pilot.space.mask] = pilot.maps["effect"]
+    image = nib.Nifti1Image(volume, pilot.space.volume.affine)
+    for effect in (volume, image, pilot.maps["effect"]):
+        np.testing.assert_allclose(Pilot.build(pilot, cohort, effect, 9).effect, pilot.maps["effect"], rtol=1e-5)
+    with pytest.raises(InputError, match="on the grid of the maps"):
+        Pilot.build(pilot, cohort, nib.Nifti1Image(volume, np.eye(4)), 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": []}, "'n'"),
+        ({"n": [20, 20]}, "'n'"),
+        ({"n": 20.5}, "'n'"),
+        ({"alpha": 0}, "'alpha'"),
+        ({"n_cohorts": 3}, "'n_cohorts'"),
+        ({"n_perm": 20}, "'n_perm'"),
+        ({"by": "extent"}, "'by'"),
+        ({"effect": [1.0, 2.0]}, "'effect'"),
+        ({"effect": np.nan}, "'effect'"),
+        ({"region": np.zeros(3)}, "region"),
+        ({"cohort": "cohort.zarr"}, "'cohort'"),
+        ({"cohort": parcels(14)}, "'cohort'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, message, pilot):
+    with pytest.raises(InputError, match=message):
+        ng.power(pilot, **({"n": 20, "cohort": asked()[0]} | options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variance_groups": np.arange(14) % 2},
+        {"exchangeability_blocks": np.arange(14) // 2},
+        {"contrast": np.eye(2)},
+        {"variance_smoothing_fwhm": 4.0, "tfce": False},
+        {"covariance": "sandwich"},
+    ],
+)
+def test_pilots_of_other_tests_are_refused(options):
+    with pytest.raises(InputError, match="ordinary least squares"):
+        ng.power(analysed(**({"n_perm": 0, "tfce": False} | options)), 20, cohort=asked()[0])
+
+
+def test_clusters_must_have_been_formed():
+    with pytest.raises(InputError, match="has none"):
+        ng.power(analysed(n_perm=20, cluster_forming_threshold=None), 20, cohort=asked()[0], by="size")
