@@ -23,11 +23,10 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.ccallback import CFunc
 
-from numbaglm.kernels._llvm import LAYOUT
+from numbaglm.kernels._llvm import LAYOUT, score_signature
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -47,13 +46,10 @@ def exact_kernel(function: F) -> F:
 
 
 def callback(function: Callable[..., None], dtype: np.dtype[Any]) -> Any:
-    """Compile a score kernel (`scores`) as what other kernels call by its address."""
-    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        return function
-    item = numba.from_dtype(dtype)
-    table, line = types.Array(item, 2, "C"), types.Array(item, 1, "C")
-    signature = (table, table, types.Array(types.int64, 1, "C"), line), types.void
-    compiled: Any = CFunc(function, signature, {}, {"error_model": "numpy", "fastmath": _FASTMATH})
+    """Compile a score kernel (`scores`) as what has an address, by which other kernels call it."""
+    signature = score_signature(numba.from_dtype(dtype))
+    how = {"error_model": "numpy", "fastmath": _FASTMATH}
+    compiled: Any = CFunc(function, (signature.args, signature.return_type), {}, how)
     with suppress(RuntimeError):  # of a function that stands in no file
         compiled._cache = _Cache(function)
     compiled.compile()

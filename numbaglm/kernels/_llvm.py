@@ -180,3 +180,44 @@ def reduce(typing: Any, scores: Any, two_sided: Any, reference: Any, threshold: 
         return rows
 
     return types.int64(scores, two_sided, reference, threshold, counts, best), generate
+
+
+@intrinsic
+def borrowed(typing: Any, given: Any) -> Any:
+    """Compiled form of `vectors.borrowed_plain`."""
+
+    def bare(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+        if isinstance(kind, types.UniTuple | types.Tuple):
+            parts = cgutils.unpack_tuple(builder, value, len(kind))
+            there = [bare(context, builder, one, part) for one, part in zip(kind.types, parts, strict=True)]
+            return context.make_tuple(builder, kind, there)
+        if isinstance(kind, types.Array):
+            array = context.make_array(kind)(context, builder, value)
+            array.meminfo = cgutils.get_null_value(array.meminfo.type)
+            return array._getvalue()
+        return value
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return bare(context, builder, signature.args[0], arguments[0])
+
+    return given(given), generate
+
+
+def score_signature(dtype: Any) -> Any:
+    """Of the score kernels of a precision, given numba's type of its numbers."""
+    table, line = types.Array(dtype, 2, "C"), types.Array(dtype, 1, "C")
+    return types.void(table, table, types.Array(types.int64, 1, "C"), line)
+
+
+@intrinsic
+def call(typing: Any, address: Any, products: Any, fixed: Any, sizes: Any, constants: Any) -> Any:
+    """Compiled form of `scores.call_plain`."""
+    of_score = score_signature(products.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        of_values = [context.get_value_type(kind) for kind in (types.void, *of_score.args)]
+        pointer = ir.FunctionType(of_values[0], of_values[1:]).as_pointer()
+        builder.call(builder.inttoptr(arguments[0], pointer), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, *of_score.args), generate

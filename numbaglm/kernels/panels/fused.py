@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Floats
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.panels.patterns import spread
-from numbaglm.kernels.panels.scores import Scoring, as_it_is
-from numbaglm.kernels.panels.vectors import BYTES, ROWS, VECTORS, gather, multiply, reduce
+from numbaglm.kernels.panels.scores import Scoring, call
+from numbaglm.kernels.panels.vectors import BYTES, ROWS, VECTORS, borrowed, gather, multiply, reduce
 
 CHUNK = 256
 """Units a chunk. A panel of as many (32 KiB) stays in the second-level cache, whatever the size of the cohort. And
@@ -27,6 +27,11 @@ the rounding of a sum grows with its length: terms that are all equal, the worst
 correlation of 1 (n = 100 to 1100, single precision), where sums of 512 leave 7e-6 and a BLAS left 15e-6."""
 
 Picks = tuple[NDArray[np.int32], NDArray[np.int32], Floats]
+
+_Gathering = tuple[NDArray[np.int32], NDArray[np.int64], Floats]
+_Undecided = tuple[Floats, Floats, float, float]
+_Patterns = tuple[Floats, NDArray[np.int32], NDArray[np.bool_], NDArray[np.int64]]
+_Waiting = tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats]
 
 
 class Limits(NamedTuple):
@@ -151,7 +156,7 @@ def _shape(weights: Floats | Gather) -> tuple[int, int]:
 
 def _gathering(
     weights: Sequence[Floats | Gather], layers: NDArray[np.int64], n_batch: int, width: int, dtype: np.dtype[Any]
-) -> tuple[NDArray[np.int32], NDArray[np.int64], Floats]:
+) -> _Gathering:
     """What `_gather` needs, and of each layer that is gathered its number there and that of what is permuted.
 
     Returns
@@ -187,7 +192,7 @@ def _whole(tile: Floats, column: int, panel: Floats) -> None:
 
 @kernel
 def _gather(
-    gathering: tuple[NDArray[np.int32], NDArray[np.int64], Floats],
+    gathering: _Gathering,
     layers: NDArray[np.int64],
     which: tuple[int, int, int, int, int],
     panel: Floats,
@@ -262,10 +267,12 @@ def _wait(
     scores: Floats,
     more: Floats,
     two_sided: bool,
-    limits: tuple[Floats, Floats, Floats, Floats, float, float, NDArray[np.int32]],
+    reference: Floats,
+    threshold: Floats,
+    undecided: _Undecided,
     best: Floats,
     place: tuple[int, int, int, int, int, int],
-    waiting: tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats],
+    waiting: _Waiting,
     n_waiting: int,
 ) -> int:
     """Note the scores that may count, be picked, or be a maximum, and that nothing decides yet.
@@ -274,18 +281,19 @@ def _wait(
     ----------
     scores, more
         (ROWS, width) from the score kernel.
-    limits
-        reference, threshold, low, peaks, first, steps, see `Limits`: whole, for to cut them to the panel where this is
-        called, in the loop over shufflings, costs every family a twentieth (numba counts references there).
+    reference, threshold
+        (width,) and (1,) of the panel.
+    undecided
+        low, peaks, first, steps: see `Limits`.
     best
         (ROWS, lanes) largest scores so far, from `reduce`.
     place
         As in `_pick`, and shufflings of the batch, the tile, and its first column there.
     """
-    every_reference, threshold, every_low, peaks, first_peak, steps, _ = limits
+    every_low, peaks, first_peak, steps = undecided
     which, voxel, value, extra = waiting
     first, start, n_there, n_batch, t, column = place
-    reference, low = every_reference[t, column:], every_low[t, column:]
+    low = every_low[t, column:]
     for r in range(min(ROWS, n_batch - first)):
         row, beside, top = scores[r], more[r], best[r, 0]
         for c in range(1, best.shape[1]):
@@ -294,12 +302,12 @@ def _wait(
         if top >= first_peak:
             floor = peaks[int(min((top - first_peak) * steps, np.float64(peaks.shape[0] - 1)))]
         floor = threshold[0] if threshold[0] < floor else floor
-        undecided = 0
+        n_undecided = 0
         for j in range(n_there):
             height = abs(row[j]) if two_sided else row[j]
             decided = (height < floor) & ((height < low[j]) | (height >= reference[j]))
-            undecided += 0 if decided else 1
-        if undecided == 0:
+            n_undecided += 0 if decided else 1
+        if n_undecided == 0:
             continue
         for j in range(n_there):
             height = abs(row[j]) if two_sided else row[j]
@@ -382,18 +390,25 @@ def permute_panels(
     # Sums of several chunks wait for the last one; those of a single chunk are done with at once.
     n_waiting = n_panels * n_groups if most > CHUNK else 1
     # Memory is set up here, where nothing needs to be compiled.
-    grouped_rows = grouped(weights, n_batch, dtype)
-    gathering = _gathering(weights, layers, n_batch, width, dtype)
     n_grades, n_kept = len(limits.threshold), scoring.n_kept
     table = _aligned((row + n_kept + scoring.n_scratch, ROWS, width), dtype)
     sums = table[None] if n_waiting == 1 else _aligned((n_waiting, row, ROWS, width), dtype)
     panels = _aligned((n_layers, n_panels, min(most, CHUNK), width), dtype)
     best = np.full((n_grades, n_groups * ROWS, width // VECTORS), -np.inf, dtype)
     beside = np.empty((fixed.shape[1], width), dtype)
-    memory = (grouped_rows, sums, table, table.reshape(len(table), -1), panels, best, beside)
-    room = Waiting(*picks, picks[2]) if waiting is None else waiting
+    memory = (grouped(weights, n_batch, dtype), sums, table, table.reshape(len(table), -1), panels, best, beside)
+    how = (n_batch, n_voxels, waiting is None, scoring.address(dtype))
+    told = (scoring.sizes, scoring.constants)
+    gathered = any(isinstance(one, Gather) for one in weights)
+    if waiting is None and extra is None and not limits.grades.size and not gathered:  # most families
+        held = (limits.reference, limits.threshold)
+        n_picks = _permute(tiles, fixed, layers, how, told, two_sided, held, counts, picks, maps, memory, (0, 0), None)
+        best[0, :n_batch].max(axis=1, out=peaks.reshape(n_batch))
+        return n_picks
+    gathering = _gathering(weights, layers, n_batch, width, dtype)
     low, floors = limits.low.astype(dtype, copy=False), limits.peaks.astype(dtype, copy=False)
     grades = limits.grades if limits.grades.size else np.zeros((len(tiles), n_panels), np.int32)
+    room = Waiting(*picks, picks[2]) if waiting is None else waiting
     # Without patterns all tiles go at once, with nothing beside their products.
     if extra is None:
         none = np.empty((n_groups, 0, ROWS, 1), dtype)
@@ -406,19 +421,22 @@ def permute_panels(
             tiles[some],
             fixed[some],
             layers,
-            (n_batch, n_voxels, waiting is None, scoring.score is not None),
-            (scoring.score or as_it_is).compiled(dtype),
-            (scoring.sizes, scoring.constants),
+            how,
+            told,
             two_sided,
-            (limits.reference[some], limits.threshold, low[some], floors, limits.first, limits.steps, grades[some]),
-            (numbers, extra.of[some], extra.whole[some], extra.sizes),
+            (limits.reference[some], limits.threshold),
             counts[some],
             picks,
             maps,
-            (room.which, room.voxel, room.score, room.more),
             memory,
             (first * n_columns, n_picks),
-            gathering,
+            (
+                grades[some],
+                (numbers, extra.of[some], extra.whole[some], extra.sizes),
+                (low[some], floors, limits.first, limits.steps),
+                (room.which, room.voxel, room.score, room.more),
+                gathering,
+            ),
         )
         first += n_tiles
     assert first == len(tiles)
@@ -431,35 +449,42 @@ def _permute(
     tiles: Floats,
     fixed: Floats,
     layers: NDArray[np.int64],
-    size: tuple[int, int, bool, bool],
-    score: Any,
+    how: tuple[int, int, bool, Any],
     told: tuple[NDArray[np.int64], Floats],
     two_sided: bool,
-    limits: tuple[Floats, Floats, Floats, Floats, float, float, NDArray[np.int32]],
-    extra: tuple[Floats, NDArray[np.int32], NDArray[np.bool_], NDArray[np.int64]],
+    limits: tuple[Floats, Floats],
     counts: NDArray[np.int32],
     picks: Picks,
     maps: Floats,
-    waiting: tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats],
     memory: tuple[Floats, Floats, Floats, Floats, Floats, Floats, Floats],
     begin: tuple[int, int],
-    gathering: tuple[NDArray[np.int32], NDArray[np.int64], Floats],
+    more: tuple[NDArray[np.int32], _Patterns, _Undecided, _Waiting, _Gathering] | None,
 ) -> int:
     """The loops of `permute_panels`, in the memory that it sets up; returns how many were picked, or wait.
 
-    ``begin`` is the first voxel of the tiles, and how many were picked, or wait, before them.
+    Parameters
+    ----------
+    how
+        Shufflings, voxels, whether scores are finished, and the address of the score kernel.
+    begin
+        First voxel of the tiles, and how many were picked, or wait, before them.
+    more
+        What few families need: grades, patterns, what is not decided and where it waits, what is gathered. None where
+        there is nothing of these: then nothing of them is compiled.
     """
-    n_batch, n_voxels, finished, made = size
-    sizes, constants = told
-    reference, thresholds, grades = limits[0], limits[1], limits[6]
-    numbers, of, whole, whole_sizes = extra
-    grouped, sums, table, flat, panels, best, beside = memory
-    places, sources, every_unit = gathering
+    n_batch, n_voxels, finished, score = how
+    sizes, constants = borrowed(told)
+    tiles, fixed, counts, maps = borrowed((tiles, fixed, counts, maps))
+    reference, thresholds = borrowed(limits)
+    grouped, sums, table, flat, panels, best, beside = borrowed(memory)
+    picked = borrowed(picks)
     n_tiles, n_columns = tiles.shape[0], tiles.shape[2]
     n_groups, n_waiting, n_panels, width = grouped.shape[0], sums.shape[0], panels.shape[1], panels.shape[3]
     n_layers, n_rows, most = layers.shape[0], grouped.shape[1], grouped.shape[2]
-    n_kept = numbers.shape[1]
-    scores, more = table[0], table[min(1, table.shape[0] - 1)]
+    if more is not None:
+        grades, (numbers, of, whole, whole_sizes), undecided, waiting, gathering = borrowed(more)
+        places, sources, every_unit = gathering
+    scores, beside_scores = table[0], table[min(1, table.shape[0] - 1)]
     first_voxel, n_picks = begin
     for t in range(n_tiles):
         for first in range(0, most, CHUNK):
@@ -475,13 +500,15 @@ def _permute(
                 if n_there <= 0:
                     break
                 limit, tally = reference[t, column : column + width], counts[t, column : column + width]
-                grade = grades[t, p]
-                threshold = thresholds[grade : grade + 1]
                 for k in range(beside.shape[0]):
                     for j in range(width):
                         beside[k, j] = fixed[t, k, column + j]
-                for m in range(sources.shape[0]):
-                    _whole(tiles[t, sources[m] : sources[m] + places.shape[2]], column, every_unit[m])
+                grade = 0
+                if more is not None:
+                    grade = int(grades[t, p])
+                    for m in range(sources.shape[0]):
+                        _whole(tiles[t, sources[m] : sources[m] + places.shape[2]], column, every_unit[m])
+                threshold, peaks = thresholds[grade : grade + 1], best[grade]
                 first_panel = panels[0, p, : min(first + CHUNK, layers[0, 1]) - first]
                 for g in range(n_groups):
                     i = min(p * n_groups + g, n_waiting - 1)
@@ -493,7 +520,7 @@ def _permute(
                             last = min(first + CHUNK, layers[m, 1])
                             if first < last:
                                 panel = panels[m, p, : last - first]
-                                if layers[m, 4] >= 0:
+                                if more is not None and layers[m, 4] >= 0:
                                     _gather(gathering, layers, (m, g, first, last, i), panel, sums)
                                     continue
                                 for k in range(layers[m, 2], layers[m, 3]):
@@ -506,22 +533,35 @@ def _permute(
                                 there, here = sums[i, k, r], table[k, r]
                                 for j in range(width):
                                     here[j] = there[j]
-                    if made:
-                        if whole[t, p]:
-                            score(flat, beside, whole_sizes, constants)
+                    if score:
+                        if more is None:
+                            call(score, flat, beside, sizes, constants)
+                        elif whole[t, p]:
+                            call(score, flat, beside, whole_sizes, constants)
                         else:
-                            if n_kept:
+                            if numbers.shape[1]:
                                 spread(numbers, of, (g, t, column), table, n_rows)
-                            score(flat, beside, sizes, constants)
-                    peak = best[grade, g * ROWS : (g + 1) * ROWS]
+                            call(score, flat, beside, sizes, constants)
+                    peak = peaks[g * ROWS : (g + 1) * ROWS]
                     reached = reduce(scores, two_sided, limit, threshold, tally, peak)
                     if finished:
                         place = (g * ROWS, start, n_there)
                         if reached:
-                            n_picks = _pick(scores, two_sided, threshold, reached, place, picks, n_picks)
+                            n_picks = _pick(scores, two_sided, threshold, reached, place, picked, n_picks)
                         if maps.shape[1]:
                             _keep(scores, place, maps)
-                    else:
+                    elif more is not None:
                         where = (g * ROWS, start, n_there, n_batch, t, column)
-                        n_picks = _wait(scores, more, two_sided, limits, peak, where, waiting, n_picks)
+                        n_picks = _wait(
+                            scores,
+                            beside_scores,
+                            two_sided,
+                            limit,
+                            threshold,
+                            undecided,
+                            peak,
+                            where,
+                            waiting,
+                            n_picks,
+                        )
     return n_picks

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels._jit import kernel
-from numbaglm.kernels.panels.scores import Scoring, as_it_is
+from numbaglm.kernels.panels.scores import Scoring, call
 from numbaglm.kernels.panels.vectors import BYTES, ROWS, VECTORS, multiply
 
 WIDTH = VECTORS * BYTES // 8
@@ -50,7 +50,7 @@ def numbers_of_patterns(grouped: Floats, present: Doubles, fixed: Doubles, scori
         grouped,
         present,
         fixed,
-        (scoring.score or as_it_is).compiled(np.dtype(np.float64)),
+        scoring.address(np.dtype(np.float64)),
         (scoring.sizes, scoring.constants),
         (table, table.reshape(len(table), -1)),
         out,
@@ -77,7 +77,8 @@ def _make(
         for g in range(grouped.shape[0]):
             for k in range(grouped.shape[1]):
                 multiply(grouped[g, k], present[p], table[k], False)
-            score(flat, fixed[p], sizes, constants)
+            if score:
+                call(score, flat, fixed[p], sizes, constants)
             for k in range(out.shape[1]):
                 for r in range(out.shape[2]):
                     there, here = table[k, r], out[g, k, r, start : start + n_there]

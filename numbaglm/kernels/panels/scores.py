@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import config
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Floats
+from numbaglm.kernels import _llvm
 from numbaglm.kernels._jit import callback
 
 Function = Callable[[Floats, Floats, NDArray[np.int64], Floats], None]
@@ -45,16 +47,26 @@ class Score:
         """Fill the first row of ``products`` as the compiled form does."""
         self.function(products, fixed, sizes, constants)
 
-    def compiled(self, dtype: np.dtype[Any]) -> Any:
-        """Return what compiled loops can call."""
+    def address(self, dtype: np.dtype[Any]) -> Any:
+        """Where its compiled form is: what `call` takes."""
+        if _plainly:
+            return self.function
         if dtype not in self._compiled:
             self._compiled[dtype] = callback(self.function, dtype)
-        return self._compiled[dtype]
+        return self._compiled[dtype].address
 
 
-@Score
-def as_it_is(products: Floats, fixed: Floats, sizes: NDArray[np.int64], constants: Floats) -> None:
-    """The product of the first row is the score: what stands where a kernel is due, and is not called."""
+def call_plain(address: Any, products: Floats, fixed: Floats, sizes: NDArray[np.int64], constants: Floats) -> None:
+    """Call a score kernel by its address.
+
+    numba takes functions as arguments too, but asks Python where each of them is, in every call.
+    """
+    address(products, fixed, sizes, constants)
+
+
+_plainly = config.DISABLE_JIT  # type: ignore[attr-defined]
+_compiled: Any = _llvm.call
+call: Callable[[Any, Floats, Floats, NDArray[np.int64], Floats], None] = call_plain if _plainly else _compiled
 
 
 class Scoring(NamedTuple):
@@ -77,3 +89,7 @@ class Scoring(NamedTuple):
     constants: Floats
     n_scratch: int = 0
     n_kept: int = 0
+
+    def address(self, dtype: np.dtype[Any]) -> Any:
+        """See `Score.address`; 0 for no kernel."""
+        return 0 if self.score is None else self.score.address(dtype)

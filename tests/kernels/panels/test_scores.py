@@ -4,9 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
-from numba import config
 
-from numbaglm.kernels.panels.scores import Scoring
+from numbaglm.kernels._jit import kernel
+from numbaglm.kernels.panels.scores import Scoring, call
 from numbaglm.stats.families.t_f import combine
 
 SIZES, CONSTANTS = np.array([3, 2, 0]), np.empty(0)
@@ -16,12 +16,23 @@ def products(dtype):
     return np.random.default_rng(0).uniform(-0.4, 0.4, (3, 8)).astype(dtype)
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled (NUMBA_DISABLE_JIT)")
+@kernel
+def called(address, values, fixed, sizes, constants):
+    call(address, values, fixed, sizes, constants)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_compiled_form_is_compiled_once_for_a_precision(dtype):
-    one = combine.compiled(np.dtype(dtype))
-    assert combine.compiled(np.dtype(dtype)) is one
-    assert combine.compiled(np.dtype("float32")) is not combine.compiled(np.dtype("float64"))
+def test_called_by_its_address_it_does_what_it_does_plainly(dtype):
+    values, constants = products(dtype), CONSTANTS.astype(dtype)
+    expected, fixed = values.copy(), np.empty((0, 8), dtype)
+    combine(expected, fixed, SIZES, constants)
+    called(combine.address(np.dtype(dtype)), values, fixed, SIZES, constants)
+    np.testing.assert_allclose(values[0], expected[0], rtol=1e-6 if dtype == "float32" else 1e-14)
+    assert combine.address(np.dtype(dtype)) == combine.address(np.dtype(dtype))
+
+
+def test_no_kernel_has_no_address():
+    assert not Scoring(None, SIZES, CONSTANTS).address(np.dtype("float64"))
 
 
 def test_a_kernel_is_pickled_by_its_name():

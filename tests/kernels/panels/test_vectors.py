@@ -27,6 +27,24 @@ def reduce(scores, two_sided, reference, threshold, counts, best):
     return vectors.reduce(scores, two_sided, reference, threshold, counts, best)
 
 
+@kernel
+def double_the_last(given):
+    values, (more, first), nothing = vectors.borrowed(given)
+    if nothing is None:
+        for row in (values[first:], more[first:]):
+            for k in range(row.size):
+                row[k] *= 2
+
+
+def test_what_is_borrowed_is_what_was_given():
+    values, more = np.arange(5.0), np.arange(4.0)
+    for _ in range(3):
+        double_the_last((values, (more, 2), None))
+    assert values.tolist() == [0, 1, 16, 24, 32]
+    assert more.tolist() == [0, 1, 16, 24]
+    assert vectors.borrowed_plain(values) is values
+
+
 def width(dtype):
     return VECTORS * BYTES // np.dtype(dtype).itemsize
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numbaglm.kernels.panels.scores import as_it_is
 from numbaglm.results.vocabulary import MAPS
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.conventions import CONVENTIONS
@@ -102,7 +101,8 @@ def scores_of_tile(family, tile, fixed, index, sign):
     if family.patterns is not None and family.patterns.rows is not None:
         products = np.vstack([products, numbers_of_all(family.patterns, index, sign, shape)])
     flat = np.vstack([products.reshape(len(products), -1), np.zeros((family.n_scratch, shape[0] * shape[1]))])
-    (family.score or as_it_is)(flat, fixed, np.array(family.sizes, np.int64), family.constants)
+    if family.score is not None:
+        family.score(flat, fixed, np.array(family.sizes, np.int64), family.constants)
     score = flat[0].reshape(shape)
     if family.patterns is not None:
         (grade,) = family.patterns.grade(np.ones((N, 1), bool))

@@ -12,6 +12,7 @@ import numbaglm as ng
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.kernels._jit import kernel
+from numbaglm.kernels.panels.scores import call
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.families.welch import LEAST_GROUP, VarianceGroups
 from numbaglm.stats.model.design import Contrast, Design
@@ -140,7 +141,7 @@ def test_products_equal_direct_computation(sizes, n_nuisance, errors, spread, se
     sign = np.ones((5, n), np.int8) if errors == "ee" else rng.choice(np.array([-1, 1], np.int8), (5, n))
     products, sizes_ = products_of(family, E, index, sign), np.array(family.sizes)
     if compiled:
-        called(family.score.compiled(products.dtype), products, np.empty((0, 16)), sizes_, family.constants)
+        called(family.score.address(products.dtype), products, np.empty((0, 16)), sizes_, family.constants)
     else:
         family.score(products, np.empty((0, 16)), sizes_, family.constants)
     number, more = products[:2].reshape(2, 5, 16)
@@ -158,7 +159,7 @@ def test_products_equal_direct_computation(sizes, n_nuisance, errors, spread, se
 
 @kernel
 def called(score, products, fixed, sizes, constants):
-    score(products, fixed, sizes, constants)
+    call(score, products, fixed, sizes, constants)
 
 
 @pytest.mark.parametrize("s", [1, 2, 3])
