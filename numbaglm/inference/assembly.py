@@ -17,7 +17,7 @@ from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.inference.observed_clusters import ObservedClusters, domain_of
 from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
-from numbaglm.results.discoveries import CALIBRATED, as_kept, clusters_of
+from numbaglm.results.discoveries import CALIBRATED, as_kept, best_tdp
 from numbaglm.results.provenance import STOPPED, provenance
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, ELSEWHERE, EVERY_TABLE, MAPS
@@ -280,9 +280,9 @@ def _add_discoveries(one: _Contrast, calibration: Calibration | None) -> None:
     """Bound the true discoveries of all sets, and of all clusters at all thresholds."""
     spec, p = one.spec, one.maps["p_parametric"]
     one.bound = ari(p, ALPHA) if calibration is None else calibration.bound(p)
-    clusters = clusters_of(one.bound, one.space, one.maps["z"], asdict(spec.conventions), spec.two_sided)
-    if clusters is not None:
-        one.maps["tdp"] = clusters.best_tdp()
+    tdp = best_tdp(one.bound, one.space, one.maps["z"], asdict(spec.conventions), spec.two_sided)
+    if tdp is not None:
+        one.maps["tdp"] = tdp
 
 
 def _headed(

@@ -27,7 +27,7 @@ from numbaglm.results.record import Record
 from numbaglm.results.vocabulary import ALPHA
 from numbaglm.spaces.resampling import nearest_values
 from numbaglm.spaces.space import Space
-from numbaglm.stats.discoveries import TEMPLATES, Bound, Calibration, ClusterBounds, TrueDiscoveries, ari
+from numbaglm.stats.discoveries import TEMPLATES, Bound, Calibration, TrueDiscoveries, ari
 
 CALIBRATED = "discoveries"
 """What a provenance keeps of a calibration, where shufflings made one."""
@@ -211,12 +211,15 @@ def tree_of(space: Space, z: Doubles, conventions: Mapping[str, Any], two_sided:
     return Tree(element, parent, np.concatenate([tree.height for tree in trees]))
 
 
-def clusters_of(
-    bound: Bound, space: Space, z: Doubles, conventions: Mapping[str, Any], two_sided: bool
-) -> ClusterBounds | None:
-    """Bounds of all clusters at all thresholds; see `tree_of`."""
+def best_tdp(bound: Bound, space: Space, z: Doubles, conventions: Mapping[str, Any], two_sided: bool) -> Doubles | None:
+    """(n,) largest share of true discoveries of any cluster, at any threshold, that holds each element; see `tree_of`.
+
+    A tree takes longer than the rest of what is made of a map: where nothing is found in all of it none is grown.
+    """
+    if not bound.n_true and space.unconnected is None:
+        return np.zeros(space.n)
     tree = tree_of(space, z, conventions, two_sided)
-    return None if tree is None else bound.of_clusters(tree)
+    return None if tree is None else bound.of_clusters(tree).best_tdp()
 
 
 def elements_of(space: Space, region: Any) -> NDArray[Any]:

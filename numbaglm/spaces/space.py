@@ -404,6 +404,14 @@ class Space:
             allowed = f"'merged' where there are no structures of a CIFTI file: these maps lie on {self.label}"
             raise InputError(invalid("structures", "apart", allowed))
 
+    @property
+    def unconnected(self) -> Part | None:
+        """The first part of which it is not known which elements touch; None where that is known of all."""
+        for part in self.parts:
+            if isinstance(part, Parcels) or (isinstance(part, Surface) and part.mesh is None):
+                return part
+        return None
+
     def require_neighbours(self) -> None:
         """Refuse a space of which it is not known which elements touch: no clusters, no TFCE.
 
@@ -411,9 +419,8 @@ class Space:
         ------
         InputError
         """
-        for part in self.parts:
-            if isinstance(part, Parcels) or (isinstance(part, Surface) and part.mesh is None):
-                raise InputError(_untouching(part))
+        if self.unconnected is not None:
+            raise InputError(_untouching(self.unconnected))
 
     def same(self, other: Space) -> bool:
         """Whether the elements of another space are these very ones."""

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -125,6 +126,11 @@ class Bound:
     def of_labels(self, labels: NDArray[np.integer[Any]]) -> dict[int, TrueDiscoveries]:
         """Bound the set of each label (n_elements,) other than 0."""
         return _bound_labels(labels, self.level, self.alpha)
+
+    @cached_property
+    def n_true(self) -> int:
+        """True discoveries among all elements, at least. Of no set is more known."""
+        return _bound(np.sort(self.level[self.level != NEVER]))
 
     def of_clusters(self, tree: Tree) -> ClusterBounds:
         """Bound all clusters at all thresholds.

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 import numbaglm as ng
 from numbaglm.errors import ImageError, InputError, NumbaglmWarning
+from numbaglm.results import discoveries
 from numbaglm.results.discoveries import elements_of, in_words
 from numbaglm.results.reporting.tables import cluster_table, cluster_text
 from numbaglm.stats import discoveries as of_p
@@ -111,6 +112,20 @@ def test_each_voxel_has_the_best_share_of_the_clusters_that_hold_it(result):
     assert ((result.maps["tdp"] >= 0) & (result.maps["tdp"] <= 1)).all()
 
 
+def test_where_nothing_is_found_no_tree_is_grown(monkeypatch, result):
+    z, conventions = result.maps["z"], result.asked.conventions
+    nothing, little = of_p.ari(np.ones(z.size)), of_p.ari(result.maps["p_parametric"], 1e-4)
+    tree = discoveries.tree_of(result.space, z, conventions, True)
+    assert nothing.n_true == 0
+    assert little.n_true == little.of(np.ones(z.size, bool)).n_true > 0
+    for bound in (nothing, little):
+        expected = bound.of_clusters(tree).best_tdp()
+        found = discoveries.best_tdp(bound, result.space, z, conventions, True)
+        np.testing.assert_array_equal(found, expected)
+    monkeypatch.setattr(discoveries, "tree_of", None)
+    assert not discoveries.best_tdp(nothing, result.space, z, conventions, True).any()
+
+
 def test_the_map_is_saved_and_loaded(tmp_path, result):
     again = ng.PermutationResult.load(result.save(tmp_path / "out"))
     np.testing.assert_array_equal(again.maps["tdp"], result.maps["tdp"])
@@ -185,6 +200,7 @@ def test_surfaces_networks_and_parcels():
     table = pd.DataFrame(rng.normal(size=(10, 4)) + 2, columns=list("abcd"))
     parcels = ng.permutation_test(table, n_perm=50)
     assert "tdp" not in parcels.maps
+    assert "tdp" not in ng.permutation_test(table - 2, n_perm=50).maps
     assert parcels.true_discoveries([0, 1, 3]).n_true > 0
     with pytest.raises(InputError, match="which parcels touch"):
         parcels.discovery_map()
