@@ -177,8 +177,8 @@ def make_correlation(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothes
         )
     if len(hypothesis.nuisance) > 1:
         log.warning(
-            "Correlations do not hold their level beside nuisance: 5.8 %% were measured at 5 %% with 1 confound and 20 "
-            "subjects, 13 %% with 12 and 30. t does."
+            "Correlations do not hold their level beside nuisance: 5.8 % were measured at 5 % with 1 confound and 20 "
+            "subjects, 13 % with 12 and 30. t does."
         )
     family, s = hypothesis.family, hypothesis.n_interest
     interest = hypothesis.interest
