@@ -700,7 +700,7 @@ def _warn(spec: Spec, raw: RunResult, nouns: str, few: tuple[str, int, str] | No
             share,
         )
     if n_degenerate := int(np.count_nonzero(raw.degenerate & (reason == 0))):
-        log.warning("%s voxels vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}")
+        log.warning("%s %s vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}", nouns)
     clusters = spec.hypothesis.clusters
     if few is not None and clusters is not None and n_shufflings > 1 and len(spec.hypothesis.nuisance):
         what, least, measured = few

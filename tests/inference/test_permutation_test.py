@@ -320,6 +320,14 @@ def test_seeds_choose_the_shufflings(as_cohort):
     np.testing.assert_array_equal(longer.h0["max_t"][:51], first.h0["max_t"])
 
 
+def test_what_the_nuisance_explains_is_called_by_its_name(caplog):
+    table = pd.DataFrame(data(8, 5, 0), columns=list("abcde")).assign(c=range(3, 11))
+    design = pd.DataFrame({"group": [0, 1] * 4, "age": range(8), "one": 1.0})
+    with caplog.at_level(logging.WARNING, "numbaglm"):
+        permutation_test(table, design, "group", n_perm=20)
+    assert "1 parcels vary with the nuisance alone" in caplog.text
+
+
 def test_voxels_that_the_nuisance_explains(as_cohort, caplog):
     design, mask = table(8, 0), np.ones((5, 1, 1), bool)
     Y = data(8, 5, 0)

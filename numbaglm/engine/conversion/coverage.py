@@ -372,24 +372,24 @@ def judge(
     if allowed and n_missing[keep].any():
         told = _stays_missing if rule.keeps_missing else _taken_as_zero
         report.append(told(survey, keep, labels, nouns))
-    report += _rounded(survey)
+    report += _rounded(survey, nouns)
     costly = _costly_maps(survey, n_missing, keep, labels, nouns) if not allowed else ()
-    warnings = (*_even_maps(survey, labels, f"{total:,} {label}"), *costly)
+    warnings = (*_even_maps(survey, labels, f"{total:,} {label}", nouns), *costly)
     return Verdict(keep, tuple(report), warnings, survey.missing_in, n_nowhere)
 
 
-def _rounded(survey: Survey) -> list[str]:
+def _rounded(survey: Survey, nouns: str) -> list[str]:
     """Say where 0 was stored as another number."""
     n_maps, most = int(np.count_nonzero(survey.rounded_in)), int(survey.rounded_in.max(initial=0))
     if not n_maps:
         return []
     return [
         f"{n_maps} maps are stored as whole numbers with a scale that does not hold 0: the number next to it, which up "
-        f"to {most:,} voxels of a map have, is taken as 0."
+        f"to {most:,} {nouns} of a map have, is taken as 0."
     ]
 
 
-def _even_maps(survey: Survey, labels: Sequence[str], places: str) -> list[str]:
+def _even_maps(survey: Survey, labels: Sequence[str], places: str, nouns: str) -> list[str]:
     """Warn of maps with a background that is not 0."""
     share = survey.even_in / max(len(survey.n_zero), 1)
     odd = np.flatnonzero((share > _COSTLY) & (survey.even_in >= _EVEN))
@@ -397,7 +397,7 @@ def _even_maps(survey: Survey, labels: Sequence[str], places: str) -> list[str]:
         return []
     worst = int(odd[np.argmax(share[odd])])
     return [
-        f"{odd.size} maps have one value other than 0 at many voxels, {labels[worst]} at {survey.even_in[worst]:,} of "
+        f"{odd.size} maps have one value other than 0 at many {nouns}, {labels[worst]} at {survey.even_in[worst]:,} of "
         f"{places}: a background that was shifted or scaled? It is analysed where it differs between maps: pass "
         "a mask."
     ]
