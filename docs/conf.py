@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "numbaglm_pages",
+    "numbaglm_pictures",
 ]
 exclude_patterns = ["_build"]
 suppress_warnings: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import json
 import re
 import shlex
 import shutil
@@ -23,6 +24,7 @@ from numbaglm.results.reporting.words import methods_paragraph
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+GALLERY = ROOT / "docs" / "gallery.md"
 PLOTTING = ("numbaglm.display.maps.brains", "numbaglm.display.carpet")
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- ([^\n]*) -->\n)?^```(python|bash|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -159,6 +161,23 @@ def test_everything_public_is_in_the_reference():
     there = set(re.findall(r"^\.\. auto(?:function|class):: (\w+)$", pages, re.MULTILINE))
     pictures = {name for name, one in inspect.getmembers(plotting, inspect.isfunction) if one.__module__ in PLOTTING}
     assert {*ng.__all__, *filter(lambda name: name[0] != "_", pictures)} - {"__version__"} <= there
+
+
+def test_the_gallery_has_a_picture_of_every_function_that_draws():
+    drawn = re.findall(r"(?m)^`{4}\{picture\} [\w-]+\n(?::alt: [^\n]+\n)?(.*?)^`{4}$", GALLERY.read_text(), re.DOTALL)
+    code = "\n".join(drawn)
+    assert [name for name in plotting.__all__ if f"plotting.{name}(" not in code] == []
+    assert len(drawn) == GALLERY.read_text().count("{picture}")
+    assert max(map(len, code.splitlines())) <= 100, "a line that is wrapped beside both bars"
+
+
+def test_every_notebook_is_a_page_that_the_menu_and_the_start_lead_to():
+    menu, start = ((ROOT / "docs" / name).read_text() for name in ("index.md", "start.md"))
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        title = json.loads(notebook.read_text())["cells"][0]["source"][0].strip()
+        assert (ROOT / "docs" / "notebooks" / f"{notebook.stem}.md").read_text().strip() == title
+        assert f"notebooks/{notebook.stem}\n" in menu
+        assert f"notebooks/{notebook.stem}.ipynb" in start
 
 
 def marked(remark):

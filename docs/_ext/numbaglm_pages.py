@@ -19,10 +19,14 @@ from sphinx.util.nodes import make_id, make_refnode
 DOCS = Path(__file__).resolve().parents[1]
 
 # Files of the repository that are pages here.
-PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"} | {
-    f"benchmarks/{source}.md": f"{page}.md"
-    for source, page in (("validity", "validity"), ("results", "measurements"), ("large", "measurements"))
-}
+PAGES = (
+    {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
+    | {
+        f"benchmarks/{source}.md": f"{page}.md"
+        for source, page in (("validity", "validity"), ("results", "measurements"), ("large", "measurements"))
+    }
+    | {f"notebooks/{one.name}": f"notebooks/{one.stem}.md" for one in (DOCS.parent / "notebooks").glob("*.ipynb")}
+)
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 _SECTION = re.compile(r"(?m)^(\w[\w ]*)\n-{3,}$")
@@ -30,13 +34,18 @@ _ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
 _OBJECT = re.compile(r"(?:ng\.|numbaglm\.)?([A-Za-z_][\w.]*)(?:\(.*\))?", re.DOTALL)
 
 
-def relinked(text: str, folder: Path) -> str:
-    """Markdown of a file in a folder of the repository, with links as they must be in a page of these."""
+def relinked(text: str, folder: Path, up: str = "") -> str:
+    """Markdown of a file in a folder of the repository, with links as they must be in a page of these.
+
+    up
+        Way from the page to the folder of all.
+    """
 
     def link(found: re.Match[str]) -> str:
         target = (folder / found[1]).resolve()
         name = target.relative_to(DOCS.parent).as_posix()
-        return PAGES.get(name) or (name.removeprefix("docs/") if name.startswith("docs/") else f"../{name}")
+        page = PAGES.get(name) or (name.removeprefix("docs/") if name.startswith("docs/") else f"../{name}")
+        return f"{up}{page}"
 
     return _LINK.sub(link, text)
 
