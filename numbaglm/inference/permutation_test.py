@@ -690,14 +690,14 @@ def _warn(spec: Spec, raw: RunResult, nouns: str, few: tuple[str, int, str] | No
     for number, text in enumerate(family.reasons, 1):
         if n_such := int(np.count_nonzero(reason == number)):
             log.warning("%s %s %s: statistic 0 and p 1 there.", f"{n_such:,}", nouns, text)
-    if raw.undefined is not None and raw.undefined.any():
-        share = raw.undefined[reason == 0].max(initial=0) / n_shufflings
+    undefined = np.zeros(1) if raw.undefined is None else raw.undefined[reason == 0]  # the others are told of already
+    if undefined.any():
         log.warning(
             "At %s %s some shufflings, %.2g of all at most, leave the design without its rank, of those that are "
             "there then: they score 0.",
-            f"{int(np.count_nonzero(raw.undefined[reason == 0])):,}",
+            f"{int(np.count_nonzero(undefined)):,}",
             nouns,
-            share,
+            undefined.max() / n_shufflings,
         )
     if n_degenerate := int(np.count_nonzero(raw.degenerate & (reason == 0))):
         log.warning("%s %s vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}", nouns)
