@@ -218,8 +218,8 @@ def permutation_test(
         What becomes of voxels that some subjects lack: "leave" leaves them out; "element" tests each with the subjects
         that it has, where half of them or more do (of a `Cohort`: where it keeps the voxel, see ``min_subjects`` of
         `Cohort.create`). Their degrees of freedom differ (``maps["dof"]``, ``maps["n_subjects"]``): the null is that of
-        the largest z, and clusters and TFCE are made of z. t and F, by the method "freedman-lane", also with
-        ``weights``, and with a classic ``covariance="sandwich"`` without them, whose degrees of freedom are rounded
+        the largest z, and clusters and TFCE are made of z. t, F, v and G, by the method "freedman-lane", also with
+        ``weights``, and without these with a classic ``covariance="sandwich"``, whose degrees of freedom are rounded
         down to steps of a hundredth.
     covariance
         None for errors that are independent of each other, or "sandwich" for maps that depend on each other within

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.arrays import Doubles
+from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels._jit import kernel
 
 
@@ -83,3 +83,117 @@ def products(data: Doubles, rows: Doubles, out: Doubles) -> None:
             for s in range(rows.shape[1]):
                 total += rows[i, s] * data[v, s]
             out[v, i] = total
+
+
+@kernel
+def groups_apart(products: Floats, n_groups: int, k: int, s: int, constants: Floats) -> None:
+    """Make v or G, and its degrees of freedom, of groups whose variances differ, each of those who are there.
+
+    Parameters
+    ----------
+    products
+        (n_rows, n) of each element, see `numbaglm.stats.families.ordinary.incomplete_groups.of_groups`; the first two
+        are filled: 0 where nothing can be tested, NaN where a sum of squares is not known well.
+    n_groups, k, s
+        Groups, columns of the design, those tested, which come last.
+    constants
+        What degrees of freedom are multiplied by, those that a group must hold, the least sum of squares, and what is
+        nothing on the diagonal of a Gram matrix.
+    """
+    triangle = k * (k + 1) // 2
+    squares, pairs = n_groups * k, n_groups * (k + 1)
+    A, root, inverse, b = np.empty((k, k)), np.empty((k, k)), np.empty((k, k)), np.empty(k)
+    free, weight = np.empty(n_groups), np.empty(n_groups)
+    for v in range(products.shape[1]):
+        for i in range(k):
+            b[i] = 0.0
+            for g in range(n_groups):
+                b[i] += products[g * k + i, v]
+            for j in range(i + 1):
+                A[i, j] = 0.0
+                for g in range(n_groups):
+                    A[i, j] += products[pairs + g * (triangle + 1) + i * (i + 1) // 2 + j, v]
+        if not _root(A, root, constants[3]):
+            products[0, v], products[1, v] = 0.0, 1.0
+            continue
+        _invert(root, inverse)
+        for i in range(k):  # inverse of A, of that of its root, in place of A
+            for j in range(i + 1):
+                total = 0.0
+                for m in range(i, k):
+                    total += inverse[m, i] * inverse[m, j]
+                A[i, j] = A[j, i] = total
+        for i in range(k):
+            root[0, i] = b[i]
+        for i in range(k):
+            b[i] = 0.0
+            for j in range(k):
+                b[i] += A[i, j] * root[0, j]
+        told, known = True, True
+        for g in range(n_groups):
+            first = pairs + g * (triangle + 1)
+            free[g], square = products[first + triangle, v], products[squares + g, v]
+            for i in range(k):
+                square -= 2.0 * b[i] * products[g * k + i, v]
+                for j in range(i + 1):
+                    times = products[first + i * (i + 1) // 2 + j, v] * (1.0 if i == j else 2.0)
+                    free[g] -= times * A[i, j]
+                    square += times * b[i] * b[j]
+            told = told and free[g] >= constants[1]
+            known = known and square >= constants[2]
+            weight[g] = free[g] / square if square > 0.0 else 1.0
+        if not told or not known:
+            products[0, v], products[1, v] = 0.0 if not told else np.nan, 1.0
+            continue
+        total, excess = 0.0, 0.0
+        for g in range(n_groups):
+            total += weight[g] * products[pairs + g * (triangle + 1) + triangle, v]
+        for g in range(n_groups):
+            rest = 1.0 - weight[g] * products[pairs + g * (triangle + 1) + triangle, v] / total
+            excess += rest * rest / free[g]
+        for i in range(k):
+            for j in range(i + 1):
+                A[i, j] = 0.0
+                for g in range(n_groups):
+                    A[i, j] += weight[g] * products[pairs + g * (triangle + 1) + i * (i + 1) // 2 + j, v]
+        _root(A, root, 0.0)
+        products[1, v] = s * (s + 2) / 3.0 / max(excess, 1e-20) * constants[0]
+        if s == 1:
+            products[0, v] = root[k - 1, k - 1] * b[k - 1]
+            continue
+        form = 0.0
+        for j in range(k - s, k):
+            part = 0.0
+            for i in range(j, k):
+                part += root[i, j] * b[i]
+            form += part * part
+        products[0, v] = form / (s * (1.0 + 2.0 * (s - 1) / (s * (s + 2)) * excess))
+
+
+@kernel
+def _root(A: Doubles, root: Doubles, nothing: float) -> bool:
+    """Fill the lower triangle of a root of a matrix, of which the lower triangle is read; False where it has none."""
+    for i in range(A.shape[0]):
+        for j in range(i + 1):
+            total = A[i, j]
+            for m in range(j):
+                total -= root[i, m] * root[j, m]
+            if i > j:
+                root[i, j] = total / root[j, j]
+            elif total > nothing * A[i, i] and total > 0.0:
+                root[i, i] = np.sqrt(total)
+            else:
+                return False
+    return True
+
+
+@kernel
+def _invert(root: Doubles, out: Doubles) -> None:
+    """Fill the lower triangle of the inverse of a lower triangle."""
+    for j in range(root.shape[0]):
+        out[j, j] = 1.0 / root[j, j]
+        for i in range(j + 1, root.shape[0]):
+            total = 0.0
+            for m in range(j, i):
+                total -= root[i, m] * out[m, j]
+            out[i, j] = total / root[i, i]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import linalg, special, stats
+
+LOWEST = -40.0
+"""z of an F of 0: below all others."""
 
 
 def partial(y, present, tested, nuisance):
@@ -33,4 +37,37 @@ def scores(Y, present, tested, nuisance, index, sign):
         for b, (i, s) in enumerate(zip(index, sign, strict=True)):
             score = partial(s * E[i], w[i], tested, nuisance)
             found[b, v] = 0.0 if score is None else score
+    return found
+
+
+def separate_z(Y, present, X, C, label, index, sign):
+    """z of v or G (n_shufflings, n_voxels), by the definition; that of 0 where design or group can't be told."""
+    groups, Z = np.unique(label), X @ linalg.null_space(C)
+    found = np.full((len(index), Y.shape[1]), 0.0 if len(C) == 1 else LOWEST)
+    for v in range(Y.shape[1]):
+        w, E = present[:, v], np.zeros(len(Y))
+        E[w] = Y[w, v] - Z[w] @ np.linalg.lstsq(Z[w], Y[w, v], rcond=None)[0]
+        for b, (i, s) in enumerate(zip(index, sign, strict=True)):
+            there = w[i]
+            M, y = X[there], (s * E[i])[there]
+            if np.linalg.matrix_rank(M) < X.shape[1]:
+                continue
+            left = y - M @ np.linalg.lstsq(M, y, rcond=None)[0]
+            leverage = np.einsum("ij,ji->i", M, np.linalg.pinv(M))
+            of_group = label[there] == groups[:, None]
+            free = of_group @ (1 - leverage)
+            if (free < 0.1).any():
+                continue
+            weight = free / (of_group @ left**2)
+            W = weight @ of_group
+            effect = C @ np.linalg.lstsq(M, y, rcond=None)[0]
+            form = effect @ np.linalg.solve(C @ np.linalg.inv(M.T @ (W[:, None] * M)) @ C.T, effect)
+            excess = ((1 - weight * of_group.sum(axis=1) / W.sum()) ** 2 / free).sum()
+            k = len(C)
+            dof = k * (k + 2) / (3 * excess)
+            if k == 1:
+                found[b, v] = -np.sign(effect[0]) * special.ndtri(stats.t.sf(np.sqrt(form), dof))
+            else:
+                G = form / (k * (1 + 2 * (k - 1) / (k * (k + 2)) * excess))
+                found[b, v] = -special.ndtri(stats.f.sf(G, k, dof))
     return found

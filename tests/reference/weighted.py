@@ -31,9 +31,9 @@ def shuffled_statistics(Y, W, X, C, index, sign, test):
 
 
 def shuffled_z(Y, W, X, C, index, sign, test):
-    """z (n_shufflings, n_voxels) of the same, of the subjects whose weight is not 0; 0 where the design has no rank."""
+    """z (n_shufflings, n_voxels) of the same, of subjects whose weight is not 0; that of 0 where there is no rank."""
     Z = X @ linalg.null_space(C)
-    found = np.zeros((len(index), Y.shape[1]))
+    found = np.full((len(index), Y.shape[1]), 0.0 if len(C) == 1 else -40.0)
     for v in range(Y.shape[1]):
         there, dof = W[:, v] > 0, np.count_nonzero(W[:, v]) - X.shape[1]
         if dof < 1:

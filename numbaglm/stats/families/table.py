@@ -38,6 +38,20 @@ FAMILIES = {
         Kind("v", "one", "variance_groups", "welch.v_or_g", "Welch (1951), Biometrika 38:330-336"),
         Kind("G", "several", "variance_groups", "welch.v_or_g", "Winkler et al. (2014), NeuroImage 92:381-397"),
         Kind(
+            "v, missing data",
+            "one",
+            "missing",
+            "ordinary.incomplete_groups.IncompleteGroups",
+            "Welch (1951), Biometrika 38:330-336",
+        ),
+        Kind(
+            "G, missing data",
+            "several",
+            "missing",
+            "ordinary.incomplete_groups.IncompleteGroups",
+            "Winkler et al. (2014), NeuroImage 92:381-397",
+        ),
+        Kind(
             "r", "one", "correlation", "ordinary.correlated.correlated", "Winkler et al. (2014), NeuroImage 92:381-397"
         ),
         Kind(

@@ -23,6 +23,7 @@ Biometrika 38:330-336.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -130,12 +131,7 @@ class VarianceGroups:
         inverse = 1.0 / free
         # What divides the degrees of freedom is convex in the shares of the groups: largest where one has them all.
         least, largest = whole / (inverse.sum() - inverse.min()), whole * free.sum() / (len(free) - 1) ** 2
-        numbers = np.arange(-_SPAN * (s == 1), _SPAN, 1 / _STEPS)
-        # z falls or rises with the degrees of freedom, but for small G of three rows or more: hardly, and between two.
-        at = np.geomspace(least, largest, 2 if s < 3 else 17)
-        z = np.stack([self.score(numbers, np.full(numbers.shape, dof)) for dof in at])
-        margin = _ROUNDING if s < 3 else 1e-3
-        return numbers, z.min(axis=0) - margin, z.max(axis=0) + margin
+        return bounds_of(self.score, s, least, largest)
 
     def directly(self, E: NDArray[np.floating[Any]]) -> tuple[Doubles, Doubles]:
         """v or G (n_voxels,) and its degrees of freedom, of residuals that have been shuffled."""
@@ -171,6 +167,18 @@ class VarianceGroups:
             rows = np.take_along_axis(heavy, order, axis=1)[:, :, None] * self.root[order]
             found[v : v + step] = np.asarray(np.linalg.qr(rows, mode="r"))[:, -s:, -s:]
         return found
+
+
+def bounds_of(
+    score: Callable[[Doubles, Doubles], Doubles], n_interest: int, least: float, largest: float
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Bounds of z of v or G whose degrees of freedom lie between two numbers, see `Finish.bounds`."""
+    numbers = np.arange(-_SPAN * (n_interest == 1), _SPAN, 1 / _STEPS)
+    # z falls or rises with the degrees of freedom, but for small G of three rows or more: hardly, and between two.
+    at = np.geomspace(least, largest, 2 if n_interest < 3 else 17)
+    z = np.stack([score(numbers, np.full(numbers.shape, dof)) for dof in at])
+    margin = _ROUNDING if n_interest < 3 else 1e-3
+    return numbers, z.min(axis=0) - margin, z.max(axis=0) + margin
 
 
 @Score

@@ -20,8 +20,10 @@ from numbaglm.stats.families.clustered.gls import gls
 from numbaglm.stats.families.clustered.incomplete import IncompleteClusters
 from numbaglm.stats.families.incomplete import Incomplete
 from numbaglm.stats.families.ordinary.correlated import correlated
+from numbaglm.stats.families.ordinary.incomplete_groups import IncompleteGroups
 from numbaglm.stats.families.smoothed import pseudo_t
 from numbaglm.stats.families.weighted import Weighted, weighted
+from numbaglm.stats.families.welch import VarianceGroups
 from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.model.design import Contrast, Design, orthonormal, partition, shared_nuisance, tested_regressors
 from numbaglm.stats.model.hypothesis import Hypothesis, complement
@@ -201,15 +203,20 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings, sandwich: Sa
     InputError
         Nobody has worked out what else was asked for.
     """
-    if hypothesis.family.name not in ("t", "f") or hypothesis.family.whole is not None or hypothesis.design.own:
+    if hypothesis.family.whole is not None or hypothesis.design.own:
         raise InputError(
-            f"{_BY_ELEMENT} goes with t and F: not with {term('variance_groups')}, "
-            f"{term('variance_smoothing_fwhm')} or {term('regressors')}."
+            f"{_BY_ELEMENT} goes with t, F, v and G, not with {term('variance_smoothing_fwhm')} or "
+            f"{term('regressors')}: leave it out."
         )
     if hypothesis.method.name != "freedman-lane":
         raise InputError(invalid("method", hypothesis.method.name, f"'freedman-lane' with {_BY_ELEMENT}"))
     if sandwich is not None:
         return _make_incomplete_clusters(hypothesis, sandwich)
+    if isinstance(groups := hypothesis.family.finish, VarianceGroups):
+        rows = np.ascontiguousarray(np.vstack([hypothesis.nuisance, hypothesis.interest]))
+        of_rows = hypothesis.effect @ rows.T
+        made = IncompleteGroups(rows, hypothesis.n_interest, of_rows, groups.groups, groups.dof_factor)
+        return replace(hypothesis, family=made.family())
     moved = hypothesis.basis[hypothesis.n_interest :]
     still = complement(hypothesis.nuisance @ moved.T).T @ hypothesis.nuisance
     rows = np.vstack([hypothesis.basis, still])
