@@ -245,6 +245,13 @@ def of_missing() -> list[Scenario]:
     within = element | {"exchangeability_blocks": pairs}
     paired, few = related(pairs, 1.0), at_random(0.2)
     scheme = "sign flips, 20 % missing at random"
+    labels = np.repeat([0, 1], [8, 24])
+    uneven = ("samples of 8 and 24, first 3 times as noisy", two_samples(8, 24), noisy_first(labels))
+    apart = element | {"variance_groups": labels}
+    found += [
+        Scenario(uneven[0], f"{how}, v, 20 % missing", uneven[1], "group", uneven[2], 1.5, options, absent=few)
+        for how, options in (("permutations", apart), ("sign flips", apart | {"errors": "ise"}))
+    ]
     return [
         *found,
         Scenario("12 pairs of visits", "within blocks, 20 % missing", visits, "visit", paired, 0.5, within, absent=few),
