@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from numbaglm.data.labels import MapLabels, match_rows
+from numbaglm.data.storage.files import require_regular
 from numbaglm.data.tables import listed, read_lines, read_table
 from numbaglm.errors import InputError, MissingFileError, invalid
 from numbaglm.stats.shuffling.own import Signed, parse_rows
@@ -94,15 +95,17 @@ def _array(file: Path, path: Any) -> Any:
     if not file.exists():
         raise MissingFileError(f"The file {path} given as {_NAME} does not exist. Check the path.")
     try:
-        found = np.load(file, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            name = _NAME if _NAME in found.files else found.files[0] if len(found.files) == 1 else None
-            if name is not None:
-                return found[name]
-            there = listed(found.files)
-    except (OSError, ValueError, EOFError) as error:
+        require_regular(file)
+        with file.open("rb") as stream:  # np.load leaves the file of a damaged archive open
+            found = np.load(stream, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            with found:
+                name = _NAME if _NAME in found.files else found.files[0] if len(found.files) == 1 else None
+                if name is not None:
+                    return found[name]
+                there = listed(found.files)
+    except Exception as error:  # numpy, zipfile and zlib raise half a dozen kinds for what is damaged
         raise InputError(invalid(_NAME, str(path), f"a file that numpy.save or numpy.savez wrote ({error})")) from error
     raise InputError(invalid(_NAME, f"{path} with {there or 'nothing'}", f"one array, or one called {_NAME!r}"))
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from numbaglm.data.labels import MapLabels
 from numbaglm.data.own_shufflings import read_shufflings
-from numbaglm.errors import InputError, MissingFileError, ShufflingError
+from numbaglm.errors import InputError, MissingFileError, NumbaglmError, ShufflingError
 
 ROWS = np.array([[1, 2, 3], [-3, 1, 2]])
 MAPS = MapLabels(["sub-a", "sub-b", "sub-c"], known=True)
@@ -57,3 +59,16 @@ def test_what_can_not_be_read_is_refused_by_name(tmp_path):
     moved = MapLabels(MAPS.labels, known=True, moved=True)
     refused(ROWS, "sorted by their labels.*columns with labels", maps=moved)
     assert read_shufflings(pd.DataFrame(ROWS, columns=list("abc")), moved).tolist() == ROWS.tolist()
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+def test_damaged_arrays_are_refused(tmp_path, ending):
+    """A changed byte at each place, and an end that is missing: an array, or one error."""
+    path = tmp_path / f"set{ending}"
+    (np.save if ending == ".npy" else np.savez_compressed)(path, ROWS)
+    sound = path.read_bytes()
+    for at in range(0, len(sound), 7):
+        for data in (sound[:at], sound[:at] + bytes([sound[at] ^ 0xFF]) + sound[at + 1 :]):
+            path.write_bytes(data)
+            with suppress(NumbaglmError):
+                read_shufflings(path, MAPS)

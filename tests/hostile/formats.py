@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 import numbaglm as ng
+from hostile import peers
 from hostile.mutations import Fields
 from numbaglm.data.images.atlases import read_atlas
 from numbaglm.data.text_matrix import read_text_matrix
@@ -355,17 +356,6 @@ def use_networks(folder: Path) -> Arrays:
     return {"values": found.store.read(0, found.n_voxels)}
 
 
-def text_matrix(folder: Path) -> None:
-    (folder / "design.con").write_text(
-        "/ContrastName1\tpatients\n/ContrastName2\tcontrols\n/NumWaves\t2\n/NumContrasts\t2\n/PPheights\t1 1\n"
-        "\n/Matrix\n1.000000e+00 -1.000000e+00\n-1.000000e+00 1.000000e+00\n"
-    )
-
-
-def use_text_matrix(folder: Path) -> Arrays:
-    return {"values": read_text_matrix(folder / "design.con").values}
-
-
 def _format(make: Any, targets: str, use: Any, right: Any = anything, **options: Any) -> Format:
     return Format(make, targets, use, right, **options)
 
@@ -431,7 +421,22 @@ FORMATS = {
     "network, csv": _format(partial(networks, ending=".csv"), "s0.csv", use_networks, text=True),
     "network, txt": _format(partial(networks, ending=".txt"), "s0.txt", use_networks, text=True),
     "network, npy": _format(partial(networks, ending=".npy"), "s0.npy", use_networks),
-    "text matrix": _format(text_matrix, "design.con", use_text_matrix, text=True),
+    "spm": _format(partial(peers.spm_study, packed=True), "group/SPM.mat", peers.use_spm),
+    "spm, not packed": _format(partial(peers.spm_study, packed=False), "group/SPM.mat", peers.use_spm, text=True),
+    "afni, header": _format(
+        peers.bricks, "sub-0+tlrc.HEAD", peers.read_bricks, peers.bricks_as_nibabel_has_them, text=True
+    ),
+    "afni, values": _format(peers.bricks, "sub-0+tlrc.BRIK", peers.read_bricks, peers.bricks_as_nibabel_has_them),
+    "afni, covariates": _format(peers.covariates, "covariates.1D", peers.use_covariates, text=True),
+    "afni, table": _format(peers.data_table, "table.txt", peers.use_data_table, text=True),
+    "fsgd": _format(peers.descriptor, "g.fsgd", peers.use_descriptor, text=True),
+    "mtx": _format(peers.matrix, "group.mtx", peers.use_matrix, text=True),
+    "text matrix": _format(peers.text_matrix, "design.con", peers.use_text_matrix, text=True),
+    "palm, sets": _format(peers.sets, "c.mset", peers.use_sets, text=True),
+    "palm, blocks": _format(peers.blocks, "blocks.csv", peers.use_blocks, text=True),
+    "shufflings, csv": _format(partial(peers.shufflings, ending=".csv"), "set.csv", peers.use_shufflings, text=True),
+    "shufflings, npy": _format(partial(peers.shufflings, ending=".npy"), "set.npy", peers.use_shufflings),
+    "shufflings, npz": _format(partial(peers.shufflings, ending=".npz"), "set.npz", peers.use_shufflings),
 }
 
 REFUSALS = NumbaglmError

@@ -17,7 +17,7 @@ from hostile.formats import FORMATS
 
 pytest.importorskip("resource", reason="memory is bounded by POSIX's limits")
 
-EACH = 72  # of a format: more than 2,000 in all
+EACH = 60  # of a format: more than 2,000 in all
 SAMPLE = EACH if os.environ.get("NUMBAGLM_HOSTILE") == "all" else 6
 
 

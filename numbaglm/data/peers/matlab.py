@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import struct
 import zlib
@@ -16,6 +18,14 @@ from numbaglm.errors import InputError, MissingExtraError, MissingFileError
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _USER_BLOCK = 512  # bytes before the HDF5 of a v7.3 file, which name MATLAB
+_HEADER = 128  # bytes of a v5 file before its elements; the last two tell the order of bytes
+# Types of elements, and classes of the matrices that they make.
+_LETTERS, _INTEGERS, _FLAGS, _MATRIX, _PACKED = 1, 5, 6, 14, 15
+_NUMBERS, _CODES = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 12, 13}), frozenset({16, 17, 18})
+_TYPES = _NUMBERS | _CODES | {_MATRIX, _PACKED}
+_CELL, _TEXT, _OF_INDICES, _CLASSES, _OBJECTS = 1, 4, 5, range(5, 16), (16, 17)
+_STRUCTS = {2: 0, 3: 1}  # and how many elements stand before their fields
+_DEEPEST = 64  # matrices in matrices
 _CLASS, _EMPTY, _SPARSE = "MATLAB_class", "MATLAB_empty", "MATLAB_sparse"
 
 
@@ -62,10 +72,19 @@ def _read_classic(place: Path, variable: str) -> Any:
     from scipy.io.matlab import MatReadError
 
     try:
-        found = scipy.io.loadmat(place, variable_names=[variable], squeeze_me=False, chars_as_strings=True)
+        data = place.read_bytes()
+        if (order := {b"IM": "<", b"MI": ">"}.get(data[_HEADER - 2 : _HEADER])) is not None:
+            _check_elements(data, order, _HEADER)
+        found = scipy.io.loadmat(io.BytesIO(data), variable_names=[variable], squeeze_me=False, chars_as_strings=True)
+        value = _plain(found[variable]) if variable in found else None
     except (
         *(MatReadError, ValueError, TypeError, LookupError, ArithmeticError, OSError, EOFError, NotImplementedError),
-        *(zlib.error, struct.error, MemoryError),
+        *(
+            zlib.error,
+            struct.error,
+            MemoryError,
+            NameError,
+        ),  # the last of scipy's reader, at types that it does not know
     ) as error:
         raise InputError(
             f"{place} is damaged, or no .mat file ({type(error).__name__}: {error}). Get it again, or save it anew in "
@@ -73,12 +92,73 @@ def _read_classic(place: Path, variable: str) -> Any:
         ) from error
     if variable not in found:
         raise InputError(f"{place} holds no variable {variable}. Name the file that holds it.")
-    return _plain(found[variable])
+    return value
+
+
+def _check_elements(data: bytes, order: str, start: int, depth: int = 0) -> None:
+    """Refuse elements of a v5 file that end beyond it, or are not what they should be: scipy's reader crashes at some.
+
+    Raises
+    ------
+    ValueError
+    """
+    at, parts = start, []
+    while at < len(data):
+        first, size = struct.unpack_from(f"{order}II", data, at)
+        kind, body, end = first, at + 8, at + 8 + size + (-size % 8 if depth else 0)
+        if first >> 16:  # a few bytes, within the tag
+            kind, size, body, end = first & 0xFFFF, first >> 16, at + 4, at + 8
+        if kind not in _TYPES or body + size > len(data) or (first >> 16 and size > 4):
+            raise ValueError(f"an element of type {kind} and {size} bytes at byte {at}")
+        inner = data[body : body + size]
+        if kind in (_MATRIX, _PACKED):
+            if depth == _DEEPEST:
+                raise ValueError("matrices in matrices without end")
+            _check_elements(_unpacked(inner, order) if kind == _PACKED else inner, order, 0, depth + (kind == _MATRIX))
+        parts.append((kind, inner))
+        at = end
+    if depth and parts and not _is_matrix(parts, order):
+        raise ValueError(f"a matrix of elements of types {[kind for kind, _ in parts][:8]}")
+
+
+def _is_matrix(parts: list[tuple[int, bytes]], order: str) -> bool:
+    """Whether elements make a matrix of the class and the size that the first of them say."""
+    if parts[0][0] != _FLAGS or len(parts[0][1]) != 8:
+        return False
+    flags = struct.unpack_from(f"{order}I", parts[0][1])[0]
+    kind, is_complex = flags & 0xFF, flags >> 11 & 1
+    if kind in _OBJECTS:
+        return True
+    if len(parts) < 3 or parts[1][0] not in (_INTEGERS, _FLAGS) or len(parts[1][1]) % 4 or len(parts[1][1]) < 8:
+        return False
+    n = math.prod(struct.unpack(f"{order}{len(parts[1][1]) // 4}i", parts[1][1]))
+    rest = [one for one, _ in parts[3:]]
+    if kind in _STRUCTS:
+        skipped = 3 + _STRUCTS[kind]
+        if [one for one, _ in parts[skipped : skipped + 2]] != [_INTEGERS, _LETTERS]:
+            return False
+        length = struct.unpack(f"{order}i", parts[skipped][1])[0]
+        rest, n = rest[_STRUCTS[kind] + 2 :], n * (len(parts[skipped + 1][1]) // max(length, 1))
+    if kind == _CELL or kind in _STRUCTS:
+        return len(rest) == n and set(rest) <= {_MATRIX}
+    if kind == _TEXT:
+        return len(rest) == 1 and rest[0] in _NUMBERS | _CODES
+    n_parts = 3 if kind == _OF_INDICES else 1
+    return kind in _CLASSES and len(rest) == n_parts + is_complex and set(rest) <= _NUMBERS
+
+
+def _unpacked(data: bytes, order: str) -> bytes:
+    """What an element is packed from, no more of it than it says at its begin."""
+    stream = zlib.decompressobj()
+    tag = stream.decompress(data, 8)
+    return tag + stream.decompress(stream.unconsumed_tail, struct.unpack(f"{order}II", tag)[1] or 1)
 
 
 def _plain(value: Any) -> Any:
     """What scipy made of a variable, as plain Python."""
-    if sparse.issparse(value) or not isinstance(value, np.ndarray):
+    if sparse.issparse(value):
+        return _whole(value)
+    if not isinstance(value, np.ndarray):
         return value
     if value.dtype.names:
         rows = [{name: _plain(one[name]) for name in value.dtype.names} for one in value.ravel(order="F")]
@@ -150,4 +230,11 @@ def _is_array_of_structs(item: Any, h5py: Any) -> bool:
 def _sparse(item: Any) -> Any:
     n_rows, ends = int(item.attrs[_SPARSE]), np.asarray(item["jc"][()])
     values, rows = (np.asarray(item[name][()]) if name in item else np.empty(0) for name in ("data", "ir"))
-    return sparse.csc_matrix((values, rows.astype(np.int64), ends), shape=(n_rows, len(ends) - 1))
+    return _whole(sparse.csc_matrix((values, rows.astype(np.int64), ends), shape=(n_rows, len(ends) - 1)))
+
+
+def _whole(matrix: Any) -> Any:
+    """Refuse a sparse matrix whose indices lead out of it: scipy would follow them."""
+    found = sparse.csc_matrix(matrix)
+    found.check_format(full_check=True)
+    return found

@@ -21,6 +21,7 @@ import pandas as pd
 
 from numbaglm.arrays import Doubles
 from numbaglm.data.images import weighted_sum
+from numbaglm.data.tables import read_lines
 from numbaglm.errors import DesignError, InputError, MissingFileError
 from numbaglm.faces.afni.run import Asked, Tested
 from numbaglm.faces.flags import Given
@@ -56,7 +57,7 @@ def _table(words: Sequence[str]) -> pd.DataFrame:
         path = Path(words[0][1:]).expanduser()
         if not path.is_file():
             raise MissingFileError(f"-dataTable {words[0]}: there is no such file. Check the path.")
-        words = path.read_text(encoding="utf-8-sig").replace("\\\n", "\n").split()
+        words = [word for line in read_lines(path, "-dataTable") for word in line.removesuffix("\\").split()]
     if not words or words[0] != _SUBJECT or _FILE not in words:
         raise InputError(f"-dataTable begins with the headings: {_SUBJECT} first, {_FILE} last.")
     width = list(words).index(_FILE) + 1

@@ -15,6 +15,7 @@ import numpy as np
 from numbaglm.arrays import Doubles
 from numbaglm.data.images import bricks_of, weighted_sum
 from numbaglm.data.images.formats.afni import find_data_set
+from numbaglm.data.tables import read_lines
 from numbaglm.errors import DesignError, InputError, MissingFileError
 from numbaglm.faces.afni.run import Asked, Tested
 from numbaglm.faces.flags import Given
@@ -238,7 +239,7 @@ def _covariates(word: str) -> tuple[list[str], dict[str, list[float]]]:
     path = Path(word if found is None else found[1]).expanduser()
     if not path.is_file():
         raise MissingFileError(f"-covariates {word} does not exist. Check the path.")
-    lines = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.split("#")[0].strip()]
+    lines = [line.split() for line in read_lines(path, "-covariates")]
     head, rows = lines[0] if lines else [], lines[1:]
     odd = next((row for row in rows if len(row) != len(head)), None)
     if len(head) < 2 or not rows or odd is not None:

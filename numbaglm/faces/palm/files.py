@@ -74,7 +74,7 @@ def read_labels(path: str) -> NDArray[np.int64]:
     MissingFileError, InputError
     """
     values = read_numbers(path)
-    if (values != np.round(values)).any():
+    if (values != np.round(values)).any() or (np.abs(values) > 2**31).any():
         raise InputError(f"{path} holds numbers that are not whole. Allowed: whole numbers, a row a subject.")
     return values.astype(np.int64)
 

@@ -41,6 +41,40 @@ def test_variables_of_v5_to_v7(tmp_path, packed):
     check(read_mat(tmp_path / "a.mat", "SPM"))
 
 
+# Changes at the flags of a matrix, which dimensions and numbers follow; scipy's reader crashes at the first ones.
+DAMAGE = {
+    "a number without its imaginary part": lambda data, at: data.__setitem__(at + 9, 8),
+    "a class that there is not": lambda data, at: data.__setitem__(at + 8, 99),
+    "a type that there is not": lambda data, at: data.__setitem__(slice(at + 40, at + 44), b"\x0b\0\0\0"),
+    "dimensions of nine bytes": lambda data, at: data.__setitem__(at + 20, 9),
+    "more bytes than follow": lambda data, at: data.__setitem__(slice(at + 44, at + 48), b"\xff\xff\0\0"),
+    "it ends within": lambda data, at: data.__delitem__(slice(at + 50, None)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("kind", ["number", "in a cell"])
+def test_what_scipy_would_crash_at_is_refused(tmp_path, damage, kind):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"SPM": np.pi * np.ones((3, 3)) if kind == "number" else cells([np.pi * np.ones((3, 3))])})
+    data = bytearray(path.read_bytes())
+    damage(data, data.rindex(b"\x06\0\0\0\x08\0\0\0\x06"))
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="is damaged, or no"):
+        read_mat(path, "SPM")
+
+
+def test_a_sparse_matrix_whose_rows_are_not_there_is_refused(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"SPM": sparse.csc_matrix(np.eye(3))})
+    data = path.read_bytes()
+    rows = np.arange(3, dtype="<i4").tobytes()
+    assert data.count(rows) >= 1
+    path.write_bytes(data.replace(rows, np.array([0, 1, 2**30], "<i4").tobytes(), 1))
+    with pytest.raises(InputError, match="is damaged, or no"):
+        read_mat(path, "SPM")
+
+
 def test_variables_of_v73(tmp_path):
     h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install h5py")
     write_hdf5(tmp_path / "a.mat", "SPM", VALUE, h5py)

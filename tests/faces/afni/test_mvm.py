@@ -70,3 +70,15 @@ def test_tables_that_are_none():
     ):
         with pytest.raises(error, match=message):
             parse("-prefix", "out", table=table)
+
+
+def test_a_table_in_a_file(tmp_path, monkeypatch):
+    """Lines may end in a backslash, as they do where the table is typed; what is no text is refused."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "table.txt"
+    file.write_text(" \\\n".join(["Subj sex age InputFile", *ROWS]))
+    asked = parse("-prefix", "out", "-bsVars", "sex", table=["@table.txt"])
+    assert asked.tests[0].maps == ["a.nii", "b.nii", "c.nii", "d.nii", "e.nii"]
+    file.write_bytes(file.read_bytes().replace(b"s2", b"s\xff"))
+    with pytest.raises(InputError, match=r"-dataTable.*UTF-8"):
+        parse("-prefix", "out", "-bsVars", "sex", table=["@table.txt"])

@@ -52,3 +52,9 @@ def test_short_and_long_forms(place):
 def test_what_contradicts_is_refused(place, words, error, message):
     with pytest.raises(error, match=message):
         parse(*words)
+
+
+def test_covariates_that_are_no_text_are_refused(place):
+    (place / "cov.txt").write_bytes(b"subject age\ns0 1\ns1 \xff\n")
+    with pytest.raises(InputError, match=r"-covariates.*UTF-8"):
+        parse("-setA", "s?+tlrc.HEAD[b]", "-prefix", "out", "-covariates", "cov.txt")

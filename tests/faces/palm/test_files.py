@@ -61,3 +61,9 @@ def test_labels_are_whole(tmp_path):
     (tmp_path / "e.csv").write_text("1.5\n")
     with pytest.raises(InputError, match="not whole"):
         read_labels(str(tmp_path / "e.csv"))
+
+
+def test_labels_can_be_counted(tmp_path):
+    (tmp_path / "e.csv").write_text("1\n1e300\n")
+    with pytest.raises(InputError, match="not whole"):
+        read_labels(str(tmp_path / "e.csv"))
