@@ -20,7 +20,6 @@ import numbaglm as ng
 from hostile import peers
 from hostile.mutations import Fields
 from numbaglm.data.images.atlases import read_atlas
-from numbaglm.data.text_matrix import read_text_matrix
 from numbaglm.errors import NumbaglmError
 from reference.maps import AFFINE
 from reference.meshes import icosphere

@@ -8,7 +8,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import sparse
@@ -75,7 +75,9 @@ def _read_classic(place: Path, variable: str) -> Any:
         data = place.read_bytes()
         if (order := {b"IM": "<", b"MI": ">"}.get(data[_HEADER - 2 : _HEADER])) is not None:
             _check_elements(data, order, _HEADER)
-        found = scipy.io.loadmat(io.BytesIO(data), variable_names=[variable], squeeze_me=False, chars_as_strings=True)
+        found = scipy.io.loadmat(
+            cast(Any, io.BytesIO(data)), variable_names=[variable], squeeze_me=False, chars_as_strings=True
+        )
         value = _plain(found[variable]) if variable in found else None
     except (
         *(MatReadError, ValueError, TypeError, LookupError, ArithmeticError, OSError, EOFError, NotImplementedError),
