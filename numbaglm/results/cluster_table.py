@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,12 @@ _TYPES: dict[type, Any] = {int: np.int64, float: float, str: str}
 
 def no_clusters(columns: Sequence[str] = EVERY_TABLE) -> pd.DataFrame:
     """Return a table without a row."""
+    return _empty(tuple(columns)).copy()
+
+
+@cache
+def _empty(columns: tuple[str, ...]) -> pd.DataFrame:
+    # pandas takes longer to make it than a small map takes to be corrected
     return typed(pd.DataFrame({column: [] for column in columns}))
 
 

@@ -14,6 +14,8 @@ def test_a_table_without_rows_has_every_column_of_its_type():
     assert {name: str(table[name].dtype) for name in table if COLUMNS[name].kind in kinds} == {
         name: kinds[COLUMNS[name].kind] for name in table if COLUMNS[name].kind in kinds
     }
+    table["cluster"] = 1.5
+    assert str(no_clusters()["cluster"].dtype) == "int64", "each has its own"
 
 
 def test_text_is_read_to_the_last_bit():

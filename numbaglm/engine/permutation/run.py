@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from numbaglm.engine.permutation.scorers import VoxelBlock
 from numbaglm.engine.permutation.stages import Stage, Stages
 from numbaglm.engine.permutation.voxels import DrawTable, Source, draw_batch, permute_block, refine_block
 from numbaglm.engine.permutation.workspace import Workspace
+from numbaglm.engine.schedule import single_threaded_blas
 
 ObservedPicks = tuple[NDArray[np.int32], NDArray[np.floating[Any]]]
 
@@ -54,7 +56,9 @@ def run_test(store: CohortStore, spec: Spec, plan: Plan, work: Workspace, name: 
     kept: dict[int, VoxelBlock] | None = {} if plan.resident else None
     stages = Stages(name, plan.blocks, plan.ranges)
     run = _Run(store, spec, plan, work, stages, shared, Source(store, shared, plan, None, kept))
-    outcome = run.whole()
+    # Where tasks run in this process, each stage would look for the libraries of BLAS: milliseconds every time.
+    with single_threaded_blas() if work.client is None else nullcontext():
+        outcome = run.whole()
     work.ledger.drop(work.ledger.done(stages.drawn(plan.drawn).name))
     return outcome
 
