@@ -146,6 +146,13 @@ def listed_maps(arguments: Sequence[str]) -> Any:
         if "://" not in argument and any(sign in argument for sign in "*?[") and not Path(argument).exists():
             raise MissingFileError(f"No file matches {argument}. Check the folder and the pattern.")
     if len(arguments) > 1 or "://" in arguments[0]:
+        cohorts = [one for one in arguments if "://" not in one and Path(one).is_dir() and is_cohort(one)]
+        others = [one for one in arguments if one not in cohorts[:1]]
+        if cohorts and others:
+            raise InputError(
+                f"{cohorts[0]} is a cohort, which stands alone, or as NAME={cohorts[0]} beside other modalities; got "
+                f"also {others[0]!r}. An option takes one value: repeat it for more (--model age --model sex)."
+            )
         return list(arguments)
     first = Path(arguments[0]).expanduser()
     if first.suffix.casefold() == ".txt":

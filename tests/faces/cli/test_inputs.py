@@ -79,6 +79,13 @@ def test_maps_are_files_or_a_table_of_their_paths(tmp_path):
         inputs.listed_maps([str(tmp_path / "*.nii")])
 
 
+def test_a_cohort_stands_alone(tmp_path):
+    (tmp_path / "c.zarr").mkdir()
+    (tmp_path / "c.zarr" / "zarr.json").write_text("{}")
+    with pytest.raises(InputError, match=r"c\.zarr is a cohort, which stands alone.* got also 'age'.*--model sex"):
+        inputs.listed_maps([str(tmp_path / "c.zarr"), "age"])
+
+
 def test_maps_of_first_levels_are_picked_by_their_number(tmp_path):
     write_images(tmp_path, volumes(2), AFFINE, "sub-{:02d}/nback/con_0003.nii")
     none = dict.fromkeys(ENTITY_OF, ()) | {"bids_dir": None, "entities": (), "con": 3, "spm_folder": None}
