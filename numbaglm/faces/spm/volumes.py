@@ -44,10 +44,11 @@ def find_images(study: Study, data_dir: str | None) -> list[Path]:
         how = "are not there" if len(missing) == len(recorded) else "are not where the others are"
         shown = "\n  ".join(missing[:_SHOWN]) + ("\n  ..." if len(missing) > _SHOWN else "")
         where = f", also from {found.rule.partition(' is now ')[2]}" if found.rule else ""
+        looked = f"by these paths, and below {study.path.absolute().parent} and the folders above it"
+        looked = looked if data_dir is None else f"below {data_dir} alone"
         raise MissingFileError(
-            f"{len(missing)} of the {len(recorded)} images of {study.path} {how}:\n  {shown}\nLooked for them by these "
-            f"paths, and below {data_dir or study.path.parent} and the folders above it{where}. Name the folder that "
-            "holds them now with --data-dir: their paths below it must end as they did."
+            f"{len(missing)} of the {len(recorded)} images of {study.path} {how}:\n  {shown}\nLooked for them {looked}"
+            f"{where}. Name the folder that holds them now with --data-dir: their paths below it must end as they did."
         )
     if found.rule:
         log.info("The images have moved: %s.", found.rule)

@@ -149,6 +149,8 @@ def test_a_moved_study_is_found_again(place, tmp_path):
     told = run(moved / "group", "--data-dir", tmp_path / "data with blanks", "--overwrite", *OPTIONS, code=1)
     assert "1 of the 10 images" in told
     assert "s03/con_0001.nii" in told
+    assert "data with blanks alone" in told
+    assert "the folders above it" not in told
     told = run(moved / "group", "--data-dir", "nowhere", "--overwrite", *OPTIONS, code=1)
     assert "--data-dir nowhere is not a folder" in told
 
