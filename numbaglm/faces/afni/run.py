@@ -137,7 +137,7 @@ def run_tests(asked: Asked, progress: bool) -> tuple[dict[str, Any], str]:
         for brick in _bricks(asked, test, result):
             values = result.geometry.unmask(np.asarray(brick.values, np.float32), 0.0)[union]
             bricks.append(Brick(brick.label, values, brick.statistic, brick.parameters))
-        told.append(_told(test, result))
+        told.append(_told(asked, test, result))
         if asked.n_perm:
             files.append(_write_clusters(asked, test, result))
     save_bricks(geometry, bricks, asked.path)
@@ -163,23 +163,28 @@ def _run(asked: Asked, test: Tested, cohort: Cohort, progress: bool) -> Permutat
 def _bricks(asked: Asked, test: Tested, result: PermutationResult) -> list[Brick]:
     """Volumes of a test: its effect, its statistic, and p where there are shufflings."""
     found = []
-    maps, statistic = result.maps, result.statistic
+    maps = result.maps
     if test.effect:
         found.append(Brick(test.effect, maps["effect"]))
     if not test.statistic:
         return found
-    dof = len(test.matrix) - test.matrix.shape[1]
-    if test.is_f:
-        values = maps["f"] if statistic == "f" else np.asarray(maps["t"], np.float64) ** 2
-        found.append(Brick(test.statistic, values, "f", (float(len(test.weights)), float(dof))))
-    elif asked.as_z or statistic != "t":
-        found.append(Brick(test.statistic, maps["z"], "z"))
-    else:
-        found.append(Brick(test.statistic, maps["t"], "t", (float(dof),)))
+    name, values, parameters = _statistic(asked, test, result)
+    found.append(Brick(test.statistic, values, name.lower(), parameters))
     if asked.n_perm:
         found.append(Brick(f"{test.statistic}_logpVoxel", maps["logp_fwe_voxel"]))
         found.append(Brick(f"{test.statistic}_logpCluster", maps["logp_fwe_size"]))
     return found
+
+
+def _statistic(asked: Asked, test: Tested, result: PermutationResult) -> tuple[str, Doubles, tuple[float, ...]]:
+    """Name, map and degrees of freedom of what is written: F of one row is the square of the t that was tested."""
+    maps, dof = result.maps, float(len(test.matrix) - test.matrix.shape[1])
+    if test.is_f:
+        values = np.asarray(maps[result.statistic], np.float64)
+        return "F", values if result.statistic == "f" else values**2, (float(len(test.weights)), dof)
+    if asked.as_z or result.statistic != "t" or not test.statistic:
+        return "z", np.asarray(maps["z"], np.float64), ()
+    return "t", np.asarray(maps["t"], np.float64), (dof,)
 
 
 def _write_clusters(asked: Asked, test: Tested, result: PermutationResult) -> str:
@@ -192,14 +197,15 @@ def _write_clusters(asked: Asked, test: Tested, result: PermutationResult) -> st
     return str(path)
 
 
-def _told(test: Tested, result: PermutationResult) -> dict[str, Any]:
-    values = result.maps[result.statistic]
+def _told(asked: Asked, test: Tested, result: PermutationResult) -> dict[str, Any]:
+    """What was found, of the statistic that is written."""
+    name, values, _ = _statistic(asked, test, result)
     least = {
         kind: float(result.maps[f"p_fwe_{kind}"].min()) for kind in ("voxel", "size") if f"p_fwe_{kind}" in result.maps
     }
     return {
         "test": test.statistic or test.effect,
-        "statistic": result.statistic,
+        "statistic": name,
         "least": float(values.min()),
         "most": float(values.max()),
         "n_shufflings": result.provenance["n_shufflings"],

@@ -257,7 +257,7 @@ def _run(
             test.matrix,
             {f"{test.label} ({test.name})"[:_LONGEST_NAME]: _weights(test)},
             n_perm=n_perm,
-            two_sided=test.squared,
+            two_sided=test.is_f,
             cluster_forming_threshold=formed,
             tfce=request.tfce and not results,
             tfce_uncorrected=request.tfce and request.uncorrected and not results,

@@ -135,7 +135,7 @@ def _test(
         options = {
             "n_perm": permutations.n,
             "cluster_forming_threshold": permutations.p,
-            "two_sided": both and len(C) == 1,
+            "two_sided": both,
             "merge_signs": both,
             "p_interval": _INTERVAL,
             "errors": "ise" if permutations.flips else None,

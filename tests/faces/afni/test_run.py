@@ -87,6 +87,9 @@ def test_two_sets_and_each_by_itself(place):
     z = np.sign(welch.statistic) * stats.norm.isf(welch.pvalue / 2)
     check(found["Pat-Nor_Zscr"], z, inside)
     assert "out.nii.gz exists" in run("3dttest++", *SETS, "-prefix", "out", code=1)
+    told = run("3dttest++", *SETS, "-prefix", "out3", "-toz", "-no1sam")
+    z = bucket("out3.nii.gz")["SetA-SetB_Zscr"]
+    assert f"SetA-SetB_Zscr: z from {z.min():.2f} to {z.max():.2f}" in told
 
 
 def test_covariates_have_slopes_in_each_set(place):

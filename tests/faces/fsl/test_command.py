@@ -289,6 +289,13 @@ def test_what_a_model_estimates_is_that_of_least_squares(place):
     assert not list(place.glob("own_glm_sigmasqr*")), "each voxel has a design of its own"
 
 
+def test_no_message_speaks_of_an_option_of_python(place):
+    text(place / "joint.fts", [[1, 1]], "NumContrasts")
+    outcome = CliRunner().invoke(commands, ["randomise", *DESIGN, "-o", "x", "-f", "joint.fts", "-x", "-n", "10"])
+    assert outcome.exit_code == 0
+    assert "two_sided" not in outcome.stderr
+
+
 def test_tests_are_numbered_f_before_t(place):
     for number, label in enumerate(("fstat1", "fstat2", "tstat1", "tstat2"), 1):
         outcome = json.loads(run(*DESIGN, "-o", "x", "-f", "design.fts", "--skipTo", number, "-n", 1, *LABEL))

@@ -163,6 +163,13 @@ def test_clusters_are_those_of_the_thresholded_sig(place, tmp_path, sign):
     np.testing.assert_allclose(means[:, 0], maps[:, ocn == 1].mean(axis=1), rtol=1e-4)
 
 
+def test_no_message_speaks_of_an_option_of_python(place):
+    words = [*BASIC, "--C", "any.mtx", "--perm", "20", "2", "abs"]
+    outcome = CliRunner().invoke(commands, words)
+    assert outcome.exit_code == 0
+    assert "two_sided" not in outcome.stderr
+
+
 def test_only_clusters_below_the_threshold_of_p_are_reported(place, tmp_path):
     np.savetxt("X.txt", np.eye(2)[CLASSES])
     (tmp_path / "two.mtx").write_text("1 -1\n")
