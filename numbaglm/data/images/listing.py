@@ -15,7 +15,7 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from numbaglm.data.images.formats.afni import find_data_set, pick_bricks
-from numbaglm.data.images.opening import MapSource, codes_of, grid_of, naming, open_image
+from numbaglm.data.images.opening import MapSource, codes_of, grid_of, grid_of_image, naming, open_image
 from numbaglm.data.images.reading import read_map
 from numbaglm.data.labels import labels_of, sorted_frame
 from numbaglm.errors import ImageError, InputError, MaskError, compose, invalid, term
@@ -231,7 +231,13 @@ def load_mask(mask: Any) -> Geometry | None:
     source = _source(mask, 1)
     if source.image is not None:
         source = MapSource(name="the mask (in memory)", image=source.image)
-    _, affine = grid_of(source)
+    image = open_image(source)
+    if source.volume is None and np.prod(image.shape[3:]) > 1:
+        raise MaskError(
+            f"The mask ({source.name}) is 4D with {np.prod(image.shape[3:])} volumes, but a mask is one volume for all "
+            "maps. Extract the volume you mean."
+        )
+    _, affine = grid_of_image(source, image)
     values = read_map(source)
     inside = np.isfinite(values) & (values != 0)
     if not inside.any():

@@ -114,7 +114,7 @@ def read_models(request: Request, n_subjects: int) -> list[Model]:
     MissingFileError, InputError, DesignError, ContrastError
     """
     designs = [(path, read_numbers(path)) for path in request.designs]
-    if not designs:  # of one column, which is each voxel's own
+    if not designs:  # of one column, which is the mean or each voxel's own
         designs = [("the design of -evperdat", np.ones((n_subjects, 1)))]
     models = []
     for number, (path, M) in enumerate(designs, 1):
@@ -167,6 +167,15 @@ def _contrasts(request: Request, design: int, n_columns: int) -> list[tuple[int,
             _check_width(path, C, n_columns)
         chosen = [C for C in every if not (len(C) > 1 and request.t_only) and not (len(C) == 1 and request.f_only)]
         return list(enumerate(chosen, 1))
+    if not request.contrasts:  # a column is tested in both directions, several together
+        one = np.eye(n_columns)
+        every = [one, -one] if n_columns == 1 else [one]
+        if request.f_only if n_columns == 1 else request.t_only:
+            raise ContrastError(
+                f"Without -t a design of {n_columns} columns is tested by {'t' if n_columns == 1 else 'F'}, so that "
+                "there is no contrast left. Give contrasts by -t contrasts.csv."
+            )
+        return list(enumerate(every, 1))
     which = min(design, len(request.contrasts)) - 1
     path = request.contrasts[which]
     T = read_numbers(path)

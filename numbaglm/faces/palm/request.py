@@ -177,7 +177,7 @@ class Request:
             n_shufflings=_default(_whole(typed, "-n", least=0), 10_000),
             seed=_whole_of("-seed", seed, 0),
             shufflings=typed.files("--shufflings"),
-            errors="both" if {"-ee", "-ise"} <= set(typed.given) else "ise" if "-ise" in typed else "ee",
+            errors=_errors(typed),
             blocks=typed.word("-eb"),
             block_scheme={(True, True): "both", (True, False): "whole"}.get(
                 ("-whole" in typed, "-within" in typed), "within"
@@ -263,10 +263,10 @@ class Request:
             ),
             (len(typed.all("-con")) > 1, "-con is there more than once: all contrasts go into one file"),
             (
-                not self.designs and not any(one.column == 1 for one in self.own),
-                "-d names no design: give one, such as -d design.csv",
+                self.own and not self.designs and not any(one.column == 1 for one in self.own),
+                "-d names no design, of which -evperdat would be column 1: give one, such as -d design.csv",
             ),
-            (not self.contrasts and not self.matrices, "no contrasts are there: give them by -t contrasts.csv"),
+            (self.f_tests and not self.contrasts, "-f joins contrasts: give them by -t contrasts.csv"),
             (
                 len(self.contrasts) not in (0, 1, max(1, len(self.designs))),
                 f"-t is there {len(self.contrasts)} times for {len(self.designs)} designs: give one for each -d",
@@ -453,6 +453,13 @@ def _fdr(typed: Typed) -> str | None:
     if name not in ("bh", "bky"):
         raise InputError(f"-fdr {name}: allowed are BH and BKY.")
     return name
+
+
+def _errors(typed: Typed) -> str:
+    """What is assumed of the errors; the mean of all maps, which no design asks for, is tested by sign flips alone."""
+    if "-d" not in typed and "-evperdat" not in typed:
+        return "ise"
+    return "both" if {"-ee", "-ise"} <= set(typed.given) else "ise" if "-ise" in typed else "ee"
 
 
 def _tail(typed: Typed) -> str:

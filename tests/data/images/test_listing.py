@@ -87,6 +87,9 @@ def test_a_mask_is_what_is_finite_and_not_zero(tmp_path):
     assert load_mask(None) is None
     with pytest.raises(MaskError, match="holds no voxel"):
         load_mask(image(np.zeros(SHAPE)))
+    with pytest.raises(MaskError, match="4D with 2 volumes, but a mask is one volume for all"):
+        load_mask(image(np.ones((*SHAPE, 2))))
+    assert load_mask(image(np.ones((*SHAPE, 1)))).n == np.prod(SHAPE)
     with pytest.raises(InputError, match="'mask'"):
         load_mask(values)
 

@@ -90,6 +90,11 @@ def test_what_must_be_there():
     with pytest.raises(InputError, match="-i names no maps"):
         Request.parse(read_words(["-d", "d.csv", "-t", "t.csv"]))
     with pytest.raises(InputError, match="-d names no design"):
-        Request.parse(read_words(["-i", "a.nii", "-t", "t.csv"]))
-    with pytest.raises(InputError, match="no contrasts are there"):
-        Request.parse(read_words(["-i", "a.nii", "-d", "d.csv"]))
+        Request.parse(read_words(["-i", "a.nii", "-evperdat", "ev.nii", "2", "1"]))
+    with pytest.raises(InputError, match="-f joins contrasts"):
+        Request.parse(read_words(["-i", "a.nii", "-d", "d.csv", "-f", "f.csv"]))
+
+
+def test_without_a_design_signs_are_flipped():
+    for words, errors in (((), "ise"), (("-ee",), "ise"), (("-d", "d.csv"), "ee"), (("-evperdat", "e.nii"), "ee")):
+        assert Request.parse(read_words(["-i", "a.nii", *words])).errors == errors

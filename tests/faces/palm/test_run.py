@@ -157,3 +157,21 @@ def test_contrasts_are_combined(place):
     }
     run(f"{LEAST} -npccon -nounivariate -o one -quiet")
     assert (place / "one_vox_npc_fisher_fwep.nii.gz").exists()
+
+
+def test_without_a_design_the_mean_is_tested_in_both_directions(place):
+    run("-i a.nii.gz -m mask.nii.gz -n 0 -o none")
+    run("-i a.nii.gz -m mask.nii.gz -n 0 -d ones.csv -t one.csv -ise -o named")
+    assert np.array_equal(read("none_vox_tstat_fwep_c1"), read("named_vox_tstat_fwep"))
+    np.testing.assert_array_equal(read("none_vox_tstat_c2"), -read("none_vox_tstat_c1"))
+
+
+def test_without_contrasts_all_columns_are_tested_together(place):
+    np.savetxt("all.csv", np.eye(2), delimiter=",")
+    np.savetxt("both.csv", [[1, 1]], delimiter=",")
+    run("-i a.nii.gz -m mask.nii.gz -n 30 -d d.csv -ise -o none")
+    run("-i a.nii.gz -m mask.nii.gz -n 30 -d d.csv -ise -t all.csv -f both.csv -fonly -o named")
+    (file,) = place.glob("none_vox_fstat_fwep*")
+    (named,) = place.glob("named_vox_fstat_fwep*")
+    assert np.array_equal(nib.load(file).get_fdata(), nib.load(named).get_fdata())
+    assert "no contrast" in run("-i a.nii.gz -m mask.nii.gz -n 30 -d d.csv -tonly -o x", code=1)
