@@ -112,36 +112,37 @@ def roots(
                 right = products[k * rows + j] if s <= n_variables else products[j * rows + k]
                 for v in range(n):
                     entry[v] += left[v] * right[v]
+    if kind == 3 and d == 2:
+        half, first, beside, last = products.dtype.type(0.5), products[L], products[L + 1], products[L + 2]
+        for v in range(n):
+            apart = half * (first[v] - last[v])
+            reach = np.sqrt(apart * apart + beside[v] * beside[v])
+            score[v] = half * (first[v] + last[v]) + (reach if which == 0 else -reach)
+        return
     if kind == 3:
         for v in range(n):
             score[v] = root(products, L, d, which, v)
         return
-    # Of I - M: a triangle whose squared diagonal has its determinant, and whose inverse the trace of the inverse.
+    # Of I - M: a triangle whose squared diagonal has its determinant, and whose inverse the trace of the inverse. One
+    # less the determinant is put together of what each pivot lacks: small roots would be lost beside 1.
     for i in range(d):
         for j in range(i + 1):
             entry = products[L + i * (i + 1) // 2 + j]
-            for v in range(n):
-                entry[v] = (one if i == j else products.dtype.type(0.0)) - entry[v]
             for c in range(j):
                 left, right = products[L + i * (i + 1) // 2 + c], products[L + j * (j + 1) // 2 + c]
                 for v in range(n):
-                    entry[v] -= left[v] * right[v]
+                    entry[v] += left[v] * right[v]
             if i == j:
                 for v in range(n):
-                    entry[v] = np.sqrt(tiny if entry[v] < tiny else entry[v])
+                    lacking = entry[v]
+                    score[v] = lacking if i == 0 else score[v] + lacking * (one - score[v])
+                    left_over = one - lacking
+                    entry[v] = np.sqrt(tiny if left_over < tiny else left_over)
             else:
                 pivot = products[L + j * (j + 1) // 2 + j]
                 for v in range(n):
-                    entry[v] /= pivot[v]
+                    entry[v] = -entry[v] / pivot[v]
     if kind == 1:
-        for v in range(n):
-            score[v] = one
-        for i in range(d):
-            pivot = products[L + i * (i + 1) // 2 + i]
-            for v in range(n):
-                score[v] *= pivot[v] * pivot[v]
-        for v in range(n):
-            score[v] = one - score[v]
         return
     column = L + d * (d + 1) // 2
     for v in range(n):
@@ -426,7 +427,8 @@ def multivariate(
         observe=None,
         sizes=(n_variables, s, moved, of.kind, which),
         n_scratch=max(n_variables * (n_variables + 1) // 2, d * (d + 1) // 2 + d),
-        precision=None if of.kind == SUM else "float64",
+        # Rotations take double precision, and so do roots but the largest, which are small.
+        precision="float64" if of.kind == ROOT and (d > 2 or which > 0) else None,
         pooled=False,
         prepare=Prepare(others, interest, nuisance, effect, scale, which),
         needs=others,

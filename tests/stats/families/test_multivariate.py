@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from numbaglm.stats.families.multivariate import LAWLEY, ROOT, STATISTICS, SUM, WILKS, Roots, roots
+from numbaglm.stats.families.family import Shuffled
+from numbaglm.stats.families.multivariate import LAWLEY, ROOT, STATISTICS, SUM, WILKS, Roots, multivariate, roots
 
 SIZES = [(2, 1, 0), (2, 2, 0), (3, 2, 1), (2, 3, 2), (1, 2, 0), (4, 4, 1)]
 
@@ -24,6 +25,34 @@ def test_scores_of_products_are_those_of_the_roots(kind, n_variables, s, moved):
         r = np.sort(np.linalg.eigvals(np.linalg.solve(total, B.T @ B)).real)[::-1]
         expected = {SUM: r.sum(), WILKS: 1 - np.prod(1 - r), LAWLEY: (r / (1 - r)).sum(), ROOT: r[0]}[kind]
         assert found == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ["wilks", "pillai", "lawley-hotelling", "roy", "cca"])
+@pytest.mark.parametrize(("n_variables", "s", "moved"), [(2, 2, 0), (3, 2, 1), (2, 3, 2), (2, 1, 1), (3, 1, 0)])
+@pytest.mark.parametrize("size", [0.03, 0.3])
+def test_single_precision_strays_less_than_what_ties(name, n_variables, s, moved, size):
+    rng = np.random.default_rng(3)
+    rows, d, kind = s + moved, min(s, n_variables), STATISTICS[name].kind
+    n_scratch = max(n_variables * (n_variables + 1) // 2, d * (d + 1) // 2 + d)
+    whitened = rng.uniform(-size, size, size=(n_variables * rows, 4000)).astype(np.float32)
+    products = np.vstack([whitened, np.zeros((n_scratch, 4000), np.float32)])
+    double = products.astype(np.float64)
+    for one in (products, double):
+        roots(one, np.empty((0, 1)), np.array([n_variables, s, moved, kind, 0]), np.empty(0))
+    scale = Roots(name, n_variables, s, 40)
+    assert (products[0] >= scale.least_equal(double[0], "float32")).all()
+    assert (double[0] >= scale.least_equal(products[0].astype(float), "float32")).all()
+
+
+def test_roots_but_the_largest_take_double_precision():
+    row = np.eye(9)[:2]
+    how = {"others": ("b",), "rows": Shuffled(row), "interest": row, "nuisance": row[:0], "effect": row, "dof": 7}
+    assert multivariate("roy", **how).precision is None
+    assert multivariate("cca", which=1, **how).precision == "float64"
+    three = np.eye(9)[:3]
+    how |= {"others": ("b", "c"), "rows": Shuffled(three), "interest": three}
+    assert multivariate("roy", **how).precision == "float64"
+    assert multivariate("wilks", **how).precision is None
 
 
 @pytest.mark.parametrize("name", ["hotelling", "wilks", "pillai", "lawley-hotelling"])
