@@ -1,0 +1,36 @@
+"""Subjects that are missing in an input, through PALM (-imiss -mcar): the statistic is that of those who are there.
+
+PALM's p are of shufflings that whatever image stands for a missing subject takes part in: these are left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import numbaglm as ng
+
+CASE = Path(__file__).parent / "golden2" / "m2_missing"
+
+
+def tested(number, filler):
+    image, mask = nib.load(CASE / f"data_m{number}.nii.gz"), nib.load(CASE / "mask.nii.gz")
+    values = image.get_fdata()
+    values[..., np.loadtxt(CASE / f"imiss_m{number}.csv") != 0] = filler
+    maps = nib.Nifti1Image(values.astype(np.float32), image.affine)
+    cohort = ng.Cohort.from_maps(maps, mask=mask, min_subjects=2)
+    design, contrast = (np.loadtxt(CASE / name, delimiter=",") for name in ("design.csv", "contrasts.csv"))
+    options = {"two_sided": False, "cluster_forming_threshold": None}
+    return ng.permutation_test(cohort, design, contrast, missing="element", **options)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_t_is_palms(number):
+    found = tested(number, np.nan).maps
+    np.testing.assert_allclose(found["t"], np.load(CASE / "palm.npz")[f"imiss_mcar/vox_tstat_m{number}"], rtol=1e-9)
+    again = tested(number, np.inf).maps
+    for name in ("t", "p_unc", "p_fwe_voxel"):
+        np.testing.assert_array_equal(again[name], found[name])
