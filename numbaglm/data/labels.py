@@ -172,7 +172,13 @@ def were_moved(maps: Any, labels: Sequence[str]) -> bool:
 
 
 def match_rows(
-    table: pd.DataFrame, maps: MapLabels, parameter: str, *, by_order: bool = False, people: bool = False
+    table: pd.DataFrame,
+    maps: MapLabels,
+    parameter: str,
+    *,
+    by_order: bool = False,
+    people: bool = False,
+    regressors: bool = True,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Bring the rows of a table into the order of the maps.
 
@@ -189,7 +195,10 @@ def match_rows(
     by_order
         Whether rows are taken as they stand, as was asked for by name: labels are dropped.
     people
-        Whether labels that several rows share stay among the columns: they say which maps are of one subject.
+        Whether labels that several rows share stay among the columns, and what tells these rows apart: they say which
+        maps are of one subject.
+    regressors
+        Whether visits that are numbers stay among the columns even so, as they may be a regressor.
 
     Returns
     -------
@@ -200,7 +209,7 @@ def match_rows(
     InputError
         Rows carry labels which are not the maps', or there are too few or too many.
     """
-    names, rest = split_labels(table, maps, people=people)
+    names, rest = split_labels(table, maps, people=people, regressors=regressors)
     rest = rest.reset_index(drop=True)
     n = len(maps.labels)
     if names is None or by_order:
@@ -249,15 +258,15 @@ def match_labels(values: Any, maps: MapLabels, parameter: str) -> Any:
 
 
 def split_labels(
-    table: pd.DataFrame, maps: MapLabels, *, people: bool = False
+    table: pd.DataFrame, maps: MapLabels, *, people: bool = False, regressors: bool = True
 ) -> tuple[list[str] | None, pd.DataFrame]:
-    """Part a table into its labels, None if it has none, and the rest; ``people`` as in `match_rows`."""
+    """Part a table into its labels, None if it has none, and the rest; other arguments as in `match_rows`."""
     columns = [str(name) for name in table.columns]
     named = [k for k, name in enumerate(columns) if name in LABEL_COLUMNS]
     if named:
-        visits = _with_visits(table, named[0])
+        visits, of_visits = _with_visits(table, named[0])
         if visits is not None:
-            return visits, table if people else table.iloc[:, [k for k in range(len(columns)) if k not in named]]
+            return visits, table if people else _without_visits(table, [*named, of_visits], regressors)
         return _texts(table.iloc[:, named[0]]), table.iloc[:, [k for k in range(len(columns)) if k not in named]]
     like = [k for k, name in enumerate(columns) if re.sub(r"[\W_]", "", name).casefold() in _LIKE_LABELS]
     for k in [*like, *([0] if columns and 0 not in like else [])]:
@@ -265,9 +274,9 @@ def split_labels(
         nameless = bool(_NAMELESS.fullmatch(columns[k]))
         labels = _texts(values)
         distinct = len(set(labels)) == len(labels)
-        visits = _with_visits(table, k) if k in like and not distinct else None
+        visits, of_visits = _with_visits(table, k) if k in like and not distinct else (None, -1)
         if visits is not None and (_is_text(values) or _order(visits, maps) is not None):
-            return visits, table if people else table.drop(columns=table.columns[k])
+            return visits, table if people else _without_visits(table, [k, of_visits], regressors)
         if _is_text(values):
             found = k in like or nameless or (distinct and (len(columns) > 1 or _order(labels, maps) is not None))
         else:
@@ -288,19 +297,33 @@ def split_labels(
     return None, table
 
 
-def _with_visits(table: pd.DataFrame, of_subject: int) -> list[str] | None:
-    """Labels of the visits of subjects, where column ``of_subject`` has some more than once, and another has visits."""
+def _with_visits(table: pd.DataFrame, of_subject: int) -> tuple[list[str] | None, int]:
+    """Labels of the visits of subjects, where column ``of_subject`` has some more than once, and another has visits.
+
+    Returns
+    -------
+    The labels, None where there are none, and the number of the column of visits.
+    """
     subjects = _texts(table.iloc[:, of_subject])
     if len(set(subjects)) == len(subjects):
-        return None
+        return None, -1
     for k, name in enumerate(map(str, table.columns)):
         if k == of_subject or re.sub(r"[\W_]", "", name).casefold() not in _LIKE_SESSIONS:
             continue
         visits = [re.sub(r"^ses-", "", visit, flags=re.IGNORECASE) for visit in _texts(table.iloc[:, k])]
         labels = [f"{subject}_ses-{visit}" for subject, visit in zip(subjects, visits, strict=True)]
         if len(set(labels)) == len(labels):
-            return labels
-    return None
+            return labels, k
+    return None, -1
+
+
+def _without_visits(table: pd.DataFrame, used: Sequence[int], regressors: bool) -> pd.DataFrame:
+    """Drop the columns that made labels; visits that may be a regressor, or are all that is left, stay."""
+    *of_subjects, of_visits = used
+    rest = [k for k in range(len(table.columns)) if k not in used]
+    if not rest or (regressors and not _is_text(table.iloc[:, of_visits])):
+        rest = [k for k in range(len(table.columns)) if k not in of_subjects]
+    return table.iloc[:, rest]
 
 
 def _texts(values: Any) -> list[str]:

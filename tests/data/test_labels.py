@@ -149,7 +149,9 @@ def test_visits_of_a_subject_are_told_apart_by_their_session(subject, visit, pre
     rows, _ = match_rows(frame, named(VISITS), "covariates", people=True)
     assert rows["age"].tolist() == [1, 2, 3, 4]
     assert rows[subject].tolist() == [f"{prefix}{k}" for k in (1, 1, 2, 3)]
-    assert list(match_rows(frame, named(VISITS), "design_matrix")[0]) == [visit, "age"]
+    assert list(match_rows(frame, named(VISITS), "design_matrix")[0]) == ["age"]  # words are no regressor
+    alone = match_rows(frame[[subject, visit]], named(VISITS), "visits", regressors=False)[0]
+    assert alone[visit].tolist() == ["ses-a", "b", "a", "ses-b"]
 
 
 def test_visits_that_nothing_tells_apart_are_refused():
@@ -162,3 +164,5 @@ def test_numbers_of_subjects_and_visits_are_labels():
     paths = [f"/d/sub-{k:02d}_ses-{v}.nii" for k in (1, 2) for v in (1, 2)]
     frame = pd.DataFrame({"subject": [2, 2, 1, 1], "visit": [2, 1, 2, 1], "age": [4, 3, 2, 1]})
     assert match_rows(frame, named(paths), "covariates")[0]["age"].tolist() == [1, 2, 3, 4]
+    assert list(match_rows(frame, named(paths), "design_matrix")[0]) == ["visit", "age"]
+    assert list(match_rows(frame, named(paths), "blocks", regressors=False)[0]) == ["age"]

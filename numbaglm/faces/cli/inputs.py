@@ -263,13 +263,20 @@ def is_cohort(path: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked of which data: a cohort, a design matrix and a contrast, or several by name."""
+    """What is asked of which data: a cohort, a design matrix and a contrast, or several by name.
+
+    Attributes
+    ----------
+    covariates
+        A row a map, in the order of the maps; columns may hold labels of blocks and groups.
+    """
 
     cohort: Cohort
     design: pd.DataFrame
     contrast: Any
     named: MapLabels
     by_order: bool
+    covariates: pd.DataFrame
     modalities: Mapping[str, Cohort] | None = None
 
     @property
@@ -321,20 +328,18 @@ class Question:
         named = replace(
             MapLabels.of_table(cohort.store.subjects), moved=not one and were_moved(listed, cohort.subjects)
         )
+        table = cohort.covariates if covariates is None else _by_subject(covariates, named, "--covariates", by_order)
+        table = table.set_axis(cohort.subjects)
         if design is not None:
             frame = _by_subject(design, named, "--design", by_order)
         else:
-            table = (
-                cohort.covariates if covariates is None else _by_subject(covariates, named, "--covariates", by_order)
-            )
-            table = table.set_axis(cohort.subjects)
             words = re.findall(r"[^\W\d]\w*", formula or "")
             _check_numbers(table, [name for name in map(str, table) if name in words or name in model])
             frame = design_from_formula(formula, table) if formula else _columns(table, model, intercept)
         frame = frame.set_axis(cohort.subjects)
         typed = options.pop("contrast")
         pick = pick_contrasts if isinstance(typed, tuple) else pick_contrast
-        return cls(cohort, frame, pick(typed, frame, model), named, by_order, modalities)
+        return cls(cohort, frame, pick(typed, frame, model), named, by_order, table, modalities)
 
 
 def read_optional(path: str | None, parameter: str) -> pd.DataFrame | None:
@@ -423,7 +428,8 @@ def _by_subject(table: pd.DataFrame, named: MapLabels, option: str, by_order: bo
             f"The table after {option} has {len(table)} rows, but there are {n} subject maps. "
             "It needs one row for each map."
         )
-    matched, notes = match_rows(table, named, option, by_order=by_order, people=option == "--covariates")
+    what = {"people": option == "--covariates", "regressors": option in ("--covariates", "--design")}
+    matched, notes = match_rows(table, named, option, by_order=by_order, **what)
     for sentence in notes:
         log.info(sentence)
     return matched
@@ -482,19 +488,27 @@ class Labels:
     Attributes
     ----------
     table
-        As it was read, or what stands for it: a word, or None.
+        As it was read, or what stands for it: a word, the name of a column of the covariates, or None.
     path, option
         Where it was read, and the option that named it.
+    is_word
+        Whether the word is an answer by itself, and no column.
     """
 
     table: pd.DataFrame | str | None
     path: str | None
     option: str
+    is_word: bool = False
 
     @classmethod
     def read(cls, path: str | None, option: str, word: str = "") -> Labels:
-        """Read a table; ``word`` is an answer that is no file. A file of numbers alone, as PALM's, needs no names."""
+        """Read a table; ``word`` is an answer that is no file. A file of numbers alone, as PALM's, needs no names.
+
+        What is no file, and has not the name of a table, is a column of the covariates.
+        """
         if path is None or path == word:
+            return cls(path, path, option, is_word=True)
+        if not _is_table(path) and not Path(path).expanduser().exists():
             return cls(path, path, option)
         table = read_table(path, option, may_lack_names=True)
         return cls(table, path, option)
@@ -507,10 +521,15 @@ class Labels:
         DesignError, InputError
             Rows don't match the subjects, or a subject has none.
         """
-        if not isinstance(self.table, pd.DataFrame):
+        if self.is_word:
             return self.table
-        table, cohort = self.table, question.cohort
-        if len(table.columns) > 1:
+        cohort, table = question.cohort, self.table
+        if not isinstance(table, pd.DataFrame):
+            if table not in question.covariates:
+                allowed = f"the path of a .tsv or .csv file, or a column of the covariates: {list(question.covariates)}"
+                raise InputError(invalid(self.option, table, allowed))
+            table = question.covariates[[table]]
+        elif len(table.columns) > 1:
             table = _by_subject(table, question.named, self.option, question.by_order)
         elif len(table) != cohort.n_subjects:
             raise DesignError(
@@ -530,16 +549,11 @@ class Labels:
 
 def read_weights(typed: str | None) -> Labels:
     """Weights of subjects by a table; what has not the name of one is a layer of the maps."""
-    if typed is None or not typed.casefold().endswith((".tsv", ".csv", ".xlsx", ".xlsm", ".txt")):
-        return Labels(typed, typed, "--weights")
-    return Labels.read(typed, "--weights")
+    return Labels.read(typed, "--weights", word="" if typed is None or _is_table(typed) else typed)
 
 
-def read_subjects(typed: str | None) -> Labels:
-    """The person of each map by a table; what has not the name of one is a column of the covariates."""
-    if typed is None or not typed.casefold().endswith((".tsv", ".csv", ".xlsx", ".xlsm", ".txt")):
-        return Labels(typed, typed, "--subjects")
-    return Labels.read(typed, "--subjects")
+def _is_table(path: str) -> bool:
+    return path.casefold().endswith((".tsv", ".csv", ".xlsx", ".xlsm", ".txt"))
 
 
 def read_names(typed: str) -> tuple[str, ...]:

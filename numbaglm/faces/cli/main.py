@@ -402,7 +402,6 @@ def permute(
             parse_threshold,
             read_named,
             read_names,
-            read_subjects,
             read_weights,
             read_weights_by_name,
         )
@@ -431,7 +430,7 @@ def permute(
     groups = Labels.read(options.pop("variance_groups"), "--variance-groups", word="auto")
     weights = read_weights(options.pop("weights"))
     of_maps = {name: Labels.read(options.pop(name), f"--{name}") for name in ("visits", "groups")}
-    subjects = read_subjects(options.pop("subjects"))
+    subjects = Labels.read(options.pop("subjects"), "--subjects")
     options["effects"] = None if options["effects"] is None else read_names(options["effects"])
     options["between"] = 0 if options["between"] == "0" else options["between"]
     scheduler, regressors = options.pop("scheduler"), read_named(options.pop("regressors"))

@@ -106,9 +106,9 @@ TEST = grouped(
         "--blocks",
         "exchangeability_blocks",
         type=PATH,
-        metavar="FILE",
-        help="Exchangeability blocks: a table of one column of labels, or of the levels of a tree (.tsv, .csv; a file "
-        "of numbers, as PALM's eb.csv, needs no line of names).",
+        metavar="NAME|FILE",
+        help="Exchangeability blocks: a column of the covariates, or a table of one column of labels, or of the levels "
+        "of a tree (.tsv, .csv; a file of numbers, as PALM's eb.csv, needs no line of names).",
     ),
     click.option(
         "--block-scheme",
@@ -120,9 +120,9 @@ TEST = grouped(
     click.option(
         "--variance-groups",
         type=PATH,
-        metavar="FILE",
-        help="Groups with variances of their own: a table of one column of labels (.tsv, .csv), or 'auto' for the "
-        "blocks. t is then Aspin-Welch's v, and F is G.",
+        metavar="NAME|FILE",
+        help="Groups with variances of their own: a column of the covariates, a table of one column of labels (.tsv, "
+        ".csv), or 'auto' for the blocks. t is then Aspin-Welch's v, and F is G.",
     ),
     click.option(
         "--variance-smoothing-fwhm",
@@ -228,15 +228,16 @@ TEST = grouped(
     click.option(
         "--visits",
         type=PATH,
-        metavar="FILE",
-        help="With --estimator modified: the visit of each map, a table of one column of labels (.tsv, .csv).",
+        metavar="NAME|FILE",
+        help="With --estimator modified: the visit of each map, a column of the covariates or a table of one "
+        "column of labels (.tsv, .csv).",
     ),
     click.option(
         "--groups",
         type=PATH,
-        metavar="FILE",
-        help="With --estimator modified: groups of --blocks whose visits have covariances of their own, a table of one "
-        "column of labels (.tsv, .csv).  [default: one group]",
+        metavar="NAME|FILE",
+        help="With --estimator modified: groups of --blocks whose visits have covariances of their own, a column of "
+        "the covariates or a table of one column of labels (.tsv, .csv).  [default: one group]",
     ),
     click.option(
         "--effects",

@@ -449,6 +449,35 @@ def test_maps_depend_on_each_other_within_blocks(place, cohort):
     assert "give --covariance sandwich and, as --blocks, the person of each map" in wrong
 
 
+def test_labels_are_columns_of_the_covariates(place, cohort):
+    person, visit = ["a", "b", "b", "c", "c", "c", "d", "e", "f", "f"], [0, 0, 1, 0, 1, 2, 1, 0, 0, 2]
+    told = {"participant_id": LABELS, "person": person, "visit": visit, "age": range(10)}
+    told["twin"] = ["a1", "b1", "b1", "c1", "c1", "c2", "d1", "e1", "f1", "f2"]
+    pd.DataFrame(told).iloc[::-1].to_csv("people.csv", index=False)
+    ask = ["permute", cohort, "--covariates", "people.csv", "--model", "age", "--n-perm", "20", "--no-report"]
+    shared = ["--covariance", "sandwich", "--estimator", "modified", "--visits", "visit"]
+    run(*ask, "--blocks", "person", *shared, "-o", "o")
+    found = PermutationResult.load("o")
+    assert found.asked.n_visits == 3
+    assert found.provenance["exchangeability_blocks"] == person
+    mixed = ["--covariance", "binned-gls", "--effects", "family,subject,error", "--subjects", "twin"]
+    run(*ask, "--blocks", "person", *mixed, "-o", "p")
+    wrong = run(*ask, "--blocks", "persn", "-o", "x", code=1)[1]
+    assert (
+        "Invalid value for '--blocks': got 'persn'. Allowed: the path of a .tsv or .csv file, or a column of" in wrong
+    )
+
+
+def test_sessions_of_a_table_of_labels_are_no_level_of_it(maps):
+    names = [f"sub-{k // 2}_ses-{k % 2 + 1}" for k in range(N)]
+    pd.DataFrame({"subject_label": names, "effects_map_path": maps}).to_csv("maps.csv", index=False)
+    family = ["a", "a", "b", "b", "c", "c", "d", "d", "d", "d"]
+    rows = {"participant_id": [name[:5] for name in names], "session_id": [1, 2] * 5, "family": family}
+    pd.DataFrame(rows).iloc[::-1].to_csv("families.csv", index=False)
+    run("permute", "maps.csv", "--blocks", "families.csv", "--n-perm", "5", "--no-report", "-o", "o")
+    assert PermutationResult.load("o").provenance["exchangeability_blocks"] == family
+
+
 def test_a_mixed_model_of_families(place, cohort):
     people = pd.Series(["a1", "b1", "b1", "c1", "c1", "c2", "d1", "e1", "f1", "f2"])
     pd.DataFrame({"family": people.str[0]}).to_csv("families.csv", index=False)
