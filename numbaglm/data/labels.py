@@ -371,6 +371,8 @@ def _unmatched(names: Sequence[str], maps: MapLabels, parameter: str) -> str:
         fix = f"Drop the labels if the rows are in the order of the maps, or pass {term('subjects=')} with them."
         return invalid(parameter, received, "rows without labels, or maps whose files or table name them", fix)
     fix = f"Add the rows, or pass {term('subjects=')} with the labels that the table uses."
+    if len(lacking) < len(maps.labels):
+        fix = "Add the rows, or leave these maps out: name the others alone."
     there = listed(names) or "none"
     return invalid(
         parameter, f"no row for {listed(lacking)}", f"a row for each map, by label (the table has {there})", fix

@@ -114,6 +114,11 @@ def test_rows_of_nobody_are_told_and_rows_twice_refused():
         match_rows(table(["s01", "s01", "s02"]), maps, "covariates")
 
 
+def test_maps_of_people_who_are_not_in_the_table_are_left_out_by_whoever_asks():
+    with pytest.raises(InputError, match=r"no row for s03'.* Add the rows, or leave these maps out"):
+        match_rows(table(["s01", "s02", "s04"]), named(PATHS["SPM"]), "covariates")
+
+
 def test_a_table_without_rows_is_told():
     with pytest.raises(InputError, match=r"no row for .*by label \(the table has none\)"):
         match_rows(table(["1", "2", "3"])[:0], named(PATHS["BIDS"]), "covariates")
