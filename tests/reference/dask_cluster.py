@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 Process = subprocess.Popen[str]
 
 
-def start_process(*arguments: object, module: tuple[str, ...] = ()) -> Process:
+def start_process(*arguments: object, module: tuple[str, ...] = (), variables: Mapping[str, str] = {}) -> Process:
     """Start this Python with a script or module; what it says on stderr is kept."""
     command = [sys.executable, *module, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **streams, text=True, env={**os.environ, **variables})
 
 
 def kill(processes: Iterable[Process]) -> None:
@@ -51,11 +53,11 @@ class Cluster:
             time.sleep(0.05)
         self.address: str = json.loads(file.read_text())["address"]
 
-    def start_workers(self, n_workers: int) -> None:
-        """Start workers of one thread, which nothing starts again when they die."""
+    def start_workers(self, n_workers: int, variables: Mapping[str, str] = {}) -> None:
+        """Start workers of one thread, with variables of the environment; nothing starts them again when they die."""
         options = [self.address, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--local-directory", self.folder]
         for _ in range(n_workers):
-            self.workers.append(start_process("worker", *options, module=("-m", "dask")))
+            self.workers.append(start_process("worker", *options, module=("-m", "dask"), variables=variables))
             self.all.append(self.workers[-1])
 
     @contextmanager
