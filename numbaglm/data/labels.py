@@ -366,11 +366,12 @@ def _unmatched(names: Sequence[str], maps: MapLabels, parameter: str) -> str:
     form: Callable[[str], str] = _plain
     rows = {form(name) for name in names}
     lacking = [label for label in maps.labels if form(label) not in rows]
+    named = term("Cohort.from_maps(maps, subjects=...)")
     if not maps.known:
         received = f"rows with labels ({listed(names, 3)}), for maps without"
-        fix = f"Drop the labels if the rows are in the order of the maps, or pass {term('subjects=')} with them."
+        fix = f"Drop the labels if the rows are in the order of the maps, or take {named} with them."
         return invalid(parameter, received, "rows without labels, or maps whose files or table name them", fix)
-    fix = f"Add the rows, or pass {term('subjects=')} with the labels that the table uses."
+    fix = f"Add the rows, or take {named} with the labels that the table uses."
     if len(lacking) < len(maps.labels):
         fix = "Add the rows, or leave these maps out: name the others alone."
     there = listed(names) or "none"

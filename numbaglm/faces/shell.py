@@ -44,6 +44,7 @@ _WORDS = {
     "overwrite=True": "--overwrite",
     "name the errors": "take one way of shuffling for all with --errors",
     "use simulate_button_press()": "leave --localizer out",
+    "Cohort.from_maps(maps, subjects=...)": "a table of maps (subject_label, effects_map_path)",
     "subjects=": "a table of maps (subject_label, effects_map_path)",
     "a DataFrame or the path of a": "the path of a",
     "a DataFrame with columns": "a table with columns",

@@ -104,6 +104,17 @@ class Record:
         return next(name for name in STATISTICS if name in self.maps)
 
     @property
+    def drawn(self) -> str:
+        """Name of the map whose large values are the extreme ones: the statistic, or z where its small ones are."""
+        return "z" if map_of(self.statistic).falls else self.statistic
+
+    @property
+    def height(self) -> NDArray[Any]:
+        """(n_elements,) how extreme each is: what is drawn, or its magnitude where both signs count."""
+        values = self.maps[self.drawn]
+        return np.abs(values) if self.asked.two_sided else np.asarray(values)
+
+    @property
     def max_statistic(self) -> str:
         """Name of the voxelwise null, "max_t" or "max_f"; "max_z" where voxels are compared as z."""
         return "max_z" if self.asked.compares_z else STATISTICS[self.statistic]

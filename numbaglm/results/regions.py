@@ -38,7 +38,7 @@ def cluster_regions(result: Record, regions: Sequence[str]) -> pd.DataFrame:
     its elements or more, such as "insula 62 %, operculum 30 %".
     """
     number_of, named = np.asarray(result.maps["clusters"]), np.array(regions, object)
-    values = np.asarray(result.maps[result.statistic], np.float64)
+    values = np.asarray(result.maps[result.drawn], np.float64)
     rows = []
     for one in result.clusters.to_dict("records"):
         inside = np.flatnonzero(number_of == one["cluster"])

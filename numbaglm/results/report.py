@@ -268,7 +268,7 @@ def viewer(result: Record, background: Any = None) -> dict[str, Any] | None:
     for part, where in zip(result.space.parts, result.space.slices, strict=True):
         if isinstance(part, Geometry | Structures):
             geometry = part if isinstance(part, Geometry) else part.volume
-            top = int(np.argmax(np.abs(result.maps[result.statistic][where])))
+            top = int(np.argmax(result.height[where]))
             shown = [replace(one, values=one.values[where]) for one in _viewed(result)]
             return slice_viewer(geometry, shown, top, figures.of_voxels(result.space, background))
     return None
@@ -285,7 +285,7 @@ def turner(result: Record, background: Any = None, surface: Any = None) -> dict[
     on_surfaces = np.zeros(space.n, bool)
     for sheet in sheets:
         on_surfaces[sheet.where] = True
-    height = np.where(on_surfaces, np.abs(result.maps[result.statistic]), -1.0)
+    height = np.where(on_surfaces, result.height, -np.inf)
     return surface_viewer(sheets, list(_viewed(result)), int(np.argmax(height)))
 
 
@@ -320,7 +320,7 @@ def _head(target: Path) -> str:
 def _viewed(result: Record) -> Iterator[ViewerMap]:
     """Return the maps of the viewer, each with its first threshold."""
     corrected = [f"logp_fwe_{kind}{end}" for kind in FWE_KINDS for end in ("", *OVER)]
-    shown = {result.statistic: words.display_threshold(result)[0]}
+    shown = {result.drawn: words.display_threshold(result)[0]}
     shown |= {name: figures.LOGP for name in corrected if name in result.maps}
     if "tfce" in result.maps:
         critical = result.critical("max_tfce") if "max_tfce" in result.h0 else np.inf
@@ -339,12 +339,11 @@ def _pictures(result: Record, background: Any, surface: Any) -> Iterator[Picture
     """Pictures of the statistic and of the corrected p, where there is a mesh for each surface."""
     if surface is None and not figures.can_draw(result.space):
         return
-    name, label, nouns = result.statistic, map_of(result.statistic).label, result.space.nouns
+    label, nouns = map_of(result.drawn).label, result.space.nouns
     threshold, source = words.display_threshold(result)
     kind, how = _as_drawn(result)
     caption = f"{words.symbol(result)} \u2265 {number(threshold)} ({source}){how}."
-    height = np.abs(result.maps[name]) if result.asked.two_sided else result.maps[name]
-    n = int(np.sum(height >= threshold))
+    n = int(np.sum(result.height >= threshold))
     alt = f"{kind} of the {label} map: {n:,} {nouns} reach {number(threshold)}."
     plain = kind not in ("Surfaces", "Slices")
     # A glass brain has nothing beneath it, which slices have.
@@ -373,7 +372,7 @@ def _slices(result: Record, background: Any) -> Picture:
     beneath = "the mask" if background is None else "the anatomy"
     where = "through the highest peaks" if words.formed_clusters(result) else "through the highest values"
     numbers = ", with the numbers of their clusters" if words.formed_clusters(result) else ""
-    label = map_of(result.statistic).label
+    label = map_of(result.drawn).label
     caption = (
         f"{words.symbol(result)} \u2265 {number(threshold)} over {beneath}, {where}{numbers}. Left is on the left."
     )

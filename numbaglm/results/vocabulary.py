@@ -54,6 +54,8 @@ class Quantity:
         What its header says that the values are, by nibabel's name; of a map alone.
     kind
         Of what its values are: numbers, whole numbers or text.
+    falls
+        Whether small values are the extreme ones: what is drawn, ranked and held against a threshold is then z.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Quantity:
     suffix: str = "statmap"
     intent: Intent = "none"
     kind: type = float
+    falls: bool = False
 
     @property
     def file(self) -> str:
@@ -231,8 +234,10 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
         Quantity("r2", "share of the variance about the mean that the contrast explains", "R\u00b2", stat="rsquared"),
         Quantity("fisher", "Fisher's combination of the p of several maps", "Fisher", stat="fisher"),
         Quantity("stouffer", "Stouffer's combination of the z of several maps", "Stouffer", stat="stouffer"),
-        Quantity("tippett", "the least p of several maps (Tippett)", "Tippett", stat="tippett"),
-        Quantity("edgington", "the sum of the p of several maps (Edgington)", "Edgington", stat="edgington"),
+        Quantity("tippett", "the least p of several maps (Tippett)", "Tippett", stat="tippett", falls=True),
+        Quantity(
+            "edgington", "the sum of the p of several maps (Edgington)", "Edgington", stat="edgington", falls=True
+        ),
         Quantity(
             "mudholkar_george",
             "Mudholkar and George's combination of the p of several maps",
@@ -240,9 +245,9 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
             stat="mudholkargeorge",
         ),
         Quantity("winer", "Winer's combination of the t of several maps", "Winer", stat="winer"),
-        Quantity("conjunction", "the largest p of several maps", "conjunction", stat="conjunction"),
+        Quantity("conjunction", "the largest p of several maps", "conjunction", stat="conjunction", falls=True),
         Quantity("t2", "Hotelling's T^2 of several maps", "T\u00b2", stat="hotellingtsq"),
-        Quantity("wilks", "Wilks' lambda of several maps", "Wilks", stat="wilks"),
+        Quantity("wilks", "Wilks' lambda of several maps", "Wilks", stat="wilks", falls=True),
         Quantity("pillai", "Pillai's trace of several maps", "Pillai", stat="pillai"),
         Quantity("lawley", "the Lawley-Hotelling trace of several maps", "Lawley-Hotelling", stat="lawleyhotelling"),
         Quantity("roy", "Roy's largest root of several maps, of H E^-1", "Roy", stat="roy"),

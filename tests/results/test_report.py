@@ -419,3 +419,22 @@ def test_the_page_shows_who_lacks_what(where):
     assert not Tags(page).open
     whole = report.make_page(permutation_test(Cohort(store), n_perm=20, missing="element"))
     assert 'id="coverage"' not in whole
+
+
+@pytest.mark.parametrize("combine", ["tippett", "edgington", "conjunction", "wilks", "fisher"])
+def test_where_small_values_are_extreme_z_is_ranked_and_drawn(combine):
+    cohort, design = asked()
+    noise = np.random.default_rng(1).normal(size=(14, cohort.n_voxels)).astype(np.float32)
+    other = Cohort(CohortStore.from_array(cohort.store.read(0, cohort.n_voxels) + noise, cohort.store.space))
+    options = {"contrast": "intercept", "n_perm": 60, "two_sided": False, "combine": combine}
+    one = permutation_test({"first": cohort, "second": other}, design, **options)
+    top = int(np.argmin(one.maps["p_parametric"]))
+    place = one.geometry.coordinates(np.array([top]))[0]
+    assert (one.drawn == "z") == (combine != "fisher")
+    assert one.maps[one.drawn][top] == one.maps[one.drawn].max()
+    assert find_peaks(one)[0][1] == top
+    viewer = report.viewer(one)
+    assert viewer["start"] == place.tolist()
+    assert viewer["maps"][0]["name"] == one.drawn
+    label = "z" if one.drawn == "z" else "Fisher"
+    assert f"{label} is largest at" in re.sub("<[^>]+>", "", report.make_page(one))

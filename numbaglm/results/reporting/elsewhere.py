@@ -97,7 +97,7 @@ def cluster_text(clusters: pd.DataFrame, statistic: str, nouns: str, n_rows: int
 def peak_table(result: Record) -> Table:
     """Tabulate up to three peaks a cluster, the highest first, where elements have places that tell how far apart."""
     names = [name for name in (*tables.corrected(result), "p_unc") if name in result.maps]
-    statistic, digits = map_of(result.statistic).label, _digits(result)
+    statistic, digits = map_of(result.drawn).label, _digits(result)
     columns = (
         ("cluster", "the cluster in which the peak lies"),
         *tables.headed("peak", "peak_x", "peak_y", "peak_z"),
@@ -108,7 +108,7 @@ def peak_table(result: Record) -> Table:
     places = result.space.places(np.array([element for _, element in found], np.intp))
     for (cluster, element), place in zip(found, places, strict=True):
         x, y, z = result.space.coordinates(np.array([element]))[0].tolist()
-        value = float(result.maps[result.statistic][element])
+        value = float(result.maps[result.drawn][element])
         cells = (
             Cell(str(cluster), cluster),
             Cell(place, place),
@@ -128,21 +128,21 @@ def element_table(result: Record) -> Table:
         for name in (*tables.corrected(result), "p_fdr", "p_unc", "p_parametric", "p_bonferroni")
         if name in maps and (not result.h0 or name not in ("p_parametric", "p_bonferroni"))
     ]
-    statistic = map_of(result.statistic).label
+    statistic = map_of(result.drawn).label
     with_effect = np.ndim(maps["effect"]) == 1
     columns = (
         (result.space.noun, f"name of the {result.space.noun}"),
-        (statistic, map_of(result.statistic).sentence),
+        (statistic, map_of(result.drawn).sentence),
         *([(map_of("effect").title, map_of("effect").sentence)] if with_effect else []),
         *_headed_p(result, names),
     )
-    height = np.abs(maps[result.statistic]) if result.asked.two_sided else np.asarray(maps[result.statistic])
+    height = result.height
     found = significant(result)
     order = np.lexsort((-height, ~found))[: max(_MOST_ROWS, int(found.sum()))]
     places = result.space.places(order)
     rows = []
     for element, place in zip(order.tolist(), places, strict=True):
-        value = float(maps[result.statistic][element])
+        value = float(maps[result.drawn][element])
         effect = float(maps["effect"][element]) if with_effect else 0.0
         cells = (
             Cell(place, place),
@@ -175,7 +175,7 @@ def peak_distance(result: Record) -> float:
 
 def find_peaks(result: Record) -> list[tuple[int, int]]:
     """Cluster and element of each peak: up to three a cluster, a good way apart; see `peak_distance`."""
-    values, distance = np.asarray(result.maps[result.statistic], np.float64), peak_distance(result)
+    values, distance = np.asarray(result.maps[result.drawn], np.float64), peak_distance(result)
     number_of, found = _numbered(result), []
     for part, where in zip(result.space.parts, result.space.slices, strict=True):
         if not _touches(part):
@@ -198,7 +198,7 @@ def _numbered(result: Record) -> NDArray[np.intp]:
         shown = np.append(False, tables.shown_clusters(result))
         numbers = np.asarray(result.maps["clusters"], np.intp)
         return np.where(shown[numbers], numbers, 0)
-    found, positive = significant(result), np.asarray(result.maps[result.statistic]) > 0
+    found, positive = significant(result), np.asarray(result.maps[result.drawn]) > 0
     numbers, n_before = np.zeros(result.space.n, np.intp), 0
     for part, where in zip(result.space.parts, result.space.slices, strict=True):
         for group in (found[where] & positive[where], found[where] & ~positive[where]):

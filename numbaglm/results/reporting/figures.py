@@ -35,7 +35,7 @@ def statistic(result: Record, save: SavePath = None, titled: bool = False, **loo
     look
         Other arguments of `numbaglm.plotting.maps`, for what is no volume.
     """
-    name, (threshold, _) = result.statistic, display_threshold(result)
+    name, (threshold, _) = result.drawn, display_threshold(result)
     title = f"{result.asked.contrast}: {symbol(result)} \u2265 {threshold:.2f}"
     if not result.space.is_volume:
         return one_map(result, name, threshold, title if titled else None, save, **look)
@@ -101,8 +101,8 @@ def one_map(
         )
     is_p = name.startswith("logp_")
     if threshold is None:
-        threshold = LOGP if is_p else display_threshold(result)[0] if name == result.statistic else None
-    signed = not is_p and bool(np.min(values) < 0) and (name != result.statistic or result.asked.two_sided)
+        threshold = LOGP if is_p else display_threshold(result)[0] if name == result.drawn else None
+    signed = not is_p and bool(np.min(values) < 0) and (name != result.drawn or result.asked.two_sided)
     options: dict[str, Any] = {
         "threshold": threshold,
         "two_sided": signed,
@@ -124,13 +124,13 @@ def through_peaks(result: Record, background: Any = None) -> Any:
     cuts, marks = _through_peaks(result)
     return plotting.slices(
         result.geometry,
-        result.maps[result.statistic],
+        result.maps[result.drawn],
         background,
         cuts=cuts,
         threshold=display_threshold(result)[0],
         two_sided=result.asked.two_sided,
         marks=marks,
-        label=map_of(result.statistic).label,
+        label=map_of(result.drawn).label,
     )
 
 
@@ -153,11 +153,11 @@ def coverage(result: Record, background: Any = None, surface: Any = None, save: 
 
 def _through_peaks(result: Record) -> tuple[list[float], list[tuple[str, list[float]]]]:
     """Places of axial slices through the highest peaks, mm, and number and place of each cluster."""
-    values, space = result.maps[result.statistic], result.space
+    values, space = result.maps[result.drawn], result.space
     found = sorted(find_peaks(result) if result.h0 else [], key=lambda one: -abs(values[one[1]]))
     highest = sorted(dict(reversed(found)).items(), key=lambda one: -abs(values[one[1]]))
     if not highest:
-        highest = [(0, int(np.argmax(np.abs(values) if result.asked.two_sided else values)))]
+        highest = [(0, int(np.argmax(result.height)))]
     mm = space.coordinates(np.array([element for _, element in highest]))
     apart = float(np.ptp(space.volume.coordinates(np.arange(space.n))[:, 2])) / _SLICES
     cuts: list[float] = []

@@ -203,13 +203,13 @@ def peak_table(result: Record) -> Table:
     columns = (
         ("cluster", "the cluster in which the peak lies"),
         *XYZ,
-        _peak_column(result),
+        _peak_column(result, result.drawn),
         *((one.title, one.sentence) for one in map(map_of, maps)),
     )
     rows, digits = [], decimals(result.geometry.voxel_sizes)
     for cluster, voxel in find_peaks(result):
         mm = tuple(float(x) for x in result.geometry.coordinates(np.array([voxel]))[0])
-        value = float(result.maps[result.statistic][voxel])
+        value = float(result.maps[result.drawn][voxel])
         values = [float(result.maps[name][voxel]) for name in maps]
         # An uncorrected p is not marked: it tells nothing of the map.
         marked = [Cell(short_p(x), x) if name == "p_unc" else p_cell(x) for name, x in zip(maps, values, strict=True)]
@@ -400,7 +400,7 @@ def find_peaks(result: Record) -> list[tuple[int, int]]:
     """Cluster and in-mask voxel of each peak."""
     geometry, found = result.geometry, []
     statistic, distance = (
-        geometry.unmask(np.asarray(result.maps[result.statistic], np.float64)),
+        geometry.unmask(np.asarray(result.maps[result.drawn], np.float64)),
         peak_distance(geometry),
     )
     for sign, label in _labels(result):
@@ -425,7 +425,7 @@ def _labels(result: Record) -> list[tuple[int, NDArray[np.intp]]]:
         number_of = geometry.unmask(np.where(shown[maps["clusters"]], maps["clusters"], 0))
     else:
         number_of = _significant_groups(result)
-    positive = maps[result.statistic] > 0
+    positive = maps[result.drawn] > 0
     sides = [(1, geometry.unmask(positive)), (-1, geometry.unmask(~positive))]
     return [(sign, np.where(side, number_of, 0)) for sign, side in sides]
 
@@ -433,7 +433,7 @@ def _labels(result: Record) -> list[tuple[int, NDArray[np.intp]]]:
 def _significant_groups(result: Record) -> NDArray[np.intp]:
     """Number the groups of significant neighbours, where no clusters were formed."""
     geometry, conventions = result.geometry, result.asked.conventions
-    found, positive = significant(result), result.maps[result.statistic] > 0
+    found, positive = significant(result), result.maps[result.drawn] > 0
     structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[conventions["cluster_connectivity"]])
     number_of, n_before = np.zeros(geometry.shape, np.intp), 0
     for group in [found] if conventions["merge_signs"] else [found & positive, found & ~positive]:
@@ -479,8 +479,8 @@ XYZ = tuple(headed("peak_x", "peak_y", "peak_z"))
 """Columns of a place."""
 
 
-def _peak_column(result: Record) -> tuple[str, str]:
-    statistic = map_of(result.statistic).label
+def _peak_column(result: Record, name: str | None = None) -> tuple[str, str]:
+    statistic = map_of(name or result.statistic).label
     return statistic, f"{statistic} at the peak"
 
 

@@ -84,7 +84,7 @@ def display_threshold(result: Record) -> tuple[float, str]:
     given = asked.cluster_forming_statistic
     if given is not None and formed_clusters(result) and not result.asked.compares_z:  # these form clusters of z
         return float(given), "the cluster-forming threshold"
-    values: Floats = result.maps[result.statistic]
+    values: Floats = result.maps[result.drawn]
     if not result.asked.compares_z:
         threshold = pvalues.statistic_threshold("p", 0.001, asked.dof, asked.n_rows, asked.two_sided)
         return threshold, "uncorrected p < 0.001"
@@ -106,7 +106,7 @@ def summarise(result: Record) -> dict[str, Any]:
     for kind in ("size", "mass"):
         if f"p_fwe_{kind}" in result.maps:
             n_reached[f"clusters_by_{kind}"] = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
-    values = result.maps[result.statistic]
+    values = result.maps[result.drawn]
     critical, top = np.inf, np.max(np.abs(values) if asked.two_sided else values)
     if result.h0:
         critical, top = result.critical(result.max_statistic, ALPHA), result.h0[result.max_statistic][0]
@@ -160,8 +160,8 @@ def describe(result: Record, n_clusters: int = 10) -> str:
 def in_words(result: Record) -> list[str]:
     """Say in a few sentences what was found."""
     maps, noun = result.maps, result.space.noun
-    name, label = result.statistic, map_of(result.statistic).label
-    top = int(np.argmax(np.abs(maps[name]) if result.asked.two_sided else maps[name]))
+    name, label = result.drawn, map_of(result.drawn).label
+    top = int(np.argmax(result.height))
     place = place_in_words(result, top)
     sentences = [f"{symbol(result)} is largest at {place}, where {label} is {number(maps[name][top])}."]
     if not result.h0:
@@ -713,8 +713,8 @@ def _article(noun: str) -> str:
 
 
 def symbol(result: Record, name: str | None = None) -> str:
-    """The letter of a statistic, by default of the one tested, between bars where both signs count."""
-    label = map_of(name or result.statistic).label
+    """The letter of a statistic, by default of the one that is drawn, between bars where both signs count."""
+    label = map_of(name or result.drawn).label
     return f"|{label}|" if result.asked.two_sided else label
 
 
