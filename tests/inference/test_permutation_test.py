@@ -723,7 +723,7 @@ def test_missing_is_refused_where_it_has_no_algebra(as_cohort):
     cohort = as_cohort(np.random.default_rng(0).normal(size=(8, 6)))
     for options, words in (
         ({"missing": "subjects"}, "'leave' or 'element'"),
-        ({"missing": "element", "variance_groups": [0, 0, 0, 0, 1, 1, 1, 1]}, "not with variance_groups"),
+        ({"missing": "element", "variance_smoothing_fwhm": 5.0}, "not with variance_smoothing_fwhm"),
         ({"missing": "element", "method": "ter-braak"}, "'freedman-lane' with missing='element'"),
     ):
         with pytest.raises(InputError, match=words):
