@@ -10,6 +10,7 @@ import numbaglm as ng
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.spaces.volume import Geometry
+from reference.kept_arrays import kept_arrays
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -36,7 +37,7 @@ class Case:
         contrasts = np.loadtxt(folder / "contrasts.csv", delimiter=",", ndmin=2)
         self.is_f = (folder / "ftests.csv").exists()
         self.contrast = contrasts if self.is_f else contrasts[0]
-        self.palm, self.ref = np.load(folder / "palm.npz"), np.load(folder / "ref.npz")
+        self.palm, self.ref = kept_arrays(folder / "palm.npz"), kept_arrays(folder / "ref.npz")
         self.options = {"cluster_forming_threshold": ("z", 1.5 if self.is_f else 2.3)}
         if (folder / "eb.csv").exists():
             blocks = np.loadtxt(folder / "eb.csv", delimiter=",", ndmin=2).astype(int)

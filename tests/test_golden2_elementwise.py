@@ -20,6 +20,7 @@ from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.own import plan_own
+from reference.kept_arrays import kept_arrays
 
 GOLDEN = Path(__file__).parent / "golden2"
 
@@ -38,7 +39,7 @@ class Case:
         subjects = pd.DataFrame({"subject_label": [f"s{k}" for k in range(len(maps["data"]))]})
         header = Header(Space.of(Geometry(mask, np.eye(4))), subjects, layers=("data", "ev"))
         self.cohort = Cohort(CohortStore(None, header, Arrays(maps, None, None)))
-        self.ref = np.load(self.folder / "ref.npz")
+        self.ref = kept_arrays(self.folder / "ref.npz")
 
     def of(self, tag):
         return {name.removeprefix(f"{tag}/"): self.ref[name] for name in self.ref if name.startswith(f"{tag}/")}

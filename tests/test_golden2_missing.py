@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import numbaglm as ng
+from reference.kept_arrays import kept_arrays
 
 CASE = Path(__file__).parent / "golden2" / "m2_missing"
 
@@ -30,7 +31,7 @@ def tested(number, filler):
 @pytest.mark.parametrize("number", [1, 2])
 def test_t_is_palms(number):
     found = tested(number, np.nan).maps
-    np.testing.assert_allclose(found["t"], np.load(CASE / "palm.npz")[f"imiss_mcar/vox_tstat_m{number}"], rtol=1e-9)
+    np.testing.assert_allclose(found["t"], kept_arrays(CASE / "palm.npz")[f"imiss_mcar/vox_tstat_m{number}"], rtol=1e-9)
     again = tested(number, np.inf).maps
     for name in ("t", "p_unc", "p_fwe_voxel"):
         np.testing.assert_array_equal(again[name], found[name])

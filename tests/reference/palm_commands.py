@@ -14,6 +14,7 @@ import numpy as np
 from click.testing import CliRunner
 
 from numbaglm.faces.commands import commands
+from reference.kept_arrays import kept_arrays
 
 ROOTS = [Path(__file__).parents[1] / name for name in ("golden", "golden2")]
 _RUN = re.compile(r"^\[(?P<tag>[^]]+)\] palm (?P<words>.*?)\s*(?P<failed># FAILED.*)?$")
@@ -78,13 +79,13 @@ class Answers:
     """What PALM wrote, or should have written: the recount where there is one."""
 
     def __init__(self, case):
-        self.palm, self.ref = np.load(case / "palm.npz"), np.load(case / "ref.npz")
+        self.palm, self.ref = kept_arrays(case / "palm.npz"), kept_arrays(case / "ref.npz")
         self.first = case.parent.name == "golden"
         mask = case / "mask.nii.gz"
         self.mask = np.asarray(nib.load(mask).dataobj) > 0 if mask.exists() else None
 
     def keys(self, tag):
-        return [key.removeprefix(f"{tag}/") for key in self.palm.files if key.startswith(f"{tag}/")]
+        return [key.removeprefix(f"{tag}/") for key in self.palm if key.startswith(f"{tag}/")]
 
     def of(self, tag, name):
         if self.first:
@@ -96,7 +97,7 @@ class Answers:
         """Of the first set, where the recount is of contrast 1 (or of F) and by other names."""
         found = re.match(r"(vox|tfce)_[tvf]stat_(uncp|fwep)(_c[123])$", name)
         side = "two" if "two" in tag else "one"
-        is_f = "vox_fstat" in " ".join(self.palm.files)
+        is_f = "vox_fstat" in " ".join(self.palm)
         both = ("_c1", "_c2") if side == "two" else ("_c1",)  # the second contrast is the first turned round
         last = ("_c3",) if is_f else both
         if found and found[3] in last and not tag.startswith("M_"):

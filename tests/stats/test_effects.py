@@ -9,6 +9,7 @@ from scipy import stats
 
 from numbaglm.errors import InputError
 from numbaglm.stats import effects
+from reference.kept_arrays import kept_arrays
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PALM = "A_extent_tfce/vox_"
@@ -39,7 +40,7 @@ def fit(Y, M, c):
 )
 def test_palm(name):
     folder = GOLDEN / name
-    palm = np.load(folder / "palm.npz")
+    palm = kept_arrays(folder / "palm.npz")
     mask = np.asarray(nib.load(folder / "mask.nii.gz").dataobj) > 0
     Y = np.asarray(nib.load(folder / "data.nii.gz").dataobj, float)[mask].T
     M = np.loadtxt(folder / "design.csv", delimiter=",", ndmin=2)
