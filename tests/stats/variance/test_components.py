@@ -1,8 +1,11 @@
-"""Components of variance against regression of all pairs of products, and the analysis of variance."""
+"""Components of variance against regression of all pairs of products, the analysis of variance, and mixed models."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import nnls
 
@@ -82,6 +85,16 @@ def test_mixed_models_find_the_same_components_of_balanced_designs():
     expected = fit.cov_re[0, 0] / (fit.cov_re[0, 0] + fit.scale)
     E = slow.residuals_on(X) @ y[:, None]
     assert moments_of(("family", "error"), X, block).shares(E)[0, 0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_shares_of_subjects_in_families_are_those_of_nlme():
+    folder = Path(__file__).with_name("nlme")
+    data, expected = pd.read_csv(folder / "data.csv"), pd.read_csv(folder / "shares.csv", index_col="column")
+    X = np.column_stack([np.ones(len(data)), data["visit"]])
+    E = slow.residuals_on(X) @ data[list(expected.index)].to_numpy()
+    moments = moments_of(("family", "subject", "error"), X, data["family"].to_numpy(), data["subject"].to_numpy())
+    found = moments.shares(np.ascontiguousarray(E[moments.components.order]))
+    np.testing.assert_allclose(found.T, expected, atol=1e-5)  # as near as its optimiser comes
 
 
 def test_the_least_of_non_negative_numbers():
