@@ -147,7 +147,7 @@ def test_commands_can_be_typed(page):
     for line in lines.splitlines():
         if line.startswith("numbaglm "):
             name, *arguments = shlex.split(line, comments=True)[1:]
-            commands.commands[name].make_context(name, arguments, **commands.context_settings)
+            commands.command_named(name).make_context(name, arguments, **commands.context_settings)
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=name_of)

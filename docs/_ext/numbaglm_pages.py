@@ -123,7 +123,7 @@ class CommandHelp(Directive):
 
         sections: list[nodes.Node] = []
         root = click.Context(commands, info_name="numbaglm", terminal_width=88, **commands.context_settings)
-        children = [click.Context(one, root, name) for name, one in commands.commands.items()]
+        children = [click.Context(commands.command_named(name), root, name) for name in commands.commands]
         for context in (root, *children):
             title, text = context.command_path, context.get_help()
             section = nodes.section(ids=[make_id(self.state.document.settings.env, self.state.document, term=title)])

@@ -49,7 +49,7 @@ def test_a_process_may_have_no_stderr(monkeypatch):
 
 
 def test_messages_name_what_was_typed():
-    command = commands.commands["permute"]
+    command = commands.command_named("permute")
     assert isinstance(command, click.Command)
     flips = term("errors='ise'")
     error = InputError(f"Pass {term('mask=')}, or {term('overwrite=True')}, or {flips}, over ['contrast'], mask=1.")
@@ -122,7 +122,7 @@ def test_an_outcome_is_text_or_json_and_quiet_leaves_warnings():
 
 
 def test_messages_name_other_commands_and_their_options():
-    command = commands.commands["permute"]
+    command = commands.command_named("permute")
     error = InputError(f"Pass {term('resample=True')} to {term('Cohort.create')}. {term('Cohort.verify()')} tells.")
     assert as_typed(error, command) == "Pass --resample to numbaglm convert. numbaglm verify tells."
 

@@ -16,7 +16,7 @@ from numbaglm.data.storage.locks import held
 from numbaglm.data.storage.places import Place
 from numbaglm.engine.permutation import workspace
 from numbaglm.errors import OutputExistsError
-from numbaglm.faces.cli.main import commands
+from numbaglm.faces.commands import commands
 from numbaglm.inference.run_state import tell_run
 from numbaglm.spaces.volume import Geometry
 

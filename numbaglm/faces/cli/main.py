@@ -1,4 +1,4 @@
-"""The command line. What a command needs is imported when it runs, so that --help is there at once."""
+"""The command line. What a command needs is imported when it runs, so that its --help is there at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numbaglm.faces.cli.options import CONTRAST, CONTRASTS, TEST
 from numbaglm.faces.cli.options import IMAGES as _IMAGES
 from numbaglm.faces.cli.quality import quality
 from numbaglm.faces.shell import PATH, Terminal, examples, grouped, habits
-from numbaglm.version import __version__
 
 _THREADS = click.option(
     "--threads", "n_workers", type=click.IntRange(min=1), help="Threads to use; all cores by default."
@@ -71,14 +70,8 @@ _MODEL = grouped(
 )
 
 
-@click.group(
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="'numbaglm COMMAND --help' shows examples; 'numbaglm completion --help' how the shell completes commands. "
-    "Exit codes: 0 for done, 1 for what can't be done, 2 for what was typed wrong, 130 after Ctrl-C.",
-)
-@click.version_option(__version__, prog_name="numbaglm")
-def commands() -> None:
-    """Group-level fMRI/VBM inference that is exact, fast and bigger than RAM."""
+commands = click.Group()
+"""The commands of this face; `numbaglm.faces.commands` makes one program of them and those of the others."""
 
 
 @commands.command(

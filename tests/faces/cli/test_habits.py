@@ -114,7 +114,7 @@ def test_every_command_has_help_with_examples(name):
         outcome = call(name, flag)
         assert (outcome.exit_code, outcome.stderr) == (0, "")
         assert f"numbaglm {name}" in outcome.stdout.split("Examples:")[1]
-    command = commands.commands[name]
+    command = commands.command_named(name)
     options = {flag for one in command.params if isinstance(one, click.Option) for flag in one.opts}
     assert {"--json", "--quiet", "--verbose"} <= options
     # Nothing is there without a word on it, unless it is there to be refused.

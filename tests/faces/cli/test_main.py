@@ -311,7 +311,7 @@ def test_a_test_ends_with_its_report(place, cohort):
     run("permute", cohort, *SEVERAL, "--bids", "--output", "set", "--report")
     assert (place / "set" / "numbaglm" / "contrast-any" / "report.html").is_file()
     assert 'href="numbaglm/contrast-any/report.html"' in (place / "set" / "report.html").read_text()
-    usual = {one.name: one.default for one in commands.commands["permute"].params}
+    usual = {one.name: one.default for one in commands.command_named("permute").params}
     assert usual["report"] is True
 
 

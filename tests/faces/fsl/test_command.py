@@ -346,7 +346,7 @@ def test_every_flag_works(place, flag):
 
 @pytest.mark.parametrize("flag", REFUSED)
 def test_what_is_not_supported_is_refused_by_name(flag):
-    command = commands.commands["randomise"]
+    command = commands.command_named("randomise")
     option = next(one for one in command.params if flag in one.opts)
     error = run(*DESIGN, "-o", "x", *([flag] if option.is_flag else [flag, "1"]), code=2)
     assert f"randomise's {flag} is not supported: {REFUSED[flag]}." in " ".join(error.split())
