@@ -19,6 +19,28 @@ def test_importing_loads_none_of_the_dependencies(module):
     assert loaded.split() == []
 
 
+NOT_IN_A_PLAIN_TEST = (
+    *("scipy.stats", "scipy.optimize", "scipy.interpolate", "scipy.sparse", "matplotlib", "formulaic"),
+    *("distributed", "nilearn", "click", "numbaglm.display", "numbaglm.faces", "numbaglm.results.report"),
+)
+PLAIN_TEST = """
+import sys, nibabel, numpy as np, numbaglm
+maps = [nibabel.Nifti1Image(one, np.eye(4)) for one in np.random.default_rng(0).normal(size=(6, 4, 5, 6))]
+print(numbaglm.permutation_test(maps, n_perm=20, cluster_forming_threshold=("t", 2.0)).maps["t"].shape)
+print(*sorted(sys.modules))
+"""
+
+
+def test_a_plain_test_loads_what_it_needs_alone():
+    told = subprocess.run([sys.executable, "-c", PLAIN_TEST], capture_output=True, text=True, check=True).stdout
+    shape, loaded = told.splitlines()
+    assert shape == "(120,)"
+    assert set(loaded.split()) & set(NOT_IN_A_PLAIN_TEST) == set()
+    prefix = "numbaglm.stats.families."
+    families = {name.removeprefix(prefix) for name in loaded.split() if name.startswith(prefix)}
+    assert families == {"family", "t_f"}, "others are loaded where they are asked for"
+
+
 def test_every_public_name_is_there():
     for name in numbaglm.__all__:
         assert getattr(numbaglm, name) is not None

@@ -29,10 +29,8 @@ from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
 from numbaglm.stats.discoveries import ARI, TEMPLATES
-from numbaglm.stats.families.combined import COMBINING
-from numbaglm.stats.families.multivariate import STATISTICS as MULTIVARIATE
 from numbaglm.stats.formula import design_from_formula
-from numbaglm.stats.methods import find_method
+from numbaglm.stats.methods import OF_P, OF_VALUES, find_method
 from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
 from numbaglm.stats.shuffling.own import digest
 from numbaglm.stats.variance.components import Components, Kinship
@@ -233,7 +231,7 @@ class Options:
     @property
     def sides(self) -> str | None:
         """Which sides of t count where p of several modalities are combined; None where none are."""
-        if self.combine not in COMBINING:
+        if self.combine not in OF_P:
             return None
         return SIDES[int(self.two_sided) + int(self.concordant)]
 
@@ -455,11 +453,11 @@ class Options:
 def _check_combination(options: Options) -> None:
     """Refuse ways of combining maps that there are not, and options that they do not go with."""
     combine = options.combine
-    names = [*COMBINING, *MULTIVARIATE]
+    names = [*OF_P, *OF_VALUES]
     canonical = isinstance(combine, str) and re.fullmatch("cca[1-9]?", combine)
     if combine is not None and not (combine in names or canonical):
         raise InputError(invalid("combine", combine, f"one of {names}, or None for one test a modality"))
-    if options.concordant and not (combine in COMBINING and options.two_sided):
+    if options.concordant and not (combine in OF_P and options.two_sided):
         raise InputError(
             "concordant=True asks for one sign in all maps: it goes with two_sided=True and a combination of p, "
             "such as combine='fisher'."
@@ -467,8 +465,8 @@ def _check_combination(options: Options) -> None:
     if not (isinstance(options.combine_contrasts, bool | np.bool_) or options.combine_contrasts == WITHIN):
         allowed = f"True, False, or {WITHIN!r} for the contrasts of each modality"
         raise InputError(invalid("combine_contrasts", options.combine_contrasts, allowed))
-    if options.combine_contrasts and combine not in COMBINING:
-        allowed = f"False without a combination of p: combine= one of {list(COMBINING)}"
+    if options.combine_contrasts and combine not in OF_P:
+        allowed = f"False without a combination of p: combine= one of {list(OF_P)}"
         raise InputError(invalid("combine_contrasts", options.combine_contrasts, allowed))
     if options.combine_contrasts and options.fwe_across_contrasts:
         raise InputError(

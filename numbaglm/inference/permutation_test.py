@@ -40,8 +40,8 @@ from numbaglm.results.vocabulary import ALPHA, map_of
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
 from numbaglm.stats.discoveries import ARI, Calibration, calibrate
-from numbaglm.stats.families.combined import COMBINING
 from numbaglm.stats.families.family import REASON
+from numbaglm.stats.methods import OF_P
 from numbaglm.stats.model.design import Contrast, ContrastLike, Design, parse_contrasts, warn_of_lacking_mean
 from numbaglm.stats.model.joint import make_joint
 from numbaglm.stats.model.setup import ClusterThreshold as ClusterThreshold
@@ -625,7 +625,7 @@ def _specify(
     enough = "float32" if own is None and not shufflings.exhaustive else "float64"
     two_sided = options.two_sided and hypothesis.is_t and options.combine is None
     signed = all(one.is_t for one in group)
-    if not (options.two_sided or (signed and options.combine in (None, *COMBINING))):
+    if not (options.two_sided or (signed and options.combine in (None, *OF_P))):
         told = "%s: %s has no sign, so that effects of any direction count: two_sided=False changes nothing."
         log.info(told, ", ".join(one.name for one in group), map_of(hypothesis.statistic_name).label)
     return Spec(

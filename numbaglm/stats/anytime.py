@@ -24,8 +24,9 @@ Robbins (1970), Statistical methods related to the law of the iterated logarithm
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its stats are loaded where they are used
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from numbaglm.arrays import Doubles
 
@@ -64,7 +65,7 @@ def anytime_p(losses: Doubles, n_random: int, alpha: float) -> Doubles:
 def verdicts(losses: Doubles, n_random: int, alpha: float) -> NDArray[np.int8]:
     """1 where the null is rejected for good, -1 where it is not, 0 where that is open."""
     rejected = anytime_p(losses, n_random, alpha) <= alpha
-    likely = (n_random + 1) * stats.binom.pmf(losses, n_random, alpha)
+    likely = (n_random + 1) * scipy.stats.binom.pmf(losses, n_random, alpha)
     kept = (losses > alpha * n_random) & (likely <= DELTA)
     return rejected.astype(np.int8) - (kept & ~rejected)
 

@@ -7,6 +7,7 @@ residuals make the statistic.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,19 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.errors import DesignError, InputError, invalid, term
 from numbaglm.kernels import glm
-from numbaglm.stats.families.clustered.modified import modified
-from numbaglm.stats.families.elementwise import elementwise
 from numbaglm.stats.families.family import Family, Refitted, Rows, Shuffled
-from numbaglm.stats.families.sandwich import t_or_f as sandwiched
 from numbaglm.stats.families.t_f import t_or_f
-from numbaglm.stats.families.welch import VarianceGroups, v_or_g
 from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.model.design import Contrast, Design, orthonormal, partition, shared_nuisance
 from numbaglm.stats.model.regression import unit_residuals
 from numbaglm.stats.scales import Scale
 from numbaglm.stats.variance.covariance import Sandwich
-from numbaglm.stats.variance.sandwich import Clustered
-from numbaglm.stats.variance.visits import Visited, Visits
+
+if TYPE_CHECKING:
+    from numbaglm.stats.families.welch import VarianceGroups
 
 _MOST_NAMED = 5  # in a message
 
@@ -184,6 +182,8 @@ class Hypothesis:
         tested = np.ascontiguousarray(interest.T)
         family = t_or_f(tested, contrast.is_t, shuffled, design.dof)
         if variance_groups is not None:
+            from numbaglm.stats.families.welch import VarianceGroups, v_or_g
+
             number = _group_numbers(variance_groups, design, record)
             if number.any():
                 full = np.hstack([interest, Z]).T
@@ -213,6 +213,8 @@ class Hypothesis:
         cls, design: Design, contrast: Contrast, errors: str, orbits: NDArray[np.intp], method: Method
     ) -> Hypothesis:
         """Build a test in which each element has regressors of its own; what is kept is of the columns all share."""
+        from numbaglm.stats.families.elementwise import elementwise
+
         Z = shared_nuisance(design, contrast)
         still, moved = _split_invariant(Z, orbits) if errors == "ee" else (Z[:, :0], Z)
         M = orthonormal(design.matrix / design.lengths)
@@ -271,7 +273,13 @@ def _sandwiched(
 ) -> Family:
     """Build t or F with the sandwich variance that is asked for."""
     if asked.estimator == "classic":
+        from numbaglm.stats.families.sandwich import t_or_f as sandwiched
+        from numbaglm.stats.variance.sandwich import Clustered
+
         return sandwiched(Clustered.build(clusters, interest, nuisance, asked.adjustment), effect, asked, root)
+    from numbaglm.stats.families.clustered.modified import modified
+    from numbaglm.stats.variance.visits import Visited, Visits
+
     of_maps, groups = visits
     assert of_maps is not None
     labelled = Visits.parse(of_maps, groups, clusters)

@@ -10,9 +10,8 @@ import numpy as np
 from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, invalid
 from numbaglm.stats.conventions import Conventions
-from numbaglm.stats.families.combined import BOTH, COMBINING, CONCORDANT, ONE, ContrastRows, combined
 from numbaglm.stats.families.family import Shuffled
-from numbaglm.stats.families.multivariate import STATISTICS, multivariate
+from numbaglm.stats.methods import OF_P
 from numbaglm.stats.model.design import LONGEST_NAME, Contrast
 from numbaglm.stats.model.hypothesis import Hypothesis
 
@@ -33,8 +32,8 @@ def make_joint(
     hypotheses
         Of the contrasts, of one design and the same shufflings.
     combine
-        A name in `COMBINING` or in `numbaglm.stats.families.multivariate.STATISTICS`; of canonical correlations "cca",
-        or "cca2" for the second and so on.
+        A name in `numbaglm.stats.methods.OF_P` or in `numbaglm.stats.methods.OF_VALUES`; of canonical correlations
+        "cca", or "cca2" for the second and so on.
     others
         Layers that hold the variables after the first, which is the data.
     two_sided, concordant
@@ -60,8 +59,10 @@ def make_joint(
                 f"concordant=True asks for one sign in all maps, and the F contrast {one.contrast.name!r} has none. "
                 "Leave it out, or test t contrasts."
             )
-    if combine in COMBINING:
+    if combine in OF_P:
         return _combined(hypotheses, combine, others, two_sided, concordant, weights, conventions)
+    from numbaglm.stats.families.multivariate import STATISTICS, multivariate
+
     (hypothesis,) = hypotheses
     n, s, dof = 1 + len(others), hypothesis.n_interest, hypothesis.design.dof
     name, which = (combine[:3], int(combine[3:] or 1) - 1) if combine.startswith(("cca", "pls")) else (combine, 0)
@@ -102,6 +103,8 @@ def _combined(
     conventions: Conventions,
 ) -> Hypothesis:
     """Combine p of every contrast of every variable; one contrast keeps its name, several are named one by one."""
+    from numbaglm.stats.families.combined import BOTH, CONCORDANT, ONE, ContrastRows, combined
+
     n = 1 + len(others)
     tested = tuple(ContrastRows(one.family.layers[0].rows, one.interest, one.nuisance, one.is_t) for one in hypotheses)
     effect = np.concatenate([one.effect for one in hypotheses])

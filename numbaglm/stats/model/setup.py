@@ -1,4 +1,7 @@
-"""From the arguments of a call to hypotheses and the shufflings that test them."""
+"""From the arguments of a call to hypotheses and the shufflings that test them.
+
+A family but t and F is imported where it is asked for: together they take as long to load as a small test takes.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,6 @@ from numbaglm.errors import InputError, ShufflingError, invalid, term
 from numbaglm.spaces.smoothing import WIDEST
 from numbaglm.stats import effects
 from numbaglm.stats.conventions import is_number
-from numbaglm.stats.families.clustered.gls import gls
-from numbaglm.stats.families.clustered.incomplete import IncompleteClusters
-from numbaglm.stats.families.incomplete import Incomplete
-from numbaglm.stats.families.ordinary.correlated import correlated
-from numbaglm.stats.families.ordinary.incomplete_groups import IncompleteGroups
-from numbaglm.stats.families.smoothed import pseudo_t
-from numbaglm.stats.families.weighted import Weighted, weighted
-from numbaglm.stats.families.welch import VarianceGroups
 from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.model.design import Contrast, Design, orthonormal, partition, shared_nuisance, tested_regressors
 from numbaglm.stats.model.hypothesis import Hypothesis, complement
@@ -155,6 +150,8 @@ def make_pseudo(hypothesis: Hypothesis, fwhm: float) -> Hypothesis:
             f"{term('variance_smoothing_fwhm=')} {fwhm} makes a pseudo-t: it goes with t contrasts, the method "
             "'freedman-lane', no variance groups and no regressors of elements' own."
         )
+    from numbaglm.stats.families.smoothed import pseudo_t
+
     return replace(hypothesis, family=pseudo_t(hypothesis.family, fwhm, hypothesis.design.dof))
 
 
@@ -182,6 +179,8 @@ def make_correlation(hypothesis: Hypothesis, shufflings: Shufflings) -> Hypothes
             "Correlations do not hold their level beside nuisance: 5.8 % were measured at 5 % with 1 confound and 20 "
             "subjects, 13 % with 12 and 30. t does."
         )
+    from numbaglm.stats.families.ordinary.correlated import correlated
+
     family, s = hypothesis.family, hypothesis.n_interest
     interest = hypothesis.interest
     made = correlated(
@@ -212,6 +211,10 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings, sandwich: Sa
         raise InputError(invalid("method", hypothesis.method.name, f"'freedman-lane' with {_BY_ELEMENT}"))
     if sandwich is not None:
         return _make_incomplete_clusters(hypothesis, sandwich)
+    from numbaglm.stats.families.incomplete import Incomplete
+    from numbaglm.stats.families.ordinary.incomplete_groups import IncompleteGroups
+    from numbaglm.stats.families.welch import VarianceGroups
+
     if isinstance(groups := hypothesis.family.finish, VarianceGroups):
         rows = np.ascontiguousarray(np.vstack([hypothesis.nuisance, hypothesis.interest]))
         of_rows = hypothesis.effect @ rows.T
@@ -233,6 +236,8 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings, sandwich: Sa
 
 
 def _make_incomplete_clusters(hypothesis: Hypothesis, sandwich: Sandwich) -> Hypothesis:
+    from numbaglm.stats.families.clustered.incomplete import IncompleteClusters
+
     assert hypothesis.clusters is not None
     rows = np.ascontiguousarray(np.vstack([hypothesis.interest, hypothesis.nuisance]))
     made = IncompleteClusters(
@@ -297,6 +302,8 @@ def make_weighted(
     lacks: bool = False,
 ) -> Hypothesis:
     """Make weighted least squares of a hypothesis; ``lacks`` tests each element with the subjects that it has."""
+    from numbaglm.stats.families.weighted import Weighted, weighted
+
     if not isinstance(weights, str):
         _check_weights(weights, hypothesis.design.n_subjects)
     made = Weighted(
@@ -320,6 +327,8 @@ def _check_weights(weights: Doubles, n: int) -> None:
 
 def make_gls(hypothesis: Hypothesis, components: Components, asked: Binned, seed: int) -> Hypothesis:
     """Make generalised least squares of a hypothesis; ``seed`` draws the clusters that intervals are made of."""
+    from numbaglm.stats.families.clustered.gls import gls
+
     family = gls(components, hypothesis.interest, hypothesis.nuisance, hypothesis.effect, asked, seed)
     return replace(hypothesis, family=family, clusters=components.number)
 

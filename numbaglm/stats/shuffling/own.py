@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, fields
 from hashlib import sha256
 
 import numpy as np
+import scipy  # its sparse is loaded where it is used
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from numbaglm.errors import ShufflingError, invalid, term
 from numbaglm.stats.shuffling.blocks import parse_blocks
@@ -48,8 +47,8 @@ class OwnShufflings(Shufflings):
         for first in range(0, self.n_shufflings, step):
             some = np.arange(n) * n + self._index[first : first + step].astype(np.int64)
             pairs = np.unique(np.concatenate([pairs, some.ravel()]))
-        touch = coo_array((np.ones(pairs.size, np.int8), (pairs // n, pairs % n)), shape=(n, n))
-        return np.asarray(connected_components(touch, directed=False)[1], dtype=np.intp)
+        touch = scipy.sparse.coo_array((np.ones(pairs.size, np.int8), (pairs // n, pairs % n)), shape=(n, n))
+        return np.asarray(scipy.sparse.csgraph.connected_components(touch, directed=False)[1], dtype=np.intp)
 
 
 def parse_rows(values: ArrayLike, n_subjects: int) -> Signed:
