@@ -11,7 +11,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +72,14 @@ class Room:
     given
         The limit that was asked for; None for none.
     held
-        Bytes that the process holds before its tasks.
+        Tells the bytes that the process holds before its tasks. To ask gives back what was freed, which takes
+        milliseconds, and more to take it again: where no limit is given, refusals alone do.
     """
 
     n_bytes: int
     source: str
     given: int | str | None
-    held: int
+    held: Callable[[], int]
 
     def refusal(self, needed: int, what: str, fix: str = "") -> InputError:
         """Make the error of tasks that need more; it names the limit that would do.
@@ -92,8 +93,9 @@ class Room:
         fix
             What else may be done, a whole sentence.
         """
-        least, there = math.ceil((self.held + needed) / 1e6), f"{max(self.n_bytes, 0) / 1e6:,.0f} MB"
-        own = f"Python, the libraries and the data of this process take {self.held / 1e6:,.0f} MB by themselves"
+        held = self.held()
+        least, there = math.ceil((held + needed) / 1e6), f"{max(self.n_bytes, 0) / 1e6:,.0f} MB"
+        own = f"Python, the libraries and the data of this process take {held / 1e6:,.0f} MB by themselves"
         allowed = f"{least:,} MB or more ({own}, and {what} {math.ceil(needed / 1e6):,} MB)"
         received = f"None, that is {there}, {self.source}," if self.given is None else repr(self.given)
         return InputError(compose("memory_limit", received, allowed, fix))
@@ -113,12 +115,12 @@ def memory_room(limit: int | str | None, share: float, client: Any | None) -> Ro
     InputError
         It is no limit. One that is too small is refused by who knows what is needed, see `Room.refusal`.
     """
-    held = held_before(client)
     if limit is not None:
-        return Room(parse_limit(limit) - held, "memory_limit", limit, held)
+        held = held_before(client)
+        return Room(parse_limit(limit) - held, "memory_limit", limit, lambda: held)
     free = free_memory() if client is None else Limit(min(_worker_limits(client)), "a worker")
     part = "" if share == 1 else f"{share:.0%} of "
-    return Room(int(free.n_bytes * share), f"{part}what {free.source} leaves", None, held)
+    return Room(int(free.n_bytes * share), f"{part}what {free.source} leaves", None, lambda: held_before(client))
 
 
 def parse_limit(limit: Any) -> int:
