@@ -70,7 +70,8 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     }
     if request.count_only:
         return _count(request, cohort.n_subjects, tests, shuffling)
-    numbers = [_n_perm(cohort, test, request, shuffling) for test in tests]  # all before the first takes its time
+    # All before the first takes its time.
+    numbers = [_n_perm(cohort.n_subjects, test, request, shuffling) for test in tests]
     outcomes = []
     for test, n_perm in zip(tests, numbers, strict=True):
         results = _run(cohort, test, request, n_perm, shuffling, progress)
@@ -143,7 +144,7 @@ def _kinds(test: Tested, request: Request) -> list[str]:
     return [kind for kind in request.kinds(test.is_f) if not (test.squared and kind == "clusterm")]
 
 
-def _n_perm(cohort: Cohort, test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
+def _n_perm(n_subjects: int, test: Tested, request: Request, shuffling: dict[str, Any]) -> int:
     """Shufflings beside the observed one; refuses what can't be tested.
 
     Raises
@@ -163,16 +164,7 @@ def _n_perm(cohort: Cohort, test: Tested, request: Request, shuffling: dict[str,
         return 0
     asked = request.n_shufflings - 1 if request.n_shufflings else MOST_SHUFFLINGS
     try:
-        plan = permutation_test(
-            cohort,
-            test.matrix,
-            _weights(test),
-            n_perm=asked,
-            cluster_forming_threshold=None,
-            regressors=test.regressors,
-            dry_run=True,
-            **shuffling,
-        )
+        n_shufflings = _shufflings(test, n_subjects, asked, shuffling).n_shufflings
     except ShufflingError as error:
         if request.groups is None:
             raise
@@ -180,7 +172,6 @@ def _n_perm(cohort: Cohort, test: Tested, request: Request, shuffling: dict[str,
             f"{test.label} can't be shuffled with the blocks of -e {request.groups}: {error} FEAT's .grp files group "
             "variances, not what may be exchanged: leave -e out if it is one of those."
         ) from error
-    n_shufflings = plan.ranges[-1][1]
     if request.n_shufflings == 0 and n_shufflings > MOST_SHUFFLINGS:
         raise InputError(
             f"-n 0 asks for all shufflings of {test.label}, and there are more than the {MOST_SHUFFLINGS:,} that are "
