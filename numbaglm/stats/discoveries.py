@@ -311,7 +311,7 @@ def ari(p: ArrayLike, alpha: float = 0.05) -> Bound:
     return Bound(np.where(k <= p.size, k, NEVER).astype(np.int32), alpha)
 
 
-class Template(Protocol):
+class ThresholdTemplate(Protocol):
     """A sequence of thresholds for each value of one parameter, its level; they grow with it."""
 
     def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
@@ -350,11 +350,11 @@ class Simes:
     shift: int = 0
 
     def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
-        """See `Template`."""
+        """See `ThresholdTemplate`."""
         return p * ((n_elements - self.shift) / (k - self.shift)) if k > self.shift else np.full(p.shape, np.inf)
 
     def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Doubles:
-        """See `Template`."""
+        """See `ThresholdTemplate`."""
         k = np.arange(1, n_thresholds + 1)
         return np.asarray(level * np.maximum(k - self.shift, 0) / (n_elements - self.shift), dtype=np.float64)
 
@@ -364,11 +364,11 @@ class Beta:
     """t_k is the quantile at the level of the k-th smallest of n independent uniform p: every k errs alike."""
 
     def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
-        """See `Template`."""
+        """See `ThresholdTemplate`."""
         return np.asarray(special.betainc(k, n_elements + 1 - k, p), dtype=np.float64)
 
     def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Doubles:
-        """See `Template`."""
+        """See `ThresholdTemplate`."""
         k = np.arange(1, n_thresholds + 1)
         return np.asarray(special.betaincinv(k, n_elements + 1 - k, level), dtype=np.float64)
 
@@ -404,14 +404,14 @@ class Learned:
         return Learned(np.sort(np.ascontiguousarray(_parse_sorted_p(sorted_p).T), axis=1))
 
     def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
-        """See `Template`."""
+        """See `ThresholdTemplate`."""
         knots = np.concatenate([[0.0], self.curves[k - 1], [np.inf]])  # beyond the last no share of the way is made
         above = np.searchsorted(knots, p, side="right")
         lower, upper = knots[above - 1], knots[above]
         return np.asarray(above - 2 + (p - lower) / (upper - lower), dtype=np.float64)
 
     def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Doubles:
-        """See `Template`."""
+        """See `ThresholdTemplate`."""
         number = int(np.floor(level))
         lower = self.curves[:, number] if number >= 0 else np.zeros(n_thresholds)
         upper = self.curves[:, min(number + 1, self.curves.shape[1] - 1)]
@@ -421,7 +421,7 @@ class Learned:
 ARI = "ari"
 """What bounds by parametric p alone are called beside the templates."""
 
-TEMPLATES: dict[str, Template] = {"simes": Simes(), "beta": Beta()}
+TEMPLATES: dict[str, ThresholdTemplate] = {"simes": Simes(), "beta": Beta()}
 """Templates that need no choice. `Simes` takes a shift; `Learned.learn` makes one of training shufflings."""
 
 
@@ -481,7 +481,7 @@ class Calibration:
     """
 
     thresholds: Doubles
-    template: Template
+    template: ThresholdTemplate
     level: float
     n_elements: int
     alpha: float
@@ -506,7 +506,7 @@ class Calibration:
 def calibrate(
     sorted_p: ArrayLike,
     n_elements: int,
-    template: str | Template = "simes",
+    template: str | ThresholdTemplate = "simes",
     alpha: float = 0.05,
     *,
     elements: ArrayLike | None = None,
@@ -574,8 +574,8 @@ def calibrate(
 
 
 def _choose(
-    template: Template, p: Doubles, n_elements: int, alpha: float, rule: str
-) -> tuple[Template, float, Doubles]:
+    template: ThresholdTemplate, p: Doubles, n_elements: int, alpha: float, rule: str
+) -> tuple[ThresholdTemplate, float, Doubles]:
     n_least = min(
         _n_missing(p.shape[0], alpha) + 3, p.shape[0]
     )  # one more for a quantile between two, one for the first
@@ -590,7 +590,7 @@ def _choose(
     return template, level, template.thresholds(level, p.shape[1], n_elements)
 
 
-def least_levels(template: Template, sorted_p: Doubles, n_elements: int, n_least: int) -> Doubles:
+def least_levels(template: ThresholdTemplate, sorted_p: Doubles, n_elements: int, n_least: int) -> Doubles:
     """Level of each shuffling, the least of its p's, as far as it can be among the smallest.
 
     A few k bound all levels from above, and with them the largest level that is needed. Only p below its thresholds can
@@ -700,7 +700,7 @@ def _parse_alpha(alpha: float) -> float:
     return alpha
 
 
-def _parse_template(template: str | Template, n_thresholds: int) -> Template:
+def _parse_template(template: str | ThresholdTemplate, n_thresholds: int) -> ThresholdTemplate:
     if isinstance(template, str):
         if template not in TEMPLATES:
             raise InputError(invalid("template", template, f"{', '.join(TEMPLATES)}, or a template"))
