@@ -6,6 +6,7 @@ What runs in these processes takes public names of numbaglm alone, so that one s
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ class Checkout:
         if not (place / "numbaglm" / "__init__.py").exists():
             raise SystemExit(f"{folder} is no checkout: it has no numbaglm/__init__.py.")
         return cls(name, place)
+
+    @property
+    def version(self) -> str:
+        """Of its package, without importing it."""
+        for name in ("version.py", "__init__.py"):
+            path = self.folder / "numbaglm" / name
+            if path.exists() and (found := re.search(r'^__version__ = "(.+)"$', path.read_text("utf-8"), re.MULTILINE)):
+                return found[1]
+        raise SystemExit(f"{self.folder} has no version of numbaglm.")
 
     @property
     def environment(self) -> dict[str, str]:

@@ -9,11 +9,13 @@ Exits with 1 if anything differs; --expect names what may, such as a file that i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -28,6 +30,7 @@ from numpy.typing import NDArray
 
 from checkouts import Checkout
 from same_calls import CALLS, Call, Tolerance
+from same_expected import EXPECTED, Expected
 
 LEFT_OUT = ("versions", "Version", "*picture*", "*seconds*", "*Seconds*")
 """Keys of JSON that tell how, where and when a call was made, and not what it found."""
@@ -40,7 +43,7 @@ _SINGLE = 1e-6  # of p in single precision, whose logarithm was rounded
 _FDR = 5  # p adjusted for the false discovery rate move by several counts where p move by one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Difference:
     """An output that is not the same bits on both sides.
 
@@ -48,54 +51,70 @@ class Difference:
     ----------
     output
         Its name.
+    kind
+        "new" and "gone" where one side lacks it; "numbers" of one shape and type; "words", and "other".
     told
         Where and by how much.
-    within
-        Whether that is within the tolerance of the call.
+    old, new
+        What both sides gave, where both gave something.
     """
 
     output: str
+    kind: str
     told: str
-    within: bool = False
+    old: Any = None
+    new: Any = None
 
 
-def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: Tolerance | None) -> list[Difference]:
+def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
     """Differences between what one call gave on each side, as arrays by name."""
-    found = [Difference(name, f"gone, was {_shown(old[name])}") for name in old if name not in new]
-    found += [Difference(name, f"new, {_shown(new[name])}") for name in new if name not in old]
+    found = [Difference(name, "gone", f"gone, was {_shown(old[name])}") for name in old if name not in new]
+    found += [Difference(name, "new", f"new, {_shown(new[name])}") for name in new if name not in old]
     if "FAILED" in old and "FAILED" in new:
-        found.append(Difference("FAILED", f"both sides: {new['FAILED']}"))
+        found.append(Difference("FAILED", "other", f"both sides: {new['FAILED']}"))
     for name in old:
         if name in new:
-            found += _of_output(name, np.asarray(old[name]), np.asarray(new[name]), tolerance)
+            found += _of_output(name, np.asarray(old[name]), np.asarray(new[name]))
     return found
 
 
-def _of_output(name: str, old: NDArray[Any], new: NDArray[Any], tolerance: Tolerance | None) -> Iterator[Difference]:
+def _of_output(name: str, old: NDArray[Any], new: NDArray[Any]) -> Iterator[Difference]:
     if old.dtype == new.dtype and old.shape == new.shape and old.tobytes() == new.tobytes():
         return
-    if old.dtype.kind == new.dtype.kind == "U":
-        yield from _of_texts(name, old, new, tolerance)
+    if re.split("[/:]", name)[-1] == "columns" and old.ndim == new.ndim == 1:
+        if not _holds_in_order(new.tolist(), old.tolist()):  # a column more is an output of its own
+            yield Difference(name, "other", f"{old.tolist()} are {new.tolist()}")
+    elif old.dtype.kind == new.dtype.kind == "U":
+        yield from _of_texts(name, old, new)
     elif old.dtype != new.dtype or old.shape != new.shape:
-        yield Difference(name, f"{_shown(old)} is {_shown(new)}")
+        yield Difference(name, "other", f"{_shown(old)} is {_shown(new)}")
     elif old.dtype.kind not in "iuf":
-        yield Difference(name, _first(old, new, old != new))
-    elif name.endswith("/header"):
-        yield Difference(name, f"{int((old != new).sum())} bytes")
+        yield Difference(name, "other", _first(old, new, old != new))
     elif name.endswith(".png"):
-        yield Difference(name, "another picture")
+        yield Difference(name, "picture", "another picture")
     else:
-        yield _of_numbers(name, old, new, tolerance)
+        kind = f"V{old.dtype.itemsize}"
+        differs = np.ascontiguousarray(old).view(kind) != np.ascontiguousarray(new).view(kind)
+        yield Difference(name, "numbers", _first(old, new, differs.reshape(old.shape)), old, new)
 
 
-def _of_numbers(name: str, old: NDArray[Any], new: NDArray[Any], tolerance: Tolerance | None) -> Difference:
-    """Where numbers of two arrays are not the same bits, and whether they are close enough."""
-    kind = f"V{old.dtype.itemsize}"
-    differs = np.ascontiguousarray(old).view(kind) != np.ascontiguousarray(new).view(kind)
-    differs = differs.reshape(old.shape)
-    told = _first(old, new, differs)
+def _holds_in_order(whole: Sequence[str], part: Sequence[str]) -> bool:
+    rest = iter(whole)
+    return all(one in rest for one in part)
+
+
+def close(difference: Difference, tolerance: Tolerance | None) -> bool:
+    """Whether a difference is within a tolerance; one of another kind than numbers is not.
+
+    In texts of numbers and words the words must be the same: the numbers, which are rounded there, are outputs too.
+    """
     if tolerance is None:
-        return Difference(name, told)
+        return False
+    if difference.kind == "words":
+        return _without_numbers(str(difference.old)) == _without_numbers(str(difference.new))
+    if difference.kind != "numbers":
+        return False
+    name, old, new = difference.output, difference.old, difference.new
     word = re.split(r"[/:]", name.removesuffix("/data").removesuffix(".nii.gz").removesuffix(".nii"))[-1]
     a, b = old.astype(np.float64), new.astype(np.float64)
     if word.startswith(("p_", "logp_")):
@@ -113,30 +132,41 @@ def _of_numbers(name: str, old: NDArray[Any], new: NDArray[Any], tolerance: Tole
         apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     out = ~(apart <= allowed)
     strays = int(tolerance.stray * out.size) if word.startswith(("max_size", "max_mass")) else 0
-    return Difference(name, told, within=int(out.sum()) <= strays)
+    return int(out.sum()) <= strays
 
 
-def _of_texts(name: str, old: NDArray[Any], new: NDArray[Any], tolerance: Tolerance | None) -> Iterator[Difference]:
+def _of_texts(name: str, old: NDArray[Any], new: NDArray[Any]) -> Iterator[Difference]:
     """Differences of texts: leaves of JSON, columns of tables, and lines of all others."""
     if old.shape != new.shape or old.ndim:
         same_shape = old.shape == new.shape
-        yield Difference(name, _first(old, new, old != new) if same_shape else f"{_shown(old)} is {_shown(new)}")
+        told = _first(old, new, old != new) if same_shape else f"{_shown(old)} is {_shown(new)}"
+        yield Difference(name, "other", told)
         return
     one, other = str(old), str(new)
-    if name.endswith(".json"):
-        pair = [{name: np.asarray(leaf) for name, leaf in _leaves(json.loads(text), name)} for text in (one, other)]
-        yield from compare(pair[0], pair[1], tolerance)
-    elif name.endswith((".tsv", ".csv")) and tolerance is not None:
-        pair = [{f"{name}:{key}": column.to_numpy() for key, column in _read(text).items()} for text in (one, other)]
-        yield from compare(pair[0], pair[1], tolerance)
+    if name.endswith(".json") or (one.startswith("{") and other.startswith("{")):
+        pair = [{path: np.asarray(leaf) for path, leaf in _leaves(json.loads(text), name)} for text in (one, other)]
+        yield from compare(pair[0], pair[1])
+    elif name.endswith((".tsv", ".csv")):
+        tables = [_read(text) for text in (one, other)]
+        pair = [{f"{name}:{key}": _column(column) for key, column in table.items()} for table in tables]
+        columns = [{f"{name}:columns": np.array(list(table), dtype=str)} for table in tables]
+        yield from compare(columns[0] | pair[0], columns[1] | pair[1])
     else:
         lines = one.splitlines(), other.splitlines()
         changed = [(a, b) for a, b in zip(*lines, strict=False) if a != b]
         more = abs(len(lines[0]) - len(lines[1]))
         first = f", first {_cut(changed[0][0])!r} is {_cut(changed[0][1])!r}" if changed else ""
-        # Texts of calls with a tolerance hold rounded numbers: the numbers themselves are compared.
-        within = tolerance is not None and _without_numbers(one) == _without_numbers(other)
-        yield Difference(name, f"{len(changed)} lines{f', {more} more or fewer' if more else ''}{first}", within)
+        told = f"{len(changed)} lines{f', {more} more or fewer' if more else ''}{first}"
+        yield Difference(name, "words", told, one, other)
+
+
+def _column(column: Any) -> NDArray[Any]:
+    """Values of a column of texts: whole numbers, numbers, or the texts."""
+    texts = column.to_numpy(dtype=str)
+    for kind in (np.int64, np.float64):
+        with contextlib.suppress(ValueError):
+            return texts.astype(kind)
+    return texts
 
 
 def _without_numbers(text: str) -> str:
@@ -144,12 +174,12 @@ def _without_numbers(text: str) -> str:
 
 
 def _read(text: str) -> pd.DataFrame:
-    return pd.read_csv(StringIO(text), sep="\t" if "\t" in text else ",")
+    return pd.read_csv(StringIO(text), sep="\t" if "\t" in text else ",", dtype=str, keep_default_na=False)
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Leaves of JSON by their path, but for those that are left out."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         for key, one in value.items():
             if not any(fnmatchcase(key, pattern) for pattern in LEFT_OUT):
                 yield from _leaves(one, f"{name}:{key}")
@@ -157,7 +187,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         for number, one in enumerate(value):
             yield from _leaves(one, f"{name}:{number}")
     else:
-        yield name, str(value) if value is None else value
+        yield name, str(value) if value is None or value == {} else value
 
 
 def _shown(value: Any) -> str:
@@ -219,25 +249,50 @@ def read(path: Path) -> dict[str, Any]:
         return dict(arrays)
 
 
-def row(call: Call, old: Mapping[str, Any], new: Mapping[str, Any], expected: Sequence[str]) -> tuple[str, bool]:
-    """What is told of a call, and whether it passes."""
-    differences = compare(old, new, call.tolerance)
-    known, left = [], []
-    for one in differences:
-        full = f"{call.name}/{one.output}"
-        (known if any(fnmatchcase(full, pattern) for pattern in expected) else left).append(one)
-    wrong = [one for one in left if not one.within]
-    verdict = "DIFFERENT" if wrong else "within tolerance" if left else "as expected" if known else "same"
-    told = wrong or left or known
-    lines = [f"{verdict:<16} {call.name:<28} {len(old)} outputs" + (f", {len(told)} not the same bits" if told else "")]
-    lines += [f"    {one.output}: {one.told}" for one in (told if wrong else told[:1])]
-    return "\n".join(lines), not wrong
+@dataclass(frozen=True)
+class Told:
+    """What is told of a call.
+
+    Attributes
+    ----------
+    text
+        Its line, and those of what is wrong.
+    passes
+        Whether nothing is wrong.
+    known
+        How many outputs differ as each row of the table of expected differences says.
+    """
+
+    text: str
+    passes: bool
+    known: Counter[Expected]
+
+
+def judge(call: Call, old: Mapping[str, Any], new: Mapping[str, Any], expected: Sequence[Expected] = ()) -> Told:
+    """Hold what differs to the tolerance of the call, and to what is expected to differ."""
+    known: Counter[Expected] = Counter()
+    within, wrong = [], []
+    for one in compare(old, new):
+        name = f"{call.name}/{one.output}"
+        fits = [row for row in expected if fnmatchcase(one.kind, row.kind) and fnmatchcase(name, row.outputs)]
+        row = next((row for row in fits if row.tolerance is None or close(one, row.tolerance)), None)
+        if row is not None:
+            known[row] += 1
+        else:
+            (within if close(one, call.tolerance) else wrong).append(one)
+    verdict = "DIFFERENT" if wrong else "within tolerance" if within else "as expected" if known else "same"
+    told = wrong or within
+    counts = {"not the same bits": len(told), "as expected": known.total()}
+    numbers = [f"{len(old)} outputs", *(f"{count} {what}" for what, count in counts.items() if count)]
+    lines = [f"{verdict:<16} {call.name:<28} {', '.join(numbers)}"]
+    lines += [f"    {one.output}: {one.told}" for one in (wrong or within[:1])]
+    return Told("\n".join(lines), not wrong, known)
 
 
 def run(
     checkouts: Sequence[Checkout],
     names: Sequence[str],
-    expected: Sequence[str] = (),
+    expected: Sequence[Expected] = (),
     folder: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> bool:
@@ -250,25 +305,28 @@ def run(
     names
         Of calls.
     expected
-        Patterns of ``call/output`` that may differ.
+        What may differ.
     folder
         Where outputs are kept; by default in a temporary one.
     say
         Takes what is told.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        passed = []
+        passed, known = [], Counter[Expected]()
         place = folder or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
         make_calls(checkouts, names, place)
         for name in names:
             old, new = (read(place / checkout.name / f"{name}.npz") for checkout in checkouts)
-            text, passes = row(CALLS[name], old, new, expected)
-            say(text)
-            passed.append(passes)
+            told = judge(CALLS[name], old, new, expected)
+            say(told.text)
+            passed.append(told.passes)
+            known += told.known
         for checkout in checkouts:
             if not all(passed) and (log := (place / checkout.name / "stderr.txt").read_text()):
                 say(f"--- stderr of {checkout.name}, {checkout.folder}\n{log}")
+    for one in expected:
+        say(f"{known[one]:>6} expected: {one.outputs} ({one.kind}): {one.reason}")
     say(f"{sum(passed)} of {len(passed)} calls pass.")
     return all(passed)
 
@@ -292,7 +350,9 @@ def main() -> int:
     if asked.keep is not None and asked.keep.exists():
         parser.error(f"{asked.keep} exists")
     checkouts = Checkout.parse("old", asked.old), Checkout.parse("new", asked.new)
-    return 0 if run(checkouts, chosen(asked.only, parser), asked.expect, asked.keep) else 1
+    expected = [Expected(pattern, "*", "--expect") for pattern in asked.expect]
+    expected += EXPECTED.get(checkouts[0].version, ())
+    return 0 if run(checkouts, chosen(asked.only, parser), expected, asked.keep) else 1
 
 
 if __name__ == "__main__":

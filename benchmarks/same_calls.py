@@ -34,6 +34,7 @@ import psutil
 from numba.core import event
 
 import numbaglm as ng
+import same_public
 from checkouts import Study, check_origin, study
 
 N_PERM = 300  # a batch of shufflings and a part of one
@@ -717,7 +718,15 @@ FILES = (
     Call("demo", partial(_command, line="demo --output OUT --n-perm 100 --quiet")),
 )  # fmt: skip
 
-CALLS = {call.name: call for call in (*TESTS, *PLACES, *DROP_INS, *FILES)}
+
+def _public(place: Place) -> dict[str, str]:
+    """What users may have written."""
+    checkout = Path(str(ng.__file__)).parents[1]
+    given = {"names.json": same_public.names(), "commands.json": same_public.commands(checkout)}
+    return {name: json.dumps(told) for name, told in given.items()}
+
+
+CALLS = {call.name: call for call in (*TESTS, *PLACES, *DROP_INS, *FILES, Call("public", _public))}
 
 
 # What a call gave, as named arrays.
@@ -769,13 +778,18 @@ def _files(path: Path, name: str, folder: Path) -> Iterator[tuple[str, Any]]:
     if path.name.endswith((".nii", ".nii.gz")):
         image: Any = nib.load(path)
         yield f"{name}/data", np.asarray(image.dataobj)
-        yield f"{name}/header", np.frombuffer(image.header.binaryblock, np.uint8)
+        yield f"{name}/header.json", np.array(json.dumps(_header(image.header)))
     elif path.suffix in (".npz", ".zip") or ".zarr" in str(path.relative_to(folder)):
         yield name, np.array("there")  # of a form of its own: what it holds is compared where it is read back
     elif path.suffix == ".png":
         yield name, np.frombuffer(path.read_bytes(), np.uint8)
     else:
         yield name, _text(path.read_text(), folder)
+
+
+def _header(header: Any) -> dict[str, str]:
+    """Fields of a header, by name."""
+    return {name: str(header[name].tolist()) for name in header}
 
 
 def _text(text: str, folder: Path) -> Any:

@@ -34,12 +34,6 @@ class Conventions:
     mass
         "sum" of the statistic over the cluster, "excess" over the threshold, or "area": the sum of the statistic times
         the area of each vertex in mm2 (or the measure of each element of a graph; 1 where elements are counted).
-    structures
-        How voxels of several structures of a CIFTI file form clusters: "merged", so that they go across structures
-        that touch, or "apart". All share a null either way.
-    over_domains
-        How p within domains, such as surfaces and voxels, become one: "min-p", by the null of the least of them; or
-        "sidak", 1 - (1 - p)^n_domains, which takes domains as independent.
     merge_signs
         Two-sided: whether the absolute map is clustered and enhanced, so that neighbours of opposite sign merge;
         otherwise each sign is taken apart.
@@ -58,6 +52,12 @@ class Conventions:
         What the degrees of freedom of Aspin-Welch's v are multiplied by; 1 is Welch's.
     fdr
         "bh" (Benjamini and Hochberg, 1995) or "bky" (adaptive; Benjamini, Krieger and Yekutieli, 2006).
+    structures
+        How voxels of several structures of a CIFTI file form clusters: "merged", so that they go across structures
+        that touch, or "apart". All share a null either way.
+    over_domains
+        How p within domains, such as surfaces and voxels, become one: "min-p", by the null of the least of them; or
+        "sidak", 1 - (1 - p)^n_domains, which takes domains as independent.
     combine_doubled
         Whether the p that a two-sided combination of several maps is made of are those of both sides; otherwise they
         are of the larger side alone, which leaves p by shuffling as they are, and z for clusters too large.
@@ -70,8 +70,6 @@ class Conventions:
     cluster_connectivity: int = 26
     tfce_connectivity: int = 6
     mass: Literal["sum", "excess", "area"] = "sum"
-    structures: Literal["merged", "apart"] = "merged"
-    over_domains: Literal["min-p", "sidak"] = "min-p"
     merge_signs: bool = False
     strict: bool = False
     clipped_cluster_p: bool = False
@@ -82,6 +80,9 @@ class Conventions:
     tfce_dh: float = 0.0
     v_dof_factor: float = 1.0
     fdr: Literal["bh", "bky"] = "bh"
+    # Fields of 0.1 end here: their order is kept for those who give them by place.
+    structures: Literal["merged", "apart"] = "merged"
+    over_domains: Literal["min-p", "sidak"] = "min-p"
     combine_doubled: bool = True
     cca_nuisance: bool = True
 

@@ -1,6 +1,6 @@
 """`numbaglm randomise`: the command line of FSL's randomise, so that a script runs with one word changed.
 
-The flags are declared here; `numbaglm.faces.fsl.request` and `_fsl_run` do the work, and are imported when it runs.
+The flags are declared here; `request` and `run` beside it do the work, and are imported when it runs.
 """
 
 from __future__ import annotations
