@@ -46,7 +46,7 @@ class Discoveries:
     clusters
         A row a cluster, the largest first: ``sign`` and place of the peak, its statistic (``peak_stat``),
         ``n_elements``, how many of these have an effect at least (``n_true``), their share (``tdp``), and the z at
-        which the cluster is one (``threshold``).
+        which the cluster is one (``threshold``); and the number of the element of the peak, from 0 (``peak_element``).
     space
         Where the elements lie.
     tdp, alpha
@@ -111,6 +111,7 @@ def discovery_map(result: Record, tdp: float = 0.7, alpha: float = ALPHA) -> Dis
         "n_true": [one.n_true for one in found.clusters],
         "tdp": [one.tdp for one in found.clusters],
         "threshold": np.abs(z[lowest]),
+        "peak_element": peak,
     }
     return Discoveries(found.labels, pd.DataFrame(table), space, tdp, alpha)
 

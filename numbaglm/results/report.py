@@ -37,6 +37,7 @@ from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid,
 from numbaglm.results.record import Record
 from numbaglm.results.regions import cluster_regions, regions_of, with_column
 from numbaglm.results.reporting import elsewhere, figures, tables, words
+from numbaglm.results.reporting.icicle import icicle
 from numbaglm.results.reporting.tables import null_table, number, quality_table, weight_rows
 from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, OVER, map_of
 from numbaglm.spaces.cifti import Structures
@@ -140,6 +141,7 @@ def make_page(
         pictures=list(_pictures(result, background, surface)),
         **_tables(result, atlas),
         discoveries=tables.discovery_table(result, TDP) if result.h0 else None,
+        icicle=icicle(result) if result.h0 else None,
         tdp=TDP,
         nulls=_nulls(result),
         null_table=null_table(result),

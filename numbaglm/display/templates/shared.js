@@ -87,9 +87,9 @@ const shared = (() => {
       map.chosen = Math.max(0, value);
       show();
     };
-    const choose = (n) => {
+    const choose = (n, value) => {
       map = maps[n];
-      map.chosen ??= map.threshold;
+      map.chosen = value ?? map.chosen ?? map.threshold;
       select.value = n;
       slider.max = Math.max(map.max, 1.25 * map.threshold);
       slider.value = map.chosen;

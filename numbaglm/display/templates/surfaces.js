@@ -319,6 +319,11 @@
     });
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     shared.rows("tr[data-element]", $(""), (row) => go(Number(row.dataset.element)));
+    document.addEventListener("cluster", ({ detail }) => {
+      if (!detail.element) return;
+      choose(0, detail.threshold);
+      go(Number(detail.element));
+    });
     new ResizeObserver(() => {
       if (!map) return;
       draw();

@@ -198,6 +198,11 @@
       if (row.dataset.map && data.maps[row.dataset.map] !== map) choose(Number(row.dataset.map));
       go(row.dataset.mm.split(" ").map(Number));
     });
+    document.addEventListener("cluster", ({ detail }) => {
+      if (!detail.mm) return;
+      choose(0, detail.threshold);
+      go(detail.mm.split(" ").map(Number));
+    });
     new ResizeObserver(() => {
       views.forEach(draw);
       legend();

@@ -66,7 +66,7 @@ def cluster_table(result: Record) -> Table:
             *((Cell(number(one["tdp"]), one["tdp"]),) if "tdp" in clusters else ()),
             *((Cell(_few_nodes(one["nodes"]), one["nodes"]),) if joined else ()),
         )
-        rows.append(Row(cells, *_leads(result, int(one["peak_element"]))))
+        rows.append(Row(cells, *tables.leads(result, int(one["peak_element"]))))
     return Table(columns, tuple(rows), len(clusters) - len(rows))
 
 
@@ -116,7 +116,7 @@ def peak_table(result: Record) -> Table:
             Cell(number(value), value),
             *_p_cells(result, names, element),
         )
-        rows.append(Row(cells, *_leads(result, element)))
+        rows.append(Row(cells, *tables.leads(result, element)))
     return Table(columns, tuple(rows))
 
 
@@ -280,14 +280,6 @@ def _apart_in(part: Part) -> float:
     assert isinstance(part, Surface)
     assert part.mesh is not None
     return min(_APART_MM, float(np.ptp(part.mesh.coordinates, axis=0).max()) / 20)
-
-
-def _leads(result: Record, element: int) -> tuple[tuple[float, ...], int | None, int | None]:
-    """Where a row leads: the place in mm for slices, or the number of a vertex for surfaces; no map of its own."""
-    (part,) = (result.space.parts[k] for k in result.space.part_of(np.array([element])))
-    if isinstance(part, Structures):
-        return tuple(result.space.coordinates(np.array([element]))[0].tolist()), None, None
-    return (), None, element if isinstance(part, Surface) and part.mesh is not None else None
 
 
 def _headed_p(result: Record, names: list[str]) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,8 @@ from numbaglm.engine.quality import Quality
 from numbaglm.results.discoveries import discovery_map
 from numbaglm.results.record import Record
 from numbaglm.results.vocabulary import ALPHA, COLUMNS, OVER, label_of_null, map_of
+from numbaglm.spaces.cifti import Structures
+from numbaglm.spaces.surface import Surface
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
 from numbaglm.stats.pvalues import critical_value
@@ -348,8 +350,16 @@ def discovery_table(result: Record, tdp: float = 0.7) -> Table | None:
             Cell(number(one["tdp"]), one["tdp"]),
             Cell(number(one["threshold"]), one["threshold"]),
         )
-        rows.append(Row(cells, mm if space.is_volume else ()))
+        rows.append(Row(cells, *leads(result, int(one["peak_element"]))))
     return Table(columns, tuple(rows), len(found) - len(rows))
+
+
+def leads(result: Record, element: int) -> tuple[tuple[float, ...], int | None, int | None]:
+    """Return where a row leads: the place in mm for slices, or the vertex for surfaces; no map of its own."""
+    (part,) = (result.space.parts[k] for k in result.space.part_of(np.array([element])))
+    if isinstance(part, Geometry | Structures):
+        return tuple(result.space.coordinates(np.array([element]))[0].tolist()), None, None
+    return (), None, element if isinstance(part, Surface) and part.mesh is not None else None
 
 
 def coverage_table(result: Record) -> Table | None:
