@@ -143,7 +143,7 @@ def _command(command: click.Command, context: click.Context) -> dict[str, Any]:
     told["needed"] = {"": ", ".join(sorted(needed))}
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
-            inner = command.get_command(context, name)
+            inner = command.resolve_command(context, [name])[1]  # loads what stands for it in the program's help
             if inner is not None and not inner.hidden:
                 told[name] = _command(inner, click.Context(inner, parent=context, info_name=name))
     return told
