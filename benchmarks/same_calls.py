@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -793,7 +794,8 @@ def _header(header: Any) -> dict[str, str]:
 
 
 def _text(text: str, folder: Path) -> Any:
-    """A text without the place and the version."""
+    """A text without the place, the version, and what the machine has left."""
+    text = re.sub(r"[\d,]+ MB of memory are left", "<some> MB of memory are left", text)
     return np.array(text.replace(str(folder), "<folder>").replace(ng.__version__, "<version>"))
 
 

@@ -18,36 +18,117 @@ class Expected:
     Attributes
     ----------
     outputs
-        Pattern of ``call/output``.
+        Patterns of ``call/output``, apart by blanks.
     kind
         Of `same.Difference`: "new", "gone", "numbers", "words", "picture", "other".
     reason
         Why it is so.
     tolerance
         How far numbers may be apart.
+    besides
+        What words may differ in (a regular expression): the rest must be the same. Without it they may be any words.
     """
 
     outputs: str
     kind: str
     reason: str
     tolerance: Tolerance | None = None
+    besides: str = ""
 
 
-_MASKS = "a mask of several files, one a hemisphere: one goes on working"
+_ORDER = "sums in kernels keep their order, which the compiler chose before: the last bits"
+_SPACE = "a cohort holds a space of parts, of which a volume is one, and a bit for each value that a map lacks"
+_SIGN = "values that maps lack are told by bits, not by the sign of a zero; the fingerprint covers them"
+_TDP = "shares of true discoveries, at least, in clusters"
+_TDP_COLUMN = r"; TDP, the share that has an effect, at least| +TDP$|  \d\.\d\d$"
+_QUALITY = "the quality of maps is a field of the result and a file beside it"
+_REPORT = "commands end with a report"
+_COUNT = "more distinct shufflings than anyone counts are told as a whole power of ten"
+_POWER = r"about 10\^[\d.]+"
 _AUTO = "0.001 in volumes, as it was; other spaces form clusters where a threshold is named"
-_MADE = "a result is made by a test: it holds a space, of which a volume is one"
-_EXPONENTS = "0.5 and 2 in volumes, as it was; every kind of map has its own"
-PUBLIC = (
+
+SINCE_0_1 = (
+    # Numbers.
+    Expected("*maps/tfce *max_tfce*", "numbers", _ORDER, Tolerance(relative=1e-12, p=0.0)),
+    Expected("tail-*/* permute-tail/*", "numbers", f"fits: {_ORDER}", Tolerance(relative=1e-11, p=1e-13)),
+    Expected("cohort-with-holes/maps", "numbers", f"-0.0 is 0.0: {_SIGN}", Tolerance(relative=0.0, p=0.0)),
+    Expected("cohort-with-holes/info:fingerprint missing-values-tested/*:cohort_fingerprint", "words", _SIGN),
+    # Maps, columns and files.
+    Expected("*maps/clusters */clusters.nii.gz/* *_dseg.*", "new", "clusters by their numbers in the table"),
+    Expected("*maps/tdp *tdp.nii.gz/* *_stat-tdp_statmap.*", "new", _TDP),
+    Expected("*clusters/tdp *clusters.tsv:tdp *clusters.json:tdp:* *:clusters:*:tdp", "new", _TDP),
+    Expected("*maps/*p_fdr_contrasts *p_fdr_contrasts.nii.gz/*", "new", "false discovery rate over contrasts"),
+    Expected("*/quality.json", "new", _QUALITY),
+    Expected("*provenance.json:quality:*", "gone", _QUALITY),
+    Expected("permute*report.html demo/*report.html *stdout:report", "new", _REPORT),
+    Expected("demo/files/cohort.zarr/mask/*", "gone", _SPACE),
+    Expected("demo/files/cohort.zarr/space/*", "new", _SPACE),
+    # Keys.
+    Expected(
+        " ".join(
+            f"*provenance.json:{key}"
+            for key in (
+                *("between", "combine", "combine_contrasts", "combine_weights", "gls", "groups", "missing"),
+                *("modalities", "own_shufflings", "regressors", "sandwich", "sides", "test", "visits", "weights"),
+            )
+        ),
+        "new",
+        "options that 0.1 had not",
+    ),
+    Expected(
+        " ".join(f"*onventions:{key}" for key in ("cca_nuisance", "combine_doubled", "over_domains", "structures")),
+        "new",
+        "conventions that 0.1 had not",
+    ),
+    Expected("*info:zarr_group *info:layers:0 *info:keeps_missing *info:all_present", "new", _SPACE),
+    Expected("*fit.json:elements *fit.json:maximum_at", "new", "what elements are called, and where the maximum is"),
+    Expected("*_statmap.json:Units", "new", "units of maps"),
+    # Headers of maps.
+    Expected(
+        "*/header.json:cal_max */header.json:cal_min */header.json:descrip */header.json:intent_*",
+        "words",
+        "they were empty, and say what values are, and their range",
+    ),
+    # Words.
+    Expected("*:shuffling *:Shuffling summaries/*", "words", _COUNT, besides=_POWER),
+    Expected(
+        "*stdout",
+        "words",
+        f"{_TDP}; {_REPORT}; what of memory is left",
+        besides=rf"{_TDP_COLUMN}|^The report is .*\n|open \S*report.html in a browser, or |^  here .*\n",
+    ),
+    Expected(
+        "*README.md",
+        "words",
+        f"lists of the files that are there; {_TDP}; {_COUNT}",
+        besides=rf"^- `[^`]*`.*\n|^  (was made|extension|corrected|results of).*\n|{_TDP_COLUMN}|{_POWER}",
+    ),
+    Expected(
+        "*_clusters.json:*:Description *_nulls.json:*:Description *_stat-clustersize_statmap.json:Description",
+        "words",
+        "what quantities are called is written once, for files, figures, tables and BIDS",
+    ),
+    Expected(
+        "model-report/ report-and-figure/report/report.html report-command/files/0/page.html",
+        "words",
+        "pages hold more: shares of true discoveries, methods, the quality of maps; wide tables fit",
+    ),
+    # Pictures.
+    Expected(
+        "permute*/figures/*.png report-and-figure/figure/result.png",
+        "picture",
+        "titles are of the vocabulary, and maps that reach 0.05 nowhere are named, not drawn; else the last bits",
+    ),
+    # What users may have written.
     Expected("public/*.json:*", "new", "names, parameters and options that are new, none of which must be given"),
-    Expected("public/commands.json:*:--mask:repeated", "words", _MASKS),
-    Expected("public/commands.json:permute:options:--cluster-forming-threshold:default", "words", _AUTO),
-    Expected("public/names.json:numbaglm.permutation_test:*:cluster_forming_threshold:default", "words", _AUTO),
-    Expected("public/names.json:numbaglm.PermutationResult:made:*", "gone", _MADE),
-    Expected("public/names.json:numbaglm.PermutationResult:made:needed", "words", _MADE),
-    Expected("public/names.json:numbaglm.stats.conventions.Conventions:*:tfce_[EH]:default", "words", _EXPONENTS),
+    Expected("public/commands.json:*:--mask:repeated", "words", "several files, one a hemisphere, too"),
+    Expected("public/*:*cluster?forming?threshold:default", "words", _AUTO),
+    Expected("public/*.PermutationResult:made:*", "gone", f"results are made by tests: {_SPACE}"),
+    Expected("public/*.PermutationResult:made:needed", "words", f"results are made by tests: {_SPACE}"),
+    Expected("public/*.Conventions:*:tfce_[EH]:default", "words", "0.5 and 2 in volumes, as it was"),
 )
 
 EXPECTED: dict[str, tuple[Expected, ...]] = {
-    "0.1.0": PUBLIC,
+    "0.1.0": SINCE_0_1,
 }
 """By the version of the older checkout."""
