@@ -52,20 +52,14 @@ class Tolerance:
         Of statistics, effects and nulls: a share of the value or, if that is larger, of the array's root mean square.
     p
         Of p, as a difference; logp are held to it as p.
-    stray
-        Share of the maxima of cluster size and mass that may differ by more: one voxel makes another cluster.
     """
 
     relative: float
     p: float
-    stray: float = 0.0
 
 
-RANDOM = Tolerance(relative=2e-4, p=2 / (N_PERM + 1), stray=0.01)
-"""v and G of random shufflings, which may be of single precision: p to two counts."""
-
-COUNTED = Tolerance(relative=1e-9, p=1e-8)
-"""v and G of all shufflings: p to the last count, which is far more than 1e-8."""
+PRODUCTS = Tolerance(relative=1e-12, p=0.0)
+"""v and G, whose scores are products where they were fits of shuffled data: the last digits, and no count."""
 
 
 @dataclass(frozen=True)
@@ -231,20 +225,20 @@ TESTS = (
     permuted("f-of-everything", 24, "groups, age", np.eye(3), errors="ise"),
     permuted("f-parametric", 24, "sites", THREE, n_perm=0),
     # v and G
-    permuted("v-groups", 24, "groups", TWO, groups="groups", tolerance=RANDOM),
-    permuted("v-tfce-nuisance", 24, "groups, age", TWO, groups="groups", tfce=True, tolerance=RANDOM),
-    permuted("v-all", 8, "groups", TWO, groups="groups", tfce=True, tolerance=COUNTED),
-    permuted("v-one-sided", 24, "groups", TWO, groups="groups", two_sided=False, tolerance=RANDOM),
-    permuted("v-flips", 24, "groups", TWO, groups="groups", errors="ise", tolerance=RANDOM),
-    permuted("v-mean-flips-all", 8, "mean", groups="groups", tolerance=COUNTED),
-    permuted("v-auto", 24, "age", "age", blocks="fours", groups="auto", tolerance=RANDOM),
-    permuted("v-palm", 24, "groups, age", TWO, groups="groups", conventions="palm", tfce=True, tolerance=RANDOM),
-    permuted("v-parametric", 24, "groups", TWO, groups="groups", n_perm=0, tolerance=COUNTED),
-    permuted("g-sites", 24, "sites", THREE, groups="sites", tfce=True, tolerance=RANDOM),
-    permuted("g-sites-nuisance", 24, "sites, age", THREE, groups="sites", tolerance=RANDOM),
-    permuted("g-flips", 24, "sites", THREE, groups="sites", errors="ise", tolerance=RANDOM),
-    permuted("g-all", 8, "groups, age", ["a - b", "age"], groups="groups", errors="ise", tolerance=COUNTED),
-    permuted("g-palm", 24, "sites", THREE, groups="sites", conventions="palm", tolerance=RANDOM),
+    permuted("v-groups", 24, "groups", TWO, groups="groups", tolerance=PRODUCTS),
+    permuted("v-tfce-nuisance", 24, "groups, age", TWO, groups="groups", tfce=True, tolerance=PRODUCTS),
+    permuted("v-all", 8, "groups", TWO, groups="groups", tfce=True, tolerance=PRODUCTS),
+    permuted("v-one-sided", 24, "groups", TWO, groups="groups", two_sided=False, tolerance=PRODUCTS),
+    permuted("v-flips", 24, "groups", TWO, groups="groups", errors="ise", tolerance=PRODUCTS),
+    permuted("v-mean-flips-all", 8, "mean", groups="groups", tolerance=PRODUCTS),
+    permuted("v-auto", 24, "age", "age", blocks="fours", groups="auto", tolerance=PRODUCTS),
+    permuted("v-palm", 24, "groups, age", TWO, groups="groups", conventions="palm", tfce=True, tolerance=PRODUCTS),
+    permuted("v-parametric", 24, "groups", TWO, groups="groups", n_perm=0, tolerance=PRODUCTS),
+    permuted("g-sites", 24, "sites", THREE, groups="sites", tfce=True, tolerance=PRODUCTS),
+    permuted("g-sites-nuisance", 24, "sites, age", THREE, groups="sites", tolerance=PRODUCTS),
+    permuted("g-flips", 24, "sites", THREE, groups="sites", errors="ise", tolerance=PRODUCTS),
+    permuted("g-all", 8, "groups, age", ["a - b", "age"], groups="groups", errors="ise", tolerance=PRODUCTS),
+    permuted("g-palm", 24, "sites", THREE, groups="sites", conventions="palm", tolerance=PRODUCTS),
     # pseudo-t
     permuted("pseudo-t-flips", 10, "mean", variance_smoothing_fwhm=8.0),
     permuted("pseudo-t-flips-all", 6, "mean", variance_smoothing_fwhm=8.0, tfce=True),
@@ -286,7 +280,7 @@ TESTS = (
     permuted("tree-of-four-levels", 24, "age", "age", blocks="deep tree"),
     permuted("tree-f", 24, "sites, age", THREE, blocks="tree"),
     permuted("tree-flipped", 24, "mean, age", "mean", blocks="tree", errors="both"),
-    permuted("tree-v", 24, "groups", TWO, blocks="tree", groups="groups", tolerance=RANDOM),
+    permuted("tree-v", 24, "groups", TWO, blocks="tree", groups="groups", tolerance=PRODUCTS),
     # several contrasts
     permuted("contrasts", 24, "groups, age", SEVERAL),
     permuted("contrasts-joint", 24, "groups, age", SEVERAL, **JOINT, tfce=True),
@@ -294,7 +288,7 @@ TESTS = (
     permuted("contrasts-joint-all", 6, "mean, age", {"m": "mean", "age": "age"}, **JOINT, errors="ise"),
     permuted("contrasts-joint-palm", 24, "sites, age", {"t": "x - y", "f": THREE}, **JOINT, conventions="palm"),
     permuted("contrasts-joint-pseudo-t", 12, "groups, age", BY_AGE, **JOINT, variance_smoothing_fwhm=8.0),
-    permuted("contrasts-joint-v", 24, "groups, age", BY_AGE, **JOINT, groups="groups", tolerance=RANDOM),
+    permuted("contrasts-joint-v", 24, "groups, age", BY_AGE, **JOINT, groups="groups", tolerance=PRODUCTS),
     # tails and intervals
     permuted("tail-pareto", 24, "groups", TWO, tail="pareto", tfce=True, n_perm=600),
     permuted("tail-pareto-f", 24, "sites, age", THREE, tail="pareto", n_perm=600),
@@ -461,7 +455,7 @@ PLACES = (
     Call("dask-cluster", _on_a_cluster),
     Call("zarr-formula", partial(_on_zarr, contrast="age", tfce=True)),
     Call("zarr-pseudo-t", partial(_on_zarr, contrast="age", variance_smoothing_fwhm=8.0)),
-    Call("zarr-v", partial(_on_zarr, contrast="age", variance_groups=[0, 1] * 6), RANDOM),
+    Call("zarr-v", partial(_on_zarr, contrast="age", variance_groups=[0, 1] * 6), PRODUCTS),
     Call("zarr-huh-jhun", partial(_on_zarr, contrast="age", method="huh-jhun")),
     Call("cohort-created", partial(_created, min_coverage=1.0)),
     Call("cohort-smoothed-masked", lambda place: _created(place, mask=place.mask, smoothing_fwhm=(6.0, 8.0, 4.0))),
@@ -695,7 +689,7 @@ def _report_command(place: Place) -> Any:
 
 FILES = (
     Call("saved-and-loaded", _saved),
-    Call("saved-v", _saved_v, RANDOM),
+    Call("saved-v", _saved_v, PRODUCTS),
     Call("report-and-figure", _reported),
     Call("summaries", _words),
     Call("bids", _bids),
@@ -709,7 +703,7 @@ FILES = (
     Call("permute", partial(_permute, line=f"{PERM} --tfce --cluster-forming-threshold 0.01")),
     Call("permute-contrasts", partial(_permute, line=f"{PEOPLE} {JOINED} {PERM}")),
     Call("permute-blocks-json", partial(_permute, line=f"{PEOPLE} {PAIRED} {PERM} --json")),
-    Call("permute-v", partial(_permute, line=f"{PEOPLE} {V} {PERM} --json"), RANDOM),
+    Call("permute-v", partial(_permute, line=f"{PEOPLE} {V} {PERM} --json"), PRODUCTS),
     Call("permute-tail", partial(_permute, line=f"{PEOPLE} --model age --tail pareto --p-interval 0.95 --n-perm 600")),
     Call("permute-bids", partial(_permute, line=f"{PEOPLE} --model age --method kennedy --bids {PERM}")),
     Call("fit", partial(_permute, line="", command="fit")),
