@@ -11,6 +11,7 @@ import numpy as np
 from numbaglm.arrays import Doubles
 from numbaglm.data.storage.files import require_regular
 from numbaglm.data.tables import listed, repeated
+from numbaglm.data.text_matrix import finite_numbers
 from numbaglm.errors import InputError, MissingFileError
 
 METHODS = ("dods", "doss")
@@ -144,9 +145,9 @@ class _Tags:
         elif tag in METHODS:
             self.method = tag
         elif tag in self.flags:
-            self.flags[tag] = int(_numbers(where, words[:1])[0]) if words else 1
+            self.flags[tag] = int(finite_numbers(words[:1], where)[0]) if words else 1
         elif tag == "contrast" and words:
-            self.contrasts[words[0]] = np.array([_numbers(where, words[1:])])
+            self.contrasts[words[0]] = np.array([finite_numbers(words[1:], where)])
         elif tag == "fcontrast" and words:
             self.joined.append((number, words[0], words[1:]))
         elif tag in ("variablefromfile", "variablefromaseg"):
@@ -159,7 +160,7 @@ class _Tags:
             raise InputError(f"{where}: {received}. Allowed: one of the classes above: {listed(self.classes)}.")
         if len(words) - 2 != len(names):
             raise InputError(f"{where}: {words[0]} has {len(words) - 2} values, and there are {len(names)} variables.")
-        self.inputs.append((number, words[0], words[1], _numbers(where, words[2:])))
+        self.inputs.append((number, words[0], words[1], finite_numbers(words[2:], where)))
 
     def descriptor(self, lines: tuple[str, ...], repeats: bool) -> GroupDescriptor:
         """Put it together, and check it as a whole."""
@@ -202,7 +203,7 @@ def read_matrix(path: str) -> Doubles:
     MissingFileError, InputError
     """
     place, lines = _lines(path)
-    rows = [_numbers(f"{place}, line {number}", text.split()) for number, text in lines]
+    rows = [finite_numbers(text.split(), f"{place}, line {number}") for number, text in lines]
     if not rows or len({len(row) for row in rows}) > 1:
         what = "no number" if not rows else f"rows of {listed(sorted({str(len(row)) for row in rows}))} numbers"
         raise InputError(f"{place} holds {what}. Allowed: a matrix as text, as many numbers in each line.")
@@ -234,16 +235,3 @@ def _told(text: str) -> Iterator[tuple[int, str]]:
         told = line.split("#")[0].strip()
         if told:
             yield number, told
-
-
-def _numbers(where: str, words: list[str]) -> list[float]:
-    found = []
-    for word in words:
-        try:
-            value = float(word)
-        except ValueError:
-            value = np.nan
-        if not np.isfinite(value):
-            raise InputError(f"{where}: {word!r} is not a finite number. Correct it.")
-        found.append(value)
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,26 @@ def read_text_matrix(path: str | os.PathLike[str]) -> TextMatrix:
     return TextMatrix(place, values, names)
 
 
+def finite_numbers(words: Sequence[str], where: str) -> list[float]:
+    """Read the words of a line as numbers.
+
+    Raises
+    ------
+    InputError
+        One is no finite number; ``where`` it stands is told.
+    """
+    row = []
+    for word in words:
+        try:
+            value = float(word)
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value):
+            raise InputError(f"{where}: {_short(word)} is not a finite number. Correct it.")
+        row.append(value)
+    return row
+
+
 def _read_lines(
     place: Path, lines: list[str]
 ) -> tuple[dict[str, tuple[int, int]], dict[int, str], dict[int, list[float]]]:
@@ -85,7 +106,7 @@ def _read_lines(
         if not text:
             continue
         if in_matrix:
-            rows[number] = _numbers(place, number, text)
+            rows[number] = finite_numbers(text.split(), f"{place}, line {number}")
         elif not text.startswith("/"):
             raise InputError(
                 f"{place}, line {number}: {_short(text)} comes before /Matrix, where only keywords such as /NumWaves "
@@ -102,19 +123,6 @@ def _read_lines(
     if not in_matrix:
         raise InputError(f"{place} has no line /Matrix. It needs to be a text file that FSL's Glm or Text2Vest wrote.")
     return counts, names, rows
-
-
-def _numbers(place: Path, number: int, text: str) -> list[float]:
-    row = []
-    for word in text.split():
-        try:
-            value = float(word)
-        except ValueError:
-            value = np.nan
-        if not np.isfinite(value):
-            raise InputError(f"{place}, line {number}: {_short(word)} is not a finite number. Correct it.")
-        row.append(value)
-    return row
 
 
 def _count(place: Path, number: int, keyword: str, rest: str) -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
 from numbaglm.data.storage.files import require_regular
-from numbaglm.data.text_matrix import read_text_matrix
+from numbaglm.data.text_matrix import finite_numbers, read_text_matrix
 from numbaglm.errors import InputError, MissingFileError
 
 _VEST = (".mat", ".con", ".fts", ".grp")
@@ -91,13 +91,4 @@ def _lines(path: str) -> list[str]:
 
 
 def _row(path: str, number: int, line: str) -> list[float]:
-    row = []
-    for word in line.replace(",", " ").split():
-        try:
-            value = float(word)
-        except ValueError:
-            value = np.nan
-        if not np.isfinite(value):
-            raise InputError(f"{path}, line {number}: {word[:40]!r} is not a finite number. Correct it.")
-        row.append(value)
-    return row
+    return finite_numbers(line.replace(",", " ").split(), f"{path}, line {number}")
