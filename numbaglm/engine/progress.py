@@ -106,6 +106,7 @@ class Bar:
     def __init__(self) -> None:
         self.estimate = Estimate()
         self._bar: Any = None
+        self._shown: Any = None  # what stands beneath it in a notebook
         self._closed = False
 
     def begin(self, label: str, total: float, seconds: float) -> None:
@@ -143,6 +144,13 @@ class Bar:
         """Make room for a line on stderr."""
         with nullcontext() if self._bar is None else type(self._bar).external_write_mode(file=sys.stderr):
             yield
+
+    def show(self, notebook: Any, html: str) -> None:
+        """Show HTML beneath the bar, in the place of what was shown before."""
+        if self._shown is None:
+            self._shown = notebook.display(notebook.HTML(html), display_id=True)
+        else:
+            self._shown.update(notebook.HTML(html))
 
     def _show(self) -> None:
         if self._bar is None:
@@ -219,11 +227,46 @@ def within(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
+def steps(label: str, total: float) -> Iterator[Callable[[float], None]]:
+    """Let the bar of the call, if there is one, move by what is called with, whatever stages are begun within."""
+    bar = _current.get()
+    if bar is None:
+        yield lambda done: None
+        return
+    bar.begin(label, total, 0.0)
+    token = _current.set(None)
+    try:
+        yield bar.advance
+    finally:
+        _current.reset(token)
+        bar.end()
+
+
+@contextmanager
 def aside() -> Iterator[None]:
     """Make room for a line on stderr, beside the bar of the call, if there is one."""
     bar = _current.get()
     with nullcontext() if bar is None else bar.aside():
         yield
+
+
+def has_room() -> bool:
+    """Whether the call has a bar in a notebook, where there is room for pictures beneath it."""
+    return _current.get() is not None and _notebook() is not None
+
+
+def show(html: str) -> None:
+    """Show HTML beneath the bar of the call, in the place of what it showed before; nothing where there is no room."""
+    bar, notebook = _current.get(), _notebook()
+    if bar is not None and notebook is not None:
+        bar.show(notebook, html)
+
+
+def _notebook() -> Any:
+    """IPython's display, where a notebook's kernel runs this, which has loaded it; None elsewhere."""
+    ipython, display = sys.modules.get("IPython"), sys.modules.get("IPython.display")
+    shell = None if ipython is None else ipython.get_ipython()
+    return display if hasattr(shell, "kernel") else None  # a terminal's shell has none
 
 
 def finish() -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -19,6 +20,7 @@ from numbaglm.engine import progress
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.errors import InputError, invalid, term
+from numbaglm.inference import live
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
     N_PERM,
@@ -294,7 +296,8 @@ def permutation_test(
         whenever one stops: compare them with alpha, no other level (they are never below half of it). ``p_unc`` and
         ``p_fdr`` are as counted until then. Where all shufflings are enumerated, all are made. An interrupt (Ctrl-C, or
         a notebook's stop) returns what was known at the last look, which is as valid; of several contrasts, the
-        results of those that were begun.
+        results of those that were begun. With ``progress`` in a notebook, maps and table of each look stand beneath
+        the bar.
     store
         Folder, or URL such as ``s3://bucket/run``, that makes the call durable: what each task found is kept there
         before it counts, and the same call goes on from there after whatever stopped it, to the same bits. It is
@@ -531,7 +534,8 @@ def _test(
                 made, raw = spec, run.test(spec, run_name(number))
             else:
                 try:
-                    made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha)
+                    look = partial(live.show, tests)
+                    made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha, look)
                 except KeyboardInterrupt:
                     if not tests.outcomes:
                         raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from scipy import stats
 from numbaglm.arrays import Doubles, Floats
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.data.images import element_image, grid_of, is_image, list_maps, read_map, to_image
+from numbaglm.data.images import element_image, grid_of, is_image, list_maps, read_map, save_maps, to_image
+from numbaglm.data.storage.files import whole_folder
 from numbaglm.engine import memory, schedule
+from numbaglm.engine.progress import in_one_bar, steps
 from numbaglm.errors import InputError, invalid
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.discoveries import elements_of
 from numbaglm.results.record import Record
-from numbaglm.results.vocabulary import ALPHA
+from numbaglm.results.vocabulary import ALPHA, write_readme
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 
@@ -34,7 +37,11 @@ INFERENCE = ("voxel", "size", "mass", "tfce")
 LEVEL = 0.95
 """Coverage of the intervals of power."""
 
+MARKER = "power.tsv"
+"""The file by which a folder of `Power.save` is known."""
+
 _LEAST_COHORTS, _LEAST_SHUFFLINGS, _DRAWS = 10, 99, 100
+_LEAST_IN_BLOCK = 5  # subjects: a block of fewer is visits or a family, whose noise hangs together
 _SHARE_OF_MEMORY = 0.5  # of what is free
 
 
@@ -111,11 +118,41 @@ class Power:
         }
         return shares(self.curve["n_subjects"].to_numpy(float), lines, across="subjects", title=title, save=save)
 
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write the curve as a table and a picture, and a map for each number of subjects.
+
+        Parameters
+        ----------
+        folder
+            Appears whole or not at all.
+        overwrite
+            Whether one that this wrote before is replaced. Nothing else ever is.
+
+        Raises
+        ------
+        OutputExistsError, OutputError
+            The folder exists, or can't be written.
+        """
+        with whole_folder(folder, MARKER, overwrite) as part:
+            self.curve.to_csv(part / MARKER, sep="\t", index=False)
+            self.plot(save=part / "power.png")
+            sizes = self.curve["n_subjects"].tolist()
+            save_maps(self.space, {f"power_n{n}": values for n, values in zip(sizes, self.maps, strict=True)}, part)
+            write_readme(part, "Power", f"```text\n{self.in_words()}\n```", self.space)
+        return Path(folder).expanduser()
+
+    def in_words(self) -> str:
+        """Say what was asked and found, as a table and a sentence."""
+        need = self.needed()
+        told = "More subjects than were tried are needed" if need is None else f"{need} subjects are enough"
+        return f"{self!r}\n{told} to find something in 80 % of studies."
+
     def __repr__(self) -> str:
         head = f"<{type(self).__name__} by {self.by}, alpha = {self.alpha:g}, {self.n_cohorts} cohorts of each size"
         return f"{head}\n{self.curve.to_string(index=False, float_format='{:.2f}'.format)}>"
 
 
+@in_one_bar
 def power(
     result: Record,
     n: int | Sequence[int],
@@ -129,6 +166,7 @@ def power(
     n_perm: int = 500,
     seed: int = 0,
     n_workers: int | None = None,
+    progress: bool = False,
 ) -> Power:
     """Say how often a test of other numbers of subjects would find an effect, corrected for family-wise error.
 
@@ -144,7 +182,8 @@ def power(
     Parameters
     ----------
     result
-        Of the pilot: a t contrast by ordinary least squares.
+        Of the pilot: t or F by ordinary least squares, with variance groups too (subjects then draw noise of their own
+        group), and within blocks of 5 subjects or more, such as sites, which keep their noise as well.
     n
         Numbers of subjects, one or several.
     alpha
@@ -152,8 +191,8 @@ def power(
     cohort
         The `Cohort` that was analysed: a result keeps no residuals.
     effect
-        Of the contrast, in the units of the maps: a number, a vector of the elements, or an image of a volume; by
-        default what the pilot estimates.
+        Of the contrast, in the units of the maps: a number, a vector of the elements, or an image of a volume; of F a
+        row of the contrast each, (n_rows, n_elements) or n_rows numbers. By default what the pilot estimates.
     region
         Where the effect is looked for, a mask as `PermutationResult.true_discoveries` takes it; by default everywhere.
         p are corrected over all elements, whatever it is.
@@ -165,7 +204,7 @@ def power(
         Random shufflings of each, 99 or more: power hardly grows with more.
     seed
         Of cohorts and shufflings.
-    n_workers
+    n_workers, progress
         As in `permutation_test`.
 
     Returns
@@ -196,26 +235,27 @@ def power(
     options = _options(result, by)
     where = _region(result.space, region)
     pilot = Pilot.build(result, cohort, effect, max(sizes))
-    columns = pd.Index(result.asked.columns)
-    maps, rows = np.empty((len(sizes), result.space.n)), []
-    for number, size in enumerate(sizes):
-        found = np.empty((n_cohorts, result.space.n), bool)
-        for k in range(n_cohorts):
-            design, Y = pilot.draw(size, np.random.default_rng([seed, size, k]))
-            drawn = Cohort(CohortStore.from_array(Y, result.space))
-            its = permutation_test(
-                drawn,
-                pd.DataFrame(design, columns=columns),
-                result.asked.weights[0],
-                n_perm=n_perm,
-                seed=seed * n_cohorts + k,
-                n_workers=n_workers,
-                **options,
-            )
-            found[k] = its.maps[f"p_fwe_{by}"] <= alpha
-        maps[number] = found.mean(axis=0)
-        rows.append({"n_subjects": size, **_summary(found[:, where])})
-        log.info("%d subjects: something found in %.0f %% of %d cohorts.", size, 100 * rows[-1]["any"], n_cohorts)
+    asked, maps, rows = result.asked, np.empty((len(sizes), result.space.n)), []
+    with steps("cohorts", n_cohorts * sum(sizes)) as done:
+        for number, size in enumerate(sizes):
+            found = np.empty((n_cohorts, result.space.n), bool)
+            for k in range(n_cohorts):
+                design, Y, labels = pilot.draw(size, np.random.default_rng([seed, size, k]))
+                its = permutation_test(
+                    Cohort(CohortStore.from_array(Y, result.space)),
+                    pd.DataFrame(design, columns=pd.Index(asked.columns)),
+                    asked.weights if len(asked.weights) > 1 else asked.weights[0],
+                    n_perm=n_perm,
+                    seed=seed * n_cohorts + k,
+                    n_workers=n_workers,
+                    **labels,
+                    **options,
+                )
+                found[k] = its.maps[f"p_fwe_{by}"] <= alpha
+                done(size)
+            maps[number] = found.mean(axis=0)
+            rows.append({"n_subjects": size, **_summary(found[:, where])})
+            log.info("%d subjects: something found in %.0f %% of %d cohorts.", size, 100 * rows[-1]["any"], n_cohorts)
     return Power(maps, pd.DataFrame(rows), by, alpha, n_cohorts, n_perm, result.space)
 
 
@@ -228,17 +268,25 @@ class Pilot:
     rows
         (n_subjects, n_columns) of the design.
     of_effect
-        (n_columns,) parameters of an effect of 1, of those that the contrast does not see none.
+        (n_columns, n_rows) parameters of an effect of 1 in each row of the contrast, and of nothing else.
     noise
         (n_maps, n_elements) residuals, each of the variance that errors have.
     effect
-        (n_elements,).
+        (n_rows, n_elements).
+    labels
+        By the argument of `permutation_test` that they are given as, labels (n_subjects,) of groups whose subjects
+        draw noise of their own: of variances, and blocks.
+    kind, kind_of_noise
+        (n_subjects,) and (n_maps,) which of these groups, all told, a subject and a residual is of.
     """
 
     rows: Doubles
     of_effect: Doubles
     noise: Floats
     effect: Doubles
+    labels: dict[str, NDArray[Any]] = field(default_factory=dict)
+    kind: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
+    kind_of_noise: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
 
     @classmethod
     def build(cls, result: Record, cohort: Cohort, effect: Any, n_most: int) -> Pilot:
@@ -249,37 +297,51 @@ class Pilot:
         room = memory.memory_room(None, _SHARE_OF_MEMORY, None)
         if needed > room.n_bytes:
             raise room.refusal(needed, f"{n} subjects of the pilot and {n_most} of a cohort take", "Mask a region.")
-        X, c = asked.rows, asked.weights[0]
+        X, C = asked.rows, asked.weights
+        labels = _labels(result)
+        together = np.stack([np.zeros(n).astype(str), *(one.astype(str) for one in labels.values())], axis=1)
+        kind = np.unique(together, axis=0, return_inverse=True)[1].ravel()
         with schedule.single_threaded_blas():
             Y = whole.store.read(0, n_elements)
             inverse = np.linalg.pinv(X)
-            estimate = (c @ inverse) @ Y.astype(np.float64)
+            estimate = (C @ inverse) @ Y.astype(np.float64)
             noise = (Y - X @ (inverse @ Y)).astype(np.float32)
         left = 1.0 - np.einsum("ij,ji->i", X, inverse)  # of the variance of each subject
-        variance = np.einsum("ij,ij->j", noise, noise, dtype=np.float64) / asked.dof
-        error = np.sqrt(variance * np.sum((c @ inverse) ** 2))
+        variance = np.einsum("ij,ij->j", noise, noise, dtype=np.float64) / (n - np.linalg.matrix_rank(X))
+        error = np.sqrt(np.outer(np.sum((C @ inverse) ** 2, axis=1), variance))
         _check_estimates(result, estimate, error)
         there = left > _LEAST_LEFT
-        noise = noise[there] / np.sqrt(left[there, None]).astype(np.float32)
-        noise -= noise.mean(axis=0)
-        given = estimate if effect is None else _effect(result.space, effect)
-        return cls(X, c / (c @ c), np.ascontiguousarray(noise), given)
+        noise, its = noise[there] / np.sqrt(left[there, None]).astype(np.float32), kind[there]
+        for one in np.unique(kind):
+            if not (its == one).any():
+                raise InputError(
+                    "A group of the pilot has no residuals: the model fits each of its subjects whatever there is. "
+                    "Take a pilot with more subjects in each group."
+                )
+            noise[its == one] -= noise[its == one].mean(axis=0)
+        given = estimate if effect is None else _effect(result.space, effect, len(C))
+        of_effect = np.asarray(np.linalg.pinv(C), np.float64)
+        return cls(X, of_effect, np.ascontiguousarray(noise), given, labels, kind, its)
 
-    def draw(self, n: int, rng: np.random.Generator) -> tuple[Doubles, NDArray[np.float32]]:
-        """Design and maps of n subjects: the pilot's rows as often as they go into n, and some of them once more."""
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[Doubles, NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """Design, maps and labels of n subjects: the pilot's rows as often as they go into n, some once more."""
         n_rows, rank = len(self.rows), np.linalg.matrix_rank(self.rows)
         for _ in range(_DRAWS):
             rest = rng.permutation(n_rows)[: n % n_rows]
-            design = self.rows[np.concatenate([np.tile(np.arange(n_rows), n // n_rows), rest])]
-            if n > rank and np.linalg.matrix_rank(design) == rank:
+            taken = np.concatenate([np.tile(np.arange(n_rows), n // n_rows), rest])
+            if n > rank and np.linalg.matrix_rank(self.rows[taken]) == rank:
                 break
         else:
             raise InputError(
                 invalid("n", n, f"more subjects: {n} rows of the pilot's design don't hold its {rank} regressors")
             )
-        Y = self.noise[rng.integers(len(self.noise), size=n)]
-        Y += np.outer(design @ self.of_effect, self.effect).astype(np.float32)
-        return design, Y
+        design, kind, source = self.rows[taken], self.kind[taken], np.empty(n, np.intp)
+        for one in np.unique(kind):
+            its = np.flatnonzero(self.kind_of_noise == one)
+            source[kind == one] = its[rng.integers(its.size, size=np.count_nonzero(kind == one))]
+        Y = self.noise[source]
+        Y += (design @ self.of_effect @ self.effect).astype(np.float32)
+        return design, Y, {name: labels[taken] for name, labels in self.labels.items()}
 
 
 _LEAST_LEFT = 1e-6  # of the variance of a subject whom the model does not fit whatever he has
@@ -298,12 +360,13 @@ def _options(result: Record, by: str) -> dict[str, Any]:
     asked = result.asked
     if by not in INFERENCE:
         raise InputError(invalid("by", by, f"one of {INFERENCE}"))
-    plain = asked.statistic == "t" and asked.combine is None and asked.variance_smoothing_fwhm is None
-    if not plain or asked.in_blocks or asked.regressors or asked.own_shufflings or asked.missing != "leave":
+    plain = asked.statistic in ("t", "f", "v", "g") and asked.combine is None and not asked.in_clusters
+    plain = plain and asked.variance_smoothing_fwhm is None and asked.weighted_by is None
+    if not plain or asked.regressors or asked.own_shufflings or asked.missing != "leave":
         raise InputError(
-            "Power is of t contrasts by ordinary least squares, of subjects that are shuffled freely: test the pilot "
-            "without blocks, variance groups, weights, smoothed variances, regressors of elements' own, shufflings of "
-            "your own and missing='element'; of an F contrast test the rows one by one."
+            "Power is of t and F contrasts by ordinary least squares: test the pilot without weights, smoothed "
+            "variances, clusters of subjects, combinations, regressors of elements' own, shufflings of your own and "
+            "missing='element'."
         )
     if by in ("size", "mass") and asked.cluster_forming_threshold is None:
         raise InputError(f"by={by!r} is of clusters, of which the pilot has none: give it a cluster_forming_threshold.")
@@ -316,6 +379,24 @@ def _options(result: Record, by: str) -> dict[str, Any]:
         "method": asked.method,
         "conventions": Conventions(**kept),
     }
+
+
+def _labels(result: Record) -> dict[str, NDArray[Any]]:
+    """Labels of the pilot's subjects, by the argument of `permutation_test` that they are."""
+    kept, labels = result.provenance, {}
+    if result.asked.variance_groups is not None:
+        labels["variance_groups"] = np.array(kept["variance_groups"])
+    if result.asked.in_blocks:
+        blocks = np.array(kept["exchangeability_blocks"])
+        several = blocks.ndim == 1 and np.unique(blocks, return_counts=True)[1].min() >= _LEAST_IN_BLOCK
+        if not several or kept["block_scheme"] != "within":
+            raise InputError(
+                f"Power in blocks is of subjects that are shuffled within blocks of {_LEAST_IN_BLOCK} or more, such as "
+                "sites: of families and visits nobody knows how many a study of another size would have. Make one map "
+                "of each person's visits, such as their difference."
+            )
+        labels["exchangeability_blocks"] = blocks
+    return labels
 
 
 def _one_exponent(value: Any) -> Any:
@@ -335,19 +416,24 @@ def _same(result: Record, cohort: Cohort) -> Cohort:
 
 
 def _check_estimates(result: Record, estimate: Doubles, error: Doubles) -> None:
-    """Refuse a pilot whose t is not that of least squares."""
-    kept, its_t = np.asarray(result.maps["effect"], np.float64), np.asarray(result.maps["t"], np.float64)
+    """Refuse a pilot whose estimates, or t, are not those of least squares."""
+    kept, its_t = np.asarray(result.maps["effect"], np.float64), result.maps.get("t")
     size = np.maximum(error, error.mean())
-    if (np.abs(kept - estimate) > 1e-3 * size).any() or (np.abs(its_t * error - estimate) > 1e-2 * size).any():
+    wrong = (np.abs(kept - estimate) > 1e-3 * size).any()
+    if wrong or (its_t is not None and (np.abs(its_t * error - estimate) > 1e-2 * size).any()):
         raise InputError(
-            "The t of this result is not that of ordinary least squares (weights, clusters of subjects or the like), "
-            "of which alone power is simulated."
+            "The estimates of this result are not those of ordinary least squares (weights, clusters of subjects or "
+            "the like), of which alone power is simulated."
         )
 
 
-def _effect(space: Space, effect: Any) -> Doubles:
-    """Read an effect: a number, a vector of the elements, an array as images have it, or an image of a volume."""
-    if space.is_volume and (is_image(effect) or isinstance(effect, str | os.PathLike)):
+def _effect(space: Space, effect: Any, n_rows: int) -> Doubles:
+    """Read an effect (n_rows, n_elements).
+
+    Of one row a number, a vector of the elements, an array as images have it, or an image of a volume; of several a
+    number or a vector each.
+    """
+    if n_rows == 1 and space.is_volume and (is_image(effect) or isinstance(effect, str | os.PathLike)):
         source = list_maps([effect], minimum=1)[0][0]
         if not space.volume.same_grid(*grid_of(source)):
             raise InputError(invalid("effect", str(effect)[:60], "an image on the grid of the maps"))
@@ -357,14 +443,18 @@ def _effect(space: Space, effect: Any) -> Doubles:
             values = np.asarray(effect, dtype=np.float64)
         except (TypeError, ValueError):
             values = np.empty((0, 0))
-        if values.ndim == 0:
-            values = np.full(space.n, float(values))
-        elif space.is_volume and values.shape == space.mask.shape:
+        if n_rows == 1 and space.is_volume and values.shape == space.mask.shape:
             values = values[space.mask]
-    if values.shape != (space.n,) or not np.isfinite(values).all():
-        received = f"values of shape {values.shape}" if values.shape != (space.n,) else "values that are not finite"
-        raise InputError(invalid("effect", received, f"a number, {space.n} of them, or an image of a volume"))
-    return np.asarray(values, dtype=np.float64)
+    if values.shape == (() if n_rows == 1 else (n_rows,)):
+        values = np.repeat(np.reshape(values, (n_rows, 1)), space.n, axis=1)
+    if n_rows == 1 and values.ndim == 1:
+        values = values[None]
+    if values.shape != (n_rows, space.n) or not np.isfinite(values).all():
+        received = f"values of shape {values.shape}" if np.isfinite(values).all() else "values that are not finite"
+        one = f"a number, {space.n} of them, or an image of a volume"
+        several = f"{n_rows} numbers, a row of the contrast each, or values of shape {(n_rows, space.n)}"
+        raise InputError(invalid("effect", received, one if n_rows == 1 else several))
+    return values
 
 
 def _region(space: Space, region: Any) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +17,9 @@ from numbaglm.inference.running import Run
 from numbaglm.stats.anytime import FIRST, n_open
 
 log = logging.getLogger("numbaglm")
+
+Look = Callable[[Spec, RunResult, "Stopped"], None]
+"""What is done with the test as far as it is, after each round."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Stopped:
 
 
 def until_decided(
-    cohort: Cohort, run: Run, spec: Spec, name: str, alpha: float
+    cohort: Cohort, run: Run, spec: Spec, name: str, alpha: float, look: Look
 ) -> tuple[Spec, RunResult, Stopped | None]:
     """Run a test in rounds, each as long as all before it, until its corrected p are decided against alpha.
 
@@ -71,6 +74,7 @@ def until_decided(
     while found is None or (found[2].n_open and found[2].n_random < n_perm):
         try:
             found = _another(cohort, run, spec, name, alpha, parts)
+            look(*found)
         except KeyboardInterrupt:
             if found is None:
                 raise

@@ -575,6 +575,8 @@ FILES: Mapping[str, str] = MappingProxyType(
         "quality.tsv": "a row a subject: what its map holds, how like the others it is, whether and by what it stands "
         "out",
         "quality.json": "the same, and the picture that the report shows of it, in a form for programs",
+        "power.tsv": "a row a number of subjects: how often anything is found, how much of the region, and intervals",
+        "power_n*": "share of studies with so many subjects that find each voxel",
         "clusters_map.tsv": "numbers of clusters, as in clusters.tsv; 0 where there is none",
         "mask.nii.gz": "the voxels that are analysed",
         "space.json": "what vertices, grayordinates, parcels or edges the maps have, in a form for programs",
@@ -603,6 +605,7 @@ FIGURES: Mapping[str, str] = MappingProxyType(
         "corrected.png": "-log10 of the corrected p that reach 0.05, side by side",
         "nulls.png": "the null of each maximum with its critical value, and what was observed",
         "design.png": "design matrix",
+        "power.png": "how often anything is found, and how much of the region, by the number of subjects",
         "quality.png": "every map as a row, with the numbers by which it may stand out",
     }
 )

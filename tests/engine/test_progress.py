@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -127,3 +128,53 @@ def test_lines_and_the_outcome_have_room_beside_the_bar(bars):
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (75.4, "75 s"), (600, "10 min"), (9000, "2.5 h")])
 def test_times_are_read(seconds, text):
     assert in_words(seconds) == text
+
+
+class FakeDisplay:
+    """What a notebook shows, and in how many places."""
+
+    def __init__(self):
+        self.shown, self.places = [], 0
+
+    def HTML(self, html):
+        return html
+
+    def display(self, html, display_id):
+        assert display_id is True
+        self.places += 1
+        self.update(html)
+        return self
+
+    def update(self, html):
+        self.shown.append(html)
+
+
+def test_a_notebook_has_room_beneath_the_bar_and_nothing_else_has(monkeypatch):
+    fake, shell = FakeDisplay(), type("Shell", (), {})()
+    assert not progress.has_room()
+    monkeypatch.setitem(sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(lambda: shell)}))
+    monkeypatch.setitem(sys.modules, "IPython.display", fake)
+    with one_bar():
+        assert not progress.has_room(), "a terminal"
+        progress.show("nothing")
+        shell.kernel = object()
+        assert progress.has_room()
+        progress.show("one")
+        progress.show("two")
+    assert not progress.has_room()
+    progress.show("nothing")
+    with one_bar():
+        progress.show("three")
+    assert (fake.shown, fake.places) == (["one", "two", "three"], 2)
+
+
+def test_steps_move_the_bar_whatever_is_begun_within(monkeypatch):
+    with progress.steps("cohorts", 4) as done:
+        done(1)
+    with one_bar() as bar:
+        monkeypatch.setattr(bar, "_closed", True)
+        with progress.steps("cohorts", 4) as done:
+            run_tasks(abs, [(1,)], label="within", progress=True)
+            done(3)
+            assert bar.estimate.share == 0.75
+        assert progress.has_room() is False

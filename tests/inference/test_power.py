@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 import numbaglm as ng
-from numbaglm.errors import InputError
+from numbaglm.engine.progress import Bar
+from numbaglm.errors import InputError, OutputExistsError
 from numbaglm.inference.power import Pilot
 from reference.reports import analysed, asked
 
@@ -42,12 +43,51 @@ def test_power_of_one_parcel_is_that_of_t():
     assert none.curve["any"][0] < 0.2
 
 
+def test_power_of_f_is_that_of_f():
+    cohort = parcels(60, seed=1)
+    site = np.arange(60) % 3
+    groups = pd.DataFrame({f"site {k}": (site == k).astype(float) for k in range(3)})
+    pilot = ng.permutation_test(cohort, groups, [[1, -1, 0], [0, 1, -1]], n_perm=99)
+    residual = parcels(60, seed=1).store.read(0, 1)
+    residual = residual - groups.to_numpy() @ np.linalg.pinv(groups.to_numpy()) @ residual
+    deviation = np.sqrt(np.sum(residual**2) / 57)
+    effect = np.array([0.9, -0.9]) * deviation  # means 0.6, -0.3 and 0.6 deviations from what they share
+    found = ng.power(pilot, 30, cohort=cohort, effect=effect, n_cohorts=60, n_perm=99, n_workers=1)
+    means = np.linalg.pinv(np.array([[1.0, -1, 0], [0, 1, -1]])) @ effect / deviation
+    expected = stats.ncf.sf(stats.f.isf(0.05, 2, 27), 2, 27, 10 * np.sum((means - means.mean()) ** 2))
+    (row,) = found.curve.itertuples()
+    assert row.any_lower < expected < row.any_upper
+    with pytest.raises(InputError, match="2 numbers, a row of the contrast each"):
+        ng.power(pilot, 30, cohort=cohort, effect=0.5)
+
+
+def test_groups_and_sites_keep_their_noise():
+    noise = np.random.default_rng(3).normal(size=(40, 50))
+    group, site = np.arange(40) % 2, np.arange(40) // 20
+    noise[group == 1] *= 5
+    noise[site == 1] *= 3
+    cohort = ng.Cohort.from_maps(pd.DataFrame(noise))
+    design = pd.DataFrame({"patient": group, "one": site == 0, "two": site == 1}, dtype=float)
+    how = {"variance_groups": group, "exchangeability_blocks": site}
+    pilot = ng.permutation_test(cohort, design, "patient", n_perm=99, **how)
+    _, Y, labels = Pilot.build(pilot, cohort, 0.0, 60).draw(60, np.random.default_rng(0))
+    assert set(labels) == set(how)
+    spread = [Y[(labels["variance_groups"] == k) & (labels["exchangeability_blocks"] == s)].std() for k, s in KINDS]
+    np.testing.assert_allclose(spread, [1, 3, 5, 15], rtol=0.2)
+    few, many = (ng.power(pilot, 60, cohort=cohort, effect=size, **FEW).curve["share"][0] for size in (1.0, 20.0))
+    assert few < 0.2 < 0.9 < many
+
+
+KINDS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
 def test_noise_has_the_variance_of_errors_and_designs_their_rows(pilot):
     result, (cohort, design) = pilot, asked()
     pilot = Pilot.build(result, cohort, None, 20)
-    np.testing.assert_allclose(pilot.effect, result.maps["effect"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(pilot.effect, result.maps["effect"][None], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose((pilot.noise**2).mean(axis=0).mean(), np.mean(_variance(result, design)), rtol=0.05)
-    rows, Y = pilot.draw(20, np.random.default_rng(0))
+    rows, Y, labels = pilot.draw(20, np.random.default_rng(0))
+    assert labels == {}
     assert Y.shape == (20, result.space.n)
     assert {tuple(row) for row in rows} == {tuple(row) for row in design.to_numpy()}
     with pytest.raises(InputError, match="more subjects: 2 rows"):
@@ -96,7 +136,7 @@ def test_an_effect_may_be_an_image_or_an_array(pilot):
     volume[pilot.space.mask] = pilot.maps["effect"]
     image = nib.Nifti1Image(volume, pilot.space.volume.affine)
     for effect in (volume, image, pilot.maps["effect"]):
-        np.testing.assert_allclose(Pilot.build(pilot, cohort, effect, 9).effect, pilot.maps["effect"], rtol=1e-5)
+        np.testing.assert_allclose(Pilot.build(pilot, cohort, effect, 9).effect[0], pilot.maps["effect"], rtol=1e-5)
     with pytest.raises(InputError, match="on the grid of the maps"):
         Pilot.build(pilot, cohort, nib.Nifti1Image(volume, np.eye(4)), 9)
 
@@ -126,9 +166,7 @@ def test_what_makes_no_sense_is_refused(options, message, pilot):
 @pytest.mark.parametrize(
     "options",
     [
-        {"variance_groups": np.arange(14) % 2},
-        {"exchangeability_blocks": np.arange(14) // 2},
-        {"contrast": np.eye(2)},
+        {"weights": np.ones(14)},
         {"variance_smoothing_fwhm": 4.0, "tfce": False},
         {"covariance": "sandwich"},
     ],
@@ -136,6 +174,38 @@ def test_what_makes_no_sense_is_refused(options, message, pilot):
 def test_pilots_of_other_tests_are_refused(options):
     with pytest.raises(InputError, match="ordinary least squares"):
         ng.power(analysed(**({"n_perm": 0, "tfce": False} | options)), 20, cohort=asked()[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"exchangeability_blocks": np.arange(14) // 7, "block_scheme": "whole"}])
+def test_families_and_visits_are_refused(options):
+    blocks = {"exchangeability_blocks": np.arange(14) // 2, "n_perm": 0, "tfce": False} | options
+    with pytest.raises(InputError, match="Power in blocks"):
+        ng.power(analysed(**blocks), 20, cohort=asked()[0])
+
+
+def test_it_is_saved_as_a_table_a_picture_and_maps(pilot, tmp_path):
+    found = ng.power(pilot, [8, 24], cohort=asked()[0], **FEW)
+    out = found.save(tmp_path / "power")
+    kept = pd.read_csv(out / "power.tsv", sep="\t")
+    pd.testing.assert_frame_equal(kept, found.curve)
+    image = nib.load(out / "power_n24.nii.gz")
+    np.testing.assert_allclose(image.get_fdata()[pilot.space.mask], found.maps[1], rtol=1e-6)
+    names = {"README.md", "mask.nii.gz", "power.png", "power.tsv", "power_n24.nii.gz", "power_n8.nii.gz"}
+    assert {path.name for path in out.iterdir()} == names
+    told = (out / "README.md").read_text()
+    assert "in 80 % of studies" in told
+    assert "`power_n*`: share of studies" in told
+    with pytest.raises(OutputExistsError):
+        found.save(out)
+    found.save(out, overwrite=True)
+
+
+def test_one_bar_moves_by_the_subjects_of_cohorts(pilot, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Bar, "begin", lambda bar, label, total, seconds: seen.append((label, total)))
+    monkeypatch.setattr(Bar, "advance", lambda bar, done: seen.append(done))
+    ng.power(pilot, [8, 24], cohort=asked()[0], progress=True, **FEW)
+    assert seen == [("cohorts", 10 * 32), *[8] * 10, *[24] * 10]
 
 
 def test_clusters_must_have_been_formed():

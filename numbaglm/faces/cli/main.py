@@ -11,6 +11,7 @@ from numbaglm.faces.cli.bids_options import BIDS, bids_inputs
 from numbaglm.faces.cli.completion import completion
 from numbaglm.faces.cli.options import CONTRAST, CONTRASTS, TEST
 from numbaglm.faces.cli.options import IMAGES as _IMAGES
+from numbaglm.faces.cli.power import power
 from numbaglm.faces.cli.quality import quality
 from numbaglm.faces.shell import PATH, Terminal, examples, grouped, habits
 
@@ -465,6 +466,7 @@ def permute(
 
 commands.add_command(completion)
 commands.add_command(quality)
+commands.add_command(power)
 
 
 @commands.command(epilog=examples("numbaglm report results", "numbaglm report results --output group.html"))

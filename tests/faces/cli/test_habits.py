@@ -32,6 +32,7 @@ GOOD = {
     "info": ["c.zarr"],
     "palm": ["-i", "4d.nii.gz", "-d", "ones.csv", "-t", "one.csv", "-ise", "-n", "10", "-o", "new"],
     "permute": ["c.zarr", "-o", "new", "--n-perm", "3"],  # too few for a critical value, which JSON has no number for
+    "power": ["result", "c.zarr", "-n", "9", "--n-cohorts", "10", "--n-perm", "99"],
     "quality": ["c.zarr"],
     "randomise": ["-i", "4d", "-1", "-x", "-n", "10", "-o", "new"],
     "report": ["result", "-o", "new.html"],
@@ -52,6 +53,7 @@ BAD = {
     "info": ["nothing"],
     "palm": ["-i", "nothing.nii", "-d", "ones.csv", "-t", "one.csv", "-o", "new"],
     "permute": ["nothing", "-o", "new"],
+    "power": ["nothing", "c.zarr", "-n", "9"],
     "quality": ["nothing"],
     "randomise": ["-i", "nothing", "-1", "-x", "-o", "new"],
     "report": ["nothing"],
