@@ -142,6 +142,11 @@ def _blend(ramp: NDArray[np.float64], stops: Sequence[str]) -> NDArray[np.float6
     return np.column_stack([np.interp(ramp, at, channel) for channel in rgb.T])
 
 
+def even_steps(n: int, of: int) -> Colormap:
+    """Return the first n of so many colours from the lightest to the darkest, each for an even share of a scale."""
+    return ListedColormap(_blend(np.linspace(0.0, 1.0, of), _HOT)[:n], name="numbaglm-steps")
+
+
 def new_figure(width: float, height: float, title: str | None) -> Figure:
     """Open a figure of this many inches, its title at the top."""
     figure = StillFigure(figsize=(width, height), dpi=120, facecolor="white")

@@ -139,14 +139,18 @@ class ConfidenceSet:
             other spaces surface, background, views, title and so on as in `numbaglm.plotting.maps`.
         """
         from numbaglm import plotting  # matplotlib takes longer to load than many a set takes to make
+        from numbaglm.display.canvas import even_steps
 
         what = f"{self.of.replace('cohens_d', 'd')} \u2265 {self.size:g}"
         title = f"{what} ({self.level:.0%}): 3 surely, 2 by the estimate, 1 at most"
         options: dict[str, Any] = {"threshold": 0.5, "two_sided": False, "title": title, "save": save} | how
+        everywhere: dict[str, Any] = {"vmax": 3.0, "cmap": even_steps(3, 3)}
         shades = self.shades.astype(np.float64)
-        if self.space.is_volume:
+        if self.space.is_volume:  # whose scale ends with the largest shade that there is
+            top = max(1, int(shades.max(initial=0)))
+            options.setdefault("cmap", even_steps(top, 3))
             return plotting.slices(self.space.volume, shades, **options)
-        return plotting.maps(self.space, {"": shades}, **({"vmax": 3.0} | options))
+        return plotting.maps(self.space, {"": shades}, **(everywhere | options))
 
     def __repr__(self) -> str:
         n_inner, n, n_outer = (int(one.sum()) for one in (self.inner, self.estimate, self.outer))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 
-from numbaglm.display.canvas import ColourScale, new_figure, planes, render, shortened, text_width
+from numbaglm.display.canvas import ColourScale, even_steps, new_figure, planes, render, shortened, text_width
 from numbaglm.display.maps.projection import upright
 from numbaglm.spaces.volume import Geometry
 
@@ -17,6 +17,14 @@ def test_what_reaches_the_threshold_is_shown(two_sided):
     scale = ColourScale.of(values, 3.0, two_sided)
     assert scale.shown(values).tolist() == [two_sided, two_sided, False, False, True, False]
     assert scale.norm.vmax >= (4.0 if two_sided else 3.0)
+
+
+def test_even_steps_give_each_whole_number_a_colour():
+    three, two = even_steps(3, 3), even_steps(2, 3)
+    shades = [ColourScale(0.5, top, False, colours=steps) for steps, top in ((three, 3.0), (two, 2.0))]
+    of_three, of_two = ([scale.cmap(scale.norm(k))[:3] for k in (1.0, 2.0)] for scale in shades)
+    assert of_three == of_two, "whatever the largest is that there is"
+    assert len({shades[0].cmap(shades[0].norm(k))[:3] for k in (0.6, 1.0, 1.9, 2.0, 3.0)}) == 3
 
 
 def test_slices_are_named_by_their_millimetres():
