@@ -249,6 +249,30 @@ def test_canonical_correlations(tag, which):
     assert check(result, case, tag, tag[:4]) == 3
 
 
+DRAWN = {"cca1_tfce": ("cca1", {**TFCE, "cluster_forming_threshold": ("z", 1.0)}, 8), "pls1": ("pls1", {}, 3)}
+
+
+@pytest.mark.parametrize("tag", DRAWN)
+def test_what_is_correlated_under_shufflings_that_palm_drew(tag):
+    combine, options, n = DRAWN[tag]
+    case = "v3_cca"
+    design = np.column_stack([matrix(case, "design"), np.ones(6)])
+    contrast = np.column_stack([matrix(case, "contrasts")[matrix(case, "ftests")[0] > 0], np.zeros(2)])
+    result = ng.permutation_test(
+        cohorts(case, 2),
+        design,
+        contrast,
+        combine=combine,
+        conventions="palm",
+        shufflings=GOLDEN / case / "shufflings" / "cca1_tfce.csv",
+        **{"cluster_forming_threshold": None, **options},
+    )
+    assert check(result, case, tag, combine) == n
+    null = kept_arrays(GOLDEN / case / "ref.npz")[f"{tag}/vox_{combine}_max"]
+    np.testing.assert_allclose(np.sort(np.tanh(result.h0["max_z"])), np.sort(null), rtol=1e-7)
+    assert "p_parametric" not in result.maps
+
+
 OVER = {
     "corrmod": ({**TFCE, "cluster_forming_threshold": ("z", 1.7)}, 15),
     "corrmod_corrcon": ({**TFCE, "fwe_across_contrasts": True, "cluster_forming_threshold": ("z", 1.7)}, 25),

@@ -21,16 +21,18 @@ from numbaglm.data.images import is_elements, list_elements, list_maps
 from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, match_rows, split_labels, were_moved
 from numbaglm.data.own_shufflings import read_shufflings
 from numbaglm.data.tables import listed, read_table
-from numbaglm.errors import DesignError, InputError, invalid, term
+from numbaglm.errors import ContrastError, DesignError, InputError, invalid, term
 from numbaglm.inference.effects import check_bins, numbered, read_effects, read_kinship, read_subjects
 from numbaglm.results.provenance import MISSING, SIDES
-from numbaglm.results.vocabulary import ALPHA
+from numbaglm.results.vocabulary import ALPHA, is_loading
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
 from numbaglm.stats.discoveries import ARI, TEMPLATES
+from numbaglm.stats.families.variables import LOADING
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import OF_P, OF_VALUES, find_method
+from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
 from numbaglm.stats.shuffling.own import digest
 from numbaglm.stats.variance.components import Components, Kinship
@@ -150,6 +152,7 @@ class Options:
     concordant: bool
     correlation: bool
     combine_weights: ArrayLike | None
+    modality_contrast: Any
     shufflings: Any
     store: Any
     memory_limit: int | str | None
@@ -382,6 +385,21 @@ class Options:
         return replace(ordered, weights=ordered.read_weights())
 
     @property
+    def has_parametric_p(self) -> bool:
+        """Whether the statistic has a distribution of its own, or one that stands in for it."""
+        return not _orders_alone(self.combine, self.conventions)
+
+    def _check_rank_order(self) -> None:
+        """Refuse what takes parametric p where there are none."""
+        of = f"combine={self.combine!r}"
+        if self.discoveries != ARI:
+            raise InputError(
+                f"{term(f'discoveries={self.discoveries!r}')} calibrates parametric p, and {of} has none. Leave it out."
+            )
+        if self.n_perm == 0:
+            raise InputError(invalid("n_perm", 0, f"1 or more with {of}, which has no parametric maps"))
+
+    @property
     def combines_modalities(self) -> bool:
         """Whether modalities become one test, where there are several."""
         return self.combine is not None and self.combine_contrasts != WITHIN
@@ -447,6 +465,7 @@ class Options:
             "sides": self.sides,
             "combine_weights": None if weights is None else weights.tolist(),
             "modalities": list(modalities),
+            "modality_contrast": _plain(self.modality_contrast),
         }
 
 
@@ -454,8 +473,8 @@ def _check_combination(options: Options) -> None:
     """Refuse ways of combining maps that there are not, and options that they do not go with."""
     combine = options.combine
     names = [*OF_P, *OF_VALUES]
-    canonical = isinstance(combine, str) and re.fullmatch("cca[1-9]?", combine)
-    if combine is not None and not (combine in names or canonical):
+    numbered = isinstance(combine, str) and re.fullmatch("(cca|pls)[1-9]?", combine)
+    if combine is not None and not (combine in names or numbered):
         raise InputError(invalid("combine", combine, f"one of {names}, or None for one test a modality"))
     if options.concordant and not (combine in OF_P and options.two_sided):
         raise InputError(
@@ -473,6 +492,12 @@ def _check_combination(options: Options) -> None:
             f"{term('combine_contrasts')} makes one test of all contrasts, and {term('fwe_across_contrasts=True')} "
             "corrects over several: leave one of them out."
         )
+    if options.modality_contrast is not None and (combine is None or combine in COMBINING):
+        allowed = "None without a statistic of several variables: combine= 'hotelling', 'wilks' or another of them"
+        fix = "Of one difference of maps make maps, and test t."
+        raise InputError(invalid("modality_contrast", options.modality_contrast, allowed, fix))
+    if not options.has_parametric_p:
+        options._check_rank_order()
     if combine is None:
         if options.combine_weights is not None:
             fix = "Ask for one with combine='stouffer'."
@@ -521,8 +546,16 @@ DEFAULT_THRESHOLD = 0.001
 """Cluster-forming p where none is named, in volumes."""
 
 
-def default_threshold(maps: Any, space: Any) -> float | None:
-    """Cluster-forming threshold where none is named: none for maps on anything but a volume."""
+def _orders_alone(combine: Any, conventions: Conventions) -> bool:
+    """Whether the scores of a statistic have an order, and no distribution."""
+    named = str(combine)[:3]
+    return named == "pls" or (named == "cca" and conventions.cca_fisher)
+
+
+def default_threshold(maps: Any, space: Any, combine: Any, conventions: Conventions) -> float | None:
+    """Cluster-forming threshold where none is named: none where maps lie on anything but a volume, or there is no p."""
+    if _orders_alone(combine, conventions):
+        return None
     several = as_modalities(maps)
     if several is not None:
         is_volume = all(cohort.store.space.is_volume for cohort in several.values())
@@ -542,6 +575,39 @@ def as_modalities(maps: Any) -> dict[str, Cohort] | None:
     if len(maps) < 2:
         raise InputError(invalid("maps", f"one modality, {next(iter(maps))!r}", "two or more, or the cohort itself"))
     return dict(maps)
+
+
+def read_modality_contrast(contrast: Any, modalities: tuple[str, ...]) -> Doubles | None:
+    """Weights (n_rows, n_modalities) of the sums of modalities that are tested in their place; None for none.
+
+    Parameters
+    ----------
+    contrast
+        An expression over names, a list of them, weights or rows of these, as of `numbaglm.permutation_test`.
+
+    Raises
+    ------
+    ContrastError
+    """
+    if contrast is None:
+        return None
+    try:
+        return Contrast.parse(contrast, Design(np.eye(len(modalities)), modalities)).matrix
+    except ContrastError as error:
+        raise error.naming("modality_contrast") from None
+
+
+def names_of_variables(modalities: tuple[str, ...], contrast: Doubles | None) -> tuple[str, ...]:
+    """What maps of loadings are called by: modalities, or rows of a contrast of them.
+
+    Names that files can't have, or that BIDS would not tell apart, become numbers.
+    """
+    if contrast is not None:
+        return tuple(f"row{number}" for number in range(1, len(contrast) + 1))
+    labels = {"".join(re.findall("[0-9a-zA-Z]", name)).lower() for name in modalities}
+    if "" in labels or len(labels) < len(modalities) or not all(is_loading(f"{LOADING}{one}") for one in modalities):
+        return tuple(map(str, range(1, len(modalities) + 1)))
+    return modalities
 
 
 def check_space(space: Space, options: Options) -> None:

@@ -242,21 +242,24 @@ def _correct(
 ) -> _Contrast:
     """Correct one contrast over the map."""
     hypothesis = spec.hypothesis
-    p = observed_p(spec, raw)
     maps: Arrays = {
         hypothesis.statistic_name: raw.statistic,
         "z": raw.z,
         "effect": raw.effect[0] if hypothesis.is_t and len(raw.effect) == 1 else raw.effect,
         **(_effect_sizes(hypothesis, raw) if hypothesis.family.prepare is None else _more(hypothesis.family, raw)),
-        "p_parametric": p,
-        "p_fdr_parametric": pvalues.FDR[spec.conventions.fdr](p),
-        "p_bonferroni": pvalues.bonferroni(p),
     }
+    if hypothesis.family.parametric:
+        p = observed_p(spec, raw)
+        maps |= {
+            "p_parametric": p,
+            "p_fdr_parametric": pvalues.FDR[spec.conventions.fdr](p),
+            "p_bonferroni": pvalues.bonferroni(p),
+        }
     if raw.tfce is not None:
         maps["tfce"] = raw.tfce
     space = cohort.store.space
     one = _Contrast(spec, space, maps, table=no_clusters(EVERY_TABLE if space.is_volume else ELSEWHERE))
-    if discoveries and spec.family.whole is None:  # pseudo-t has no p of its own
+    if discoveries and spec.family.whole is None and spec.family.parametric:  # pseudo-t has no p of its own
         _add_discoveries(one, calibration)
     if spec.shufflings.n_shufflings == 1:
         return one

@@ -30,7 +30,9 @@ from numbaglm.inference.arguments import (
     check_space,
     default_threshold,
     listed_subjects,
+    names_of_variables,
     read_design,
+    read_modality_contrast,
     read_regressors,
 )
 from numbaglm.inference.assembly import Tests, assemble, observed_p
@@ -144,6 +146,7 @@ def permutation_test(
     combine_contrasts: bool | str = False,
     concordant: bool = False,
     combine_weights: ArrayLike | None = None,
+    modality_contrast: Any = None,
     shufflings: Any = None,
     correlation: bool = False,
     **overrides: Any,
@@ -332,9 +335,15 @@ def permutation_test(
         shufflings: "fisher", "stouffer", "tippett", "edgington", "mudholkar-george", "winer", or "conjunction" (the
         largest p). Of their values together: "hotelling" (contrasts of one row), "wilks", "pillai",
         "lawley-hotelling", "roy" (the largest root of H E^-1), "roy-theta" (of H (E + H)^-1), "cca" (the canonical
-        correlation with what is tested; "cca2" the second). Clusters and TFCE are of the z of the parametric p, which
-        orders and scales alone. Of ``two_sided`` tests p of both sides are combined, whatever the signs of the
-        modalities; statistics of values have no sign.
+        correlation with what is tested; "cca2" the second), "pls" (partial least squares: the largest singular value of
+        the correlations between modalities and the contrast's columns, nuisance apart; "pls2" the second). Clusters and
+        TFCE are of the z of the parametric p, which orders and scales alone. PLS has no parametric p: they are of
+        Fisher's transform of it, a threshold ``("z", height)`` is one of that, and without one there are no clusters.
+        Of ``two_sided`` tests p of both sides are combined, whatever the signs of the modalities; statistics of values
+        have no sign. With these come loadings, a map a modality (``loading_thickness``): its correlation, nuisance
+        apart, with the sum of the modalities that goes with what is tested (the first discriminant, or the variate of
+        the canonical correlation or of PLS). That sum grows with a contrast of one row; of several rows the largest
+        loading at each element is positive.
     combine_contrasts
         With ``combine`` of p: whether the contrasts, of one cohort or of several modalities, become one test as well,
         under shufflings that they share. "within" combines the contrasts of each modality alone, and p are corrected
@@ -343,6 +352,13 @@ def permutation_test(
         With ``combine`` of p and ``two_sided``: only effects of one sign in all modalities and contrasts count.
     combine_weights
         A number a modality, for "stouffer"; or a contrast, where contrasts alone are combined.
+    modality_contrast
+        With ``combine`` of values: what of several maps of a subject in one space is tested, such as visits or tasks,
+        in the place of the maps themselves: an expression over names of modalities (``"after - before"``), weights in
+        their order, or a list or matrix of several rows: M of repeated-measures MANOVA, whose hypothesis is C B M' = 0.
+        With a design of ones and rows of differences it asks whether the maps differ at all (``"hotelling"``); with a
+        contrast of groups, whether groups differ in their differences. Rows that span the same say the same, but for
+        "pls". Loadings are then of its rows (``loading_row1``).
     shufflings
         Shufflings of your own in place of random ones: whole numbers (n_shufflings, n_subjects), a shuffling a row, as
         PALM writes them: v at place i makes row i of the design sign(v) times row abs(v), rows counting from 1 (the
@@ -413,7 +429,9 @@ def permutation_test(
     'ee'
     """
     where: dict[str, Any] = {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
-    threshold = default_threshold(maps, space) if cluster_forming_threshold == "auto" else cluster_forming_threshold
+    threshold, record = cluster_forming_threshold, Conventions.parse(conventions, **overrides)
+    if threshold == "auto":
+        threshold = default_threshold(maps, space, combine, record)
     options = Options.parse(
         n_perm=n_perm,
         two_sided=two_sided,
@@ -447,7 +465,7 @@ def permutation_test(
         fwe_across_contrasts=fwe_across_contrasts,
         tail=tail,
         p_interval=p_interval,
-        conventions=Conventions.parse(conventions, **overrides),
+        conventions=record,
         tfce_uncorrected=tfce_uncorrected,
         discoveries=discoveries,
         stop=stop,
@@ -456,6 +474,7 @@ def permutation_test(
         combine_contrasts=combine_contrasts,
         concordant=concordant,
         combine_weights=combine_weights,
+        modality_contrast=modality_contrast,
         shufflings=shufflings,
         correlation=correlation,
         store=store,
@@ -477,8 +496,9 @@ def permutation_test(
         several = {name: _complete(cohort) for name, cohort in several.items()}
     stores = {name: cohort.store for name, cohort in several.items()}
     if options.combines_modalities:
-        joined = Cohort(join(stores))
-        return _named([_test(joined, design_matrix, contrast, options, tuple(several))], contrast, options)[0]
+        modalities = tuple(several)
+        options = replace(options, modality_contrast=read_modality_contrast(modality_contrast, modalities))
+        return _named([_test(Cohort(join(stores)), design_matrix, contrast, options, modalities)], contrast, options)[0]
     if options.stop is not None:
         raise InputError(invalid("stop", options.stop, "None where modalities share a null, or combine="))
     tests = []
@@ -624,6 +644,8 @@ def _specify(
             options.concordant,
             options.weights_of(modalities, [one.name for one in group]),
             options.conventions,
+            names_of_variables(modalities, options.modality_contrast),
+            options.modality_contrast,
         )
     # What is enumerated, and what a user lists, is full of statistics that are equal on paper.
     enough = "float32" if own is None and not shufflings.exhaustive else "float64"

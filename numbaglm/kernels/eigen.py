@@ -60,7 +60,7 @@ def root(table: Floats, first: int, size: int, which: int, v: int) -> float:
             above += 1 if other > one or (other == one and j < i) else 0
         if above == which:
             return float(one)
-    return 0.0
+    return np.nan  # nothing is above what is not there
 
 
 @kernel
@@ -77,26 +77,14 @@ def clip(V: Floats, size: int, scratch: Floats) -> None:
         Twice size^2 rows.
     """
     A, Q = scratch[: size * size], scratch[size * size :]
-    zero, one = V.dtype.type(0.0), V.dtype.type(1.0)
-    eps = V.dtype.type(np.finfo(V.dtype).eps)
+    zero = V.dtype.type(0.0)
     for v in range(V.shape[1]):
         if _is_positive(V, size, A, v):
             continue
         for i in range(size):
             for j in range(size):
                 A[i * size + j, v] = V[i * (i + 1) // 2 + j, v] if j <= i else V[j * (j + 1) // 2 + i, v]
-                Q[i * size + j, v] = one if i == j else zero
-        for _ in range(_SWEEPS):
-            beside = diagonal = zero
-            for i in range(size):
-                diagonal += A[i * size + i, v] * A[i * size + i, v]
-                for j in range(i):
-                    beside += A[i * size + j, v] * A[i * size + j, v]
-            if beside <= eps * eps * diagonal:
-                break
-            for i in range(1, size):
-                for j in range(i):
-                    _rotate(A, Q, size, i, j, v)
+        directions_of(A, Q, size, v)
         for i in range(size):
             for j in range(i + 1):
                 total = zero
@@ -105,6 +93,33 @@ def clip(V: Floats, size: int, scratch: Floats) -> None:
                     if value > zero:
                         total += Q[i * size + k, v] * value * Q[j * size + k, v]
                 V[i * (i + 1) // 2 + j, v] = total
+
+
+@kernel
+def directions_of(A: Floats, Q: Floats, size: int, v: int) -> None:
+    """Turn a symmetric matrix until its roots are left on the diagonal; their directions are the columns of ``Q``.
+
+    Parameters
+    ----------
+    A, Q
+        (size^2, n) row by row; of voxel ``v`` the matrix, which is lost, and what is filled.
+    """
+    zero, one = A.dtype.type(0.0), A.dtype.type(1.0)
+    eps = A.dtype.type(np.finfo(A.dtype).eps)
+    for i in range(size):
+        for j in range(size):
+            Q[i * size + j, v] = one if i == j else zero
+    for _ in range(_SWEEPS):
+        beside = diagonal = zero
+        for i in range(size):
+            diagonal += A[i * size + i, v] * A[i * size + i, v]
+            for j in range(i):
+                beside += A[i * size + j, v] * A[i * size + j, v]
+        if beside <= eps * eps * diagonal:
+            break
+        for i in range(1, size):
+            for j in range(i):
+                _rotate(A, Q, size, i, j, v)
 
 
 @kernel

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles, Ints
 from numbaglm.data.images import element_image, element_values, grid_of, is_image, list_maps, read_map, to_image
-from numbaglm.errors import InputError, invalid, warn
+from numbaglm.errors import InputError, invalid, term, warn
 from numbaglm.kernels.discoveries import Tree, component_tree
 from numbaglm.results.provenance import WrongProvenanceError
 from numbaglm.results.record import Record
@@ -128,6 +128,11 @@ def bound_of(result: Record, alpha: float = ALPHA) -> Bound:
         raise InputError(
             "True discoveries are bounded by parametric p, and pseudo-t (variance_smoothing_fwhm) has none. Test t."
         )
+    if not result.asked.has_parametric_p:
+        raise InputError(
+            f"True discoveries are bounded by parametric p, and {term(f'combine={result.asked.combine!r}')} has none. "
+            "Test another statistic."
+        )
     p, kept = result.maps["p_parametric"], result.provenance.get(CALIBRATED)
     if kept is None:
         return ari(p, alpha)
@@ -139,8 +144,8 @@ def bound_of(result: Record, alpha: float = ALPHA) -> Bound:
 
 
 def in_words(result: Record) -> list[str]:
-    """Say in two sentences how much of the map has an effect; nothing of a pseudo-t."""
-    if result.asked.variance_smoothing_fwhm is not None:
+    """Say in two sentences how much of the map has an effect; nothing of what has no parametric p."""
+    if result.asked.variance_smoothing_fwhm is not None or not result.asked.has_parametric_p:
         return []
     everywhere = bound_of(result).of(np.ones(result.space.n, bool))
     assert isinstance(everywhere, TrueDiscoveries)

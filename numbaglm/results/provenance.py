@@ -96,6 +96,8 @@ class Provenance:
     combine, modalities, combine_contrasts
         How several maps of each subject, or contrasts, were put together; names of the maps, none for one; and rows of
         the contrasts by name, None where each was tested for itself.
+    modality_contrast
+        (n_rows, n_modalities) weights of what of the maps was tested; None for the maps themselves.
     sides, combine_weights
         Which sides of t counted in a combination of p, and what each modality did; None for no such thing.
     conventions, precision
@@ -140,6 +142,7 @@ class Provenance:
     smoothing_fwhm: float | tuple[float, ...] | None
     combine: str | None
     modalities: tuple[str, ...]
+    modality_contrast: NDArray[np.float64] | None
     combine_contrasts: Mapping[str, int] | None
     sides: str | None
     combine_weights: tuple[float, ...] | None
@@ -199,6 +202,7 @@ class Provenance:
             smoothing_fwhm=asked.optional("smoothing_fwhm", _widths),
             combine=asked.since("combine", lambda value: None if value is None else _of(str, value), None),
             modalities=asked.since("modalities", lambda value: tuple(_of(str, one) for one in _of(list, value)), ()),
+            modality_contrast=asked.later("modality_contrast", _matrix),
             combine_contrasts=asked.later("combine_contrasts", _row_counts),
             sides=asked.later("sides", _side),
             combine_weights=asked.later("combine_weights", _shares),
@@ -217,6 +221,8 @@ class Provenance:
             "columns of the design": (one.rows.shape[1], len(one.columns)),
             "weights of a contrast": (one.weights.shape[1], len(one.terms)),
         }
+        if one.modality_contrast is not None:
+            sizes["weights of modalities"] = (one.modality_contrast.shape[1], len(one.modalities))
         for what, (n, expected) in sizes.items():
             if n != expected:
                 raise WrongProvenanceError(f"{n} {what}, not {expected}")
@@ -281,8 +287,20 @@ class Provenance:
     def n_effects(self) -> int | None:
         """Maps that the effect has: of each row, and of each modality where they are combined; None for one alone."""
         if self.combine is not None:
-            return len(self.weights) * max(1, len(self.modalities))
+            n = len(self.weights) * self.n_variables
+            return n if n > 1 else None
         return self.n_rows
+
+    @property
+    def n_variables(self) -> int:
+        """How many numbers of a subject each element has: maps, or contrasts of them."""
+        return max(1, len(self.modalities)) if self.modality_contrast is None else len(self.modality_contrast)
+
+    @property
+    def has_parametric_p(self) -> bool:
+        """Whether the statistic has a distribution of its own, or one that stands in for it."""
+        of_rank = self.statistic == "cca" and bool(self.conventions["cca_fisher"])
+        return not (self.statistic == "pls" or of_rank)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from numbaglm.results.regions import cluster_regions, regions_of, with_column
 from numbaglm.results.reporting import elsewhere, figures, tables, words
 from numbaglm.results.reporting.icicle import icicle
 from numbaglm.results.reporting.tables import null_table, number, quality_table, weight_rows
-from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, OVER, map_of
+from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, OVER, is_loading, map_of
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.surface import Surface
 from numbaglm.spaces.volume import Geometry
@@ -50,6 +50,9 @@ PAGE = "report.html"
 
 TDP = 0.7
 """Share of true discoveries, at least, of the clusters that have a table of their own."""
+
+LOADING = 0.5
+"""Loading from which the viewer shows a modality: of its variance a quarter."""
 
 MOST_VALUES = 5_000
 """Numbers of a design that the page lists; of more it says where they are."""
@@ -332,8 +335,9 @@ def _viewed(result: Record) -> Iterator[ViewerMap]:
         shown["logp_bonferroni"] = figures.LOGP
     if "tdp" in result.maps and np.any(result.maps["tdp"] > 0):
         shown["tdp"] = TDP
+    shown |= {name: LOADING for name in result.maps if is_loading(name)}
     for name, threshold in shown.items():
-        signed = result.asked.two_sided and name != "tdp" and not name.startswith("logp_")
+        signed = (result.asked.two_sided and name != "tdp" and not name.startswith("logp_")) or is_loading(name)
         yield ViewerMap(name, map_of(name).label, result.maps[name], threshold, signed)
 
 

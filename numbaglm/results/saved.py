@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 from numbaglm.errors import MissingFileError, StoreError
 from numbaglm.results.cluster_table import typed
 from numbaglm.results.provenance import Provenance
-from numbaglm.results.vocabulary import COLUMNS, ELSEWHERE, EVERY_TABLE, MAPS, NULLS, OVER, STATISTICS, Quantity
+from numbaglm.results.vocabulary import (
+    COLUMNS,
+    ELSEWHERE,
+    EVERY_TABLE,
+    MAPS,
+    NULLS,
+    OVER,
+    STATISTICS,
+    Quantity,
+    is_loading,
+)
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Geometry
 
@@ -37,7 +47,8 @@ SPACE, SPACE_ARRAYS = "space.json", "space.npz"
 _MOST_LETTERS = 300
 _GRID = ("mask", "affine")
 _COORDINATES = ["peak_x", "peak_y", "peak_z"]
-_ALWAYS = ("z", "effect", "p_parametric", "p_fdr_parametric", "p_bonferroni")
+_ALWAYS = ("z", "effect")
+_PARAMETRIC = ("p_parametric", "p_fdr_parametric", "p_bonferroni")
 _SHUFFLED = ("p_unc", "p_fdr", "p_fwe_voxel")
 
 Arrays = dict[str, NDArray[Any]]
@@ -135,7 +146,8 @@ def _arrays(path: Path, needed: tuple[str, ...]) -> Arrays:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
         for one in members:
-            _require(one.filename.removesuffix(".npy") in known, f"{path.name} holds {one.filename[:60]!r}")
+            name = one.filename.removesuffix(".npy")
+            _require(name in known or is_loading(name.removeprefix("map_")), f"{path.name} holds {name[:60]!r}")
             # What is packed may unpack to any size.
             _require(one.compress_type == zipfile.ZIP_STORED, f"{one.filename} in {path.name} is compressed")
         file.seek(0)
@@ -196,7 +208,7 @@ def _check_whole(
     maps: Mapping[str, NDArray[Any]], h0: Mapping[str, NDArray[Any]], clusters: pd.DataFrame, asked: Provenance
 ) -> None:
     """Check that what belongs together is there."""
-    needed = {asked.statistic, *_ALWAYS}
+    needed = {asked.statistic, *_ALWAYS, *(_PARAMETRIC if asked.has_parametric_p else ())}
     if h0:
         ends = [f"{kind}{over}" for kind in ("size", "mass", "tfce") for over in ("", *OVER)]
         needed |= {*_SHUFFLED, *(f"p_fwe_{end}" for end in ends if {f"max_{end}", f"min_p_{end}"} & set(h0))}

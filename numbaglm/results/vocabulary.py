@@ -224,7 +224,43 @@ def _share(effect: str, end: str) -> Quantity:
     )
 
 
-MAPS: Mapping[str, Quantity] = MappingProxyType(
+_LOADING = re.compile(r"loading_([\w.+ -]{1,200})")
+
+
+def is_loading(name: str) -> bool:
+    """Whether a map is of the loadings of a modality, which it is named by."""
+    return _LOADING.fullmatch(name) is not None
+
+
+class _Maps(Mapping[str, Quantity]):
+    """Maps by name, and those of the loadings of modalities, whatever these are called."""
+
+    def __init__(self, known: Mapping[str, Quantity]) -> None:
+        self._known = known
+
+    def __getitem__(self, name: str) -> Quantity:
+        found = None if name in self._known else _LOADING.fullmatch(name)
+        if found is None:
+            return self._known[name]
+        words = re.findall("[0-9a-zA-Z]+", found[1])
+        return Quantity(
+            name,
+            f"loading of {found[1]}: its correlation, nuisance apart, with the sum of the modalities that goes with "
+            "what is tested",
+            f"loading of {found[1]}",
+            stat="loading",
+            desc=_joined("_".join(words)),
+            intent="estimate",
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+MAPS: Mapping[str, Quantity] = _Maps(
     _by_name(
         Quantity("t", "t statistic", "t", stat="t", intent="t test"),
         Quantity("f", "F statistic", "F", stat="F", intent="f test"),
@@ -253,7 +289,14 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
         Quantity("roy", "Roy's largest root of several maps, of H E^-1", "Roy", stat="roy"),
         Quantity("roy_theta", "Roy's largest root of several maps, of H (E + H)^-1", "Roy theta", stat="roytheta"),
         Quantity("cca", "canonical correlation of several maps with what is tested", "canonical r", stat="cca"),
-        Quantity("z", "z of the same parametric p as the statistic", "z", stat="z", intent="z score"),
+        Quantity("pls", "singular value of the correlations of several maps with what is tested", "PLS", stat="pls"),
+        Quantity(
+            "z",
+            "z of the same parametric p as the statistic; of PLS, which has none, Fisher's transform of it",
+            "z",
+            stat="z",
+            intent="z score",
+        ),
         Quantity(
             "effect",
             "contrast of the parameter estimates; for F one volume a row",
@@ -401,7 +444,7 @@ MAPS: Mapping[str, Quantity] = MappingProxyType(
         *(_logp(one) for one in _P.values()),
     )
 )
-"""Every map that a result, or a parametric fit, may hold."""
+"""Every map that a result, or a parametric fit, may hold; by name, those of loadings too (`is_loading`)."""
 
 _NULLS = _by_name(
     Quantity("max_t", "the largest t over the map", "maximum t"),
@@ -459,7 +502,7 @@ NULLS: Mapping[str, Quantity] = MappingProxyType(
 
 JOINT = (
     *("fisher", "stouffer", "tippett", "edgington", "mudholkar_george", "winer", "conjunction"),
-    *("t2", "wilks", "pillai", "lawley", "roy", "roy_theta", "cca"),
+    *("t2", "wilks", "pillai", "lawley", "roy", "roy_theta", "cca", "pls"),
 )
 """Statistics of several variables, by the names of their maps."""
 
@@ -593,7 +636,7 @@ FILES: Mapping[str, str] = MappingProxyType(
 """What files hold that are no maps of a result, by name or pattern."""
 
 _ELEMENTS = re.compile(
-    r"(?:(?P<side>[lr])h\.)?(?P<name>\w+?)(?:_hemi-(?P<hemi>[LR]))?"
+    r"(?:(?P<side>[lr])h\.)?(?P<name>\w+?|loading_[\w.+ -]+?)(?:_hemi-(?P<hemi>[LR]))?"
     r"\.(?P<ending>func\.gii|mgh|[dp]scalar\.nii|pconn\.nii|tsv)"
 )
 

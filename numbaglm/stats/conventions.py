@@ -63,6 +63,12 @@ class Conventions:
         are of the larger side alone, which leaves p by shuffling as they are, and z for clusters too large.
     cca_nuisance
         Whether canonical correlations take the nuisance that shuffling moves into account, as all other statistics do.
+    cca_fisher
+        Whether clusters and TFCE of canonical correlations are of Fisher's transform of these, and not of z; there is
+        no parametric p then.
+    pls_scores
+        Whether partial least squares is tested by the correlation of the first pair of scores, of covariances and
+        without the nuisance that shuffling moves; otherwise by the singular value of correlations.
     """
 
     name: str
@@ -85,6 +91,8 @@ class Conventions:
     over_domains: Literal["min-p", "sidak"] = "min-p"
     combine_doubled: bool = True
     cca_nuisance: bool = True
+    cca_fisher: bool = False
+    pls_scores: bool = False
 
     @classmethod
     def parse(cls, conventions: str | Conventions, **overrides: Any) -> Conventions:
@@ -147,7 +155,10 @@ _ALLOWED: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("statistic",), "'t' or 'z'", lambda value: value in ("t", "z")),
     (("fdr",), "'bh' or 'bky'", lambda value: value in ("bh", "bky")),
     (
-        ("merge_signs", "strict", "clipped_cluster_p", "tfce_times_step", "combine_doubled", "cca_nuisance"),
+        (
+            *("merge_signs", "strict", "clipped_cluster_p", "tfce_times_step", "combine_doubled"),
+            *("cca_nuisance", "cca_fisher", "pls_scores"),
+        ),
         "True or False",
         lambda value: isinstance(value, bool),
     ),
@@ -195,6 +206,8 @@ CONVENTIONS = {
             fdr="bky",
             combine_doubled=False,
             cca_nuisance=False,
+            cca_fisher=True,
+            pls_scores=True,
         ),
         Conventions("randomise", tfce_steps=100),
         # SPM's clusters (spm_clusters, spm_getSPM); it has no TFCE, and the toolbox of that name takes 26 neighbours.

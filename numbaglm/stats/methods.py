@@ -127,5 +127,6 @@ def _letters(name: str) -> str:
 OF_P = ("fisher", "stouffer", "tippett", "edgington", "mudholkar-george", "winer", "conjunction")
 """What makes one test of the p of several: the names in `numbaglm.stats.families.combined`."""
 
-OF_VALUES = ("hotelling", "wilks", "pillai", "lawley-hotelling", "roy", "roy-theta", "cca")
-"""What makes one test of several maps: the names in `numbaglm.stats.families.multivariate`."""
+OF_VALUES = ("hotelling", "wilks", "pillai", "lawley-hotelling", "roy", "roy-theta", "cca", "pls")
+"""What makes one test of several maps: the names in `numbaglm.stats.families.multivariate`, and partial least
+squares."""

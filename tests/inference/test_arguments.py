@@ -15,7 +15,7 @@ DETERMINING = {
     *("block_scheme", "variance_groups", "variance_smoothing_fwhm", "method", "fwe_across_contrasts", "tail"),
     *("conventions", "tfce_uncorrected", "missing", "regressors", "weights", "between", "test", "stop", "alpha"),
     *("covariance", "adjustment", "dof", "estimator", "visits", "groups", "combine"),
-    *("combine_contrasts", "concordant", "combine_weights", "shufflings", "correlation"),
+    *("combine_contrasts", "concordant", "combine_weights", "modality_contrast", "shufflings", "correlation"),
     *("effects", "subjects", "kinship", "component_bins", "component_interval"),
 }
 

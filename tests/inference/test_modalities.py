@@ -8,7 +8,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.errors import InputError
+from numbaglm.errors import ContrastError, InputError
 from numbaglm.results.reporting.words import methods_paragraph
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.families.multivariate import STATISTICS
@@ -54,7 +54,8 @@ CALLS = [
     *((name, contrast, True) for name in ("fisher", "stouffer", "tippett", "edgington") for contrast in (T, F)),
     *((name, T, False) for name in ("fisher", "mudholkar-george", "conjunction")),
     ("hotelling", T, True),
-    *((name, F, True) for name in ("wilks", "pillai", "lawley-hotelling", "roy", "roy-theta", "cca")),
+    *((name, F, True) for name in ("wilks", "pillai", "lawley-hotelling", "roy", "roy-theta", "cca", "pls", "pls2")),
+    ("pls", T, True),
 ]
 
 
@@ -64,8 +65,10 @@ def test_every_shuffling_refitted_gives_the_same_counts(data, combine, contrast,
     expected = np.empty((len(index), 12))
     for b in range(len(index)):
         for v in range(12):
-            if combine in STATISTICS:
-                Y = np.column_stack([one[:, v].astype(float) for one in data.values()])
+            Y = np.column_stack([one[:, v].astype(float) for one in data.values()])
+            if combine.startswith("pls"):
+                expected[b, v] = twin.pls(Y, DESIGN, contrast, index[b], sign[b], int(combine[3:] or 1) - 1)
+            elif combine in STATISTICS:
                 found = twin.roots(Y, DESIGN, contrast, index[b], sign[b])
                 expected[b, v] = twin.statistic(combine, found)
             else:
@@ -118,6 +121,131 @@ def test_contrasts_are_combined_under_shufflings_that_they_share(data, combine, 
         assert "3 contrasts" in methods_paragraph(result)[0]
     np.testing.assert_array_equal(within["m1"].maps["p_unc"], alone.maps["p_unc"])
     assert "p_fwe_voxel_modalities" in within["m1"].maps
+
+
+@pytest.mark.parametrize(("combine", "contrast"), [("hotelling", T), ("wilks", F), ("cca", F), ("pls", F), ("pls", T)])
+def test_loadings_are_those_of_a_fit_at_each_voxel(data, combine, contrast):
+    cohorts = {name: cohort(one) for name, one in data.items()}
+    options = {"cluster_forming_threshold": None, "n_perm": 10}
+    result = ng.permutation_test(cohorts, DESIGN, contrast, combine=combine, **options)
+    for v in range(12):
+        Y = np.column_stack([one[:, v].astype(float) for one in data.values()])
+        found = [result.maps[f"loading_{name}"][v] for name in data]
+        np.testing.assert_allclose(found, twin.loadings(combine, Y, DESIGN, contrast), atol=1e-6)
+
+
+VISITS = {"before": 1, "during": 2, "after": 3}
+
+
+def visits():
+    rng = np.random.default_rng(8)
+    person = rng.normal(size=(N, 12))
+    return {
+        name: (person + 0.3 * k * GROUP[:, None] + rng.normal(size=(N, 12))).astype(np.float32)
+        for name, k in VISITS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("combine", "contrast"),
+    [("hotelling", T), ("wilks", F), ("pillai", F), ("lawley-hotelling", F), ("roy", F), ("pls", F)],
+)
+def test_contrasts_of_maps_are_tests_of_their_sums(combine, contrast):
+    """C B M' = 0, each shuffling refitted; rows that span the same say the same."""
+    maps = visits()
+    M = np.array([[-1.0, 1, 0], [0, -1, 1]])
+    index, sign = shufflings(contrast)
+    expected = np.empty((len(index), 12))
+    for b in range(len(index)):
+        for v in range(12):
+            Y = np.column_stack([one[:, v].astype(float) for one in maps.values()]) @ M.T
+            if combine == "pls":
+                expected[b, v] = twin.pls(Y, DESIGN, contrast, index[b], sign[b])
+            else:
+                expected[b, v] = twin.statistic(combine, twin.roots(Y, DESIGN, contrast, index[b], sign[b]))
+    cohorts = {name: cohort(one) for name, one in maps.items()}
+    options = {"combine": combine, "cluster_forming_threshold": None}
+    rows = ["during - before", "after - during"]
+    result = ng.permutation_test(cohorts, DESIGN, contrast, modality_contrast=rows, **options)
+    np.testing.assert_allclose(result.maps["p_unc"], counted(expected), atol=1e-12)
+    assert {"loading_row1", "loading_row2"} <= set(result.maps)
+    assert len(result.maps["effect"]) == result.asked.n_effects == 2 * len(contrast)
+    if combine != "pls":
+        other = [[-2.0, 1, 1], [1, 0, -1]]
+        again = ng.permutation_test(cohorts, DESIGN, contrast, modality_contrast=other, **options)
+        np.testing.assert_allclose(again.maps[result.statistic], result.maps[result.statistic], rtol=1e-5)
+        np.testing.assert_array_equal(again.maps["p_unc"], result.maps["p_unc"])
+
+
+@pytest.mark.parametrize("name", ["Wilks' lambda", "Pillai's trace", "Hotelling-Lawley trace", "Roy's greatest root"])
+def test_repeated_measures_are_those_of_statsmodels(name):
+    """Its hypothesis L B M = 0: whether groups differ in their profiles, and whether there is a profile at all."""
+    multivariate = pytest.importorskip("statsmodels.multivariate.multivariate_ols")
+    combine = {"W": "wilks", "P": "pillai", "H": "lawley-hotelling", "R": "roy"}[name[0]]
+    maps = visits()
+    M = np.array([[1.0, -1, 0], [0, 1, -1]])
+    cohorts = {key: cohort(one) for key, one in maps.items()}
+    for contrast in (F, np.array([[1.0, 1, 1, 0]])):
+        result = ng.permutation_test(
+            cohorts, DESIGN, contrast, combine=combine, modality_contrast=M, cluster_forming_threshold=None, n_perm=0
+        )
+        for v in (0, 7):
+            Y = np.column_stack([one[:, v].astype(float) for one in maps.values()])
+            test = multivariate._MultivariateOLS(Y, DESIGN).fit(method="svd").mv_test([["h", contrast, M.T]])
+            row = test.results["h"]["stat"].loc[name]
+            assert result.maps[result.statistic][v] == pytest.approx(float(row["Value"]), rel=1e-5)
+            if combine != "lawley-hotelling":  # of whose p there are several approximations
+                assert result.maps["p_parametric"][v] == pytest.approx(float(row["Pr > F"]), rel=1e-4)
+
+
+def test_the_difference_of_two_maps_is_a_paired_t():
+    maps = visits()
+    cohorts = {name: cohort(one) for name, one in maps.items() if name != "during"}
+    options = {"cluster_forming_threshold": None, "errors": "ise", "n_perm": 200}
+    result = ng.permutation_test(cohorts, combine="hotelling", modality_contrast="after - before", **options)
+    alone = ng.permutation_test(cohort(maps["after"] - maps["before"]), **options)
+    np.testing.assert_allclose(result.maps["t2"], alone.maps["t"] ** 2, rtol=1e-4)
+    np.testing.assert_allclose(result.maps["p_unc"], alone.maps["p_unc"])
+    assert result.maps["effect"].shape == (12,)
+
+
+def test_what_a_contrast_of_maps_can_not_be(data):
+    several = {name: cohort(one) for name, one in data.items()}
+    with pytest.raises(InputError, match=r"'modality_contrast': got .*statistic of several variables"):
+        ng.permutation_test(several, DESIGN, T, modality_contrast="m1 - m0")
+    with pytest.raises(InputError, match=r"'modality_contrast': got .*statistic of several variables"):
+        ng.permutation_test(several, DESIGN, T, combine="fisher", modality_contrast="m1 - m0")
+    with pytest.raises(ContrastError, match="'modality_contrast': got 'm2 - m0'"):
+        ng.permutation_test(several, DESIGN, T, combine="hotelling", modality_contrast="m2 - m0")
+    with pytest.raises(ContrastError, match=r"'modality_contrast'.*depend on each other"):
+        ng.permutation_test(several, DESIGN, T, combine="hotelling", modality_contrast=[[1, -1], [-1, 1]])
+    with pytest.raises(InputError, match="'combine': got 'cca2'"):
+        ng.permutation_test(several, DESIGN, F, combine="cca2", modality_contrast="m1 - m0")
+
+
+def test_partial_least_squares_has_no_parametric_p(data, tmp_path):
+    several = {name: cohort(one) for name, one in data.items()}
+    options = {"combine": "pls", "n_perm": 60}
+    result = ng.permutation_test(several, DESIGN, F, cluster_forming_threshold=("z", 1.0), tfce=True, **options)
+    assert not {"p_parametric", "p_fdr_parametric", "p_bonferroni", "tdp"} & set(result.maps)
+    assert {"pls", "z", "loading_m0", "p_fwe_size", "p_fwe_tfce"} <= set(result.maps)
+    np.testing.assert_allclose(
+        result.maps["z"], np.sqrt(result.asked.dof - 1) * np.arctanh(result.maps["pls"] / 2), rtol=1e-9
+    )
+    again = ng.PermutationResult.load(result.save(tmp_path / "saved"))
+    np.testing.assert_array_equal(again.maps["loading_m1"], result.maps["loading_m1"])
+    assert "McIntosh & Lobaugh, 2004" in methods_paragraph(again)[0]
+    with pytest.raises(InputError, match="has none"):
+        result.true_discoveries(np.ones(12, bool))
+    assert "p_fwe_size" not in ng.permutation_test(several, DESIGN, F, **options).maps
+    with pytest.raises(InputError, match="as pls has no parametric p"):
+        ng.permutation_test(several, DESIGN, F, cluster_forming_threshold=0.01, **options)
+    with pytest.raises(InputError, match="no parametric maps"):
+        ng.permutation_test(several, DESIGN, F, combine="pls", n_perm=0)
+    with pytest.raises(InputError, match=r"has none\. Leave it out"):
+        ng.permutation_test(several, DESIGN, F, discoveries="simes", **options)
+    many = {f"m{k}": cohort(np.random.default_rng(k).normal(size=(N, 12)).astype(np.float32)) for k in range(6)}
+    assert ng.permutation_test(many, DESIGN, T, **options).maps["pls"].min() > 0
 
 
 def test_subjects_meet_by_label_and_elements_by_place(data):
@@ -238,6 +366,10 @@ def test_what_was_combined_is_told(data, tmp_path):
     assert "whatever the signs, with weights 1, 3." in told(combine="stouffer", combine_weights={"m1": 3, "m0": 1})
     assert "al., 2016)." in told(F, combine="fisher")
     assert "al., 2016)." in told(combine="hotelling")
+    rows = told(F, combine="pls2", modality_contrast=["m1 - m0", "m0 + 2 * m1"])
+    assert "a PLS test of 2 maps a subject (m0, m1: m1 - m0; m0 + 2 * m1)" in rows
+    assert "the second largest singular value of the correlations of what is tested of the maps" in rows
+    assert "the correlation of the first pair of scores" in told(F, combine="pls", conventions="palm")
     assert "formed at z \u2265 1.28 (uncorrected p 0.1)" in told(combine="stouffer", threshold=0.1)
 
 

@@ -31,6 +31,37 @@ def statistic(name, roots, which=0):
     }[name]
 
 
+def pls(Y, design, contrast, index, sign, which=0):
+    """Singular value of the correlations of residuals, of data (n, k) of one voxel, with columns of the contrast."""
+    X = design @ np.linalg.pinv(contrast)
+    Z = design - X @ contrast
+    fit = Z @ np.linalg.pinv(Z)
+    X = X - fit @ X
+    shuffled = sign[:, None] * (Y - fit @ Y)[index]
+    shuffled = shuffled - fit @ shuffled
+    correlations = (X / np.linalg.norm(X, axis=0)).T @ (shuffled / np.linalg.norm(shuffled, axis=0))
+    return np.linalg.svd(correlations, compute_uv=False)[which]
+
+
+def loadings(name, Y, design, contrast):
+    """Correlations of each variable of data (n, k) with the sum of them that goes with the contrast, nuisance apart."""
+    X = design @ np.linalg.pinv(contrast)
+    Z = design - X @ contrast
+    fit = Z @ np.linalg.pinv(Z)
+    X, E = X - fit @ X, Y - fit @ Y
+    if name == "pls":
+        E = E / np.linalg.norm(E, axis=0)
+        weights = np.linalg.svd((X / np.linalg.norm(X, axis=0)).T @ E)[2][0]
+    else:
+        effect = X @ np.linalg.pinv(X) @ E
+        found, vectors = np.linalg.eig(np.linalg.solve(E.T @ E, effect.T @ effect))
+        weights = vectors[:, np.argmax(found.real)].real
+    variate = E @ weights
+    found = E.T @ variate / np.linalg.norm(E, axis=0) / np.linalg.norm(variate)
+    along = X[:, 0] @ variate if len(contrast) == 1 else found[np.argmax(np.abs(found))]
+    return found * np.sign(along)
+
+
 def partial_p(y, design, contrast, index, sign, two_sided):
     """Parametric p of t (or F) of data (n,) of one voxel and variable, shuffled after Freedman and Lane."""
     X = design @ np.linalg.pinv(contrast)

@@ -41,6 +41,18 @@ def test_every_map_has_a_legal_bids_name_of_its_own():
     assert (MAPS["p_unc_lower"].stat, MAPS["p_unc_lower"].desc) == ("p", "uncLower")
 
 
+def test_loadings_are_known_by_the_names_of_modalities():
+    one = map_of("loading_cortical thickness-2")
+    assert "loading of cortical thickness-2" in one.sentence
+    assert (one.stat, one.desc) == ("loading", "corticalThickness2")
+    for file in ("loading_a b.nii.gz", "lh.loading_a b.mgh", "loading_a b_hemi-L.func.gii", "loading_a b.dscalar.nii"):
+        assert vocabulary.parse_file(file)[0] == "loading_a b"
+    for name in ("loading_", "loading_a/b", "loading_a\\b", "loading_a\n", f"loading_{'a' * 300}"):
+        assert not vocabulary.is_loading(name)
+        with pytest.raises(vocabulary.UnknownNameError):
+            map_of(name)
+
+
 def test_every_p_has_what_goes_with_it():
     for name in [name for name in MAPS if vocabulary.with_log(name)]:
         assert MAPS[f"log{name}"].intent == "log10 p value"

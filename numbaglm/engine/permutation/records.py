@@ -62,7 +62,7 @@ class Spec:
     @property
     def tail_length(self) -> int:
         """How many of the largest scores of a voxel are kept, to refine its uncorrected p; 0 where none are."""
-        refines = self.tail == "pareto" and self.family.whole is None
+        refines = self.tail == "pareto" and self.family.whole is None and self.family.parametric
         return tails.tail_length(self.shufflings.n_shufflings - 1) if refines else 0
 
     def height(self, score: NDArray[np.float64]) -> NDArray[np.float64]:

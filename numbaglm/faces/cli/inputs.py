@@ -442,10 +442,20 @@ def pick_contrast(contrast: str | None, design: pd.DataFrame, model: Sequence[st
     """
     if contrast is None:
         return model[0] if model and model[0] in design else None
-    rows = [row.strip() for row in contrast.split(";")]
+    return rows_of(contrast, "contrast", f"a column, or an expression over {columns_listed(list(design.columns))}")
+
+
+def rows_of(typed: str, parameter: str, allowed: str) -> str | list[str]:
+    """One expression, or those that semicolons part.
+
+    Raises
+    ------
+    InputError
+        There is none on a side of one.
+    """
+    rows = [row.strip() for row in typed.split(";")]
     if not all(rows):
-        allowed = f"a column, or an expression over {columns_listed(list(design.columns))}, on each side of a ';'"
-        raise InputError(invalid("contrast", contrast, allowed))
+        raise InputError(invalid(parameter, typed, f"{allowed}, on each side of a ';'"))
     return rows[0] if len(rows) == 1 else rows
 
 

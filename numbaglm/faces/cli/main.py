@@ -398,6 +398,7 @@ def permute(
             read_names,
             read_weights,
             read_weights_by_name,
+            rows_of,
         )
         from numbaglm.inference.arguments import WITHIN
         from numbaglm.inference.permutation_test import permutation_test
@@ -413,6 +414,9 @@ def permute(
             raise click.UsageError("--within-modalities is for --combine-contrasts: add it, or leave it out.")
         options["combine_contrasts"] = WITHIN
     options["combine_weights"] = read_weights_by_name(options["combine_weights"])
+    if options["modality_contrast"] is not None:
+        allowed = "a modality, or an expression over modalities"
+        options["modality_contrast"] = rows_of(options["modality_contrast"], "modality_contrast", allowed)
     apart = have_names(maps) and (options["combine"] is None or options["combine_contrasts"] == WITHIN)
     if apart and bids:
         raise click.UsageError("--bids has no names for modalities: --combine them, or leave it out.")

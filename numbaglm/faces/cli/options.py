@@ -185,6 +185,11 @@ TEST = grouped(
         help="What a modality, or a contrast, counts in --combine stouffer; repeat it for all of them.",
     ),
     click.option(
+        "--modality-contrast",
+        metavar="EXPR[; EXPR]",
+        help="With --combine of values: sums of modalities that are tested in their place, such as 'after - before'.",
+    ),
+    click.option(
         "--missing",
         type=click.Choice(["leave", "element"]),
         default="leave",

@@ -65,7 +65,13 @@ FLAGS = {
         ),
         Flag("-t", "t contrasts, .csv or FSL's .con, of the design of the same number.", "FILE", ONE, True, "contrast"),
         Flag("-f", "F tests, .csv or FSL's .fts: which of the t contrasts each joins.", "FILE", ONE, True),
-        Flag("-con", "Contrasts of any rank in one file of matrices, in the place of -t and -f.", "MSET", (1, 2), True),
+        Flag(
+            "-con",
+            "Contrasts of any rank in one file of matrices, in the place of -t and -f; those of variables in another.",
+            "MSET [MSET]",
+            (1, 2),
+            True,
+        ),
         Flag("-fonly", "F tests alone."),
         Flag("-tonly", "t contrasts alone."),
         Flag("-conskipcount", "Number contrasts from this one on, plus 1.", "NUMBER", ONE),
@@ -144,7 +150,7 @@ FLAGS = {
         Flag("-concordant", "Combinations: effects of one sign alone.", parameter="concordant"),
         Flag(
             "-mv",
-            "Multivariate: Wilks, HotellingTsq, Lawley, Pillai, Roy, Roy_iii, or CCA and a number.",
+            "Multivariate: Wilks, HotellingTsq, Lawley, Pillai, Roy, Roy_iii, CCA and a number, or PLS.",
             "[NAME] [NUMBER]",
             (0, 2),
         ),

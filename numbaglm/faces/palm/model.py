@@ -28,10 +28,13 @@ class Tested:
         By which files call it.
     weights
         (n_rows, n_regressors) independent rows; those of the regressors that differ between voxels are last.
+    of_variables
+        (n_rows, n_inputs) independent rows, of what of the inputs is tested together; None for these themselves.
     """
 
     number: int
     weights: Doubles
+    of_variables: Doubles | None = None
 
     @property
     def is_f(self) -> bool:
@@ -141,7 +144,9 @@ def _model(request: Request, number: int, M: Doubles, own: tuple[Own, ...]) -> M
             np.abs(centred).max(axis=0, initial=0) > 1e-10 * np.abs(shared).max(axis=0, initial=0), centred, 0.0
         )
     matrix = shared
-    for place, C in _contrasts(request, number, M.shape[1]):
+    contrasts = _contrasts(request, number, M.shape[1])
+    variables = _of_variables(request, [place for place, _ in contrasts])
+    for place, C in contrasts:
         name = f"contrast {place}"
         rows = independent_rows(C, name)
         if request.guttman and int(rows.any(axis=0).sum()) > len(rows):
@@ -153,7 +158,8 @@ def _model(request: Request, number: int, M: Doubles, own: tuple[Own, ...]) -> M
         if request.removes_mean:
             matrix = np.column_stack([matrix, np.ones(len(matrix))])
             weights = np.column_stack([weights, np.zeros(len(weights))])
-        tests.append(Tested(place + request.first_number - 1, np.hstack([weights, rows[:, columns]])))
+        whole = np.hstack([weights, rows[:, columns]])
+        tests.append(Tested(place + request.first_number - 1, whole, variables.get(place)))
     return Model(number, matrix, own, tuple(tests))
 
 
@@ -184,6 +190,23 @@ def _contrasts(request: Request, design: int, n_columns: int) -> list[tuple[int,
     if which < len(request.f_tests) and not request.t_only:
         every += [T[rows] for rows in _joined(request.f_tests[which], path, len(T))]
     return list(enumerate(every, 1))
+
+
+def _of_variables(request: Request, places: Sequence[int]) -> dict[int, Doubles]:
+    """Contrasts of the inputs by number of the test: one for each, or one for all; none where none are given."""
+    if request.of_variables is None:
+        return {}
+    path, n = request.of_variables, len(request.maps)
+    every = read_sets(path)
+    if len(every) not in (1, len(places)):
+        raise ContrastError(
+            f"{path} has {len(every)} matrices. It needs one for each of the {len(places)} contrasts, or one for all."
+        )
+    for D in every:
+        if D.shape[1] != n:
+            raise ContrastError(f"{path} has {D.shape[1]} columns. It needs one for each of the {n} inputs.")
+    rows = [independent_rows(D, f"a contrast of {path}") for D in every]
+    return dict(zip(places, rows * (len(places) if len(every) == 1 else 1), strict=True))
 
 
 def _check_width(path: str, C: Doubles, n_columns: int) -> None:

@@ -182,7 +182,7 @@ def maps_of(
 
     uncorrected(f"{unit}_{name}", "")
     corrected(f"{unit}_{name}", "voxel")
-    if request.parametric and not stat.startswith("cca") and stat != "mv_roy-iii":
+    if request.parametric and "p_parametric" in maps and stat != "mv_roy-iii":
         found.append(Wanted(f"{unit}_{name}", "uncparap", maps["p_parametric"], True))
         if request.fdr is not None and not joint:
             found.append(Wanted(f"{unit}_{name}", "fdrparap", maps["p_fdr_parametric"], True))
@@ -246,10 +246,11 @@ class Joint:
             p = pvalues.of_z(z)
             p = p / (1.0 + np.sqrt(1.0 - p)) if self.concordant else p
             return np.asarray(of.value(np.array([of.of_p(float(one), self.n) for one in p]), self.n))
-        name = "cca" if self.function.startswith("cca") else self.function
-        scale = Roots(name, self.n, self.n_rows, self.dof)
+        if self.function.startswith(("cca", "pls")):
+            return np.asarray(np.tanh(z))
+        scale = Roots(self.function, self.n, self.n_rows, self.dof)
         score = np.array([scale.to_score("z", float(one), False) for one in z])
-        return np.asarray(STATISTICS[name].value(score, self.dof))
+        return np.asarray(STATISTICS[self.function].value(score, self.dof))
 
 
 def nulls_of(

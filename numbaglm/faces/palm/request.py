@@ -88,7 +88,9 @@ class Request:
     joint
         "npc", "mv" or "": what is made of all modalities.
     multivariate
-        What -mv names: a key of `MULTIVARIATE`, "cca" and a number, or "" for what fits the contrast.
+        What -mv names: a key of `MULTIVARIATE`, "cca" or "pls" and a number, or "" for what fits the contrast.
+    matrices, of_variables
+        Files of contrasts of the regressors and, in their order or one for all, of the variables.
     """
 
     maps: tuple[str, ...]
@@ -99,6 +101,7 @@ class Request:
     contrasts: tuple[str, ...]
     f_tests: tuple[str, ...]
     matrices: str | None
+    of_variables: str | None
     f_only: bool
     t_only: bool
     first_number: int
@@ -168,6 +171,7 @@ class Request:
             contrasts=typed.files("-t"),
             f_tests=typed.files("-f"),
             matrices=typed.word("-con"),
+            of_variables=(*(typed.words("-con") or ()), None, None)[1],
             f_only="-fonly" in typed,
             t_only="-tonly" in typed,
             first_number=1 + (_whole(typed, "-conskipcount", least=0) or 0),
@@ -229,7 +233,12 @@ class Request:
     @property
     def removes_mean(self) -> bool:
         """Whether the mean is removed: always for correlations."""
-        return self.demean or self.pearson or (self.multivariate or "").startswith("cca")
+        return self.demean or self.pearson or self.correlates
+
+    @property
+    def correlates(self) -> bool:
+        """Whether sums of variables are correlated with sums of regressors: by canonical correlations, or PLS."""
+        return (self.multivariate or "").startswith(("cca", "pls"))
 
     @property
     def shares_voxels(self) -> bool:
@@ -258,8 +267,8 @@ class Request:
             ),
             (self.matrices and f_and_t, f"-con stands in the place of -t and -f: leave {' and '.join(f_and_t)} out"),
             (
-                self.matrices and len(typed.words("-con") or ()) > 1,
-                "-con takes one file: contrasts of variables are not supported, combine the maps of the inputs first",
+                self.of_variables and self.multivariate is None,
+                "the second file of -con has contrasts of the variables of -mv: add -mv, or leave it out",
             ),
             (len(typed.all("-con")) > 1, "-con is there more than once: all contrasts go into one file"),
             (
@@ -284,7 +293,7 @@ class Request:
                 "-demean with -vg is not supported: give data and design with a column of ones instead",
             ),
             (
-                self.demean and (several or self.combines) and not (self.multivariate or "").startswith("cca"),
+                self.demean and (several or self.combines) and not self.correlates,
                 "-demean with -npc and -mv is not supported: give the design with a column of ones instead",
             ),
             (
@@ -338,8 +347,8 @@ class Request:
             (self.log_p and self.one_minus_p, "-logp and -save1-p exclude each other here: leave one out"),
             (self.n_shufflings == 1 and self.shufflings, "--shufflings says how many there are: leave -n out"),
             (
-                (self.multivariate or "").startswith("cca") and self.as_z,
-                "-zstat does not go with canonical correlations, which have no z: leave it out",
+                self.correlates and self.as_z,
+                "-zstat does not go with canonical correlations and PLS, which have no z: leave it out",
             ),
         )
         for refused, why in refusals:
@@ -436,12 +445,12 @@ def _multivariate(typed: Typed) -> str:
     if not words:
         return ""
     name, number = _letters(words[0]), words[1] if len(words) > 1 else ""
-    if name == "cca" and (number or "1").isdecimal():
-        return f"cca{number or 1}"
+    if name in ("cca", "pls") and re.fullmatch("[1-9]?" if name == "cca" else "1?", number):
+        return f"{name}{number or 1}"
     if name not in MULTIVARIATE or number:
         raise InputError(
-            f"-mv {' '.join(words)} is not supported. Allowed are Wilks, HotellingTsq, Lawley, Pillai, Roy_ii, Roy_iii "
-            "and CCA with a number."
+            f"-mv {' '.join(words)} is not supported. Allowed are Wilks, HotellingTsq, Lawley, Pillai, Roy_ii, "
+            "Roy_iii, CCA with a number up to 9, and PLS 1."
         )
     return name
 

@@ -217,20 +217,27 @@ def _over_contrasts(request: Request, model: Model, inputs: Mapping[int, Input],
 
 def _multivariate(request: Request, model: Model, inputs: Mapping[int, Input], how: Mapping[str, Any]) -> list[Call]:
     """Multivariate tests, a call a statistic."""
-    by_statistic: dict[tuple[str, str], list[Tested]] = {}
+    by_statistic: dict[tuple[str, str, bytes], list[Tested]] = {}
     for one in model.tests:
         name = request.multivariate or ("wilks" if one.is_f else "hotellingtsq")
-        by_statistic.setdefault((name, name) if name.startswith("cca") else MULTIVARIATE[name], []).append(one)
+        called = (name, name) if request.correlates else MULTIVARIATE[name]
+        D = b"" if one.of_variables is None else one.of_variables.tobytes()
+        by_statistic.setdefault((*called, D), []).append(one)
     if request.over_contrasts and len(by_statistic) > 1:
-        raise InputError("-corrcon with -mv needs one statistic for all contrasts: name it, such as -mv Wilks.")
+        raise InputError(
+            "-corrcon with -mv needs one statistic, of the same variables, for all contrasts: name it, such as -mv "
+            "Wilks, and give one matrix in the second file of -con."
+        )
     calls = []
-    for (function, stat), some in by_statistic.items():
+    for (function, stat, _), some in by_statistic.items():
+        mix = some[0].of_variables
+        n = len(inputs) if mix is None else len(mix)
         for tests, shufflings in _parts(request, model, request.of_joint, some):
             joint: dict[int | None, Joint] = {
-                one.number: Joint(function, len(inputs), len(one.weights), model.dof, False) for one in tests
+                one.number: Joint(function, n, len(one.weights), model.dof, False) for one in tests
             }
             options = _options(request, model, tests, request.of_joint, {**how, **shufflings})
-            options |= {"combine": function, "two_sided": False}
+            options |= {"combine": function, "two_sided": False, "modality_contrast": mix}
             calls.append(Call(model, tests, inputs, request.of_joint, stat, joint, options))
     return calls
 

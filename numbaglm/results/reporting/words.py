@@ -5,7 +5,7 @@ A part of `numbaglm.results.report`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,8 @@ _SOURCES = {
     "iglewicz": "Iglewicz, B., & Hoaglin, D. C. (1993). How to detect and handle outliers. ASQC Quality Press.",
     "knapp": "Knapp, G., & Hartung, J. (2003). Improved tests for a random effects meta-regression with a single "
     "covariate. Statistics in Medicine, 22(17), 2693\u20132710. https://doi.org/10.1002/sim.1482",
+    "mcintosh": "McIntosh, A. R., & Lobaugh, N. J. (2004). Partial least squares analysis of neuroimaging data: "
+    "applications and advances. NeuroImage, 23, S250\u2013S263. https://doi.org/10.1016/j.neuroimage.2004.07.020",
     "tails": "Winkler, A. M., Ridgway, G. R., Douaud, G., Nichols, T. E., & Smith, S. M. (2016). Faster permutation "
     "inference in brain imaging. NeuroImage, 141, 502\u2013516. https://doi.org/10.1016/j.neuroimage.2016.05.068",
 }
@@ -89,7 +91,8 @@ def display_threshold(result: Record) -> tuple[float, str]:
         threshold = pvalues.statistic_threshold("p", 0.001, asked.dof, asked.n_rows, asked.two_sided)
         return threshold, "uncorrected p < 0.001"
     size = np.abs(values) if asked.two_sided else np.maximum(values, 0.0)
-    below = size[result.maps["p_parametric"] < 0.001]  # degrees of freedom differ between voxels
+    p = result.maps.get("p_parametric", result.maps.get("p_unc"))
+    below = size[:0] if p is None else size[p < 0.001]  # degrees of freedom differ between voxels
     if below.size:
         return float(below.min()), "uncorrected p < 0.001"
     return float(size.max()), "the largest, as no uncorrected p is below 0.001"
@@ -391,6 +394,9 @@ def methods_paragraph(result: Record, found: Quality | None = None) -> tuple[str
         sentences.append(
             f"{together} each shuffling {_joined_tests(asked)} became one (Winkler et al., 2016){_combined(asked)}."
         )
+    if result.statistic == "pls":
+        cited.add("mcintosh")
+        sentences.append(_on_pls(asked))
     if asked.regressors:
         one = len(asked.regressors) == 1
         sentences.append(
@@ -441,6 +447,40 @@ def _joined_tests(asked: Provenance) -> str:
         return "their tests"
     contrasts = f"the tests of {len(asked.combine_contrasts)} contrasts"
     return contrasts if len(asked.modalities) < 2 else f"{contrasts} of each"
+
+
+def _on_pls(asked: Provenance) -> str:
+    """Say what partial least squares are made of."""
+    if asked.conventions["pls_scores"]:
+        what = "the correlation of the first pair of scores, of covariances"
+    else:
+        number = (asked.combine or "")[3:]
+        which = "largest" if number in ("", "1") else f"{_ordinal(int(number))} largest"
+        what = f"the {which} singular value of the correlations"
+    return (
+        f"The statistic is {what} of {'what is tested of ' * (asked.modality_contrast is not None)}the maps with the "
+        "regressors of interest, both without the nuisance (partial least squares; McIntosh & Lobaugh, 2004)."
+    )
+
+
+def _ordinal(number: int) -> str:
+    return {2: "second", 3: "third"}.get(number, f"{number}th")
+
+
+def _sums(asked: Provenance) -> str:
+    """Contrasts of the maps of a subject, as they are read."""
+    assert asked.modality_contrast is not None
+    return "; ".join(_expression(row, asked.modalities) for row in asked.modality_contrast)
+
+
+def _expression(weights: Floats, names: Sequence[str]) -> str:
+    """A sum of names, the plain ones without a weight: "after - before"."""
+    text = ""
+    for weight, name in sorted(zip(weights, names, strict=True), key=lambda one: one[0] < 0):
+        if weight:
+            sign = f" {'-' if weight < 0 else '+'} " if text else "-" if weight < 0 else ""
+            text += f"{sign}{'' if abs(weight) == 1 else f'{abs(weight):g} * '}{name}"
+    return text
 
 
 def _combined(asked: Provenance) -> str:
@@ -683,7 +723,8 @@ def _test(result: Record) -> str:
             parts.append(f"{len(result.asked.combine_contrasts)} contrasts")
         if len(result.asked.modalities) > 1:
             names = ", ".join(result.asked.modalities)
-            parts.append(f"{len(result.asked.modalities)} maps a subject ({names})")
+            sums = "" if result.asked.modality_contrast is None else f": {_sums(result.asked)}"
+            parts.append(f"{len(result.asked.modalities)} maps a subject ({names}{sums})")
         return f"{name} test of {' of '.join(parts)}"
     if result.asked.weighted_by is not None:
         name = f"weighted {name}"

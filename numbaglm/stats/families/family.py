@@ -358,6 +358,8 @@ class Family:
         Degrees of freedom of the statistic, where they are others than those of the residuals.
     held
         Bytes of tables that a process may keep for `prepare`, beside the record itself.
+    parametric
+        Whether z is that of a distribution of the statistic, of which parametric p follow. Otherwise it orders scores.
     """
 
     name: str
@@ -380,6 +382,7 @@ class Family:
     patterns: OfPatterns | None = None
     dof: float | None = None
     held: int = 0
+    parametric: bool = True
 
     @property
     def n_rows(self) -> int:

@@ -5,6 +5,9 @@ variables W are orthonormal, and of the s x K products B of the shuffled rows of
 H (E + H)^-1: they are those of B B'. Where shuffling moves nuisance, N its products, T becomes I - N'N, and B is
 whitened by that.
 
+Beside them stand loadings: correlations of each variable with the sum of all that goes with what is tested (its first
+discriminant, or the canonical variate).
+
 References
 ----------
 Winkler et al. (2016), Hum. Brain Mapp. 37:1486-1511. Mardia, Kent and Bibby (1979), Multivariate Analysis. Rao (1951),
@@ -26,7 +29,15 @@ from numbaglm.kernels.eigen import root
 from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
-from numbaglm.stats.families.variables import FIXED, unit_residuals
+from numbaglm.stats.families.variables import (
+    FIXED,
+    Heights,
+    directions,
+    loadings,
+    named_loadings,
+    unit_residuals,
+    variables_of,
+)
 from numbaglm.stats.scales import TIE_TOLERANCE
 
 DEPENDENT = "have variables that follow from each other"
@@ -329,23 +340,29 @@ class Prepare:
     Attributes
     ----------
     others
-        Names of the layers that hold the variables after the first.
+        Names of the layers that hold the maps after the first.
     interest, nuisance
         (n_rows, n_subjects) orthonormal rows.
     effect
         (n_effects, n_subjects) whose product with a variable is the contrast of its parameter estimates.
+    statistic, dof, which
+        A name in `STATISTICS`, residual degrees of freedom, and which of the roots, from 0, loadings are of.
+    mix
+        Sums of the maps that are the variables, see `variables_of`; None for the maps themselves.
     """
 
     others: tuple[str, ...]
     interest: Doubles
     nuisance: Doubles
     effect: Doubles
-    scale: Roots
+    statistic: str
+    dof: int
     which: int
+    mix: Doubles | None
 
     def __call__(self, given: Given) -> Prepared:
         """Of the variables of some elements."""
-        E, lengths = unit_residuals(given, self.others, self.nuisance)
+        E, lengths = unit_residuals(given, self.others, self.nuisance, self.mix)
         n_variables, _, n = E.shape
         reason = np.where((lengths == 0).any(axis=0), 1.0, 0.0)
         W = np.empty_like(E)
@@ -359,19 +376,21 @@ class Prepare:
             W[a] *= np.divide(1.0, left, out=np.zeros(n), where=left**2 >= _LEAST_PIVOT)
         degenerate = reason > 0
         W[:, :, degenerate] = 0.0
-        of = STATISTICS[self.scale.statistic]
-        score = np.where(degenerate, 0.0, _score(np.einsum("si,kin->nsk", self.interest, W), of.kind, self.which))
-        variables = [given.data, *(given.layers[name] for name in self.others)]
+        of = STATISTICS[self.statistic]
+        B = np.einsum("si,kin->nsk", self.interest, W)
+        score = np.where(degenerate, 0.0, _score(B, of.kind, self.which))
+        variate = np.einsum("nk,kin->in", directions(B, self.which), W)
+        variables = variables_of(given, self.others, self.mix)
         effect = np.concatenate([np.einsum("ei,in->en", self.effect, y, dtype=np.float64) for y in variables])
         return Prepared(
             layers=tuple(W),
             score=score,
-            statistic=np.where(degenerate, of.value(np.zeros(n), self.scale.dof), of.value(score, self.scale.dof)),
+            statistic=np.where(degenerate, of.value(np.zeros(n), self.dof), of.value(score, self.dof)),
             effect=effect,
             degenerate=degenerate,
             length=np.where(degenerate, 0.0, lengths[0]),
             fixed=np.empty((0, n)),
-            more=reason[None],
+            more=np.vstack([reason[None], loadings(E, variate, signed=len(self.interest) == 1)]),
         )
 
 
@@ -396,6 +415,9 @@ def multivariate(
     effect: Doubles,
     dof: int,
     which: int = 0,
+    mix: Doubles | None = None,
+    names: tuple[str, ...] | None = None,
+    fisher: bool = False,
 ) -> Family:
     """Build a statistic of several variables.
 
@@ -404,7 +426,7 @@ def multivariate(
     statistic
         A name in `STATISTICS`.
     others
-        Layers that hold the variables after the first, which is the data.
+        Layers that hold the maps after the first, which is the data.
     rows
         What is shuffled: the rows of interest, then the nuisance that shuffling moves.
     interest, nuisance
@@ -415,23 +437,29 @@ def multivariate(
         Residual degrees of freedom.
     which
         Which canonical correlation, from 0.
+    mix
+        (n_variables, n_maps) sums of the maps that are the variables; None for the maps themselves.
+    names
+        Of the variables, by which the maps of their loadings are called; None for their numbers.
+    fisher
+        Whether canonical correlations are compared as PALM has them, by Fisher's transform, and have no parametric p.
     """
-    of, n_variables, s = STATISTICS[statistic], 1 + len(others), len(interest)
+    of, n_variables, s = STATISTICS[statistic], 1 + len(others) if mix is None else len(mix), len(interest)
     moved, d = rows.shape[0] - s, min(s, n_variables)
-    scale = Roots(statistic, n_variables, s, dof)
     return Family(
         name=of.map,
         layers=(Layer(rows),) * n_variables,
         score=roots,
-        scale=scale,
+        scale=Heights() if fisher else Roots(statistic, n_variables, s, dof),
         observe=None,
         sizes=(n_variables, s, moved, of.kind, which),
         n_scratch=max(n_variables * (n_variables + 1) // 2, d * (d + 1) // 2 + d),
         # Rotations take double precision, and so do roots but the largest, which are small.
         precision="float64" if of.kind == ROOT and (d > 2 or which > 0) else None,
         pooled=False,
-        prepare=Prepare(others, interest, nuisance, effect, scale, which),
+        prepare=Prepare(others, interest, nuisance, effect, statistic, dof, which, mix),
         needs=others,
-        more=(REASON,),
+        more=(REASON, *named_loadings(names, n_variables)),
         reasons=(FIXED, DEPENDENT),
+        parametric=not fisher,
     )

@@ -166,5 +166,12 @@ FAMILIES = {
         ),
         Kind("T2", "one", "combine", "multivariate.multivariate", "Hotelling (1931), Ann. Math. Stat. 2:360-378"),
         Kind("MANOVA", "several", "combine", "multivariate.multivariate", "Winkler et al. (2016), HBM 37:1486-1511"),
+        Kind(
+            "PLS",
+            "several",
+            "combine",
+            "ordinary.pls.partial_least_squares",
+            "McIntosh and Lobaugh (2004), NeuroImage 23:S250-S263",
+        ),
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from numbaglm.errors import InputError, invalid
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.families.family import Shuffled
 from numbaglm.stats.methods import OF_P
-from numbaglm.stats.model.design import LONGEST_NAME, Contrast
+from numbaglm.stats.model.design import LONGEST_NAME, Contrast, partition
 from numbaglm.stats.model.hypothesis import Hypothesis
 
 
@@ -24,6 +25,8 @@ def make_joint(
     concordant: bool,
     weights: Doubles | None,
     conventions: Conventions,
+    names: tuple[str, ...] | None = None,
+    mix: Doubles | None = None,
 ) -> Hypothesis:
     """Make one test of several variables, or of several contrasts of each, of t or F hypotheses of one.
 
@@ -33,7 +36,7 @@ def make_joint(
         Of the contrasts, of one design and the same shufflings.
     combine
         A name in `numbaglm.stats.methods.OF_P` or in `numbaglm.stats.methods.OF_VALUES`; of canonical correlations
-        "cca", or "cca2" for the second and so on.
+        "cca", or "cca2" for the second and so on; of partial least squares "pls", "pls2" and so on.
     others
         Layers that hold the variables after the first, which is the data.
     two_sided, concordant
@@ -42,6 +45,11 @@ def make_joint(
         Of the partial tests, of the first variable all contrasts and so on, for Stouffer's; None for equal ones.
     conventions
         What of two sides and of nuisance is made.
+    names
+        Of the variables, for maps of their loadings; None for numbers.
+    mix
+        (n_variables, n_maps) weights of the sums of maps that are tested in the place of these, for statistics of
+        several variables; None for the maps themselves.
 
     Raises
     ------
@@ -61,36 +69,63 @@ def make_joint(
             )
     if combine in OF_P:
         return _combined(hypotheses, combine, others, two_sided, concordant, weights, conventions)
-    from numbaglm.stats.families.multivariate import STATISTICS, multivariate
+    from numbaglm.stats.families.multivariate import multivariate
+    from numbaglm.stats.families.ordinary.pls import partial_least_squares
 
     (hypothesis,) = hypotheses
-    n, s, dof = 1 + len(others), hypothesis.n_interest, hypothesis.design.dof
-    name, which = (combine[:3], int(combine[3:] or 1) - 1) if combine.startswith(("cca", "pls")) else (combine, 0)
     if weights is not None or concordant:
         raise InputError(f"combine={combine!r} has neither weights nor signs of its variables.")
-    if STATISTICS[name].one_row and s > 1:
+    n, s, dof = 1 + len(others) if mix is None else len(mix), hypothesis.n_interest, hypothesis.design.dof
+    name, which = (combine[:3], int(combine[3:] or 1) - 1) if combine.startswith(("cca", "pls")) else (combine, 0)
+    if which >= min(n, s):
+        raise InputError(invalid("combine", combine, f"{name} to {name}{min(n, s)}: no more than variables or rows"))
+    if name != "pls":
+        _check_inverse(combine, n, s, dof)
+    rows = hypothesis.family.layers[0].rows
+    asked: dict[str, Any] = {
+        "others": others,
+        "nuisance": hypothesis.nuisance,
+        "effect": hypothesis.effect,
+        "dof": dof,
+        "which": which,
+        "mix": mix,
+        "names": names,
+    }
+    if name == "pls":
+        interest = np.ascontiguousarray(partition(hypothesis.design, hypothesis.contrast)[0].T)
+        if conventions.pls_scores:
+            if which > 0:
+                fix = "Ask for other conventions."
+                raise InputError(invalid("combine", combine, "'pls', the first, with pls_scores=True", fix))
+            joint = partial_least_squares(rows=Shuffled(interest), interest=interest, of_scores=True, **asked)
+        else:
+            interest /= np.linalg.norm(interest, axis=1, keepdims=True)
+            assert isinstance(rows, Shuffled)
+            moved = rows.basis[s:]
+            joint = partial_least_squares(rows=Shuffled(np.vstack([interest, moved])), interest=interest, **asked)
+    else:
+        apart = name == "cca" and not conventions.cca_nuisance
+        joint = multivariate(
+            name,
+            rows=Shuffled(hypothesis.interest) if apart else rows,
+            interest=hypothesis.interest,
+            fisher=name == "cca" and conventions.cca_fisher,
+            **asked,
+        )
+    return replace(hypothesis, family=joint, effect=np.concatenate([hypothesis.effect] * n))
+
+
+def _check_inverse(combine: str, n: int, s: int, dof: int) -> None:
+    """Refuse what statistics that take the inverse of a covariance of variables can't be made of."""
+    from numbaglm.stats.families.multivariate import STATISTICS
+
+    if combine in STATISTICS and STATISTICS[combine].one_row and s > 1:
         raise InputError(invalid("combine", combine, "'wilks', 'pillai', 'lawley-hotelling' or 'roy' for F contrasts"))
     if dof < n or dof - max(n, s) + s < 1:
         raise InputError(
             f"{n} variables are too many for {dof} residual degrees of freedom: combine={combine!r} needs more "
-            "subjects, or fewer variables. A combination of p ('fisher' and others) takes any number."
+            "subjects, or fewer variables. A combination of p ('fisher' and others), or 'pls', takes any number."
         )
-    if which >= min(n, s):
-        raise InputError(invalid("combine", combine, f"cca to cca{min(n, s)}: no more roots than variables or rows"))
-    rows = hypothesis.family.layers[0].rows
-    if name == "cca" and not conventions.cca_nuisance:
-        rows = Shuffled(hypothesis.interest)
-    joint = multivariate(
-        name,
-        others=others,
-        rows=rows,
-        interest=hypothesis.interest,
-        nuisance=hypothesis.nuisance,
-        effect=hypothesis.effect,
-        dof=dof,
-        which=which,
-    )
-    return replace(hypothesis, family=joint, effect=np.concatenate([hypothesis.effect] * n))
 
 
 def _combined(

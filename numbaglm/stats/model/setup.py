@@ -358,6 +358,10 @@ def read_threshold(threshold: ClusterThreshold | None, hypothesis: Hypothesis, t
         valid = kind in kinds and 0 < float(value) < (highest if kind == "p" else np.inf)
     except (TypeError, ValueError):
         valid = False
+    if valid and kind == "p" and not hypothesis.family.parametric:
+        fix = "Clusters are of Fisher's transform of it; or leave them out."
+        allowed = f"{pairs}, as {hypothesis.statistic_name} has no parametric p"
+        raise InputError(invalid("cluster_forming_threshold", threshold, allowed, fix))
     if not valid:
         given = not isinstance(threshold, tuple | list) and is_number(threshold) and threshold > 1
         hint = f"If {threshold} is a statistic, write it as {pairs.replace('value', str(threshold))}." if given else ""

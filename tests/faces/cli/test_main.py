@@ -818,6 +818,14 @@ def test_modalities_have_names_in_the_shell(place, maps, cohort):
     run("permute", "a=cohort.zarr", "b=other/*.nii.gz", *options, "--combine", "fisher", "--concordant", "-o", "both")
     one = PermutationResult.load("both")
     assert (one.asked.modalities, one.asked.sides) == (("a", "b"), "concordant")
+    difference = ["--combine", "hotelling", "--modality-contrast", "b - a"]
+    run("permute", "a=cohort.zarr", "b=other/*.nii.gz", *options, *difference, "--bids", "-o", "difference")
+    assert list((place / "difference").rglob("*_stat-loading_desc-row1_statmap.nii.gz"))
+    rows = [*difference[:-1], "b - a; b"]
+    run("permute", "a=cohort.zarr", "b=other/*.nii.gz", *options, *rows, "-o", "rows")
+    assert PermutationResult.load("rows").asked.modality_contrast.tolist() == [[-1.0, 1.0], [0.0, 1.0]]
+    rows[-1] = "b - a;"
+    assert "on each side" in run("permute", "a=cohort.zarr", "b=other/*.nii.gz", *options, *rows, "-o", "x", code=1)[1]
     given = ["--combine-contrasts", "--combine-weight", "age=2", "--combine-weight", "group=1"]
     two = ["--design", "~ age + group", "--contrast", "age", "--contrast", "group=`group[patient]`"]
     run("permute", cohort, *two, "--n-perm", "30", "--combine", "stouffer", *given, "-o", "contrasts")

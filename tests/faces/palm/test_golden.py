@@ -62,6 +62,7 @@ def test_maps_are_palms(case, tmp_path, monkeypatch):
 DRAWN = {
     "e1_evperdat_tested": ("two_mass", "noint_guttman", "demean_guttman", "cov", "cov_Dekker"),
     "k1_corrmod_corrcon": ("corrcon_mixed",),
+    "v3_cca": ("cca1_tfce", "pls1"),
 }
 
 

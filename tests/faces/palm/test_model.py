@@ -37,6 +37,26 @@ def test_contrasts_of_a_set(place):
     assert len(models("-con c.mset -tonly")[0].tests) == 1
 
 
+def test_contrasts_of_the_inputs_are_one_for_each_test_or_one_for_all(place):
+    (place / "c.mset").write_text("Matrix 1 3\n1 -1 0\nMatrix 2 3\n1 -1 0\n0 0 1\n")
+    (place / "one.mset").write_text("Matrix 1 2\n1 -1\n")
+    (place / "two.mset").write_text("Matrix 1 2\n1 -1\nMatrix 2 2\n1 0\n0 1\n")
+    (place / "three.mset").write_text("Matrix 1 3\n1 -1 0\n" * 2)
+
+    def of(name):
+        (model,) = models(f"-i b.nii -con c.mset {name}.mset -mv")
+        return [one.of_variables.tolist() for one in model.tests]
+
+    assert of("one") == [[[1, -1]], [[1, -1]]]
+    assert of("two") == [[[1, -1]], [[1, 0], [0, 1]]]
+    with pytest.raises(ContrastError, match=r"3 columns\. It needs one for each of the 2 inputs"):
+        of("three")
+    with pytest.raises(ContrastError, match=r"has 2 matrices\. It needs one for each of the 1 contrasts"):
+        models("-i b.nii -con c.mset two.mset -mv -tonly")
+    with pytest.raises(InputError, match="contrasts of the variables of -mv: add -mv"):
+        models("-con c.mset one.mset")
+
+
 def test_demeaning_is_a_constant_beside_what_varies(place):
     (model,) = models("-t t.csv -demean")
     np.testing.assert_allclose(model.matrix[:, -1], 1)

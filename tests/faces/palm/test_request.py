@@ -33,6 +33,7 @@ def test_words_are_read_however_they_are_spelled():
     assert parse("-i b.nii -npc -npcmethod Mudholkar-George").function == "mudholkar-george"
     assert parse("-i b.nii -mv Roy_iii").multivariate == "royiii"
     assert parse("-i b.nii -mv CCA 2").multivariate == "cca2"
+    assert parse("-i b.nii -mv PLS").multivariate == "pls1"
     assert parse("-fdr").fdr == "bky"
     assert parse("-fdr BH").fdr == "bh"
     assert parse("-ee -ise").errors == "both"
@@ -71,7 +72,7 @@ def test_regressors_of_voxels():
         ("-seed twist", "-seed twist can't be repeated"),
         ("-Cstat density", "-Cstat density: allowed are extent and mass"),
         ("-i b.nii -npc -npcmethod Friston 1", "-npcmethod Friston 1 is not supported. Allowed are Tippett"),
-        ("-i b.nii -mv PLS 1", "-mv PLS 1 is not supported. Allowed are Wilks"),
+        ("-i b.nii -mv PLS 2", "-mv PLS 2 is not supported. Allowed are Wilks"),
         ("-accel lowrank", "-accel lowrank is not supported: shufflings are fast enough"),
         ("-accel fast", "-accel fast is not supported. Allowed are tail and gamma"),
         ("-pmethodr None", "-pmethodr None: allowed are Ridgway"),

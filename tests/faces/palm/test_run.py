@@ -147,6 +147,17 @@ def test_contrasts_of_different_ranks_are_compared_as_z(place):
     assert "out_vox_ztstat_c1.nii.gz" in out
 
 
+def test_contrasts_of_the_inputs_are_those_of_permutation_test(place):
+    (place / "c.mset").write_text("Matrix 1 2\n1 -1\n")
+    (place / "d.mset").write_text("Matrix 1 2\n1 -1\n")
+    run("-i a.nii.gz -i b.nii.gz -m mask.nii.gz -d d.csv -con c.mset d.mset -mv -nounivariate -n 0 -o out -quiet")
+    a, b = (nib.load(f"{name}.nii.gz") for name in "ab")
+    nib.save(nib.Nifti1Image(np.float32(a.get_fdata() - b.get_fdata()), AFFINE), "difference.nii.gz")
+    run("-i difference.nii.gz -m mask.nii.gz -d d.csv -t t.csv -twotail -n 0 -o t -quiet")
+    np.testing.assert_allclose(read("out_vox_mv_hotellingtsq"), read("t_vox_tstat_c1") ** 2, rtol=1e-3)
+    np.testing.assert_array_equal(read("out_vox_mv_hotellingtsq_fwep"), read("t_vox_tstat_fwep_c1"))
+
+
 def test_contrasts_are_combined(place):
     run(f"{LEAST} -i b.nii.gz -npccon -corrmod -nounivariate -o each -quiet")
     each = {f"each_vox_npc_fisher{kind}_m{k}.nii.gz" for kind in ("", "_uncp", "_fwep", "_mfwep") for k in (1, 2)}
