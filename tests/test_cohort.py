@@ -15,7 +15,7 @@ import pytest
 
 from numbaglm import cohort as cohorts
 from numbaglm.cohort import Cohort
-from numbaglm.data.cohort import writer
+from numbaglm.data.cohort import store, writer
 from numbaglm.engine.conversion import tasks as blocks
 from numbaglm.errors import (
     GridError,
@@ -325,6 +325,25 @@ def test_append_equals_creating_all_at_once(tmp_path, on_disk):
         cohort.append(paths[2:3], covariates=table)
     with pytest.raises(InputError, match=r"the cohort's columns \['age'\]"):
         cohort.append(write_maps(tmp_path / "more", values[:1]), subjects=["new"])
+
+
+def test_a_cohort_that_is_added_to_while_it_is_opened(tmp_path, monkeypatch):
+    """What it was before is deleted then, at any moment."""
+    maps = write_maps(tmp_path / "maps", volumes(7))
+    expected = Cohort.from_maps(maps).fingerprint
+    for number, name in enumerate(("read_parts", "read_hashes")):
+        path = tmp_path / f"{number}.zarr"
+        Cohort.create(path, maps[:4])
+        Cohort.open(path).append(maps[4:6])
+        one, other = Cohort.open(path), getattr(store, name)
+
+        def slowly(*arguments, one=one, other=other):
+            monkeypatch.undo()
+            one.append(maps[6:])
+            return other(*arguments)
+
+        monkeypatch.setattr(store, name, slowly)
+        assert Cohort.open(path).fingerprint == expected
 
 
 def test_an_append_that_fails_leaves_the_cohort_as_it_was(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 from numbaglm.data.cohort.chunks import ChunkedArray
 from numbaglm.data.cohort.presence import Patterns, n_bytes
 from numbaglm.data.storage.files import PARTIAL
-from numbaglm.data.storage.locks import LOCK
+from numbaglm.data.storage.locks import is_lock
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import table_from_json
 from numbaglm.errors import MissingFileError, OutputError, OutputExistsError, StoreError, term
@@ -144,8 +144,9 @@ def status(location: Where) -> str:
         if place.local and place.path.is_file():
             return "other"
         # A conversion that was killed in its first moment leaves a lock, and Zarr's temporary files.
-        others = [name for name in place.children() if name != LOCK and not name.endswith(PARTIAL)]
-        return "other" if others else "nothing"
+        names = [name for name in place.children() if not is_lock(name) and not name.endswith(PARTIAL)]
+        if ROOT not in names:  # else it was begun just now
+            return "other" if names else "nothing"
     try:
         return str(open_group(place).attributes["status"])
     except StoreError:

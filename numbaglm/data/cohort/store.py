@@ -161,6 +161,17 @@ class CohortStore:
             If it is no cohort, is damaged, half-written, or made by a newer numbaglm.
         """
         place = Place.parse(location)
+        while True:
+            before = _root(place)
+            try:
+                return cls._open(place)
+            except StoreError:
+                if _root(place) == before:
+                    raise
+                # Another call has added subjects meanwhile, and deleted what there was before.
+
+    @classmethod
+    def _open(cls, place: Place) -> CohortStore:
         group = open_group(place)
         if group.attributes["status"] != "complete":
             raise StoreError(how_far(group))
@@ -429,6 +440,14 @@ class CohortStore:
     def __repr__(self) -> str:
         place = self.location or "in memory"
         return f"<CohortStore: {self.n_subjects} subjects x {self.n_voxels} voxels, {place}>"
+
+
+def _root(place: Place) -> bytes:
+    """What tells a cohort from the one that takes its place."""
+    try:
+        return place.read_bytes(ROOT)
+    except (MissingFileError, StoreError):
+        return b""
 
 
 def _reopen(location: str, fingerprint: str) -> CohortStore:

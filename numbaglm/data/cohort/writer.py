@@ -39,7 +39,7 @@ from numbaglm.data.cohort.layout import (
 )
 from numbaglm.data.cohort.presence import Bits, Patterns, n_bytes, pack, unpack
 from numbaglm.data.cohort.store import CohortStore, choose_chunks, hash_arrays
-from numbaglm.data.storage.locks import LOCK
+from numbaglm.data.storage.locks import is_lock
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import table_from_json, table_to_json
 from numbaglm.errors import MissingFileError, NumbaglmError, OutputExistsError, StoreError
@@ -448,7 +448,7 @@ def remove(location: Where) -> None:
 
 def _empty(place: Place) -> None:
     """Delete all but a lock, in an order that never leaves part of a cohort that seems complete."""
-    names = [name for name in place.children() if name != LOCK]
+    names = [name for name in place.children() if not is_lock(name)]
     if ROOT in names:
         _update(place, status="preparing")
         names = [*(name for name in names if name != ROOT), ROOT]

@@ -26,7 +26,7 @@ import numpy as np
 
 from numbaglm.data.runs.ledger import FolderLedger
 from numbaglm.data.storage.files import open_own, parse_json, require_own
-from numbaglm.data.storage.locks import LOCK, held
+from numbaglm.data.storage.locks import held, is_lock
 from numbaglm.data.storage.places import Place
 from numbaglm.errors import OutputExistsError
 
@@ -97,7 +97,10 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
 
 
 def _refuse_others(place: Place) -> None:
-    if not place.exists(_HEADER) and any(name not in (LOCK, _LOG) for name in place.list()):
+    if place.exists(_HEADER):
+        return
+    names = place.list()
+    if _HEADER not in names and any(name != _LOG and not is_lock(name) for name in names):  # else it was begun just now
         raise OutputExistsError(
             f"{place} exists and is not a run of numbaglm (no {_HEADER} is in it): it is left alone. "
             "Choose another store."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -62,6 +63,11 @@ def holder(place: Place) -> str:
     return "" if _is_gone(owner) else _named(owner)
 
 
+def is_lock(name: str) -> bool:
+    """Whether a file or object of a folder is a lock, or one that a killed process left as it took another over."""
+    return name == LOCK or name.startswith(f"{LOCK}-")
+
+
 @contextmanager
 def _by_file(place: Place, what: str) -> Iterator[None]:
     import fcntl
@@ -97,23 +103,32 @@ def _by_file(place: Place, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _by_object(place: Place, what: str) -> Iterator[None]:
+def _by_object(place: Place, what: str, name: str = LOCK) -> Iterator[None]:
     mine = json.dumps(_owner()).encode()
-    if not place.write_new(LOCK, mine):
+    if not place.write_new(name, mine):
         try:
-            owner = _parse(place.read_bytes(LOCK).decode(errors="replace"))
+            left = place.read_bytes(name)
         except MissingFileError:  # given back just now
-            owner = {}
+            left = b""
+        owner = _parse(left.decode(errors="replace"))
         if not _is_gone(owner):
             raise _in_use(place, what, owner)
+        # Others may have found the same: one at a time takes it, if nobody has meanwhile.
+        with _by_object(place, what, f"{name}-{hashlib.sha256(left).hexdigest()[:12]}"):
+            try:
+                there = place.read_bytes(name)
+            except MissingFileError:
+                there = b""
+            if there != left:
+                raise _in_use(place, what, _parse(there.decode(errors="replace")))
+            place.write_bytes(name, mine)
         log.warning("%s was left by a process that is gone (%s): going on.", place, _named(owner))
-        place.write_bytes(LOCK, mine)
     try:
         yield
     finally:
         with suppress(Exception):
-            if place.read_bytes(LOCK) == mine:
-                place.remove(LOCK)
+            if place.read_bytes(name) == mine:
+                place.remove(name)
 
 
 def _owner() -> dict[str, Any]:

@@ -20,6 +20,23 @@ def test_a_run_goes_on_for_the_same_question_alone(tmp_path):
         pass
 
 
+def test_a_run_that_another_call_begins_just_now_is_a_run(tmp_path, monkeypatch):
+    place, exists = Place.parse(tmp_path / "run"), Place.exists
+
+    def late(self, name=""):
+        found = exists(self, name)
+        if name == "run.json":
+            monkeypatch.undo()
+            with open_run(place, {}):
+                (tmp_path / "run" / "records").mkdir()
+                (tmp_path / "run" / "records" / "00000.npz").write_text("")
+        return found
+
+    monkeypatch.setattr(Place, "exists", late)
+    with open_run(place, {}):
+        pass
+
+
 @pytest.mark.parametrize("version", [1, 99])
 def test_a_run_that_another_version_began_is_refused_with_what_to_do(tmp_path, version):
     header = {"schema": "numbaglm.run", "schema_version": version, "identity": {}}

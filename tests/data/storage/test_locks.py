@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
@@ -63,6 +64,40 @@ def test_an_object_that_a_dead_process_left_counts_no_more(owner, caplog):
         assert json.loads(place.read_bytes(LOCK))["pid"] == os.getpid()
     assert "by a process that is gone" in caplog.text
     assert not place.exists(LOCK)
+
+
+def test_of_many_that_find_a_dead_one_at_once_one_goes_on(monkeypatch):
+    """None of them takes what another has just taken."""
+    place, all_found = Place.parse(f"memory://locks/{os.getpid()}/many"), threading.Barrier(8)
+    place.write_bytes(LOCK, json.dumps(dead_process()).encode())
+    gone, ended, held_by = locks._is_gone, threading.Event(), []
+
+    def together(owner):
+        found = gone(owner)
+        if owner.get("token") == "t":
+            all_found.wait(30)
+        return found
+
+    def call(number):
+        try:
+            with held(place, "The run"):
+                held_by.append(number)
+                ended.wait(30)
+        except StoreError as error:
+            assert "is being written by another call" in str(error)  # noqa: PT017
+            held_by.append(None)
+            if held_by.count(None) == 7:
+                ended.set()
+
+    monkeypatch.setattr(locks, "_is_gone", together)
+    calls = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+    for one in calls:
+        one.start()
+    for one in calls:
+        one.join()
+    assert held_by.count(None) == 7
+    assert len(held_by) == 8
+    assert not place.list()
 
 
 @pytest.mark.parametrize("other", [{"boot": "elsewhere"}, {"pid_namespace": "pid:[7]"}, {"boot": None}])
