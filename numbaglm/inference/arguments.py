@@ -492,7 +492,7 @@ def _check_combination(options: Options) -> None:
             f"{term('combine_contrasts')} makes one test of all contrasts, and {term('fwe_across_contrasts=True')} "
             "corrects over several: leave one of them out."
         )
-    if options.modality_contrast is not None and (combine is None or combine in COMBINING):
+    if options.modality_contrast is not None and (combine is None or combine in OF_P):
         allowed = "None without a statistic of several variables: combine= 'hotelling', 'wilks' or another of them"
         fix = "Of one difference of maps make maps, and test t."
         raise InputError(invalid("modality_contrast", options.modality_contrast, allowed, fix))
