@@ -29,9 +29,8 @@ from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
 from numbaglm.stats.discoveries import ARI, TEMPLATES
-from numbaglm.stats.families.variables import LOADING
 from numbaglm.stats.formula import design_from_formula
-from numbaglm.stats.methods import OF_P, OF_VALUES, find_method
+from numbaglm.stats.methods import LOADING, OF_P, OF_VALUES, find_method
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
 from numbaglm.stats.shuffling.own import digest

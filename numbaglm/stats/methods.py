@@ -130,3 +130,6 @@ OF_P = ("fisher", "stouffer", "tippett", "edgington", "mudholkar-george", "winer
 OF_VALUES = ("hotelling", "wilks", "pillai", "lawley-hotelling", "roy", "roy-theta", "cca", "pls")
 """What makes one test of several maps: the names in `numbaglm.stats.families.multivariate`, and partial least
 squares."""
+
+LOADING = "loading_"
+"""What names of maps of loadings begin with."""

@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.kernels import glm
 from numbaglm.stats.families.family import Given
+from numbaglm.stats.methods import LOADING
 from numbaglm.stats.scales import SMALLEST_VARIANCE, TIE_TOLERANCE
 
 FIXED = "have a variable that varies with the nuisance alone"
 """A reason: nothing is left of a variable to test."""
-
-
-LOADING = "loading_"
-"""What names of maps of loadings begin with."""
 
 
 def named_loadings(names: tuple[str, ...] | None, n_variables: int) -> tuple[str, ...]:
