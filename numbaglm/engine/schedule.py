@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from numbaglm.engine.memory import n_cores
 from numbaglm.engine.progress import one_bar
@@ -146,11 +147,12 @@ class _OneThread:
 
     def __init__(self) -> None:
         self._lock, self._n, self._limits = threading.Lock(), 0, ExitStack()
+        self._found: tuple[int, ThreadpoolController] | None = None
 
     def __enter__(self) -> None:
         with self._lock:
             if self._n == 0:
-                self._limits.enter_context(threadpool_limits(limits=1, user_api="blas"))
+                self._limits.enter_context(self._controller().limit(limits=1, user_api="blas"))
             self._n += 1
 
     def __exit__(self, *_: object) -> None:
@@ -158,6 +160,13 @@ class _OneThread:
             self._n -= 1
             if self._n == 0:
                 self._limits.close()
+
+    def _controller(self) -> ThreadpoolController:
+        """Of the libraries that are loaded. To look for them takes 1 ms: it is done anew when a module came since."""
+        n_modules = len(sys.modules)
+        if self._found is None or self._found[0] != n_modules:
+            self._found = n_modules, ThreadpoolController()
+        return self._found[1]
 
 
 _one_thread = _OneThread()
@@ -173,9 +182,7 @@ Runner = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[tupl
 
 def _on_threads(n_workers: int | None) -> Runner:
     def run(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-        from dask.base import compute
-        from dask.delayed import delayed
-        from dask.threaded import get  # by name Dask would load distributed first, to look for a client
+        from dask.threaded import get
 
         done: queue.SimpleQueue[tuple[int, Any] | BaseException | None] = queue.SimpleQueue()
         stop = threading.Event()
@@ -194,11 +201,12 @@ def _on_threads(n_workers: int | None) -> Runner:
 
         def drive() -> None:
             try:
-                tasks = [delayed(one, pure=False)(index) for index in range(len(arguments))]
+                # A graph as it is: to make, and to optimise, delayed ones takes 4 ms, which small calls feel.
+                tasks = {f"task-{index}": (partial(one, index),) for index in range(len(arguments))}
                 # Dask would keep a pool of its own for each thread that calls, and what ends it until Python ends.
                 with ThreadPoolExecutor(n_workers or n_cores()) as pool:
                     try:
-                        compute(*tasks, scheduler=get, pool=pool)
+                        get(tasks, list(tasks), pool=pool)
                     except BaseException:
                         stop.set()  # the pool ends when its tasks have
                         raise
