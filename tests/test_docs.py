@@ -156,6 +156,19 @@ def test_relative_links_resolve(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
+def test_files_that_are_named_are_there(page):
+    named = re.findall(r"`((?:numbaglm|tests|benchmarks|notebooks|packaging|\.ci)/[^` *]+)`", page.read_text())
+    assert [one for one in named if not (ROOT / one).exists()] == []
+
+
+def test_rooms_that_are_named_are_there():
+    page = ROOT / "docs" / "how_it_works.md"
+    rooms = [ROOT / "numbaglm" / one for one in re.findall(r"`((?!tests)[a-z_]+/[a-z_]+)`", page.read_text())]
+    assert rooms
+    assert [one for one in rooms if not (one.is_dir() or one.with_suffix(".py").exists())] == []
+
+
 def test_everything_public_is_in_the_reference():
     pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
     there = set(re.findall(r"^\.\. auto(?:function|class):: (\w+)$", pages, re.MULTILINE))
