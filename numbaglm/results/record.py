@@ -29,10 +29,12 @@ from numbaglm.results.vocabulary import ALPHA, MAPS, OVER, STATISTICS, map_of, m
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
-from numbaglm.stats.anytime import counted_level
+from numbaglm.stats.anytime import besag_clifford, counted_level
 
 if TYPE_CHECKING:
     from numbaglm.engine.quality import Quality
+
+_TIE = 1e-5  # relative: maxima of the shufflings are of single precision
 
 
 class LogpMaps(Mapping[str, NDArray[Any]]):
@@ -205,6 +207,57 @@ class Record:
         if name.startswith("min_p_"):
             return max(0.0, -pvalues.critical_value(-self.h0[name], alpha))
         return pvalues.critical_value(self.h0[name], alpha)
+
+    def sequential_p(self, kind: str = "voxel", losses: int = 10) -> NDArray[np.float64]:
+        """Corrected p of Besag and Clifford: losses over the random shufflings until so many reached what was observed.
+
+        They hold at any level whenever the test was stopped, for every element at once as corrected p do, and wherever
+        fewer were lost until then they are above what more shufflings would show. Say the losses before you look.
+
+        Parameters
+        ----------
+        kind
+            "voxel", "size", "mass" or "tfce": what the corrected p are of, as in ``p_fwe_<kind>``.
+        losses
+            1 or more. More tell large p better, and take more shufflings to tell small ones.
+
+        Returns
+        -------
+        (n_elements,) p; of clusters those of each element's cluster, 1 outside.
+
+        Raises
+        ------
+        InputError
+            There is no such null over the whole map, or its shufflings are not random: enumerated, or listed.
+
+        References
+        ----------
+        Besag and Clifford (1991), Biometrika 78:301-304.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=20, voxel_size=10.0).maps
+        >>> result = ng.permutation_test(maps, n_perm=999, stop="decided")
+        >>> p = result.sequential_p("voxel")
+        >>> bool((p >= 10 / result.asked.n_shufflings).all())
+        True
+        """
+        if isinstance(losses, bool) or not isinstance(losses, int | np.integer) or losses < 1:
+            raise InputError(invalid("losses", losses, "a whole number of 1 or more"))
+        name = self.max_statistic if kind == "voxel" else f"max_{kind}"
+        if kind not in ("voxel", "size", "mass", "tfce") or name not in self.h0:
+            raise InputError(invalid("kind", kind, f"one that has a null over the map: {list(self.h0)}"))
+        if self.asked.exhaustive or self.asked.own_shufflings is not None:
+            raise InputError(
+                "Sequential p are of random shufflings in the order in which they were made, and these were "
+                f"{'all there are' if self.asked.exhaustive else 'listed'}: p_fwe_{kind} are what there is to know."
+            )
+        observed = np.asarray(self.maps[name.removeprefix("max_")], np.float64)
+        if kind == "tfce" or (kind == "voxel" and self.asked.two_sided):
+            observed = np.abs(observed)
+        p = besag_clifford(observed * (1 - np.sign(observed) * _TIE), np.asarray(self.h0[name][1:], np.float64), losses)
+        return p if kind in ("voxel", "tfce") else np.where(self.maps["clusters"] > 0, p, 1.0)
 
     @property
     def over_contrasts(self) -> bool:

@@ -14,14 +14,21 @@ The other way, (b + 1) Bin(L; b, p) is above delta for all b with probability 1 
 shufflings would give: where it is not for any p <= alpha, the null is not rejected. Delta is the chance that an element
 is given up that all shufflings would have found; it costs power alone, no error.
 
+A third is as old as stopping (Besag and Clifford, 1991): count the shufflings until some number h of losses, T of them,
+and h / T is a p, of any level. Who stops before knows that T is larger than b: h / (b + 1) is then above that p, and
+holds too.
+
 References
 ----------
+Besag and Clifford (1991), Sequential Monte Carlo p-values, Biometrika 78, 301-304.
 Fischer and Ramdas (2024), Sequential Monte-Carlo testing by betting, arXiv:2401.07365.
 Robbins (1970), Statistical methods related to the law of the iterated logarithm, Annals of Mathematical Statistics 41,
 1397-1409.
 """
 
 from __future__ import annotations
+
+import heapq
 
 import numpy as np
 import scipy  # its stats are loaded where they are used
@@ -75,6 +82,32 @@ def n_open(p: Doubles, n_random: int, alpha: float) -> int:
     found = verdicts(losses_of(p, n_random), n_random, alpha)
     undecided = int(np.sum(found == 0))
     return undecided if undecided > _UNDECIDED * np.sum(found == 1) else 0
+
+
+def besag_clifford(observed: Doubles, maxima: Doubles, losses: int) -> Doubles:
+    """p by the random shufflings that it takes until so many reach what was observed; above it, where more would.
+
+    Parameters
+    ----------
+    observed
+        Any shape.
+    maxima
+        (n_random,) of random shufflings, in the order in which they were made.
+    losses
+        1 or more; fewer than 10 make p that vary much.
+    """
+    # After t shufflings a value has so many losses once the largest but losses - 1 of their maxima reach it.
+    largest: list[float] = []
+    reached = np.full(maxima.size, -np.inf)
+    for t, value in enumerate(maxima.tolist()):
+        if len(largest) < losses:
+            heapq.heappush(largest, value)
+        else:
+            heapq.heappushpop(largest, value)
+        if len(largest) == losses:
+            reached[t] = largest[0]
+    taken = np.searchsorted(reached, observed, side="left") + 1  # n_random + 1 where none has so many
+    return np.asarray(np.minimum(1.0, losses / taken), dtype=np.float64)
 
 
 def counted_level(n_random: int, level: float, alpha: float) -> float:

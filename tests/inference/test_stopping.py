@@ -137,3 +137,29 @@ def test_what_is_enumerated_or_short_is_made_whole():
 def test_what_does_not_go_with_it_is_refused(options, message):
     with pytest.raises(InputError, match=message):
         ng.permutation_test(*asked(), "intercept", **({"stop": "decided"} | options))
+
+
+@pytest.mark.parametrize("kind", ["voxel", "size", "mass", "tfce"])
+def test_sequential_p_count_until_so_many_losses(kind, stopped):
+    p, name = stopped.sequential_p(kind, losses=5), "max_t" if kind == "voxel" else f"max_{kind}"
+    null, observed = stopped.h0[name][1:], np.abs(stopped.maps[name.removeprefix("max_")])
+    assert p.shape == observed.shape
+    for k in np.r_[np.argsort(-observed)[:20], np.argsort(p)[:: p.size // 20]]:
+        lost = np.cumsum(null >= observed[k] * (1 - 1e-5))
+        after = np.flatnonzero(lost == 5)
+        inside = kind in ("voxel", "tfce") or stopped.maps["clusters"][k] > 0
+        expected = 5 / (after[0] + 1 if after.size else null.size + 1)
+        assert p[k] == pytest.approx(expected if inside else 1.0)
+    assert p.min() == pytest.approx(5 / (null.size + 1)), "something is found"
+
+
+def test_sequential_p_are_of_random_shufflings(stopped):
+    cohort, design = asked()
+    for options, message in (({"kind": "peak"}, "'kind'"), ({"losses": 0}, "'losses'"), ({"losses": 2.5}, "'losses'")):
+        with pytest.raises(InputError, match=message):
+            stopped.sequential_p(**options)
+    every = ng.permutation_test(cohort, design[["intercept"]], n_perm=20_000, cluster_forming_threshold=None)
+    with pytest.raises(InputError, match="all there are"):
+        every.sequential_p()
+    with pytest.raises(InputError, match="'kind'"):
+        every.sequential_p("size")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from numbaglm.stats.anytime import anytime_p, counted_level, losses_of, n_open, verdicts
+from numbaglm.stats.anytime import anytime_p, besag_clifford, counted_level, losses_of, n_open, verdicts
 
 ALPHA = 0.05
 
@@ -64,3 +64,25 @@ def test_the_counted_level_is_that_of_the_last_rejected():
         counted = counted_level(n, level, ALPHA)
         reached = anytime_p(np.arange(n + 1.0), n, ALPHA) <= level
         assert round(counted * (n + 1)) == reached.sum()
+
+
+@pytest.mark.parametrize("losses", [1, 3, 10])
+def test_besag_and_clifford_count_until_so_many_losses(losses):
+    rng = np.random.default_rng(losses)
+    maxima = rng.integers(0, 30, 200).astype(float)
+    observed = np.arange(-1.0, 35)
+    expected = []
+    for value in observed:
+        after = np.flatnonzero(np.cumsum(maxima >= value) == losses)
+        expected.append(losses / (after[0] + 1 if after.size else maxima.size + 1))
+    np.testing.assert_allclose(besag_clifford(observed, maxima, losses), expected)
+
+
+def test_besag_and_clifford_hold_though_one_stops_at_the_smallest():
+    rng = np.random.default_rng(1)
+    smallest = []
+    for _ in range(2000):
+        null = rng.random(401)
+        smallest.append(min(besag_clifford(null[:1], null[1:n], 5)[0] for n in (26, 51, 101, 201, 401)))
+    for level in (0.02, 0.05, 0.2):
+        assert np.mean(np.array(smallest) <= level) < level + 3 * np.sqrt(level * (1 - level) / 2000)
