@@ -281,12 +281,13 @@ class CohortWriter:
         # The subject table as it will be read.
         subjects = table_from_json(table_to_json(self.header.subjects))
         header = replace(self.header, subjects=subjects)
-        all_present = True
+        all_present, group = True, None  # where all have all, a store asks its group nothing
         if header.has_presence:
             all_present = self._keep_patterns()
-        _update(self.place, all_present=all_present)
-        store = CohortStore(str(self.place), header, arrays, open_group(self.place))
-        _update(self.place, status="complete", fingerprint=store.fingerprint)
+            _update(self.place, all_present=all_present)
+            group = open_group(self.place)
+        store = CohortStore(str(self.place), header, arrays, group)
+        _update(self.place, all_present=all_present, status="complete", fingerprint=store.fingerprint)
         return store
 
     def _keep_patterns(self) -> bool:
