@@ -20,8 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-# They choose kernels of BLAS and the size of its blocks: both sides run with what it chooses itself.
-_UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# They choose kernels of BLAS and the size of its blocks: both sides run with what it chooses itself. And who has
+# installed a package has it compiled to bytecode, which a process of a second would spend a quarter of on.
+_UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 
 
 @dataclass(frozen=True)
