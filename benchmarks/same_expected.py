@@ -64,23 +64,8 @@ SINCE_0_1 = (
     Expected("demo/files/cohort.zarr/mask/*", "gone", _SPACE),
     Expected("demo/files/cohort.zarr/space/*", "new", _SPACE),
     # Keys.
-    Expected(
-        " ".join(
-            f"*provenance.json:{key}"
-            for key in (
-                *("between", "combine", "combine_contrasts", "combine_weights", "gls", "groups", "missing"),
-                *("modalities", "own_shufflings", "regressors", "sandwich", "sides", "test", "visits", "weights"),
-            )
-        ),
-        "new",
-        "options that 0.1 had not",
-    ),
-    Expected(
-        " ".join(f"*onventions:{key}" for key in ("cca_nuisance", "combine_doubled", "over_domains", "structures")),
-        "new",
-        "conventions that 0.1 had not",
-    ),
-    Expected("*info:zarr_group *info:layers:0 *info:keeps_missing *info:all_present", "new", _SPACE),
+    Expected("*provenance.json:* *.json:Conventions:*", "new", "options and conventions that 0.1 had not"),
+    Expected("cohort-*/info:* convert-*/cohort/info:*", "new", _SPACE),
     Expected("*fit.json:elements *fit.json:maximum_at", "new", "what elements are called, and where the maximum is"),
     Expected("*_statmap.json:Units", "new", "units of maps"),
     # Headers of maps.

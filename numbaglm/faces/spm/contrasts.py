@@ -13,7 +13,7 @@ from numbaglm.arrays import Doubles
 from numbaglm.errors import ContrastError, InputError, ShufflingError
 from numbaglm.faces.spm.design import SpmContrast, Study
 from numbaglm.stats.model.design import Contrast, Design, independent_columns, orthonormal, partition
-from numbaglm.stats.model.estimable import GroupDesign
+from numbaglm.stats.model.estimable import GroupDesign, rows_of_rank
 
 _NOTHING = 1e-8  # of a regressor of unit length
 
@@ -81,7 +81,8 @@ def make_tests(study: Study, wanted: tuple[str, ...], scheme: str | None) -> lis
     tests = []
     for one in pick(study, wanted):
         design = whole.design
-        weights = whole.contrast(_independent_rows(one.weights)).matrix
+        rows = rows_of_rank(one.weights)  # SPM's F contrasts often have more
+        weights = whole.contrast(rows if len(rows) > 1 else rows[0]).matrix
         tested = Tested(f"{one.number:04d}", one.name, design.to_frame(), weights, one.kind == "F")
         if blocks is not None:
             tested = _with_blocks(tested, design, blocks, source, scheme)
@@ -146,10 +147,3 @@ def _with_blocks(tested: Tested, design: Design, blocks: NDArray[np.int64], sour
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name if names.count(name) == 1 else f"{name} (column {k})" for k, name in enumerate(names, 1))
-
-
-def _independent_rows(C: Doubles) -> Doubles:
-    """Rows of a contrast in as many as their rank: SPM's F contrasts often have more."""
-    rank = int(np.linalg.matrix_rank(C))
-    rows = C if rank == len(C) else np.asarray(np.linalg.svd(C)[2][:rank])
-    return rows if len(rows) > 1 else rows[0]

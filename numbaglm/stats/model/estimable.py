@@ -60,6 +60,11 @@ def independent_rows(C: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """
     if not C.any(axis=1).all():
         raise ContrastError(f"{name}: all weights of a contrast are 0, so that it tests nothing.")
+    return rows_of_rank(C)
+
+
+def rows_of_rank(C: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Write rows that depend on each other, or are 0, in as many as their rank."""
     rank = int(np.linalg.matrix_rank(C))
     return C if rank == len(C) else np.asarray(np.linalg.svd(C)[2][:rank])
 

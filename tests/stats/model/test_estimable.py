@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from numbaglm.errors import ContrastError, DesignError, NumbaglmWarning
 from numbaglm.stats.model.design import Design, independent_columns
-from numbaglm.stats.model.estimable import GroupDesign, full_rank, independent_rows, over_basis
+from numbaglm.stats.model.estimable import GroupDesign, full_rank, independent_rows, over_basis, rows_of_rank
 
 GROUP = np.repeat([1.0, 0.0], 4)
 DUMMIES = pd.DataFrame({"patient": GROUP, "control": 1 - GROUP, "intercept": 1.0})
@@ -133,3 +133,4 @@ def test_rows_in_as_many_as_their_rank():
     assert_allclose(rows @ np.ones(3), 0, atol=1e-12)
     with pytest.raises(ContrastError, match="F: all weights of a contrast are 0"):
         independent_rows(np.zeros((1, 3)), "F")
+    assert rows_of_rank(np.array([[1.0, -1], [0, 0]])).shape == (1, 2)
