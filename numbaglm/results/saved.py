@@ -235,9 +235,6 @@ def _numbered(
     maps: Mapping[str, NDArray[Any]], clusters: pd.DataFrame, geometry: Geometry, asked: Provenance
 ) -> NDArray[np.int32]:
     """(n_voxels,) numbers of clusters of a result of 0.1, which kept none: of neighbours with an extent, by peaks."""
-    from scipy import ndimage
-
-    structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[asked.conventions["cluster_connectivity"]])
     xyz = clusters[["peak_x", "peak_y", "peak_z"]].to_numpy(float)
     inverse = np.linalg.inv(geometry.affine)
     peaks = tuple(np.rint(xyz @ inverse[:3, :3].T + inverse[:3, 3]).astype(int).T)
@@ -245,7 +242,7 @@ def _numbered(
     merged = asked.conventions["merge_signs"]
     numbers = np.zeros(geometry.shape, np.int32)
     for group in [inside] if merged else [inside & positive, inside & ~positive]:
-        label, n_labels = ndimage.label(geometry.unmask(group).astype(bool), structure)
+        label, n_labels = geometry.groups(group, asked.conventions["cluster_connectivity"])
         number_of = np.zeros(n_labels + 1, np.int32)
         number_of[label[peaks]] = clusters["cluster"]
         number_of[0] = 0  # where peaks of the other sign are

@@ -169,6 +169,19 @@ class Geometry:
         volume[self.mask] = vector.T
         return volume
 
+    def groups(self, inside: NDArray[np.bool_], connectivity: int) -> tuple[NDArray[np.intp], int]:
+        """Number the groups of neighbours among the voxels ``inside`` (n_voxels,).
+
+        Returns
+        -------
+        (nx, ny, nz) numbers from 1, 0 elsewhere; how many groups there are.
+        """
+        from scipy import ndimage
+
+        structure = ndimage.generate_binary_structure(3, CONNECTIVITIES.index(connectivity) + 1)
+        numbers, n_groups = ndimage.label(self.unmask(inside).astype(bool), structure)
+        return np.asarray(numbers, np.intp), int(n_groups)
+
     @property
     def n(self) -> int:
         """Number of voxels in the mask."""

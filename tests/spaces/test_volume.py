@@ -85,3 +85,14 @@ def test_maps_that_lie_elsewhere_are_told_by_how_much():
         grid.check((4, 3, 6), AFFINE, "second.nii")
     with pytest.raises(GridError, match=r"different affines \(largest difference 0\.5 mm\)"):
         grid.check((4, 3, 5), AFFINE + 0.5, "second.nii")
+
+
+@pytest.mark.parametrize(("connectivity", "n"), [(6, 3), (18, 2), (26, 1)])
+def test_groups_of_neighbours_touch_by_faces_edges_or_corners(connectivity, n):
+    whole = Geometry(np.ones((4, 4, 4), bool), np.eye(4))
+    inside = np.zeros((4, 4, 4), bool)
+    inside[0, 0, 0] = inside[0, 1, 1] = inside[1, 2, 2] = True  # an edge, and a corner
+    numbers, n_groups = whole.groups(inside[whole.mask], connectivity)
+    assert n_groups == n
+    np.testing.assert_array_equal(numbers > 0, inside)
+    assert set(np.unique(numbers)) == set(range(n + 1))

@@ -245,11 +245,8 @@ def _is_top(part: Part, heights: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _groups(part: Part, inside: NDArray[np.bool_], connectivity: int) -> tuple[NDArray[np.intp], int]:
     """(n,) numbers from 1 of the connected sets of elements, and how many there are."""
     if (grid := _grid(part)) is not None:
-        volume = np.zeros(grid.shape, bool)
-        volume[grid.mask] = inside
-        structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
-        label, n_labels = ndimage.label(volume, structure)
-        return label[grid.mask].astype(np.intp), int(n_labels)
+        numbers, n_groups = grid.groups(inside, connectivity)
+        return numbers[grid.mask], n_groups
     assert isinstance(part, Surface)
     assert part.mesh is not None
     edges = _edges(part, part.mesh)

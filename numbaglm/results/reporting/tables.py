@@ -444,10 +444,9 @@ def _significant_groups(result: Record) -> NDArray[np.intp]:
     """Number the groups of significant neighbours, where no clusters were formed."""
     geometry, conventions = result.geometry, result.asked.conventions
     found, positive = significant(result), result.maps[result.drawn] > 0
-    structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[conventions["cluster_connectivity"]])
     number_of, n_before = np.zeros(geometry.shape, np.intp), 0
     for group in [found] if conventions["merge_signs"] else [found & positive, found & ~positive]:
-        label, n_labels = ndimage.label(geometry.unmask(group).astype(bool), structure)
+        label, n_labels = geometry.groups(group, conventions["cluster_connectivity"])
         number_of += np.where(label > 0, label + n_before, 0)
         n_before += n_labels
     return number_of
