@@ -159,13 +159,15 @@ def _options(command: click.Command) -> Iterator[tuple[str, Any]]:
         if isinstance(one, click.Argument):
             named, place = [f"argument {place}"], place + 1
         kind = one.type.to_info_dict()
-        choices = kind.pop("choices", ())
         told = {
             "values": "flag" if getattr(one, "is_flag", False) else str(one.nargs),
             "repeated": str(one.multiple) if isinstance(one, click.Option) else "",
-            "default": _default(one.default),
-            "type": {str(key): str(value) for key, value in kind.items()},
-            "choices": {str(choice): "there" for choice in choices},
+            # Versions of click say differently that there is none.
+            "default": str(one.default)
+            if isinstance(one.default, str | int | float) and one.default is not False
+            else "none",
+            "type": {key: str(kind[key]) for key in ("name", "min", "max") if key in kind},
+            "choices": {str(choice): "there" for choice in kind.get("choices", ())},
         }
         for name in named:
             yield name, told

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-import numbaglm
 import same
 import same_public
 from same_expected import EXPECTED
 
 HERE = Path(__file__).parent
 RELEASED = json.loads((HERE / "data" / "public_0.1.json").read_text(encoding="utf-8"))
-NOW = {"names": same_public.names(), "commands": same_public.commands(Path(numbaglm.__file__).parents[1])}
+NOW = {"names": same_public.names(), "commands": same_public.commands(HERE.parent)}
 
 
 def lost(name, now):
