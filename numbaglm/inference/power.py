@@ -25,6 +25,7 @@ from numbaglm.errors import InputError, invalid
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.discoveries import elements_of
 from numbaglm.results.record import Record
+from numbaglm.results.reporting.finding import Finding
 from numbaglm.results.vocabulary import ALPHA, write_readme
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
@@ -46,7 +47,7 @@ _SHARE_OF_MEMORY = 0.5  # of what is free
 
 
 @dataclass(frozen=True, eq=False)
-class Power:
+class Power(Finding):
     """How often an effect is found, by the number of subjects.
 
     Attributes
@@ -141,11 +142,30 @@ class Power:
             write_readme(part, "Power", f"```text\n{self.in_words()}\n```", self.space)
         return Path(folder).expanduser()
 
-    def in_words(self) -> str:
-        """Say what was asked and found, as a table and a sentence."""
+    @property
+    def title(self) -> str:
+        """What it is of, in words."""
+        return "How many subjects"
+
+    @property
+    def promise(self) -> str:
+        """What it is worth, in a sentence."""
+        return (
+            "If the effect is the one that was stated, and noise is like the pilot's, power is what is told, within "
+            f"its {LEVEL:.0%} interval: of {self.n_cohorts} studies of each size, p corrected by {self.by} at "
+            f"{self.alpha:g}."
+        )
+
+    @property
+    def found(self) -> str:
+        """How many subjects are enough, in a sentence."""
         need = self.needed()
         told = "More subjects than were tried are needed" if need is None else f"{need} subjects are enough"
-        return f"{self!r}\n{told} to find something in 80 % of studies."
+        return f"{told} to find something in 80 % of studies."
+
+    def in_words(self) -> str:
+        """Say what was asked and found, as a table and a sentence."""
+        return f"{self!r}\n{self.found}"
 
     def __repr__(self) -> str:
         head = f"<{type(self).__name__} by {self.by}, alpha = {self.alpha:g}, {self.n_cohorts} cohorts of each size"

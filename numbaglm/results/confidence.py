@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from numbaglm.data.images import element_image, to_image
 from numbaglm.engine.residuals import estimate_some, flip_all
 from numbaglm.errors import InputError, invalid
 from numbaglm.results.record import Record
+from numbaglm.results.reporting.finding import Finding
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects
 from numbaglm.stats.confidence import Flips, at_unit_length, boundary, reach
@@ -28,7 +30,7 @@ ESTIMATES = ("effect", "cohens_d")
 
 
 @dataclass(frozen=True, eq=False)
-class Intervals:
+class Intervals(Finding):
     """Confidence intervals of the effect at every element.
 
     Attributes
@@ -76,6 +78,47 @@ class Intervals:
             raise InputError(invalid("which", which, "'lower' or 'upper'"))
         return _image(self.space, getattr(self, which), f"{self.of}_{which}")
 
+    @property
+    def title(self) -> str:
+        """What it is of, in words."""
+        of = "Cohen's d" if self.of == "cohens_d" else "the effect"
+        return f"{'Simultaneous' if self.simultaneous else 'Pointwise'} intervals of {of}"
+
+    @property
+    def promise(self) -> str:
+        """How often they are right, in a sentence."""
+        if self.simultaneous:
+            return f"With {self.level:.0%} the intervals of all {self.space.nouns} hold what is true of them."
+        return (
+            f"With {self.level:.0%} the interval of a {self.space.noun} holds what is true of it; of many some don't."
+        )
+
+    @property
+    def found(self) -> str:
+        """Where the effect is not 0, in a sentence."""
+        n = int(self.beyond(0).sum())
+        return (
+            f"The intervals of {n:,} of {self.lower.size:,} {self.space.nouns} are without 0; they extend "
+            f"{self.reach:.2f} standard errors either way. The picture shows their ends that are nearer to 0."
+        )
+
+    def plot(self, save: str | os.PathLike[str] | None = None, **how: Any) -> Any:
+        """Draw how large the effect is at least: the end that is nearer to 0, of intervals without it.
+
+        Parameters
+        ----------
+        save, how
+            As in `ConfidenceSet.plot`.
+        """
+        from numbaglm import plotting  # see ConfidenceSet.plot
+
+        least = np.where(self.lower > 0, self.lower, np.where(self.upper < 0, self.upper, 0.0))
+        label = "d" if self.of == "cohens_d" else "effect"
+        options: dict[str, Any] = {"label": label, "title": f"{self.title}: at least", "save": save} | how
+        if self.space.is_volume:
+            return plotting.slices(self.space.volume, least, **(_through(self.space, least != 0, how) | options))
+        return plotting.maps(self.space, {"": least}, **options)
+
     def __repr__(self) -> str:
         kind = "simultaneous" if self.simultaneous else "pointwise"
         return (
@@ -85,7 +128,7 @@ class Intervals:
 
 
 @dataclass(frozen=True, eq=False)
-class ConfidenceSet:
+class ConfidenceSet(Finding):
     """Where the effect is at least so large: what surely is, what may be, and the estimate between them.
 
     With probability ``level`` the inner set lies within the true region {effect >= size}, and that within the outer
@@ -127,6 +170,26 @@ class ConfidenceSet:
         """Put `shades` into the format that the maps of the cohort came in; see `Record.to_image`."""
         return _image(self.space, self.shades, "confidence_set")
 
+    @property
+    def title(self) -> str:
+        """What it is of, in words."""
+        of = "Cohen's d" if self.of == "cohens_d" else "the effect"
+        return f"Where {of} is {self.size:g} or more"
+
+    @property
+    def promise(self) -> str:
+        """How often it is right, in a sentence."""
+        return (
+            f"With {self.level:.0%} the effect is so large in all of the inner set (3), and nowhere outside the outer "
+            "set (1, 2 and 3)."
+        )
+
+    @property
+    def found(self) -> str:
+        """How large the sets are, in a sentence."""
+        n_inner, n, n_outer = (int(one.sum()) for one in (self.inner, self.estimate, self.outer))
+        return f"It is in {n_inner:,} {self.space.nouns} surely, in {n:,} by the estimate and in {n_outer:,} at most."
+
     def plot(self, save: str | os.PathLike[str] | None = None, **how: Any) -> Any:
         """Draw in three shades the inner set, the rest of the estimate, and the rest of the outer set.
 
@@ -149,7 +212,7 @@ class ConfidenceSet:
         if self.space.is_volume:  # whose scale ends with the largest shade that there is
             top = max(1, int(shades.max(initial=0)))
             options.setdefault("cmap", even_steps(top, 3))
-            return plotting.slices(self.space.volume, shades, **options)
+            return plotting.slices(self.space.volume, shades, **(_through(self.space, shades == top, how) | options))
         return plotting.maps(self.space, {"": shades}, **(everywhere | options))
 
     def __repr__(self) -> str:
@@ -221,6 +284,17 @@ def confidence_set(
 
 
 _AT_ONCE = 1024
+
+
+def _through(space: Space, shown: NDArray[np.bool_], how: Mapping[str, Any]) -> dict[str, Any]:
+    """Axial slices through some voxels, from the lowest to the highest, unless others are asked for."""
+    if not shown.any() or {"view", "cuts"} & how.keys():
+        return {}
+    z = np.unique(space.coordinates(np.flatnonzero(shown))[:, 2])
+    return {"cuts": z[np.unique(np.linspace(0, z.size - 1, _MOST_SLICES).round().astype(int))].tolist()}
+
+
+_MOST_SLICES = 8
 
 
 def _image(space: Space, values: NDArray[Any], name: str) -> Any:

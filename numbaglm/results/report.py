@@ -37,6 +37,7 @@ from numbaglm.errors import InputError, OutputError, OutputExistsError, invalid,
 from numbaglm.results.record import Record
 from numbaglm.results.regions import cluster_regions, regions_of, with_column
 from numbaglm.results.reporting import elsewhere, figures, tables, words
+from numbaglm.results.reporting.finding import check_findings
 from numbaglm.results.reporting.icicle import icicle
 from numbaglm.results.reporting.tables import null_table, number, quality_table, weight_rows
 from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, OVER, is_loading, map_of
@@ -69,6 +70,7 @@ def write_report(
     background: Any = None,
     surface: Any = None,
     atlas: Any = None,
+    beyond: Any = (),
 ) -> Path:
     """Write the report of a result.
 
@@ -82,8 +84,8 @@ def write_report(
         Whether a report that is there is replaced. Nothing but a report is ever replaced.
     cohort
         What was analysed, for the quality of its maps where the result does not hold it.
-    background, surface, atlas
-        What lies beneath the maps, what surfaces are drawn on, and names of places; see
+    background, surface, atlas, beyond
+        What lies beneath the maps, what surfaces are drawn on, names of places, and what else to tell; see
         `numbaglm.PermutationResult.report`.
 
     Returns
@@ -107,7 +109,7 @@ def write_report(
     'report.html'
     """
     target = check_free(path, overwrite)
-    return write_file(target, make_page(result, cohort, background, surface, atlas).encode(), "report")
+    return write_file(target, make_page(result, cohort, background, surface, atlas, beyond).encode(), "report")
 
 
 def make_page(
@@ -116,9 +118,11 @@ def make_page(
     background: Any = None,
     surface: Any = None,
     atlas: Any = None,
+    beyond: Any = (),
 ) -> str:
     """Make the report of a result as HTML; see `write_report`."""
     _check_look(result, {"background": (background, Surface | Structures | Geometry), "surface": (surface, Surface)})
+    findings = check_findings(beyond, result.space)
     if background is None and result.space.is_volume:
         background = template_of(result.geometry)
     found, asked = _quality(result, cohort), result.asked
@@ -146,6 +150,7 @@ def make_page(
         discoveries=tables.discovery_table(result, TDP) if result.h0 else None,
         icicle=icicle(result) if result.h0 else None,
         tdp=TDP,
+        findings=[(one, picture(one.plot(), f"{one.title}. {one.found}", one.promise)) for one in findings],
         nulls=_nulls(result),
         null_table=null_table(result),
         fits=[

@@ -165,6 +165,7 @@ class PermutationResult(Record):
         background: Any = None,
         surface: Any = None,
         atlas: Any = None,
+        beyond: Any = (),
     ) -> Path:
         """Write everything onto one HTML page that needs nothing else: maps to click through, tables, methods.
 
@@ -185,11 +186,14 @@ class PermutationResult(Record):
             Meshes to draw surfaces on; see `plot`.
         atlas
             Names of places for the tables; see `regions`.
+        beyond
+            What else was asked of this result, each told in a part of its own with its picture: what `interval`,
+            `confidence_set` and `numbaglm.power` returned, one or several.
 
         Raises
         ------
         InputError, OutputExistsError, OutputError
-            The file has another ending, exists, or can't be written; the cohort is another one.
+            The file has another ending, exists, or can't be written; the cohort, or what is beyond, is of others.
         MissingFileError, ImageError
             The background can't be read.
 
@@ -202,7 +206,7 @@ class PermutationResult(Record):
         """
         from numbaglm.results.report import write_report
 
-        return write_report(self, path, overwrite, cohort, background, surface, atlas)
+        return write_report(self, path, overwrite, cohort, background, surface, atlas, beyond)
 
     def regions(self, atlas: Any) -> pd.DataFrame:
         """Return the table of clusters with the names of the places where they lie.
