@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -23,9 +23,11 @@ from numbaglm.engine.conversion.convert import Conversion
 from numbaglm.engine.conversion.inputs import parse_additions, parse_inputs
 from numbaglm.engine.conversion.tasks import check_block
 from numbaglm.engine.progress import in_one_bar
-from numbaglm.engine.quality import Quality, examine
 from numbaglm.engine.schedule import active_client
 from numbaglm.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from numbaglm.engine.quality import Quality
 
 
 class Cohort(StoredMaps):
@@ -412,6 +414,8 @@ class Cohort(StoredMaps):
         >>> ng.Cohort.from_maps(maps).examine().carpet.shape
         (8, 256)
         """
+        from numbaglm.engine.quality import examine
+
         if self._examined is None or self._examined[0] is not self.store:
             self._examined = (self.store, examine(self.store, **running))
         return self._examined[1]

@@ -7,14 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort, as_cohort
-from numbaglm.data.cohort.joined import align, join
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import progress
 from numbaglm.engine.permutation.plan import Plan
@@ -37,7 +36,6 @@ from numbaglm.inference.arguments import (
 )
 from numbaglm.inference.assembly import Tests, assemble, observed_p
 from numbaglm.inference.running import Running, plan_tests, run_name
-from numbaglm.inference.stopping import Stopped, until_decided
 from numbaglm.results.provenance import versions
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, map_of
@@ -60,6 +58,9 @@ from numbaglm.stats.model.setup import (
     smallest_p,
 )
 from numbaglm.stats.variance.covariance import FEW_CLUSTERS
+
+if TYPE_CHECKING:
+    from numbaglm.inference.stopping import Stopped
 
 log = logging.getLogger("numbaglm")
 
@@ -492,6 +493,8 @@ def permutation_test(
             fix = f"Give several, by name: {{'a': a, 'b': b}}; or several contrasts, with {term('combine_contrasts')}."
             raise InputError(invalid("combine", options.combine, "None for one cohort", fix))
         return _named([_test(maps, design_matrix, contrast, options)], contrast, options)[0]
+    from numbaglm.data.cohort.joined import align, join
+
     if options.missing == "leave":
         several = {name: _complete(cohort) for name, cohort in several.items()}
     stores = {name: cohort.store for name, cohort in several.items()}
@@ -553,6 +556,8 @@ def _test(
             if options.stop is None:
                 made, raw = spec, run.test(spec, run_name(number))
             else:
+                from numbaglm.inference.stopping import until_decided
+
                 try:
                     look = partial(live.show, tests)
                     made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha, look)
