@@ -21,7 +21,7 @@ def test_importing_loads_none_of_the_dependencies(module):
 
 NOT_IN_A_PLAIN_TEST = (
     *("scipy.stats", "scipy.optimize", "scipy.interpolate", "scipy.sparse", "matplotlib", "formulaic"),
-    *("dask", "distributed", "nilearn", "click", "numbaglm.display", "numbaglm.faces", "numbaglm.results.report"),
+    *("distributed", "nilearn", "click", "numbaglm.display", "numbaglm.faces", "numbaglm.results.report"),
 )
 PLAIN_TEST = """
 import sys, nibabel, numpy as np, numbaglm
