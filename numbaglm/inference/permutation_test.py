@@ -724,11 +724,11 @@ def _warn(spec: Spec, raw: RunResult, nouns: str, few: tuple[str, int, str] | No
     undefined = np.zeros(1) if raw.undefined is None else raw.undefined[reason == 0]  # the others are told of already
     if undefined.any():
         log.warning(
-            "At %s %s some shufflings, %.2g of all at most, leave the design without its rank, of those that are "
-            "there then: they score 0.",
+            "At %s %s some shufflings, %.2g of all at most, %s: they score 0.",
             f"{int(np.count_nonzero(undefined)):,}",
             nouns,
             undefined.max() / n_shufflings,
+            " or ".join(family.undefined),
         )
     if n_degenerate := int(np.count_nonzero(raw.degenerate & (reason == 0))):
         log.warning("%s %s vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}", nouns)

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels._jit import kernel
 
+SINGULAR = 1e-9
+"""Of what a regressor has of itself, what others leave of it, from which on it is told apart from them."""
+
 
 @kernel
 def grams(rows: Doubles, present: NDArray[np.bool_], out: Doubles) -> None:
@@ -74,6 +77,105 @@ def residuals(
                         E[s] -= weight * rows[i, s]
 
 
+_WIDTH = 128  # elements side by side
+
+
+@kernel
+def fit(
+    data: Floats,
+    there: NDArray[np.bool_],
+    of: NDArray[np.int32],
+    untested: NDArray[np.bool_],
+    inverses: Doubles,
+    rows: Doubles,
+    least: float,
+    E: Doubles,
+    found: Doubles,
+) -> None:
+    """Residuals of each element on the nuisance, of unit length, over the subjects that it has, and what is observed.
+
+    Elements stand side by side: a sum over subjects goes on for many at once, and each in the order of subjects.
+
+    Parameters
+    ----------
+    data, there
+        (n_subjects, n_voxels), 0 where a value is missing; and whether it is there.
+    of
+        (n_voxels,) pattern of each.
+    untested, inverses
+        Whether a pattern is beyond testing (n_patterns,); and inverses (n_patterns, k, k) of `grams` of the nuisance.
+    rows
+        (s + k, n_subjects) of the design, the nuisance last.
+    least
+        Length of residuals, relative to that of the data, that is none.
+    E
+        (n_subjects, n_voxels), filled: 0 where a value is missing, or nothing can be tested.
+    found
+        (2 * s + k + 1, n_voxels), filled: products of the data with the rows; of E with those that are tested; and the
+        length of the residuals, 0 where nothing can be tested.
+    """
+    (rank, n), k = rows.shape, inverses.shape[1]
+    s = rank - k
+    every_product, every_weight = np.empty((k, _WIDTH)), np.empty((k, _WIDTH))
+    square, total = np.empty(_WIDTH), np.empty(_WIDTH)
+    for first in range(0, data.shape[1], _WIDTH):
+        width = min(_WIDTH, data.shape[1] - first)
+        some = slice(first, first + width)
+        pattern = of[some]
+        found[:, some] = 0.0
+        total[:] = 0.0
+        square[:] = 0.0
+        for j in range(n):
+            given, left = data[j, some], E[j, some]
+            for v in range(width):
+                left[v] = given[v]
+                total[v] += left[v] * left[v]
+            for i in range(rank):
+                _add(rows[i, j], left, found[i, some])
+        for again in range(2):  # what rounding left of the first time goes the second
+            every_product[:, :width] = found[s:rank, some]
+            if again:
+                every_product[:] = 0.0
+            for j in range(n if again else 0):
+                for i in range(k):
+                    _add(rows[s + i, j], E[j, some], every_product[i])
+            for i in range(k):
+                weight = every_weight[i]
+                weight[:] = 0.0
+                for m in range(k):
+                    product = every_product[m]
+                    for v in range(width):
+                        weight[v] += inverses[pattern[v], i, m] * product[v]
+            for j in range(n):
+                left, here = E[j, some], there[j, some]
+                for i in range(k):
+                    row, weight = rows[s + i, j], every_weight[i]
+                    for v in range(width):
+                        left[v] -= row * weight[v] if here[v] else 0.0
+        for j in range(n):
+            left = E[j, some]
+            for v in range(width):
+                square[v] += left[v] * left[v]
+        lengths = found[rank + s, some]
+        for v in range(width):
+            length = np.sqrt(square[v])
+            length = 0.0 if untested[pattern[v]] or length <= least * np.sqrt(total[v]) else length
+            lengths[v] = length
+            square[v] = 1.0 / length if length > 0.0 else 0.0
+        for j in range(n):
+            left = E[j, some]
+            for v in range(width):
+                left[v] *= square[v]
+            for i in range(s):
+                _add(rows[i, j], left, found[rank + i, some])
+
+
+@kernel
+def _add(weight: float, values: Doubles, to: Doubles) -> None:
+    for v in range(values.shape[0]):
+        to[v] += weight * values[v]
+
+
 @kernel
 def products(data: Doubles, rows: Doubles, out: Doubles) -> None:
     """Products (n_voxels, k) of elements (n_voxels, n_subjects) with rows (k, n_subjects), one at a time."""
@@ -86,6 +188,19 @@ def products(data: Doubles, rows: Doubles, out: Doubles) -> None:
 
 
 @kernel
+def of_two(zz: float, xz: float, xx: float, z: float, x: float) -> tuple[float, float, float]:
+    """1 / S_zz, S_xz / S_zz and 1 / (S_xx - S_xz^2 / S_zz) of a matrix S of two rows; zeros where it is singular.
+
+    ``z`` and ``x`` are what its diagonal was before others took their part.
+    """
+    rest = zz * xx - xz * xz
+    there_is = 1.0 if zz > SINGULAR * z else 0.0
+    there_is = there_is if rest > SINGULAR * x * zz else 0.0
+    scale = there_is / (zz * rest * there_is + 1.0 - there_is)  # one division for all
+    return rest * scale, xz * rest * scale, zz * zz * scale
+
+
+@kernel
 def groups_apart(products: Floats, n_groups: int, k: int, s: int, constants: Floats) -> None:
     """Make v or G, and its degrees of freedom, of groups whose variances differ, each of those who are there.
 
@@ -93,7 +208,8 @@ def groups_apart(products: Floats, n_groups: int, k: int, s: int, constants: Flo
     ----------
     products
         (n_rows, n) of each element, see `numbaglm.stats.families.ordinary.incomplete_groups.of_groups`; the first two
-        are filled: 0 where nothing can be tested, NaN where a sum of squares is not known well.
+        are filled: 0, and no degrees of freedom, where nothing can be tested; NaN where a sum of squares is not known
+        well.
     n_groups, k, s
         Groups, columns of the design, those tested, which come last.
     constants
@@ -114,7 +230,7 @@ def groups_apart(products: Floats, n_groups: int, k: int, s: int, constants: Flo
                 for g in range(n_groups):
                     A[i, j] += products[pairs + g * (triangle + 1) + i * (i + 1) // 2 + j, v]
         if not _root(A, root, constants[3]):
-            products[0, v], products[1, v] = 0.0, 1.0
+            products[0, v] = products[1, v] = 0.0
             continue
         _invert(root, inverse)
         for i in range(k):  # inverse of A, of that of its root, in place of A
@@ -143,7 +259,7 @@ def groups_apart(products: Floats, n_groups: int, k: int, s: int, constants: Flo
             known = known and square >= constants[2]
             weight[g] = free[g] / square if square > 0.0 else 1.0
         if not told or not known:
-            products[0, v], products[1, v] = 0.0 if not told else np.nan, 1.0
+            products[0, v], products[1, v] = (0.0, 0.0) if not told else (np.nan, 1.0)
             continue
         total, excess = 0.0, 0.0
         for g in range(n_groups):

@@ -6,7 +6,7 @@ A score is whatever is cheap and monotone in the statistic; maxima and counts ne
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -90,18 +90,10 @@ class Correlation:
         """z of a correlation."""
         return pvalues.to_z(self.to_statistic(score), self.dof)
 
-    @cached_property
-    def _knots(self) -> Doubles:
-        """z and its slope over Fisher's transform of a correlation; see `numbaglm.kernels.glm.z_of_correlations`."""
-        at = np.arange(0.0, glm.HIGHEST + 2 / _KNOTS, 1 / _KNOTS)
-        z = pvalues.to_z(np.sqrt(self.dof) * np.sinh(at), self.dof)
-        constant = special.gammaln((self.dof + 1) / 2) - special.gammaln(self.dof / 2) + np.log(2) / 2
-        return np.array([z, np.exp(constant - self.dof * np.log(np.cosh(at)) + z**2 / 2) / _KNOTS])
-
     def quick_z(self, score: NDArray[np.floating]) -> Doubles:
         """z of many correlations, to 1e-11."""
         out = np.empty(score.shape)
-        glm.z_of_correlations(np.ascontiguousarray(score).reshape(-1), self._knots, float(_KNOTS), out.reshape(-1))
+        glm.z_of_correlations(np.ascontiguousarray(score).reshape(-1), _knots(self.dof), float(_KNOTS), out.reshape(-1))
         return out
 
     def least_equal(self, height: Doubles, precision: str) -> Doubles:
@@ -111,6 +103,15 @@ class Correlation:
     def relative_error(self, score: Doubles, precision: str) -> Doubles:
         """Of t."""
         return _error(score**2, precision)
+
+
+@lru_cache(maxsize=64)  # degrees of freedom of one map; each takes as long as z of thousands of elements
+def _knots(dof: float) -> Doubles:
+    """z and its slope over Fisher's transform of a correlation; see `numbaglm.kernels.glm.z_of_correlations`."""
+    at = np.arange(0.0, glm.HIGHEST + 2 / _KNOTS, 1 / _KNOTS)
+    z = pvalues.to_z(np.sqrt(dof) * np.sinh(at), dof)
+    constant = special.gammaln((dof + 1) / 2) - special.gammaln(dof / 2) + np.log(2) / 2
+    return np.array([z, np.exp(constant - dof * np.log(np.cosh(at)) + z**2 / 2) / _KNOTS])
 
 
 @dataclass(frozen=True)
@@ -229,9 +230,15 @@ class Graded(Standard):
 
 def _slope(scale: Correlation | Share, z: Doubles) -> Doubles:
     """How fast z rises with a correlation, at this z."""
+    return np.asarray(np.interp(z, *_slopes(scale)))
+
+
+@lru_cache(maxsize=64)
+def _slopes(scale: Correlation | Share) -> tuple[Doubles, Doubles]:
+    """z, and how fast it rises there."""
     rho = np.tanh(np.linspace(0.0, 16.0, 1601)[1:])
     at = scale.to_z(rho if isinstance(scale, Correlation) else rho**2)
-    return np.asarray(np.interp(z, at[1:], np.diff(at) / np.maximum(np.diff(rho), 1e-15)))
+    return at[1:], np.diff(at) / np.maximum(np.diff(rho), 1e-15)
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,8 @@ class Patterns:
             rows = pack(np.ascontiguousarray(block.T))
             keys = rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
             _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-            numbers = np.empty(len(first), np.int32)
-            for place in np.argsort(first):
-                numbers[place] = known.setdefault(keys[first[place]].tobytes(), len(known))
+            numbers, order = np.empty(len(first), np.int32), np.argsort(first)
+            numbers[order] = [known.setdefault(key, len(known)) for key in keys[first[order]].tolist()]
             of.append(numbers[inverse])
         bits = np.frombuffer(b"".join(known), np.uint8).reshape(len(known), n_bytes(n_subjects))
         return cls(bits, np.concatenate(of), n_subjects)
@@ -85,6 +84,11 @@ class Patterns:
     def all_present(self) -> bool:
         """Whether every subject has every element."""
         return bool((self.n_present == self.n_subjects).all())
+
+    @property
+    def every(self) -> NDArray[np.bool_]:
+        """(n_patterns, n_subjects) who is in each pattern."""
+        return unpack(self.bits, self.n_subjects)
 
     def present(self, number: int) -> NDArray[np.bool_]:
         """(n_subjects,) who is in a pattern."""

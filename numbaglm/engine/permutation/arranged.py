@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles, Floats
-from numbaglm.data.cohort.presence import Patterns
+from numbaglm.data.cohort.presence import Patterns, unpack
 from numbaglm.kernels.panels.patterns import in_panels, numbers_of_patterns
 from numbaglm.kernels.panels.scores import Scoring
 from numbaglm.kernels.panels.shuffle import TILE
@@ -33,13 +33,16 @@ class Run:
     ----------
     n_tiles
         How many.
+    n_patterns
+        How many.
     present
-        (n_subjects, n_patterns) who is in each.
+        (n_panels, n_subjects, WIDTH) who is in each; see `numbaglm.kernels.panels.patterns.in_panels`.
     fixed
-        (n_fixed, n_patterns) what no shuffling changes.
+        (n_panels, n_fixed, WIDTH) what no shuffling changes.
     """
 
     n_tiles: int
+    n_patterns: int
     present: NDArray[np.bool_]
     fixed: Doubles
 
@@ -68,6 +71,8 @@ class Arranged:
         The tiles, and their patterns.
     number
         (n_voxels,) what the kernel would leave of what was observed.
+    known
+        The patterns of the voxels.
     """
 
     place: NDArray[np.int32]
@@ -79,6 +84,7 @@ class Arranged:
     whole: NDArray[np.bool_]
     runs: tuple[Run, ...]
     number: Doubles
+    known: Patterns
 
     @classmethod
     def by_pattern(cls, present: NDArray[np.bool_] | None, n: tuple[int, int], how: OfPatterns, size: int) -> Arranged:
@@ -94,7 +100,7 @@ class Arranged:
             Bytes of a number in the tiles.
         """
         known = Patterns.whole(*n) if present is None else Patterns.find([present], n[0])
-        patterns = np.stack([known.present(number) for number in range(known.n)], axis=1)
+        patterns = np.ascontiguousarray(known.every.T)
         there, grades = np.unique(how.grade(patterns), return_inverse=True)
         grade, width = grades.astype(np.int32)[known.of], VECTORS * BYTES // size
         order = np.lexsort((known.of, grade)).astype(np.int32)
@@ -123,7 +129,13 @@ class Arranged:
             whole,
             runs,
             np.zeros(len(grade)),
+            known,
         )
+
+    def patterns_of(self, voxels: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Which pattern each of some voxels has, and these patterns (n_patterns, n_subjects)."""
+        there, of = np.unique(self.known.of[voxels], return_inverse=True)
+        return of.astype(np.int32), unpack(self.known.bits[there], self.known.n_subjects)
 
     def with_number(self, number: Doubles) -> Arranged:
         """Return the same, with what was observed."""
@@ -143,17 +155,17 @@ class Arranged:
             if rows is None:
                 yield run.n_tiles, np.empty((len(room), 0, ROWS, 1), room.dtype)
                 continue
-            n_patterns = run.present.shape[1]
+            n_patterns = run.n_patterns
             out = room.reshape(-1)[: len(rows) * n_kept * ROWS * n_patterns].reshape(
                 len(rows), n_kept, ROWS, n_patterns
             )
-            numbers_of_patterns(rows, in_panels(run.present), in_panels(run.fixed), factor, out)
+            numbers_of_patterns(rows, run.present, run.fixed, factor, out)
             yield run.n_tiles, out
 
     @property
     def most(self) -> int:
         """Patterns of a run at most."""
-        return max(int(run.present.shape[1]) for run in self.runs)
+        return max(run.n_patterns for run in self.runs)
 
 
 def _runs(
@@ -161,16 +173,23 @@ def _runs(
 ) -> tuple[NDArray[np.int32], tuple[Run, ...]]:
     """Cut tiles into runs of few patterns; number these from 0 in each."""
     numbered, runs, first = np.empty(of.shape, np.int32), [], 0
+    if patterns.shape[1] <= MOST:
+        return of, (_run(len(of), patterns, how),)
+    every = [np.unique(tile[np.flatnonzero(np.diff(tile, prepend=-1))]) for tile in of]  # they stand in their order
     while first < len(of):
-        last, there = first + 1, np.unique(of[first])
+        last, there = first + 1, every[first]
         while last < len(of):
-            more = np.union1d(there, of[last])
+            more = np.union1d(there, every[last])
             if len(more) > MOST:
                 break
             last, there = last + 1, more
         numbered[first:last] = np.searchsorted(there, of[first:last])
-        present = np.ascontiguousarray(patterns[:, there])
-        fixed = np.empty((0, len(there))) if how.fixed is None else how.fixed(present)
-        runs.append(Run(last - first, present, fixed))
+        runs.append(_run(last - first, np.ascontiguousarray(patterns[:, there]), how))
         first = last
     return numbered, tuple(runs)
+
+
+def _run(n_tiles: int, present: NDArray[np.bool_], how: OfPatterns) -> Run:
+    n_patterns = present.shape[1]
+    fixed = np.empty((0, n_patterns)) if how.fixed is None else how.fixed(present)
+    return Run(n_tiles, n_patterns, in_panels(present), in_panels(fixed))

@@ -116,7 +116,7 @@ class _Run:
             tfce_counts=sums.get("tfce_counts"),
         )
         found = replace(found, refined=self.refine(rounds)) if self.spec.tail_length else found
-        return found if self.spec.family.patterns is None else replace(found, undefined=self.undefined(rounds))
+        return replace(found, undefined=self.undefined(rounds)) if self.spec.family.lacks else found
 
     def drawn(self) -> Source:
         """Draw all shufflings, where several blocks need them."""

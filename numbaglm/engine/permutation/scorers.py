@@ -254,8 +254,17 @@ class Finished(Scores):
         dtype = block.tiles.dtype
         room = (_FINISHED if keep_maps else plan.batch) * block.n_voxels
         self.waiting = fused.Waiting(
-            np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, dtype), np.empty(room, dtype)
+            np.empty(room, np.int32),
+            np.empty(room, np.int32),
+            np.empty(room, dtype),
+            np.empty(room, dtype),
+            np.zeros(block.n_voxels, np.int32),
         )
+
+    @property
+    def undefined(self) -> NDArray[np.int32] | None:
+        """Shufflings that leave the kernel nothing to test."""
+        return self.waiting.nothing if self.spec.family.lacks else None
 
     def _limits(self) -> fused.Limits:
         """Numbers of the kernel that surely, or perhaps, stand for the scores that others are held against."""

@@ -124,7 +124,8 @@ class Size:
         return (
             BATCH * self.n_rows * (2 * self.row_length + TILE) * self.itemsize  # weights, twice; scores
             + self.drawn * self.n_subjects * 12  # drawn indices and signs, as they are kept and as they are used
-            + columns_at_once(self.n_subjects) * self.n_subjects * (128 if self.given else 32)  # columns in work
+            + self.n_subjects
+            * (128 * columns_given(self.n_subjects) if self.given else 32 * columns_at_once(self.n_subjects))
             + 3 * 4 * self.ahead * self.chunk[0] * min(self.chunk[1], self.n_voxels)  # chunks: packed, not, and taken
             + BATCH * self.n_rows * self.n_subjects * 24 * self.refitted
             + 32 * 2**19 * self.finished  # data that are shuffled directly
@@ -239,6 +240,11 @@ class Size:
         if spilled:
             work += self.n_maps * maps * self.itemsize / _SPILLED
         return work / n_workers
+
+
+def columns_given(n_subjects: int) -> int:
+    """Voxels that a family prepares at once: of small cohorts several tiles, as each time takes a while of its own."""
+    return max(columns_at_once(n_subjects), min(4 * TILE, 2**22 // (8 * n_subjects) // TILE * TILE))
 
 
 def columns_at_once(n_subjects: int) -> int:

@@ -23,7 +23,7 @@ from numbaglm.engine.permutation.arranged import Arranged
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import Drawn, ObservedBlock, Picks, Refined, Round, Spec
 from numbaglm.engine.permutation.scorers import VoxelBlock, make_scorer
-from numbaglm.engine.permutation.size import columns_at_once
+from numbaglm.engine.permutation.size import columns_at_once, columns_given
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels import tails as tail_kernels
 from numbaglm.kernels.panels.shuffle import TILE
@@ -101,30 +101,40 @@ def _prepared(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlo
     tiles = np.empty((-(-len(place) // TILE), family.n_units, TILE), dtype=spec.precision)
     found = ObservedBlock.empty(spec.hypothesis.effect.shape[0], n_voxels, len(family.more))
     fixed = []
-    width = columns_at_once(max(family.n_units, store.n_subjects * (1 + len(family.needs))))
-    for t, tile in enumerate(tiles):
-        n_there = min(TILE, len(place) - t * TILE)
-        for v in range(0, n_there, width):
-            columns = slice(v, min(v + width, n_there))
-            where = place[t * TILE + columns.start : t * TILE + columns.stop]
-            given = Given(
-                np.ascontiguousarray(data[:, where]),
-                {name: np.ascontiguousarray(values[:, where]) for name, values in layers.items()},
-                None if present is None else np.ascontiguousarray(present[:, where]),
-            )
-            made = family.prepare(given)
-            found.score[where], found.statistic[where] = made.score, made.statistic
-            found.effect[:, where], found.degenerate[where] = made.effect, made.degenerate
-            found.length[where] = made.length
-            found.z[where] = np.where(made.degenerate, 0.0, family.scale.to_z(made.score))
-            if found.more is not None:
-                found.more[:, where] = made.more
-            number[where] = made.score if made.number is None else made.number
-            family.lay(made.layers, tile[:, columns])
-            fixed.append(made.fixed)
-        tile[:, n_there:] = tile[:, n_there - 1 : n_there]  # a copy of a voxel changes no maximum
+    width = columns_given(max(family.n_units, store.n_subjects * (1 + len(family.needs))))
+    for first, last in _pieces(len(place), width):
+        where = place[first:last]
+        given = Given(
+            data.take(where, axis=1),
+            {name: values.take(where, axis=1) for name, values in layers.items()},
+            None if present is None else present.take(where, axis=1),
+            None if arranged is None else arranged.patterns_of(where),
+        )
+        made = family.prepare(given)
+        found.score[where], found.statistic[where] = made.score, made.statistic
+        found.effect[:, where], found.degenerate[where] = made.effect, made.degenerate
+        found.length[where] = made.length
+        found.z[where] = np.where(made.degenerate, 0.0, family.scale.to_z(made.score))
+        if found.more is not None:
+            found.more[:, where] = made.more
+        number[where] = made.score if made.number is None else made.number
+        for v in range(first, last, TILE):
+            n_there = min(TILE, last - v)
+            some = tiles[v // TILE, :, v % TILE : v % TILE + n_there]
+            family.lay((layer[:, v - first : v - first + n_there] for layer in made.layers), some)
+        fixed.append(made.fixed)
+    if rest := -len(place) % TILE:
+        tiles[-1, :, -rest:] = tiles[-1, :, -rest - 1 : -rest]  # a copy of a voxel changes no maximum
     arranged = None if arranged is None else arranged.with_number(number)
     return VoxelBlock(start, stop, tiles, _tiled(np.concatenate(fixed, axis=1), spec.precision), found, arranged)
+
+
+def _pieces(n: int, width: int) -> list[tuple[int, int]]:
+    """Columns (first, last) of each piece: of several tiles, or of a part of one."""
+    if width >= TILE:
+        return [(first, min(first + width, n)) for first in range(0, n, width)]
+    tiles = [(first, min(first + TILE, n)) for first in range(0, n, TILE)]
+    return [(v, min(v + width, last)) for first, last in tiles for v in range(first, last, width)]
 
 
 def _residualised(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlock:

@@ -31,7 +31,7 @@ Picks = tuple[NDArray[np.int32], NDArray[np.int32], Floats]
 _Gathering = tuple[NDArray[np.int32], NDArray[np.int64], Floats]
 _Undecided = tuple[Floats, Floats, float, float]
 _Patterns = tuple[Floats, NDArray[np.int32], NDArray[np.bool_], NDArray[np.int64]]
-_Waiting = tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats]
+_Waiting = tuple[NDArray[np.int32], NDArray[np.int32], Floats, Floats, NDArray[np.int32]]
 
 
 class Limits(NamedTuple):
@@ -93,12 +93,15 @@ class Waiting(NamedTuple):
         (room,) shuffling in the batch, voxel in the block.
     score, more
         (room,) what the score kernel left in its first and its second row; NaN where it could not tell.
+    nothing
+        (n_columns,) added to: shufflings of which the kernel left 0 in both, as there is nothing to test.
     """
 
     which: NDArray[np.int32]
     voxel: NDArray[np.int32]
     score: Floats
     more: Floats
+    nothing: NDArray[np.int32]
 
 
 class Gather(NamedTuple):
@@ -291,7 +294,7 @@ def _wait(
         As in `_pick`, and shufflings of the batch, the tile, and its first column there.
     """
     every_low, peaks, first_peak, steps = undecided
-    which, voxel, value, extra = waiting
+    which, voxel, value, extra, nothing = waiting
     first, start, n_there, n_batch, t, column = place
     low = every_low[t, column:]
     for r in range(min(ROWS, n_batch - first)):
@@ -302,8 +305,9 @@ def _wait(
         if top >= first_peak:
             floor = peaks[int(min((top - first_peak) * steps, np.float64(peaks.shape[0] - 1)))]
         floor = threshold[0] if threshold[0] < floor else floor
-        n_undecided = 0
+        n_undecided, tally = 0, nothing[start : start + n_there]
         for j in range(n_there):
+            tally[j] += 1 if beside[j] == 0.0 else 0
             height = abs(row[j]) if two_sided else row[j]
             decided = (height < floor) & ((height < low[j]) | (height >= reference[j]))
             n_undecided += 0 if decided else 1
@@ -403,12 +407,12 @@ def permute_panels(
     if waiting is None and extra is None and not limits.grades.size and not gathered:  # most families
         held = (limits.reference, limits.threshold)
         n_picks = _permute(tiles, fixed, layers, how, told, two_sided, held, counts, picks, maps, memory, (0, 0), None)
-        best[0, :n_batch].max(axis=1, out=peaks.reshape(n_batch))
+        _of_lanes(best[:, :n_batch], peaks.reshape(1, n_batch))
         return n_picks
     gathering = _gathering(weights, layers, n_batch, width, dtype)
     low, floors = limits.low.astype(dtype, copy=False), limits.peaks.astype(dtype, copy=False)
     grades = limits.grades if limits.grades.size else np.zeros((len(tiles), n_panels), np.int32)
-    room = Waiting(*picks, picks[2]) if waiting is None else waiting
+    room = Waiting(*picks, picks[2], picks[0]) if waiting is None else waiting
     # Without patterns all tiles go at once, with nothing beside their products.
     if extra is None:
         none = np.empty((n_groups, 0, ROWS, 1), dtype)
@@ -434,14 +438,21 @@ def permute_panels(
                 grades[some],
                 (numbers, extra.of[some], extra.whole[some], extra.sizes),
                 (low[some], floors, limits.first, limits.steps),
-                (room.which, room.voxel, room.score, room.more),
+                (room.which, room.voxel, room.score, room.more, room.nothing),
                 gathering,
             ),
         )
         first += n_tiles
     assert first == len(tiles)
-    best[:, :n_batch].max(axis=2, out=peaks.reshape(n_grades, n_batch))
+    _of_lanes(best[:, :n_batch], peaks.reshape(n_grades, n_batch))
     return n_picks
+
+
+def _of_lanes(best: Floats, out: Floats) -> None:
+    """Fill the largest (n_grades, n_batch) of lanes (n_grades, n_batch, n), n a power of 2: quickly, by halves."""
+    while (half := best.shape[2] // 2) > 0:
+        best = np.maximum(best[:, :, :half], best[:, :, half:])
+    out[:] = best[:, :, 0]
 
 
 @kernel

@@ -20,15 +20,17 @@ WIDTH = VECTORS * BYTES // 8
 """Patterns side by side."""
 
 
-def in_panels(values: NDArray[Any]) -> Doubles:
+def in_panels(values: NDArray[Any]) -> NDArray[Any]:
     """(n_panels, n, WIDTH) of (n, n_patterns), the last panel filled up with its last pattern."""
     n, n_patterns = values.shape
     n_panels = -(-n_patterns // WIDTH)
-    filled = np.pad(values, ((0, 0), (0, n_panels * WIDTH - n_patterns)), mode="edge").astype(np.float64)
+    filled = np.pad(values, ((0, 0), (0, n_panels * WIDTH - n_patterns)), mode="edge")
     return np.ascontiguousarray(filled.reshape(n, n_panels, WIDTH).transpose(1, 0, 2))
 
 
-def numbers_of_patterns(grouped: Floats, present: Doubles, fixed: Doubles, scoring: Scoring, out: Floats) -> None:
+def numbers_of_patterns(
+    grouped: Floats, present: NDArray[np.bool_], fixed: Doubles, scoring: Scoring, out: Floats
+) -> None:
     """Make the numbers of a batch of shufflings of some patterns.
 
     Parameters
@@ -36,7 +38,7 @@ def numbers_of_patterns(grouped: Floats, present: Doubles, fixed: Doubles, scori
     grouped
         (n_groups, n_rows, n_subjects, ROWS) rows of each shuffling.
     present
-        (n_panels, n_subjects, WIDTH) 1 where a subject is there, 0 elsewhere; see `in_panels`.
+        (n_panels, n_subjects, WIDTH) who is there; see `in_panels`.
     fixed
         (n_panels, n_fixed, WIDTH) what no shuffling changes of each pattern.
     scoring
@@ -52,7 +54,7 @@ def numbers_of_patterns(grouped: Floats, present: Doubles, fixed: Doubles, scori
         fixed,
         scoring.address(np.dtype(np.float64)),
         (scoring.sizes, scoring.constants),
-        (table, table.reshape(len(table), -1)),
+        (table, table.reshape(len(table), -1), np.empty(present.shape[1:])),
         out,
     )
 
@@ -60,23 +62,27 @@ def numbers_of_patterns(grouped: Floats, present: Doubles, fixed: Doubles, scori
 @kernel
 def _make(
     grouped: Floats,
-    present: Doubles,
+    present: NDArray[np.bool_],
     fixed: Doubles,
     score: Any,
     told: tuple[NDArray[np.int64], Floats],
-    memory: tuple[Doubles, Doubles],
+    memory: tuple[Doubles, Doubles, Doubles],
     out: Floats,
 ) -> None:
     """The loops of `numbers_of_patterns`."""
     sizes, constants = told
-    table, flat = memory
+    table, flat, panel = memory
     n_patterns, width = out.shape[3], present.shape[2]
     for p in range(present.shape[0]):
         start = p * width
         n_there = min(width, n_patterns - start)
+        for s in range(panel.shape[0]):
+            there, here = present[p, s], panel[s]
+            for j in range(width):
+                here[j] = 1.0 if there[j] else 0.0
         for g in range(grouped.shape[0]):
             for k in range(grouped.shape[1]):
-                multiply(grouped[g, k], present[p], table[k], False)
+                multiply(grouped[g, k], panel, table[k], False)
             if score:
                 call(score, flat, fixed[p], sizes, constants)
             for k in range(out.shape[1]):

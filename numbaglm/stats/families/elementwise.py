@@ -64,6 +64,17 @@ def mixed(
     n_rows, n_interest, is_t = sizes[0], sizes[1], sizes[2] == 1
     n, width = products.shape[1], fixed.shape[1]
     tiny = products.dtype.type(np.finfo(products.dtype).eps)
+    if n_rows == 2 and is_t:  # the commonest, in one pass: what is left is that of the direction across
+        one = products.dtype.type(1.0)
+        along, across = fixed[0], fixed[1]
+        for start in range(0, n, width):
+            first, second = products[0, start : start + width], products[1, start : start + width]
+            for v in range(width):
+                other = across[v] * first[v] - along[v] * second[v]
+                rest = one - other * other
+                here = along[v] * first[v] + across[v] * second[v]
+                first[v] = here / np.sqrt(rest if rest > tiny else tiny)
+        return
     score, left, taken, direction = products[0], products[n_rows], products[n_rows + 1], products[n_rows + 2]
     for k in range(n_rows):
         row = products[k]

@@ -228,11 +228,28 @@ class Given:
         Those of the cohort's layers that `Family.needs` names, of the same shape.
     present
         (n_subjects, n_voxels) which values are there; None where all are, or where the family doesn't ask.
+    known
+        Where patterns of presence are known: which each has (n_voxels,), and the patterns (n_patterns, n_subjects).
     """
 
     data: Floats
     layers: Mapping[str, Floats] = field(default_factory=dict)
     present: NDArray[np.bool_] | None = None
+    known: tuple[NDArray[np.int32], NDArray[np.bool_]] | None = None
+
+    @property
+    def patterns(self) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Which pattern each element has (n_voxels,), and the patterns (n_patterns, n_subjects)."""
+        if self.known is not None:
+            return self.known
+        if self.present is None:
+            n, n_voxels = self.data.shape
+            return np.zeros(n_voxels, np.int32), np.ones((1, n), bool)
+        rows = np.ascontiguousarray(self.present.T)
+        bits = np.packbits(rows, axis=1)
+        keys = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()
+        _, first, of = np.unique(keys, return_index=True, return_inverse=True)
+        return of.astype(np.int32), rows[first]
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,6 +369,8 @@ class Family:
     reasons
         Why elements can't be tested, in words that follow their number ("have fewer than 5 subjects"). The map "reason"
         says which: 1 for the first, 0 for none.
+    undefined
+        What shufflings may do to elements with the subjects that they have, so that they score 0 there.
     patterns
         What depends on which subjects an element has; None where all elements are alike.
     dof
@@ -379,10 +398,16 @@ class Family:
     needs: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ("leave the design without its rank, of those that are there then",)
     patterns: OfPatterns | None = None
     dof: float | None = None
     held: int = 0
     parametric: bool = True
+
+    @property
+    def lacks(self) -> bool:
+        """Whether it tests elements with the subjects that they have, so that shufflings may leave nothing to test."""
+        return PRESENCE in self.needs
 
     @property
     def n_rows(self) -> int:

@@ -38,8 +38,6 @@ FULL_RANK = 1e-8
 """Least eigenvalue of the Gram matrix of the design's orthonormal rows over those who are there, from which on its rank
 is whole: all columns are then told apart by more than rounding."""
 
-_SINGULAR = 1e-9  # of what a regressor has of itself, what others leave of it
-
 _EFFECTS = ("effect_se", "effect_lower", "effect_upper", "cohens_d", "hedges_g", "partial_r2")
 
 
@@ -52,6 +50,9 @@ def factor(
 ) -> None:
     """Make the inverse of the triangle of S, row by row, of products of pairs of rows; zeros where it is singular.
 
+    Of two rows, one of which is tested, no root is taken here: it is 1 / S_zz, S_xz / S_zz, and one over what z leaves
+    of S_xx.
+
     Parameters
     ----------
     products
@@ -59,12 +60,25 @@ def factor(
     fixed
         The inverse of the triangle of G_ff, row by row.
     sizes
-        How many rows move, and how many don't.
+        How many rows move, how many don't, and how many are of interest.
     """
-    m, f = sizes[0], sizes[1]
+    m, f, s = sizes[0], sizes[1], sizes[2]
     n, width = products.shape[1], fixed.shape[1]
     triangle = m * (m + 1) // 2
     own = products[triangle + m * f :]
+    if m == 2 and f == 1 and s == 1:  # nearly every design: in one pass
+        for first in range(0, n, width):
+            a, b, c = (
+                products[0, first : first + width],
+                products[1, first : first + width],
+                products[2, first : first + width],
+            )
+            left, right = products[3, first : first + width], products[4, first : first + width]
+            for v in range(width):
+                with_z, with_x = left[v] * fixed[0, v], right[v] * fixed[0, v]
+                zz, xz, xx = a[v] - with_z * with_z, b[v] - with_z * with_x, c[v] - with_x * with_x
+                a[v], b[v], c[v] = incomplete.of_two(zz, xz, xx, a[v], c[v])
+        return
     for i in range(m):
         diagonal, kept = products[i * (i + 1) // 2 + i], own[i]
         for v in range(n):
@@ -88,21 +102,15 @@ def factor(
     if m == 1:
         only, least = products[0], own[0]
         for v in range(n):
-            there_is = 1.0 if only[v] > _SINGULAR * least[v] else 0.0
+            there_is = 1.0 if only[v] > incomplete.SINGULAR * least[v] else 0.0
             only[v] = there_is / np.sqrt(only[v] * there_is + 1.0 - there_is)
         return
-    if m == 2:  # nearly every design: in one pass
+    if m == 2 and s == 1:
         first, crossed, last, least_first, least_last = products[0], products[1], products[2], own[0], own[1]
         for v in range(n):
-            there_is = 1.0 if first[v] > _SINGULAR * least_first[v] else 0.0
-            a = there_is / np.sqrt(first[v] * there_is + 1.0 - there_is)
-            turned = crossed[v] * a * a
-            rest = last[v] - crossed[v] * turned
-            both = there_is if rest > _SINGULAR * least_last[v] else 0.0
-            b = both / np.sqrt(rest * both + 1.0 - both)
-            first[v] = a * both
-            crossed[v] = -turned * b
-            last[v] = b
+            first[v], crossed[v], last[v] = incomplete.of_two(
+                first[v], crossed[v], last[v], least_first[v], least_last[v]
+            )
         return
     whole = own[m]
     whole[:] = 1.0
@@ -116,7 +124,7 @@ def factor(
             if i == j:
                 before = own[i]
                 for v in range(n):
-                    there_is = to[v] > _SINGULAR * before[v]
+                    there_is = to[v] > incomplete.SINGULAR * before[v]
                     whole[v] = whole[v] if there_is else 0.0
                     to[v] = np.sqrt(to[v]) if there_is else 1.0
             else:
@@ -179,13 +187,12 @@ def combine(
             rest = one - score[v] * score[v]
             score[v] = tested[v] / np.sqrt(rest if rest > tiny else tiny)
         return
-    if m == 2 and s == 1 and where == 0 and is_t:  # the commonest, in one pass
-        tested, turn, crossed, turned = products[1], products[2], products[3], products[4]
+    if m == 2 and s == 1 and where == 0:  # the commonest, in one pass; see `factor`
+        tested, turn, crossed, left = products[1], products[2], products[3], products[4]
         for v in range(n):
-            moved = turn[v] * score[v]
-            rest = one - moved * moved
+            rest = one - turn[v] * score[v] * score[v]
             rest = rest if rest > tiny else tiny
-            score[v] = (turned[v] * tested[v] + crossed[v] * score[v]) / np.sqrt(rest)
+            score[v] = (tested[v] - crossed[v] * score[v]) * np.sqrt(left[v] / rest)
         return
     for i in range(m - 1 if where < 2 else -1, -1, -1):
         to, c = products[i], i * (i + 1) // 2
@@ -326,28 +333,22 @@ class Incomplete:
 
     def prepare(self, given: Given) -> Prepared:
         """See `Family.prepare`."""
-        n, s, m = self.n_subjects, self.n_interest, len(self.order)
+        s, m = self.n_interest, len(self.order)
         n_voxels = given.data.shape[1]
-        of, present = patterns_of(np.ones((n, n_voxels), bool) if given.present is None else given.present)
+        of, present = given.patterns
         gram, reason = self._grams(present.T)
         full = np.linalg.inv(gram)
         turned = self._inverses(gram)
-        data: Doubles = np.ascontiguousarray(given.data.T, dtype=np.float64) * present[of]
-        E, products = np.empty(data.shape), np.empty((n_voxels, len(self.rows)))
-        nuisance = np.ascontiguousarray(self.rows[s:])
+        E, found = np.empty(given.data.shape), np.empty((len(self.rows) + s + 1, n_voxels))
         inverses: Doubles = np.ascontiguousarray(np.linalg.inv(gram[:, s:, s:]), dtype=np.float64)
-        incomplete.residuals(data, of, present, nuisance, inverses, E)
-        incomplete.products(data, self.rows, products)
-        length = np.sqrt((E**2).sum(axis=1))
-        untested = reason[of] > 0
-        degenerate = untested | (length <= np.sqrt(SMALLEST_VARIANCE) * np.sqrt((data**2).sum(axis=1)))
-        length = np.where(degenerate, 0.0, length)
-        E *= np.where(degenerate, 0.0, 1.0 / np.where(degenerate, 1.0, length))[:, None]
-        tested = np.empty((n_voxels, s))
-        incomplete.products(E, np.ascontiguousarray(self.rows[:s]), tested)
-        r = np.einsum("vij,vj->vi", turned[of][:, m - s :, m - s :], tested)
+        there = np.ones(E.shape, bool) if given.present is None else given.present
+        least = float(np.sqrt(SMALLEST_VARIANCE))
+        incomplete.fit(given.data, there, of, reason > 0, inverses, self.rows, least, E, found)
+        products, tested, length = found[: len(self.rows)], found[len(self.rows) : -1], found[-1]
+        untested, degenerate = reason[of] > 0, length == 0
+        r = np.einsum("vij,jv->vi", turned[of][:, m - s :, m - s :], tested)
         number = r[:, 0] if self.is_t else (r**2).sum(axis=1)
-        coefficients = np.einsum("vij,vj->vi", full[of], products)
+        coefficients = np.einsum("vij,jv->vi", full[of], products)
         effect = np.where(untested, 0.0, np.einsum("ei,vi->ev", self.effect, coefficients))
         grade = self.grade(present.T)[of]
         statistic, z = np.zeros((2, n_voxels))
@@ -366,15 +367,14 @@ class Incomplete:
             for k, name in enumerate(_EFFECTS[:-1]):
                 more[k, which] = maps[name]
         more[len(self.more) - 4] = np.where(degenerate, 0.0, share)
-        layer = np.ascontiguousarray(E.T)
         fixed = np.empty((0, n_voxels))
         if self.flips and m == 1:
-            layer *= turned[of, 0, 0]
+            E *= turned[of, 0, 0]
         elif self.flips:
             i, j = np.tril_indices(m)
             fixed = np.ascontiguousarray(turned[of][:, i, j].T)
         number = np.where(degenerate, 0.0, number)
-        return Prepared((layer,), z, statistic, effect, degenerate, length, fixed, more, number)
+        return Prepared((E,), z, statistic, effect, degenerate, length, fixed, more, number)
 
     @property
     def more(self) -> tuple[str, ...]:
@@ -395,7 +395,7 @@ class Incomplete:
                 rows=Shuffled(self.pairs, flipped=False),
                 factor=factor,
                 n_kept=triangle,
-                sizes=(m, f),
+                sizes=(m, f, s),
                 n_scratch=m + 1,
                 fixed=self.still,
                 whole=whole,
@@ -413,15 +413,6 @@ class Incomplete:
             reasons=reasons_of(self.rows),
             patterns=patterns,
         )
-
-
-def patterns_of(present: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Which pattern each element (n_subjects, n_voxels) has, and the patterns (n_patterns, n_subjects)."""
-    rows = np.ascontiguousarray(present.T)
-    bits = np.packbits(rows, axis=1)
-    keys = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()
-    _, first, of = np.unique(keys, return_index=True, return_inverse=True)
-    return of.astype(np.int32), rows[first]
 
 
 def least_of(rows: Doubles) -> int:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats.families.family import PRESENCE, REASON, Family, Given, Layer, OfPatterns, Prepared, Shuffled
-from numbaglm.stats.families.incomplete import factor, grams_of, patterns_of, reasons_of
+from numbaglm.stats.families.incomplete import factor, grams_of, reasons_of
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Correlation, Graded, Grades, Known, Scale, Share
 from numbaglm.stats.variance.between import between_variance, estimate, free_of, heterogeneity, left_of, whiten
 
@@ -201,7 +201,7 @@ class Weighted:
         v, untold = self._variances(given)
         there, short = np.ones(y.shape, bool), np.zeros(n_voxels, np.intp)
         if self.lacks and given.present is not None:
-            of, patterns = patterns_of(given.present)
+            of, patterns = given.patterns
             short = grams_of(self.M, patterns.T)[1][of]
             there = given.present | (short > 0)  # whoever can't be tested is fitted as if all were there
             y = np.where(there, y, 0.0)
@@ -325,7 +325,7 @@ class Weighted:
             rows=Shuffled(pairs, flipped=False),
             factor=factor,
             n_kept=len(pairs),
-            sizes=(len(self.M), 0),
+            sizes=(len(self.M), 0, 0),
             n_scratch=len(self.M) + 1,
             whole=sizes,
         )

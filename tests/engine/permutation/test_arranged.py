@@ -30,7 +30,8 @@ def test_panels_have_one_grade_and_every_voxel_a_column_of_its_own(size):
     for run in found.runs:
         columns = slice(first * TILE, (first + run.n_tiles) * TILE)
         of = found.of.ravel()[columns][: len(found.place[columns])]
-        np.testing.assert_array_equal(run.present[:, of], present[:, found.place[columns]])
+        in_order = run.present.transpose(1, 0, 2).reshape(12, -1)
+        np.testing.assert_array_equal(in_order[:, of], present[:, found.place[columns]])
         first += run.n_tiles
     assert first == len(found.of)
     assert len(found.runs) == 1
@@ -48,4 +49,4 @@ def test_patterns_are_taken_a_few_tiles_at_a_time():
     how = OfPatterns((Correlation(9),), lambda present: np.zeros(present.shape[1], int))
     found = Arranged.by_pattern(present, present.shape, how, 4)
     assert [run.n_tiles for run in found.runs] == [1, 1, 1]
-    assert max(run.present.shape[1] for run in found.runs) <= max(MOST, TILE)
+    assert max(run.n_patterns for run in found.runs) <= max(MOST, TILE)

@@ -225,7 +225,9 @@ def test_scores_that_nothing_decides_wait(two_sided):
     numbers = np.arange(-40.0, 40.0, 0.25)
     reference = rng.normal(size=(2, TILE))
     room, counts = n_batch * n_voxels, np.zeros((2, TILE), np.int32)
-    waiting = Waiting(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.empty(room))
+    nothing = np.zeros(n_voxels, np.int32)
+    waiting = Waiting(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room), np.empty(room), nothing)
+    tiles[0, :, 5] = 0.0
     threshold = 5.0
     n_waiting = permute_panels(
         [weights],
@@ -241,7 +243,9 @@ def test_scores_that_nothing_decides_wait(two_sided):
         np.empty((n_batch, 0)),
         waiting,
     )
-    which, voxel, number, more = (one[:n_waiting] for one in waiting)
+    which, voxel, number, more = (one[:n_waiting] for one in waiting[:4])
+    np.testing.assert_array_equal(np.flatnonzero(nothing), [5])
+    assert nothing[5] == n_batch, "where the kernel leaves nothing each shuffling is counted"
     products = (weights[0] @ tiles).transpose(1, 0, 2).reshape(n_batch, -1)[:, :n_voxels]
     lost = (products < 0) & (products > -0.01)
     seen = np.abs(products) if two_sided else products

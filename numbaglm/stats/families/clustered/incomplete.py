@@ -24,7 +24,7 @@ from numbaglm.kernels import incomplete, sandwich
 from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats.effects import confidence_interval
 from numbaglm.stats.families.family import PRESENCE, REASON, Family, Given, Layer, OfPatterns, Prepared
-from numbaglm.stats.families.incomplete import FULL_RANK, patterns_of
+from numbaglm.stats.families.incomplete import FULL_RANK
 from numbaglm.stats.families.sandwich import Flipped, quotient
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Correlation, Graded, Share
 from numbaglm.stats.variance.covariance import Sandwich
@@ -240,9 +240,9 @@ class IncompleteClusters:
 
     def prepare(self, given: Given) -> Prepared:
         """See `Family.prepare`."""
-        (r, n), s = self.rows.shape, self.n_interest
+        r, s = len(self.rows), self.n_interest
         n_voxels = given.data.shape[1]
-        of, present = patterns_of(np.ones((n, n_voxels), bool) if given.present is None else given.present)
+        of, present = given.patterns
         parts = self._in_parts(present)
         reason, dof, inverse, nuisance, basis, adjusted, loadings = (
             np.concatenate([getattr(one, name) for one in parts]) for name in _Patterns.__dataclass_fields__

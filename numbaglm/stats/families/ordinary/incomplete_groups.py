@@ -26,12 +26,14 @@ from numbaglm.kernels import incomplete
 from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import PRESENCE, REASON, Family, Given, Layer, Prepared, Shuffled
-from numbaglm.stats.families.incomplete import grams_of, patterns_of, reasons_of
+from numbaglm.stats.families.incomplete import grams_of, reasons_of
 from numbaglm.stats.families.welch import LEAST_GROUP, bounds_of
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Standard
 
 LEAST_FREE = 0.1
 """Degrees of freedom that a group must hold: with fewer its residuals are next to nothing whatever its variance."""
+
+_TOO_FEW = "leave a variance group too few subjects to tell its variance"
 
 _THERE = 1e-300  # in place of residuals that are 0, so that 0 is what a missing value alone has
 _SINGULAR = 1e-9  # of what a column has of itself, what those before it leave
@@ -108,7 +110,8 @@ class IncompleteGroups:
     def score(self, number: NDArray[np.floating[Any]], more: NDArray[np.floating[Any]]) -> Doubles:
         """z of v or G and its degrees of freedom, see `Finish.score`."""
         several = None if self.n_interest == 1 else self.n_interest
-        return pvalues.to_z(np.asarray(number, np.float64), np.asarray(more, np.float64), several)
+        dof = np.asarray(more, np.float64)  # 0 where there is nothing to test, and the number is 0 too
+        return pvalues.to_z(np.asarray(number, np.float64), np.where(dof == 0, 1.0, dof), several)
 
     @cached_property
     def bounds(self) -> tuple[Doubles, Doubles, Doubles]:
@@ -160,9 +163,9 @@ class IncompleteGroups:
 
     def prepare(self, given: Given) -> Prepared:
         """See `Family.prepare`."""
-        (r, n), s = self.rows.shape, self.n_interest
+        r, s = len(self.rows), self.n_interest
         n_voxels = given.data.shape[1]
-        of, present = patterns_of(np.ones((n, n_voxels), bool) if given.present is None else given.present)
+        of, present = given.patterns
         gram, reason = self._reasons(present)
         there = present[of]
         data: Doubles = np.ascontiguousarray(given.data.T, dtype=np.float64) * there
@@ -231,5 +234,6 @@ class IncompleteGroups:
             prepare=self.prepare,
             needs=(PRESENCE,),
             more=("n_subjects", "dof", REASON),
-            reasons=(*reasons_of(self.rows), "leave a variance group too few subjects to tell its variance"),
+            reasons=(*reasons_of(self.rows), _TOO_FEW),
+            undefined=("leave the design without its rank, of those that are there then", _TOO_FEW),
         )

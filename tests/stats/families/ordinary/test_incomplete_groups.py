@@ -139,3 +139,23 @@ def test_workers_far_away_and_blocks_change_nothing():
     there = pickle.loads(pickle.dumps(family))
     assert there.score is family.score
     np.testing.assert_array_equal(there.constants, family.constants)
+
+
+@pytest.mark.parametrize("case", ["two groups", "G of three groups"])
+def test_shufflings_that_leave_nothing_to_test_are_told(case, caplog):
+    X, C, errors, label = CASES[case]
+    C, (Y, present) = np.asarray(C), data()
+    options = {"variance_groups": label, "missing": "element", "errors": errors, "n_perm": 150}
+    result = ng.permutation_test(
+        cohort_of(Y, present), X, C if len(C) > 1 else C[0], cluster_forming_threshold=None, **options
+    )
+    rows = X[:, C.any(axis=0)]
+    shufflings = plan_shufflings(
+        9, n_perm=150, seed=0, errors=errors, blocks=None, block_scheme="within", design_rows=rows
+    )
+    found = separate_z(Y.astype(float), present, X, C, label, *shufflings.draw(0, shufflings.n_shufflings))
+    nothing = (found == (0 if len(C) == 1 else LOWEST)).sum(axis=0)[result.maps["reason"] == 0]
+    assert 0 < (nothing > 0).sum() < len(nothing)
+    share = nothing.max() / shufflings.n_shufflings
+    assert f"At {(nothing > 0).sum()} voxels some shufflings, {share:.2g} of all at most, leave the" in caplog.text
+    assert "or leave a variance group too few subjects to tell its variance: they score 0" in caplog.text
