@@ -5,13 +5,16 @@ PALM's p are of shufflings that whatever image stands for a missing subject take
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import numbaglm as ng
+from numbaglm.faces.commands import commands
 from reference.kept_arrays import kept_arrays
 
 CASE = Path(__file__).parent / "golden2" / "m2_missing"
@@ -35,3 +38,21 @@ def test_t_is_palms(number):
     again = tested(number, np.inf).maps
     for name in ("t", "p_unc", "p_fwe_voxel"):
         np.testing.assert_array_equal(again[name], found[name])
+
+
+def test_the_command_of_palm_tests_who_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = "-m mask.nii.gz -n 0 -mcar -d design.csv -t contrasts.csv -quiet -savedof -o x"
+    for file in CASE.iterdir():
+        shutil.copy(file, tmp_path)
+    inputs = "-i data_m1.nii.gz -imiss imiss_m1.csv -i data_m2.nii.gz -imiss imiss_m2.csv"
+    outcome = CliRunner().invoke(commands, ["palm", *inputs.split(), *words.split()])
+    assert outcome.exit_code == 0, outcome.stderr
+    mask = nib.load("mask.nii.gz").get_fdata() > 0
+    for number in (1, 2):
+        found = nib.load(f"x_vox_tstat_m{number}.nii.gz").get_fdata()[mask]
+        palms = kept_arrays(CASE / "palm.npz")[f"imiss_mcar/vox_tstat_m{number}"]
+        np.testing.assert_allclose(found, palms, rtol=2e-6, atol=2e-6)
+        ours = tested(number, np.nan).maps["p_unc"]
+        np.testing.assert_allclose(nib.load(f"x_vox_tstat_uncp_m{number}.nii.gz").get_fdata()[mask], ours, rtol=1e-6)
+        assert Path(f"x_vox_tstat_m{number}.dof").read_text() == "3\n"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.complete import select
+from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import load_element_mask, load_mask, save_values
 from numbaglm.errors import InputError, MaskError
 from numbaglm.faces.palm.files import read_numbers
@@ -20,6 +21,8 @@ from numbaglm.faces.palm.request import Request
 from numbaglm.spaces.space import Space
 
 _ENDINGS = (".nii.gz", ".dscalar.nii", ".pscalar.nii", ".dtseries.nii", ".ptseries.nii", ".nii", ".gii", ".mgz", ".mgh")
+Kept = NDArray[np.bool_]
+
 _SAVED = {".dtseries.nii": ".dscalar.nii", ".ptseries.nii": ".pscalar.nii"}
 
 
@@ -68,8 +71,10 @@ class Input:
         return path
 
 
-def read_inputs(request: Request, progress: bool) -> list[Input]:
+def read_inputs(request: Request, progress: bool, kept: Kept | None = None) -> list[Input]:
     """Read all inputs: elements that are finite in all subjects and differ between them, within their masks.
+
+    Subjects that are missing in an input have no part in that, nor do those that are not ``kept``, see `who_stays`.
 
     Raises
     ------
@@ -77,9 +82,10 @@ def read_inputs(request: Request, progress: bool) -> list[Input]:
     """
     masks = request.masks if len(request.masks) != 1 else request.masks * len(request.maps)
     surfaces = request.surfaces or ((),) * len(request.maps)
-    found = [
-        _read(request, name, masks[k] if masks else None, surfaces[k], progress) for k, name in enumerate(request.maps)
-    ]
+    found = []
+    for k, name in enumerate(request.maps):
+        absent = _absent(request.absent[k]) if request.absent else None
+        found.append(_read(request, name, masks[k] if masks else None, surfaces[k], (absent, kept), progress))
     numbers = {one.cohort.n_subjects for one in found}
     if len(numbers) > 1:
         listed = ", ".join(f"{one.name} {one.cohort.n_subjects}" for one in found)
@@ -89,7 +95,41 @@ def read_inputs(request: Request, progress: bool) -> list[Input]:
     return _shared(found) if request.shares_voxels and len(found) > 1 else found
 
 
-def _read(request: Request, name: str, mask: str | None, surface: Sequence[str], progress: bool) -> Input:
+def who_stays(request: Request) -> Kept | None:
+    """Who lacks nothing in any design (-dmiss); None where all do.
+
+    Raises
+    ------
+    MissingFileError, InputError
+    """
+    if not request.lacking:
+        return None
+    there = [read_numbers(path) == 0 for path in request.lacking]
+    for path, design, one in zip(request.lacking, request.designs, there, strict=True):
+        if one.shape != (shape := read_numbers(design).shape):
+            raise InputError(f"{path} is of shape {one.shape}, and {design} of shape {shape}. It needs a number each.")
+    whole = [one.all(axis=1) for one in there]
+    if any((one != whole[0]).any() for one in whole[1:] if one.shape == whole[0].shape):
+        raise InputError("-dmiss: the designs lack different subjects. Run the command once for each -d.")
+    return None if whole[0].all() else whole[0]
+
+
+def _absent(path: str) -> Kept:
+    """Who is missing in an input (n_subjects,)."""
+    values = read_numbers(path)
+    if 1 not in values.shape:
+        raise InputError(f"{path} is of shape {values.shape}. Allowed: a number a subject, 0 for who is there.")
+    return values.ravel() != 0
+
+
+def _read(
+    request: Request,
+    name: str,
+    mask: str | None,
+    surface: Sequence[str],
+    missing: tuple[Kept | None, Kept | None],
+    progress: bool,
+) -> Input:
     ending = next((one for one in _ENDINGS if name.endswith(one)), ".csv")
     layers: dict[str, Any] = {one.name: one.file for one in request.own}
     options: dict[str, Any] = {"progress": progress, "zero_is_missing": False}
@@ -102,12 +142,37 @@ def _read(request: Request, name: str, mask: str | None, surface: Sequence[str],
         options["surfaces"] = surface[0]
         if len(surface) > 1:
             options["areas"] = _area(surface[1])
-    cohort = Cohort.from_maps(maps, given, layers=layers or None, **options)
+    absent, kept = missing
+    if absent is None and kept is None:
+        cohort = Cohort.from_maps(maps, given, layers=layers or None, **options)
+    else:
+        cohort = _those_there(name, Cohort.from_maps(maps, given, min_subjects=1, **options), absent, kept)
     space = cohort.store.space
     unit = "vox" if space.is_volume else "dat" if ending not in (".gii", ".mgz", ".mgh") else "dpv"
     whole = space if given is None else _within(space, given)
     tested = cohort.store.space.mask[whole.mask]
     return Input(name, cohort, unit, _SAVED.get(ending, ending), whole, tested)
+
+
+def _those_there(name: str, cohort: Cohort, absent: Kept | None, kept: Kept | None) -> Cohort:
+    """What differs between those who are there, and is finite in all of them."""
+    n = cohort.n_subjects
+    for flag, rows in (("-imiss", absent), ("-dmiss", kept)):
+        if rows is not None and rows.size != n:
+            raise InputError(f"{flag} of {name} has {rows.size} rows, but there are {n} maps. It needs one for each.")
+    stay = np.ones(n, bool) if kept is None else kept
+    there = stay if absent is None else (stay & ~absent)
+    if not there.any():
+        raise InputError(f"Nobody is there in {name}. -imiss has 0 for those who are.")
+    store = cohort.store
+    Y, present = store.read(0, store.n_voxels), store.present(0, store.n_voxels)
+    keep = present[there].all(axis=0) & (np.ptp(Y[there], axis=0) > 0)
+    if not keep.any():
+        raise MaskError(f"Nothing in {name} is finite in those who are there, and differs between them.")
+    rows = np.where(there[stay, None], Y[np.ix_(stay, keep)], np.float32(0))
+    labels = store.subjects.loc[stay].reset_index(drop=True)
+    whole = None if there[stay].all() else np.broadcast_to(there[stay, None], rows.shape)
+    return Cohort(CohortStore.from_array(rows, store.space.select(keep), subjects=labels, present=whole))
 
 
 def _within(space: Space, mask: Any) -> Space:
@@ -145,8 +210,14 @@ def _shared(found: Sequence[Input]) -> list[Input]:
     if not shared.any():
         raise MaskError("The masks of the inputs have nothing in common.")
     return [
-        one
-        if (keep := shared[mask]).all()
-        else replace(one, cohort=Cohort(select(one.cohort.store, keep, "What not all inputs have is left out.")))
+        one if (keep := shared[mask]).all() else replace(one, cohort=_some(one.cohort.store, keep))
         for one, mask in zip(found, masks, strict=True)
     ]
+
+
+def _some(store: CohortStore, keep: NDArray[np.bool_]) -> Cohort:
+    """Some elements, with who is there."""
+    if not store.header.keeps_missing:
+        return Cohort(select(store, keep, "What not all inputs have is left out."))
+    Y, present = (np.ascontiguousarray(one(0, store.n_voxels)[:, keep]) for one in (store.read, store.present))
+    return Cohort(CohortStore.from_array(Y, store.space.select(keep), subjects=store.subjects, present=present))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
 from numbaglm.errors import ContrastError, InputError
@@ -109,8 +110,8 @@ class Model:
         return int(self.matrix.shape[0]) - int(self.matrix.shape[1]) - len(self.own)
 
 
-def read_models(request: Request, n_subjects: int) -> list[Model]:
-    """Read designs and contrasts.
+def read_models(request: Request, n_subjects: int, kept: NDArray[np.bool_] | None = None) -> list[Model]:
+    """Read designs and contrasts, of those of ``n_subjects`` that are kept.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def read_models(request: Request, n_subjects: int) -> list[Model]:
         columns = [one.column for one in own]
         if len(set(columns)) < len(columns) or max(columns, default=0) > M.shape[1]:
             raise InputError(f"-evperdat: {path} has {M.shape[1]} columns, counted from 1, each for one regressor.")
-        models.append(_model(request, number, M, own))
+        models.append(_model(request, number, M if kept is None else M[kept], own))
     lost = [one for one in request.own if one.design > len(designs)]
     if lost:
         raise InputError(f"-evperdat {lost[0].file}: there is no design {lost[0].design}.")
@@ -155,12 +156,18 @@ def _model(request: Request, number: int, M: Doubles, own: tuple[Own, ...]) -> M
                 "it out: the partition is Ridgway's."
             )
         matrix, weights = full_rank(shared, np.delete(rows, columns, axis=1), name)
-        if request.removes_mean:
+        if request.removes_mean or (request.lacks and not _has_constant(matrix)):
             matrix = np.column_stack([matrix, np.ones(len(matrix))])
             weights = np.column_stack([weights, np.zeros(len(weights))])
         whole = np.hstack([weights, rows[:, columns]])
         tests.append(Tested(place + request.first_number - 1, whole, variables.get(place)))
     return Model(number, matrix, own, tuple(tests))
+
+
+def _has_constant(M: Doubles) -> bool:
+    """Whether the mean is in a model; where subjects are missing PALM puts it there."""
+    one = np.ones(len(M))
+    return bool(np.allclose(M @ np.linalg.lstsq(M, one, rcond=None)[0], one, atol=1e-8))
 
 
 def _contrasts(request: Request, design: int, n_columns: int) -> list[tuple[int, Doubles]]:

@@ -85,6 +85,8 @@ class Request:
 
     Attributes
     ----------
+    absent, lacking
+        Files that tell who is missing in each input, and what in each design.
     joint
         "npc", "mv" or "": what is made of all modalities.
     multivariate
@@ -106,6 +108,8 @@ class Request:
     t_only: bool
     first_number: int
     own: tuple[Own, ...]
+    absent: tuple[str, ...]
+    lacking: tuple[str, ...]
     demean: bool
     pearson: bool
     n_shufflings: int
@@ -176,6 +180,8 @@ class Request:
             t_only="-tonly" in typed,
             first_number=1 + (_whole(typed, "-conskipcount", least=0) or 0),
             own=tuple(_own(words) for words in typed.all("-evperdat")),
+            absent=typed.files("-imiss"),
+            lacking=typed.files("-dmiss"),
             demean="-demean" in typed,
             pearson="-pearson" in typed,
             n_shufflings=_default(_whole(typed, "-n", least=0), 10_000),
@@ -239,6 +245,11 @@ class Request:
     def correlates(self) -> bool:
         """Whether sums of variables are correlated with sums of regressors: by canonical correlations, or PLS."""
         return (self.multivariate or "").startswith(("cca", "pls"))
+
+    @property
+    def lacks(self) -> bool:
+        """Whether subjects are missing."""
+        return bool(self.absent or self.lacking)
 
     @property
     def shares_voxels(self) -> bool:
@@ -316,6 +327,7 @@ class Request:
                 METHODS[self.method].data == "rotated" and self.over_contrasts,
                 f"-rmethod {self.method} shuffles each contrast in its own way: leave -corrcon out",
             ),
+            *self._of_missing(typed),
             (several and self.own, "-evperdat does not go with -npc and -mv: leave one of them out"),
             (several and self.groups, "-vg does not go with -npc and -mv: leave one of them out"),
             (
@@ -354,6 +366,43 @@ class Request:
         for refused, why in refusals:
             if refused:
                 raise InputError(f"{why}.")
+
+    def _of_missing(self, typed: Typed) -> tuple[tuple[Any, str], ...]:
+        """What subjects that are missing don't go with."""
+        flags = [name for name in ("-imiss", "-dmiss") if name in typed]
+        which = " and ".join(flags)
+        apart = {
+            "-npc": self.combines,
+            "-mv": self.multivariate is not None,
+            "-demean": self.demean,
+            "-pearson": self.pearson,
+            "-evperdat": bool(self.own),
+            "-saveglm": self.glm,
+            f"-rmethod {self.method}": self.method != "freedman-lane",
+        }
+        others = " and ".join(name for name, there in apart.items() if there)
+        return (
+            (
+                flags and "-mcar" not in typed,
+                f"{which} without -mcar joins a test of who is missing to that of those who are there, which is not "
+                "supported: add -mcar, which tests those who are there",
+            ),
+            ("-mcar" in typed and not flags, "-mcar is of subjects that are missing: name them by -imiss or -dmiss"),
+            (
+                len(self.absent) not in (0, len(self.maps)),
+                f"-imiss is there {len(self.absent)} times for {len(self.maps)} inputs: give one for each -i, in their "
+                "order",
+            ),
+            (
+                len(self.lacking) not in (0, len(self.designs)),
+                f"-dmiss is there {len(self.lacking)} times for {len(self.designs)} designs: give one for each -d",
+            ),
+            (flags and others, f"{which} goes with t, F and -vg by Freedman-Lane: leave {others} out"),
+            (
+                self.lacking and self.shufflings,
+                "--shufflings with -dmiss, by which subjects leave, is not supported: leave one of them out",
+            ),
+        )
 
 
 def _default(value: Any, other: Any) -> Any:

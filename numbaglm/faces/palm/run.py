@@ -17,7 +17,7 @@ from numbaglm.arrays import Floats
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError, OutputError, ShufflingError
 from numbaglm.faces.palm.files import read_labels
-from numbaglm.faces.palm.inputs import Input, read_inputs
+from numbaglm.faces.palm.inputs import Input, read_inputs, who_stays
 from numbaglm.faces.palm.model import Model, Tested, read_models
 from numbaglm.faces.palm.names import UNIVARIATE, Demeaned, Joint, Pearson, glm_maps, maps_of, nulls_of, suffix
 from numbaglm.faces.palm.request import MULTIVARIATE, Request, Spatial
@@ -86,10 +86,16 @@ def run_request(request: Request, progress: bool) -> tuple[dict[str, Any], str]:
     A summary, as JSON types and as text.
     """
     _check_root(request.root)
-    inputs = read_inputs(request, progress)
+    kept = who_stays(request)
+    inputs = read_inputs(request, progress, kept)
     n_subjects = inputs[0].cohort.n_subjects
-    models = read_models(request, n_subjects)
-    how = _shuffling(request, n_subjects)
+    n_rows = n_subjects if kept is None else kept.size
+    models = read_models(request, n_rows, kept)
+    how = _shuffling(request, n_rows, kept)
+    if request.absent:
+        how["missing"] = "element"
+    if kept is not None:
+        log.info("%d subjects whose designs are not whole (-dmiss) are left out.", n_rows - n_subjects)
     if request.over_contrasts and not request.as_z and any(model.mixes_ranks for model in models):
         log.info("-corrcon compares contrasts of different ranks as z: -zstat is on.")
         request = replace(request, as_z=True)
@@ -131,13 +137,15 @@ def _check_root(root: str) -> None:
         raise OutputError(f"-o {root}: {folder} is not a folder that may be written to. Make it first.")
 
 
-def _shuffling(request: Request, n_subjects: int) -> dict[str, Any]:
-    """Options of all calls on shufflings."""
+def _shuffling(request: Request, n_subjects: int, kept: NDArray[np.bool_] | None) -> dict[str, Any]:
+    """Options of all calls on shufflings, of those of ``n_subjects`` that are kept."""
+    stay = slice(None) if kept is None else kept
     found: dict[str, Any] = {"seed": request.seed, "errors": request.errors, "method": request.method}
     blocks = None
     if request.blocks is not None:
         blocks = read_labels(request.blocks)
         _check_rows(request.blocks, blocks, n_subjects)
+        blocks = blocks[stay]
         single = blocks.shape[1] == 1
         blocks = blocks[:, 0] if single else blocks
         found |= {"exchangeability_blocks": blocks, "block_scheme": request.block_scheme if single else "within"}
@@ -145,12 +153,12 @@ def _shuffling(request: Request, n_subjects: int) -> dict[str, Any]:
             log.info("-whole and -within are left aside: the signs of multi-level blocks tell what changes places.")
     if request.groups == "auto":
         assert blocks is not None
-        tree = parse_blocks(blocks, found["block_scheme"], n_subjects)
+        tree = parse_blocks(blocks, found["block_scheme"], len(blocks))
         found["variance_groups"] = orbits(tree)
     elif request.groups is not None:
         groups = read_labels(request.groups)
         _check_rows(request.groups, groups, n_subjects)
-        found["variance_groups"] = groups[:, 0]
+        found["variance_groups"] = groups[stay, 0]
     found["n_perm"] = request.n_shufflings - 1 if request.n_shufflings else MOST_SHUFFLINGS
     return found
 
@@ -353,17 +361,23 @@ def _write(
             write_file(Path(files[-1]).expanduser(), "".join(f"{one:.17g}\n" for one in null).encode(), "null")
     if request.dof:
         files.append(f"{request.root}_{where.unit}_{stat}{end}.dof")
-        write_file(Path(files[-1]).expanduser(), f"{result.provenance['dof']}\n".encode(), "degrees of freedom")
+        write_file(Path(files[-1]).expanduser(), f"{_dof(result, where)}\n".encode(), "degrees of freedom")
     least = {name: float(result.maps[name].min()) for name in result.maps if name.startswith("p_fwe_")}
     return {
         "test": f"{stat}{end}",
-        "dof": result.provenance["dof"],
+        "dof": _dof(result, where),
         "n_shufflings": result.provenance["n_shufflings"],
         "shuffling": result.provenance["shuffling"],
         "largest_statistic": float(np.max(result.maps[result.statistic])),
         "least_corrected_p": least,
         "files": files,
     }
+
+
+def _dof(result: PermutationResult, where: Input) -> Any:
+    """Degrees of freedom of the residuals, of those who are there: they are the same at all elements of an input."""
+    there = result.maps.get("n_subjects")
+    return result.provenance["dof"] - (0 if there is None else where.cohort.n_subjects - int(there.max()))
 
 
 def _as_asked(request: Request, p: Floats) -> Floats:

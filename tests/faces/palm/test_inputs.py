@@ -4,7 +4,7 @@ import pytest
 
 from numbaglm.errors import InputError, MaskError
 from numbaglm.faces.palm.flags import read_words
-from numbaglm.faces.palm.inputs import read_inputs
+from numbaglm.faces.palm.inputs import read_inputs, who_stays
 from numbaglm.faces.palm.request import Request
 from reference.maps import AFFINE, SHAPE, volumes
 
@@ -26,8 +26,12 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+def asked(text, design="d"):
+    return Request.parse(read_words(f"{text} -d {design} -t t".split()))
+
+
 def inputs(text):
-    return read_inputs(Request.parse(read_words(f"{text} -d d -t t".split())), progress=False)
+    return read_inputs(asked(text), progress=False)
 
 
 def test_masks_are_palms(place):
@@ -86,3 +90,46 @@ def test_what_can_not_be_tested_is_refused(place):
     np.savetxt("t.csv", np.arange(12.0).reshape(6, 2), delimiter=",")
     with pytest.raises(InputError, match="different spaces"):
         inputs("-i a.nii.gz -i t.csv -npc")
+
+
+def test_who_is_missing_in_an_input_has_no_part_in_it(place):
+    np.savetxt("gone.csv", [0, 0, 1, 0, 0, -1])
+    (one,) = read_inputs(asked("-i a.nii.gz -m mask.nii -imiss gone.csv -mcar"), False)
+    assert one.cohort.n_voxels == 26  # what lacks a value only in who is missing, but not what is constant
+    present = one.cohort.store.present(0, 26)
+    np.testing.assert_array_equal(present, np.broadcast_to(np.array([[1, 1, 0, 1, 1, 0]]).T == 1, (6, 26)))
+    assert (one.cohort.store.read(0, 26)[[2, 5]] == 0).all()
+    gone = "-imiss gone.csv -imiss gone.csv -mcar -forceintersectionmask"
+    both = read_inputs(asked(f"-i a.nii.gz -i b.nii.gz -m mask.nii {gone}"), False)
+    assert [each.cohort.n_voxels for each in both] == [25, 25]
+    assert not both[0].cohort.store.present(0, 25)[2].any()
+
+
+def test_who_lacks_part_of_a_design_leaves(place):
+    np.savetxt("design.csv", np.arange(12.0).reshape(6, 2), delimiter=",")
+    np.savetxt("lacks.csv", [[0, 0], [0, 1], [0, 0], [0, 0], [1, 0], [0, 0]], delimiter=",")
+    request = asked("-i b.nii.gz -m mask.nii -dmiss lacks.csv -mcar", "design.csv")
+    kept = who_stays(request)
+    assert kept.tolist() == [True, False, True, True, False, True]
+    (one,) = read_inputs(request, False, kept)
+    (whole,) = inputs("-i b.nii.gz -m mask.nii")
+    assert one.cohort.n_subjects == 4
+    assert one.cohort.store.all_present
+    np.testing.assert_array_equal(one.cohort.store.read(0, 26), whole.cohort.store.read(0, 26)[kept])
+
+
+@pytest.mark.parametrize(
+    ("rows", "flag", "message"),
+    [
+        ([[0], [1]], "-imiss", "-imiss of b.nii.gz has 2 rows, but there are 6 maps"),
+        ([[0, 1], [1, 0]], "-imiss", "of shape .2, 2.. Allowed: a number a subject"),
+        ([[1]] * 6, "-imiss", "Nobody is there in b.nii.gz"),
+        ([[0], [1]], "-dmiss", "is of shape .2, 1., and design.csv of shape .6, 2."),
+    ],
+)
+def test_tables_of_who_is_missing_are_checked(place, rows, flag, message):
+    np.savetxt("design.csv", np.arange(12.0).reshape(6, 2), delimiter=",")
+    np.savetxt("gone.csv", rows, delimiter=",")
+    request = asked(f"-i b.nii.gz -m mask.nii {flag} gone.csv -mcar", "design.csv")
+    with pytest.raises(InputError, match=message):
+        read_inputs(request, False, who_stays(request))
