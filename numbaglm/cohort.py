@@ -184,6 +184,7 @@ class Cohort(StoredMaps):
         check_free(place, overwrite)
         with held(place, "The cohort"):
             state = check_free(place, overwrite)
+            place.sweep()
             choices: dict[str, Any] = {"min_coverage": min_coverage, "resample": resample, "layers": layers}
             choices |= {"min_subjects": min_subjects, "zero_is_missing": zero_is_missing}
             choices |= {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
@@ -298,6 +299,7 @@ class Cohort(StoredMaps):
         with held(place, "The cohort"):
             if CohortStore.open(place).fingerprint != self.store.fingerprint:
                 raise StoreError(f"The cohort {place} changed since it was opened. Open it again, then append.")
+            place.sweep()
             self.store = run.extend(self.store, inputs)
         return self
 

@@ -70,6 +70,7 @@ def open_run(place: Place, identity: Mapping[str, Any]) -> Iterator[Note]:
         if place.local:
             with place.writing():
                 require_own(place.path)
+        place.sweep()
         header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "identity": identity}
         if place.exists(_HEADER):
             _check(place, identity)

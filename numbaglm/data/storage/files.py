@@ -18,7 +18,9 @@ from typing import IO, Any
 from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError, term
 
 PARTIAL = ".partial"
-"""Ending of files that are being written, ours and Zarr's: who was killed leaves them, nobody reads them."""
+"""Ending of files that are being written, ours and Zarr's: who was killed leaves them, nobody reads them (`sweep`)."""
+
+_HALF = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL)}$")
 
 
 DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
@@ -227,6 +229,14 @@ def staged(target: Path, data: bytes, sync: bool = True) -> Iterator[Path]:
         yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete files that a killed process has left half-written below a folder. Whoever calls holds its lock."""
+    for above, _, names in os.walk(folder):
+        for name in names:
+            if _HALF.search(name):
+                Path(above, name).unlink(missing_ok=True)
 
 
 def _take_place(part: Path, place: Path, marker: str, overwrite: bool) -> None:

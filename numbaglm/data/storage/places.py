@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from numbaglm.data.storage.files import PARTIAL, require_regular, staged
+from numbaglm.data.storage.files import PARTIAL, require_regular, staged, sweep
 from numbaglm.errors import InputError, MissingExtraError, MissingFileError, OutputError, StoreError, invalid
 
 _ALLOWED = "a folder on disk, or a URL such as s3://bucket/name"
@@ -198,6 +199,19 @@ class Place:
         """
         return sorted(self._sizes(name))
 
+    def sweep(self) -> None:
+        """Delete what a killed process has left half-written, on disk: in object stores nothing is.
+
+        Whoever calls holds the lock of the place.
+
+        Raises
+        ------
+        OutputError
+        """
+        if self.local:
+            with self.writing():
+                sweep(self.path)
+
     def children(self) -> Sequence[str]:
         """List the files and folders that are directly in this place, sorted. Nothing where there is none.
 
@@ -286,14 +300,22 @@ class Place:
     def _sizes(self, name: str) -> dict[str, int]:
         with self.reading(name):
             if self.local:
-                top = self.path / name
-                files = [top] if top.is_file() else [file for file in top.rglob("*") if file.is_file()]
-                found = {file.relative_to(self.path).as_posix(): file.stat().st_size for file in files}
+                found = {file.relative_to(self.path).as_posix(): size for file, size in _files(self.path / name)}
             else:
                 fs, root = _open(self.url)
                 below = fs.find(_join(root, name), detail=True)
                 found = {key[len(root) + 1 :]: int(info["size"] or 0) for key, info in below.items()}
             return {key: n_bytes for key, n_bytes in found.items() if not key.endswith(PARTIAL)}
+
+
+def _files(top: Path) -> Iterator[tuple[Path, int]]:
+    """Give a file, or those below a folder, with their sizes; not what others delete meanwhile."""
+    below = (Path(folder, name) for folder, _, names in os.walk(top) for name in names)
+    for file in [top] if top.is_file() else below:
+        with suppress(FileNotFoundError):
+            found = file.stat()
+            if stat.S_ISREG(found.st_mode):
+                yield file, found.st_size
 
 
 @lru_cache(maxsize=1)

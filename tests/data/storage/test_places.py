@@ -37,6 +37,34 @@ def test_files_are_written_read_listed_and_removed(anywhere):
         place.read_bytes("deep/b")
 
 
+def test_what_others_delete_while_it_is_listed_is_not_there(tmp_path, monkeypatch):
+    place, walk = Place.parse(tmp_path), os.walk
+    place.write_bytes("kept", b"123")
+    place.write_bytes("deep/lock", b"1")
+
+    def late(top):
+        for folder, folders, names in walk(top):
+            if "lock" in names:
+                Path(folder, "lock").unlink()
+            yield folder, folders, names
+
+    monkeypatch.setattr(os, "walk", late)
+    assert (place.list(), place.size()) == (["kept"], 3)
+    place.remove()
+    assert place.list() == []
+
+
+def test_half_files_of_a_killed_process_are_swept(tmp_path):
+    place = Place.parse(tmp_path / "here")
+    place.sweep()
+    place.write_bytes("deep/kept", b"1")
+    for name in (f".kept.{'4f' * 16}.partial", f"zarr.{'0a' * 16}.partial", "somebody's.partial"):
+        (tmp_path / "here" / "deep" / name).write_text("half")
+    place.sweep()
+    assert sorted(path.name for path in (tmp_path / "here" / "deep").iterdir()) == ["kept", "somebody's.partial"]
+    Place.parse("memory://swept").sweep()
+
+
 def test_of_two_that_write_something_new_one_does(anywhere):
     place, both, made = Place.parse(anywhere), threading.Barrier(2, timeout=10), []
 
