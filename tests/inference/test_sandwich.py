@@ -215,6 +215,21 @@ def test_every_flip_of_voxels_with_the_visits_that_they_have(with_gaps):
     assert (result.h0["max_tfce"] > 0).all()
 
 
+def test_every_flip_of_several_rows_at_voxels_with_the_visits_that_they_have(with_gaps):
+    cohort, present = with_gaps
+    table = pd.DataFrame({"one": 1.0, "visit": VISIT.astype(float), "group": PERSON % 2})
+    ask = {"exchangeability_blocks": PERSON, "missing": "element", **ASK}
+    result = ng.permutation_test(cohort, table, ["visit", "group"], **ask)
+    signs = (1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1))[:, PERSON]
+    null = slow.incomplete(Y.astype(float), present, table.to_numpy(), np.eye(3)[1:], PERSON, "C2", signs)
+    dof = result.maps["dof"]
+    np.testing.assert_allclose(result.maps["f"], null[0] * dof / (2 * (dof + 1)), rtol=1e-8)
+    reached = (null >= null[0] - 1e-9 * np.maximum(1, null[0])).sum(axis=0)
+    np.testing.assert_array_equal(np.rint(256 * result.maps["p_unc"]), reached)
+    np.testing.assert_allclose(result.maps["p_parametric"], stats.f.sf(result.maps["f"], 2, dof), rtol=1e-6)
+    assert dof[present.all(axis=0)] == pytest.approx(result.provenance["dof"])
+
+
 def test_gaps_do_not_depend_on_how_work_is_cut(with_gaps, tmp_path):
     cohort, _ = with_gaps
     table = pd.DataFrame({"one": 1.0, "visit": VISIT.astype(float), "group": PERSON % 2})

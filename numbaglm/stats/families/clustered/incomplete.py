@@ -268,7 +268,7 @@ class IncompleteClusters:
         for one in np.unique(grade[of][~degenerate]):
             which, scale = np.flatnonzero(~degenerate & (grade[of] == one)), self.scales[one]
             statistic[which], z[which] = scale.to_statistic(number[which]), scale.to_z(number[which])
-        used = np.where(untested, 0.0, self.steps[grade][of])
+        used = np.where(untested, 0.0, self.steps[grade][of] - s + 1)  # as those of the scales
         more = [present.sum(axis=1)[of], used, reason[of]]
         if s == 1:
             unit = np.einsum("i,pij,j->p", self.effect[0], inverse, self.effect[0])[of]
