@@ -19,7 +19,6 @@ from numbaglm.engine import progress
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.errors import InputError, invalid, term
-from numbaglm.inference import live
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
     N_PERM,
@@ -556,10 +555,11 @@ def _test(
             if options.stop is None:
                 made, raw = spec, run.test(spec, run_name(number))
             else:
+                from numbaglm.inference.live import show
                 from numbaglm.inference.stopping import until_decided
 
                 try:
-                    look = partial(live.show, tests)
+                    look = partial(show, tests)
                     made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha, look)
                 except KeyboardInterrupt:
                     if not tests.outcomes:
