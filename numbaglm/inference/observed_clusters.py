@@ -162,5 +162,7 @@ class ObservedClusters:
 
 def domain_of(space: Space, elements: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """Number (k,) of the domain of some elements."""
-    number = {part: k for k, parts in enumerate(space.domains.values()) for part in parts}
-    return np.array([number[part] for part in space.part_of(elements)], np.int64)
+    number = np.empty(len(space.parts), np.int64)
+    for k, parts in enumerate(space.domains.values()):
+        number[list(parts)] = k
+    return number[space.part_of(elements)]

@@ -319,10 +319,10 @@ class Space:
                 found[which] = mm
         return found
 
-    def part_of(self, elements: NDArray[np.integer[Any]]) -> list[int]:
-        """Number of the part that each of some elements is in."""
+    def part_of(self, elements: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
+        """Number (k,) of the part that each of some elements is in."""
         ends = [where.stop for where in self.slices]
-        return [int(number) for number in np.searchsorted(ends, elements, side="right")]
+        return np.searchsorted(ends, elements, side="right")
 
     def structures(self, elements: NDArray[np.intp]) -> list[str]:
         """Name of the structure that each of some elements is in; "" where there is one alone."""
