@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ DIVERGING = LinearSegmentedColormap.from_list("numbaglm-diverging", [*_COLD[::-1
 """Red above and blue below, white between them: for values that have no threshold."""
 
 _PAGE = 9.5  # inches that cells fill before they reach their largest size
+_LABEL = 12  # letters over a colour bar, side by side
 _MARGIN, _GAP, _BAR = 0.15, 0.12, 0.75  # inches: around everything, between views, for the colour bar
 _PIXELS = 250  # maps are drawn on pixels so small that this many span the longest side of the box, or more
 _ENDS = {"x": ("P", "A"), "y": ("L", "R"), "z": ("L", "R")}
@@ -293,7 +295,8 @@ def colour_bar(figure: Figure, axes: Axes, scale: ColourScale, label: str | None
     bar.outline.set_visible(False)
     axes.tick_params(length=2, labelsize=8, colors=INK)
     if label:
-        axes.set_title(label, size=9, color=INK, pad=9, loc="left", parse_math=False)
+        lines = "\n".join(wrap(label, _LABEL, break_long_words=False))
+        axes.set_title(lines, size=9, color=INK, pad=9, loc="left", parse_math=False)
 
 
 def planes(grid: UprightGrid, views: str, cuts: Sequence[float] | int) -> tuple[list[tuple[str, int]], list[str]]:

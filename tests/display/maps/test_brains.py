@@ -275,6 +275,18 @@ def test_labels_of_a_colour_bar_keep_apart():
         assert [label.get_text() for label in bar.get_yticklabels()] == expected
 
 
+def test_the_name_of_a_colour_bar_stays_within_the_figure():
+    geometry, vector = Geometry(np.ones((3, 3, 3), bool), np.eye(4)), np.linspace(0, 12, 27)
+    for draw in (plotting.glass_brain, plotting.slices):
+        figure = draw(geometry, vector, two_sided=False, label="subjects missing")
+        name = figure.axes[-1].get_title(loc="left")
+        assert name == "subjects\nmissing"
+        figure.draw_without_rendering()
+        extent = figure.axes[-1]._left_title.get_window_extent()
+        assert extent.x1 <= figure.bbox.width
+        assert extent.y1 <= figure.bbox.height
+
+
 def test_dollars_are_no_formulas(tmp_path):
     geometry = ball_geometry()
     vector = blob(geometry, RIGHT_FRONT_TOP, 6.0)
