@@ -119,7 +119,7 @@ def _absent(path: str) -> Kept:
     values = read_numbers(path)
     if 1 not in values.shape:
         raise InputError(f"{path} is of shape {values.shape}. Allowed: a number a subject, 0 for who is there.")
-    return values.ravel() != 0
+    return np.asarray(values.ravel() != 0)
 
 
 def _read(
@@ -219,5 +219,5 @@ def _some(store: CohortStore, keep: NDArray[np.bool_]) -> Cohort:
     """Some elements, with who is there."""
     if not store.header.keeps_missing:
         return Cohort(select(store, keep, "What not all inputs have is left out."))
-    Y, present = (np.ascontiguousarray(one(0, store.n_voxels)[:, keep]) for one in (store.read, store.present))
+    Y, present = store.read(0, store.n_voxels)[:, keep], store.present(0, store.n_voxels)[:, keep]
     return Cohort(CohortStore.from_array(Y, store.space.select(keep), subjects=store.subjects, present=present))

@@ -67,17 +67,18 @@ def factor(
     triangle = m * (m + 1) // 2
     own = products[triangle + m * f :]
     if m == 2 and f == 1 and s == 1:  # nearly every design: in one pass
-        for first in range(0, n, width):
-            a, b, c = (
-                products[0, first : first + width],
-                products[1, first : first + width],
-                products[2, first : first + width],
+        for start in range(0, n, width):
+            here = slice(start, start + width)
+            zz, xz, xx, zf, xf = (
+                products[0, here],
+                products[1, here],
+                products[2, here],
+                products[3, here],
+                products[4, here],
             )
-            left, right = products[3, first : first + width], products[4, first : first + width]
             for v in range(width):
-                with_z, with_x = left[v] * fixed[0, v], right[v] * fixed[0, v]
-                zz, xz, xx = a[v] - with_z * with_z, b[v] - with_z * with_x, c[v] - with_x * with_x
-                a[v], b[v], c[v] = incomplete.of_two(zz, xz, xx, a[v], c[v])
+                z, x = zf[v] * fixed[0, v], xf[v] * fixed[0, v]
+                zz[v], xz[v], xx[v] = incomplete.of_two(zz[v] - z * z, xz[v] - z * x, xx[v] - x * x, zz[v], xx[v])
         return
     for i in range(m):
         diagonal, kept = products[i * (i + 1) // 2 + i], own[i]
@@ -106,10 +107,9 @@ def factor(
             only[v] = there_is / np.sqrt(only[v] * there_is + 1.0 - there_is)
         return
     if m == 2 and s == 1:
-        first, crossed, last, least_first, least_last = products[0], products[1], products[2], own[0], own[1]
         for v in range(n):
-            first[v], crossed[v], last[v] = incomplete.of_two(
-                first[v], crossed[v], last[v], least_first[v], least_last[v]
+            products[0, v], products[1, v], products[2, v] = incomplete.of_two(
+                products[0, v], products[1, v], products[2, v], own[0, v], own[1, v]
             )
         return
     whole = own[m]
