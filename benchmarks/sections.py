@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import mrtrix
 from bench_conversion import MAPS, PLAIN, ConversionCase
+from bench_discoveries import Shufflings, ZMap
 from bench_own_regressors import SIZES as OWN_SIZES
 from bench_own_regressors import OwnCase
 from bench_spaces import N_MAPS, ROUGH, SMOOTH, MeshCase, NetworkCase, VolumeCase
@@ -36,10 +37,12 @@ from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.size import BATCH
 from numbaglm.engine.permutation.voxels import Source, permute_block
 from numbaglm.kernels.panels.shuffle import TILE
+from numbaglm.results.discoveries import best_tdp, bound_of
 from numbaglm.spaces.volume import Geometry
 
 Calls = dict[str, Callable[[], object]]
 WORDS = {"max-t": "max-t", "clusters": "max-t, extent and mass", "tfce": "max-t and TFCE"}
+PEER_SHUFFLINGS = 100
 _WARM = 30  # shufflings of a call that only warms up
 
 
@@ -397,6 +400,53 @@ def conversion(size: Size) -> Section:
     return Section("Conversion", note, tuple(rows), "beside it", "beside it / numbaglm")
 
 
+def discoveries(size: Size) -> Section:
+    """True discoveries: what they add to a run, and beside other packages."""
+    n_subjects, n_perm = size.subjects[0], size.n_perm
+    case = whole_case(n_subjects, size.voxel_size)
+    result = ours(case.cohort, "clusters", n_perm)
+    z, conventions = np.asarray(result.maps["z"], np.float64), result.asked.conventions
+
+    def bounds() -> None:
+        bound = bound_of(result)
+        assert best_tdp(bound, result.space, z, conventions, True) is not None
+        bound.of_labels(result.maps["clusters"])
+
+    calls: Calls = {
+        "run": partial(ours, case.cohort, "clusters", n_perm),
+        "calibrated": partial(ours, case.cohort, "clusters", n_perm, discoveries="simes"),
+        "bounds": bounds,
+    }
+    one, shufflings = ZMap(size.voxel_size), Shufflings(PEER_SHUFFLINGS, case.cohort.n_voxels, 1000)
+    calls["one threshold"] = one.ours
+    if find_spec("nilearn"):
+        calls["nilearn"] = one.nilearn
+    taken = in_turn(calls, 2 * size.rounds + 1)
+    run, added = taken["run"].median, taken["calibrated"].median - taken["run"].median
+    spread, kept = widest(taken["run"], taken["calibrated"]), (Budget("ratio", "≥", 10.0),)
+    rows = [
+        Row("all clusters at all thresholds, beside the run that they are of", "s", taken["bounds"].median, run,
+            run / taken["bounds"].median, widest(taken["bounds"]), kept),
+        Row("calibration by 1,000 shufflings, beside the same run", "s", added, run, run / added, spread, kept),
+    ]  # fmt: skip
+    found = [("clusters of one threshold, beside nilearn", taken["one threshold"], taken.get("nilearn"))]
+    for name in ("simes", "beta", "learned") if find_spec("sanssouci") else ():
+        template, rule = shufflings.template(name), "notip" if name == "learned" else "sanssouci"
+        sides: Calls = {"ours": partial(shufflings.ours, template, rule), "theirs": shufflings.sanssouci(name)}
+        both = in_turn(sides, size.rounds)
+        found.append((f"calibration of a template, {name}, beside sanssouci", both["ours"], both["theirs"]))
+    for name, mine, theirs in found:
+        if theirs is not None:
+            ratio, budget = theirs.median / mine.median, (Budget("ratio", "≥", 50.0),) if "sans" in name else ()
+            rows.append(Row(name, "s", mine.median, theirs.median, ratio, widest(mine, theirs), budget))
+    note = (
+        f"{n_perm:,} shufflings with extent and mass, {n_subjects} subjects, {case.cohort.n_voxels:,} voxels; "
+        f"templates of the 1,000 smallest p of {PEER_SHUFFLINGS} shufflings, as many as the peer, which takes all p of "
+        "each, holds."
+    )
+    return Section("True discoveries", note, tuple(rows), "beside it", "beside it / numbaglm")
+
+
 def latency(size: Size) -> Section:
     """What one waits for before anything is computed, each in a new process."""
     python = [sys.executable, "-c"]
@@ -471,6 +521,7 @@ SECTIONS: dict[str, Callable[[Size], Section]] = {
     "surface": surface,
     "spaces": spaces,
     "own": own,
+    "discoveries": discoveries,
     "scaling": scaling,
     "conversion": conversion,
     "latency": latency,

@@ -82,9 +82,16 @@ def smallest_p(store: CohortStore, spec: Spec, plan: Plan, work: Workspace, name
 
 def _p_of(spec: Spec, scores: Doubles) -> Doubles:
     """p of scores, by interpolation between many: to 1e-6 of them, in a tenth of the time."""
-    few = np.linspace(scores.min(), scores.max(), _KNOTS)
-    p = np.clip(spec.parametric_p(spec.family.scale.to_z(few)), np.finfo(float).tiny, 1.0)
-    return np.minimum(np.exp(np.interp(scores, few, np.log(p))), 1.0)
+    low, high = scores.min(), scores.max()
+    few = np.linspace(low, high, _KNOTS)
+    log = np.log(np.clip(spec.parametric_p(spec.family.scale.to_z(few)), np.finfo(float).tiny, 1.0))
+    rise, per_knot, p = np.diff(log), (_KNOTS - 1) / max(high - low, np.finfo(float).tiny), np.empty(scores.shape)
+    for row, found in zip(scores, p, strict=True):  # one at a time: it stays in the cache
+        place = (row - low) * per_knot
+        knot = np.minimum(place.astype(np.int32), _KNOTS - 2)  # evenly apart: there is nothing to search for
+        place -= knot
+        np.exp(log[knot] + place * rise[knot], out=found)
+    return np.minimum(p, 1.0)
 
 
 def _largest(spec: Spec, picks: Picks, n_listed: int) -> Iterator[NDArray[np.float64]]:
@@ -92,8 +99,10 @@ def _largest(spec: Spec, picks: Picks, n_listed: int) -> Iterator[NDArray[np.flo
     bounds, _, score = picks
     assert spec.threshold is not None
     for begin, end in pairwise(bounds):
-        height = spec.height(score[begin:end].astype(np.float64))
+        height = score[begin:end]  # in the precision that they have: half the bytes to sort
+        height = np.abs(height) if spec.two_sided else height
         if height.size > n_listed:
             height = np.partition(height, height.size - n_listed)[-n_listed:]
-        rest = np.full(n_listed - height.size, spec.threshold)
-        yield np.concatenate([np.sort(height)[::-1], rest])
+        listed = np.full(n_listed, spec.threshold)
+        listed[: height.size] = np.sort(height)[::-1]
+        yield listed
