@@ -85,7 +85,8 @@ def _p_of(spec: Spec, scores: Doubles) -> Doubles:
     low, high = scores.min(), scores.max()
     few = np.linspace(low, high, _KNOTS)
     log = np.log(np.clip(spec.parametric_p(spec.family.scale.to_z(few)), np.finfo(float).tiny, 1.0))
-    rise, per_knot, p = np.diff(log), (_KNOTS - 1) / max(high - low, np.finfo(float).tiny), np.empty(scores.shape)
+    rise, p = np.diff(log), np.empty(scores.shape)
+    per_knot = (_KNOTS - 1) / (high - low) if high > low else 0.0  # where nothing varies all are the same
     for row, found in zip(scores, p, strict=True):  # one at a time: it stays in the cache
         place = (row - low) * per_knot
         knot = np.minimum(place.astype(np.int32), _KNOTS - 2)  # evenly apart: there is nothing to search for

@@ -122,3 +122,9 @@ def test_a_provenance_that_was_tampered_with_is_refused():
             as_made(kept | wrong)
     with pytest.raises(WrongProvenanceError):
         as_made(None)
+
+
+def test_where_nothing_varies_all_p_are_the_same(monkeypatch):
+    _, spec = specified(monkeypatch, n_perm=100)
+    score = spec.family.scale.to_score("p", 0.01, two_sided=True)
+    np.testing.assert_allclose(smallest._p_of(spec, np.full((2, 3), score)), 0.01, rtol=1e-6)
