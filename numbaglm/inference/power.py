@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import ndimage, stats
 
 from numbaglm.arrays import Doubles, Floats
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.data.images import element_image, grid_of, is_image, list_maps, read_map, save_maps, to_image
+from numbaglm.data.images import element_image, grid_of, is_image, list_maps, load_mask, read_map, save_maps, to_image
 from numbaglm.data.storage.files import whole_folder
 from numbaglm.engine import memory, schedule
 from numbaglm.engine.progress import in_one_bar, steps
@@ -174,12 +174,14 @@ class Power(Finding):
 
 @in_one_bar
 def power(
-    result: Record,
+    result: Any,
     n: int | Sequence[int],
     alpha: float = ALPHA,
     *,
-    cohort: Cohort,
+    cohort: Cohort | None = None,
     effect: Any = None,
+    mask: Any = None,
+    noise_fwhm: float | None = None,
     region: Any = None,
     by: str = "voxel",
     n_cohorts: int = 100,
@@ -199,20 +201,26 @@ def power(
     matters to you, or of another study. With few residual maps to draw from there are fewer patterns of noise than
     there will be: a pilot of 20 subjects or more is what the table of error rates was made with.
 
+    Without a pilot, say what is expected as a map of Cohen's d: noise is then normal, of the smoothness that you say,
+    and studies have one sample of which the mean is tested, two-sided, by sign flips.
+
     Parameters
     ----------
     result
         Of the pilot: t or F by ordinary least squares, with variance groups too (subjects then draw noise of their own
-        group), and within blocks of 5 subjects or more, such as sites, which keep their noise as well.
+        group), and within blocks of 5 subjects or more, such as sites, which keep their noise as well. Or a map of
+        Cohen's d without a pilot: an image of a volume, or a number, with ``mask`` and ``noise_fwhm``.
     n
         Numbers of subjects, one or several.
     alpha
         Family-wise error rate.
     cohort
-        The `Cohort` that was analysed: a result keeps no residuals.
+        The `Cohort` that the pilot analysed: a result keeps no residuals.
     effect
         Of the contrast, in the units of the maps: a number, a vector of the elements, or an image of a volume; of F a
         row of the contrast each, (n_rows, n_elements) or n_rows numbers. By default what the pilot estimates.
+    mask, noise_fwhm
+        Without a pilot: an image of the voxels that would be analysed, and the smoothness of maps in mm.
     region
         Where the effect is looked for, a mask as `PermutationResult.true_discoveries` takes it; by default everywhere.
         p are corrected over all elements, whatever it is.
@@ -252,6 +260,13 @@ def power(
             raise InputError(invalid(name, value, f"a whole number of {least} or more"))
     if not 0 < alpha < 1:
         raise InputError(invalid("alpha", alpha, "a rate between 0 and 1"))
+    if not isinstance(result, Record):
+        if cohort is not None or effect is not None:
+            fix = "Give one of them, or the result of a pilot with its cohort."
+            raise InputError(invalid("result", f"a {type(result).__name__}", "a map of Cohen's d alone", fix))
+        result, cohort, effect = _imagined(result, mask, noise_fwhm, by, seed)
+    elif mask is not None or noise_fwhm is not None:
+        raise InputError(invalid("mask", "a mask, or noise_fwhm", "None with a pilot, which has both"))
     options = _options(result, by)
     where = _region(result.space, region)
     pilot = Pilot.build(result, cohort, effect, max(sizes))
@@ -309,7 +324,7 @@ class Pilot:
     kind_of_noise: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
 
     @classmethod
-    def build(cls, result: Record, cohort: Cohort, effect: Any, n_most: int) -> Pilot:
+    def build(cls, result: Record, cohort: Cohort | None, effect: Any, n_most: int) -> Pilot:
         """Fit the model of a result to its cohort, anew."""
         asked, whole = result.asked, _same(result, cohort)
         n, n_elements = whole.n_subjects, whole.n_voxels
@@ -365,6 +380,24 @@ class Pilot:
 
 
 _LEAST_LEFT = 1e-6  # of the variance of a subject whom the model does not fit whatever he has
+
+
+def _imagined(d: Any, mask: Any, fwhm: float | None, by: str, seed: int) -> tuple[Record, Cohort, Doubles]:
+    """A pilot of simulated noise of deviation 1, and a map of Cohen's d as its effect."""
+    geometry = load_mask(mask)
+    if geometry is None or fwhm is None or not 0 <= fwhm < np.inf:
+        raise InputError("Without a pilot, power needs mask=, the voxels to analyse, and noise_fwhm=, 0 mm or more.")
+    sigma = (0.0, *(fwhm / (_FWHM_PER_SIGMA * geometry.voxel_sizes)))
+    noise = np.random.default_rng([seed, _N_IMAGINED]).standard_normal((_N_IMAGINED, *geometry.shape), np.float32)
+    noise = ndimage.gaussian_filter(noise, sigma, mode="wrap")  # the same deviation everywhere
+    cohort = Cohort(CohortStore.from_array(np.ascontiguousarray(noise[:, geometry.mask] / noise.std()), geometry))
+    formed: Any = None if by in ("voxel", "tfce") else 0.001
+    pilot = permutation_test(cohort, n_perm=0, cluster_forming_threshold=formed)
+    return pilot, cohort, _effect(pilot.space, d, 1)[0]
+
+
+_N_IMAGINED = 100  # maps of noise: studies draw from them
+_FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 
 
 def _sizes(n: int | Sequence[int]) -> list[int]:
@@ -426,7 +459,7 @@ def _one_exponent(value: Any) -> Any:
     return next(iter(value.values())) if len(set(value.values())) == 1 else None
 
 
-def _same(result: Record, cohort: Cohort) -> Cohort:
+def _same(result: Record, cohort: Cohort | None) -> Cohort:
     if not isinstance(cohort, Cohort):
         raise InputError(invalid("cohort", f"a {type(cohort).__name__}", "the Cohort that the pilot analysed"))
     for one in (cohort, cohort.complete()):  # a test leaves elements out that not all subjects have

@@ -211,3 +211,27 @@ def test_one_bar_moves_by_the_subjects_of_cohorts(pilot, monkeypatch):
 def test_clusters_must_have_been_formed():
     with pytest.raises(InputError, match="has none"):
         ng.power(analysed(n_perm=20, cluster_forming_threshold=None), 20, cohort=asked()[0], by="size")
+
+
+def test_without_a_pilot_an_effect_and_noise_are_stated():
+    inside = np.ones((4, 4, 4), np.uint8)
+    mask, d = (nib.Nifti1Image(one, np.diag([3.0, 3, 3, 1])) for one in (inside, np.where(inside, 0.8, 0.0)))
+    how = {"mask": mask, "noise_fwhm": 60.0, "n_cohorts": 60, "n_perm": 99, "n_workers": 1}
+    found = ng.power(d, [10, 20], **how)
+    for row in found.curve.itertuples():  # so smooth that the map is one voxel
+        far, beyond = 0.8 * np.sqrt(row.n_subjects), stats.t.isf(0.025, row.n_subjects - 1)
+        expected = stats.nct.sf(beyond, row.n_subjects - 1, far)
+        assert row.any_lower - 0.05 < expected < row.any_upper + 0.05
+    assert found.to_image(20).shape == (4, 4, 4)
+    for options in ({"mask": None}, {"noise_fwhm": None}, {"noise_fwhm": -1}):
+        with pytest.raises(InputError, match="Without a pilot"):
+            ng.power(d, 10, **(how | options))
+    with pytest.raises(InputError, match="map of Cohen's d alone"):
+        ng.power(d, 10, effect=1.0, **how)
+
+
+def test_with_a_pilot_nothing_else_is_stated(pilot):
+    with pytest.raises(InputError, match="None with a pilot"):
+        ng.power(pilot, 10, cohort=asked()[0], noise_fwhm=8.0)
+    with pytest.raises(InputError, match="'cohort'"):
+        ng.power(pilot, 10)
