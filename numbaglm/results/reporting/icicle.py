@@ -27,7 +27,7 @@ _STEPS = (0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0)  # of z
 _FROM = 0.1  # share of true discoveries from which on clusters are drawn
 _LEAST = 1 / 120  # of the width
 _GAP, _LEAST_SIDE = 0.02, 0.1  # between signs; of the width of one
-_TICKS = 7
+_TICKS, _ROUND = 9, 1e-6
 
 
 @dataclass(frozen=True)
@@ -247,5 +247,9 @@ def _cut(tree: Tree, level: float) -> Ints:
 
 
 def _ticks(levels: Doubles) -> tuple[tuple[int, str], ...]:
-    every = -(-levels.size // _TICKS)
-    return tuple((k, f"{levels[k]:g}") for k in range(0, levels.size, every))
+    """Thresholds to write beside their rows: round ones, where there are some."""
+    span, last = float(levels[-1] - levels[0]), levels.size - 1
+    every = next((one for one in _STEPS if span / one <= _TICKS), np.inf)
+    found: list[int] = np.flatnonzero(np.abs(levels / every - np.rint(levels / every)) < _ROUND).tolist()
+    chosen = found if np.isfinite(every) and found else sorted({0, last})
+    return tuple((k, f"{levels[k]:g}") for k in chosen)

@@ -62,6 +62,21 @@ def test_all_that_reaches_a_threshold_has_a_place_in_its_row(result, found):
         assert ends[-1][1] <= 1 + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("levels", "ticks"),
+    [
+        (np.arange(0.5, 8.1, 0.25), ["1", "2", "3", "4", "5", "6", "7", "8"]),
+        (np.arange(2.0, 3.01, 0.1), ["2", "2.2", "2.4", "2.6", "2.8", "3"]),
+        (np.array([1.0]), ["1"]),
+        (np.array([1.37]), ["1.37"]),
+        (np.arange(1.37, 60, 1.37), ["1.37", "58.91"]),
+    ],
+)
+def test_round_thresholds_are_written(levels, ticks):
+    assert [text for _, text in icicle._ticks(np.round(levels, 10))] == ticks
+    assert all(f"{levels[k]:g}" == text for k, text in icicle._ticks(np.round(levels, 10)))
+
+
 def test_parts_lie_within_what_they_are_part_of(found):
     assert found.n_small == sum(piece.n_clusters > 1 for piece in found.pieces)
     for piece in found.pieces:
