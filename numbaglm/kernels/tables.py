@@ -6,6 +6,8 @@ which vector code computes; or straight lines between nodes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from numbaglm.arrays import Floats
@@ -61,8 +63,8 @@ DEGREE = 16
 
 
 @kernel
-def polynomial(r: Floats, constants: Floats, start: int, scale: float, out: Floats) -> None:
-    """Polynomial of ``|r| * scale - 1``, whose coefficients begin at ``start``, the constant first; NaN stays."""
+def polynomial(r: Floats, constants: Floats, start: int, scale: float, shift: Any, out: Floats) -> None:
+    """Polynomial of ``|r| * scale - shift``, whose coefficients begin at ``start``, the constant first; NaN stays."""
     c0 = constants[start]
     c1 = constants[start + 1]
     c2 = constants[start + 2]
@@ -80,9 +82,8 @@ def polynomial(r: Floats, constants: Floats, start: int, scale: float, out: Floa
     c14 = constants[start + 14]
     c15 = constants[start + 15]
     c16 = constants[start + 16]
-    one = r.dtype.type(1.0)
     for v in range(r.shape[0]):
-        u = abs(r[v]) * scale - one
+        u = abs(r[v]) * scale - shift
         high = (((((((c16 * u + c15) * u + c14) * u + c13) * u + c12) * u + c11) * u + c10) * u + c9) * u + c8
         out[v] = (((((((high * u + c7) * u + c6) * u + c5) * u + c4) * u + c3) * u + c2) * u + c1) * u + c0
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from numbaglm.kernels.eigen import clip, root
+from numbaglm.kernels.eigen import clip, directions_of, root
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
@@ -20,6 +20,27 @@ def test_roots_of_small_matrices_are_numpys(size):
 def test_equal_roots_are_counted_one_by_one():
     table = np.array([[2.0], [0.0], [2.0]])
     assert [root(table.copy(), 0, 2, which, 0) for which in range(2)] == [2.0, 2.0]
+
+
+def test_what_is_not_there_has_no_root():
+    for which in range(3):
+        assert np.isnan(root(np.full((6, 1), np.nan), 0, 3, which, 0))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_directions_of_small_matrices_are_numpys(size):
+    rng = np.random.default_rng(size)
+    half = rng.normal(size=(5, size, size))
+    matrices = half + half.transpose(0, 2, 1)
+    A = np.ascontiguousarray(matrices.reshape(5, -1).T)
+    Q = np.empty_like(A)
+    for v in range(5):
+        directions_of(A, Q, size, v)
+        found, order = A[:: size + 1, v], np.argsort(A[:: size + 1, v])
+        expected, vectors = np.linalg.eigh(matrices[v])
+        np.testing.assert_allclose(found[order], expected, atol=1e-12)
+        turned = Q[:, v].reshape(size, size)[:, order]
+        np.testing.assert_allclose(np.abs((turned * vectors).sum(axis=0)), 1, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])

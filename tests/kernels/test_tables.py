@@ -33,8 +33,8 @@ def test_polynomials_are_of_the_size_of_correlations():
     r, constants = np.append(np.linspace(-0.8, 0.8, 101), np.nan), np.concatenate([[7.0], coefficients])
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
         out = np.empty(r.size, dtype)
-        polynomial(r.astype(dtype), constants.astype(dtype), 1, dtype(2.5), out)
-        expected = np.polyval(coefficients[::-1], np.abs(r) * 2.5 - 1)
+        polynomial(r.astype(dtype), constants.astype(dtype), 1, dtype(2.5), dtype(1.2), out)
+        expected = np.polyval(coefficients[::-1], np.abs(r) * 2.5 - 1.2)
         np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
 
 

@@ -42,8 +42,9 @@ NODES = 4096
 QUICK = 4 + 2 * NODES
 """Numbers before the tables: what single precision takes."""
 
-_SURE = 6.0  # z, about, up to which a polynomial is asked for; few shufflings come to more
+_SURE = (6.0, 5.0, 4.0)  # z, about, up to which polynomials are asked for; few shufflings come to more
 _REACH = 10.0  # the same of straight lines
+_NEAREST = 0.0003  # the same, from which on polynomials of roots are
 _NEAR = 0.05  # the same, of p near 1 whose logarithm of 1 - p, or z, rises too fast for lines
 
 SUM, LARGEST, SMALLEST = range(3)
@@ -131,10 +132,15 @@ def combine_tabled(
                 outside = np.int32(0)
                 for v in range(n):
                     outside += np.int32((here[v] < low) | (here[v] > high))
-                if constants[table + 3] > 0:
-                    polynomial(here, constants, table + 4, steps, value)
+                form = constants[table + 3]
+                if form > one:
+                    for v in range(n):
+                        other_side[v] = np.sqrt(np.sqrt(abs(here[v])))
+                    polynomial(other_side, constants, table + 4, steps, constants[table + 5 + DEGREE], value)
+                elif form > zero:
+                    polynomial(here, constants, table + 4, steps, one, value)
                     if signed:
-                        polynomial(here, constants, table + 5 + DEGREE, steps, other_side)
+                        polynomial(here, constants, table + 5 + DEGREE, steps, one, other_side)
                         for v in range(n):
                             value[v] = other_side[v] if here[v] < zero else value[v]
                 else:
@@ -367,45 +373,63 @@ class Partial:
         top = min(SPLIT, float((_REACH + np.sqrt(self.n_rows or 1)) / root))
         if self._signed:
             return -top, top
-        smooth = COMBINING[self.function].bounded or (self.n_rows is None and not self.doubled)
-        return 0.0 if smooth else float(_NEAR / root), top
+        return 0.0 if self._is_smooth else float(_NEAR / root), top
+
+    @property
+    def _is_smooth(self) -> bool:
+        """Whether what is added has a bound towards correlations of 0."""
+        return COMBINING[self.function].bounded or (self.n_rows is None and not self.doubled)
 
     @cached_property
     def tables(self) -> Doubles:
         """What `combine_tabled` takes: first, for single precision, a polynomial, or lines where there is none.
 
-        That is the span, the scale or steps a unit, 1 or 0; and coefficients, of correlations below 0 last, or values
-        and rises a step. Then there are the three tables of `numbaglm.kernels.tables.looked_up`.
+        That is the span, the scale or steps a unit, and the form: 1 for a polynomial of the correlation, 2 of its
+        fourth root, 0 for lines; and coefficients, of correlations below 0 last, or what is taken off the scaled root,
+        or values and rises a step. Then there are the three tables of `numbaglm.kernels.tables.looked_up`.
         """
-        curve = self._curve
-        if curve is None:
-            low, high = self.span
-            values = self(np.linspace(low, high, NODES))
-            quick = np.column_stack([values, np.append(np.diff(values), 0.0)]).ravel()
-            told = [low, high, (NODES - 1) / (high - low), 0.0]
-        else:
-            top, quick = curve
-            told = [-top if self._signed else 0.0, top, 2 / top, 1.0]
+        told, quick = next((found for found in map(self._polynomial, _SURE) if found is not None), self._lines)
         return np.concatenate([told, quick, np.zeros(QUICK - 4 - quick.size), self._three])
 
     @property
-    def _curve(self) -> tuple[float, Doubles] | None:
-        """The correlation up to which a polynomial holds, and coefficients of one or both signs; None for none."""
-        top = min(SPLIT, float(np.sqrt(-np.expm1(-(_SURE**2) / self.dof))))
+    def _lines(self) -> tuple[list[float], Doubles]:
+        low, high = self.span
+        values = self(np.linspace(low, high, NODES))
+        quick = np.column_stack([values, np.append(np.diff(values), 0.0)]).ravel()
+        return [low, high, (NODES - 1) / (high - low), 0.0], quick
+
+    def _polynomial(self, sure: float) -> tuple[list[float], Doubles] | None:
+        """Span, scale, form and coefficients of a polynomial that holds up to a z, about; None for none."""
+        top = min(SPLIT, float(np.sqrt(-np.expm1(-(sure**2) / self.dof))))
+        if self._signed or self._is_smooth:
+            signs = (1.0, -1.0) if self._signed else (1.0,)
+            fits = [self._fitted(0.0, top, sign, 1.0) for sign in signs]
+            found = [one for one in fits if one is not None]
+            low = -top if self._signed else 0.0
+            return None if len(found) < len(fits) else ([low, top, 2 / top, 1.0], np.concatenate(found))
+        # What grows like a logarithm towards 0 is smooth in the fourth root.
+        low = float(_NEAREST / np.sqrt(self.dof))
+        a, b = low**0.25, top**0.25
+        found_one = self._fitted(a, b, 1.0, 0.25)
+        return None if found_one is None else ([low, top, 2 / (b - a), 2.0], np.append(found_one, (a + b) / (b - a)))
+
+    def _fitted(self, a: float, b: float, sign: float, power: float) -> Doubles | None:
+        """Coefficients over [a, b] of a power of the correlation; None where single precision strays too far.
+
+        The polynomial is of what is scaled to [-1, 1], and ties allow for twice its error.
+        """
+        scale, shift = 2 / (b - a), (a + b) / (b - a)
         nodes = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
-        at = top * np.linspace(0.0, 1.0, 1003)[1:-1]
-        u = (at * (2 / top) - 1).astype(np.float32)
-        found = []
-        for sign in (1.0, -1.0) if self._signed else (1.0,):
-            r = sign * (nodes + 1) * top / 2
-            found.append(polynomials.cheb2poly(polynomials.chebfit(nodes, self(r), DEGREE)))
-            value = np.zeros(u.size, np.float32)
-            for coefficient in found[-1][::-1].astype(np.float32):
-                value = value * u + coefficient
-            exact = self(sign * at)
-            if (np.abs(value - exact) > (self.slack(exact) + 1e-6 * (1.0 + np.abs(exact))) / 2).any():
-                return None
-        return top, np.concatenate(found)
+        r = sign * ((nodes + shift) / scale) ** (1 / power)
+        found = polynomials.cheb2poly(polynomials.chebfit(nodes, self(r), DEGREE))
+        at = np.linspace(a, b, 1003)[1:-1] ** (1 / power)
+        u = at.astype(np.float32) ** np.float32(power) * np.float32(scale) - np.float32(shift)
+        value = np.zeros(u.size, np.float32)
+        for coefficient in found[::-1].astype(np.float32):
+            value = value * u + coefficient
+        exact = self(sign * at)
+        strays = np.abs(value - exact) > (self.slack(exact) + 1e-6 * (1.0 + np.abs(exact))) / 2
+        return None if strays.any() else np.asarray(found)
 
     @cached_property
     def _three(self) -> Doubles:

@@ -68,14 +68,16 @@ def roots(
     n, rows = products.shape[1], s + moved
     tiny = products.dtype.type(1e-14)  # what stands for shufflings that are not there, NaN, stays it
     one = products.dtype.type(1.0)
-    L = n_variables * rows  # first row of scratch: a triangle, row by row
+    zero = products.dtype.type(0.0)
+    L = n_variables * rows  # first row of scratch: a triangle, row by row, of whose diagonal there are the inverses
     if moved > 0:
         for b in range(n_variables):
             for a in range(b + 1):
-                entry = products[L + b * (b + 1) // 2 + a]
+                entry, begin = products[L + b * (b + 1) // 2 + a], one if a == b else zero
+                left, right = products[a * rows + s], products[b * rows + s]
                 for v in range(n):
-                    entry[v] = one if a == b else products.dtype.type(0.0)
-                for j in range(s, rows):
+                    entry[v] = begin - left[v] * right[v]
+                for j in range(s + 1, rows):
                     left, right = products[a * rows + j], products[b * rows + j]
                     for v in range(n):
                         entry[v] -= left[v] * right[v]
@@ -85,11 +87,11 @@ def roots(
                         entry[v] -= left[v] * right[v]
                 if a == b:
                     for v in range(n):
-                        entry[v] = np.sqrt(tiny if entry[v] < tiny else entry[v])
+                        entry[v] = one / np.sqrt(tiny if entry[v] < tiny else entry[v])
                 else:
                     pivot = products[L + a * (a + 1) // 2 + a]
                     for v in range(n):
-                        entry[v] /= pivot[v]
+                        entry[v] *= pivot[v]
         for j in range(s):
             for a in range(n_variables):
                 x = products[a * rows + j]
@@ -99,9 +101,10 @@ def roots(
                         x[v] -= factor[v] * before[v]
                 pivot = products[L + a * (a + 1) // 2 + a]
                 for v in range(n):
-                    x[v] /= pivot[v]
+                    x[v] *= pivot[v]
     score = products[0]
-    if kind == 0 or (s == 1 and kind != 2) or (n_variables == 1 and kind != 2):
+    d = min(s, n_variables)
+    if kind == 0 or d == 1:
         for v in range(n):
             score[v] *= score[v]
         for j in range(s):
@@ -110,25 +113,39 @@ def roots(
                     other = products[a * rows + j]
                     for v in range(n):
                         score[v] += other[v] * other[v]
+        if kind == 2:
+            for v in range(n):
+                left_over = one - score[v]
+                score[v] /= tiny if left_over < tiny else left_over
         return
     # The smaller of B B' and B'B, whose roots beyond 0 are the same.
-    d = min(s, n_variables)
     for i in range(d):
         for j in range(i + 1):
             entry = products[L + i * (i + 1) // 2 + j]
-            for v in range(n):
-                entry[v] = products.dtype.type(0.0)
             for k in range(max(s, n_variables)):
                 left = products[k * rows + i] if s <= n_variables else products[i * rows + k]
                 right = products[k * rows + j] if s <= n_variables else products[j * rows + k]
-                for v in range(n):
-                    entry[v] += left[v] * right[v]
-    if kind == 3 and d == 2:
+                if k == 0:
+                    for v in range(n):
+                        entry[v] = left[v] * right[v]
+                else:
+                    for v in range(n):
+                        entry[v] += left[v] * right[v]
+    if d == 2:
         half, first, beside, last = products.dtype.type(0.5), products[L], products[L + 1], products[L + 2]
-        for v in range(n):
-            apart = half * (first[v] - last[v])
-            reach = np.sqrt(apart * apart + beside[v] * beside[v])
-            score[v] = half * (first[v] + last[v]) + (reach if which == 0 else -reach)
+        if kind == 3:
+            for v in range(n):
+                apart = half * (first[v] - last[v])
+                reach = np.sqrt(apart * apart + beside[v] * beside[v])
+                score[v] = half * (first[v] + last[v]) + (reach if which == 0 else -reach)
+        elif kind == 1:
+            for v in range(n):
+                score[v] = first[v] + last[v] * (one - first[v]) + beside[v] * beside[v]
+        else:
+            for v in range(n):
+                both = first[v] * last[v] - beside[v] * beside[v]
+                left_over = (one - first[v]) * (one - last[v]) - beside[v] * beside[v]
+                score[v] = (first[v] + last[v] - both - both) / (tiny if left_over < tiny else left_over)
         return
     if kind == 3:
         for v in range(n):
@@ -148,11 +165,11 @@ def roots(
                     lacking = entry[v]
                     score[v] = lacking if i == 0 else score[v] + lacking * (one - score[v])
                     left_over = one - lacking
-                    entry[v] = np.sqrt(tiny if left_over < tiny else left_over)
+                    entry[v] = one / np.sqrt(tiny if left_over < tiny else left_over)
             else:
                 pivot = products[L + j * (j + 1) // 2 + j]
                 for v in range(n):
-                    entry[v] = -entry[v] / pivot[v]
+                    entry[v] *= -pivot[v]
     if kind == 1:
         return
     column = L + d * (d + 1) // 2
@@ -162,14 +179,14 @@ def roots(
         for i in range(j, d):
             x = products[column + i]
             for v in range(n):
-                x[v] = one if i == j else products.dtype.type(0.0)
+                x[v] = one if i == j else zero
             for c in range(j, i):
                 factor, before = products[L + i * (i + 1) // 2 + c], products[column + c]
                 for v in range(n):
                     x[v] -= factor[v] * before[v]
             pivot = products[L + i * (i + 1) // 2 + i]
             for v in range(n):
-                x[v] /= pivot[v]
+                x[v] *= pivot[v]
                 score[v] += x[v] * x[v]
 
 

@@ -87,9 +87,12 @@ def directions(B: Doubles, which: int = 0) -> Doubles:
     """
     if B.shape[1] == 1:
         weights = B[:, 0]
+    elif B.shape[1] <= B.shape[2]:  # by the smaller product, at a quarter of the cost of singular values
+        of_rows = np.linalg.eigh(B @ B.transpose(0, 2, 1))[1][:, :, -1 - which]
+        weights = np.einsum("nsk,ns->nk", B, of_rows)
     else:
-        _, sizes, rows = np.linalg.svd(B, full_matrices=False)
-        weights = rows[:, which] * (sizes[:, which] > 0)[:, None]
+        sizes, vectors = np.linalg.eigh(B.transpose(0, 2, 1) @ B)
+        weights = vectors[:, :, -1 - which] * (sizes[:, -1 - which] > 0)[:, None]
     size = np.sqrt((weights**2).sum(axis=1))[:, None]
     return np.asarray(np.divide(weights, size, out=np.zeros(weights.shape), where=size > 0))
 
