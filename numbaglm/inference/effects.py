@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
 from numbaglm.data.labels import MapLabels, match_labels
-from numbaglm.data.tables import listed, read_table
+from numbaglm.data.tables import listed, read_table, repeated
 from numbaglm.errors import InputError, invalid, term
 from numbaglm.stats.variance.components import Kinship
 from numbaglm.stats.variance.covariance import EFFECTS, MOST_BINS
@@ -76,9 +76,21 @@ def read_subjects(subjects: Any, maps: MapLabels, covariates: pd.DataFrame) -> A
     values = np.asarray(match_labels(subjects, maps, "subjects"), dtype=object)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     n = len(maps.labels)
-    if values.shape != (n,) or pd.isna(values).any():
-        raise InputError(invalid("subjects", f"shape {values.shape}", f"a label for each of the {n} maps"))
-    return values.astype(str)
+    allowed = f"a label for each of the {n} maps"
+    if values.shape != (n,):
+        raise InputError(invalid("subjects", f"shape {values.shape}", allowed))
+    if missing := np.flatnonzero(pd.isna(values)).tolist():
+        raise InputError(invalid("subjects", f"none in row(s) {missing[:10]} (counted from 0)", allowed))
+    return _texts(values)
+
+
+def _texts(labels: Any) -> NDArray[Any]:
+    """Labels (n,) as texts: whole numbers that a missing one, or a file, made floats of are whole again."""
+    whole = [
+        int(one) if isinstance(one, float | np.floating) and float(one).is_integer() else one
+        for one in np.asarray(labels, dtype=object).ravel()
+    ]
+    return np.array(whole, dtype=object).astype(str)
 
 
 def numbered(labels: Any) -> NDArray[np.intp]:
@@ -101,7 +113,7 @@ def read_kinship(kinship: Any, maps: MapLabels, blocks: Any, subjects: Any) -> K
     """
     if kinship is None:
         return None
-    labels = np.asarray(blocks, dtype=object).ravel().astype(str)
+    labels = _texts(blocks)
     if labels.shape != (len(maps.labels),):
         raise InputError(
             invalid("exchangeability_blocks", labels.shape, f"a label for each of {len(maps.labels)} maps")
@@ -110,7 +122,7 @@ def read_kinship(kinship: Any, maps: MapLabels, blocks: Any, subjects: Any) -> K
     number = numbered(labels)
     members = [np.flatnonzero(number == k) for k in range(number.max() + 1)]
     if isinstance(kinship, Mapping):
-        by_label = {str(label): one for label, one in kinship.items()}
+        by_label = dict(zip(_texts(list(kinship)), kinship.values(), strict=True))
         if lacking := [labels[rows[0]] for rows in members if labels[rows[0]] not in by_label]:
             allowed = f"a dict with a matrix for each block (none for {listed(lacking)})"
             raise InputError(invalid("kinship", f"a dict of {len(kinship)} matrices", allowed))
@@ -137,7 +149,9 @@ def read_kinship(kinship: Any, maps: MapLabels, blocks: Any, subjects: Any) -> K
 def _placed(given: Any, maps: NDArray[Any], subjects: NDArray[Any] | None) -> tuple[Doubles, NDArray[np.intp]]:
     """A matrix, and the row of it (n_maps,) that each map has."""
     if isinstance(given, str | os.PathLike):
-        given = _labelled(read_table(given, "kinship"))
+        given = read_table(given, "kinship")
+    if isinstance(given, pd.DataFrame):
+        given = _labelled(given)
     several = None if subjects is None else np.array(list(dict.fromkeys(subjects)), dtype=object)
     try:
         matrix = np.asarray(given, dtype=np.float64)
@@ -146,14 +160,15 @@ def _placed(given: Any, maps: NDArray[Any], subjects: NDArray[Any] | None) -> tu
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         received = f"a {type(given).__name__} of shape {np.shape(given)}"
         raise InputError(invalid("kinship", received, _SQUARE))
-    if isinstance(given, pd.DataFrame) and not isinstance(given.index, pd.RangeIndex):
-        row = {str(label): number for number, label in enumerate(given.index)}
+    if isinstance(given, pd.DataFrame):
+        row = {label: number for number, label in enumerate(_texts(given.index))}
         for names in (maps, subjects):
             if names is not None and all(str(name) in row for name in names):
                 return matrix, np.array([row[str(name)] for name in names], dtype=np.intp)
-        lacking = [str(name) for name in (maps if subjects is None else subjects) if str(name) not in row]
-        received = f"no row for {listed(list(dict.fromkeys(lacking)))}"
-        raise InputError(invalid("kinship", received, "a row for each map, or each subject, by its label"))
+        if not _is_numbered(given.index):
+            lacking = [str(name) for name in (maps if subjects is None else subjects) if str(name) not in row]
+            received = f"no row for {listed(list(dict.fromkeys(lacking)))}"
+            raise InputError(invalid("kinship", received, "a row for each map, or each subject, by its label"))
     if len(matrix) == len(maps):
         return matrix, np.arange(len(maps))
     if subjects is not None and several is not None and len(matrix) == len(several):
@@ -166,7 +181,33 @@ def _placed(given: Any, maps: NDArray[Any], subjects: NDArray[Any] | None) -> tu
 
 
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of a square matrix, whose rows or columns have labels."""
-    if table.shape[1] == table.shape[0] + 1:
-        return table.set_index(table.columns[0])
-    return table.set_axis([str(name) for name in table.columns], axis=0) if len(set(table.shape)) == 1 else table
+    """A table of a square matrix whose index has its labels, if it has any, and columns in the order of its rows.
+
+    Raises
+    ------
+    InputError
+        A label is there twice, or rows and columns have different ones.
+    """
+    if table.shape[1] == table.shape[0] + 1:  # labels are a column
+        table = table.set_index(table.columns[0])
+    if table.shape[0] != table.shape[1]:
+        return table
+    rows, columns = _texts(table.index), _texts(table.columns)
+    if _is_numbered(table.index):
+        rows = columns
+        table = table.set_axis(table.columns, axis=0)
+    for names in (rows, columns):
+        if twice := repeated(list(names)):
+            raise InputError(invalid("kinship", f"{listed(twice)} more than once", "a row and a column for each label"))
+    if _is_numbered(table.columns):
+        return table
+    if set(rows) != set(columns):
+        received = f"rows of {listed(sorted(rows), 3)} and columns of {listed(sorted(columns), 3)}"
+        raise InputError(invalid("kinship", received, "rows and columns of the same maps, or subjects"))
+    place = {label: number for number, label in enumerate(columns)}
+    return table.iloc[:, [place[label] for label in rows]]
+
+
+def _is_numbered(labels: pd.Index) -> bool:
+    """Whether these are but the numbers that pandas gives to rows, or columns, without labels."""
+    return isinstance(labels, pd.RangeIndex) and labels.start == 0 and labels.step == 1

@@ -49,9 +49,27 @@ def test_a_matrix_may_come_in_many_forms(tmp_path):
     assert blocks_of(OF_MAPS, None) == EXPECTED
 
 
+def test_labels_of_a_matrix_are_read_whatever_they_are():
+    numbers = np.array([3, 3, 2, 1, 0, 0])
+    for index in (range(4), [0.0, 1.0, 2.0, 3.0]):
+        table = pd.DataFrame(OF_PEOPLE.to_numpy()[::-1, ::-1], index=index, columns=index)
+        for of_maps in (numbers, numbers.astype(float)):
+            subjects = read.read_subjects(of_maps, MAPS, pd.DataFrame())
+            assert blocks_of(table.iloc[::-1, ::-1], subjects) == EXPECTED
+            assert blocks_of(table, subjects) == EXPECTED
+    mixed = OF_PEOPLE.loc[list("dbca"), list("cadb")]
+    for one in (mixed, mixed.reset_index(), mixed.loc[list("cadb")].reset_index(drop=True)):
+        assert blocks_of(one) == EXPECTED
+    by_block = {0.0: OF_MAPS[:3, :3], 1.0: OF_MAPS[3:, 3:]}
+    kinship = read.read_kinship(by_block, MAPS, np.repeat([0, 1], 3), None)
+    assert [one.tolist() for one in kinship.blocks] == EXPECTED
+
+
 @pytest.mark.parametrize(
     ("kinship", "message"),
     [
+        (OF_PEOPLE.set_axis(list("abca"), axis=0), "a more than once"),
+        (OF_PEOPLE.set_axis(list("abce"), axis=1), "rows of a, b, c and 1 more and columns of"),
         (OF_MAPS + 0.01, "relates maps of block 'x' with those of others.*set to 0"),
         (np.eye(5), r"shape \(5, 5\).*6 rows, for the maps, or of 4"),
         (np.ones((6, 5)), "shape"),
