@@ -249,7 +249,12 @@ def in_another_order(table: pd.DataFrame, maps: MapLabels) -> bool:
 
 
 def match_labels(values: Any, maps: MapLabels, parameter: str) -> Any:
-    """Bring labels of blocks or groups into the order of the maps where a Series or a table has an index of labels."""
+    """Bring labels of blocks or groups into the order of the maps where a Series or a table has labels of these.
+
+    They are its index, or of a table a column participant_id or subject_label.
+    """
+    if isinstance(values, pd.DataFrame) and values.shape[1] > 1 and set(map(str, values.columns)) & set(LABEL_COLUMNS):
+        return match_rows(values, maps, parameter, regressors=False)[0]
     if not isinstance(values, pd.Series | pd.DataFrame) or not _is_text(values.index):
         return values
     numbered = pd.DataFrame({"row": np.arange(len(values))}, index=values.index)
@@ -337,16 +342,16 @@ def _is_text(values: Any) -> bool:
 
 def _order(names: Sequence[str], maps: MapLabels) -> list[int] | None:
     """Row of each map; None where rows and maps don't match, or in more than one way."""
-    own = _rows(names, maps.labels)
+    own = match_order(names, maps.labels)
     if own is not None:
         return own
-    found = {tuple(rows) for labels in maps.candidates() if (rows := _rows(names, labels)) is not None}
+    found = {tuple(rows) for labels in maps.candidates() if (rows := match_order(names, labels)) is not None}
     return list(found.pop()) if len(found) == 1 else None
 
 
-def _rows(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
-    """Row of each label, as written or as `_plain` has it; None where one has none."""
-    for form in (str, _plain):
+def match_order(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
+    """Row of each label, as written or as `plain_label` has it; None where one has none."""
+    for form in (str, plain_label):
         row = {form(name): number for number, name in enumerate(names)}
         wanted = [form(label) for label in labels]
         if len(row) == len(names) and len(set(wanted)) == len(wanted) and all(label in row for label in wanted):
@@ -354,7 +359,7 @@ def _rows(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
     return None
 
 
-def _plain(label: str) -> str:
+def plain_label(label: str) -> str:
     """A label without "sub-" and "ses-", and without zeros that only fill it up."""
     subject, visit, session = label.strip().partition("_ses-")
     bare = [re.sub(r"^sub-", "", subject, flags=re.IGNORECASE), *([session] if visit else [])]
@@ -363,7 +368,7 @@ def _plain(label: str) -> str:
 
 def _unmatched(names: Sequence[str], maps: MapLabels, parameter: str) -> str:
     """Say whose labels are not those of whom."""
-    form: Callable[[str], str] = _plain
+    form: Callable[[str], str] = plain_label
     rows = {form(name) for name in names}
     lacking = [label for label in maps.labels if form(label) not in rows]
     named = term("Cohort.from_maps(maps, subjects=...)")

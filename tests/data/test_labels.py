@@ -132,6 +132,12 @@ def test_labels_of_blocks_follow_an_index():
         match_labels(pd.Series([3, 1, 2], index=["x", "y", "z"]), maps, "blocks")
 
 
+def test_labels_of_blocks_follow_a_column_of_labels():
+    maps = named(PATHS["SPM"])
+    table = pd.DataFrame({"family": [3, 1, 2], "subject_label": ["s03", "s01", "s02"]})
+    assert match_labels(table, maps, "blocks").to_numpy().tolist() == [[1], [2], [3]]
+
+
 def test_another_order():
     maps = named(PATHS["SPM"])
     assert in_another_order(table(["s03", "s01", "s02"]), maps)

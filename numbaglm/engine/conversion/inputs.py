@@ -32,7 +32,15 @@ from numbaglm.data.images import (
     statistic_of,
 )
 from numbaglm.data.images.raw import is_compressed
-from numbaglm.data.labels import MapLabels, check_labels, labels_are_known, match_rows, were_moved
+from numbaglm.data.labels import (
+    MapLabels,
+    check_labels,
+    labels_are_known,
+    match_order,
+    match_rows,
+    plain_label,
+    were_moved,
+)
 from numbaglm.data.storage.files import DEVICE
 from numbaglm.data.tables import OWN_COLUMNS, listed, read_table, repeated
 from numbaglm.engine.conversion.coverage import MaskRule, parse_min_coverage, parse_min_subjects
@@ -274,7 +282,7 @@ def _parse_layers(
     layers: Any, labels: Sequence[str], labels_known: bool, grid: Grid | Template, resample: bool
 ) -> dict[str, Any]:
     """Check further maps of the same subjects: as many, on the same grid, in the same order where they have labels."""
-    allowed = "a dict from names (letters, digits and _) to maps of the same subjects"
+    allowed = "a dict from names (letters a to z, digits and _) to maps of the same subjects"
     if layers is None:
         return {}
     if not isinstance(layers, Mapping):
@@ -295,19 +303,27 @@ def _parse_layers(
         if len(sources) != len(labels):
             received = f"{len(sources)} maps as {name!r}"
             raise InputError(invalid("layers", received, f"one for each of the {len(labels)} maps"))
-        common = set(theirs) & set(labels)
-        if labels_known and labels_are_known(theirs) and common:
-            if len(common) < len(labels):
-                lacking = [label for label in labels if label not in common][:5]
+        if labels_known and labels_are_known(theirs):
+            order = match_order(theirs, labels)
+            if order is None and (common := set(map(plain_label, theirs)) & set(map(plain_label, labels))):
+                lacking = [label for label in labels if plain_label(label) not in common][:5]
                 received = f"no map of {', '.join(lacking)} as {name!r}"
                 raise InputError(invalid("layers", received, "a map of each subject, by label"))
-            sources = [sources[theirs.index(label)] for label in labels]
+            if order is None and all(_is_subject(one) for one in (*theirs, *labels)):
+                received = f"maps of {listed(theirs, 3)} as {name!r}, for maps of {listed(labels, 3)}"
+                raise InputError(invalid("layers", received, "maps of the same subjects"))
+            sources = sources if order is None else [sources[row] for row in order]
         if isinstance(grid, Grid) and resample:
             sources, _ = _onto(sources, grid, zero_is_missing=False)
         elif isinstance(grid, Grid):
             _check_headers(sources, grid)
         found[name] = sources
     return found
+
+
+def _is_subject(label: str) -> bool:
+    """Whether a label tells a person, as BIDS has it, and not a file."""
+    return re.match(r"sub-[0-9a-zA-Z]+", label) is not None
 
 
 def _note_layers(table: pd.DataFrame, layers: Mapping[str, Sequence[Source]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from numbaglm.cohort import Cohort
@@ -110,7 +111,7 @@ def test_a_half_written_cohort_of_other_layers_is_not_gone_on_with(tmp_path, fil
     ("layers", "error", "words"),
     [
         (["a"], InputError, "'layers': got 'list'"),
-        ({"../a": ["a"]}, InputError, "letters, digits"),
+        ({"../a": ["a"]}, InputError, "letters a to z, digits"),
         ({"data": ["a"]}, InputError, "the maps themselves"),
         ({"gm": volumes(N)[:3]}, InputError, "3 maps as 'gm'.*each of the 8 maps"),
         ({"gm": volumes(N)[:, 1:]}, GridError, "different grids"),
@@ -121,3 +122,17 @@ def test_layers_that_can_not_be_used_are_refused(files, layers, error, words):
         layers = {"gm": [nib.Nifti1Image(values, AFFINE) for values in layers["gm"]]}
     with pytest.raises(error, match=words):
         Cohort.from_maps(files[0], layers=layers)
+
+
+def test_layers_are_of_the_same_subjects_whatever_form_their_labels_have():
+    def table(values, labels):
+        return pd.DataFrame(values, index=labels, columns=["x", "y"])
+
+    values = np.arange(16, dtype=np.float32).reshape(8, 2)
+    maps = table(values, [f"sub-{k:02d}" for k in range(8)])
+    cohort = Cohort.from_maps(maps, layers={"variance": table(values[::-1], [str(k) for k in range(7, -1, -1)])})
+    np.testing.assert_array_equal(cohort.store.read(0, 2, "variance"), values)
+    with pytest.raises(InputError, match="maps of sub-10, sub-11, sub-12 and 5 more as 'variance', for maps of sub-00"):
+        Cohort.from_maps(maps, layers={"variance": table(values, [f"sub-{k}" for k in range(10, 18)])})
+    with pytest.raises(InputError, match="no map of sub-00 as 'variance'"):
+        Cohort.from_maps(maps, layers={"variance": table(values, [f"sub-{k:02d}" for k in range(1, 9)])})
