@@ -60,6 +60,7 @@ N_PERM = 10_000
 STOP = "decided"
 """When to stop shuffling: once p are decided."""
 
+_SANDWICH, _GLS = term("covariance='sandwich'"), term("covariance='binned-gls'")
 _STOPPED, _NILEARN = term(f"stop={STOP!r}"), term("conventions='nilearn'")
 
 _SWITCHES = (
@@ -174,6 +175,7 @@ class Options:
         InputError
         """
         options = cls(**given)
+        options._check_labels()
         read_variance_groups(options.variance_groups, options.exchangeability_blocks)
         options.read_weights()
         for name in _SWITCHES:
@@ -244,7 +246,7 @@ class Options:
             if getattr(self, name) not in tuple(table):
                 raise InputError(invalid(name, getattr(self, name), f"one of {list(table)}"))
             if self.covariance != "sandwich" and getattr(self, name) != getattr(Sandwich(), name):
-                fix = "Ask for one with covariance='sandwich'."
+                fix = f"Ask for one with {_SANDWICH}."
                 raise InputError(invalid(name, getattr(self, name), "none without a sandwich variance", fix))
         if self.covariance not in (None, *_COVARIANCES):
             allowed = f"{', '.join(map(repr, _COVARIANCES))}, or None for independent errors"
@@ -255,9 +257,9 @@ class Options:
                 if (value := getattr(self, name)) is not None:
                     given = value if isinstance(value, str | float | tuple | list) else f"a {type(value).__name__}"
                     fix = "Ask for it, or leave this out."
-                    raise InputError(invalid(name, given, "None without covariance='binned-gls'", fix))
+                    raise InputError(invalid(name, given, f"None without {_GLS}", fix))
             if self.component_bins != Binned().bins:
-                fix = "Ask for it with covariance='binned-gls'."
+                fix = f"Ask for it with {_GLS}."
                 raise InputError(invalid("component_bins", self.component_bins, "none without a mixed model", fix))
         if self.covariance is None:
             return self
@@ -265,20 +267,21 @@ class Options:
             value = getattr(self, name)
             if not any(value is one or (isinstance(value, str) and value == one) for one in fitting):
                 given = value if isinstance(value, str | float | int) else f"a {type(value).__name__}"
-                raise InputError(invalid(name, given, f"{why}, with covariance={self.covariance!r}", "Leave it out."))
+                why = f"{why}, with {term(f'covariance={self.covariance!r}')}"
+                raise InputError(invalid(name, given, why, "Leave it out."))
         if self.covariance == "sandwich":
             self._check_maps()
         blocks = self.exchangeability_blocks
         if blocks is not None and np.ndim(blocks) > 1 and np.shape(blocks)[1] > 1:
             received = f"a tree of {np.shape(blocks)[1]} levels"
             fix = "Give the labels of the largest blocks, which are independent of each other."
-            allowed = f"a label for each map, that of its cluster, with covariance={self.covariance!r}"
+            allowed = f"a label for each map, that of its cluster, with {term(f'covariance={self.covariance!r}')}"
             raise InputError(invalid("exchangeability_blocks", received, allowed, fix))
         implied = replace(self, errors="ise", block_scheme="within" if blocks is None else "whole")
         if self.covariance != "binned-gls":
             return implied
         if blocks is None:
-            allowed = "a label for each map, that of its cluster, with covariance='binned-gls'"
+            allowed = f"a label for each map, that of its cluster, with {_GLS}"
             raise InputError(invalid("exchangeability_blocks", None, allowed))
         check_bins(self.component_bins, self.component_interval)
         return replace(implied, effects=read_effects(self.effects, self.subjects, self.kinship))
@@ -287,12 +290,30 @@ class Options:
         """Refuse what a sandwich variance, or its modified estimator, does not take of maps."""
         if isinstance(self.weights, str) or (self.weights is not None and self.estimator != "classic"):
             given = self.weights if isinstance(self.weights, str) else "weights of maps with estimator='modified'"
-            allowed = "none, or weights of maps, with covariance='sandwich' and its classic estimator"
+            allowed = f"none, or weights of maps, with {_SANDWICH} and its classic estimator"
             raise InputError(invalid("weights", given, allowed, "Leave it out."))
         modified = term("estimator='modified'")
         if self.missing == "element" and self.estimator != "classic":
             fix = "Leave one of them out."
             raise InputError(invalid("missing", "element", f"'leave' with {modified}", fix))
+
+    def _check_labels(self) -> None:
+        """Refuse what is no list of labels: the name of a covariate, a number, rows of several lengths."""
+        for name in ("exchangeability_blocks", "visits", "groups", "variance_groups"):
+            value = getattr(self, name)
+            if value is None or (name == "variance_groups" and isinstance(value, str)):
+                continue
+            if isinstance(value, str):
+                fix = f"If it is one of the covariates: cohort.covariates[{value!r}]."
+                raise InputError(invalid(name, value, "a label for each map, in their order", fix))
+            try:
+                n_axes = np.ndim(value)
+            except ValueError:
+                n_axes = 0  # rows of several lengths
+            if n_axes not in (1, 2):
+                received = value if np.isscalar(value) else f"a {type(value).__name__}"
+                fix = "Give a list, an array, or a Series whose index has the labels of the maps."
+                raise InputError(invalid(name, received, "a label for each map", fix))
 
     def _check_visits(self) -> None:
         """Refuse labels of visits without the estimator that takes them, and that without them."""
@@ -368,6 +389,9 @@ class Options:
         weights = self.weights if isinstance(self.weights, str) else match_labels(self.weights, maps, "weights")
         of_maps = {name: match_labels(getattr(self, name), maps, name) for name in ("visits", "groups")}
         groups = read_variance_groups(groups, blocks)
+        if self.covariance is not None and blocks is not None and len(np.unique(numbered(blocks))) < 2:
+            allowed = "two or more, which are independent of each other"
+            raise InputError(invalid("exchangeability_blocks", "one cluster of all maps", allowed))
         subjects = read_subjects(self.subjects, maps, covariates)
         kinship = read_kinship(self.kinship, maps, blocks, subjects)
         ordered = replace(
@@ -671,7 +695,9 @@ def check_layers(maps: Any, options: Options) -> None:
     there = [name for name in (given if isinstance(given, Mapping | tuple) else ()) if name != DATA]
     if isinstance(options.weights, str) and options.weights not in there:
         allowed = f"a layer of the maps: {', '.join(there) or 'they have none'}"
-        fix = 'Give the variances: layers={"variance": maps}, here or to Cohort.create.'
+        given_to = "to" if isinstance(maps, Cohort) else "here or to"  # a cohort has its own
+        how, where = term('layers={"variance": maps}'), term("Cohort.create(..., layers=...)")
+        fix = f"Give the variances: {how}, {given_to} {where}."
         raise InputError(invalid("weights", options.weights, allowed, fix))
     for name, source in (options.regressors or {}).items():
         layer = source.rpartition(":")[2]

@@ -112,3 +112,25 @@ def test_what_contradicts_a_sandwich_is_refused_by_name(as_cohort, options, mess
     cohort = as_cohort(np.random.default_rng(0).normal(size=(8, 6)))
     with pytest.raises(InputError, match=message):
         permutation_test(cohort, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"exchangeability_blocks": "person"},
+            r"'exchangeability_blocks': got 'person'.*cohort\.covariates\['person'\]",
+        ),
+        ({"exchangeability_blocks": [[0, 1], [2]]}, "'exchangeability_blocks': got 'a list'.*a label for each map"),
+        ({"exchangeability_blocks": 3}, "'exchangeability_blocks': got 3.*a label for each map"),
+        ({"variance_groups": {"a": 1}}, "'variance_groups': got 'a dict'"),
+        ({"covariance": "sandwich", "exchangeability_blocks": [0] * 8}, "one cluster of all maps.*two or more"),
+        ({"covariance": "binned-gls", "exchangeability_blocks": ["a"] * 8}, "one cluster of all maps.*two or more"),
+        ({"weights": [1, 2, 0, 1, 1, np.nan, 1, 1]}, r"'weights': got '0 in rows 2, 5 \(counted from 0\)'"),
+        ({"weights": np.ones((8, 2))}, r"'weights': got 'a ndarray of shape \(8, 2\)'"),
+    ],
+)
+def test_what_is_no_label_or_weight_of_each_map_is_told_by_what_it_is(as_cohort, options, message):
+    cohort = as_cohort(np.random.default_rng(0).normal(size=(8, 6)))
+    with pytest.raises(InputError, match=message):
+        permutation_test(cohort, **options)
