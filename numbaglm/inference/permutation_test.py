@@ -497,6 +497,13 @@ def permutation_test(
     if options.missing == "leave":
         several = {name: _complete(cohort) for name, cohort in several.items()}
     stores = {name: cohort.store for name, cohort in several.items()}
+    for name, cohort in several.items():  # before the first of them is tested
+        try:
+            check_layers(cohort, options)
+            check_space(cohort.store.space, options)
+        except InputError as error:
+            told = error.refusal
+            raise InputError(f"Modality {name!r}: {error if told is None else told.template}") from error
     if options.combines_modalities:
         modalities = tuple(several)
         options = replace(options, modality_contrast=read_modality_contrast(modality_contrast, modalities))

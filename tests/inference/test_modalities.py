@@ -30,6 +30,19 @@ def cohort(Y, labels=None, mask=None, **options):
     return ng.Cohort(CohortStore.from_array(Y, where, subjects=labels, **options))
 
 
+def test_what_one_modality_lacks_is_refused_before_any_is_tested(data, tmp_path):
+    one, two = data.values()
+    layers = {"variance": np.ones((N, 12), np.float32)}
+    some = ng.Cohort.from_maps(
+        nib.Nifti1Image(one.T.reshape(*SHAPE, N), np.eye(4)),
+        layers={"variance": nib.Nifti1Image(layers["variance"].T.reshape(*SHAPE, N), np.eye(4))},
+    )
+    other = ng.Cohort.from_maps(nib.Nifti1Image(two.T.reshape(*SHAPE, N), np.eye(4)))
+    with pytest.raises(InputError, match=r"Modality 'b'.*'weights'.*they have none.*to Cohort\.create"):
+        ng.permutation_test({"a": some, "b": other}, weights="variance", store=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(5)
