@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from numbaglm.display.canvas import FAINT, HIGHLIGHT, INK, SavePath, finish, new_figure
 from numbaglm.errors import InputError, invalid
+from numbaglm.stats.conventions import is_probability
 from numbaglm.stats.pvalues import critical_value
 
 
@@ -48,7 +49,7 @@ def null_histograms(
     """
     if not nulls or set(nulls) != set(observed):
         raise InputError(invalid("observed", sorted(observed), f"one value for each of {sorted(nulls)}"))
-    if not 0 < alpha < 1:
+    if not is_probability(alpha):
         raise InputError(invalid("alpha", alpha, "a rate between 0 and 1"))
     n_columns = min(2, len(nulls))
     n_rows = -(-len(nulls) // n_columns)

@@ -28,7 +28,7 @@ from numbaglm.results.record import Record
 from numbaglm.results.reporting.finding import Finding
 from numbaglm.results.vocabulary import ALPHA, write_readme
 from numbaglm.spaces.space import Space
-from numbaglm.stats.conventions import Conventions
+from numbaglm.stats.conventions import Conventions, is_probability
 
 log = logging.getLogger("numbaglm")
 
@@ -85,7 +85,7 @@ class Power(Finding):
         of
             "any" or "share", see `curve`.
         """
-        if not 0 < power < 1:
+        if not is_probability(power):
             raise InputError(invalid("power", power, "a share between 0 and 1"))
         if of not in ("any", "share"):
             raise InputError(invalid("of", of, "'any' or 'share'"))
@@ -258,7 +258,7 @@ def power(
     for name, value, least in (("n_cohorts", n_cohorts, _LEAST_COHORTS), ("n_perm", n_perm, _LEAST_SHUFFLINGS)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise InputError(invalid(name, value, f"a whole number of {least} or more"))
-    if not 0 < alpha < 1:
+    if not is_probability(alpha):
         raise InputError(invalid("alpha", alpha, "a rate between 0 and 1"))
     if not isinstance(result, Record):
         if cohort is not None or effect is not None:

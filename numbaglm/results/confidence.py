@@ -21,6 +21,7 @@ from numbaglm.results.reporting.finding import Finding
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects
 from numbaglm.stats.confidence import Flips, at_unit_length, boundary, reach
+from numbaglm.stats.conventions import is_probability
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
@@ -304,7 +305,7 @@ def _image(space: Space, values: NDArray[Any], name: str) -> Any:
 
 
 def _check(result: Record, level: float, of: str) -> None:
-    if not 0 < level < 1:
+    if not is_probability(level):
         raise InputError(invalid("level", level, "a coverage between 0 and 1"))
     if of not in ESTIMATES:
         raise InputError(invalid("of", of, " or ".join(map(repr, ESTIMATES))))

@@ -30,6 +30,7 @@ from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats import pvalues
 from numbaglm.stats.anytime import besag_clifford, counted_level
+from numbaglm.stats.conventions import is_probability
 
 if TYPE_CHECKING:
     from numbaglm.engine.quality import Quality
@@ -197,7 +198,7 @@ class Record:
         >>> bool((reached == (result.maps["p_fwe_voxel"] <= 0.05)).all())
         True
         """
-        if not 0 < alpha < 1:
+        if not is_probability(alpha):
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
         if name not in self.h0:
             raise UnknownNameError(f"There is no null {name!r}. There are {list(self.h0)}.")

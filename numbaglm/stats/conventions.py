@@ -143,6 +143,11 @@ def is_number(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, Real) and isfinite(value)
 
 
+def is_probability(value: Any) -> bool:
+    """Whether a value is a number between 0 and 1, neither of them."""
+    return is_number(value) and 0 < value < 1
+
+
 _ALLOWED: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("cluster_connectivity", "tfce_connectivity"), "6, 18 or 26", lambda value: value in (6, 18, 26)),
     (("mass",), "'sum', 'excess' or 'area'", lambda value: value in ("sum", "excess", "area")),

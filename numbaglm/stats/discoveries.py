@@ -53,6 +53,7 @@ from numbaglm.kernels.discoveries import (
     leave_out,
     share_plateaus,
 )
+from numbaglm.stats.conventions import is_number, is_probability
 
 _TIE = 1e-12
 """p that differ from a threshold by no more than this share count as equal to it, so that rounding decides nothing."""
@@ -211,7 +212,7 @@ class ClusterBounds:
         Chen, Goeman, Krebs, Meijer and Weeda (2023), Adaptive cluster thresholding with spatial activation guarantees
         using all-resolutions inference, arXiv:2206.13587.
         """
-        if not 0 < tdp <= 1:
+        if not (is_number(tdp) and 0 < tdp <= 1):
             raise InputError(invalid("tdp", tdp, "above 0, 1 at most"))
         chosen = np.empty(self.n_true.size, np.int32)
         largest_nodes(self.tree.parent, self.n_elements, self.n_true, tdp * (1 - _TIE), chosen)
@@ -695,7 +696,7 @@ def _check_range(name: str, p: Doubles) -> None:
 
 
 def _parse_alpha(alpha: float) -> float:
-    if not 0 < alpha < 1:
+    if not is_probability(alpha):
         raise InputError(invalid("alpha", alpha, "above 0, below 1"))
     return alpha
 

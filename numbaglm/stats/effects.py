@@ -12,6 +12,7 @@ from scipy import special
 
 from numbaglm.arrays import Doubles
 from numbaglm.errors import InputError, invalid
+from numbaglm.stats.conventions import is_probability
 
 
 def residual_sd(length: Doubles, share: Doubles, dof: float) -> Doubles:
@@ -60,7 +61,7 @@ def confidence_interval(
     level
         Coverage.
     """
-    if not 0 < level < 1:
+    if not is_probability(level):
         raise InputError(invalid("level", level, "a coverage between 0 and 1"))
     reach = np.asarray(special.stdtrit(dof, (1 + level) / 2)) * error
     return effect - reach, effect + reach

@@ -28,6 +28,7 @@ from numbaglm.errors import InputError, invalid
 from numbaglm.kernels import tails as kernels
 from numbaglm.kernels.tails import COUNTED, REFINED, REJECTED
 from numbaglm.stats import pvalues
+from numbaglm.stats.conventions import is_probability
 
 REFINE_BELOW = 0.1
 """p that is refined, at most. Above it the counts of even a few hundred shufflings say enough."""
@@ -291,7 +292,7 @@ def clopper_pearson(n_reached: NDArray[np.integer], n_shufflings: int, level: fl
     ----------
     Clopper and Pearson (1934), Biometrika 26.
     """
-    if not 0 < level < 1:
+    if not is_probability(level):
         raise InputError(invalid("level", level, "a coverage between 0 and 1"))
     n_random, b = n_shufflings - 1, np.maximum(np.asarray(n_reached), 1) - 1.0
     with np.errstate(invalid="ignore"):

@@ -82,8 +82,13 @@ def test_what_is_no_image_is_refused(tmp_path, result):
     (tmp_path / "no.nii").write_text("nothing")
     with pytest.raises((ImageError, InputError)):
         result.true_discoveries(tmp_path / "no.nii")
-    with pytest.raises(InputError, match="alpha"):
-        result.true_discoveries(np.ones(result.space.n, bool), alpha=0)
+    for alpha in (0, "0.05", None):
+        with pytest.raises(InputError, match="alpha"):
+            result.true_discoveries(np.ones(result.space.n, bool), alpha=alpha)
+    with pytest.raises(InputError, match=r"'tdp'.*'0\.7'"):
+        result.discovery_map(tdp="0.7")
+    with pytest.raises(InputError, match=r"'level'.*'95%'"):
+        result.interval("95%")
 
 
 def test_clusters_of_the_table_have_the_bounds_of_their_voxels(result):

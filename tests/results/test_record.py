@@ -170,7 +170,7 @@ def test_the_critical_value_of_a_least_p_is_small(result):
     assert least.critical("min_p_size", 0.001) == 0, "no p is"
 
 
-@pytest.mark.parametrize("alpha", [0, 1, -0.1, 5])
+@pytest.mark.parametrize("alpha", [0, 1, -0.1, 5, "0.05", None])
 def test_bad_alpha(result, alpha):
     with pytest.raises(InputError, match="'alpha'"):
         result.critical("max_t", alpha)

@@ -12,6 +12,7 @@ from scipy import ndimage, stats
 from numbaglm.errors import InputError, NumbaglmFutureWarning, invalid, warn
 from numbaglm.faces.nilearn.model.permuted import check_compatibility
 from numbaglm.faces.nilearn.stat_maps import StatMap, read_stat_map
+from numbaglm.stats.conventions import is_probability
 from numbaglm.stats.discoveries import ari
 
 Label = Callable[[NDArray[np.bool_]], tuple[NDArray[Any], int]]
@@ -83,7 +84,7 @@ def cluster_level_inference(
     """
     check_compatibility(compatibility)
     heights = _parse_thresholds(threshold)
-    if not 0 < alpha < 1:
+    if not is_probability(alpha):
         raise InputError(f"alpha should be between 0 and 1: got {alpha!r}.")
     found = read_stat_map(stat_img, mask_img)
     if found.n_nonfinite:

@@ -16,6 +16,7 @@ from numbaglm.errors import InputError, InputTypeError, NumbaglmFutureWarning, i
 from numbaglm.faces.nilearn.model.permuted import check_compatibility
 from numbaglm.faces.nilearn.stat_maps import StatMap, Values, read_stat_map
 from numbaglm.stats import pvalues
+from numbaglm.stats.conventions import is_probability
 
 TABLE_COLUMNS = ("Cluster ID", "X", "Y", "Z", "Peak Stat", "Cluster Size (mm3)")
 SURFACE_COLUMNS = ("Cluster ID", "Hemisphere", "Peak Stat", "Cluster Size (vertices)")
@@ -79,7 +80,7 @@ def threshold_stats_img(
     """
     if height_control not in _HEIGHT_CONTROLS:
         raise InputError(f"'height_control' must be one of {_HEIGHT_CONTROLS}: got {height_control!r}.")
-    if not 0 < alpha < 1:
+    if not is_probability(alpha):
         raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
     if height_control is not None and threshold is not None:
         warn(f"threshold={threshold} is not used with height_control={height_control!r}, but only with None.")

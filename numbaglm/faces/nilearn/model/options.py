@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from numbaglm.errors import InputError, InputTypeError, NumbaglmFutureWarning, invalid, warn
+from numbaglm.stats.conventions import is_probability
 
 _TEMPLATE = "MNI152TEMPLATE"  # of the brain: no part of numbaglm
 
@@ -71,7 +72,7 @@ class Asked:
         if plot_type not in _MODES:
             raise InputError(f"'plot_type' must be one of {tuple(_MODES)}: got {plot_type!r}.")
         alpha, size, distance = (_number(name, given[name]) for name in ("alpha", "cluster_threshold", "min_distance"))
-        if not 0 < alpha < 1:
+        if not is_probability(alpha):
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
         if size < 0:
             raise InputError(f"'cluster_threshold' must be > 0: got {size:g}. Allowed: a number of voxels, 0 for any.")
