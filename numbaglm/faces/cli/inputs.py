@@ -140,11 +140,9 @@ def _as_option(key: str, label: str | None) -> str:
 def listed_maps(arguments: Sequence[str]) -> Any:
     """Understand MAPS: files, one 4D file, or one table of paths (.txt, .tsv, .csv).
 
-    Paths in a table are relative to the table's folder.
+    Paths in a table are relative to the table's folder. Patterns that the shell left are filled in.
     """
-    for argument in arguments:
-        if "://" not in argument and any(sign in argument for sign in "*?[") and not Path(argument).exists():
-            raise MissingFileError(f"No file matches {argument}. Check the folder and the pattern.")
+    arguments = [path for argument in arguments for path in _matching(argument)]
     if len(arguments) > 1 or "://" in arguments[0]:
         cohorts = [one for one in arguments if "://" not in one and Path(one).is_dir() and is_cohort(one)]
         others = [one for one in arguments if one not in cohorts[:1]]
@@ -165,6 +163,16 @@ def listed_maps(arguments: Sequence[str]) -> Any:
     return str(first)
 
 
+def _matching(argument: str) -> list[str]:
+    """The files that a pattern in quotes stands for; anything else as it is."""
+    if "://" in argument or not any(sign in argument for sign in "*?[") or Path(argument).exists():
+        return [argument]
+    found = sorted(glob(str(Path(argument).expanduser())))  # noqa: PTH207 - a pattern may be an absolute path
+    if not found and "[" not in argument:
+        raise MissingFileError(f"No file matches {argument}. Check the folder and the pattern.")
+    return found or [argument]
+
+
 def read_layers(typed: Sequence[str]) -> dict[str, Any] | None:
     """Layers by name of NAME=MAPS, where MAPS is a pattern, or what `listed_maps` takes; None where there are none.
 
@@ -180,8 +188,7 @@ def read_layers(typed: Sequence[str]) -> dict[str, Any] | None:
         name, sign, maps = text.partition("=")
         if not name or not sign or not maps or name in layers:
             raise click.UsageError(f"--layer {text}: write NAME=MAPS, each name once, as in variance='var/*.nii'.")
-        matching = sorted(glob(str(Path(maps).expanduser())))  # noqa: PTH207 - a pattern may be an absolute path
-        layers[name] = listed_maps(matching or [maps])
+        layers[name] = listed_maps([maps])
     return layers or None
 
 

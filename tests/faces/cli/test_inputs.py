@@ -77,6 +77,11 @@ def test_maps_are_files_or_a_table_of_their_paths(tmp_path):
     assert table["effects_map_path"].tolist() == [str(tmp_path / "a.nii")]
     with pytest.raises(MissingFileError, match=r"No file matches .*\*\.nii"):
         inputs.listed_maps([str(tmp_path / "*.nii")])
+    (tmp_path / "b.img").touch()
+    (tmp_path / "a.img").touch()
+    quoted = [str(tmp_path / "*.img")]
+    assert inputs.listed_maps(quoted) == [str(tmp_path / "a.img"), str(tmp_path / "b.img")]
+    assert inputs.read_layers([f"x={quoted[0]}"]) == {"x": inputs.listed_maps(quoted)}
 
 
 def test_a_cohort_stands_alone(tmp_path):
