@@ -633,6 +633,32 @@ def names_of_variables(modalities: tuple[str, ...], contrast: Doubles | None) ->
     return modalities
 
 
+def shared_covariates(several: Mapping[str, Cohort], design_matrix: Any) -> pd.DataFrame:
+    """Covariates of the first modality, from which a formula makes the one design of all.
+
+    Raises
+    ------
+    InputError
+        Another has other values of one that the formula names.
+    """
+    (name, first), *others = several.items()
+    mine = first.covariates.set_axis(MapLabels.of_table(first.store.subjects).labels)
+    if isinstance(design_matrix, str) and "~" in design_matrix:
+        for other, cohort in others:
+            theirs = cohort.covariates.set_axis(MapLabels.of_table(cohort.store.subjects).labels)
+            both = mine.index.intersection(theirs.index)
+            for column in mine.columns.intersection(theirs.columns):
+                if not re.search(rf"(?<!\w){re.escape(str(column))}(?!\w)", design_matrix):
+                    continue
+                one, two = (table.loc[both, column].astype(object) for table in (mine, theirs))
+                differ = both[(one != two) & ~(one.isna() & two.isna())]
+                if len(differ):
+                    received = f"{name!r} and {other!r} with other values of {column!r} (of {listed(list(differ), 3)})"
+                    fix = "Convert one of them again, or give the design as a DataFrame."
+                    raise InputError(invalid("maps", received, "cohorts whose covariates agree, for a formula", fix))
+    return first.covariates
+
+
 def check_space(space: Space, options: Options) -> None:
     """Refuse what maps can't have where they lie.
 

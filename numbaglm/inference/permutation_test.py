@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from numbaglm.arrays import Doubles
@@ -32,6 +33,7 @@ from numbaglm.inference.arguments import (
     read_design,
     read_modality_contrast,
     read_regressors,
+    shared_covariates,
 )
 from numbaglm.inference.assembly import Tests, assemble, observed_p
 from numbaglm.inference.running import Running, plan_tests, run_name
@@ -497,6 +499,7 @@ def permutation_test(
     if options.missing == "leave":
         several = {name: _complete(cohort) for name, cohort in several.items()}
     stores = {name: cohort.store for name, cohort in several.items()}
+    covariates = shared_covariates(several, design_matrix)
     for name, cohort in several.items():  # before the first of them is tested
         try:
             check_layers(cohort, options)
@@ -513,7 +516,9 @@ def permutation_test(
     tests = []
     for name, aligned in align(stores).items():
         place = None if options.store is None else Place.parse(options.store, "store") / name
-        tests.append(_test(Cohort(aligned), design_matrix, contrast, replace(options, store=place), (name,)))
+        tests.append(
+            _test(Cohort(aligned), design_matrix, contrast, replace(options, store=place), (name,), covariates)
+        )
     return dict(zip(several, _named(tests, contrast, options), strict=True))
 
 
@@ -523,12 +528,14 @@ def _test(
     contrast: ContrastLike | Mapping[str, ContrastLike] | None,
     options: Options,
     modalities: tuple[str, ...] = (),
+    shared: pd.DataFrame | None = None,
 ) -> tuple[Tests, list[Plan]]:
-    """Test the contrasts of one cohort, or plan it: plans then."""
+    """Test the contrasts of one cohort, or plan it: plans then. ``shared`` are covariates of all modalities."""
     where = {name: getattr(options, name) for name in ("surfaces", "areas", "space", "nodes")}
     running = Running.parse(options.memory_limit, options.client, options.n_workers, options.progress, options.store)
     check_layers(maps, options)
     named, covariates = listed_subjects(maps, **where)
+    covariates = covariates if shared is None else shared
     design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels), options.regressors)
     options = options.in_order(named, covariates)
     warn_of_lacking_mean(design.matrix)

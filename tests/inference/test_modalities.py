@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 import numbaglm as ng
@@ -28,6 +29,26 @@ def cohort(Y, labels=None, mask=None, **options):
     where = Geometry(mask, np.diag([2.0, 2, 2, 1]))
     labels = [f"s{i}" for i in range(len(Y))] if labels is None else labels
     return ng.Cohort(CohortStore.from_array(Y, where, subjects=labels, **options))
+
+
+def test_a_formula_makes_one_design_of_all_modalities(data):
+    def named(Y, **covariates):
+        maps = pd.DataFrame(Y, index=[f"s{i}" for i in range(N)])
+        table = None if not covariates else pd.DataFrame({"subject_label": maps.index, **covariates})
+        return ng.Cohort.from_maps(maps, covariates=table)
+
+    one, two = data.values()
+    first = named(one, dose=CONFOUND, motion=GROUP)
+    ask = {"n_perm": 5, "cluster_forming_threshold": None}
+    expected = ng.permutation_test({"a": named(two, dose=CONFOUND), "b": first}, "~ dose", "dose", **ask)
+    for other in (named(two), named(two, dose=CONFOUND, motion=CONFOUND)):
+        found = ng.permutation_test({"a": first, "b": other}, "~ dose", "dose", **ask)
+        np.testing.assert_array_equal(found["b"].maps["t"], expected["a"].maps["t"])
+    for combine in (None, "fisher"):
+        with pytest.raises(InputError, match=r"'a' and 'b' with other values of 'dose' \(of s0, s1, s2 and 4 more\)"):
+            ng.permutation_test(
+                {"a": first, "b": named(two, dose=CONFOUND + 1)}, "~ dose", "dose", combine=combine, **ask
+            )
 
 
 def test_what_one_modality_lacks_is_refused_before_any_is_tested(data, tmp_path):

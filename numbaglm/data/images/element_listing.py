@@ -156,7 +156,8 @@ def _side_named(side: Any) -> str:
     name = str(side).lower()
     name = _SIDES.get(name, name)
     if name not in ("left", "right"):
-        raise InputError(invalid("maps", f"a dict with {side!r}", "'left' and 'right', each with a map a subject"))
+        fix = "For several modalities make a Cohort of each."
+        raise InputError(invalid("maps", f"a dict with {side!r}", "'left' and 'right', each with a map a subject", fix))
     return name
 
 
