@@ -80,6 +80,11 @@ def _read(file: Path, path: Any) -> Any:
     if ending not in _TEXTS:
         raise InputError(invalid(_NAME, str(path), _ALLOWED))
     lines = read_lines(path, _NAME)
+    cells = [_BETWEEN.sub(" ", line.strip(",; \t")).split() for line in lines]
+    if len(lines) > 1 and len(cells[1]) == len(cells[0]) + 1 and ending != ".txt":
+        table = read_table(path, _NAME)
+        if table.columns[0] == "Unnamed: 0":  # numbers of rows, which pandas writes
+            return table.iloc[:, 1:]
     if lines and not _are_numbers(_BETWEEN.split(lines[0].strip(",; \t"))):
         if ending == ".txt":
             fix = "Save a table with labels as .csv or .tsv."
@@ -88,7 +93,11 @@ def _read(file: Path, path: Any) -> Any:
     try:
         return np.loadtxt([_BETWEEN.sub(" ", line) for line in lines], ndmin=2)
     except ValueError as error:
-        raise InputError(invalid(_NAME, str(path), "lines of as many numbers each", f"{error}.")) from error
+        odd = next((k for k, one in enumerate(cells) if len(one) != len(cells[0]) or not _are_numbers(one)), 0)
+        received = f"{path}, line {odd + 1} of {len(cells[odd])} cells: {lines[odd][:60]!r}"
+        raise InputError(
+            invalid(_NAME, received, f"lines of as many numbers each, {len(cells[0])} as line 1")
+        ) from error
 
 
 def _array(file: Path, path: Any) -> Any:

@@ -26,6 +26,13 @@ def test_files_hold_what_arrays_do(tmp_path):
     np.testing.assert_array_equal(read_shufflings(pd.DataFrame(ROWS), MAPS), ROWS)
 
 
+@pytest.mark.parametrize("columns", [[0, 1, 2], MAPS.labels])
+@pytest.mark.parametrize(("ending", "sep"), [(".csv", ","), (".tsv", "\t")])
+def test_numbers_of_rows_that_pandas_writes_are_none_of_a_shuffling(tmp_path, columns, ending, sep):
+    pd.DataFrame(ROWS, columns=columns).to_csv(tmp_path / f"own{ending}", sep=sep)
+    np.testing.assert_array_equal(read_shufflings(tmp_path / f"own{ending}", MAPS), ROWS)
+
+
 @pytest.mark.parametrize("kind", ["frame", "tsv", "csv"])
 def test_columns_with_labels_meet_the_maps_by_them(tmp_path, kind):
     # c takes the row of a, a that of b, b that of c and its sign.
@@ -46,7 +53,7 @@ def test_what_can_not_be_read_is_refused_by_name(tmp_path):
     (tmp_path / "words.txt").write_text("a b c\n1 2 3\n")
     (tmp_path / "broken.npy").write_bytes(b"no array")
     np.savez(tmp_path / "two.npz", a=ROWS, b=ROWS)
-    refused(tmp_path / "ragged.csv", "'shufflings'.*lines of as many numbers")
+    refused(tmp_path / "ragged.csv", "'shufflings'.*line 2 of 2 cells: '1,2'.*lines of as many numbers each, 3 as")
     refused(tmp_path / "words.txt", "Save a table with labels as .csv")
     refused(tmp_path / "broken.npy", "numpy.save")
     refused(tmp_path / "two.npz", "a, b.*one array, or one called 'shufflings'")
