@@ -80,8 +80,8 @@ def _read(file: Path, path: Any) -> Any:
     if ending not in _TEXTS:
         raise InputError(invalid(_NAME, str(path), _ALLOWED))
     lines = read_lines(path, _NAME)
-    cells = [_BETWEEN.sub(" ", line.strip(",; \t")).split() for line in lines]
-    if len(lines) > 1 and len(cells[1]) == len(cells[0]) + 1 and ending != ".txt":
+    first = [_BETWEEN.sub(" ", line.strip(",; \t")).split() for line in lines[:2]]
+    if len(first) > 1 and len(first[1]) == len(first[0]) + 1 and ending != ".txt":
         table = read_table(path, _NAME)
         if table.columns[0] == "Unnamed: 0":  # numbers of rows, which pandas writes
             return table.iloc[:, 1:]
@@ -93,6 +93,7 @@ def _read(file: Path, path: Any) -> Any:
     try:
         return np.loadtxt([_BETWEEN.sub(" ", line) for line in lines], ndmin=2)
     except ValueError as error:
+        cells = [_BETWEEN.sub(" ", line).split() for line in lines]
         odd = next((k for k, one in enumerate(cells) if len(one) != len(cells[0]) or not _are_numbers(one)), 0)
         received = f"{path}, line {odd + 1} of {len(cells[odd])} cells: {lines[odd][:60]!r}"
         raise InputError(
