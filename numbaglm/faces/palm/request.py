@@ -359,6 +359,10 @@ class Request:
             (self.log_p and self.one_minus_p, "-logp and -save1-p exclude each other here: leave one out"),
             (self.n_shufflings == 1 and self.shufflings, "--shufflings says how many there are: leave -n out"),
             (
+                self.correlates and self.n_shufflings == 1,
+                "-n 1 makes parametric maps alone, which -mv CCA and PLS have none of: give more, or 0 for all",
+            ),
+            (
                 self.correlates and self.as_z,
                 "-zstat does not go with canonical correlations and PLS, which have no z: leave it out",
             ),

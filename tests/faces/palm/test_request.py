@@ -80,6 +80,7 @@ def test_regressors_of_voxels():
         ("-seed twist", "-seed twist can't be repeated"),
         ("-Cstat density", "-Cstat density: allowed are extent and mass"),
         ("-i b.nii -npc -npcmethod Friston 1", "-npcmethod Friston 1 is not supported. Allowed are Tippett"),
+        ("-i b.nii -mv CCA 1 -n 1", "-n 1 makes parametric maps alone"),
         ("-i b.nii -mv PLS 2", "-mv PLS 2 is not supported. Allowed are Wilks"),
         ("-accel lowrank", "-accel lowrank is not supported: shufflings are fast enough"),
         ("-accel fast", "-accel fast is not supported. Allowed are tail and gamma"),
