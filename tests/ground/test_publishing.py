@@ -40,3 +40,24 @@ def test_what_builds_the_package_from_a_folder_takes_all_that_it_needs():
             assert needed in text, file
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert set(project["dynamic"]) == {"version", "readme"}
+
+
+def test_containers_take_the_same_steps_which_are_those_of_the_readme():
+    """One copies what the other does, and what CI installs; both install it by pip, and run the command."""
+    docker, apptainer, ci = (
+        (ROOT / file).read_text("utf-8") for file in ("packaging/Containerfile", "packaging/numbaglm.def", ".ci/run")
+    )
+    copied = {name for line in re.findall(r"(?m)^COPY (.*) \S+$", docker) for name in line.split()}
+    sections = dict(re.findall(r"(?ms)^%(\w+)\n(.*?)(?=^%|\Z)", apptainer))
+    assert copied == {line.split()[0] for line in sections["files"].splitlines() if line.strip()}
+    assert copied == set(re.search(r"cp -r (.*?) \"", ci)[1].split())
+    (steps,) = re.findall(r"(?m)^RUN (.*)$", docker)
+    assert steps.split(" && ") == [line.strip() for line in sections["post"].splitlines() if line.strip()]
+    assert re.search(r"(?m)^FROM (\S+)$", docker)[1] == re.search(r"(?m)^From: (\S+)$", apptainer)[1]
+    (first, _, last) = re.search(r"```bash\n(.*numbaglm demo)\n```", README)[1].split(" && ")
+    assert first.startswith("python3 -m venv")  # a container is one itself
+    assert re.search(r"python3 -m pip .*install .*-e \.", README)
+    assert steps.startswith("python3 -m pip install ")
+    assert last.split()[0].endswith("/numbaglm")
+    assert 'ENTRYPOINT ["numbaglm"]' in docker
+    assert sections["runscript"].split() == ["exec", "numbaglm", '"$@"']

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -437,5 +438,7 @@ FORMATS = {
     "shufflings, npy": _format(partial(peers.shufflings, ending=".npy"), "set.npy", peers.use_shufflings),
     "shufflings, npz": _format(partial(peers.shufflings, ending=".npz"), "set.npz", peers.use_shufflings),
 }
+if find_spec("h5py") is not None:
+    FORMATS["spm, v7.3"] = _format(partial(peers.spm_study, hdf5=True), "group/SPM.mat", peers.use_spm)
 
 REFUSALS = NumbaglmError

@@ -34,7 +34,7 @@ AGES = [31.0, 45, 28, 60, 52, 39]
 # --- SPM ------------------------------------------------------------------------------------------------------------
 
 
-def spm_study(folder: Path, packed: bool) -> None:
+def spm_study(folder: Path, packed: bool = False, hdf5: bool = False) -> None:
     """Two groups of three with a covariate, of unequal variances; masks, factors, thresholds."""
     rng = np.random.default_rng(7)
     files = spm_mat.write_images(folder / "first", rng.normal(20, 3, (N, *SHAPE)), AFFINE)
@@ -52,8 +52,12 @@ def spm_study(folder: Path, packed: bool) -> None:
     # As on another machine, which is the same in whatever folder the corpus is laid.
     were = [f"/study/{file.relative_to(folder).as_posix()}" for file in files]
     spm = spm_mat.whole(were, made, con=con, masks=["/study/group/mask.nii"], thresholds=np.full(N, 0.5))
-    path = folder / "group" / "SPM.mat"
-    savemat(path, {"SPM": {**spm, "swd": "/study/group"}}, do_compression=packed, long_field_names=True)
+    path, spm = folder / "group" / "SPM.mat", {**spm, "swd": "/study/group"}
+    if hdf5:
+        import h5py
+
+        return spm_mat.write_hdf5(path, "SPM", spm, h5py)
+    savemat(path, {"SPM": spm}, do_compression=packed, long_field_names=True)
     with path.open("r+b") as file:
         file.write(b"MATLAB 5.0 MAT-file".ljust(116))  # without the time
 

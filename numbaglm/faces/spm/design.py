@@ -192,7 +192,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         matrix=matrix,
         columns=_names(xX, p),
         roles=_roles(xX, p),
-        levels=levels.astype(np.int64) if len(levels) == n else np.empty((n, 0), np.int64),
+        levels=_whole(levels, f"{place}: levels of factors (SPM.xX.I)") if len(levels) == n else np.empty((n, 0), int),
         contrasts=_contrasts(spm.get("xCon"), p, place),
         volumes=volumes,
         masks=tuple(_frame(str(one["fname"]))[0] for one in _listed(xM.get("VM")) if _has_name(one)),
@@ -201,6 +201,13 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         scaling=_vector(scale, n, 1.0, f"{place}: global scaling (SPM.xGX.gSF)"),
         components=_components(xVi, n),
     )
+
+
+def _whole(values: Doubles, what: str) -> NDArray[np.int64]:
+    """Refuse what are no numbers of anything."""
+    if not (np.isfinite(values) & (np.abs(values) < 2**53)).all():
+        raise InputError(f"{what} are damaged: they are no whole numbers. Get the file again, or save it anew in SPM.")
+    return np.asarray(values, np.int64)
 
 
 def _refuse_first_level(spm: dict[str, Any], place: Path) -> None:
@@ -250,7 +257,7 @@ def _names(xX: dict[str, Any], p: int) -> tuple[str, ...]:
 def _roles(xX: dict[str, Any], p: int) -> tuple[str, ...]:
     roles = [ROLES["iC"]] * p
     for part, role in ROLES.items():
-        for number in _dense(xX.get(part)).ravel().astype(int):
+        for number in _whole(_dense(xX.get(part)).ravel(), f"columns (SPM.xX.{part})"):
             if 1 <= number <= p:
                 roles[number - 1] = role
     return tuple(roles)

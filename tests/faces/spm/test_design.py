@@ -95,6 +95,12 @@ def test_what_makes_no_design_is_refused_by_name(tmp_path):
     refused("holds no design", InputError, xX="nothing")
     made = paired()["xX"]
     refused("holds NaN", xX=made | {"X": np.full((8, 6), np.nan)})
+    for part in ("I", "iH"):
+        refused(
+            rf"SPM\.xX\.{part}\) are damaged: they are no whole numbers",
+            InputError,
+            xX=made | {part: np.full((8, 4), 1e300)},
+        )
     refused("8 rows, but 2 images", xX=made, xY={"P": cells(FILES[:2])})
     refused("names no images", xY={"RT": 2.0})
     refused("thresholds .* 3 numbers for 8 images", InputError, xM={"TH": np.zeros((3, 1)), "I": 1.0})
