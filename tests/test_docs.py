@@ -62,7 +62,7 @@ def test_python_runs_and_prints_what_follows_it(page, study, tmp_path, monkeypat
         names["cohort"] = ng.Cohort.create("cohort.zarr", maps, covariates=people)
     found = blocks(page)
     for (remark, language, code), (_, following, text) in zip(found, [*found[1:], ("", "", "")], strict=True):
-        if language != "python" or remark.startswith(("not run: ", "slurm")):
+        if language != "python" or remark.startswith(("not run: ", "slurm", "pbs", "sge")):
             continue
         printed = io.StringIO()
         with redirect_stdout(printed):
@@ -219,3 +219,25 @@ def test_the_job_script_is_what_the_page_shows(tmp_path, monkeypatch):
         assert part in script
     assert "do-not-tell" not in script
     assert not re.search(r"(?i)secret|password|token|access_key", script)
+
+
+@pytest.mark.parametrize(
+    ("remark", "parts"),
+    [
+        ("pbs example", ("-q normal", "-A project", "-l select=1:ncpus=8:mem=32GB", "-l walltime=04:00:00")),
+        ("sge example", ("-q all.q", "-P project", "-l h_vmem=4G", "-l h_rt=04:00:00", "-pe smp 8")),
+    ],
+)
+def test_jobs_of_other_systems_ask_for_what_the_page_says(tmp_path, monkeypatch, remark, parts):
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: pip install dask-jobqueue")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    here = 'log_directory="logs", scheduler_options={"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"},'
+    try:
+        exec(marked(remark).replace('log_directory="logs",', here), names)
+        script = names["cluster"].job_script()
+    finally:
+        if "cluster" in names:
+            names["cluster"].close()
+    for part in (*parts, "--nthreads 8", "--memory-limit 29.80GiB"):
+        assert part in script
