@@ -57,7 +57,7 @@ def require(found: DIGEST, expected: DIGEST) -> None:
 
 def draw(chance: Random) -> tuple[str, int, dict[str, Any]]:
     """A call, its seed, and how it is run."""
-    how = {"n_workers": chance.choice([1, 2, 3]), "memory_limit": chance.choice([None, None, "50MB", "150MB"])}
+    how = {"n_workers": chance.choice([1, 2, 3]), "memory_limit": chance.choice([None, None, "80MB", "200MB"])}
     return chance.choice(list(CALLS)), chance.randrange(SEEDS), how
 
 
