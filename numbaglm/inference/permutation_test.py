@@ -555,6 +555,11 @@ def _test(
         cohort = as_cohort(maps, mask=options.mask, **preparing)
     if options.missing == "leave":
         cohort = _complete(cohort)
+    elif not cohort.store.header.keeps_missing:
+        log.warning(
+            "The cohort was made without min_subjects=: what some subjects lack is not in it, or counts as 0, so that "
+            "missing='element' tests what 'leave' does."
+        )
     check_space(cohort.store.space, options)
     asked = options.asked(modalities, {one.name: len(one.matrix) for one in groups[0]})
     tests = Tests(cohort, [spec.hypothesis.contrast.name for spec in specs], asked)

@@ -230,6 +230,14 @@ def test_every_flip_of_several_rows_at_voxels_with_the_visits_that_they_have(wit
     assert dof[present.all(axis=0)] == pytest.approx(result.provenance["dof"])
 
 
+def test_a_cohort_that_kept_no_gaps_is_told_of(with_gaps, cohort, caplog):
+    ask = {"missing": "element", "n_perm": 5, **ASK}
+    ng.permutation_test(with_gaps[0], **ask)
+    assert "min_subjects" not in caplog.text
+    ng.permutation_test(cohort, **ask)
+    assert "made without min_subjects=" in caplog.text
+
+
 def test_gaps_do_not_depend_on_how_work_is_cut(with_gaps, tmp_path):
     cohort, _ = with_gaps
     table = pd.DataFrame({"one": 1.0, "visit": VISIT.astype(float), "group": PERSON % 2})
