@@ -248,12 +248,25 @@ def in_another_order(table: pd.DataFrame, maps: MapLabels) -> bool:
     return order is not None and order != list(range(len(order)))
 
 
+def has_labels(values: Any) -> bool:
+    """Whether a table has a column of labels, participant_id or subject_label, beside others."""
+    return (
+        isinstance(values, pd.DataFrame)
+        and values.shape[1] > 1
+        and not set(map(str, values.columns)).isdisjoint(LABEL_COLUMNS)
+    )
+
+
 def match_labels(values: Any, maps: MapLabels, parameter: str) -> Any:
     """Bring labels of blocks or groups into the order of the maps where a Series or a table has labels of these.
 
     They are its index, or of a table a column participant_id or subject_label.
     """
-    if isinstance(values, pd.DataFrame) and values.shape[1] > 1 and set(map(str, values.columns)) & set(LABEL_COLUMNS):
+    if has_labels(values):
+        used = [k for k, name in enumerate(map(str, values.columns)) if not (name in LABEL_COLUMNS or _of_visits(name))]
+        if not used and parameter != "visits":
+            received = f"a table of {listed(list(map(str, values.columns)))}, which are labels of the maps"
+            raise InputError(invalid(parameter, received, "a further column beside these, with what is asked for"))
         return match_rows(values, maps, parameter, regressors=False)[0]
     if not isinstance(values, pd.Series | pd.DataFrame) or not _is_text(values.index):
         return values
@@ -302,6 +315,10 @@ def split_labels(
     return None, table
 
 
+def _of_visits(name: str) -> bool:
+    return re.sub(r"[\W_]", "", name).casefold() in _LIKE_SESSIONS
+
+
 def _with_visits(table: pd.DataFrame, of_subject: int) -> tuple[list[str] | None, int]:
     """Labels of the visits of subjects, where column ``of_subject`` has some more than once, and another has visits.
 
@@ -313,7 +330,7 @@ def _with_visits(table: pd.DataFrame, of_subject: int) -> tuple[list[str] | None
     if len(set(subjects)) == len(subjects):
         return None, -1
     for k, name in enumerate(map(str, table.columns)):
-        if k == of_subject or re.sub(r"[\W_]", "", name).casefold() not in _LIKE_SESSIONS:
+        if k == of_subject or not _of_visits(name):
             continue
         visits = [re.sub(r"^ses-", "", visit, flags=re.IGNORECASE) for visit in _texts(table.iloc[:, k])]
         labels = [f"{subject}_ses-{visit}" for subject, visit in zip(subjects, visits, strict=True)]

@@ -18,7 +18,15 @@ from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.layout import DATA
 from numbaglm.data.images import is_elements, list_elements, list_maps
-from numbaglm.data.labels import MapLabels, labels_are_known, match_labels, match_rows, split_labels, were_moved
+from numbaglm.data.labels import (
+    MapLabels,
+    has_labels,
+    labels_are_known,
+    match_labels,
+    match_rows,
+    split_labels,
+    were_moved,
+)
 from numbaglm.data.own_shufflings import read_shufflings
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import ContrastError, DesignError, InputError, invalid, term
@@ -177,7 +185,8 @@ class Options:
         options = cls(**given)
         options._check_labels()
         read_variance_groups(options.variance_groups, options.exchangeability_blocks)
-        options.read_weights()
+        if not has_labels(options.weights):  # else they are not in the order of the maps yet
+            options.read_weights()
         for name in _SWITCHES:
             value = getattr(options, name)
             if not isinstance(value, bool | np.bool_):
@@ -272,11 +281,8 @@ class Options:
         if self.covariance == "sandwich":
             self._check_maps()
         blocks = self.exchangeability_blocks
-        if blocks is not None and np.ndim(blocks) > 1 and np.shape(blocks)[1] > 1:
-            received = f"a tree of {np.shape(blocks)[1]} levels"
-            fix = "Give the labels of the largest blocks, which are independent of each other."
-            allowed = f"a label for each map, that of its cluster, with {term(f'covariance={self.covariance!r}')}"
-            raise InputError(invalid("exchangeability_blocks", received, allowed, fix))
+        if not has_labels(blocks):
+            self._check_levels()
         implied = replace(self, errors="ise", block_scheme="within" if blocks is None else "whole")
         if self.covariance != "binned-gls":
             return implied
@@ -285,6 +291,15 @@ class Options:
             raise InputError(invalid("exchangeability_blocks", None, allowed))
         check_bins(self.component_bins, self.component_interval)
         return replace(implied, effects=read_effects(self.effects, self.subjects, self.kinship))
+
+    def _check_levels(self) -> None:
+        """Refuse a tree of blocks where clusters are asked for."""
+        blocks = self.exchangeability_blocks
+        if self.covariance is not None and blocks is not None and np.ndim(blocks) > 1 and np.shape(blocks)[1] > 1:
+            received = f"a tree of {np.shape(blocks)[1]} levels"
+            fix = "Give the labels of the largest blocks, which are independent of each other."
+            allowed = f"a label for each map, that of its cluster, with {term(f'covariance={self.covariance!r}')}"
+            raise InputError(invalid("exchangeability_blocks", received, allowed, fix))
 
     def _check_maps(self) -> None:
         """Refuse what a sandwich variance, or its modified estimator, does not take of maps."""
@@ -403,6 +418,7 @@ class Options:
             kinship=kinship,
             **of_maps,
         )
+        ordered._check_levels()
         if self.shufflings is not None:
             ordered = replace(ordered, shufflings=read_shufflings(self.shufflings, maps))
         return replace(ordered, weights=ordered.read_weights())

@@ -136,6 +136,10 @@ def test_labels_of_blocks_follow_a_column_of_labels():
     maps = named(PATHS["SPM"])
     table = pd.DataFrame({"family": [3, 1, 2], "subject_label": ["s03", "s01", "s02"]})
     assert match_labels(table, maps, "blocks").to_numpy().tolist() == [[1], [2], [3]]
+    visits = pd.DataFrame({"subject_label": ["s03", "s01", "s02"], "visit": ["c", "a", "b"]})
+    assert match_labels(visits, maps, "visits").to_numpy().tolist() == [["a"], ["b"], ["c"]]
+    with pytest.raises(InputError, match=r"'blocks'.*of subject_label, visit, which are labels.*further column"):
+        match_labels(visits, maps, "blocks")
 
 
 def test_another_order():

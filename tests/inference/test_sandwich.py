@@ -61,6 +61,21 @@ def test_every_flip_of_people_is_a_wild_bootstrap(cohort, two_sided):
     assert result.provenance["dof"] == pytest.approx(slow.satterthwaite(X.to_numpy(), C, PERSON, "C2"))
 
 
+def test_tables_with_a_column_of_labels_are_those_of_the_maps(cohort):
+    given = pd.DataFrame({"subject_label": LABELS, "person": PERSON, "w": np.linspace(1, 2, 20)})
+    ask = {"n_perm": 20, **ASK}
+    plain = {"exchangeability_blocks": PERSON, "weights": given["w"].to_numpy()}
+    turned = {
+        "exchangeability_blocks": given[["subject_label", "person"]].iloc[::-1],
+        "weights": given[["w", "subject_label"]].sample(frac=1, random_state=2),
+    }
+    one = ng.permutation_test(cohort, "~ visit", "visit", **plain, **ask)
+    two = ng.permutation_test(cohort, "~ visit", "visit", **turned, **ask)
+    np.testing.assert_array_equal(one.h0["max_t"], two.h0["max_t"])
+    with pytest.raises(InputError, match="tree of 2 levels"):
+        ng.permutation_test(cohort, "~ visit", "visit", exchangeability_blocks=given, **ask)
+
+
 def test_random_flips_and_what_follows_of_them_do_not_depend_on_how_work_is_cut(cohort):
     options = {"exchangeability_blocks": cohort.covariates["participant_id"], "n_perm": 99, "seed": 3, **ASK}
     contrast = ["visit", "visit:group[b]"]
