@@ -309,7 +309,8 @@ def _parse_layers(
                 lacking = [label for label in labels if plain_label(label) not in common][:5]
                 received = f"no map of {', '.join(lacking)} as {name!r}"
                 raise InputError(invalid("layers", received, "a map of each subject, by label"))
-            if order is None and all(_is_subject(one) for one in (*theirs, *labels)):
+            named = isinstance(maps, pd.DataFrame) or all(_is_subject(one) for one in (*theirs, *labels))
+            if order is None and named:  # by more than their files
                 received = f"maps of {listed(theirs, 3)} as {name!r}, for maps of {listed(labels, 3)}"
                 raise InputError(invalid("layers", received, "maps of the same subjects"))
             sources = sources if order is None else [sources[row] for row in order]

@@ -134,5 +134,7 @@ def test_layers_are_of_the_same_subjects_whatever_form_their_labels_have():
     np.testing.assert_array_equal(cohort.store.read(0, 2, "variance"), values)
     with pytest.raises(InputError, match="maps of sub-10, sub-11, sub-12 and 5 more as 'variance', for maps of sub-00"):
         Cohort.from_maps(maps, layers={"variance": table(values, [f"sub-{k}" for k in range(10, 18)])})
+    with pytest.raises(InputError, match="maps of a, b, c and 5 more as 'variance', for maps of sub-00"):
+        Cohort.from_maps(maps, layers={"variance": table(values, list("abcdefgh"))})
     with pytest.raises(InputError, match="no map of sub-00 as 'variance'"):
         Cohort.from_maps(maps, layers={"variance": table(values, [f"sub-{k:02d}" for k in range(1, 9)])})
