@@ -26,6 +26,7 @@ COMMANDS = {
     "info": "Tell what is in a cohort, or in the folder of a result or of a fit; and how far the run in a --store is.",
     "palm": "Run as PALM does: its flags, its files, its names of outputs.",
     "permute": "Test contrasts by shuffling, with p corrected for family-wise error.",
+    "power": "Say how often a study of other numbers of subjects would find an effect.",
     "quality": "Look at every map: what it holds, and whether it stands out from the others.",
     "randomise": "Run as FSL's randomise does: its flags, its files, its names of outputs.",
     "report": "Write a saved result onto one HTML page: maps to click through, tables, a methods paragraph.",
