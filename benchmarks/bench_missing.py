@@ -1,11 +1,14 @@
-"""t of voxels that some subjects lack, each with the subjects that it has, beside t of as many whole ones.
+"""Voxels that some subjects lack, each with the subjects that it has, beside as many whole ones.
 
-`pytest benchmarks/bench_missing.py --size full`: 20,000 voxels, a covariate and a confound (a design of three columns).
+`pytest benchmarks/bench_missing.py --size full --benchmark-enable`: 20,000 voxels; t of a covariate beside a confound
+(a design of three columns), v and G of groups with a covariate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +23,7 @@ from numbaglm.spaces.volume import Geometry
 
 Benchmark = Callable[..., Any]
 
-N_VOXELS = {"small": 1000, "full": 20_000}
-N_PERM = {"small": 99, "full": 1000}
+SIZES = {"small": (1000, 99), "full": (20_000, 1000)}  # voxels, shufflings
 
 
 def whole(n: int, n_voxels: int) -> NDArray[np.bool_]:
@@ -43,23 +45,63 @@ def own_patterns(n: int, n_voxels: int) -> NDArray[np.bool_]:
     return np.random.default_rng(0).random((n, n_voxels)) > 0.2
 
 
-CASES = {
-    "whole, plain": (whole, "leave"),
-    "whole": (whole, "element"),
-    "20 % in 20 patterns": (few_patterns, "element"),
-    "a pattern each": (own_patterns, "element"),
-}
+@dataclass(frozen=True, eq=False)
+class MissingCase:
+    """Noise of ``n`` subjects, and what is tested: "t", or "v" and "G" of two and three groups."""
+
+    size: str
+    n: int
+    statistic: str = "t"
+
+    @cached_property
+    def data(self) -> NDArray[np.float32]:
+        """(n_subjects, n_voxels)."""
+        return np.random.default_rng(1).standard_normal((self.n, SIZES[self.size][0]), dtype=np.float32)
+
+    @cached_property
+    def design(self) -> pd.DataFrame:
+        """A covariate and a confound, or groups and a covariate."""
+        rng, which = np.random.default_rng(1), np.arange(self.n)
+        if self.statistic == "t":
+            design = pd.DataFrame(rng.standard_normal((self.n, 2)), columns=["x", "confound"])
+            return design.assign(intercept=1.0)
+        n_groups = 2 if self.statistic == "v" else 3
+        groups = (which % n_groups == np.arange(n_groups)[:, None]).astype(float)
+        return pd.DataFrame(groups.T, columns=[*"abc"[:n_groups]]).assign(confound=rng.standard_normal(self.n))
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Contrast and options of a call."""
+        options: dict[str, Any] = {"n_perm": SIZES[self.size][1], "cluster_forming_threshold": None, "n_workers": 1}
+        if self.statistic == "t":
+            return options | {"contrast": "x"}
+        groups = np.arange(self.n) % (2 if self.statistic == "v" else 3)
+        contrast = "a - b" if self.statistic == "v" else ["a - b", "b - c"]
+        return options | {"contrast": contrast, "variance_groups": groups}
+
+    def side(
+        self, make: Callable[[int, int], NDArray[np.bool_]], missing: str, **more: Any
+    ) -> Callable[[], ng.PermutationResult]:
+        """A call, of a cohort that is made before."""
+        n_voxels = SIZES[self.size][0]
+        present = make(self.n, n_voxels)
+        Y, where = np.where(present, self.data, np.float32(0)), Geometry(np.ones((n_voxels, 1, 1), bool), np.eye(4))
+        cohort = Cohort(CohortStore.from_array(Y, where, present=present))
+        return partial(ng.permutation_test, cohort, self.design, missing=missing, **self.options | more)
+
+    @cached_property
+    def sides(self) -> dict[str, Callable[[], ng.PermutationResult]]:
+        """Calls by what is missing."""
+        made: dict[str, Callable[[], ng.PermutationResult]] = {
+            "whole, plain": self.side(whole, "leave"),
+            "20 % in 20 patterns": self.side(few_patterns, "element"),
+            "a pattern each": self.side(own_patterns, "element"),
+        }
+        return made
 
 
-@pytest.mark.parametrize("n", [30, 100])
-@pytest.mark.parametrize("name", CASES)
-def bench_missing(benchmark: Benchmark, size: str, name: str, n: int) -> None:
-    make, missing = CASES[name]
-    rng, n_voxels = np.random.default_rng(1), N_VOXELS[size]
-    present = make(n, n_voxels)
-    Y = np.where(present, rng.standard_normal((n, n_voxels)), 0.0).astype(np.float32)
-    cohort = Cohort(CohortStore.from_array(Y, Geometry(np.ones((n_voxels, 1, 1), bool), np.eye(4)), present=present))
-    design = pd.DataFrame(rng.standard_normal((n, 2)), columns=["x", "confound"]).assign(intercept=1.0)
-    options = {"n_perm": N_PERM[size], "cluster_forming_threshold": None, "missing": missing, "n_workers": 1}
-    result = benchmark(ng.permutation_test, cohort, design, "x", **options)
+@pytest.mark.parametrize("name", ["whole, plain", "20 % in 20 patterns", "a pattern each"])
+@pytest.mark.parametrize(("statistic", "n"), [("t", 30), ("t", 100), ("v", 30), ("G", 30)])
+def bench_missing(benchmark: Benchmark, size: str, statistic: str, n: int, name: str) -> None:
+    result = benchmark(MissingCase(size, n, statistic).sides[name])
     assert result.maps["p_unc"].min() < 0.05

@@ -21,6 +21,8 @@ from threadpoolctl import threadpool_limits
 import mrtrix
 from bench_conversion import MAPS, PLAIN, ConversionCase
 from bench_discoveries import Shufflings, ZMap
+from bench_missing import SIZES as MISSING_SIZES
+from bench_missing import MissingCase, own_patterns
 from bench_own_regressors import SIZES as OWN_SIZES
 from bench_own_regressors import OwnCase
 from bench_spaces import N_MAPS, ROUGH, SMOOTH, MeshCase, NetworkCase, VolumeCase
@@ -44,6 +46,7 @@ Calls = dict[str, Callable[[], object]]
 WORDS = {"max-t": "max-t", "clusters": "max-t, extent and mass", "tfce": "max-t and TFCE"}
 PEER_SHUFFLINGS = 100
 _WARM = 30  # shufflings of a call that only warms up
+_FEW = 2  # of a peer that takes seconds for each
 
 
 def kernel(size: Size) -> Section:
@@ -319,6 +322,59 @@ def own(size: Size) -> Section:
     return Section("Regressors of elements' own", note, tuple(rows), "without it", "with / without")
 
 
+def missing(size: Size) -> Section:
+    """Values that are missing, beside data that are whole."""
+    n_voxels, n_perm = MISSING_SIZES[size.name]
+    rows = []
+    most = {"20 % in 20 patterns": 1.5, "a pattern each": 12.0}
+    for statistic, n in (("t", 30), ("t", 100), ("v", 30), ("G", 30)):
+        sides = MissingCase(size.name, n, statistic).sides
+        taken = in_turn(sides, 2 * size.rounds + 1)
+        peer = taken["whole, plain"].median
+        for name, least in most.items():
+            mine = taken[name].median
+            budgets = (Budget("ratio", "≤", least),) if statistic == "t" else ()
+            told = f"{statistic}, {n} subjects: {name}"
+            rows.append(Row(told, "s", mine, peer, mine / peer, widest(taken[name], taken["whole, plain"]), budgets))
+    note = (
+        f"Whole calls of {n_perm:,} permutations, {n_voxels:,} voxels, one thread: a fifth of the voxels follow 20 "
+        "patterns of who is there, or every voxel has its own. t of a covariate beside a confound; v and G of groups "
+        "beside one, against v and G of whole data, which already take most of that."
+    )
+    return Section("Values that are missing", note, tuple(rows), "whole data", "missing / whole")
+
+
+def beside_vectorstats(size: Size) -> Section:
+    """A shuffling of data that lack values, beside MRtrix3's, which takes them an element at a time."""
+    title = "Values that are missing, beside MRtrix3"
+    version = mrtrix.version()
+    if version is None:
+        return Section(title, "MRtrix3 (`vectorstats`) is not installed.", ())
+    n_voxels, n_perm = MISSING_SIZES[size.name]
+    rows = []
+    for n in (30, 100):
+        case = MissingCase(size.name, n)
+        ours_of = case.side(own_patterns, "element", two_sided=False, n_workers=n_cores())
+        with tempfile.TemporaryDirectory() as name:
+            Y = np.where(own_patterns(n, n_voxels), case.data, np.float32(np.nan))
+            mrtrix.save_vectors(Y, case.design, "x", Path(name))
+            peer = partial(mrtrix.run_vectors, Path(name), n_cores())
+            calls: Calls = {
+                "ours": ours_of,
+                "short": partial(peer, _FEW),
+                "long": partial(peer, 4 * _FEW),
+            }
+            ours_of()
+            taken = in_turn(calls, min(size.rounds, 2), warm=False)
+        rows.append(_a_shuffling(f"every voxel its own pattern, {n} subjects", taken, n_perm, 3 * _FEW, 100.0))
+    note = (
+        f"ms a shuffling, {n_voxels:,} elements that each lack a fifth of the subjects in its own way, a covariate "
+        f"beside a confound, permutations, one-sided, {n_cores()} threads each. numbaglm: the whole call over its "
+        f"{n_perm:,} shufflings. `vectorstats`: what each further shuffling adds, reading left out."
+    )
+    return Section(title, note, tuple(rows), f"MRtrix3 {version}", "MRtrix3 / numbaglm")
+
+
 def scaling(size: Size) -> Section:
     """Cost against subjects, voxels and shufflings, and two threads beside one."""
     most = max(size.scaled_subjects)
@@ -522,6 +578,8 @@ SECTIONS: dict[str, Callable[[Size], Section]] = {
     "spaces": spaces,
     "own": own,
     "discoveries": discoveries,
+    "missing": missing,
+    "vectorstats": beside_vectorstats,
     "scaling": scaling,
     "conversion": conversion,
     "latency": latency,

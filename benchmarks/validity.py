@@ -60,12 +60,12 @@ def noisy_first(groups: NDArray[np.int64]) -> Noise:
     return lambda rng, shape: rng.standard_normal(shape) * np.where(groups == 0, 3.0, 1.0)[:, None]
 
 
-def related(families: NDArray[np.int64], shared: float) -> Noise:
-    """Gaussian noise of standard deviation 1, plus noise of deviation ``shared`` that a family has in common."""
+def related(families: NDArray[np.int64], shared: float, one: Noise = gaussian) -> Noise:
+    """Noise of standard deviation 1, plus noise of deviation ``shared`` that a family has in common."""
 
     def noise(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
-        own = rng.standard_normal(shape)
-        return own + shared * rng.standard_normal((families.max() + 1, shape[1]))[families]
+        own = one(rng, shape)
+        return own + shared * one(rng, (families.max() + 1, shape[1]))[families]
 
     return noise
 
@@ -231,7 +231,8 @@ def of_missing() -> list[Scenario]:
     rng = np.random.default_rng(2)
     element: dict[str, Any] = {"missing": "element"}
     found = []
-    for n, noise, kind in ((12, gaussian, "Gaussian"), (20, gaussian, "Gaussian"), (20, skewed, "skewed")):
+    once = (12, gaussian, "Gaussian"), (20, gaussian, "Gaussian"), (20, skewed, "skewed")
+    for n, noise, kind in (*once, (12, skewed, "skewed"), (40, gaussian, "Gaussian"), (40, skewed, "skewed")):
         x, confound = rng.standard_normal((2, n))
         design = pd.DataFrame({"x": x, "confound": confound + 0.5 * x, "intercept": 1.0})
         shares = ((0.1, at_random, "at random"), (0.4, at_random, "at random"), (0.3, by_what_is_tested, "with x"))
@@ -244,6 +245,14 @@ def of_missing() -> list[Scenario]:
     one = pd.DataFrame({"intercept": np.ones(16)})
     within = element | {"exchangeability_blocks": pairs}
     paired, few = related(pairs, 1.0), at_random(0.2)
+    many = np.repeat(np.arange(20), 2)
+    of_many = pd.DataFrame({"visit": np.tile([1.0, -1.0], 20), "intercept": 1.0})
+    within_many = element | {"exchangeability_blocks": many}
+    more: tuple[tuple[str, Noise, Absent], ...] = (
+        ("within blocks, 40 % missing", related(many, 1.0), at_random(0.4)),
+        ("within blocks, 30 % missing with the visit", related(many, 1.0), by_what_is_tested(0.3)),
+        ("within blocks, 30 % missing with the visit, skewed", related(many, 1.0, skewed), by_what_is_tested(0.3)),
+    )
     scheme = "sign flips, 20 % missing at random"
     labels = np.repeat([0, 1], [8, 24])
     uneven = ("samples of 8 and 24, first 3 times as noisy", two_samples(8, 24), noisy_first(labels))
@@ -251,6 +260,10 @@ def of_missing() -> list[Scenario]:
     found += [
         Scenario(uneven[0], f"{how}, v, 20 % missing", uneven[1], "group", uneven[2], 1.5, options, absent=few)
         for how, options in (("permutations", apart), ("sign flips", apart | {"errors": "ise"}))
+    ]
+    found += [
+        Scenario("20 pairs of visits", how, of_many, "visit", noise, 0.5, within_many, absent=absent)
+        for how, noise, absent in more
     ]
     return [
         *found,
@@ -323,10 +336,10 @@ def familywise(scenario: Scenario, n_maps: int, n_perm: int) -> dict[str, int]:
     return hits
 
 
-def error_table(n_runs: int, n_voxels: int, n_perm: int) -> pd.DataFrame:
-    """Error rate, power and cost (of the fastest call) of every scenario."""
+def error_table(n_runs: int, n_voxels: int, n_perm: int, only: str = "") -> pd.DataFrame:
+    """Error rate, power and cost (of the fastest call) of every scenario whose row holds a text."""
     rows = []
-    for scenario in scenarios():
+    for scenario in [one for one in scenarios() if only in f"{one.name}, {one.scheme}"]:
         null = [voxelwise(scenario, n_voxels, n_perm, 0.0, seed)[0] for seed in range(n_runs)]
         planted = [voxelwise(scenario, n_voxels, n_perm, scenario.effect, seed) for seed in range(n_runs // 3)]
         error, low, high = over_runs(null)
@@ -383,8 +396,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
+    parser.add_argument("--only", metavar="TEXT", help="print the rows of the first table that hold it, write nothing")
     arguments = parser.parse_args()
     n_runs, n_voxels, n_perm, n_maps = SIZES[arguments.size]
+    if arguments.only is not None:
+        print(markdown(error_table(n_runs, n_voxels, n_perm, arguments.only)))
+        return
     errors, families = error_table(n_runs, n_voxels, n_perm), familywise_table(n_maps, 2 * n_perm)
     arguments.output.write_text(page(arguments.size, errors, families))
     print(arguments.output.read_text())
