@@ -192,7 +192,8 @@ def permutation_test(
         on skewed data (8.5 % measured at 5 %, n = 16).
     exchangeability_blocks, block_scheme
         Labels (n_subjects,), in the order of the maps, of blocks within which ("within"), as wholes ("whole") or both
-        ("both") subjects are shuffled; or a multi-level tree (n_subjects, n_levels) in PALM's form.
+        ("both") subjects are shuffled; or a multi-level tree (n_subjects, n_levels) in PALM's form. Here, and for other
+        labels and weights of maps, a Series by their labels, or a table with a column of these, may be in any order.
     variance_groups
         Labels (n_subjects,) of groups with variances of their own, or "auto" for the exchangeability blocks: the
         statistic is then Aspin-Welch's v, or G for F contrasts, and its null that of the z of the same p (degrees of
