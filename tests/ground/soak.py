@@ -146,7 +146,7 @@ def conversion_killed(world: World, chance: Random) -> None:
     path = world.turn / "c.zarr"
     expected = world.expect_of(lambda: world.on_disk(study).fingerprint)
     chunks = (chance.randint(1, 5), chance.choice([64, 300, 2000]))
-    limit = chance.choice([None, "200MB"])
+    limit = chance.choice([None, "1GB"])
 
     def call() -> str:
         found = world.create(study, path, chunks, n_workers=chance.choice([1, 2]), memory_limit=limit)
