@@ -21,7 +21,7 @@ from numbaglm.datasets import brain_geometry, simulate_maps
 from numbaglm.kernels.discoveries import component_tree
 from numbaglm.kernels.spatial.neighbours import Volume, new_volume
 from numbaglm.spaces.volume import Geometry
-from numbaglm.stats.discoveries import Calibration, Learned, Simes, Template, ari, calibrate, true_discoveries
+from numbaglm.stats.discoveries import Calibration, Learned, Simes, ThresholdTemplate, ari, calibrate, true_discoveries
 from numbaglm.stats.pvalues import of_z
 
 Benchmark = Callable[..., Any]
@@ -124,11 +124,11 @@ class Shufflings:
         p[:, : self.n_listed] = self.smallest(seed)
         return p
 
-    def template(self, name: str) -> str | Template:
+    def template(self, name: str) -> str | ThresholdTemplate:
         """A template, shifted or learned as it is named."""
         return {"shifted": Simes(shift=27), "learned": Learned.learn(self.smallest(2))}.get(name, name)
 
-    def ours(self, template: str | Template, rule: str) -> Calibration:
+    def ours(self, template: str | ThresholdTemplate, rule: str) -> Calibration:
         """Calibrate."""
         return calibrate(self.smallest_1, self.n_elements, template, rule=rule)
 

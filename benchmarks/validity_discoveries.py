@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 import numbaglm as ng
-from numbaglm.stats.discoveries import Bound, Learned, Simes, Template, ari, calibrate
+from numbaglm.stats.discoveries import Bound, Learned, Simes, ThresholdTemplate, ari, calibrate
 from validity import markdown
 
 ALPHA = 0.05
@@ -81,7 +81,7 @@ class Map:
     elements: NDArray[np.intp]
     training: Floats
 
-    def calibrated(self, template: str | Template, step_down: bool = False, alpha: float = ALPHA) -> Bound:
+    def calibrated(self, template: str | ThresholdTemplate, step_down: bool = False, alpha: float = ALPHA) -> Bound:
         """Bound by a template."""
         elements = self.elements if step_down else None
         return calibrate(self.sorted_p, self.p.size, template, alpha, elements=elements).bound(self.p)
