@@ -14,11 +14,11 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import google_crc32c
 import numpy as np
-from numcodecs.blosc import Blosc
 from numpy.typing import NDArray
 
 from numbaglm.data.storage.places import Place
@@ -27,13 +27,21 @@ from numbaglm.errors import MissingFileError
 # An object store answers late, and several at once: so many chunks are under way then. On disk it is one.
 _REMOTE_CHUNKS = 8
 
-# lz4 as it is: what repeats, such as 0, takes no space, and noise takes its own, written at 5 GB/s and read at 17. With
-# shuffle real maps would take 7 to 10 % less, at 1.4 and 3.5 GB/s; with zstd 14 % less, at 0.5 and 1.
-_BLOSC = Blosc(cname="lz4", clevel=1, shuffle=Blosc.NOSHUFFLE)
-
 _CODECS = ["bytes", "blosc", "crc32c"]
 
 Float32 = NDArray[np.float32]
+
+
+@cache
+def blosc() -> Any:
+    """What packs bytes and unpacks them, loaded when there are some: maps in memory have none.
+
+    lz4 as it is: what repeats, such as 0, takes no space, and noise takes its own, written at 5 GB/s and read at 17.
+    With shuffle real maps would take 7 to 10 % less, at 1.4 and 3.5 GB/s; with zstd 14 % less, at 0.5 and 1.
+    """
+    from numcodecs.blosc import Blosc
+
+    return Blosc(cname="lz4", clevel=1, shuffle=Blosc.NOSHUFFLE)
 
 
 def codecs(dtype: str) -> list[Any]:
@@ -140,7 +148,7 @@ class ChunkedArray:
             if part.shape != self.chunks:
                 chunk.fill(self.fill_value)
             chunk[: part.shape[0], : part.shape[1]] = part
-            data = _BLOSC.encode(chunk) + self._mark(i, j)
+            data = blosc().encode(chunk) + self._mark(i, j)
             # Unsynced: what a crash of the machine leaves half-written does not match its checksum.
             self.place.write_bytes(_name(i, j), data + checksum(data), sync=False)
 
@@ -181,7 +189,7 @@ class ChunkedArray:
         if data[n_packed:-4].tobytes() != mark:
             raise self._error(i, j, "belongs at another place")
         chunk: NDArray[Any] = np.empty(self.chunks, self.dtype)
-        _BLOSC.decode(data[:n_packed], out=chunk)
+        blosc().decode(data[:n_packed], out=chunk)
         return chunk
 
     def _mark(self, i: int, j: int) -> bytes:

@@ -13,10 +13,9 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from numcodecs.blosc import Blosc
 from numpy.typing import NDArray
 
-from numbaglm.data.cohort.chunks import ChunkedArray, ChunkError, Float32, checksum, codecs
+from numbaglm.data.cohort.chunks import ChunkedArray, ChunkError, Float32, blosc, checksum, codecs
 from numbaglm.data.cohort.layout import (
     DATA,
     HASH_BYTES,
@@ -48,10 +47,6 @@ from numbaglm.version import __version__
 _SURVEYS = "surveys"
 _PARTS = (DATA, LAYERS, PRESENCE, *PATTERNS, SPACE, "hashes", "subjects", _SURVEYS, "mask")  # the last of schema 3
 _SUCCESSOR = "appended-"
-
-
-# Of surveys: counts that are mostly 0.
-_BLOSC = Blosc(cname="lz4", clevel=1, shuffle=Blosc.NOSHUFFLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +212,7 @@ class CohortWriter:
         assert self.is_draft
         file = io.BytesIO()
         np.savez(file, **cast(Any, arrays))
-        name, data = f"{_SURVEYS}/{start}", _BLOSC.encode(file.getvalue())
+        name, data = f"{_SURVEYS}/{start}", blosc().encode(file.getvalue())
         cast(Place, self.place).write_bytes(name, data + checksum(data, name), sync=False)
 
     def read_survey(self, start: int) -> dict[str, NDArray[Any]]:
@@ -232,7 +227,7 @@ class CohortWriter:
         data = cast(Place, self.place).read_bytes(name)
         if len(data) < 4 or checksum(data[:-4], name) != data[-4:]:  # before it is unpacked: Blosc trusts what it reads
             raise StoreError(f"The half-written cohort {self.place} is damaged ({name}): repeat the call.")
-        with np.load(io.BytesIO(_BLOSC.decode(data[:-4]))) as arrays:
+        with np.load(io.BytesIO(blosc().decode(data[:-4]))) as arrays:
             return dict(arrays)
 
     def _has_survey(self, start: int) -> bool:
