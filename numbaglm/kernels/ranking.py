@@ -84,7 +84,10 @@ def rank_doubles(
     keys: Keys,
     counts: Ints,
 ) -> int:
-    """Do the same in double precision: a sort by the low words of the values, and one by the high words."""
+    """Do the same in double precision: a sort by the low words of the values, and one by the high words.
+
+    It leaves in `keys` the voxels by rank, in the low half.
+    """
     bits = values.view(np.int64)
     n_ranked = np.uint32(0)
     for n in range(values.size):

@@ -47,11 +47,9 @@ from numbaglm.errors import InputError, InputTypeError, invalid, warn
 from numbaglm.kernels.discoveries import (
     NEVER,
     Tree,
-    best_shares,
-    bound_nodes,
+    bound_clusters,
     largest_nodes,
     leave_out,
-    share_plateaus,
 )
 from numbaglm.stats.conventions import is_number, is_probability
 
@@ -143,9 +141,9 @@ class Bound:
         """
         n_nodes = tree.parent.size
         size, found = np.empty(n_nodes, np.int32), np.empty(n_nodes, np.int32)
-        bound_nodes(tree.parent, self.level[tree.element], size, found)
-        share_plateaus(tree.parent, tree.height, size, found)
-        return ClusterBounds(tree, size, found, self.level.size, self.alpha)
+        best = np.empty(n_nodes)
+        bound_clusters(tree.parent, tree.height, self.level[tree.element], size, found, best)
+        return ClusterBounds(tree, size, found, best, self.level.size, self.alpha)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +176,8 @@ class ClusterBounds:
         (n_nodes,) int32, how many are in each cluster.
     n_true
         (n_nodes,) int32, how many of them have an effect, at least.
+    best
+        (n_nodes,) largest true discovery proportion of each cluster and those that it is part of.
     n_total
         Elements of the map.
     alpha
@@ -187,15 +187,15 @@ class ClusterBounds:
     tree: Tree
     n_elements: Ints
     n_true: Ints
+    best: Doubles
     n_total: int
     alpha: float
 
     def best_tdp(self) -> Doubles:
         """(n_total,) largest true discovery proportion of any cluster that holds each element; 0 where none does."""
-        best, shares = np.zeros(self.n_total), np.empty(self.n_true.size)
-        best_shares(self.tree.parent, self.n_elements, self.n_true, shares)
-        best[self.tree.element] = shares
-        return best
+        found = np.zeros(self.n_total)
+        found[self.tree.element] = self.best
+        return found
 
     def largest(self, tdp: float) -> DiscoveryMap:
         """Find the clusters with at least this share of true discoveries that are part of no larger one.

@@ -7,6 +7,7 @@ from scipy.sparse import csr_array
 from numbaglm.kernels.discoveries import (
     NEVER,
     best_shares,
+    bound_clusters,
     bound_nodes,
     component_tree,
     largest_nodes,
@@ -95,6 +96,13 @@ def test_nodes_are_the_components_at_all_heights(space, decimals, two_sided, dty
     tree = component_tree(np.ascontiguousarray(values.flat[where]), topology, two_sided)
     size, found = bounds(tree.parent, level[tree.element])
     share_plateaus(tree.parent, tree.height, size, found)
+
+    at_once = np.empty_like(size), np.empty_like(found), np.empty(size.size)
+    best = np.empty(size.size)
+    best_shares(tree.parent, size, found, best)
+    bound_clusters(tree.parent, tree.height, level[tree.element], *at_once)
+    for one, other in zip(at_once, (size, found, best), strict=True):
+        np.testing.assert_array_equal(one, other)
 
     expected = reference.components(values, label, two_sided).flat[where]
     assert set(tree.element) == {n for n, component in enumerate(expected) if component is not None}

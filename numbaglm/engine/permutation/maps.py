@@ -182,13 +182,15 @@ class ClusterTask:
         bounds, voxel, score = merge_blocks(parts)
         n_batch, most = bounds.size - 1, int(np.diff(bounds).max(initial=0))
         masses, signs = self.contributions(voxel, score), self.signs(score)
-        begin, end = np.empty(n_batch, np.int64), np.empty(n_batch, np.int64)
         size = np.zeros((self.n_domains, n_batch), np.float64 if self.measured.any() else np.int32)
         mass = np.zeros((self.n_domains, n_batch))
         for piece in self.pieces:
             its_size, its_mass = np.empty(n_batch, extent_type(piece.topology)), np.empty(n_batch)
             first, scratch = piece.where.start, clusters.new_cluster_scratch(piece.topology, most)
-            clusters.part_bounds(bounds, voxel, first, piece.where.stop, begin, end)
+            begin, end = bounds[:-1], bounds[1:]
+            if len(self.pieces) > 1:
+                begin, end = np.empty(n_batch, np.int64), np.empty(n_batch, np.int64)
+                clusters.part_bounds(bounds, voxel, first, piece.where.stop, begin, end)
             clusters.cluster_maxima(
                 begin, end, voxel, masses, signs, first, piece.topology, scratch, its_size, its_mass
             )
