@@ -94,13 +94,27 @@ def z_of_correlations(score: Floats, knots: NDArray[np.float64], steps: float, o
         (n,), filled.
     """
     for v in range(score.shape[0]):
-        rho = np.float64(score[v])
-        size = abs(rho)
-        at = HIGHEST if size >= 1.0 else min(0.5 * np.log((1.0 + size) / (1.0 - size)), HIGHEST)
-        place = at * steps
-        k = int(place)
-        x = place - k
-        low, high, rise, rise_high = knots[0, k], knots[0, k + 1], knots[1, k], knots[1, k + 1]
-        gap = high - low
-        z = low + x * (rise + x * (3.0 * gap - 2.0 * rise - rise_high + x * (rise + rise_high - 2.0 * gap)))
-        out[v] = z if rho >= 0 else -z
+        out[v] = _z_of_correlation(np.float64(score[v]), knots, steps)
+
+
+@exact_kernel
+def largest_z(score: Floats, knots: NDArray[np.float64], steps: float, out: NDArray[np.float64]) -> None:
+    """Raise ``out`` (n,) to the largest z of correlations (m, n), each row by knots of its own (m, 2, n_knots)."""
+    for k in range(score.shape[0]):
+        row, own = score[k], knots[k]
+        for v in range(row.shape[0]):
+            z = _z_of_correlation(np.float64(row[v]), own, steps)
+            out[v] = z if z > out[v] else out[v]
+
+
+@exact_kernel
+def _z_of_correlation(rho: float, knots: NDArray[np.float64], steps: float) -> float:
+    size = abs(rho)
+    at = HIGHEST if size >= 1.0 else min(0.5 * np.log((1.0 + size) / (1.0 - size)), HIGHEST)
+    place = at * steps
+    k = int(place)
+    x = place - k
+    low, high, rise, rise_high = knots[0, k], knots[0, k + 1], knots[1, k], knots[1, k + 1]
+    gap = high - low
+    z: float = low + x * (rise + x * (3.0 * gap - 2.0 * rise - rise_high + x * (rise + rise_high - 2.0 * gap)))
+    return z if rho >= 0 else -z

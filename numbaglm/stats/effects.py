@@ -15,7 +15,7 @@ from numbaglm.errors import InputError, invalid
 from numbaglm.stats.conventions import is_probability
 
 
-def residual_sd(length: Doubles, share: Doubles, dof: float) -> Doubles:
+def residual_sd(length: Doubles, share: Doubles, dof: float | Doubles) -> Doubles:
     """Residual standard deviation sigma of the full model, from what a permutation test holds already.
 
     sigma^2 = |R_Z y|^2 (1 - share) / dof, share being what the tested effect takes of R_Z y, the residuals on the
@@ -61,10 +61,15 @@ def confidence_interval(
     level
         Coverage.
     """
+    reach = _reach(dof, level) * error
+    return effect - reach, effect + reach
+
+
+def _reach(dof: float | Doubles, level: float) -> Doubles:
+    """Standard errors from the estimate to an end of its interval."""
     if not is_probability(level):
         raise InputError(invalid("level", level, "a coverage between 0 and 1"))
-    reach = np.asarray(special.stdtrit(dof, (1 + level) / 2)) * error
-    return effect - reach, effect + reach
+    return np.asarray(special.stdtrit(dof, (1 + level) / 2), np.float64)
 
 
 def swing(M: NDArray[np.floating], c: NDArray[np.floating]) -> float:
@@ -133,11 +138,16 @@ def hedges_g(d: Doubles, dof: float) -> Doubles:
     """
     if dof <= 1:
         raise InputError(invalid("dof", dof, "more than 1 residual degree of freedom", "Use Cohen's d."))
+    return np.asarray(_unbiased(dof) * d, dtype=np.float64)
+
+
+def _unbiased(dof: float | Doubles) -> Doubles:
+    """J of degrees of freedom, see `hedges_g`."""
     log_j = special.gammaln(dof / 2) - special.gammaln((dof - 1) / 2) - 0.5 * np.log(dof / 2)
-    return np.asarray(np.exp(log_j) * d, dtype=np.float64)
+    return np.asarray(np.exp(log_j), np.float64)
 
 
-def partial_r2(statistic: Doubles, dof: float, n_rows: int | None = None) -> Doubles:
+def partial_r2(statistic: Doubles, dof: float | Doubles, n_rows: int | None = None) -> Doubles:
     """Partial R^2: the share of variance that the tested effect takes of what the nuisance leaves.
 
     t: t^2 / (t^2 + dof). F with s rows: s F / (s F + dof). It equals the square of a permutation test's score for t,
@@ -161,10 +171,11 @@ def partial_r2(statistic: Doubles, dof: float, n_rows: int | None = None) -> Dou
 def effect_maps(
     effect: Doubles,
     sigma: Doubles,
-    dof: float,
+    dof: float | Doubles,
     unit_variance: float | Doubles,
     swing: float = 1.0,
     level: float = 0.95,
+    of: NDArray[np.intp] | None = None,
 ) -> dict[str, Doubles]:
     """All maps of a t contrast by name.
 
@@ -174,6 +185,8 @@ def effect_maps(
         (n_voxels,) contrast and residual standard deviation.
     dof, unit_variance, swing, level
         As in the functions of this module.
+    of
+        (n_voxels,) which of several ``dof`` (n,), all above 1, each has; None where there is one.
 
     Returns
     -------
@@ -182,14 +195,17 @@ def effect_maps(
     """
     assert effect.shape == sigma.shape
     error = standard_error(sigma, unit_variance)
-    lower, upper = confidence_interval(effect, error, dof, level)
+    reach = _reach(dof, level)
+    reach = (reach if of is None else reach[of]) * error
     t = np.divide(effect, error, out=np.zeros(effect.shape), where=error > 0)
     d = cohens_d(effect, sigma, swing)
     maps = {
         "effect_se": error,
-        "effect_lower": lower,
-        "effect_upper": upper,
+        "effect_lower": effect - reach,
+        "effect_upper": effect + reach,
         "cohens_d": d,
-        "partial_r2": partial_r2(t, dof),
+        "partial_r2": partial_r2(t, dof if of is None else np.asarray(dof)[of]),
     }
-    return maps | ({"hedges_g": hedges_g(d, dof)} if dof > 1 else {})
+    if of is not None:
+        return maps | {"hedges_g": _unbiased(dof)[of] * d}
+    return maps | ({"hedges_g": hedges_g(d, float(dof))} if dof > 1 else {})

@@ -5,6 +5,7 @@ A score is whatever is cheap and monotone in the statistic; maxima and counts ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -103,6 +104,25 @@ class Correlation:
     def relative_error(self, score: Doubles, precision: str) -> Doubles:
         """Of t."""
         return _error(score**2, precision)
+
+
+def largest_z(scales: Sequence[Correlation | Share | Known], score: NDArray[np.floating]) -> Doubles:
+    """The largest z (n,) of scores (n_scales, n) of several scales."""
+    of = tuple(scale.dof for scale in scales)
+    if len(of) > _TOGETHER or not all(isinstance(scale, Correlation) for scale in scales):
+        return np.asarray(np.max([scale.quick_z(those) for scale, those in zip(scales, score, strict=True)], axis=0))
+    out = np.full(score.shape[1], -np.inf)
+    glm.largest_z(score, _knots_together(of), float(_KNOTS), out)
+    return out
+
+
+_TOGETHER = 16
+
+
+@lru_cache(maxsize=4)
+def _knots_together(of: tuple[float, ...]) -> Doubles:
+    """Knots (n, 2, n_knots) of several degrees of freedom."""
+    return np.stack([_knots(dof) for dof in of])
 
 
 @lru_cache(maxsize=64)  # degrees of freedom of one map; each takes as long as z of thousands of elements

@@ -121,3 +121,13 @@ def test_nothing_left_and_wrong_arguments():
         effects.confidence_interval(np.ones(1), np.ones(1), 5, 1.0)
     with pytest.raises(InputError, match="dof"):
         effects.hedges_g(np.ones(1), 1)
+
+
+def test_effects_of_several_degrees_of_freedom_are_those_of_each():
+    rng = np.random.default_rng(0)
+    effect, sigma, dofs, of = rng.normal(size=9), rng.uniform(1, 2, 9), np.array([12.0, 5.0, 3.0]), np.arange(9) % 3
+    together = effects.effect_maps(effect, sigma, dofs, 0.2, 1.5, of=of)
+    for number, dof in enumerate(dofs):
+        which = of == number
+        for name, values in effects.effect_maps(effect[which], sigma[which], dof, 0.2, 1.5).items():
+            np.testing.assert_allclose(together[name][which], values, rtol=1e-14, err_msg=name)

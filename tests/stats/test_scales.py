@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from numbaglm.stats.scales import TIE_TOLERANCE, Correlation, Known, Pseudo, Share, Standard
+from numbaglm.stats.scales import TIE_TOLERANCE, Correlation, Known, Pseudo, Share, Standard, largest_z
 
 DOF, K = 11, 3
 KNOWN = [Known(DOF), Known(np.inf), Known(DOF, K), Known(np.inf, K)]
@@ -101,3 +101,14 @@ def test_z_of_many_correlations_is_z(dof, dtype):
     np.testing.assert_allclose(scale.quick_z(rho), expected, rtol=1e-6, atol=1e-13)
     maps = rho[:5000].reshape(2, 2500)
     np.testing.assert_array_equal(scale.quick_z(maps).ravel(), scale.quick_z(maps.ravel()))
+
+
+@pytest.mark.parametrize("n", [1, 3, 20])
+def test_largest_z_of_several_scales_is_that_of_each(n):
+    scales = tuple(Correlation(dof) for dof in range(30, 30 - n, -1))
+    scores = np.random.default_rng(n).uniform(-1, 1, (n, 40)).astype(np.float32)
+    expected = np.max([scale.quick_z(row) for scale, row in zip(scales, scores, strict=True)], axis=0)
+    np.testing.assert_array_equal(largest_z(scales, scores), expected)
+    shares = tuple(Share(scale.dof, 2) for scale in scales)
+    expected = np.max([scale.quick_z(row) for scale, row in zip(shares, scores, strict=True)], axis=0)
+    np.testing.assert_array_equal(largest_z(shares, scores), expected)

@@ -61,14 +61,19 @@ class Patterns:
         known: dict[bytes, int] = {}
         of = []
         for block in blocks:
-            rows = pack(np.ascontiguousarray(block.T))
-            keys = rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
-            _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+            which, first = _alike(block)
             numbers, order = np.empty(len(first), np.int32), np.argsort(first)
-            numbers[order] = [known.setdefault(key, len(known)) for key in keys[first[order]].tolist()]
-            of.append(numbers[inverse])
+            keys = _keys(block[:, first[order]]).tolist()
+            numbers[order] = [known.setdefault(key, len(known)) for key in keys]
+            of.append(numbers[which])
         bits = np.frombuffer(b"".join(known), np.uint8).reshape(len(known), n_bytes(n_subjects))
         return cls(bits, np.concatenate(of), n_subjects)
+
+    def among(self, elements: NDArray[np.intp] | slice) -> Patterns:
+        """Those of some elements, in the order in which they stand here."""
+        of = self.of[elements]
+        there = np.bincount(of, minlength=self.n) > 0
+        return Patterns(self.bits[there], (np.cumsum(there, dtype=np.int32) - np.int32(1))[of], self.n_subjects)
 
     @property
     def n(self) -> int:
@@ -93,3 +98,22 @@ class Patterns:
     def present(self, number: int) -> NDArray[np.bool_]:
         """(n_subjects,) who is in a pattern."""
         return unpack(self.bits[number], self.n_subjects)
+
+
+def _keys(block: NDArray[np.bool_]) -> NDArray[np.void]:
+    """Bits (k,) of flags (n_subjects, k), those of an element in one."""
+    rows = pack(np.ascontiguousarray(block.T))
+    return rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
+
+
+def _alike(block: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which elements (n_subjects, k) have one pattern: its number (k,), in some order, and the first that has each."""
+    which, first = np.zeros(block.shape[1], np.intp), []
+    whole = block.all(axis=0)
+    if whole.any():  # most are: they need not be sorted
+        first.append(np.flatnonzero(whole)[:1])
+    if len(rest := np.flatnonzero(~whole)):
+        _, begin, inverse = np.unique(_keys(block[:, rest]), return_index=True, return_inverse=True)
+        which[rest] = inverse + len(first)
+        first.append(rest[begin])
+    return which, np.concatenate(first) if first else np.empty(0, np.intp)

@@ -305,6 +305,12 @@ class CohortStore:
         self._check(start, stop, self.n_voxels)
         return self._present(slice(0, self.n_subjects), slice(start, stop))
 
+    def patterns_of(self, start: int, stop: int, present: NDArray[np.bool_] | None = None) -> Patterns:
+        """The distinct sets of subjects that the voxels ``start`` to ``stop`` have; see `present`, if it is known."""
+        if self.group is None:  # in memory they are known, as far as they are not found at a touch
+            return self.patterns.among(slice(start, stop))
+        return Patterns.find([self.present(start, stop) if present is None else present], self.n_subjects)
+
     def presence_of(self, start: int, stop: int) -> Bits | None:
         """Bits of the elements that the subjects ``start`` to ``stop`` have; None where all have all."""
         if self.arrays.presence is None and not self._by_sign:

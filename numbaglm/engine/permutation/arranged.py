@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles, Floats
-from numbaglm.data.cohort.presence import Patterns, unpack
+from numbaglm.data.cohort.presence import Patterns
 from numbaglm.kernels.panels.patterns import in_panels, numbers_of_patterns
 from numbaglm.kernels.panels.scores import Scoring
 from numbaglm.kernels.panels.shuffle import TILE
@@ -87,26 +87,18 @@ class Arranged:
     known: Patterns
 
     @classmethod
-    def by_pattern(cls, present: NDArray[np.bool_] | None, n: tuple[int, int], how: OfPatterns, size: int) -> Arranged:
-        """Arrange voxels by what is present of them.
-
-        Parameters
-        ----------
-        present
-            (n_subjects, n_voxels); None where all are.
-        n
-            Subjects, and voxels.
-        size
-            Bytes of a number in the tiles.
-        """
-        known = Patterns.whole(*n) if present is None else Patterns.find([present], n[0])
+    def by_pattern(cls, known: Patterns, how: OfPatterns, size: int) -> Arranged:
+        """Arrange voxels by what is present of them; ``size`` are the bytes of a number in the tiles."""
         patterns = np.ascontiguousarray(known.every.T)
         there, grades = np.unique(how.grade(patterns), return_inverse=True)
         grade, width = grades.astype(np.int32)[known.of], VECTORS * BYTES // size
-        order = np.lexsort((known.of, grade)).astype(np.int32)
+        # Patterns in the order of their grades, of which elements are put in order: small numbers are quick to sort.
+        rank = np.empty(known.n, np.int64)
+        rank[np.lexsort((np.arange(known.n), grades))] = np.arange(known.n)
+        order = np.argsort(rank.astype(np.min_scalar_type(known.n))[known.of], kind="stable").astype(np.int32)
+        ends = np.cumsum(np.bincount(grade, minlength=len(there)))
         place, own = [], []
-        for one in range(len(there)):
-            those = order[grade[order] == one]
+        for those in np.split(order, ends[:-1]):
             fill = -len(those) % width
             place += [those, np.repeat(those[-1:], fill)]
             own += [np.ones(len(those), bool), np.zeros(fill, bool)]
@@ -134,8 +126,8 @@ class Arranged:
 
     def patterns_of(self, voxels: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Which pattern each of some voxels has, and these patterns (n_patterns, n_subjects)."""
-        there, of = np.unique(self.known.of[voxels], return_inverse=True)
-        return of.astype(np.int32), unpack(self.known.bits[there], self.known.n_subjects)
+        some = self.known.among(voxels)
+        return some.of, some.every
 
     def with_number(self, number: Doubles) -> Arranged:
         """Return the same, with what was observed."""

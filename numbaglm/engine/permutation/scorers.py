@@ -22,6 +22,7 @@ from numbaglm.kernels.panels.scores import Scoring
 from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.kernels.panels.vectors import ROWS
 from numbaglm.stats.families.family import Gathered, Rows
+from numbaglm.stats.scales import largest_z
 
 Weights = list[Floats | fused.Gather]
 
@@ -386,8 +387,9 @@ class Graded(Scores):
         for n_tiles, of_patterns in numbers:
             last = first + n_tiles
             if of_patterns.shape[1]:
-                n_singular = np.count_nonzero(of_patterns[:, -1] == 0, axis=(0, 1)).astype(np.int32)
-                if n_singular.any():
+                nothing = of_patterns[:, -1] == 0
+                if nothing.any():
+                    n_singular = np.count_nonzero(nothing, axis=(0, 1)).astype(np.int32)
                     self.singular[first:last] += n_singular[self.arranged.of[first:last]]
             yield n_tiles, of_patterns
             first = last
@@ -416,7 +418,7 @@ class Graded(Scores):
         numbers = arranged.numbers(rows, self.factor, self.patterns.n_kept, self.numbers[: -(-n_batch // ROWS)])
         extra = fused.Extra(self._watched(numbers), arranged.of, arranged.whole, self.whole_sizes)
         n_picks = self._permute(self.rows.fill(index, sign), n_batch, peaks, None, extra)
-        maxima = np.max([scale.quick_z(those) for scale, those in zip(scales, peaks, strict=True)], axis=0)
+        maxima = largest_z(scales, peaks)
         own = np.flatnonzero(arranged.own[self.raw[1][:n_picks]])
         which, column, value = self.raw[0][own], self.raw[1][own], self.raw[2][own]
         voxel = arranged.place[column]

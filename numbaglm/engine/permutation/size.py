@@ -244,7 +244,7 @@ class Size:
 
 def columns_given(n_subjects: int) -> int:
     """Voxels that a family prepares at once: of small cohorts several tiles, as each time takes a while of its own."""
-    return max(columns_at_once(n_subjects), min(4 * TILE, 2**22 // (8 * n_subjects) // TILE * TILE))
+    return max(columns_at_once(n_subjects), min(6 * TILE, 2**22 // (8 * n_subjects) // TILE * TILE))
 
 
 def columns_at_once(n_subjects: int) -> int:

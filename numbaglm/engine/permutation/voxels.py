@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Floats
+from numbaglm.data.cohort.presence import Patterns
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.ledger import Ledger, Shared
 from numbaglm.data.runs.maps import Maps
@@ -96,7 +97,10 @@ def _prepared(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlo
     place, arranged, number = np.arange(n_voxels), None, np.empty(n_voxels)
     if family.patterns is not None:
         size = np.dtype(spec.precision).itemsize
-        arranged = Arranged.by_pattern(present, (store.n_subjects, n_voxels), family.patterns, size)
+        known = Patterns.whole(store.n_subjects, n_voxels)
+        if present is not None:
+            known = store.patterns_of(start, stop, present)
+        arranged = Arranged.by_pattern(known, family.patterns, size)
         place = arranged.place.astype(np.intp)
     tiles = np.empty((-(-len(place) // TILE), family.n_units, TILE), dtype=spec.precision)
     found = ObservedBlock.empty(spec.hypothesis.effect.shape[0], n_voxels, len(family.more))

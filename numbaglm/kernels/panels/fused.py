@@ -407,7 +407,7 @@ def permute_panels(
     if waiting is None and extra is None and not limits.grades.size and not gathered:  # most families
         held = (limits.reference, limits.threshold)
         n_picks = _permute(tiles, fixed, layers, how, told, two_sided, held, counts, picks, maps, memory, (0, 0), None)
-        _of_lanes(best[:, :n_batch], peaks.reshape(1, n_batch))
+        _of_lanes(best, peaks.reshape(1, n_batch))
         return n_picks
     gathering = _gathering(weights, layers, n_batch, width, dtype)
     low, floors = limits.low.astype(dtype, copy=False), limits.peaks.astype(dtype, copy=False)
@@ -444,15 +444,19 @@ def permute_panels(
         )
         first += n_tiles
     assert first == len(tiles)
-    _of_lanes(best[:, :n_batch], peaks.reshape(n_grades, n_batch))
+    _of_lanes(best, peaks.reshape(n_grades, n_batch))
     return n_picks
 
 
+@kernel
 def _of_lanes(best: Floats, out: Floats) -> None:
-    """Fill the largest (n_grades, n_batch) of lanes (n_grades, n_batch, n), n a power of 2: quickly, by halves."""
-    while (half := best.shape[2] // 2) > 0:
-        best = np.maximum(best[:, :, :half], best[:, :, half:])
-    out[:] = best[:, :, 0]
+    """Fill the largest (n_grades, n_batch) of lanes (n_grades, n_batch or more, n)."""
+    for g in range(out.shape[0]):
+        for b in range(out.shape[1]):
+            top = best[g, b, 0]
+            for c in range(1, best.shape[2]):
+                top = max(top, best[g, b, c])
+            out[g, b] = top
 
 
 @kernel

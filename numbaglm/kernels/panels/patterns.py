@@ -101,7 +101,7 @@ def spread(numbers: Floats, of: NDArray[np.int32], place: tuple[int, int, int], 
     numbers
         (n_groups, n_kept, ROWS, n_patterns).
     of
-        (n_tiles, TILE) pattern of each element.
+        (n_tiles, TILE) pattern of each element; those of one side by side.
     place
         Which group, which tile, and the first column there.
     table
@@ -110,16 +110,20 @@ def spread(numbers: Floats, of: NDArray[np.int32], place: tuple[int, int, int], 
     group, tile, first = place
     width = table.shape[2]
     which = of[tile, first : first + width]
-    alike = True
-    for j in range(1, width):
-        alike &= which[j] == which[0]
+    one, other = which[0], which[width - 1]
+    n_one, n_other = 0, 0
+    for j in range(width):
+        n_one += 1 if which[j] == one else 0
+        n_other += 1 if which[j] == other else 0
+    # Elements are ordered by their patterns: most panels have one, or one and then another.
+    few = n_one == width or n_one + n_other == width
     for k in range(numbers.shape[1]):
         for r in range(numbers.shape[2]):
             there, here = numbers[group, k, r], table[first_row + k, r]
-            if alike:  # elements are ordered by their patterns: most panels
-                value = there[which[0]]
+            if few:
+                value, next_value = there[one], there[other]
                 for j in range(width):
-                    here[j] = value
+                    here[j] = value if j < n_one else next_value
             else:
                 for j in range(width):
                     here[j] = there[which[j]]

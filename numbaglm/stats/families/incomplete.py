@@ -21,8 +21,9 @@ presence depends on the value; with nuisance it is an approximation, as that of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.kernels import incomplete
 from numbaglm.kernels.panels.scores import Score
-from numbaglm.stats import effects
+from numbaglm.stats import effects, pvalues
 from numbaglm.stats.families.family import PRESENCE, REASON, Family, Given, Layer, OfPatterns, Prepared, Shuffled
 from numbaglm.stats.scales import SMALLEST_VARIANCE, Correlation, Graded, Scale, Share
 
@@ -292,6 +293,11 @@ class Incomplete:
             return tuple(Correlation(dof) for dof in dofs)
         return tuple(Share(dof, self.n_interest) for dof in dofs)
 
+    @cached_property
+    def dofs(self) -> Doubles:
+        """Degrees of freedom of the scales."""
+        return np.array([scale.dof for scale in self.scales], np.float64)
+
     def grade(self, present: NDArray[np.bool_]) -> NDArray[np.intp]:
         """See `OfPatterns.grade`."""
         absent = self.n_subjects - present.sum(axis=0)
@@ -310,13 +316,10 @@ class Incomplete:
         rows = self.rows[len(self.order) :]
         gram = np.empty((present.shape[1], len(rows), len(rows)))
         incomplete.grams(rows, np.ascontiguousarray(present.T), gram)
-        gram[self._broken(present)] = np.eye(len(rows))
+        if len(rows):  # of what is broken nothing is tested, so that it may be anything
+            gram[np.linalg.eigvalsh(gram)[:, 0] < FULL_RANK] = np.eye(len(rows))
         i, j = np.tril_indices(len(rows))
         return np.ascontiguousarray(np.linalg.inv(np.linalg.cholesky(gram))[:, i, j].T)
-
-    def _broken(self, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Patterns that are too few, or leave the design without its rank."""
-        return self._grams(present)[1] > 0
 
     def _grams(self, present: NDArray[np.bool_]) -> tuple[Doubles, NDArray[np.intp]]:
         """Gram matrices (n_patterns, rank, rank), of those that can be tested, and why the others can't."""
@@ -346,34 +349,34 @@ class Incomplete:
         incomplete.fit(given.data, there, of, reason > 0, inverses, self.rows, least, E, found)
         products, tested, length = found[: len(self.rows)], found[len(self.rows) : -1], found[-1]
         untested, degenerate = reason[of] > 0, length == 0
-        r = np.einsum("vij,jv->vi", turned[of][:, m - s :, m - s :], tested)
-        number = r[:, 0] if self.is_t else (r**2).sum(axis=1)
-        coefficients = np.einsum("vij,jv->vi", full[of], products)
-        effect = np.where(untested, 0.0, np.einsum("ei,vi->ev", self.effect, coefficients))
+        r = _of_each(turned[:, m - s :, m - s :], of, tested)
+        number = np.where(degenerate, 0.0, r[0] if self.is_t else (r**2).sum(axis=0))
+        estimate = np.zeros((len(present), *self.effect.shape))
+        for weights, row in zip(self.effect.T, full.transpose(1, 0, 2), strict=True):
+            estimate += weights[:, None] * row[:, None]
+        effect = np.where(untested, 0.0, _of_each(estimate, of, products))
         grade = self.grade(present.T)[of]
-        statistic, z = np.zeros((2, n_voxels))
+        # Scales of one kind go by their degrees of freedom alone, which may be each element's own.
+        scale = replace(self.scales[0], dof=cast(float, self.dofs[grade]))
+        statistic = np.where(degenerate, 0.0, scale.to_statistic(number))
+        z = np.where(degenerate, 0.0, pvalues.to_z(statistic, self.dofs[grade], None if self.is_t else s))
         more = np.zeros((len(self.more), n_voxels))
         n_there = present.sum(axis=1)[of]
         more[-3:] = n_there, np.where(untested, 0, n_there - len(self.rows)), reason[of]
-        unit = np.einsum("ei,pij,ej->pe", self.effect, full, self.effect)[of]
         share = np.minimum(number**2 if self.is_t else number, 1.0)
-        for one in np.unique(grade[~degenerate]):
-            which, scale = np.flatnonzero(~degenerate & (grade == one)), self.scales[one]
-            statistic[which], z[which] = scale.to_statistic(number[which]), scale.to_z(number[which])
-            if not self.is_t:
-                continue
-            sigma = effects.residual_sd(length[which], share[which], scale.dof)
-            maps = effects.effect_maps(effect[0, which], sigma, scale.dof, unit[which, 0], self.swing)
+        if self.is_t:
+            unit = np.einsum("ei,pij,ej->pe", self.effect, full, self.effect)[of, 0]
+            sigma = effects.residual_sd(length, share, self.dofs[grade])
+            maps = effects.effect_maps(effect[0], sigma, self.dofs, unit, self.swing, of=grade)
             for k, name in enumerate(_EFFECTS[:-1]):
-                more[k, which] = maps[name]
-        more[len(self.more) - 4] = np.where(degenerate, 0.0, share)
+                more[k] = np.where(degenerate, 0.0, maps[name])
+        more[len(self.more) - 4] = share
         fixed = np.empty((0, n_voxels))
         if self.flips and m == 1:
             E *= turned[of, 0, 0]
         elif self.flips:
             i, j = np.tril_indices(m)
             fixed = np.ascontiguousarray(turned[of][:, i, j].T)
-        number = np.where(degenerate, 0.0, number)
         return Prepared((E,), z, statistic, effect, degenerate, length, fixed, more, number)
 
     @property
@@ -413,6 +416,14 @@ class Incomplete:
             reasons=reasons_of(self.rows),
             patterns=patterns,
         )
+
+
+def _of_each(matrices: Doubles, of: NDArray[np.int32], values: Doubles) -> Doubles:
+    """Products (k, n_voxels) of matrices (n_patterns, k, n), that of each element's pattern, with values (n, n_voxels)."""
+    out = np.zeros((matrices.shape[1], values.shape[1]))
+    for i, j in np.ndindex(matrices.shape[1:]):
+        out[i] += matrices[:, i, j][of] * values[j]
+    return out
 
 
 def least_of(rows: Doubles) -> int:

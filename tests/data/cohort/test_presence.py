@@ -38,3 +38,12 @@ def test_where_all_is_there_is_one_pattern():
     found = Patterns.whole(5, 7)
     assert (found.n, found.all_present, found.n_present.tolist()) == (1, True, [5])
     assert found.of.tolist() == [0] * 7
+
+
+@pytest.mark.parametrize("some", [slice(5, 30), np.array([7, 7, 0, 40])])
+def test_patterns_among_some_elements_are_theirs(some):
+    present = np.random.default_rng(0).random((5, 50)) < 0.8
+    found = Patterns.find([present], 5).among(some)
+    rebuilt = np.stack([found.present(number) for number in found.of], axis=1)
+    np.testing.assert_array_equal(rebuilt, present[:, some])
+    assert found.n == len(np.unique(present[:, some], axis=1).T)
