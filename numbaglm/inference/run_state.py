@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from numbaglm.data.runs.folder import read_identity
@@ -12,7 +14,7 @@ from numbaglm.data.storage.locks import holder
 from numbaglm.data.storage.places import Place
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.stages import Stage, Stages
-from numbaglm.inference.running import read_plan, run_name
+from numbaglm.inference.running import has_ended, part_name, read_plan, run_name
 
 
 @dataclass(frozen=True)
@@ -24,22 +26,27 @@ class TestState:
     contrast
         Its name; "" where the call gave none.
     n_shufflings
-        Of each voxel, the data as they are among them; None before the test has been planned.
+        Of each voxel, the data as they are among them; None before the test has been planned. Where it stops once p are
+        decided, those of the rounds so far.
     done, tasks
         How many tasks have left a record, and how many there are, by what they do.
+    more
+        Whether rounds may follow those that are planned.
     """
 
     contrast: str
     n_shufflings: int | None
     done: Mapping[str, int]
     tasks: Mapping[str, int]
+    more: bool = False
 
     @property
     def state(self) -> str:
         """One of "waiting", "begun" and "done"."""
         if self.n_shufflings is None:
             return "waiting"
-        return "done" if all(self.done[name] >= n for name, n in self.tasks.items()) else "begun"
+        whole = all(self.done[name] >= n for name, n in self.tasks.items())
+        return "done" if whole and not self.more else "begun"
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,8 @@ class RunState:
         lines = [f"{self.location}: {advice[self.state]}"]
         for test in self.tests:
             told = ", ".join(f"{name} {test.done[name]} of {n} tasks" for name, n in test.tasks.items())
-            lines.append(f"  {test.contrast or 'the contrast'}: {test.state}{': ' if told else ''}{told}")
+            more = "; rounds until p are decided" if test.more and told else ""
+            lines.append(f"  {test.contrast or 'the contrast'}: {test.state}{': ' if told else ''}{told}{more}")
         return "\n".join(lines)
 
 
@@ -107,13 +115,31 @@ def tell_run(place: Place) -> RunState:
     ledger = FolderLedger(place)
     tests = []
     for number, contrast in enumerate(names):
-        name = run_name(number)
-        plan = read_plan(place, name)
-        stages = {} if plan is None else _stages(plan, name, identity)
-        done = {what: sum(len(ledger.done(one.name)) for one in some) for what, some in stages.items()}
-        tasks = {what: sum(len(one.spans) for one in some) for what, some in stages.items()}
-        tests.append(TestState(contrast, None if plan is None else plan.ranges[-1][1], done, tasks))
+        planned = dict(_planned(place, run_name(number)))
+        done: Counter[str] = Counter()
+        tasks: Counter[str] = Counter()
+        for name, plan in planned.items():
+            for what, some in _stages(plan, name, identity).items():
+                done[what] += sum(len(ledger.done(one.name)) for one in some)
+                tasks[what] += sum(len(one.spans) for one in some)
+        made = 1 + sum(plan.ranges[-1][1] - 1 for plan in planned.values()) if planned else None
+        more = bool(planned) and run_name(number) not in planned and not has_ended(place, run_name(number))
+        tests.append(TestState(contrast, made, dict(done), dict(tasks), more))
     return RunState(str(place), holder(place), tuple(tests))
+
+
+def _planned(place: Place, name: str) -> Iterator[tuple[str, Plan]]:
+    """Plans of a test, by name: one, or one a round where it stops once p are decided; none before it is planned."""
+    plan = read_plan(place, name)
+    if plan is not None:
+        yield name, plan
+        return
+    for number in count():
+        part = part_name(name, number)
+        plan = read_plan(place, part)
+        if plan is None:
+            return
+        yield part, plan
 
 
 def _stages(plan: Plan, name: str, identity: Mapping[str, Any]) -> dict[str, list[Stage]]:

@@ -285,6 +285,25 @@ def read_plan(place: Place, name: str) -> Plan | None:
         return None
 
 
+def write_end(place: Place, name: str, told: Mapping[str, Any]) -> None:
+    """Keep how a test that was made in parts ended: their records don't tell whether there are more to come."""
+    place.write_bytes(_end(name), json.dumps(dict(told)).encode())
+
+
+def has_ended(place: Place, name: str) -> bool:
+    """Whether a test that is made in parts has ended."""
+    return place.exists(_end(name))
+
+
+def part_name(name: str, number: int) -> str:
+    """Name of a part of a test, counted from 0."""
+    return f"{name}-part-{number:02d}"
+
+
+def _end(name: str) -> str:
+    return f"plans/{name}-ended.json"
+
+
 def _forget(place: Place, name: str) -> None:
     """Drop the records of a test that has no plan: what they mean can't be told."""
     ledger = FolderLedger(place)

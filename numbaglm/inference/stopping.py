@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from numbaglm.cohort import Cohort
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.inference.assembly import corrected_p
-from numbaglm.inference.running import Run
+from numbaglm.inference.running import Run, part_name, write_end
 from numbaglm.stats.anytime import FIRST, n_open
 
 log = logging.getLogger("numbaglm")
@@ -86,6 +86,8 @@ def until_decided(
                 " The same call goes on." if run.durable else "",
             )
             return so_far, raw, replace(ended, interrupted=True)
+    if run.durable:
+        write_end(run.place, name, found[2].as_kept())
     return found
 
 
@@ -97,7 +99,7 @@ def _another(
     n_before = sum(part.max_score.size - 1 for part in parts)
     last = 1 + min(max(FIRST, 2 * n_before), n_perm)
     its = replace(spec, shufflings=spec.shufflings.part(1 + n_before, last))
-    parts.append(run.test(its, f"{name}-part-{len(parts):02d}"))
+    parts.append(run.test(its, part_name(name, len(parts))))
     n_random = last - 1
     so_far = replace(spec, shufflings=replace(spec.shufflings, n_shufflings=last))
     raw = joined(parts)

@@ -18,6 +18,7 @@ from numbaglm.engine.permutation import workspace
 from numbaglm.errors import OutputExistsError
 from numbaglm.faces.commands import commands
 from numbaglm.inference.run_state import tell_run
+from numbaglm.inference.running import Run
 from numbaglm.spaces.volume import Geometry
 
 DESIGN = pd.DataFrame({"x": np.arange(8.0), "one": 1.0})
@@ -59,6 +60,30 @@ def test_a_run_tells_how_far_it_is(tmp_path, monkeypatch):
     run(store)
     told = json.loads(CliRunner().invoke(commands, ["info", str(store), "--json"]).output)
     assert (told["state"], [one["state"] for one in told["contrasts"]]) == ("done", ["done", "done"])
+
+
+def test_rounds_of_a_test_that_stops_are_one_test(tmp_path, monkeypatch):
+    store, through = tmp_path / "run", Run.test
+    Y = np.random.default_rng(0).normal(size=(12, 20)) + 0.6
+    cohort, options = pd.DataFrame(Y), {"n_perm": 900, "stop": "decided", "store": store, "n_workers": 1}
+
+    def test(run, spec, of):
+        if of == "contrast-000-part-02":
+            raise _Power
+        return through(run, spec, of)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "test", test)
+        with pytest.raises(_Power):
+            permutation_test(cohort, **options)
+    (only,) = tell_run(Place.parse(store)).tests
+    assert (only.state, only.n_shufflings, only.more) == ("begun", 201, True)
+    told = CliRunner().invoke(commands, ["info", str(store)]).output
+    assert "shuffling 2 of 2 tasks" in told
+    assert "; rounds until p are decided" in told
+    made = permutation_test(cohort, **options).asked.n_shufflings
+    run = tell_run(Place.parse(store))
+    assert (run.state, run.tests[0].n_shufflings, run.tests[0].more) == ("done", made, False)
 
 
 def test_what_is_told_takes_no_lock_and_another_version_is_refused(tmp_path):

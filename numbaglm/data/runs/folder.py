@@ -3,7 +3,7 @@
 Layout, schema 2 (1 was of numbaglm 0.1)::
 
     run.json       what is asked, of which data, with which versions: what a later call must equal to go on
-    plans/         how each contrast is cut up; a resumed run keeps the cuts
+    plans/         how each contrast is cut up, which a resumed run keeps; how one ended that stops once p are decided
     records/       the result of each task, see `numbaglm.data.runs.ledger`
     maps/          permuted maps on their way from voxel blocks to whole maps; gone when a contrast is done
     shared/        what all tasks need to know
@@ -175,11 +175,16 @@ def _logged(place: Place) -> Iterator[Note]:
         else:
             handler.handle(log.makeRecord(log.name, level, __file__, 0, text, (), None))
 
-    log.addHandler(handler)
+    # Whoever set up no logging sees warnings by the handler of last resort, which is asked only where there is no other.
+    last = logging.lastResort if not log.hasHandlers() else None
+    handlers = [handler] if last is None else [handler, last]
+    for one in handlers:
+        log.addHandler(one)
     try:
         yield note
     finally:
-        log.removeHandler(handler)
+        for one in handlers:
+            log.removeHandler(one)
         handler.close()
 
 

@@ -130,21 +130,53 @@ def test_a_run_that_stops_anywhere_goes_on_to_the_same_bits(monkeypatch, tmp_pat
     assert len(done) == before
 
 
+DECIDED = {"contrast": "one", "n_perm": 900, "cluster_forming_threshold": 0.05, "tfce": True, "stop": "decided"}
+
+
+def test_a_test_that_stops_by_itself_stops_at_the_same_shuffling(monkeypatch, tmp_path, cohort):
+    """Wherever it is cut off, and with how many workers it goes on."""
+    design = pd.DataFrame({"one": np.ones(N_SUBJECTS)})
+    expected = permutation_test(cohort, design, **DECIDED, n_workers=1)
+    assert expected.provenance["stopped"]["n_random"] in (200, 400, 800, 900)
+    perform, left = workspace._perform, threading.Semaphore(0)
+
+    def counted(*arguments):
+        if not left.acquire(blocking=False):
+            raise _Power
+        perform(*arguments)
+
+    monkeypatch.setattr(workspace, "_perform", counted)
+    stops = 0
+    while True:
+        left.release(1 + stops)
+        try:
+            found = permutation_test(cohort, design, **DECIDED, store=tmp_path / "run", n_workers=1 + stops % 3)
+        except _Power:
+            stops += 1
+            continue
+        break
+    assert stops > 2
+    assert found.provenance["stopped"] == expected.provenance["stopped"]
+    assert_same({"": found}, {"": expected})
+
+
 DRIVER = """
-import sys, numpy as np, pandas as pd
+import sys, json, numpy as np, pandas as pd
 from numbaglm import Cohort, permutation_test
 if __name__ == "__main__":
-    cohort, design, store, address = sys.argv[1:]
+    cohort, design, store, address, options = sys.argv[1:]
     client = None
     if address:
         from distributed import Client
         client = Client(address, timeout="20s")
     found = permutation_test(
-        Cohort.open(cohort), pd.read_csv(design), "x", n_perm=5000, cluster_forming_threshold=0.05,
-        tfce_uncorrected=True, store=store, client=client, memory_limit="1GB",
+        Cohort.open(cohort), pd.read_csv(design), store=store, client=client, memory_limit="1GB", **json.loads(options)
     )
     found.save(store + ".result", overwrite=True)
 """
+
+
+KILLED = {"contrast": "x", "n_perm": 5000, "cluster_forming_threshold": 0.05, "tfce_uncorrected": True}
 
 
 @pytest.fixture
@@ -154,8 +186,8 @@ def driver(tmp_path, cohort):
     DESIGN.to_csv(tmp_path / "design.csv", index=False)
     processes = []
 
-    def start(store, address=""):
-        arguments = [cohort.store.location, tmp_path / "design.csv", store, address]
+    def start(store, address="", options=KILLED):
+        arguments = [cohort.store.location, tmp_path / "design.csv", store, address, json.dumps(options)]
         processes.append(start_process(tmp_path / "driver.py", *arguments))
         return processes[-1]
 
@@ -230,6 +262,25 @@ def test_workers_scheduler_and_driver_are_killed(tmp_path, cohort, driver, clust
     assert_saved(tmp_path / "run.result", run(cohort, "TFCE", n_perm=5000)[""])
     kept = {path: moment for path, moment in before.items() if "draws" not in str(path)}
     assert {path: (store / path).stat().st_mtime_ns for path in kept} == kept
+
+
+@pytest.mark.slow
+def test_a_test_that_stops_by_itself_goes_on_here_and_on_a_cluster(tmp_path, cohort, driver, cluster):
+    """Its process is killed, by turns where threads or a cluster's workers run it: the same stop, and the same bits."""
+    options = {**KILLED, "contrast": "intercept", "tfce_uncorrected": False, "tfce": True, "stop": "decided"}
+    cluster.start_workers(2)
+    expected = permutation_test(cohort, DESIGN, **options)
+    with cluster.client() as client:
+        assert_same({"": permutation_test(cohort, DESIGN, **options, client=client)}, {"": expected})
+    store, chance, kills = tmp_path / "run", random.Random(2), 0
+    for turn in range(20):
+        process = driver(store, cluster.address if turn % 2 == 0 else "", options)
+        if killed_after(process, store, chance.randint(1, 6)):
+            break
+        kills += 1
+    assert kills > 1
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert_saved(tmp_path / "run.result", expected)
 
 
 @pytest.mark.slow
