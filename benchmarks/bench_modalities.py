@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,15 @@ def design(n: int) -> np.ndarray:
     return np.column_stack([np.arange(n)[:, None] % 3 == np.arange(3), np.random.default_rng(1).normal(size=n)]) * 1.0
 
 
-@pytest.mark.parametrize("name", CASES)
-def bench_modalities(benchmark: Benchmark, size: str, name: str) -> None:
+def call(size: str, name: str) -> Callable[[], Any]:
+    """The call of a case."""
     combine, k, contrast = CASES[name]
     some = cohorts(100, N_VOXELS[size], k)
     options = {"n_perm": N_PERM[size], "cluster_forming_threshold": None, "combine": combine, "n_workers": 1}
-    data = some if combine else some["m0"]
-    result = benchmark(ng.permutation_test, data, design(100), contrast, **options)
+    return partial(ng.permutation_test, some if combine else some["m0"], design(100), contrast, **options)
+
+
+@pytest.mark.parametrize("name", CASES)
+def bench_modalities(benchmark: Benchmark, size: str, name: str) -> None:
+    result = benchmark(call(size, name))
     assert result.maps["p_unc"].min() < 0.05

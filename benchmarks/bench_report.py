@@ -86,3 +86,21 @@ def bench_readme() -> None:
     assert outside[0] == outside[1]
     with pytest.raises(ValueError, match="no line"):
         report.into_readme("", "")
+
+
+def bench_sections_of_results() -> None:
+    kept = "# Results\n\n## A\n\nformer\n\n## C\n\nleft\n\n![results.png](results.png)\n"
+    a, b = (Section(title, "How.", (Row("a", "s", 1.0),)) for title in "AB")
+    text = report.into_results(kept, {"a": a, "b": b}, "Told.")
+    assert [text.count(part) for part in ("former", "## A\n\nHow. Told.", "## B\n\nHow. Told.", "left", "![")] == [
+        0,
+        1,
+        1,
+        1,
+        1,
+    ]
+    assert text.index("## A") < text.index("## C") < text.index("## B") < text.index("![")
+    assert report.into_results(text, {"a": a, "b": b}, "Told.") == text
+    assert report.into_results("# R\n\n## A\n\nformer\n", {"a": a}, "Told.") == f"# R\n\n{a.markdown()}\n\n".replace(
+        "How.", "How. Told."
+    )

@@ -1,7 +1,8 @@
 """Measure this machine, side by side with other packages: `python benchmarks/report.py`.
 
-A whole run of full size writes benchmarks/results.md, results.png and scaling.png, and the table of the README.
-Anything less prints what it measures, and writes the first three only where --out says.
+A whole run of full size writes benchmarks/results.md, results.png and scaling.png, and the table of the README. Some
+sections of full size (--only) take the place of theirs in results.md. Anything less prints what it measures, and
+writes only where --out says.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import figures
@@ -62,6 +64,18 @@ def results(sections: Mapping[str, Section], size: str, before: str, drawn: Sequ
     return "\n\n".join([head, *(section.markdown() for section in sections.values()), *pictures]) + "\n"
 
 
+def into_results(text: str, sections: Mapping[str, Section], told: str) -> str:
+    """Text of results.md with sections in the place of theirs, or before its pictures; each says how it was made."""
+    for section in sections.values():
+        title, new = f"## {section.title}\n", replace(section, note=f"{section.note} {told}").markdown()
+        pictures = text.find("\n![")
+        end = len(text) if pictures < 0 else pictures + 1
+        begin = text.find(title) if title in text else end
+        after = text.find("\n## ", begin) + 1 or end
+        text = f"{text[:begin]}{new}\n\n{text[max(after, begin) :]}"
+    return text
+
+
 def speed_table(sections: Mapping[str, Section], n_voxels: int) -> str:
     """The README's table, between its markers."""
     lines = []
@@ -109,6 +123,10 @@ def main() -> None:
         draw = {"results.png": figures.beside, "scaling.png": figures.growth}
         drawn = [name for name, one in draw.items() if one(sections, folder / name)]
         (folder / "results.md").write_text(results(sections, asked.size, before, drawn))
+    elif asked.size == "full":
+        file, only = HERE / "results.md", ",".join(sections)
+        told = f"Written by `{COMMAND} --only {only}`. {setting()}; {before} when it began."
+        file.write_text(into_results(file.read_text(), sections, told))
     if complete:
         table = speed_table(sections, brain_geometry(SIZES["full"].voxel_size).n_voxels)
         README.write_text(into_readme(README.read_text(), table))

@@ -23,6 +23,10 @@ from bench_conversion import MAPS, PLAIN, ConversionCase
 from bench_discoveries import Shufflings, ZMap
 from bench_missing import SIZES as MISSING_SIZES
 from bench_missing import MissingCase, own_patterns
+from bench_modalities import CASES as MODALITIES
+from bench_modalities import N_PERM as MODALITIES_PERM
+from bench_modalities import N_VOXELS as MODALITIES_VOXELS
+from bench_modalities import call as of_modalities
 from bench_own_regressors import SIZES as OWN_SIZES
 from bench_own_regressors import OwnCase
 from bench_spaces import N_MAPS, ROUGH, SMOOTH, MeshCase, NetworkCase, VolumeCase
@@ -41,6 +45,7 @@ from numbaglm.engine.permutation.voxels import Source, permute_block
 from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.results.discoveries import best_tdp, bound_of
 from numbaglm.spaces.volume import Geometry
+from numbaglm.stats.methods import OF_P
 
 Calls = dict[str, Callable[[], object]]
 WORDS = {"max-t": "max-t", "clusters": "max-t, extent and mass", "tfce": "max-t and TFCE"}
@@ -344,6 +349,25 @@ def missing(size: Size) -> Section:
     return Section("Values that are missing", note, tuple(rows), "whole data", "missing / whole")
 
 
+def modalities(size: Size) -> Section:
+    """Several modalities in one test, beside as many tests of one."""
+    taken = in_turn({name: of_modalities(size.name, name) for name in MODALITIES}, 2 * size.rounds + 1)
+    rows = []
+    for name, (combine, k, _) in MODALITIES.items():
+        if combine is None:
+            continue
+        one = taken["F" if " of F" in name else "t"]
+        peer, most = k * one.median, 1.3 if combine in OF_P else 1.2
+        mine, spread = taken[name].median, widest(taken[name], one)
+        rows.append(Row(name, "s", mine, peer, mine / peer, spread, (Budget("ratio", "≤", most),)))
+    note = (
+        f"Whole calls of {MODALITIES_PERM[size.name]:,} permutations, 100 subjects, {MODALITIES_VOXELS[size.name]:,} "
+        "voxels, one thread: two groups (t) or three (F) beside a covariate, K modalities in one test; beside it K "
+        "times the call with one of them."
+    )
+    return Section("Several modalities", note, tuple(rows), "K times t or F", "K in one / K times one")
+
+
 def beside_vectorstats(size: Size) -> Section:
     """A shuffling of data that lack values, beside MRtrix3's, which takes them an element at a time."""
     title = "Values that are missing, beside MRtrix3"
@@ -580,6 +604,7 @@ SECTIONS: dict[str, Callable[[Size], Section]] = {
     "discoveries": discoveries,
     "missing": missing,
     "vectorstats": beside_vectorstats,
+    "modalities": modalities,
     "scaling": scaling,
     "conversion": conversion,
     "latency": latency,

@@ -48,6 +48,71 @@ def _subtract(basis: NDArray[np.float64], products: NDArray[np.float64], out: ND
                 out[j, v] -= weight * products[c, v]
 
 
+_PANEL = 64
+"""Voxels that are whitened together: their variables stay in the cache."""
+
+
+@kernel
+def whiten(E: NDArray[np.float64], least: float, rows: NDArray[np.float64], W: Floats, B: Floats, ok: Floats) -> None:
+    """Make the variables of each voxel orthonormal, one after another, and their products with some rows.
+
+    Parameters
+    ----------
+    E
+        (n_variables, n_subjects, n_voxels) variables of unit length, or 0.
+    least
+        Of a variable's variance that those before it must leave.
+    rows
+        (n_rows, n_subjects).
+    W
+        As E, filled; 0 where a variable follows from those before it.
+    B
+        (n_voxels, n_rows, n_variables), filled.
+    ok
+        (n_voxels,), filled: 1, or 0 where a variable follows from those before it.
+    """
+    n_variables, n, n_voxels = E.shape
+    for begin in range(0, n_voxels, _PANEL):
+        end = min(begin + _PANEL, n_voxels)
+        width = end - begin
+        sums, fine = np.empty(width), ok[begin:end]
+        fine[:] = 1.0
+        for a in range(n_variables):
+            W[a, :, begin:end] = E[a, :, begin:end]
+            for again in range(2 * a):  # twice is enough
+                sums[:] = 0.0
+                for i in range(n):
+                    x, before = W[a, i, begin:end], W[again % a, i, begin:end]
+                    for v in range(width):
+                        sums[v] += before[v] * x[v]
+                for i in range(n):
+                    x, before = W[a, i, begin:end], W[again % a, i, begin:end]
+                    for v in range(width):
+                        x[v] -= sums[v] * before[v]
+            sums[:] = 0.0
+            for i in range(n):
+                x = W[a, i, begin:end]
+                for v in range(width):
+                    sums[v] += x[v] * x[v]
+            for v in range(width):
+                if sums[v] < least:
+                    fine[v] = 0.0
+                    sums[v] = 0.0
+                else:
+                    sums[v] = 1.0 / np.sqrt(sums[v])
+            for i in range(n):
+                x = W[a, i, begin:end]
+                for v in range(width):
+                    x[v] *= sums[v]
+            for r in range(rows.shape[0]):
+                sums[:] = 0.0
+                for i in range(n):
+                    x, weight = W[a, i, begin:end], rows[r, i]
+                    for v in range(width):
+                        sums[v] += weight * x[v]
+                B[begin:end, r, a] = sums
+
+
 @exact_kernel
 def t_of_correlations(score: Floats, dof: float, out: Floats) -> None:
     """Turn (partial) correlations into t; the same numbers as `numbaglm.stats.scales.Correlation`, in one pass.

@@ -5,7 +5,7 @@ import pytest
 
 from numbaglm.kernels import glm
 from numbaglm.stats.scales import Correlation, Pseudo, Share, Standard
-from reference.glm import residuals
+from reference.glm import residuals, whiten
 
 
 @pytest.mark.parametrize("n_columns", [0, 1, 3])
@@ -27,6 +27,28 @@ def test_residuals_of_what_the_basis_explains_are_zero():
     glm.residuals(np.full((4, 2), [3.0, -1e30], np.float32), basis, out)
     np.testing.assert_allclose(out[:, 0], 0, atol=1e-15)
     np.testing.assert_allclose(out[:, 1], 0, atol=1e15)
+
+
+@pytest.mark.parametrize(("n_variables", "n_voxels", "n_rows"), [(1, 3, 1), (2, 64, 2), (3, 150, 1), (4, 65, 3)])
+def test_variables_are_made_orthonormal_voxel_by_voxel(n_variables, n_voxels, n_rows):
+    rng = np.random.default_rng(n_voxels)
+    E = rng.normal(size=(n_variables, 9, n_voxels))
+    E[-1, :, 0] = E[:-1, :, 0].sum(axis=0)  # nothing of its own, or nothing at all
+    E[-1, :, 1] = E[0, :, 1] + 1e-3 * E[-1, :, 1]
+    E[0, :, 2] = 0.0
+    E /= np.maximum(np.linalg.norm(E, axis=1, keepdims=True), 1e-300)
+    rows = np.linalg.qr(rng.normal(size=(9, n_rows)))[0].T.copy()
+    W, B, ok = np.empty_like(E), np.empty((n_voxels, n_rows, n_variables)), np.empty(n_voxels)
+    glm.whiten(E, 1e-10, rows, W, B, ok)
+    expected = whiten(E, 1e-10, rows)
+    for found, its in zip((W, B, ok), expected, strict=True):
+        np.testing.assert_allclose(found, its, rtol=0, atol=1e-9)
+    assert ok.sum() == n_voxels - 2
+    for v in (0, n_voxels - 1):  # whatever stands beside it
+        one, two, three = np.empty((n_variables, 9, 1)), np.empty((1, n_rows, n_variables)), np.empty(1)
+        glm.whiten(np.ascontiguousarray(E[:, :, v : v + 1]), 1e-10, rows, one, two, three)
+        np.testing.assert_array_equal(one[:, :, 0], W[:, :, v])
+        np.testing.assert_array_equal(two[0], B[v])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -11,6 +11,20 @@ def residuals(Y, columns):
     return Y - columns @ np.linalg.lstsq(columns, Y, rcond=None)[0]
 
 
+def whiten(E, least, rows):
+    """Variables of each voxel made orthonormal in their order, their products with rows, and whether all could be."""
+    W, ok = np.zeros_like(E), np.ones(E.shape[2])
+    for v in range(E.shape[2]):
+        for a in range(len(E)):
+            before = W[:a, :, v].T
+            left = E[a, :, v] - before @ (np.linalg.pinv(before) @ E[a, :, v])
+            if left @ left < least:
+                ok[v] = 0
+            else:
+                W[a, :, v] = left / np.linalg.norm(left)
+    return W, np.einsum("ri,aiv->vra", rows, W), ok
+
+
 def statistic(Y, M, C):
     """t (one row of C, signed) or F of every voxel: fit, residual variance, contrast."""
     Y, M, C = np.asarray(Y, float), np.asarray(M, float), np.atleast_2d(np.asarray(C, float))

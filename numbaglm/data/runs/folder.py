@@ -175,7 +175,7 @@ def _logged(place: Place) -> Iterator[Note]:
         else:
             handler.handle(log.makeRecord(log.name, level, __file__, 0, text, (), None))
 
-    # Whoever set up no logging sees warnings by the handler of last resort, which is asked only where there is no other.
+    # Whoever set up no logging sees warnings by the handler of last resort, asked only where there is no other.
     last = logging.lastResort if not log.hasHandlers() else None
     handlers = [handler] if last is None else [handler, last]
     for one in handlers:

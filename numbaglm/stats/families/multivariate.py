@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import interpolate, optimize, special
 
 from numbaglm.arrays import Doubles
+from numbaglm.kernels import glm
 from numbaglm.kernels.eigen import root
 from numbaglm.kernels.panels.scores import Score
 from numbaglm.stats import pvalues
@@ -382,19 +383,12 @@ class Prepare:
         E, lengths = unit_residuals(given, self.others, self.nuisance, self.mix)
         n_variables, _, n = E.shape
         reason = np.where((lengths == 0).any(axis=0), 1.0, 0.0)
-        W = np.empty_like(E)
-        for a in range(n_variables):
-            W[a] = E[a]
-            for _ in range(2):  # twice is enough
-                for c in range(a):
-                    W[a] -= np.einsum("ij,ij->j", W[c], W[a]) * W[c]
-            left = np.sqrt(np.einsum("ij,ij->j", W[a], W[a]))
-            reason[(left**2 < _LEAST_PIVOT) & (reason == 0)] = 2.0
-            W[a] *= np.divide(1.0, left, out=np.zeros(n), where=left**2 >= _LEAST_PIVOT)
+        W, B, independent = np.empty_like(E), np.empty((n, len(self.interest), n_variables)), np.empty(n)
+        glm.whiten(E, _LEAST_PIVOT, self.interest, W, B, independent)
+        reason[(independent == 0) & (reason == 0)] = 2.0
         degenerate = reason > 0
-        W[:, :, degenerate] = 0.0
+        W[:, :, degenerate], B[degenerate] = 0.0, 0.0
         of = STATISTICS[self.statistic]
-        B = np.einsum("si,kin->nsk", self.interest, W)
         score = np.where(degenerate, 0.0, _score(B, of.kind, self.which))
         variate = np.einsum("nk,kin->in", directions(B, self.which), W)
         variables = variables_of(given, self.others, self.mix)
