@@ -6,7 +6,9 @@ import hashlib
 import json
 import logging
 import os
+import re
 import socket
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +17,7 @@ from typing import Any
 
 from numbaglm.data.storage.files import open_own, parse_json
 from numbaglm.data.storage.places import Place
-from numbaglm.errors import MissingFileError, StoreError
+from numbaglm.errors import MissingFileError, OutputError, StoreError
 
 LOCK = "lock"
 """Name of the file that holds a lock, in the folder that it is for."""
@@ -61,6 +63,40 @@ def holder(place: Place) -> str:
     except (MissingFileError, StoreError):
         return ""
     return "" if _is_gone(owner) else _named(owner)
+
+
+def mark(place: Place) -> None:
+    """Write into a folder whose it is, so that `sweep_left` knows when they are gone.
+
+    Raises
+    ------
+    OutputError
+    """
+    place.write_bytes(LOCK, json.dumps(_owner()).encode(), sync=False)
+
+
+def sweep_left(above: Place, names: re.Pattern[str]) -> None:
+    """Delete marked folders that processes which were killed have left. Nothing is an error: it is done by the way.
+
+    Parameters
+    ----------
+    above
+        Where they lie.
+    names
+        What such folders are called. One that is not marked, is another user's, or is of a process that this one would
+        not see (on another machine, in another container, before the machine was last started) stays.
+    """
+    if _numbering()["boot"] is None:  # two machines of one name can't be told apart
+        return
+    with suppress(StoreError, OutputError):
+        for left in (above / name for name in above.children() if names.fullmatch(name)):
+            if left.local and not _is_own_folder(left.path):
+                continue
+            with suppress(MissingFileError, StoreError, OutputError):
+                owner = _parse(left.read_bytes(LOCK).decode(errors="replace"))
+                if _is_gone(owner):
+                    left.remove()
+                    log.info("Deleted %s, which was left by a process that is gone (%s).", left, _named(owner))
 
 
 def is_lock(name: str) -> bool:
@@ -184,6 +220,15 @@ def _named(owner: Mapping[str, Any]) -> str:
 def _in_use(place: Place, what: str, owner: Mapping[str, Any]) -> StoreError:
     left = "" if place.local else f" If that process is gone, delete the object {place / LOCK}."
     return StoreError(f"{what} {place} is being written by another call ({_named(owner)}). Wait for it.{left}")
+
+
+def _is_own_folder(path: Path) -> bool:
+    """Whether it is a folder of this user, and no link to one."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _is(path: Path, file: Any) -> bool:

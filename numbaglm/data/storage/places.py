@@ -104,9 +104,17 @@ class Place:
             raise InputError(invalid("path", self.url, "a folder on disk"))
         return Path(self.url)
 
+    @property
+    def parent(self) -> Place:
+        """The place that it lies in."""
+        if self.local:
+            return Place(str(self.path.parent))
+        above = self.url.removesuffix(self.name)
+        return Place(above if above.endswith("://") else above.rstrip("/"))
+
     def __truediv__(self, name: str) -> Place:
         """Return the place of that name within this one."""
-        return Place(str(self.path / name) if self.local else f"{self.url}/{name}")
+        return Place(str(self.path / name) if self.local else f"{self.url.removesuffix('/')}/{name}")
 
     def __str__(self) -> str:
         return self.url

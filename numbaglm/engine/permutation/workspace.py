@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.cohort.writer import CohortWriter, remove
 from numbaglm.data.runs.ledger import FolderLedger, Ledger, MemoryLedger, Shared
 from numbaglm.data.runs.maps import ScratchMaps
+from numbaglm.data.storage import locks
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import schedule
 from numbaglm.errors import InputError, invalid
@@ -23,6 +25,7 @@ from numbaglm.errors import InputError, invalid
 log = logging.getLogger("numbaglm")
 
 _NOTE_EVERY = 30.0  # seconds between lines of the log
+_TEMPORARY = re.compile(r"\.numbaglm-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,14 +125,14 @@ def temporary_place(store: CohortStore, client: Any | None) -> Iterator[Place]:
     """
     import tempfile
 
-    name = f".numbaglm-{uuid4().hex[:12]}"
+    name = f".numbaglm-{uuid4().hex[:12]}"  # as _TEMPORARY has it
     place, beside = Place.parse(tempfile.gettempdir()) / name, False
     if store.location is not None:
         cohort = Place.parse(store.location)
         writable = cohort.local and os.access(cohort.path.parent, os.W_OK | os.X_OK)
         beside = writable or (client is not None and not cohort.local)
         if beside:
-            place = Place(f"{cohort.url.removesuffix(cohort.name)}{name}")
+            place = cohort.parent / name
     if not beside and client is not None and schedule.workers_elsewhere(client):
         why = "The cohort is in memory" if store.location is None else "The folder of the cohort can't be written to"
         fix = f"{why}, and workers on other machines don't see the temporary folders of this one."
@@ -143,13 +146,19 @@ def temporary_place(store: CohortStore, client: Any | None) -> Iterator[Place]:
 def make_private(place: Place) -> None:
     """Make the folder of a temporary run, which holds data of the cohort: others than its owner can't look into it.
 
+    What runs that were killed have left beside it is deleted.
+
     Raises
     ------
     OutputError
     """
+    if place.exists():
+        return
     if place.local:
         with place.writing():
             place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    locks.mark(place)
+    locks.sweep_left(place.parent, _TEMPORARY)
 
 
 def on_disk(store: CohortStore, place: Place) -> CohortStore:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -198,3 +199,47 @@ def test_a_place_that_takes_no_lock(tmp_path):
         held(Place.parse(tmp_path / "file" / "x"), "The run"),
     ):
         pass
+
+
+NAMES = re.compile("run-[0-9]+")
+
+
+def left(place, owner):
+    place.write_bytes("record", b"1")
+    if owner is not None:
+        place.write_bytes(LOCK, owner if isinstance(owner, bytes) else json.dumps(owner).encode())
+
+
+@kinds
+def test_folders_of_the_dead_alone_are_swept(anywhere):
+    above, dead = Place.parse(anywhere), dead_process()
+    left(above / "run-1", dead)
+    left(above / "run-2", {**dead, "host": "another"})
+    left(above / "run-3", {**dead, "boot": "earlier"})
+    left(above / "run-4", {**dead, "pid_namespace": "pid:[1]"})
+    left(above / "run-5", None)
+    left(above / "run-6", b"{")
+    left(above / "runs", dead)
+    (above / "run-7").write_bytes("record", b"1")
+    locks.mark(above / "run-7")
+    locks.sweep_left(above, NAMES)
+    locks.sweep_left(above / "not there", NAMES)
+    assert above.children() == ["run-2", "run-3", "run-4", "run-5", "run-6", "run-7", "runs"]
+
+
+def test_links_and_folders_of_others_are_not_swept(tmp_path, monkeypatch):
+    left(Place.parse(tmp_path / "elsewhere"), dead_process())
+    (tmp_path / "run-1").symlink_to(tmp_path / "elsewhere")
+    locks.sweep_left(Place.parse(tmp_path), NAMES)
+    assert (tmp_path / "elsewhere" / "record").exists()
+    left(Place.parse(tmp_path / "run-2"), dead_process())
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    locks.sweep_left(Place.parse(tmp_path), NAMES)
+    assert (tmp_path / "run-2" / "record").exists()
+
+
+def test_nothing_is_swept_where_machines_of_one_name_cannot_be_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_numbering", lambda: {"host": "mac", "boot": None, "pid_namespace": None})
+    left(Place.parse(tmp_path / "run-1"), dead_process())
+    locks.sweep_left(Place.parse(tmp_path), NAMES)
+    assert (tmp_path / "run-1" / "record").exists()

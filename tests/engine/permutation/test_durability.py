@@ -296,6 +296,33 @@ def test_the_command_runs_on_a_cluster(tmp_path, cohort, cluster, expected):
     assert not list(Path(cohort.store.location).parent.glob(".numbaglm-*"))
 
 
+WITHOUT_A_STORE = """
+import sys, time
+from numbaglm import Cohort
+from numbaglm.engine.permutation.workspace import make_private, temporary_place
+with temporary_place(Cohort.open(sys.argv[1]).store, None) as place:
+    make_private(place)
+    print(place, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_run_without_a_store_left_goes_with_the_next(monkeypatch, cohort):
+    def in_its_turn(size, room, n_workers, **_):
+        return Plan(BATCH, ((0, size.n_voxels),), ((0, size.n_shufflings),), False, map_rows=size.map_rows)
+
+    monkeypatch.setattr(runs, "make_plan", in_its_turn)
+    arguments = [sys.executable, "-c", WITHOUT_A_STORE, cohort.store.location]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        place = Path(process.stdout.readline().strip())
+        run(cohort, "clusters")
+        assert place.exists(), "that one is on its way"
+        process.kill()
+    assert place.exists()
+    run(cohort, "clusters")
+    assert not list(place.parent.glob(".numbaglm-*"))
+
+
 def wait_for(store, n_records, process):
     end, goal = time.monotonic() + 120, len(records(store)) + n_records
     while len(records(store)) < goal:
