@@ -27,7 +27,16 @@ from numbaglm.data.images.elements import (
     rows_of_gifti,
     upper_triangle,
 )
-from numbaglm.data.images.meshes import by_side, load_areas, load_meshes, values_of_vertices
+from numbaglm.data.images.meshes import (
+    SIDE_IN_NAME,
+    SIDES,
+    by_side,
+    load_areas,
+    load_meshes,
+    side_of,
+    values_of_vertices,
+    warn_of_sides,
+)
 from numbaglm.data.labels import labels_of, sorted_frame
 from numbaglm.data.tables import LABEL_COLUMNS, read_table
 from numbaglm.errors import GridError, ImageError, InputError, MaskError, invalid, term
@@ -39,8 +48,6 @@ from numbaglm.spaces.surface import Surface, is_surface
 
 nib: Any = nibabel
 
-_SIDES = {"lh": "left", "rh": "right", "l": "left", "r": "right"}
-_SIDE_IN_NAME = re.compile(r"(?:^|(?<=[._-]))(lh|rh)[._-]|_?hemi-([LRlr])(?=[._])|\.([LR])(?=\.)")
 _CURVES = re.compile(r"^[lr]h\.[\w.-]+$")
 _ENDINGS = re.compile(r"\.((func|shape)\.gii|gii|mgh|mgz|[dp](scalar|tseries|conn)\.nii|tsv|csv|txt|npy)(\.gz)?$")
 _NETWORK = "network"
@@ -90,7 +97,7 @@ def _form(path: Path) -> str:
         return "gifti"
     if is_cifti(path):
         return "cifti"
-    overlay = name.endswith((".mgh", ".mgz")) and _side(path) is not None
+    overlay = name.endswith((".mgh", ".mgz")) and side_of(path) is not None
     return "mgh" if overlay or (_CURVES.match(name) and not name.endswith((".nii", ".nii.gz", ".img"))) else ""
 
 
@@ -144,17 +151,9 @@ def _is_table(maps: Any) -> bool:
     return isinstance(maps, str | os.PathLike) and str(maps).lower().endswith((".tsv", ".csv"))
 
 
-def _side(path: Path) -> str | None:
-    """Which hemisphere a file's name says, if it does."""
-    found = _SIDE_IN_NAME.search(path.name)
-    if found is None:
-        return None
-    return _SIDES[next(text for text in found.groups() if text).lower()]
-
-
 def _side_named(side: Any) -> str:
     name = str(side).lower()
-    name = _SIDES.get(name, name)
+    name = SIDES.get(name, name)
     if name not in ("left", "right"):
         fix = "For several modalities make a Cohort of each."
         raise InputError(invalid("maps", f"a dict with {side!r}", "'left' and 'right', each with a map a subject", fix))
@@ -166,7 +165,7 @@ def _files(maps: Any, surfaces: Any, areas: Any) -> Listed:
     items = [maps] if isinstance(maps, str | os.PathLike | nib.GiftiImage | nib.Cifti2Image) else list(maps)
     if _is_cifti(items[0]):
         return _cifti(items, surfaces, areas, alone=len(items) == 1)
-    sides = [_side(Path(item)) if isinstance(item, str | os.PathLike) else None for item in items]
+    sides = [side_of(Path(item)) if isinstance(item, str | os.PathLike) else None for item in items]
     if len(set(sides)) == 1:
         return _sided({sides[0] or "": maps}, surfaces, areas)
     if None in sides:
@@ -174,6 +173,8 @@ def _files(maps: Any, surfaces: Any, areas: Any) -> Listed:
         allowed = "names that all say the hemisphere (lh/rh, hemi-L/hemi-R, .L./.R.), or none"
         raise InputError(invalid("maps", str(unnamed), allowed, "Pass {'left': [...], 'right': [...]}."))
     left, right = ([item for item, one in zip(items, sides, strict=True) if one == side] for side in ("left", "right"))
+    if len(left) == len(right) == 1:  # a file of all subjects a side
+        return _sided({"left": left[0], "right": right[0]}, surfaces, areas)
     return _sided({"left": left, "right": right}, surfaces, areas)
 
 
@@ -183,6 +184,7 @@ def _sided(maps: Mapping[str, Any], surfaces: Any, areas: Any) -> Listed:
     if not names:
         allowed = "maps by hemisphere, {'left': ..., 'right': ...}, or cohorts by modality"
         raise InputError(invalid("maps", "an empty dict", allowed))
+    warn_of_sides({side: maps[side] for side in names}, "maps")
     pieces = {side: _pieces(maps[side], side) for side in names}
     counts = {side: len(of_side) for side, of_side in pieces.items()}
     if len(set(counts.values())) > 1:
@@ -281,7 +283,7 @@ def _labels(pieces: Sequence[Piece]) -> list[str]:
 
 def file_labels(files: Sequence[Path]) -> list[str]:
     """Labels of subjects by their files; see `labels_of`."""
-    plain = [file.with_name(_ENDINGS.sub("", _SIDE_IN_NAME.sub("", file.name)) or file.name) for file in files]
+    plain = [file.with_name(_ENDINGS.sub("", SIDE_IN_NAME.sub("", file.name)) or file.name) for file in files]
     return labels_of(list(plain), len(plain))
 
 

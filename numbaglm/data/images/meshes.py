@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,36 @@ from numbaglm.spaces.surface import Mesh
 
 nib: Any = nibabel
 
+log = logging.getLogger("numbaglm")
+
+SIDES = {"lh": "left", "rh": "right", "l": "left", "r": "right"}
+SIDE_IN_NAME = re.compile(r"(?:^|(?<=[._-]))(lh|rh)[._-]|_?hemi-([LRlr])(?=[._])|\.([LR])(?=\.)")
 _ALLOWED_MESH = "a .surf.gii or FreeSurfer surface (lh.white), (coordinates, faces), or a mesh of nilearn"
+
+
+def side_of(path: Path) -> str | None:
+    """Which hemisphere a file's name says, if it does."""
+    found = SIDE_IN_NAME.search(path.name)
+    if found is None:
+        return None
+    return SIDES[next(text for text in found.groups() if text).lower()]
+
+
+def warn_of_sides(given: Mapping[str, Any], parameter: str) -> None:
+    """Say which files are named of another hemisphere than they are given for: both have as many vertices.
+
+    They are taken as they are given, since maps of one side may lie on the mesh of the other (xhemi).
+    """
+    for side, items in given.items():
+        if side not in SIDES.values():
+            continue
+        several = items if isinstance(items, list | tuple) else [items]
+        files = [str(one) for one in several if isinstance(one, str | os.PathLike)]
+        other = [file for file in files if side_of(Path(file)) not in (None, side)]
+        if other:
+            more = f", as {len(other) - 1:,} more" if len(other) > 1 else ""
+            told = "%s is named as of the %s hemisphere, and given in %s as of the %s%s: what was given counts."
+            log.warning(told, other[0], side_of(Path(other[0])), parameter, side, more)
 
 
 def load_meshes(surfaces: Any, sides: list[str]) -> dict[str, Mesh]:
@@ -55,13 +86,15 @@ def by_side(given: Any, sides: list[str], parameter: str) -> dict[str, Any]:
         if len(sides) != 1:
             allowed = f"a dict with {' and '.join(map(repr, sides))}"
             raise InputError(invalid(parameter, type(given).__name__, allowed))
-        return {sides[0]: given}
+        given = {sides[0]: given}
     known = {str(side).lower(): one for side, one in given.items()}
+    known = {SIDES[side] if SIDES.get(side) in sides else side: one for side, one in known.items()}
     extra = sorted(set(known) - set(sides))
     if extra or (lacking := [side for side in sides if side not in known and side in ("", "left", "right")]):
         received = f"{extra[0]!r} beside maps of {sides}" if extra else f"nothing for {lacking[0]!r}"
         fix = "Name the sides as the maps are named." if extra else "Pass one for each side."
         raise InputError(invalid(parameter, received, f"one for each of {sides}", fix))
+    warn_of_sides(known, parameter)
     return known
 
 

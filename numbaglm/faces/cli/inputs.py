@@ -102,6 +102,9 @@ def _pop_entities(options: dict[str, Any]) -> tuple[str | None, dict[str, Any], 
     return folder, entities, others
 
 
+_NAMED = re.compile(r"([A-Za-z][\w -]*)=(.+)")
+
+
 def pop_places(options: dict[str, Any]) -> dict[str, Any]:
     """Mask, and what maps on anything but a volume lie on, as `Cohort.create` takes it; taken out of ``options``."""
     areas = by_side(options.pop("areas"))
@@ -138,10 +141,12 @@ def _as_option(key: str, label: str | None) -> str:
 
 
 def listed_maps(arguments: Sequence[str]) -> Any:
-    """Understand MAPS: files, one 4D file, or one table of paths (.txt, .tsv, .csv).
+    """Understand MAPS: files, one 4D file, one table of paths (.txt, .tsv, .csv), or files by hemisphere.
 
     Paths in a table are relative to the table's folder. Patterns that the shell left are filled in.
     """
+    if sides := _by_hemisphere(arguments):
+        return sides
     arguments = [path for argument in arguments for path in _matching(argument)]
     if len(arguments) > 1 or "://" in arguments[0]:
         cohorts = [one for one in arguments if "://" not in one and Path(one).is_dir() and is_cohort(one)]
@@ -161,6 +166,16 @@ def listed_maps(arguments: Sequence[str]) -> Any:
             table["effects_map_path"] = [str(first.parent / str(path)) for path in table["effects_map_path"]]
         return table
     return str(first)
+
+
+def _by_hemisphere(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """Files of left=MAPS and right=MAPS, which are one test; None of anything else, and of cohorts by these names."""
+    found = [_NAMED.fullmatch(text) for text in arguments]
+    named = {one[1].casefold(): one[2] for one in found if one is not None}
+    if len(named) != len(arguments) or set(named) != {"left", "right"} or any(map(is_cohort, named.values())):
+        return None
+    files = {side: _matching(text) for side, text in named.items()}
+    return {side: several if len(several) > 1 else several[0] for side, several in files.items()}
 
 
 def _matching(argument: str) -> list[str]:
@@ -230,12 +245,10 @@ def read_weights_by_name(typed: Sequence[str]) -> dict[str, float] | None:
     return found or None
 
 
-_NAMED = re.compile(r"([A-Za-z][\w -]*)=(.+)")
-
-
 def have_names(arguments: Sequence[str]) -> bool:
     """Whether MAPS are NAME=MAPS of modalities; a file whose name holds "=" is a file."""
-    return any(_NAMED.fullmatch(text) and not Path(text).exists() for text in arguments)
+    named = any(_NAMED.fullmatch(text) and not Path(text).exists() for text in arguments)
+    return named and _by_hemisphere(arguments) is None
 
 
 def read_modalities(arguments: Sequence[str], read: Callable[[Sequence[str]], Cohort]) -> dict[str, Cohort]:

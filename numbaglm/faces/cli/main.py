@@ -380,7 +380,8 @@ def permute(
     folder each in it.
 
     Of several modalities of the same subjects MAPS are NAME=MAPS, each a cohort, a file or a pattern. p are corrected
-    over them, and each has a folder; or --combine makes one test of them.
+    over them, and each has a folder; or --combine makes one test of them. left=MAPS and right=MAPS of files are the
+    hemispheres of one test.
     """
     with terminal.loading():
         from numbaglm.data.images.atlases import read_atlas

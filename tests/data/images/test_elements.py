@@ -71,6 +71,21 @@ def files(tmp_path):
     return made
 
 
+def test_files_named_of_the_other_hemisphere_are_told_of(files, tmp_path, caplog):
+    left, right = files["mgz", "L"], files["mgz", "R"]
+    lh = mesh_file(tmp_path / "lh.white.surf.gii", MESHES["left"])
+    meshes = {"lh": lh, "right": MESHES["right"]}
+    read, cohort = values({"left": left, "right": right}, surfaces=meshes)  # keys as those of maps may be
+    assert cohort.store.space.parts[0].mesh is not None
+    assert not caplog.records
+    swapped, _ = values({"left": right, "right": left}, surfaces={"left": MESHES["left"], "right": lh})
+    np.testing.assert_array_equal(swapped, np.roll(read, V, axis=1))
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 3
+    assert "is named as of the right hemisphere, and given in maps as of the left, as 5 more: what was" in told[0]
+    assert "of the left hemisphere, and given in surfaces as of the right: what was given counts" in told[2]
+
+
 @pytest.mark.parametrize("form", ["bids", "shape", "mgz", "curv"])
 def test_files_of_both_hemispheres_come_in_by_dict_and_by_name(files, form):
     left, right = files[form, "L"], files[form, "R"]

@@ -59,6 +59,21 @@ def test_surfaces_are_converted_and_tested(place):
     )
 
 
+def test_hemispheres_are_named_as_modalities_are(place):
+    for hemi, rows in (("lh", VALUES[:, :42]), ("rh", VALUES[:, 42:])):  # a file of all subjects a side
+        nib.save(nib.MGHImage(rows.T[:, None, None], np.eye(4)), f"{hemi}.stack.mgh")
+    run("convert", *sorted(place.glob("*.func.gii")), "-o", "one.zarr")
+    run("convert", "left=*hemi-L_*.func.gii", "right=*hemi-R_*.func.gii", "-o", "two.zarr")
+    run("convert", "left=lh.stack.mgh", "right=rh.stack.mgh", "-o", "three.zarr")
+    run("convert", "lh.stack.mgh", "rh.stack.mgh", "-o", "four.zarr")
+    for path in ("one.zarr", "two.zarr", "three.zarr", "four.zarr"):
+        np.testing.assert_array_equal(Cohort.open(path).store.read(0, 84), VALUES)
+    said = run("permute", "left=lh.stack.mgh", "right=rh.stack.mgh", "--n-perm", "63", "-o", "out", "--no-report")[0]
+    assert "84 vertices, 6 subjects" in said
+    run("permute", "left=one.zarr", "right=two.zarr", "--n-perm", "31", "-o", "modalities", "--no-report")
+    assert {"left", "right"} <= {path.name for path in (place / "modalities").iterdir()}
+
+
 def test_a_model_is_fitted_on_surfaces_and_parcels(place):
     maps = sorted(place.glob("*.func.gii"))
     told = run("fit", *maps, "-o", "fit")[0].splitlines()
