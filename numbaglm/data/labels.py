@@ -161,6 +161,43 @@ def labels_are_known(labels: Sequence[str]) -> bool:
     return not all(re.fullmatch(r"subject-\d{3,}", label) for label in labels)
 
 
+def further_columns(maps: Any, labels: Sequence[str]) -> pd.DataFrame:
+    """Covariates that stand in a table of maps beside labels and paths, in the order of the labels; else no column."""
+    if not isinstance(maps, pd.DataFrame) or "effects_map_path" not in maps.columns:
+        return pd.DataFrame(index=pd.Index(labels))
+    own = [name for name in ("subject_label", "map_name", "effects_map_path") if name in maps.columns]
+    return sorted_frame(maps).drop(columns=own).rename(columns=str).set_axis(pd.Index(labels))
+
+
+def people_of(labels: Sequence[str], covariates: pd.DataFrame) -> list[str]:
+    """Whose maps are: the participant_id of the covariates, else what stands before "_ses-", else each its own.
+
+    Parameters
+    ----------
+    labels
+        (n_subjects,) of the maps.
+    covariates
+        A row a map, in their order; or a table of other rows, which is not looked at.
+    """
+    named = [name for name in LABEL_COLUMNS if name in covariates.columns]
+    if named and len(covariates) == len(labels):
+        return _texts(covariates[named[0]])
+    return [label.partition("_ses-")[0] for label in labels]
+
+
+def warn_of_visits(labels: Sequence[str], covariates: pd.DataFrame) -> None:
+    """Say that some maps are of one person, where nothing was said that keeps them together."""
+    n_people = len(set(people_of(labels, covariates)))
+    if n_people < len(labels):
+        log.warning(
+            "%d maps are of %d people, and are shuffled as if each were of another person: where maps of a person hang "
+            "together p are wrong, mostly far too small for what differs between people. Blocks, the person of each "
+            "map, keep them together.",
+            len(labels),
+            n_people,
+        )
+
+
 def were_moved(maps: Any, labels: Sequence[str]) -> bool:
     """Whether the subjects of a table of maps lay in another order than that of their sorted labels.
 
@@ -349,7 +386,9 @@ def _without_visits(table: pd.DataFrame, used: Sequence[int], regressors: bool) 
 
 
 def _texts(values: Any) -> list[str]:
-    return [str(label).strip() for label in values]
+    """Labels as text; whole numbers that became floats, as where others lack, are themselves."""
+    whole = [int(one) if isinstance(one, float) and one.is_integer() else one for one in values]
+    return [str(label).strip() for label in whole]
 
 
 def _is_text(values: Any) -> bool:

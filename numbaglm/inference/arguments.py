@@ -20,6 +20,7 @@ from numbaglm.data.cohort.layout import DATA
 from numbaglm.data.images import is_elements, list_elements, list_maps
 from numbaglm.data.labels import (
     MapLabels,
+    further_columns,
     has_labels,
     labels_are_known,
     match_labels,
@@ -752,17 +753,20 @@ def check_layers(maps: Any, options: Options) -> None:
 def listed_subjects(
     maps: Any, surfaces: Any = None, areas: Any = None, space: Any = None, nodes: Any = None
 ) -> tuple[MapLabels, pd.DataFrame]:
-    """Labels and covariates, known before any map is read: what can't be used is refused by then."""
+    """Labels and covariates, known before any map is read: what can't be used is refused by then.
+
+    Of a table of maps its further columns are covariates.
+    """
     if isinstance(maps, Cohort):
         return MapLabels.of_table(maps.store.subjects), maps.covariates
     if is_elements(maps, space):
         labels = list_elements(maps, surfaces=surfaces, areas=areas, space=space, nodes=nodes).labels
-        return MapLabels(labels, labels_are_known(labels)), pd.DataFrame(index=pd.Index(labels))
+        return MapLabels(labels, labels_are_known(labels)), further_columns(maps, labels)
     sources, labels, _ = list_maps(maps)
     paths = tuple(str(source.file) for source in sources if source.file is not None and source.volume is None)
     own = paths if len(paths) == len(labels) else ()
     named = MapLabels(labels, labels_are_known(labels), own, were_moved(maps, labels))
-    return named, pd.DataFrame(index=pd.Index(labels))
+    return named, further_columns(maps, labels)
 
 
 def read_design(design_matrix: Any, maps: MapLabels, covariates: pd.DataFrame | None = None) -> Any:

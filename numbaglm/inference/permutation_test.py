@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike
 
 from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort, as_cohort
+from numbaglm.data.labels import warn_of_visits
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import progress
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Spec
-from numbaglm.errors import InputError, invalid, term
+from numbaglm.errors import InputError, MaskError, invalid, term
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
     N_PERM,
@@ -539,6 +540,8 @@ def _test(
     covariates = covariates if shared is None else shared
     design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels), options.regressors)
     options = options.in_order(named, covariates)
+    if options.exchangeability_blocks is None and options.shufflings is None:
+        warn_of_visits(named.labels, covariates)
     warn_of_lacking_mean(design.matrix)
     contrasts = parse_contrasts(contrast, design)
     groups = [contrasts] if options.combine_contrasts else [[one] for one in contrasts]
@@ -732,15 +735,19 @@ def _few_clusters(options: Options) -> tuple[str, int, str] | None:
 
 
 def _warn(spec: Spec, raw: RunResult, nouns: str, few: tuple[str, int, str] | None) -> None:
-    """Say what a reader of the result should know."""
+    """Say what a reader of the result should know, and refuse what has nothing in it."""
     n_shufflings, family = spec.shufflings.n_shufflings, spec.family
     smallest = smallest_p(spec.hypothesis, spec.shufflings, spec.two_sided)
     reason = np.zeros(raw.degenerate.size)
     if raw.more is not None and REASON in family.more:
         reason = raw.more[family.more.index(REASON)]
-    for number, text in enumerate(family.reasons, 1):
-        if n_such := int(np.count_nonzero(reason == number)):
-            log.warning("%s %s %s: statistic 0 and p 1 there.", f"{n_such:,}", nouns, text)
+    why = {text: int(np.count_nonzero(reason == number)) for number, text in enumerate(family.reasons, 1)}
+    why["vary with the nuisance alone"] = int(np.count_nonzero(raw.degenerate & (reason == 0)))
+    untested = [f"{count:,} {nouns} {text}" for text, count in why.items() if count]
+    if sum(why.values()) == reason.size:
+        raise MaskError(f"There is nothing to test: {', and '.join(untested)}. Look at what was given there.")
+    for told in untested:
+        log.warning("%s: statistic 0 and p 1 there.", told)
     undefined = np.zeros(1) if raw.undefined is None else raw.undefined[reason == 0]  # the others are told of already
     if undefined.any():
         log.warning(
@@ -750,8 +757,6 @@ def _warn(spec: Spec, raw: RunResult, nouns: str, few: tuple[str, int, str] | No
             undefined.max() / n_shufflings,
             " or ".join(family.undefined),
         )
-    if n_degenerate := int(np.count_nonzero(raw.degenerate & (reason == 0))):
-        log.warning("%s %s vary with the nuisance alone: statistic 0 and p 1 there.", f"{n_degenerate:,}", nouns)
     clusters = spec.hypothesis.clusters
     if few is not None and clusters is not None and n_shufflings > 1 and len(spec.hypothesis.nuisance):
         what, least, measured = few

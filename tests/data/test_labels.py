@@ -3,7 +3,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from numbaglm.data.labels import MapLabels, in_another_order, labels_of, match_labels, match_rows, without_labels
+from numbaglm.data.labels import (
+    MapLabels,
+    further_columns,
+    in_another_order,
+    labels_of,
+    match_labels,
+    match_rows,
+    people_of,
+    warn_of_visits,
+    without_labels,
+)
 from numbaglm.errors import InputError
 
 AGES = [30, 10, 20]  # of rows 3, 1, 2
@@ -181,3 +191,26 @@ def test_numbers_of_subjects_and_visits_are_labels():
     assert match_rows(frame, named(paths), "covariates")[0]["age"].tolist() == [1, 2, 3, 4]
     assert list(match_rows(frame, named(paths), "design_matrix")[0]) == ["visit", "age"]
     assert list(match_rows(frame, named(paths), "blocks", regressors=False)[0]) == ["age"]
+
+
+def test_visits_that_became_floats_are_the_same_labels():
+    maps = MapLabels(["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"], known=True)
+    table = pd.DataFrame({"participant_id": ["sub-02", "sub-01", "sub-01"], "visit": [1.0, 2.0, 1.0], "age": [3, 2, 1]})
+    assert match_rows(table, maps, "covariates")[0]["age"].tolist() == [1, 2, 3]
+
+
+def test_people_have_several_maps(caplog):
+    labels = ["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"]
+    nothing = pd.DataFrame(index=labels)
+    assert people_of(labels, nothing) == ["sub-01", "sub-01", "sub-02"]
+    assert people_of(["a", "b"], pd.DataFrame({"participant_id": [7.0, 7.0]})) == ["7", "7"]
+    warn_of_visits(labels[1:], nothing)
+    assert not caplog.records
+    warn_of_visits(labels, nothing)
+    assert "3 maps are of 2 people" in caplog.text
+
+
+def test_further_columns_of_a_table_of_maps_follow_its_labels():
+    maps = pd.DataFrame({"subject_label": ["b", "a"], "effects_map_path": ["2.nii", "1.nii"], "age": [20, 10]})
+    assert further_columns(maps, ["a", "b"]).to_dict("list") == {"age": [10, 20]}
+    assert further_columns(["1.nii", "2.nii"], ["1", "2"]).shape == (2, 0)

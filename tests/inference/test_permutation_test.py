@@ -42,6 +42,11 @@ def data(n, n_voxels, seed, effect=0.8):
     return (np.random.default_rng(seed).normal(size=(n, n_voxels)) + effect).astype(np.float32)
 
 
+def in_memory(Y):
+    """An image a row, of a line of voxels."""
+    return [nib.Nifti1Image(row.astype(np.float32)[:, None, None], AFFINE) for row in Y]
+
+
 def table(n, seed):
     """Two groups, a covariate that is unlike in them, and an intercept."""
     rng = np.random.default_rng(seed)
@@ -326,6 +331,41 @@ def test_what_the_nuisance_explains_is_called_by_its_name(caplog):
     with caplog.at_level(logging.WARNING, "numbaglm"):
         permutation_test(table, design, "group", n_perm=20)
     assert "1 parcels vary with the nuisance alone" in caplog.text
+
+
+def test_where_nothing_can_be_tested_there_is_no_result():
+    maps = in_memory(data(6, 4, 0))
+    variances = in_memory(np.where(np.arange(6)[:, None] == 2, 0.0, np.ones((6, 4))))  # one study has none
+    with pytest.raises(MaskError, match=r"nothing to test: 4 voxels have a variance that is 0"):
+        permutation_test(maps, layers={"variance": variances}, weights="variance", n_perm=20)
+
+
+def test_columns_of_a_table_of_maps_are_covariates_of_a_formula(tmp_path, caplog):
+    Y = data(6, 8, 0)
+    paths = [tmp_path / f"{k}.nii" for k in range(6)]
+    for image, path in zip(in_memory(Y), paths, strict=True):
+        nib.save(image, path)
+    maps = pd.DataFrame({"subject_label": list("fedcba"), "effects_map_path": paths, "age": [3.0, 1, 4, 1, 5, 9]})
+    found = permutation_test(maps, "~ age", "age", n_perm=20)
+    expected = permutation_test(
+        Cohort.from_maps(maps[["subject_label", "effects_map_path"]], covariates=maps), "~ age", "age", n_perm=20
+    )
+    np.testing.assert_array_equal(found.maps["t"], expected.maps["t"])
+    slope = np.polyfit(maps["age"], Y, 1)[0]
+    np.testing.assert_allclose(found.maps["effect"], slope, rtol=1e-5)
+    assert not caplog.records
+
+
+def test_visits_that_are_shuffled_freely_are_told_of(caplog):
+    maps = in_memory(data(6, 4, 0))
+    people = pd.DataFrame({"participant_id": list("aabbcc"), "session_id": [1, 2] * 3})
+    cohort = Cohort.from_maps(maps, subjects=[f"{one}_ses-{k}" for one, k in people.to_numpy()], covariates=people)
+    permutation_test(cohort, n_perm=20)
+    assert "6 maps are of 3 people, and are shuffled as if each were of another person" in caplog.text
+    caplog.clear()
+    blocks = cohort.covariates["participant_id"]
+    permutation_test(cohort, "~ session_id", "session_id", n_perm=20, exchangeability_blocks=blocks)
+    assert "are of 3 people" not in caplog.text
 
 
 def test_voxels_that_the_nuisance_explains(as_cohort, caplog):

@@ -338,6 +338,13 @@ class Question:
             cohort, listed, one = next(iter(modalities.values())), None, True
         else:
             listed, table = pop_maps(maps, options)
+            if (
+                table is None
+                and isinstance(listed, pd.DataFrame)
+                and {"subject_label", "effects_map_path"} <= set(listed)
+            ):
+                beside = listed.drop(columns=["effects_map_path", "map_name"], errors="ignore")
+                table = beside if beside.shape[1] > 1 else None
             if table is not None and covariates is None:
                 images["covariates"] = table
             if by_order and table is not None and covariates is None:

@@ -39,7 +39,8 @@ def bids_maps(derivatives: str | os.PathLike[str], **entities: Any) -> pd.DataFr
     Returns
     -------
     DataFrame, a row a subject: ``subject_label``, ``effects_map_path``, then the columns of participants.tsv. It can be
-    passed as the maps of any call; the covariates go into the design.
+    passed as the maps of any call, and a formula of `permutation_test` knows its columns; leave out rows of it, such
+    as ``maps.dropna(subset="score")``, and these subjects are left out.
 
     Raises
     ------
