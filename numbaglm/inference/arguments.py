@@ -730,6 +730,8 @@ def read_regressors(regressors: Any) -> dict[str, str] | None:
 def check_layers(maps: Any, options: Options) -> None:
     """Refuse weights and regressors that the maps bring no layers for, before these are read.
 
+    One that is a column of the covariates is told to be numbers of subjects.
+
     Raises
     ------
     InputError
@@ -741,6 +743,8 @@ def check_layers(maps: Any, options: Options) -> None:
         given_to = "to" if isinstance(maps, Cohort) else "here or to"  # a cohort has its own
         how, where = term('layers={"variance": maps}'), term("Cohort.create(..., layers=...)")
         fix = f"Give the variances: {how}, {given_to} {where}."
+        if isinstance(maps, Cohort) and options.weights in maps.covariates:
+            fix = f"Weights of subjects are numbers: {term(f'weights=cohort.covariates[{options.weights!r}]')}."
         raise InputError(invalid("weights", options.weights, allowed, fix))
     for name, source in (options.regressors or {}).items():
         layer = source.rpartition(":")[2]

@@ -2,10 +2,12 @@ import inspect
 import json
 from dataclasses import fields
 
+import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
-from numbaglm import permutation_test
+from numbaglm import Cohort, permutation_test
 from numbaglm.errors import InputError, OutputExistsError
 from numbaglm.inference.arguments import INCIDENTAL, Options
 
@@ -128,9 +130,17 @@ def test_what_contradicts_a_sandwich_is_refused_by_name(as_cohort, options, mess
         ({"covariance": "binned-gls", "exchangeability_blocks": ["a"] * 8}, "one cluster of all maps.*two or more"),
         ({"weights": [1, 2, 0, 1, 1, np.nan, 1, 1]}, r"'weights': got '0 in rows 2, 5 \(counted from 0\)'"),
         ({"weights": np.ones((8, 2))}, r"'weights': got 'a ndarray of shape \(8, 2\)'"),
+        ({"weights": ["var.nii"] * 8}, r"'weights': got 'a list of str'.*a layer: layers=\{\"variance\": maps\}"),
     ],
 )
 def test_what_is_no_label_or_weight_of_each_map_is_told_by_what_it_is(as_cohort, options, message):
     cohort = as_cohort(np.random.default_rng(0).normal(size=(8, 6)))
     with pytest.raises(InputError, match=message):
         permutation_test(cohort, **options)
+
+
+def test_weights_that_are_a_covariate_are_told_to_be_numbers():
+    images = [nib.Nifti1Image(one, np.eye(4)) for one in np.random.default_rng(0).normal(size=(8, 6, 1, 1))]
+    cohort = Cohort.from_maps(images, covariates=pd.DataFrame({"n": range(1, 9)}))
+    with pytest.raises(InputError, match=r"got 'n'.*are numbers: weights=cohort\.covariates\['n'\]"):
+        permutation_test(cohort, weights="n")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.images.formats.freesurfer import is_mgh, open_mgh
 from numbaglm.data.images.raw import DECOMPRESSION_ERRORS, HEADER_BYTES, beginning
-from numbaglm.errors import ImageError, MissingFileError, NumbaglmError
+from numbaglm.errors import ImageError, MissingFileError, NumbaglmError, term
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Grid
 
 nib: Any = nibabel  # its functions are not typed
@@ -205,7 +205,8 @@ def open_image(source: MapSource) -> Any:
     except (OSError, ValueError) as error:
         raise ImageError(_closed(source.name, error)) from error
     if stat.S_ISDIR(mode):
-        raise ImageError(f"{source.name} is a folder. Allowed: {_ALLOWED}.")
+        cohort = f" It is a cohort: {term('Cohort.open(path)')} opens it." if (path / "zarr.json").exists() else ""
+        raise ImageError(f"{source.name} is a folder. Allowed: {_ALLOWED}.{cohort}")
     if not stat.S_ISREG(mode):
         raise ImageError(f"{source.name} is a pipe or a device. Allowed: {_ALLOWED}.")
     with naming(source):

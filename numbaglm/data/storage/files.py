@@ -71,6 +71,23 @@ def check_free(target: str | os.PathLike[str], marker: str, overwrite: bool = Fa
     return place
 
 
+def check_apart(target: str | os.PathLike[str], store: str | None) -> None:
+    """Refuse a store in the folder that is to be written, which would hold something else by then.
+
+    Raises
+    ------
+    OutputExistsError
+    """
+    if store is None or "://" in store:
+        return
+    place, kept = Path(target).expanduser().resolve(), Path(store).expanduser().resolve()
+    if place == kept or place in kept.parents:
+        raise OutputExistsError(
+            f"The output folder {target} is also where the store {store} would be, and holds nothing but results. "
+            "Choose another for one of them."
+        )
+
+
 @contextmanager
 def whole_folder(target: str | os.PathLike[str], marker: str, overwrite: bool = False) -> Iterator[Path]:
     """Give a folder to write to, which takes its place as ``target`` when everything is in it.

@@ -317,7 +317,7 @@ def _parse_layers(
         if isinstance(grid, Grid) and resample:
             sources, _ = _onto(sources, grid, zero_is_missing=False)
         elif isinstance(grid, Grid):
-            _check_headers(sources, grid)
+            _check_headers(sources, grid, f" of the layer {name!r}")
         found[name] = sources
     return found
 
@@ -431,9 +431,9 @@ def _grids(sources: Sequence[MapSource]) -> list[tuple[tuple[int, int, int], NDA
     return grids
 
 
-def _check_headers(sources: Sequence[MapSource], grid: Grid) -> None:
+def _check_headers(sources: Sequence[MapSource], grid: Grid, of: str = "") -> None:
     for source, found in zip(sources, _grids(sources), strict=True):
-        grid.check(*found, source.name)
+        grid.check(*found, f"{source.name}{of}")
 
 
 def _onto(sources: Sequence[MapSource], grid: Grid, *, zero_is_missing: bool) -> tuple[list[MapSource], list[str]]:

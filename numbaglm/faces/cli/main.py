@@ -385,7 +385,7 @@ def permute(
     """
     with terminal.loading():
         from numbaglm.data.images.atlases import read_atlas
-        from numbaglm.data.storage.files import check_free
+        from numbaglm.data.storage.files import check_apart, check_free
         from numbaglm.engine.progress import preparing
         from numbaglm.faces.cli import output as faces
         from numbaglm.faces.cli.inputs import (
@@ -424,6 +424,7 @@ def permute(
     folders = apart or (several and not options["combine_contrasts"])
     target = faces.Target(output, overwrite, bids, several=folders, report=report)
     check_free(output, target.marker(MARKER), overwrite)
+    check_apart(output, options["store"])
     options["cluster_forming_threshold"] = parse_threshold(options["cluster_forming_threshold"])
     blocks = Labels.read(options.pop("exchangeability_blocks"), "--blocks")
     groups = Labels.read(options.pop("variance_groups"), "--variance-groups", word="auto")

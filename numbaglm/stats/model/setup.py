@@ -289,6 +289,7 @@ def read_weights(weights: Any, between: str | int, test: str, apart: Sequence[st
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values  # of a table
     if values.ndim != 1 or not values.size or not (np.isfinite(values) & (values > 0)).all():
         allowed = "the name of a layer of variances, or numbers (n_subjects,) above 0"
+        fix = "Leave out subjects that are not to count."
         received, is_wrong = weights, ~(np.isfinite(values) & (values > 0))
         wrong = np.flatnonzero(is_wrong) if values.ndim == 1 else np.empty(0, np.intp)
         if len(wrong):
@@ -296,7 +297,11 @@ def read_weights(weights: Any, between: str | int, test: str, apart: Sequence[st
             received = f"{values[wrong[0]]:g} in {several}{', ...' if len(wrong) > 5 else ''} (counted from 0)"
         elif values.ndim == 2:
             received = f"a {type(weights).__name__} of shape {values.shape}"
-        raise InputError(invalid("weights", received, allowed, "Leave out subjects that are not to count."))
+        elif not values.size and isinstance(weights, list | tuple) and weights:
+            received = f"a list of {type(weights[0]).__name__}"
+            layers = term('layers={"variance": maps}')
+            fix = f"Maps of variances are a layer: {layers}, and {_VARIANCE}."
+        raise InputError(invalid("weights", received, allowed, fix))
     return values
 
 

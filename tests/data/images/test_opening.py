@@ -75,6 +75,13 @@ def broken(folder, kind):
     return path
 
 
+def test_a_cohort_among_maps_is_told_to_be_opened(tmp_path):
+    (tmp_path / "c.zarr").mkdir()
+    (tmp_path / "c.zarr" / "zarr.json").touch()
+    with pytest.raises(ImageError, match=r"c\.zarr is a folder.*It is a cohort: Cohort\.open\(path\) opens it"):
+        read_map(list_maps([tmp_path / "c.zarr"] * 2)[0][0])
+
+
 @pytest.mark.parametrize(
     ("kind", "error", "words"),
     [

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from numbaglm.data.storage.files import check_free, whole_folder
+from numbaglm.data.storage.files import check_apart, check_free, whole_folder
 from numbaglm.errors import InputError, OutputError, OutputExistsError
 
 MARKER = "fit.json"
@@ -75,6 +75,15 @@ def test_what_cant_be_written_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="not a folder to write to"):
         check_free(tmp_path / "file" / "out", MARKER)
+
+
+def test_a_store_in_the_output_is_refused_before_the_work(tmp_path):
+    for store in ("out", "out/run", "other/../out"):
+        with pytest.raises(OutputExistsError, match=r"also where the store .* would be"):
+            check_apart(tmp_path / "out", str(tmp_path / store))
+    for store in ("run", "output", ".", None):
+        check_apart(tmp_path / "out", store and str(tmp_path / store))
+    check_apart(tmp_path / "out", "s3://bucket/run")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

@@ -114,7 +114,7 @@ def test_a_half_written_cohort_of_other_layers_is_not_gone_on_with(tmp_path, fil
         ({"../a": ["a"]}, InputError, "letters a to z, digits"),
         ({"data": ["a"]}, InputError, "the maps themselves"),
         ({"gm": volumes(N)[:3]}, InputError, "3 maps as 'gm'.*each of the 8 maps"),
-        ({"gm": volumes(N)[:, 1:]}, GridError, "different grids"),
+        ({"gm": volumes(N)[:, 1:]}, GridError, "of the layer 'gm'.*different grids"),
     ],
 )
 def test_layers_that_can_not_be_used_are_refused(files, layers, error, words):
