@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike
 
 from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort
+from numbaglm.data import images  # what is of elements is loaded where it is used
 from numbaglm.data.cohort.layout import DATA
-from numbaglm.data.images import is_elements, list_elements, list_maps
+from numbaglm.data.images import is_elements, list_maps
 from numbaglm.data.labels import (
     MapLabels,
     further_columns,
@@ -28,7 +29,6 @@ from numbaglm.data.labels import (
     split_labels,
     were_moved,
 )
-from numbaglm.data.own_shufflings import read_shufflings
 from numbaglm.data.tables import listed, read_table
 from numbaglm.errors import ContrastError, DesignError, InputError, invalid, term
 from numbaglm.inference.effects import check_bins, numbered, read_effects, read_kinship, read_subjects
@@ -42,9 +42,10 @@ from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import LOADING, OF_P, OF_VALUES, find_method
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
-from numbaglm.stats.shuffling.own import digest
-from numbaglm.stats.variance.components import Components, Kinship
 from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, ESTIMATORS, Binned, Sandwich
+
+if TYPE_CHECKING:
+    from numbaglm.stats.variance.components import Components
 
 INCIDENTAL = frozenset(
     {
@@ -240,6 +241,8 @@ class Options:
         if (binned := self.binned) is None:
             return None
         subjects = numbered(self.subjects) if "subject" in binned.effects else None
+        from numbaglm.stats.variance.components import Components  # where it is asked for
+
         return Components.build(binned.effects, numbered(self.exchangeability_blocks), subjects, self.kinship)
 
     @property
@@ -421,6 +424,8 @@ class Options:
         )
         ordered._check_levels()
         if self.shufflings is not None:
+            from numbaglm.data.own_shufflings import read_shufflings  # where they are given
+
             ordered = replace(ordered, shufflings=read_shufflings(self.shufflings, maps))
         return replace(ordered, weights=ordered.read_weights())
 
@@ -471,8 +476,18 @@ class Options:
     def identity(self) -> dict[str, Any]:
         """What tells durable runs apart, as JSON types."""
         kept = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in INCIDENTAL}
-        own = None if self.shufflings is None else digest(self.shufflings)  # instead of millions of numbers
-        return {name: _plain(value) for name, value in (kept | {"shufflings": own}).items()}
+        kinship = None if self.kinship is None else self.kinship.digest
+        digests = {"shufflings": self._shufflings_digest, "kinship": kinship}
+        return {name: _plain(value) for name, value in (kept | digests).items()}
+
+    @property
+    def _shufflings_digest(self) -> str | None:
+        """What is noted of shufflings that are given, instead of millions of numbers."""
+        if self.shufflings is None:
+            return None
+        from numbaglm.stats.shuffling.own import digest  # where they are given
+
+        return digest(self.shufflings)
 
     def asked(self, modalities: tuple[str, ...], group: Mapping[str, int]) -> dict[str, Any]:
         """What provenance notes as it was asked for, of these modalities, and of a contrast or those that are combined.
@@ -496,7 +511,7 @@ class Options:
             "between": self.between if isinstance(self.weights, str) else None,
             "test": None if self.weights is None else self.test,
             "sandwich": None if self.sandwich is None else asdict(self.sandwich),
-            "own_shufflings": None if self.shufflings is None else digest(self.shufflings),
+            "own_shufflings": self._shufflings_digest,
             "visits": _plain(self.visits),
             "groups": _plain(self.groups),
             "gls": None if self.binned is None else asdict(self.binned) | {"effects": list(self.effects)},
@@ -575,8 +590,6 @@ def _plain(value: Any) -> Any:
         return asdict(value)
     if value is None or isinstance(value, str | tuple | dict):
         return value
-    if isinstance(value, Kinship):
-        return value.digest
     if isinstance(value, Mapping):
         return {str(name): float(one) for name, one in value.items()}
     return np.asarray(value).tolist()
@@ -764,7 +777,7 @@ def listed_subjects(
     if isinstance(maps, Cohort):
         return MapLabels.of_table(maps.store.subjects), maps.covariates
     if is_elements(maps, space):
-        labels = list_elements(maps, surfaces=surfaces, areas=areas, space=space, nodes=nodes).labels
+        labels = images.list_elements(maps, surfaces=surfaces, areas=areas, space=space, nodes=nodes).labels
         return MapLabels(labels, labels_are_known(labels)), further_columns(maps, labels)
     sources, labels, _ = list_maps(maps)
     paths = tuple(str(source.file) for source in sources if source.file is not None and source.volume is None)

@@ -15,7 +15,6 @@ from numbaglm.cohort import Cohort
 from numbaglm.engine.permutation.maps import MAP_TOLERANCE, map_tolerance
 from numbaglm.engine.permutation.records import RunResult, Spec
 from numbaglm.inference.observed_clusters import ObservedClusters, domain_of
-from numbaglm.kernels.tails import REFINED, REJECTED
 from numbaglm.results.cluster_table import no_clusters
 from numbaglm.results.discoveries import CALIBRATED, as_kept, best_tdp
 from numbaglm.results.provenance import STOPPED, provenance
@@ -314,6 +313,8 @@ def _add_voxels(one: _Contrast, raw: RunResult, level: float | None) -> None:
     counted = np.where(raw.degenerate, 1.0, pvalues.from_counts(raw.counts, spec.shufflings.n_shufflings))
     uncorrected = Corrected(counted, counted)
     if raw.refined is not None:
+        from numbaglm.kernels.tails import REFINED, REJECTED  # where something is refined
+
         p, source = raw.refined
         note = {"n_refined": int((source == REFINED).sum()), "n_rejected": int((source == REJECTED).sum())}
         uncorrected = Corrected(np.where(source == REFINED, p, counted), counted, source, note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,10 @@ from numbaglm.arrays import Doubles
 from numbaglm.data.labels import MapLabels, match_labels
 from numbaglm.data.tables import listed, read_table, repeated
 from numbaglm.errors import InputError, invalid, term
-from numbaglm.stats.variance.components import Kinship
 from numbaglm.stats.variance.covariance import EFFECTS, MOST_BINS
+
+if TYPE_CHECKING:
+    from numbaglm.stats.variance.components import Kinship
 
 _SMALL = 1e-8  # of the mean diagonal of a kinship matrix: what lies below counts as 0
 _SQUARE = "a matrix of the maps, or of the subjects by their labels; or a dict of these, by block"
@@ -113,6 +115,8 @@ def read_kinship(kinship: Any, maps: MapLabels, blocks: Any, subjects: Any) -> K
     """
     if kinship is None:
         return None
+    from numbaglm.stats.variance.components import Kinship  # where it is given
+
     labels = _texts(blocks)
     if labels.shape != (len(maps.labels),):
         raise InputError(

@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 
 from numbaglm.kernels._llvm import LAYOUT, score_signature
@@ -63,11 +63,27 @@ def _compile(function: F, fastmath: Any) -> F:
 def _cached(compiled: Any) -> Any:
     """Have compiled code kept on disk, where there is a place for it."""
     if hasattr(compiled, "py_func"):  # where NUMBA_DISABLE_JIT is set it is the function itself
+        compiled._cache = _Unopened(compiled)
+    return compiled
+
+
+class _Unopened(NullCache):
+    """What a kernel has for a cache until its code is asked for, which begins with a look whether it is kept.
+
+    Nine in ten kernels are called by others alone, with which they are kept, and a process of a second need not look
+    for the places of all of them.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            compiled._cache = _Cache(compiled.py_func)
+            self._compiled._cache = _Cache(self._compiled.py_func)
         except RuntimeError:
             _tell_of_no_cache()
-    return compiled
+            self._compiled._cache = NullCache()
+        return self._compiled._cache.load_overload(sig, target_context)
 
 
 class _Cache(FunctionCache):

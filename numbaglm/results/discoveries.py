@@ -19,13 +19,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles, Ints
-from numbaglm.data.images import element_image, element_values, grid_of, is_image, list_maps, read_map, to_image
+from numbaglm.data import images  # what is of elements is loaded where it is used
+from numbaglm.data.images import grid_of, is_image, list_maps, read_map, to_image
 from numbaglm.errors import InputError, invalid, term, warn
 from numbaglm.kernels.discoveries import Tree, component_tree
 from numbaglm.results.provenance import WrongProvenanceError
 from numbaglm.results.record import Record
 from numbaglm.results.vocabulary import ALPHA
-from numbaglm.spaces.resampling import nearest_values
 from numbaglm.spaces.space import Space
 from numbaglm.stats.discoveries import TEMPLATES, Bound, Calibration, TrueDiscoveries, ari
 
@@ -63,7 +63,7 @@ class Discoveries:
         """Labels of the clusters in the format that the maps of the cohort came in; see `Record.to_image`."""
         if self.space.is_volume:
             return to_image(self.space.volume, self.labels, dtype=np.int32)
-        return element_image(self.space, self.labels, 0.0, "discoveries")
+        return images.element_image(self.space, self.labels, 0.0, "discoveries")
 
     def __repr__(self) -> str:
         where = f"{len(self.clusters)} clusters with TDP >= {self.tdp:g}, alpha = {self.alpha:g}"
@@ -262,7 +262,7 @@ def _values_of(space: Space, region: Any) -> NDArray[Any]:
     if array is not None and array.ndim == 1:
         return array
     if space.template is not None:
-        return np.asarray(element_values(region, space.template, "region")[space.mask])
+        return np.asarray(images.element_values(region, space.template, "region")[space.mask])
     received = type(region).__name__ if array is None else f"an array of shape {array.shape}"
     allowed = f"an image, its path, or an array of shape {shape} or ({space.n},)"
     raise InputError(invalid("region", received, allowed))
@@ -274,6 +274,8 @@ def _of_volume(space: Space, region: Any) -> NDArray[Any]:
     values, (shape, affine) = np.nan_to_num(read_map(source)), grid_of(source)
     place = space.volume
     if not place.same_grid(shape, affine):
+        from numbaglm.spaces.resampling import nearest_values
+
         warn("The region lies on another grid than the maps: its nearest voxels count.")
         values = nearest_values(values, affine, place.shape, place.affine)
     return np.asarray(values[place.mask])

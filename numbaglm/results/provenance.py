@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -20,8 +21,15 @@ from numbaglm.spaces.volume import CONNECTIVITIES
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.variance import covariance
-from numbaglm.stats.variance.between import ESTIMATORS, TESTS
-from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, EFFECTS, Binned, Sandwich
+from numbaglm.stats.variance.covariance import (
+    ADJUSTMENTS,
+    BETWEEN,
+    DEGREES_OF_FREEDOM,
+    EFFECTS,
+    TESTS,
+    Binned,
+    Sandwich,
+)
 from numbaglm.version import __version__
 
 if TYPE_CHECKING:
@@ -394,7 +402,7 @@ def _weighted_by(value: Any) -> str:
 
 def _between(value: Any) -> str | int:
     """an estimator, 0, or null"""  # noqa: D400
-    return 0 if value == 0 else _among(_of(str, value), tuple(ESTIMATORS))
+    return 0 if value == 0 else _among(_of(str, value), tuple(BETWEEN))
 
 
 def _test(value: Any) -> str:
@@ -582,6 +590,9 @@ def _version(package: str) -> str:
     if isinstance(told := getattr(sys.modules.get(package), "__version__", None), str):
         return told  # to look into all that is installed takes a millisecond and a half for each
     try:
-        return metadata.version(package)
+        told = metadata.distribution(package).read_text("METADATA") or ""
     except metadata.PackageNotFoundError:
         return "not installed"
+    # The one line of it: to parse the whole, a page of prose, takes as long as loading a module of statistics.
+    found = re.search(r"^Version: *(\S+)", told, re.MULTILINE)
+    return found[1] if found else metadata.version(package)

@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Floats
-from numbaglm.data.images import Meaning, element_image, outside, save_maps, to_image
+from numbaglm.data import images  # what is of elements is loaded where it is used
+from numbaglm.data.images import Meaning, outside, save_maps, to_image
 from numbaglm.data.storage import files
 from numbaglm.errors import InputError, UnknownNameError, invalid
 from numbaglm.results.provenance import STOPPED, Provenance
@@ -171,7 +172,7 @@ class Record:
         """
         if self.space.is_volume:
             return self.to_nifti(name)
-        return element_image(self.space, self.maps[name], outside(name), name, self._meaning(name).intent)
+        return images.element_image(self.space, self.maps[name], outside(name), name, self._meaning(name).intent)
 
     def _meaning(self, name: str) -> Meaning:
         """What the header of a map says."""

@@ -12,19 +12,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.errors import InputError, StoreError, invalid, term
-from numbaglm.spaces.cifti import Structures
-from numbaglm.spaces.graphs import Adjacency
-from numbaglm.spaces.network import Connectome
-from numbaglm.spaces.parcels import Parcels
 from numbaglm.spaces.smoothing import Fwhm
-from numbaglm.spaces.surface import Surface
 from numbaglm.spaces.volume import Geometry
+
+if TYPE_CHECKING:  # each is loaded where there is a space of its kind
+    from numbaglm.spaces.cifti import Structures
+    from numbaglm.spaces.network import Connectome
+    from numbaglm.spaces.surface import Surface
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -101,20 +101,45 @@ class Part(Protocol):
         """Make a part of what `describe` returned."""
 
 
-KINDS: dict[str, type[Part]] = {
-    "volume": Geometry,
-    "surface": Surface,
-    "structures": Structures,
-    "parcels": Parcels,
-    "network": Connectome,
-    "graph": Adjacency,
-}
+KINDS = ("volume", "surface", "structures", "parcels", "network", "graph")
 """Kinds of parts, by the name that a cohort stores."""
 
 TEMPLATE = "template"
 """What stands for a kind where a cohort stores the template of its space."""
 
 _PLURALS = {"vertex": "vertices"}
+
+
+def _class_of(kind: str) -> type[Part]:
+    """Class of the parts of a kind, which is loaded when a space has one: most tests are of volumes."""
+    found: Any
+    match kind:
+        case "volume":
+            found = Geometry
+        case "surface":
+            from numbaglm.spaces.surface import Surface as found
+        case "structures":
+            from numbaglm.spaces.cifti import Structures as found
+        case "parcels":
+            from numbaglm.spaces.parcels import Parcels as found
+        case "network":
+            from numbaglm.spaces.network import Connectome as found
+        case "graph":
+            from numbaglm.spaces.graphs import Adjacency as found
+    part: type[Part] = found
+    return part
+
+
+def _is_surface(part: Part) -> TypeGuard[Surface]:
+    return part.kind == "surface"
+
+
+def _is_structures(part: Part) -> TypeGuard[Structures]:
+    return part.kind == "structures"
+
+
+def _is_network(part: Part) -> TypeGuard[Connectome]:
+    return part.kind == "network"
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +182,7 @@ class Template:
     @property
     def for_reading(self) -> Template:
         """What is needed to read maps, and no more, as tasks carry it: meshes take megabytes."""
-        bare = (replace(part, mesh=None, areas=None) if isinstance(part, Surface) else part for part in self.parts)
+        bare = (replace(part, mesh=None, areas=None) if _is_surface(part) else part for part in self.parts)
         return replace(self, parts=tuple(bare), arrays={})
 
     def space(self, mask: NDArray[np.bool_]) -> Space:
@@ -187,7 +212,7 @@ class Template:
 
 
 def _lists_the_same(one: Part, two: Part) -> bool:
-    if isinstance(one, Surface) and isinstance(two, Surface):  # one may have a mesh, and the other none
+    if _is_surface(one) and _is_surface(two):  # one may have a mesh, and the other none
         alike = (one.name, one.n_vertices) == (two.name, two.n_vertices)
         return alike and np.array_equal(one.vertices, two.vertices)
     return one.kind == two.kind and one.name == two.name and one.same(two)
@@ -263,11 +288,11 @@ class Space:
         """Say where the elements lie, in a few words."""
         if self.is_volume:
             return f"a {' x '.join(map(str, self.volume.shape))} grid"
-        if len(self.parts) == 1 and isinstance(self.parts[0], Connectome):
+        if len(self.parts) == 1 and _is_network(self.parts[0]):
             return f"a network of {len(self.parts[0].nodes):,} nodes"
-        if any(isinstance(part, Structures) for part in self.parts):
+        if any(_is_structures(part) for part in self.parts):
             return "surfaces and volumes"
-        surfaces = [part.name for part in self.parts if isinstance(part, Surface)]
+        surfaces = [part.name for part in self.parts if _is_surface(part)]
         if surfaces:
             return f"{' and '.join(surfaces)} surface{'s' * (len(surfaces) > 1)}".strip()
         return "a graph" if self.parts[0].kind == "graph" else "a table"
@@ -275,11 +300,11 @@ class Space:
     @property
     def density(self) -> int | None:
         """How many vertices the surface of a hemisphere has, or elements the files have that list more than that."""
-        surfaces = [part for part in self.parts if isinstance(part, Surface)]
+        surfaces = [part for part in self.parts if _is_surface(part)]
         if not surfaces or self.template is None:
             return None
         listed = self.template.parts
-        alone = all(isinstance(part, Surface) and part.n == part.n_vertices for part in listed)
+        alone = all(_is_surface(part) and part.n == part.n_vertices for part in listed)
         return surfaces[0].n_vertices if alone else self.template.n
 
     @property
@@ -328,7 +353,7 @@ class Space:
         """Name of the structure that each of some elements is in; "" where there is one alone."""
         found = [self.parts[number].name for number in self.part_of(elements)]
         for part, which, local in self._parted(elements):
-            if isinstance(part, Structures):
+            if _is_structures(part):
                 for number, name in zip(which, part.places(local), strict=True):
                     found[number] = name
         return found
@@ -337,7 +362,7 @@ class Space:
         """Names of the nodes of a network that some of its elements join, in its order; none of other spaces."""
         found: list[str] = []
         for part, _, local in self._parted(elements):
-            if isinstance(part, Connectome):
+            if _is_network(part):
                 found += [part.nodes[node] for node in np.unique(part.ends[local])]
         return found
 
@@ -388,7 +413,7 @@ class Space:
         """
         return [
             part.topology_apart(connectivity)
-            if structures == "apart" and isinstance(part, Structures)
+            if structures == "apart" and _is_structures(part)
             else part.topology(connectivity)
             for part in self.parts
         ]
@@ -400,7 +425,7 @@ class Space:
         ------
         InputError
         """
-        if not any(isinstance(part, Structures) for part in self.parts):
+        if not any(_is_structures(part) for part in self.parts):
             allowed = f"'merged' where there are no structures of a CIFTI file: these maps lie on {self.label}"
             raise InputError(invalid("structures", "apart", allowed))
 
@@ -408,7 +433,7 @@ class Space:
     def unconnected(self) -> Part | None:
         """The first part of which it is not known which elements touch; None where that is known of all."""
         for part in self.parts:
-            if isinstance(part, Parcels) or (isinstance(part, Surface) and part.mesh is None):
+            if part.kind == "parcels" or (_is_surface(part) and part.mesh is None):
                 return part
         return None
 
@@ -496,7 +521,7 @@ class Space:
             if kind == TEMPLATE:
                 columns, kept = its_arrays.pop("columns", None), its_arrays.pop("kept").astype(bool)
                 return Template(tuple(parts), columns, description["files"], its_arrays).space(kept)
-            parts.append(KINDS[kind].build(description, its_arrays))
+            parts.append(_class_of(kind).build(description, its_arrays))
         return cls(tuple(parts))
 
     def _parted(self, elements: NDArray[np.intp]) -> list[tuple[Part, NDArray[np.intp], NDArray[np.intp]]]:
@@ -512,7 +537,7 @@ class Space:
 
 def _untouching(part: Part) -> str:
     """Say why there are no clusters and no TFCE."""
-    if isinstance(part, Surface):
+    if _is_surface(part):
         return (
             f"Clusters and TFCE need the mesh of the {f'{part.name} surface'.strip()}, and the maps carry none: pass "
             f"{term('surfaces=')} with it when the cohort is made ({term('cluster_forming_threshold=None')} without "

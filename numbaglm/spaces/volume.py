@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,10 @@ CONNECTIVITIES = (6, 18, 26)
 
 UNKNOWN_SPACE = (2, 0)
 """Codes of an image that says nothing of its space: "aligned", by the sform alone."""
+
+_TOPOLOGIES: WeakKeyDictionary[Geometry, dict[int, Any]] = WeakKeyDictionary()
+"""Of each volume by connectivity, made once a process: a test asks three times. Not of the volume itself, which other
+processes are sent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +139,13 @@ class Geometry:
         """
         if connectivity not in CONNECTIVITIES:
             raise InputError(invalid("connectivity", connectivity, "6, 18 or 26"))
-        # half a second, which who opens a cohort need not wait for
-        from numbaglm.kernels.spatial import neighbours
+        made = _TOPOLOGIES.setdefault(self, {})
+        if connectivity not in made:
+            # half a second, which who opens a cohort need not wait for
+            from numbaglm.kernels.spatial import neighbours
 
-        return neighbours.new_volume(self.padded_index, self.padded_shape, connectivity)
+            made[connectivity] = neighbours.new_volume(self.padded_index, self.padded_shape, connectivity)
+        return made[connectivity]
 
     def pairs(self) -> NDArray[np.int64]:
         """(m, 2) voxels that share a face, each pair once."""

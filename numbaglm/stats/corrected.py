@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
-from numbaglm.kernels.tails import REFINED
-from numbaglm.stats import pvalues, tails
+from numbaglm.stats import pvalues
 from numbaglm.stats.shuffling.shufflings import Shufflings
 
 log = logging.getLogger("numbaglm")
@@ -77,6 +76,9 @@ def from_null(
         counted = pvalues.from_maxima(observed, null, tolerance)
     if tail == "counts":
         return Corrected(counted, counted)
+    from numbaglm.kernels.tails import REFINED
+    from numbaglm.stats import tails  # where something is refined
+
     fit_tail = tails.pareto_p if tail == "pareto" else tails.gamma_p
     least = float(Fraction(1, shufflings.n_distinct))
     p, source, fit = fit_tail(observed, null, tolerance, least)
@@ -89,4 +91,6 @@ def interval(shufflings: Shufflings, counted: Doubles, level: float) -> tuple[Do
     n = shufflings.n_shufflings
     if shufflings.exhaustive:
         return counted, counted
-    return tails.clopper_pearson(np.rint(counted * n).astype(np.int64), n, level)
+    from numbaglm.stats.tails import clopper_pearson  # where it is asked for
+
+    return clopper_pearson(np.rint(counted * n).astype(np.int64), n, level)

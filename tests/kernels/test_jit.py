@@ -26,8 +26,8 @@ def test_kernels_stay_as_they_are_where_nothing_can_be_kept(caplog):
     _jit._tell_of_no_cache.cache_clear()
     with caplog.at_level(logging.WARNING, "numbaglm"):
         first, second = kernel(namespace["nowhere"]), exact_kernel(namespace["nowhere"])
-        _jit._cached(Compiled(namespace["nowhere"]))
-    assert first(2.0) == second(2.0) == 4.0
+        assert first(2.0) == second(2.0) == 4.0
+        assert _jit._cached(Compiled(namespace["nowhere"]))._cache.load_overload((), None) is None
     assert len(caplog.records) == 1, "once for all kernels"
     assert "NUMBA_CACHE_DIR" in caplog.text
 
@@ -38,7 +38,7 @@ def some_function(x):
 
 def test_any_kernel_that_changes_makes_all_of_them_stale(monkeypatch):
     def stamp():
-        return _jit._cached(Compiled(some_function))._cache._cache_file._source_stamp
+        return _jit._Cache(some_function)._cache_file._source_stamp
 
     before = stamp()
     assert stamp() == before
@@ -100,7 +100,7 @@ def test_a_kernel_runs_uncached_where_nothing_can_be_written(tmp_path, monkeypat
 
 def test_code_of_another_layout_or_processor_is_not_found(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
-    cache, codegen = _jit._cached(Compiled(some_function))._cache, cpu_target.target_context.codegen()
+    cache, codegen = _jit._Cache(some_function), cpu_target.target_context.codegen()
     cache._cache_file.save(cache._index_key("int32", codegen), "code")
     assert cache._cache_file.load(cache._index_key("int32", codegen)) == "code"
     with monkeypatch.context() as patch:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from numbaglm.data import images  # what is of elements is loaded where it is used
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.data.images import element_image, mask_image, to_image
+from numbaglm.data.images import mask_image, to_image
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import OWN_COLUMNS
 from numbaglm.errors import InputError, invalid
@@ -135,7 +136,7 @@ class StoredMaps:
         space, row = self.store.space, self._row(subject)
         if space.is_volume:
             return to_image(space.volume, row)
-        return element_image(space, row, 0.0, str(subject))
+        return images.element_image(space, row, 0.0, str(subject))
 
     def _row(self, subject: int | str) -> NDArray[np.float32]:
         labels = self.subjects

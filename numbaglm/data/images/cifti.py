@@ -35,13 +35,6 @@ _MAP = re.compile(
 
 _INTENTS = {"dscalar": "ConnDenseScalar", "pscalar": "ConnParcelScalr", "pconn": "ConnParcels"}
 
-_ENDINGS = (".dscalar.nii", ".dtseries.nii", ".pscalar.nii", ".ptseries.nii", ".pconn.nii")
-
-
-def is_cifti(path: Path) -> bool:
-    """Whether a file is a CIFTI file of maps, by its name."""
-    return path.name.endswith((*_ENDINGS, ".dlabel.nii"))
-
 
 @dataclass(frozen=True, eq=False)
 class CIFTI:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.data.images.cifti import CIFTI, cifti_rows, cifti_template, is_cifti
+from numbaglm.data.images.cifti import CIFTI, cifti_rows, cifti_template
 from numbaglm.data.images.elements import (
     ElementSource,
     Piece,
@@ -27,16 +27,8 @@ from numbaglm.data.images.elements import (
     rows_of_gifti,
     upper_triangle,
 )
-from numbaglm.data.images.meshes import (
-    SIDE_IN_NAME,
-    SIDES,
-    by_side,
-    load_areas,
-    load_meshes,
-    side_of,
-    values_of_vertices,
-    warn_of_sides,
-)
+from numbaglm.data.images.formats.names import SIDE_IN_NAME, SIDES, form_of, is_cifti, side_of
+from numbaglm.data.images.meshes import by_side, load_areas, load_meshes, values_of_vertices, warn_of_sides
 from numbaglm.data.labels import labels_of, sorted_frame
 from numbaglm.data.tables import LABEL_COLUMNS, read_table
 from numbaglm.errors import GridError, ImageError, InputError, MaskError, invalid, term
@@ -48,7 +40,6 @@ from numbaglm.spaces.surface import Surface, is_surface
 
 nib: Any = nibabel
 
-_CURVES = re.compile(r"^[lr]h\.[\w.-]+$")
 _ENDINGS = re.compile(r"\.((func|shape)\.gii|gii|mgh|mgz|[dp](scalar|tseries|conn)\.nii|tsv|csv|txt|npy)(\.gz)?$")
 _NETWORK = "network"
 _AS_NETWORK = term(f"space={_NETWORK!r}")
@@ -69,36 +60,6 @@ class Listed:
     sources: list[ElementSource]
     labels: list[str]
     template: Template
-
-
-def is_elements(maps: Any, space: Any = None) -> bool:
-    """Whether maps lie on anything but a volume, by their type and the names of files: none is opened."""
-    if space is not None or isinstance(maps, Mapping) or is_surface(maps):
-        return True
-    if isinstance(maps, pd.DataFrame):
-        if not {"subject_label", "effects_map_path"} & set(map(str, maps.columns)):
-            return True
-        return "effects_map_path" in maps.columns and any(map(_is_element, maps["effects_map_path"][:1]))
-    if isinstance(maps, str | os.PathLike):
-        return str(maps).lower().endswith((".tsv", ".csv")) or _is_element(maps)
-    return isinstance(maps, list | tuple | pd.Series) and len(maps) > 0 and _is_element(next(iter(maps)))
-
-
-def _is_element(item: Any) -> bool:
-    if isinstance(item, nib.GiftiImage) or is_surface(item) or isinstance(item, nib.Cifti2Image):
-        return True
-    return isinstance(item, str | os.PathLike) and _form(Path(item)) != ""
-
-
-def _form(path: Path) -> str:
-    """Tell a file's format by its name: "gifti", "mgh" or "cifti"; "" for what is none of them."""
-    name = path.name
-    if name.endswith((".gii", ".gii.gz")):
-        return "gifti"
-    if is_cifti(path):
-        return "cifti"
-    overlay = name.endswith((".mgh", ".mgz")) and side_of(path) is not None
-    return "mgh" if overlay or (_CURVES.match(name) and not name.endswith((".nii", ".nii.gz", ".img"))) else ""
 
 
 def list_elements(
@@ -204,7 +165,7 @@ def _sided(maps: Mapping[str, Any], surfaces: Any, areas: Any) -> Listed:
         Surface(side, sizes[side], np.arange(sizes[side]), meshes.get(side), of_vertices.get(side)) for side in names
     )
     file = pieces[names[0]][0].path
-    written = "mgh" if file is not None and _form(file) != "gifti" else "gifti"
+    written = "mgh" if file is not None and form_of(file) != "gifti" else "gifti"
     sources = [
         ElementSource(" and ".join(piece.name for piece in both), tuple(both))
         for both in zip(*(pieces[side] for side in names), strict=True)
@@ -254,7 +215,7 @@ def _path(item: Any) -> Path:
 
 
 def _reader(path: Path) -> Any:
-    form = _form(path)
+    form = form_of(path)
     if form == "gifti":
         return gifti_rows
     if form == "mgh" or path.suffix in (".mgh", ".mgz", "") or path.name.lower().endswith((".nii", ".nii.gz")):

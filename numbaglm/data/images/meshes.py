@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.images.elements import freesurfer_rows, opening, rows_of_gifti
+from numbaglm.data.images.formats.names import SIDES, side_of
 from numbaglm.data.images.gifti import load_gifti
 from numbaglm.errors import ImageError, InputError, invalid
 from numbaglm.spaces.surface import Mesh
@@ -22,17 +22,7 @@ nib: Any = nibabel
 
 log = logging.getLogger("numbaglm")
 
-SIDES = {"lh": "left", "rh": "right", "l": "left", "r": "right"}
-SIDE_IN_NAME = re.compile(r"(?:^|(?<=[._-]))(lh|rh)[._-]|_?hemi-([LRlr])(?=[._])|\.([LR])(?=\.)")
 _ALLOWED_MESH = "a .surf.gii or FreeSurfer surface (lh.white), (coordinates, faces), or a mesh of nilearn"
-
-
-def side_of(path: Path) -> str | None:
-    """Which hemisphere a file's name says, if it does."""
-    found = SIDE_IN_NAME.search(path.name)
-    if found is None:
-        return None
-    return SIDES[next(text for text in found.groups() if text).lower()]
 
 
 def warn_of_sides(given: Mapping[str, Any], parameter: str) -> None:

@@ -10,14 +10,13 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import nibabel
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
-from numbaglm.data.images.elements import ElementSource, read_elements
 from numbaglm.data.images.opening import (
     MapSource,
     grid_of,
@@ -28,9 +27,12 @@ from numbaglm.data.images.opening import (
 )
 from numbaglm.data.images.raw import HEADER_BYTES, RawMap, Tape, Volume, content, is_plain
 from numbaglm.errors import ImageError
-from numbaglm.spaces.resampling import Affine, Prepared, Shape
 from numbaglm.spaces.space import Template
 from numbaglm.spaces.volume import Grid
+
+if TYPE_CHECKING:
+    from numbaglm.data.images.elements import ElementSource
+    from numbaglm.spaces.resampling import Affine, Shape
 
 nib: Any = nibabel
 
@@ -78,7 +80,9 @@ def read_raw(
         The 4D file that they are volumes of, which stays open; by default it is opened, and closed at the end.
     """
     if isinstance(grid, Template):
-        yield from read_elements(cast(Sequence[ElementSource], sources), grid)
+        from numbaglm.data.images.elements import read_elements  # where there are some
+
+        yield from read_elements(cast("Sequence[ElementSource]", sources), grid)
         return
     sources = cast(Sequence[MapSource], sources)
     for _, group in groupby(sources, key=lambda source: (source.path, id(source.image), source.volume is None)):
@@ -214,6 +218,8 @@ def resample_linearly(volume: Volume, affine: NDArray[np.float64], grid: Grid, *
 
 def prepared(source: MapSource, shape: Shape, affine: Affine, *, zero_is_missing: bool, fill: bool = False) -> Any:
     """Make an image of a map on another grid, which is read when its values are asked for; see `Prepared`."""
+    from numbaglm.spaces.resampling import Prepared  # where maps are to be brought to another grid
+
     values = Prepared(partial(read_map, source), grid_of(source)[1], shape, affine, zero_is_missing, fill)
     return nib.Nifti1Image(values, affine)
 

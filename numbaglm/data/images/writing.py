@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from numbaglm.data.images.element_writing import element_image, save_elements
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError, OutputError, invalid
 from numbaglm.spaces.space import Part, Space
@@ -143,6 +142,8 @@ def save_maps(
     """
     space = Space.of(where)
     if not space.is_volume:
+        from numbaglm.data.images.element_writing import save_elements  # where there are some
+
         for name, values in maps.items():
             save_elements(space, values, outside(name), name, folder, meaning(name).intent)
         save_elements(space, np.ones(space.n), 0.0, "mask", folder)
@@ -184,6 +185,8 @@ def save_values(where: Space | Part, values: NDArray[Any], fill: float, path: Pa
     space = Space.of(where)
     if space.is_volume:
         return save_image(to_image(space.volume, values, fill), path)
+    from numbaglm.data.images.element_writing import element_image  # where there are some
+
     image = element_image(space, values, fill, path.name.partition(".")[0])
     if isinstance(image, dict):
         if len(image) > 1:

@@ -11,23 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from numbaglm.data import images  # what is of elements is loaded where it is used
 from numbaglm.data.cohort.layout import DATA, Header
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import (
-    ElementSource,
     MapSource,
     codes_of,
     grid_of,
     is_elements,
-    list_elements,
     list_maps,
-    load_element_mask,
     load_mask,
     statistic_of,
 )
@@ -49,11 +47,14 @@ from numbaglm.spaces.smoothing import Fwhm, parse_fwhm
 from numbaglm.spaces.space import Template
 from numbaglm.spaces.volume import Grid
 
+if TYPE_CHECKING:
+    from numbaglm.data.images import ElementSource
+
+    Source = MapSource | ElementSource
+
 log = logging.getLogger("numbaglm")
 
 _HEADERS_AT_ONCE = 16
-
-Source = MapSource | ElementSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +158,7 @@ def parse_inputs(
     if is_elements(maps, space):
         if resample:
             raise InputError(invalid("resample", resample, "False: maps of volumes alone are resampled"))
-        listed_maps = list_elements(maps, surfaces=surfaces, areas=areas, space=space, nodes=nodes)
+        listed_maps = images.list_elements(maps, surfaces=surfaces, areas=areas, space=space, nodes=nodes)
         template, elements = listed_maps.template, listed_maps.sources
         template.smooth(np.zeros(template.n, np.float32), fwhm)  # refuses now what can't be smoothed
         labels = check_labels(listed_maps.labels if subjects is None else subjects, len(elements))
@@ -165,7 +166,7 @@ def parse_inputs(
         named = MapLabels(labels, known, _paths(elements), were_moved(maps, labels))
         table, notes = _subject_table(elements, named, covariates, durable=durable)
         _warn_of_statistics(elements, "")
-        inside = load_element_mask(mask, template)
+        inside = images.load_element_mask(mask, template)
         further = _parse_layers(layers, labels, known, template, resample)
         _note_layers(table, further)
         rule = _rule(bool(zero_is_missing), min_coverage, min_subjects, len(elements))
@@ -357,7 +358,7 @@ def _on_template(template: Template, maps: Any) -> tuple[list[ElementSource], li
         options = {"space": "network", "nodes": part.nodes}
     elif part.kind == "graph":
         options = {"space": part}
-    more = list_elements(maps, minimum=1, **options)
+    more = images.list_elements(maps, minimum=1, **options)
     if not template.lists_the_same(more.template):
         raise GridError(
             f"{more.template.name} and {template.name} do not lie on the same elements. Bring all maps to one mesh, "
@@ -503,14 +504,14 @@ _STATISTIC = re.compile(r"^spm([tf])_\d+\.|(?:^|[_-])([tfz])stats?\d*\.nii|(?:^|
 
 
 def _where(source: Source) -> str:
-    if source.path is None or isinstance(source, ElementSource):
+    if source.path is None or not isinstance(source, MapSource):
         return source.name
     return f"{source.path}" if source.volume is None else f"{source.path} (volume {source.volume})"
 
 
 def _state(source: Source) -> tuple[int, str]:
     """Size of a map in bytes, and a text that changes when the map does."""
-    if isinstance(source, ElementSource):
+    if not isinstance(source, MapSource):
         return _state_of_elements(source)
     file = source.file
     with suppress(OSError, ValueError):  # what is wrong is told where it is opened

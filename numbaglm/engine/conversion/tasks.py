@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from numbaglm.data.cohort.presence import Bits, n_bytes, pack, unpack
 from numbaglm.data.cohort.store import CohortStore, DamagedChunkError
 from numbaglm.data.cohort.writer import CohortWriter
-from numbaglm.data.images import ElementSource, MapSource, read_raw
+from numbaglm.data.images import MapSource, read_raw
 from numbaglm.data.images.raw import RawMap, Tape
 from numbaglm.engine.conversion.coverage import MISSING, MaskRule, Survey
 from numbaglm.errors import InputError, term
 from numbaglm.spaces.smoothing import Fwhm
 from numbaglm.spaces.space import Template
 from numbaglm.spaces.volume import Grid
+
+if TYPE_CHECKING:
+    from numbaglm.data.images import ElementSource
 
 Float32 = NDArray[np.float32]
 Layers = Mapping[str, Iterable[RawMap]]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Floats
 from numbaglm.data.runs.ledger import array
-from numbaglm.stats import pvalues, tails
+from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.families.family import Family
 from numbaglm.stats.model.hypothesis import Hypothesis
@@ -63,7 +63,11 @@ class Spec:
     def tail_length(self) -> int:
         """How many of the largest scores of a voxel are kept, to refine its uncorrected p; 0 where none are."""
         refines = self.tail == "pareto" and self.family.whole is None and self.family.parametric
-        return tails.tail_length(self.shufflings.n_shufflings - 1) if refines else 0
+        if not refines:
+            return 0
+        from numbaglm.stats.tails import tail_length  # where something is refined
+
+        return tail_length(self.shufflings.n_shufflings - 1)
 
     def height(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """What counts of a score: its absolute value if two-sided."""

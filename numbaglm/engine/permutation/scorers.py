@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Floats
-from numbaglm.engine.permutation.arranged import Arranged
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import ObservedBlock, Picks, Spec
 from numbaglm.kernels.panels import fused, shuffle
@@ -23,6 +22,9 @@ from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.kernels.panels.vectors import ROWS
 from numbaglm.stats.families.family import Gathered, Rows
 from numbaglm.stats.scales import largest_z
+
+if TYPE_CHECKING:
+    from numbaglm.engine.permutation.arranged import Arranged
 
 Weights = list[Floats | fused.Gather]
 

@@ -20,15 +20,13 @@ from numbaglm.data.cohort.presence import Patterns
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.ledger import Ledger, Shared
 from numbaglm.data.runs.maps import Maps
-from numbaglm.engine.permutation.arranged import Arranged
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import Drawn, ObservedBlock, Picks, Refined, Round, Spec
 from numbaglm.engine.permutation.scorers import VoxelBlock, make_scorer
 from numbaglm.engine.permutation.size import columns_at_once, columns_given
 from numbaglm.engine.schedule import checkpoint
-from numbaglm.kernels import tails as tail_kernels
 from numbaglm.kernels.panels.shuffle import TILE
-from numbaglm.stats import pvalues, tails
+from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import PRESENCE, Given
 
 
@@ -96,6 +94,8 @@ def _prepared(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlo
     present = store.present(start, stop) if PRESENCE in family.needs and not store.all_present else None
     place, arranged, number = np.arange(n_voxels), None, np.empty(n_voxels)
     if family.patterns is not None:
+        from numbaglm.engine.permutation.arranged import Arranged  # where a family has them
+
         size = np.dtype(spec.precision).itemsize
         known = Patterns.whole(store.n_subjects, n_voxels)
         if present is not None:
@@ -274,6 +274,9 @@ def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence
     -------
     p (n_voxels,), counted where nothing refines it; and where each comes from, see `numbaglm.stats.tails`.
     """
+    from numbaglm.kernels.tails import COUNTED
+    from numbaglm.stats import tails  # where something is refined
+
     spec: Spec = shared.get()
     height = spec.height(ledger.get(observed, ObservedBlock).score)
     parts = [ledger.get(key, Round, n_voxels=height.size) for key in rounds]
@@ -284,7 +287,7 @@ def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence
     scale, n_shufflings = spec.hypothesis.scale, spec.shufflings.n_shufflings
     least = float(Fraction(1, spec.shufflings.n_distinct))
     p = pvalues.from_counts(counts, n_shufflings)
-    source = np.full(p.shape, tail_kernels.COUNTED, np.uint8)
+    source = np.full(p.shape, COUNTED, np.uint8)
     for i in range(0, voxels.size, TILE):  # a tail in double precision takes room
         some = voxels[i : i + TILE]
         reached, tail = scale.to_statistic(height[some]), scale.to_statistic(largest[i : i + TILE])
@@ -296,8 +299,10 @@ class _Watch:
     """Voxels that may be worth refining, and their largest scores as batches pass."""
 
     def __init__(self, block: VoxelBlock, spec: Spec, plan: Plan) -> None:
+        from numbaglm.stats.tails import watched  # where something is refined
+
         self.two_sided, self.k = spec.two_sided, spec.tail_length
-        self.voxels = tails.watched(np.where(block.observed.degenerate, 1.0, spec.parametric_p(block.observed.z)))
+        self.voxels = watched(np.where(block.observed.degenerate, 1.0, spec.parametric_p(block.observed.z)))
         n = self.voxels.size
         self.kept = np.empty((n, 2 * self.k + plan.batch), spec.precision)
         self.n_kept = np.zeros(n, np.int32)
@@ -305,14 +310,18 @@ class _Watch:
 
     def see(self, maps: Floats) -> None:
         """Take in the scores of random shufflings."""
-        tail_kernels.keep_largest(maps, self.voxels, self.two_sided, self.k, self.kept, self.n_kept, self.floor)
+        from numbaglm.kernels.tails import keep_largest
+
+        keep_largest(maps, self.voxels, self.two_sided, self.k, self.kept, self.n_kept, self.floor)
 
     def largest(self) -> Floats:
         """Largest scores of each voxel; see `Round.tails`."""
+        from numbaglm.kernels.tails import finish_largest
+
         start = self.kept[:, : self.k]
         start[np.arange(self.k) >= self.n_kept[:, None]] = -np.inf
         largest = np.empty(start.shape, self.kept.dtype)
-        tail_kernels.finish_largest(self.kept, np.maximum(self.n_kept, self.k), largest)
+        finish_largest(self.kept, np.maximum(self.n_kept, self.k), largest)
         return largest
 
 

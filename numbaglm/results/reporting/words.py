@@ -25,9 +25,8 @@ from numbaglm.stats import pvalues
 from numbaglm.stats.conventions import CONVENTIONS
 from numbaglm.stats.methods import METHODS
 from numbaglm.stats.quality import MISSING_LIMIT, Z_LIMIT
-from numbaglm.stats.variance.between import ESTIMATORS, TESTS
 from numbaglm.stats.variance.components import RESAMPLINGS
-from numbaglm.stats.variance.covariance import ADJUSTMENTS, EFFECTS, Binned
+from numbaglm.stats.variance.covariance import ADJUSTMENTS, BETWEEN, EFFECTS, TESTS, Binned
 
 Facts = list[tuple[str, str]]
 
@@ -500,7 +499,7 @@ def _weights(asked: Provenance) -> str:
 
 
 def _estimator(between: str | int) -> str:
-    return ESTIMATORS[str(between)][1]
+    return BETWEEN[str(between)]
 
 
 def _on_weights(result: Record, cited: set[str]) -> list[str]:

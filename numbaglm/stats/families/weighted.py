@@ -138,7 +138,7 @@ class Weighted:
     between
         How the variance between subjects is estimated, or 0; of variances alone.
     test
-        A name in `numbaglm.stats.variance.between.TESTS`.
+        A name in `numbaglm.stats.variance.covariance.TESTS`.
     moves
         Whether shuffling moves weights: permutations.
     lacks

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,11 +22,12 @@ from numbaglm.stats.conventions import is_number
 from numbaglm.stats.methods import Method, find_method
 from numbaglm.stats.model.design import Contrast, Design, orthonormal, partition, shared_nuisance, tested_regressors
 from numbaglm.stats.model.hypothesis import Hypothesis, complement
-from numbaglm.stats.shuffling.own import Signed, plan_own
 from numbaglm.stats.shuffling.shufflings import FLIPS, PERMUTATIONS, Shufflings, plan_shufflings
-from numbaglm.stats.variance.between import ESTIMATORS, TESTS
-from numbaglm.stats.variance.components import Components
-from numbaglm.stats.variance.covariance import Binned, Sandwich
+from numbaglm.stats.variance.covariance import BETWEEN, TESTS, Binned, Sandwich
+
+if TYPE_CHECKING:
+    from numbaglm.stats.shuffling.own import Signed
+    from numbaglm.stats.variance.components import Components
 
 log = logging.getLogger("numbaglm")
 
@@ -83,6 +84,8 @@ def _planned(rows: Doubles, rule: str | None, shuffling: dict[str, Any], own: Si
     if own is None:
         return plan_shufflings(len(rows), design_rows=rows, rule=rule, **shuffling)
     kept = {name: value for name, value in shuffling.items() if name != "n_perm"}
+    from numbaglm.stats.shuffling.own import plan_own  # where they are given
+
     return plan_own(own, design_rows=rows, **kept)
 
 
@@ -263,8 +266,8 @@ def read_weights(weights: Any, between: str | int, test: str, apart: Sequence[st
     ------
     InputError
     """
-    if isinstance(between, bool) or (between != 0 and between not in tuple(ESTIMATORS)):
-        raise InputError(invalid("between", between, f"one of {sorted(ESTIMATORS)}, or 0 for fixed effects"))
+    if isinstance(between, bool) or (between != 0 and between not in tuple(BETWEEN)):
+        raise InputError(invalid("between", between, f"one of {sorted(BETWEEN)}, or 0 for fixed effects"))
     if test not in tuple(TESTS):
         raise InputError(invalid("test", test, f"one of {sorted(TESTS)}"))
     own = (f"between={between!r}" if between != "reml" else "", f"test={test!r}" if test != "knapp-hartung" else "")

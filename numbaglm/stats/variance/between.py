@@ -19,21 +19,7 @@ from scipy import special
 from numbaglm.arrays import Doubles
 from numbaglm.kernels import between as kernels
 
-ESTIMATORS = {
-    "reml": (kernels.REML, "restricted maximum likelihood"),
-    "ml": (kernels.ML, "maximum likelihood"),
-    "dl": (kernels.DL, "the moments of DerSimonian and Laird"),
-    "he": (kernels.HE, "the moments of Hedges"),
-}
-"""How the variance between subjects is estimated, beside 0 (fixed effects), and what texts call it."""
-
-TESTS = {
-    "knapp-hartung": "the standard errors of Knapp and Hartung",
-    "ad-hoc": "the standard errors of Knapp and Hartung, never below those of known variances",
-    "t": "standard errors of known variances, and t",
-    "z": "standard errors of known variances, and z",
-}
-"""How the effect is held against its standard error, and what texts call it."""
+_KERNELS = {"reml": kernels.REML, "ml": kernels.ML, "dl": kernels.DL, "he": kernels.HE}  # each of BETWEEN
 
 LEVEL = 0.95
 """Coverage of intervals."""
@@ -100,12 +86,12 @@ def between_variance(y: Doubles, v: Doubles, M: Doubles, between: str | int) -> 
         (n_columns, n_subjects) rows of the design, independent in the subjects that an element has; none for a mean
         of 0.
     between
-        A name in `ESTIMATORS`, or 0 for fixed effects.
+        A name in `covariance.BETWEEN`, or 0 for fixed effects.
     """
     out = np.zeros(y.shape[1])
     if between != 0:
         kernels.between_variances(
-            np.ascontiguousarray(y), np.ascontiguousarray(v), np.ascontiguousarray(M), ESTIMATORS[str(between)][0], out
+            np.ascontiguousarray(y), np.ascontiguousarray(v), np.ascontiguousarray(M), _KERNELS[str(between)], out
         )
     return out
 
@@ -149,7 +135,7 @@ def estimate(y: Doubles, w: Doubles, nuisance: Doubles, interest: Doubles, effec
     effect
         (n_interest, n_subjects): its product with what the design can fit is the contrast of the parameter estimates.
     test
-        A name in `TESTS`.
+        A name in `covariance.TESTS`.
     """
     M = np.vstack([nuisance, interest])
     n, (r, s), dof = len(y), (len(M), len(interest)), left_of(w, M)

@@ -43,6 +43,22 @@ DEGREES_OF_FREEDOM = {
 }
 """Degrees of freedom of the parametric p, by the name of the option."""
 
+BETWEEN = {
+    "reml": "restricted maximum likelihood",
+    "ml": "maximum likelihood",
+    "dl": "the moments of DerSimonian and Laird",
+    "he": "the moments of Hedges",
+}
+"""How the variance between subjects is estimated, beside 0 (fixed effects), and what texts call it."""
+
+TESTS = {
+    "knapp-hartung": "the standard errors of Knapp and Hartung",
+    "ad-hoc": "the standard errors of Knapp and Hartung, never below those of known variances",
+    "t": "standard errors of known variances, and t",
+    "z": "standard errors of known variances, and z",
+}
+"""How a weighted effect is held against its standard error, and what texts call it."""
+
 EFFECTS = {
     "family": "what all maps of an exchangeability block share",
     "subject": "what all maps of a subject share",

@@ -15,7 +15,8 @@ from numbaglm.spaces.graphs import graph
 from numbaglm.stats.families.weighted import refitted
 from numbaglm.stats.model.design import Contrast, Design, partition
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
-from numbaglm.stats.variance.between import TESTS, between_variance
+from numbaglm.stats.variance.between import between_variance
+from numbaglm.stats.variance.covariance import TESTS
 from reference.weighted import shuffled_statistics, shuffled_z, statistic
 
 N_VOXELS = 7

@@ -12,14 +12,13 @@ import pytest
 
 from numbaglm.stats.model.design import Contrast, Design, partition
 from numbaglm.stats.variance.between import (
-    ESTIMATORS,
-    TESTS,
     between_variance,
     estimate,
     free_of,
     heterogeneity,
     whiten,
 )
+from numbaglm.stats.variance.covariance import BETWEEN, TESTS
 from reference.between import likelihood
 
 REFERENCE = Path(os.environ.get("NUMBAGLM_REFERENCE", "absent")) / "pymare"
@@ -105,7 +104,7 @@ def test_the_example_that_metafor_is_explained_with():
     assert share == pytest.approx(100 * (152.2330 - 12) / 152.2330, rel=1e-4)
 
 
-@pytest.mark.parametrize("between", [0, *ESTIMATORS])
+@pytest.mark.parametrize("between", [0, *BETWEEN])
 @pytest.mark.parametrize("test", TESTS)
 def test_equal_variances_are_those_of_no_weights(between, test):
     rng = np.random.default_rng(0)

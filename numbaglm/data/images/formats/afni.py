@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import nibabel
 import numpy as np
@@ -153,6 +152,8 @@ def save_bricks(geometry: Geometry, bricks: Sequence[Brick], path: Path) -> Path
     ------
     InputError, OutputError
     """
+    from xml.sax.saxutils import escape  # where it is written: to find data sets takes none
+
     image = to_image(geometry, np.stack([brick.values for brick in bricks]))
     labels = "~".join(brick.label.replace("~", "-") for brick in bricks) + "~"
     auxiliary: list[str] = []
