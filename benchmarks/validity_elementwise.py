@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import numbaglm as ng
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.layout import DATA, Arrays, Header
+from numbaglm.data.cohort.presence import pack
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
@@ -42,6 +43,8 @@ class Scenario:
         "age", "gm" or "intercept": where it is "gm" the data follow age instead, and where it is the intercept both.
     effect
         Planted to measure power.
+    absent
+        Share of the values, of data and map alike, that are missing at random; each data set is tested with the rest.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Scenario:
     tested: str
     effect: float
     options: dict[str, Any] = field(default_factory=dict)
+    absent: float = 0.0
 
     def share(self, n_voxels: int, n_perm: int, seed: int, effect: float = 0.0) -> float:
         """Share of ``n_voxels`` data sets whose uncorrected p are below the level."""
@@ -60,14 +64,18 @@ class Scenario:
         follows = {"age": grey, "gm": np.repeat(age[:, None], n_voxels, axis=1), "intercept": grey}[self.tested]
         planted = {"age": age[:, None], "gm": grey, "intercept": 1.0}[self.tested]
         Y: NDArray[np.float64] = follows + self.noise(rng, (self.n, n_voxels)) + effect * planted
-        maps = {DATA: Y.astype(np.float32), "gm": grey.astype(np.float32)}
+        there = rng.random(Y.shape) >= self.absent
+        maps = {name: np.where(there, one, 0).astype(np.float32) for name, one in ((DATA, Y), ("gm", grey))}
         subjects = pd.DataFrame({"subject_label": [f"s{k}" for k in range(self.n)]})
         space = Space.of(Geometry(np.ones((n_voxels, 1, 1), bool), np.eye(4)))
-        cohort = Cohort(CohortStore(None, Header(space, subjects, layers=tuple(maps)), Arrays(maps, None, None)))
+        header = Header(space, subjects, layers=tuple(maps), has_presence=True, keeps_missing=True)
+        cohort = Cohort(CohortStore(None, header, Arrays(maps, pack(there), None)))
         design = pd.DataFrame({"intercept": 1.0, "age": age})
-        options = {"n_perm": n_perm, "seed": seed, "cluster_forming_threshold": None, "regressors": "gm"}
+        options: dict[str, Any] = {"n_perm": n_perm, "seed": seed, "cluster_forming_threshold": None}
+        options |= {"regressors": "gm", "missing": "element" if self.absent else "leave"}
         result = ng.permutation_test(cohort, design, self.tested, **options | self.options)
-        return float((result.maps["p_unc"] <= ALPHA + 1e-9).mean())
+        tested = result.maps["reason"] == 0 if "reason" in result.maps else slice(None)
+        return float((result.maps["p_unc"][tested] <= ALPHA + 1e-9).mean())
 
 
 def scenarios() -> list[Scenario]:
@@ -93,13 +101,45 @@ def scenarios() -> list[Scenario]:
     found.append(
         Scenario("the map, beside age, n = 20, Gaussian", "sign flips", 20, gaussian, "gm", 0.8, {"errors": "ise"})
     )
-    return found
+    return found + of_missing()
 
 
-def rows(n_runs: int, n_voxels: int, n_perm: int) -> list[dict[str, Any]]:
-    """Error rate and power of every scenario."""
+def of_missing() -> list[Scenario]:
+    """Some have no data, and no map, at an element."""
+    found = []
+    tests = ("age", "age, beside the map", 0.8), ("gm", "the map, beside age", 0.8)
+    for n, noise, kind, share in (
+        (20, gaussian, "Gaussian", 0.2),
+        (20, skewed, "skewed", 0.4),
+        (40, skewed, "skewed", 0.2),
+    ):
+        for tested, words, effect in tests:
+            name, scheme = f"{words}, n = {n}, {kind}", f"permutations, {100 * share:.0f} % missing"
+            found.append(Scenario(name, scheme, n, noise, tested, effect, absent=share))
+    flips: dict[str, Any] = {"errors": "ise"}
+    return [
+        *found,
+        Scenario(
+            "the mean, beside map and age, n = 20, Gaussian",
+            "sign flips, 20 % missing",
+            20,
+            gaussian,
+            "intercept",
+            0.8,
+            absent=0.2,
+        ),
+        Scenario(
+            "the map, beside age, n = 20, Gaussian", "sign flips, 20 % missing", 20, gaussian, "gm", 0.8, flips, 0.2
+        ),
+    ]
+
+
+def rows(n_runs: int, n_voxels: int, n_perm: int, words: str = "") -> list[dict[str, Any]]:
+    """Error rate and power of every scenario, or of those with some words in their name."""
     told = []
     for scenario in scenarios():
+        if words not in f"{scenario.name} | {scenario.scheme}":
+            continue
         null = [scenario.share(n_voxels, n_perm, seed) for seed in range(n_runs)]
         planted = [scenario.share(n_voxels, n_perm, seed, scenario.effect) for seed in range(n_runs // 3)]
         error, low, high = over_runs(null)
@@ -132,7 +172,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
+    parser.add_argument("--only", metavar="WORDS", help="measure the rows with these words, and print them")
     arguments = parser.parse_args()
+    if arguments.only:
+        rows(*SIZES[arguments.size], words=arguments.only)
+        return
     new = section(arguments.size)
     arguments.output.write_text(replace_section(arguments.output.read_text(), new))
 

@@ -332,7 +332,9 @@ def permutation_test(
         weights are given; those that a contrast leaves out are nuisance. Each costs a degree of freedom. Elements at
         which one is constant, or follows from other regressors, leave with a warning (statistic 0, p 1). It goes with
         the methods "freedman-lane" and "manly", of t also "dekker" and "draper-stoneman"; not with variance groups,
-        smoothed variances, weights or ``missing="element"``. p of what an element's own regressor says are as exact as
+        smoothed variances or weights. With ``missing="element"`` (and "freedman-lane") a subject that lacks data or a
+        layer at an element has no part there; under permutations, which bring others to its row, that row has the mean
+        of the layer over those who are there. p of what an element's own regressor says are as exact as
         those of any regressor with nuisance; the maps that regressors come from count as known.
     combine
         Makes one test of the modalities, at the elements that all have. Of the p of their tests, each under the same

@@ -71,3 +71,18 @@ def separate_z(Y, present, X, C, label, index, sign):
                 G = form / (k * (1 + 2 * (k - 1) / (k * (k + 2)) * excess))
                 found[b, v] = -special.ndtri(stats.f.sf(G, k, dof))
     return found
+
+
+def own_scores(Y, present, S, regressors, C, index, sign):
+    """As `scores`, with regressors (q, n_subjects, n_voxels) of each element's own beside the columns S that all share.
+
+    Those of subjects that are missing are not known: they stand at the mean of the others.
+    """
+    C = np.atleast_2d(C)
+    found = np.zeros((len(index), Y.shape[1]))
+    for v in range(Y.shape[1]):
+        w = present[:, [v]]
+        own = [np.where(w, by * c[:, [v]], by * c[w[:, 0], v].mean()) for by, c in regressors]
+        M = np.column_stack([S, *own])
+        found[:, [v]] = scores(Y[:, [v]], w, M @ C.T, M @ linalg.null_space(C), index, sign)
+    return found

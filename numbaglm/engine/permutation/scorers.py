@@ -383,15 +383,18 @@ class Graded(Scores):
         counts[self.arranged.place[own]] = tally.reshape(-1)[: self.block.n_columns][own]
         return counts
 
-    def _watched(self, numbers: Iterable[tuple[int, Floats]]) -> Iterator[tuple[int, Floats]]:
-        """Pass numbers on, and count where they are those of a pattern that leaves nothing to test."""
+    def _watched(self, numbers: Iterable[tuple[int, Floats]], n_batch: int) -> Iterator[tuple[int, Floats]]:
+        """Pass numbers on, and count where they are those of a pattern that leaves nothing to test.
+
+        A last group is filled up with shufflings that are not there, of which nothing is counted.
+        """
         first = 0
         for n_tiles, of_patterns in numbers:
             last = first + n_tiles
             if of_patterns.shape[1]:
-                nothing = of_patterns[:, -1] == 0
+                nothing = (of_patterns[:, -1] == 0).reshape(-1, of_patterns.shape[3])[:n_batch]
                 if nothing.any():
-                    n_singular = np.count_nonzero(nothing, axis=(0, 1)).astype(np.int32)
+                    n_singular = np.count_nonzero(nothing, axis=0).astype(np.int32)
                     self.singular[first:last] += n_singular[self.arranged.of[first:last]]
             yield n_tiles, of_patterns
             first = last
@@ -418,7 +421,7 @@ class Graded(Scores):
             self.patterns.rows.fill(index, sign, self.pattern_rows)
             rows = fused.grouped([self.pattern_rows], n_batch, self.pattern_rows.dtype)
         numbers = arranged.numbers(rows, self.factor, self.patterns.n_kept, self.numbers[: -(-n_batch // ROWS)])
-        extra = fused.Extra(self._watched(numbers), arranged.of, arranged.whole, self.whole_sizes)
+        extra = fused.Extra(self._watched(numbers, n_batch), arranged.of, arranged.whole, self.whole_sizes)
         n_picks = self._permute(self.rows.fill(index, sign), n_batch, peaks, None, extra)
         maxima = largest_z(scales, peaks)
         own = np.flatnonzero(arranged.own[self.raw[1][:n_picks]])

@@ -116,11 +116,14 @@ class Gathered:
         Number of the layer that shufflings permute.
     inverse
         Whether they move it the other way.
+    flipped
+        Whether signs act on it; see `Shuffled`.
     """
 
     n_units: int
     permuted: int
     inverse: bool = False
+    flipped: bool = True
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -129,6 +132,7 @@ class Gathered:
 
     def fill(self, index: NDArray[np.int32], sign: NDArray[np.int8], out: NDArray[Any]) -> None:
         """Fill ``out`` (1, height, n_units) with places: the unit that is multiplied with, n_units on if it flips."""
+        sign = sign if self.flipped else np.ones_like(sign)
         places = index + self.n_units * (sign < 0)
         if self.inverse:
             here = np.broadcast_to(np.arange(self.n_units), index.shape) + self.n_units * (sign < 0)

@@ -278,7 +278,7 @@ class Incomplete:
     @property
     def least(self) -> int:
         """Subjects that an element must have."""
-        return least_of(self.rows)
+        return least_of(len(self.rows))
 
     @cached_property
     def order(self) -> NDArray[np.intp]:
@@ -413,22 +413,22 @@ class Incomplete:
             prepare=self.prepare,
             needs=(PRESENCE,),
             more=self.more,
-            reasons=reasons_of(self.rows),
+            reasons=reasons_of(len(self.rows)),
             patterns=patterns,
         )
 
 
 def _of_each(matrices: Doubles, of: NDArray[np.int32], values: Doubles) -> Doubles:
-    """Products (k, n_voxels) of matrices (n_patterns, k, n), that of each element's pattern, with values (n, n_voxels)."""
+    """Products (k, n_voxels) of values (n, n_voxels) with the matrix (n_patterns, k, n) of each element's pattern."""
     out = np.zeros((matrices.shape[1], values.shape[1]))
     for i, j in np.ndindex(matrices.shape[1:]):
         out[i] += matrices[:, i, j][of] * values[j]
     return out
 
 
-def least_of(rows: Doubles) -> int:
+def least_of(rank: int) -> int:
     """Subjects that an element must have: two more than the design has dimensions, so that errors have a spread."""
-    return len(rows) + 2
+    return rank + 2
 
 
 def grams_of(rows: Doubles, present: NDArray[np.bool_]) -> tuple[Doubles, NDArray[np.intp]]:
@@ -449,14 +449,14 @@ def grams_of(rows: Doubles, present: NDArray[np.bool_]) -> tuple[Doubles, NDArra
     gram = np.empty((present.shape[1], len(rows), len(rows)))
     incomplete.grams(rows, np.ascontiguousarray(present.T), gram)
     lost = np.linalg.eigvalsh(gram)[:, 0] < FULL_RANK
-    reason = np.where(present.sum(axis=0) < least_of(rows), 1, np.where(lost, 2, 0))
+    reason = np.where(present.sum(axis=0) < least_of(len(rows)), 1, np.where(lost, 2, 0))
     gram[reason > 0] = np.eye(len(rows))
     return gram, reason
 
 
-def reasons_of(rows: Doubles) -> tuple[str, str]:
+def reasons_of(rank: int) -> tuple[str, str]:
     """Why elements can't be tested, see `Family.reasons`."""
     return (
-        f"have fewer than the {least_of(rows)} subjects that this design takes",
+        f"have fewer than the {least_of(rank)} subjects that this design takes",
         "leave the design without its rank, of the subjects that they have",
     )

@@ -155,6 +155,20 @@ FAMILIES = {
             "Winkler et al. (2014), NeuroImage 92:381-397",
         ),
         Kind(
+            "t, own regressors, missing data",
+            "one",
+            "missing",
+            "ordinary.incomplete_own.IncompleteOwn",
+            "Winkler et al. (2014), NeuroImage 92:381-397",
+        ),
+        Kind(
+            "F, own regressors, missing data",
+            "several",
+            "missing",
+            "ordinary.incomplete_own.IncompleteOwn",
+            "Winkler et al. (2014), NeuroImage 92:381-397",
+        ),
+        Kind(
             "combined t", "one", "combine", "combined.combined", "Winkler et al. (2016), Hum. Brain Mapp. 37:1486-1511"
         ),
         Kind(

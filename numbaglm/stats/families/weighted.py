@@ -305,7 +305,7 @@ class Weighted:
     def reasons(self) -> tuple[str, ...]:
         """See `Family.reasons`."""
         of_variances = (f"have a {self.layer} that is 0, negative or not a number",) if self.layer else ()
-        return (*(reasons_of(self.M) if self.lacks else ()), *of_variances)
+        return (*(reasons_of(len(self.M)) if self.lacks else ()), *of_variances)
 
     def patterns(self, pairs: Doubles, sizes: tuple[int, ...]) -> OfPatterns:
         """What depends on which subjects an element has.

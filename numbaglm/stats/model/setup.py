@@ -205,15 +205,20 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings, sandwich: Sa
     InputError
         Nobody has worked out what else was asked for.
     """
-    if hypothesis.family.whole is not None or hypothesis.design.own:
+    if hypothesis.family.whole is not None:
         raise InputError(
-            f"{_BY_ELEMENT} goes with t, F, v and G, not with {term('variance_smoothing_fwhm')} or "
-            f"{term('regressors')}: leave it out."
+            f"{_BY_ELEMENT} goes with t, F, v and G, not with {term('variance_smoothing_fwhm')}: leave it out."
         )
     if hypothesis.method.name != "freedman-lane":
         raise InputError(invalid("method", hypothesis.method.name, f"'freedman-lane' with {_BY_ELEMENT}"))
     if sandwich is not None:
         return _make_incomplete_clusters(hypothesis, sandwich)
+    if hypothesis.design.own:
+        from numbaglm.stats.families.ordinary.incomplete_own import IncompleteOwn
+
+        flips = shufflings.errors == "ise"
+        own = IncompleteOwn.build(hypothesis.design, hypothesis.contrast, flips)
+        return replace(hypothesis, family=own.family())
     from numbaglm.stats.families.incomplete import Incomplete
     from numbaglm.stats.families.ordinary.incomplete_groups import IncompleteGroups
     from numbaglm.stats.families.welch import VarianceGroups

@@ -37,7 +37,7 @@ def hypothesis_of(kind):
     rng = np.random.default_rng(0)
     design = Design.parse(np.column_stack([GROUP[:, None] == np.arange(3), rng.normal(size=N)]).astype(float), N)
     weights = [[1.0, -1, 0, 0]] if kind.rows == "one" else [[1.0, -1, 0, 0], [0, 1, -1, 0]]
-    if kind.option == "regressors":
+    if "own regressors" in kind.name:
         design, weights = design.with_own({"gm": "gm"}), np.pad(weights, ((0, 0), (0, 1)))
     contrast = Contrast.parse(weights, design)
     shuffling = {"n_perm": 20, "seed": 0, "errors": None, "blocks": None, "block_scheme": "within"}

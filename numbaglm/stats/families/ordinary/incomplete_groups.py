@@ -234,6 +234,6 @@ class IncompleteGroups:
             prepare=self.prepare,
             needs=(PRESENCE,),
             more=("n_subjects", "dof", REASON),
-            reasons=(*reasons_of(self.rows), _TOO_FEW),
+            reasons=(*reasons_of(len(self.rows)), _TOO_FEW),
             undefined=("leave the design without its rank, of those that are there then", _TOO_FEW),
         )
