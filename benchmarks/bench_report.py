@@ -56,6 +56,24 @@ def bench_vectorstats_agreement(tmp_path: Path) -> None:
     np.testing.assert_allclose(theirs.ravel(), found.maps["t"], rtol=1e-3, atol=1e-4)
 
 
+def bench_a_section_takes_the_place_of_its_own() -> None:
+    text = "# Results\n\nAll.\n\n## One\n\nold\n\n## Two\n\nstays\n\n![a.png](a.png)\n"
+    rows = (Row("a row", "s", 1.0),)
+    sections = {"one": Section("One", "new", rows), "three": Section("Three", "more", rows)}
+    found = report.updated(text, sections, "load 0.1")
+    assert [line for line in found.splitlines() if line[:2] in ("##", "![")] == [
+        "## One",
+        "## Two",
+        "## Three",
+        "![a.png](a.png)",
+    ]
+    assert "old" not in found
+    assert "--only three --update`: " in found
+    assert found.count("stays") == found.count("All.") == 1
+    once = report.updated(found, sections, "load 0.1")
+    assert once == found
+
+
 def bench_first_test(tmp_path: Path) -> None:
     simulate_button_press(tmp_path / "maps", n_subjects=6, voxel_size=10.0)
     assert "shufflings" in run_child("first", str(tmp_path / "maps"))
@@ -86,21 +104,3 @@ def bench_readme() -> None:
     assert outside[0] == outside[1]
     with pytest.raises(ValueError, match="no line"):
         report.into_readme("", "")
-
-
-def bench_sections_of_results() -> None:
-    kept = "# Results\n\n## A\n\nformer\n\n## C\n\nleft\n\n![results.png](results.png)\n"
-    a, b = (Section(title, "How.", (Row("a", "s", 1.0),)) for title in "AB")
-    text = report.into_results(kept, {"a": a, "b": b}, "Told.")
-    assert [text.count(part) for part in ("former", "## A\n\nHow. Told.", "## B\n\nHow. Told.", "left", "![")] == [
-        0,
-        1,
-        1,
-        1,
-        1,
-    ]
-    assert text.index("## A") < text.index("## C") < text.index("## B") < text.index("![")
-    assert report.into_results(text, {"a": a, "b": b}, "Told.") == text
-    assert report.into_results("# R\n\n## A\n\nformer\n", {"a": a}, "Told.") == f"# R\n\n{a.markdown()}\n\n".replace(
-        "How.", "How. Told."
-    )

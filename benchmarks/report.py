@@ -1,13 +1,14 @@
 """Measure this machine, side by side with other packages: `python benchmarks/report.py`.
 
-A whole run of full size writes benchmarks/results.md, results.png and scaling.png, and the table of the README. Some
-sections of full size (--only) take the place of theirs in results.md. Anything less prints what it measures, and
-writes only where --out says.
+A whole run of full size writes benchmarks/results.md, results.png and scaling.png, and the table of the README.
+Anything less prints what it measures, and writes the first three only where --out says; with --update sections of
+full size take the place of theirs in benchmarks/results.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -64,16 +65,16 @@ def results(sections: Mapping[str, Section], size: str, before: str, drawn: Sequ
     return "\n\n".join([head, *(section.markdown() for section in sections.values()), *pictures]) + "\n"
 
 
-def into_results(text: str, sections: Mapping[str, Section], told: str) -> str:
-    """Text of results.md with sections in the place of theirs, or before its pictures; each says how it was made."""
-    for section in sections.values():
-        title, new = f"## {section.title}\n", replace(section, note=f"{section.note} {told}").markdown()
-        pictures = text.find("\n![")
-        end = len(text) if pictures < 0 else pictures + 1
-        begin = text.find(title) if title in text else end
-        after = text.find("\n## ", begin) + 1 or end
-        text = f"{text[:begin]}{new}\n\n{text[max(after, begin) :]}"
-    return text
+def updated(text: str, sections: Mapping[str, Section], before: str) -> str:
+    """Text of results.md with some sections measured anew, each where it was, or before the pictures."""
+    parts = re.split(r"(?m)^(?=## |!\[)", text)
+    for key, section in sections.items():
+        told = f"{section.note} Measured by `{COMMAND} --only {key} --update`: {setting()}; {before} when it began."
+        new = f"{replace(section, note=told).markdown()}\n\n"
+        named = [i for i, part in enumerate(parts) if part.startswith(f"## {section.title}\n")]
+        last = next((i for i, part in enumerate(parts) if part.startswith("![")), len(parts))
+        parts[named[0] if named else last : (named[0] + 1) if named else last] = [new]
+    return "".join(parts).rstrip("\n") + "\n"
 
 
 def speed_table(sections: Mapping[str, Section], n_voxels: int) -> str:
@@ -111,7 +112,10 @@ def main() -> None:
         help=f"sections to run: {', '.join(SECTIONS)}",
     )
     parser.add_argument("--out", type=Path, help="folder for results.md, results.png and scaling.png")
+    parser.add_argument("--update", action="store_true", help="put what is measured into benchmarks/results.md")
     asked = parser.parse_args()
+    if asked.update and asked.size != "full":
+        parser.error("--update takes measurements of full size")
     if unknown := set(asked.only) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
     before = load()
@@ -123,10 +127,9 @@ def main() -> None:
         draw = {"results.png": figures.beside, "scaling.png": figures.growth}
         drawn = [name for name, one in draw.items() if one(sections, folder / name)]
         (folder / "results.md").write_text(results(sections, asked.size, before, drawn))
-    elif asked.size == "full":
-        file, only = HERE / "results.md", ",".join(sections)
-        told = f"Written by `{COMMAND} --only {only}`. {setting()}; {before} when it began."
-        file.write_text(into_results(file.read_text(), sections, told))
+    elif asked.update:
+        file = HERE / "results.md"
+        file.write_text(updated(file.read_text(), sections, before))
     if complete:
         table = speed_table(sections, brain_geometry(SIZES["full"].voxel_size).n_voxels)
         README.write_text(into_readme(README.read_text(), table))

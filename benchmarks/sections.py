@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from threadpoolctl import threadpool_limits
 import mrtrix
 from bench_conversion import MAPS, PLAIN, ConversionCase
 from bench_discoveries import Shufflings, ZMap
+from bench_missing import CASES as MISSING_CASES
 from bench_missing import SIZES as MISSING_SIZES
 from bench_missing import MissingCase, own_patterns
 from bench_modalities import CASES as MODALITIES
@@ -332,19 +334,24 @@ def missing(size: Size) -> Section:
     n_voxels, n_perm = MISSING_SIZES[size.name]
     rows = []
     most = {"20 % in 20 patterns": 1.5, "a pattern each": 12.0}
-    for statistic, n in (("t", 30), ("t", 100), ("v", 30), ("G", 30)):
-        sides = MissingCase(size.name, n, statistic).sides
-        taken = in_turn(sides, 2 * size.rounds + 1)
+    told = {"t": "t", "v": "v of 2 groups", "G": "G of 3 groups", "weights": "t, weights", "own": "t, own regressor"}
+    for statistic, errors, n in MISSING_CASES:
+        sides = MissingCase(size.name, n, statistic, errors).sides
+        rounds = 4 * size.rounds + 1 if statistic == "t" else size.rounds
+        taken = in_turn(sides, rounds, clock=time.process_time)
         peer = taken["whole, plain"].median
         for name, least in most.items():
             mine = taken[name].median
             budgets = (Budget("ratio", "≤", least),) if statistic == "t" else ()
-            told = f"{statistic}, {n} subjects: {name}"
-            rows.append(Row(told, "s", mine, peer, mine / peer, widest(taken[name], taken["whole, plain"]), budgets))
+            what = f"{told[statistic]}, {'permutations' if errors == 'ee' else 'sign flips'}, {n} subjects: {name}"
+            spread = widest(taken[name], taken["whole, plain"])
+            rows.append(Row(what, "s", mine, peer, mine / peer, spread, budgets))
     note = (
-        f"Whole calls of {n_perm:,} permutations, {n_voxels:,} voxels, one thread: a fifth of the voxels follow 20 "
-        "patterns of who is there, or every voxel has its own. t of a covariate beside a confound; v and G of groups "
-        "beside one, against v and G of whole data, which already take most of that."
+        f"Seconds of the processor that whole calls of {n_perm:,} shufflings take, {n_voxels:,} voxels, one thread: a "
+        "fifth of the voxels follow 20 patterns of who is there, or every voxel has its own. Beside it the same test "
+        "of whole data. t of a covariate beside a confound; v and G of groups beside a covariate; under sign flips, "
+        "where there are no groups, of the mean: with weights by a layer of variances, and beside a regressor of each "
+        "voxel's own."
     )
     return Section("Values that are missing", note, tuple(rows), "whole data", "missing / whole")
 
