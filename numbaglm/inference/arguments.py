@@ -37,7 +37,7 @@ from numbaglm.results.vocabulary import ALPHA, is_loading
 from numbaglm.spaces.space import Space
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
-from numbaglm.stats.discoveries import ARI, TEMPLATES
+from numbaglm.stats.discoveries import ARI, NAMES, SHIFT, Way
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.methods import LOADING, OF_P, OF_VALUES, find_method
 from numbaglm.stats.model.design import Contrast, Design
@@ -53,7 +53,7 @@ INCIDENTAL = frozenset(
         *("mask", "smoothing_fwhm", "layers", "surfaces", "areas", "space", "nodes"),
         *("store", "memory_limit", "client", "n_workers", "progress", "dry_run"),
         "p_interval",  # made of the counts when all are there
-        "discoveries",  # calibrated by records of its own
+        "discoveries",  # calibrated by what records have beside, or by some of its own
     }
 )
 """Options that change nothing of what a durable run keeps: it goes on under others."""
@@ -197,8 +197,9 @@ class Options:
             raise InputError(invalid("tail", options.tail, f"one of {sorted(TAILS)}"))
         if options.missing not in MISSING:
             raise InputError(invalid("missing", options.missing, " or ".join(map(repr, MISSING))))
-        if options.discoveries not in (ARI, *TEMPLATES):
-            raise InputError(invalid("discoveries", options.discoveries, f"one of {[ARI, *TEMPLATES]}"))
+        if options.discoveries != ARI and options.way is None:
+            allowed = f"one of {[ARI, *NAMES]}, or 'shifted-100' for another shift than {SHIFT}"
+            raise InputError(invalid("discoveries", options.discoveries, allowed))
         if options.discoveries != ARI and options.variance_smoothing_fwhm is not None:
             raise InputError(
                 f"{term(f'discoveries={options.discoveries!r}')} calibrates parametric p, and pseudo-t "
@@ -220,6 +221,11 @@ class Options:
                 f"The method {options.method!r} shuffles each contrast in its own way: no null spans several."
             )
         return options._with_clusters()
+
+    @property
+    def way(self) -> Way | None:
+        """How true discoveries are calibrated; None where parametric p bound them."""
+        return Way.parse(self.discoveries) if isinstance(self.discoveries, str) else None
 
     @property
     def sandwich(self) -> Sandwich | None:

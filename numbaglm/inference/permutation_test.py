@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort, as_cohort
 from numbaglm.data.labels import warn_of_visits
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import progress
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.permutation.records import RunResult, Spec
+from numbaglm.engine.permutation.records import RunResult, Smallest, Spec
+from numbaglm.engine.permutation.smallest import LISTED_TO, listed_of, lists_on_its_way, n_learned, with_listing
 from numbaglm.errors import InputError, MaskError, invalid, term
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
@@ -43,7 +43,7 @@ from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, map_of
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
-from numbaglm.stats.discoveries import ARI, Calibration, calibrate
+from numbaglm.stats.discoveries import ARI, Calibration, Learned, Lists, Way, calibrate_together
 from numbaglm.stats.families.family import REASON
 from numbaglm.stats.methods import OF_P
 from numbaglm.stats.model.design import Contrast, ContrastLike, Design, parse_contrasts, warn_of_lacking_mean
@@ -294,9 +294,13 @@ def permutation_test(
         more than TFCE alone.
     discoveries
         What bounds true discoveries (``tdp`` of clusters, `PermutationResult.true_discoveries` and so on): "ari",
-        parametric p, which holds under positive dependence; or a template that shufflings calibrate, "simes" or "beta",
-        which holds where they do and finds more in smooth maps. 1,000 of the shufflings (all where they are
-        enumerated) are made once more for it, and their 1,000 smallest p listed, at alpha 0.05.
+        parametric p, which holds under positive dependence; or a template that shufflings calibrate at alpha 0.05,
+        which holds where they do and finds more in smooth maps: "simes" a line, "shifted" a line from the 27th smallest
+        p on ("shifted-100" from another), "beta", or "learned" from shufflings that calibrate nothing. With
+        "-step-down" ("simes-step-down", "beta-step-down", "learned-step-down") elements that are found one by one are
+        left out of the shufflings, which finds a little more. The 1,000 smallest p of 1,000 shufflings are listed on
+        the way, of 500 more to learn from; of all where they are enumerated or ``shufflings``, which then are learned
+        from as well. With ``fwe_across_contrasts`` bounds of all contrasts hold together.
     stop, alpha
         "decided" shuffles in rounds, 100 at first and then as many again, until next to no corrected p is open against
         ``alpha`` (1 % of those rejected may be), or n_perm are made. ``p_fwe_*`` are then anytime p, which hold
@@ -552,8 +556,9 @@ def _test(
         received = f"the contrast {contrasts[0].name!r} of one cohort"
         raise InputError(invalid("combine", received, "several contrasts or cohorts to make one test of", fix))
     specs = [_specify(design, group, contrasts, options, modalities) for group in groups]
-    if options.discoveries != ARI:
-        _require_enough(specs, options)
+    way = options.way
+    if way is not None:
+        _require_enough(specs, way)
     preparing = {name: getattr(options, name) for name in ("smoothing_fwhm", "layers", "progress", "n_workers")} | where
     if options.missing == "element" and not isinstance(maps, Cohort):
         preparing["min_subjects"] = LEAST_PRESENT
@@ -567,25 +572,29 @@ def _test(
             "missing='element' tests what 'leave' does."
         )
     check_space(cohort.store.space, options)
+    if way is not None:
+        specs = _listing(specs, way, cohort.n_voxels)
+    on_its_way = [lists_on_its_way(spec) and options.stop is None for spec in specs]
     asked = options.asked(modalities, {one.name: len(one.matrix) for one in groups[0]})
     tests = Tests(cohort, [spec.hypothesis.contrast.name for spec in specs], asked)
     if options.dry_run:
         return tests, plan_tests(cohort.store, running, specs)
+    found: list[tuple[Spec, RunResult, Smallest]] = []
     with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:
         run.expect(specs)
         for number, spec in enumerate(specs):
             run.note(f"{spec.hypothesis.contrast.name}: {spec.shufflings.reason}")
-            made: Spec
+            made = spec if on_its_way[number] else replace(spec, listing=None)
             ended: Stopped | None = None
             if options.stop is None:
-                made, raw = spec, run.test(spec, run_name(number))
+                raw = run.test(made, run_name(number))
             else:
                 from numbaglm.inference.live import show
                 from numbaglm.inference.stopping import until_decided
 
                 try:
                     look = partial(show, tests)
-                    made, raw, ended = until_decided(cohort, run, spec, run_name(number), options.alpha, look)
+                    made, raw, ended = until_decided(cohort, run, made, run_name(number), options.alpha, look)
                 except KeyboardInterrupt:
                     if not tests.outcomes:
                         raise
@@ -593,13 +602,16 @@ def _test(
             tests.outcomes.append((made, raw))
             tests.ends.append(None if ended is None else ended.as_kept())
             _warn(made, raw, cohort.store.space.nouns, _few_clusters(options))
-            if options.discoveries != ARI:
-                tests.calibrations.append(_calibrated(spec, raw, run.smallest_p(spec, run_name(number)), options))
+            if way is not None:
+                found.append((spec, raw, raw.smallest or run.smallest(spec, run_name(number))))
             if ended is not None and ended.interrupted:
                 break
     if left := tests.names[len(tests.outcomes) :]:
         log.warning("Interrupted before anything was known of %s: there is no result of it.", ", ".join(left))
         del tests.names[len(tests.outcomes) :]
+    if way is not None:
+        together = [found] if options.fwe_across_contrasts else [[one] for one in found]
+        tests.calibrations.extend(one for its in together for one in _calibrated(its, way))
     return tests, []
 
 
@@ -697,20 +709,49 @@ def _specify(
     )
 
 
-def _require_enough(specs: Sequence[Spec], options: Options) -> None:
-    """Refuse to calibrate by fewer shufflings than can err at 5 %."""
-    least = math.ceil(1 / ALPHA)
+def _require_enough(specs: Sequence[Spec], way: Way) -> None:
+    """Refuse to calibrate by fewer shufflings than can err at 5 %, beside as many to learn from."""
     for spec in specs:
-        if spec.shufflings.n_shufflings < least:
+        least, n = math.ceil(1 / ALPHA), spec.shufflings.n_shufflings
+        if way.template is None and spec.shufflings.sampled:
+            least = next(k for k in range(least, 3 * least) if k - n_learned(k) >= least)
+        if n < least:
             fix = f"Use discoveries={ARI!r}, or more shufflings where there are more."
-            received = f"{options.discoveries!r} with {spec.shufflings.n_shufflings} shufflings"
+            received = f"{way.name!r} with {n} shufflings"
             raise InputError(invalid("discoveries", received, f"a template with {least} shufflings or more", fix))
 
 
-def _calibrated(spec: Spec, raw: RunResult, sorted_p: Doubles, options: Options) -> Calibration:
-    """Calibrate a template by the smallest p of shufflings, whose first are the data's own."""
-    observed = np.sort(observed_p(spec, raw))[: sorted_p.shape[1]]
-    return calibrate(np.vstack([observed, sorted_p[1:]]), raw.z.size, options.discoveries, ALPHA)
+def _listing(specs: Sequence[Spec], way: Way, n_voxels: int) -> list[Spec]:
+    """Let tests list what the calibration takes."""
+    if way.shift >= listed_of(n_voxels):
+        allowed = f"a shift below {listed_of(n_voxels)}, as many p of each shuffling as are listed of so few elements"
+        raise InputError(invalid("discoveries", way.name, allowed))
+    return [with_listing(spec, n_voxels, way.template is None, way.steps_down) for spec in specs]
+
+
+def _calibrated(found: Sequence[tuple[Spec, RunResult, Smallest]], way: Way) -> list[Calibration]:
+    """Calibrate a template by the smallest p of the shufflings of tests whose bounds are to hold together."""
+    return calibrate_together([_lists(*one, way) for one in found], found[0][1].z.size, ALPHA, tie=LISTED_TO)
+
+
+def _lists(spec: Spec, raw: RunResult, smallest: Smallest, way: Way) -> Lists:
+    """What a test is calibrated by: the first shuffling has the data's own p, in full precision."""
+    p, voxel = smallest.p, smallest.voxel
+    observed = observed_p(spec, raw)
+    some = np.argpartition(observed, p.shape[1] - 1)[: p.shape[1]]
+    some = some[np.argsort(observed[some], kind="stable")]
+    p[0] = observed[some]
+    n_calibrating = len(p)
+    template = way.template
+    if template is None:
+        # Of random ones, those learned from are others than those calibrated. All of a set are the same whichever of
+        # them is the data.
+        n_calibrating -= n_learned(len(p)) if spec.shufflings.sampled else 0
+        template = Learned.learn(p[n_calibrating:] if n_calibrating < len(p) else p)
+    if voxel is None:
+        return Lists(p[:n_calibrating], template)
+    voxel[0] = some
+    return Lists(p[:n_calibrating], template, voxel[:n_calibrating])
 
 
 def _identity(cohort: Cohort, design: Design, contrasts: Sequence[Contrast], options: Options) -> dict[str, Any]:

@@ -8,14 +8,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from numbaglm.arrays import Doubles
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.folder import Note, open_run
 from numbaglm.data.runs.ledger import FolderLedger
@@ -23,10 +21,10 @@ from numbaglm.data.storage.files import parse_json
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import memory, progress, schedule
 from numbaglm.engine.permutation.plan import NoRoomError, Plan, make_plan, refit
-from numbaglm.engine.permutation.records import RunResult, Spec
+from numbaglm.engine.permutation.records import Listing, RunResult, Smallest, Spec
 from numbaglm.engine.permutation.run import run_test
 from numbaglm.engine.permutation.size import Size
-from numbaglm.engine.permutation.smallest import listing, smallest_p
+from numbaglm.engine.permutation.smallest import listing_alone
 from numbaglm.engine.permutation.stages import Stages
 from numbaglm.engine.permutation.workspace import (
     in_folder,
@@ -167,10 +165,12 @@ class Run:
         """Run a test to its end."""
         return self.through(run_test, spec, name)
 
-    def smallest_p(self, spec: Spec, name: str) -> Doubles:
-        """List the smallest p of each of a test's shufflings, (n_shufflings, n_listed)."""
-        bare, n_listed = listing(spec, self.store.n_voxels)
-        return self.through(partial(smallest_p, n_listed=n_listed), bare, f"{name}-listed")
+    def smallest(self, spec: Spec, name: str) -> Smallest:
+        """List the smallest p of a test's shufflings by themselves: where the test did not, or was made before."""
+        assert spec.listing is not None
+        found = self.test(listing_alone(spec), f"{name}-{_listed_name(spec.listing)}").smallest
+        assert found is not None
+        return found
 
     def through(self, function: Callable[..., Kind], spec: Spec, name: str) -> Kind:
         """Plan a test, and call ``function(store, spec, plan, workspace, name)``."""
@@ -210,6 +210,11 @@ class Run:
         return function(store, spec, plan, in_folder(self.place, **how), name)
 
 
+def _listed_name(listing: Listing) -> str:
+    """Name of a listing by itself."""
+    return f"listed-{listing.n_shufflings}{'-elements' * listing.elements}"
+
+
 def plan_tests(store: CohortStore, running: Running, specs: Sequence[Spec]) -> list[Plan]:
     """Plan tests as they would run now, and touch nothing."""
     with nullcontext(running.place) if running.place else temporary_place(store, running.client) as place:
@@ -241,6 +246,7 @@ def size_of(store: CohortStore, spec: Spec) -> Size:
         n_pattern_rows=_pattern_rows(spec.family),
         span=max(layer.rows.shape[1] for layer in spec.family.layers),
         held=spec.family.held,
+        n_listed=0 if spec.listing is None else spec.listing.n_listed * spec.listing.n_shufflings,
     )
 
 
@@ -257,10 +263,19 @@ def _given_bytes(family: Family) -> int:
 
 
 def _pick_share(spec: Spec) -> float:
-    """Share of voxels above the cluster-forming threshold, were there no effect; twice that for rough data."""
-    if spec.threshold is None:
+    """Share of voxels that are picked, of clusters and of a listing, a shuffling on average."""
+    share = _share_above(spec, spec.threshold)
+    if spec.listing is not None:
+        listed = spec.listing.n_shufflings / spec.shufflings.n_shufflings
+        share += listed * _share_above(spec, spec.listing.threshold)
+    return min(1.0, share)
+
+
+def _share_above(spec: Spec, threshold: float | None) -> float:
+    """Share of voxels above a threshold, were there no effect; twice that for rough data."""
+    if threshold is None:
         return 0.0
-    tail = float(pvalues.of_z(spec.family.scale.to_z(np.array([spec.threshold])))[0])
+    tail = float(pvalues.of_z(spec.family.scale.to_z(np.array([threshold])))[0])
     return min(1.0, 2 * tail * (1 + spec.two_sided))
 
 

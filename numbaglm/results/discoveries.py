@@ -4,7 +4,7 @@ One promise covers all of it: with probability 1 - alpha the bounds of all regio
 that each may be chosen after a look at the map. They are those of all-resolution inference, made of the parametric p of
 the statistic, of both tails where the test has two sides (`numbaglm.stats.discoveries.ari`); or, where the test asked
 for a template, those that its shufflings calibrated. They hold for the elements of one contrast. Over k contrasts, ask
-for each at alpha / k.
+for each at alpha / k; those of templates hold over all contrasts of a test with ``fwe_across_contrasts=True``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numbaglm.results.provenance import WrongProvenanceError
 from numbaglm.results.record import Record
 from numbaglm.results.vocabulary import ALPHA
 from numbaglm.spaces.space import Space
-from numbaglm.stats.discoveries import TEMPLATES, Bound, Calibration, TrueDiscoveries, ari
+from numbaglm.stats.discoveries import Bound, Calibration, Learned, ThresholdTemplate, TrueDiscoveries, Way, ari
 
 CALIBRATED = "discoveries"
 """What a provenance keeps of a calibration, where shufflings made one."""
@@ -150,7 +150,7 @@ def in_words(result: Record) -> list[str]:
     everywhere = bound_of(result).of(np.ones(result.space.n, bool))
     assert isinstance(everywhere, TrueDiscoveries)
     kept = result.provenance.get(CALIBRATED)
-    how = "all-resolution inference" if kept is None else f"a template, {kept['template']}, calibrated by shufflings"
+    how = "all-resolution inference" if kept is None else _words_of(kept)
     n, nouns = everywhere.n_true, result.space.nouns
     if not n:
         return [f"How many {nouns} have an effect can't be said: 0 at least ({how})."]
@@ -159,14 +159,26 @@ def in_words(result: Record) -> list[str]:
     return [f"{found}{more}: with {1 - ALPHA:.0%} these bounds, and those of any other region, hold at once ({how})."]
 
 
+def _words_of(kept: Mapping[str, Any]) -> str:
+    """What made bounds, and over how much they hold."""
+    way, n = Way.parse(kept["template"]), kept["n_together"]
+    assert way is not None
+    few = f"; regions with no more than {way.shift} are told 0 of" if way.shift else ""
+    return way.words + few + (f"; over {n} contrasts at once" if n > 1 else "")
+
+
+_COUNTS = ("n_elements", "n_shufflings", "n_left_out", "n_together")
+
+
 def as_kept(calibration: Calibration) -> dict[str, Any]:
-    """Return what a provenance keeps of a calibration, JSON types: its thresholds follow from it."""
-    name = next(name for name, template in TEMPLATES.items() if template == calibration.template)
+    """Return what a provenance keeps of a calibration, JSON types: thresholds follow from it, but for learned ones."""
+    learned = isinstance(calibration.template, Learned)
     return {
-        "template": name,
+        "template": calibration.name,
         "level": calibration.level,
         "n_thresholds": calibration.thresholds.size,
-        **{one: getattr(calibration, one) for one in ("n_elements", "alpha", "n_shufflings")},
+        **{one: getattr(calibration, one) for one in ("alpha", "tie", *_COUNTS)},
+        "thresholds": calibration.thresholds.tolist() if learned else None,
     }
 
 
@@ -179,14 +191,23 @@ def as_made(kept: Any) -> Calibration:
         It is something else.
     """
     try:
-        template, n_thresholds, n = TEMPLATES[kept["template"]], int(kept["n_thresholds"]), int(kept["n_elements"])
-        level, alpha, n_shufflings = float(kept["level"]), float(kept["alpha"]), int(kept["n_shufflings"])
-        if not (0 < n_thresholds <= n and level >= 0 and 0 < alpha < 1):
+        way, n_thresholds = Way.parse(kept["template"]), int(kept["n_thresholds"])
+        level, alpha, tie = (float(kept[name]) for name in ("level", "alpha", "tie"))
+        n, n_shufflings, n_left_out, n_together = (int(kept[name]) for name in _COUNTS)
+        least = 0 if way is not None and way.template is not None else -1
+        if not (way and 0 < n_thresholds <= n and level >= least and 0 < alpha < 1 and 0 <= tie < 1):
             raise ValueError
+        if way.template is None:
+            thresholds = np.array(kept["thresholds"], np.float64)
+            if thresholds.shape != (n_thresholds,) or not (np.diff(thresholds) >= 0).all() or thresholds[0] < 0:
+                raise ValueError
+            template: ThresholdTemplate = Learned(thresholds[:, None])  # all that is left of its curves
+        else:
+            template = way.template
+            thresholds = template.thresholds(level, n_thresholds, n)
     except (KeyError, TypeError, ValueError) as error:
         raise WrongProvenanceError(f"{CALIBRATED!r} is {str(kept)[:60]!r}, not a calibration") from error
-    thresholds = template.thresholds(level, n_thresholds, n)
-    return Calibration(thresholds, template, level, n, alpha, n_shufflings, 0)
+    return Calibration(thresholds, template, level, n, alpha, n_shufflings, n_left_out, way.steps_down, n_together, tie)
 
 
 def tree_of(space: Space, z: Doubles, conventions: Mapping[str, Any], two_sided: bool) -> Tree | None:

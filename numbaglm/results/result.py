@@ -277,9 +277,9 @@ class PermutationResult(Record):
         With probability 1 - alpha the bounds of *all* regions, clusters and thresholds hold at once
         (all-resolution inference), so that none of them needs a correction. They are made of the parametric p of the
         test (``p_parametric``: of both tails if it has two sides), whatever the shufflings, tails or FDR, and hold
-        where Simes' inequality does, as under positive dependence; a test with ``discoveries="simes"`` or "beta" has
-        them calibrated by its shufflings instead, at alpha 0.05. They are of this contrast: over k of them, ask for
-        alpha / k.
+        where Simes' inequality does, as under positive dependence; a test with ``discoveries="simes"`` or another
+        template has them calibrated by its shufflings instead, at alpha 0.05. They are of this contrast: over k of
+        them, ask for alpha / k; those of a template with ``fwe_across_contrasts=True`` are of all.
 
         Parameters
         ----------

@@ -33,8 +33,9 @@ NeuroImage 260, 119492.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -425,6 +426,62 @@ ARI = "ari"
 TEMPLATES: dict[str, ThresholdTemplate] = {"simes": Simes(), "beta": Beta()}
 """Templates that need no choice. `Simes` takes a shift; `Learned.learn` makes one of training shufflings."""
 
+SHIFT = 27
+"""Of "shifted" where no number is named: a voxel and all that touch it, as pARI has it."""
+
+_STEPS = "-step-down"
+NAMES = (*TEMPLATES, "shifted", "learned", *(f"{name}{_STEPS}" for name in (*TEMPLATES, "learned")))
+"""Of the ways to calibrate; "shifted-100" shifts by another number than `SHIFT`."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to calibrate.
+
+    Attributes
+    ----------
+    template
+        None for one that is learned.
+    steps_down
+        Whether elements that are found one by one are left out of the shufflings, in rounds.
+    """
+
+    template: ThresholdTemplate | None
+    steps_down: bool = False
+
+    @classmethod
+    def parse(cls, name: str) -> Way | None:
+        """Read a name, see `NAMES`; None if it is none."""
+        if shifted := re.fullmatch("shifted(?:-([1-9][0-9]{0,8}))?", name):
+            return cls(Simes(int(shifted[1] or SHIFT)))
+        bare = name.removesuffix(_STEPS)
+        return cls(TEMPLATES.get(bare), bare != name) if bare in (*TEMPLATES, "learned") else None
+
+    @property
+    def name(self) -> str:
+        """Its name, with the shift."""
+        return name_of(self.template, self.steps_down)
+
+    @property
+    def shift(self) -> int:
+        """Of the template: as many true discoveries are never told of."""
+        return self.template.shift if isinstance(self.template, Simes) else 0
+
+    @property
+    def words(self) -> str:
+        """What it is, for a sentence."""
+        which = {"simes": "Simes", "beta": "beta"}.get(self.name.removesuffix(_STEPS), "learned from other shufflings")
+        which = f"Simes shifted by {self.shift}" if self.shift else which
+        return f"a template, {which}, calibrated by shufflings{', stepping down' * self.steps_down}"
+
+
+def name_of(template: ThresholdTemplate | None, steps_down: bool) -> str:
+    """Name of a way to calibrate; None is a template that is learned."""
+    if isinstance(template, Simes) and template.shift:
+        return f"shifted-{template.shift}"
+    name = next((name for name, one in TEMPLATES.items() if one == template), "learned")
+    return name + _STEPS * steps_down
+
 
 def _exact(levels: Doubles, alpha: float) -> float:
     """Largest level that no more than alpha of the shufflings miss, the observed map among them."""
@@ -479,6 +536,12 @@ class Calibration:
         The observed map among them.
     n_left_out
         Elements that stepping down took out of the shufflings, as they are true discoveries one by one.
+    steps_down
+        Whether it did.
+    n_together
+        Maps whose bounds hold together.
+    tie
+        p that are below a threshold by no more than this share are not below it.
     """
 
     thresholds: Doubles
@@ -488,6 +551,14 @@ class Calibration:
     alpha: float
     n_shufflings: int
     n_left_out: int
+    steps_down: bool = False
+    n_together: int = 1
+    tie: float = _TIE
+
+    @property
+    def name(self) -> str:
+        """Of the way it was calibrated."""
+        return name_of(self.template, self.steps_down)
 
     def bound(self, p: ArrayLike) -> Bound:
         """Bound the true discoveries of all sets.
@@ -500,7 +571,7 @@ class Calibration:
         p = _parse_p(p)
         if p.size != self.n_elements:
             raise InputError(invalid("p", f"{p.size} of them", f"one for each of the {self.n_elements} elements"))
-        k = np.searchsorted(self.thresholds * (1 - _TIE), p, side="right")
+        k = np.searchsorted(self.thresholds * (1 - self.tie), p, side="right")
         return Bound(np.where(k < self.thresholds.size, k + 1, NEVER).astype(np.int32), self.alpha)
 
 
@@ -533,9 +604,10 @@ def calibrate(
     alpha
         Above 0, below 1; at least one of the shufflings.
     elements
-        (n_shufflings, n_thresholds) integers, the element that each p is of. With them the calibration steps down:
-        elements below the first threshold have an effect, and are left out of all shufflings in another round, until
-        no more are found. The thresholds can only grow. A shifted template finds no such elements.
+        (n_shufflings, n_thresholds) integers, the element that each p is of; n_elements for a p that is of none, and
+        fills a list up. With them the calibration steps down: elements below the first threshold have an effect, and
+        are left out of all shufflings in another round, until no more are found. The thresholds can only grow. A
+        shifted template finds no such elements.
     rule
         "exact"; "pari", "sanssouci" or "notip" to find what these find (see `RULES`).
 
@@ -548,8 +620,101 @@ def calibrate(
     ----------
     Blanchard, Neuvial and Roquain (2020), with its step-down; Andreella et al. (2023): see the module.
     """
-    p, alpha = _parse_sorted_p(sorted_p), _parse_alpha(alpha)
-    template = _parse_template(template, p.shape[1])
+    return calibrate_together([Lists(sorted_p, template, elements)], n_elements, alpha, rule=rule)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """The smallest p of the shufflings of a map, and what is to be calibrated by them; see `calibrate`."""
+
+    sorted_p: ArrayLike
+    template: str | ThresholdTemplate = "simes"
+    elements: ArrayLike | None = None
+
+
+def calibrate_together(
+    maps: Sequence[Lists], n_elements: int, alpha: float = 0.05, *, rule: str = "exact", tie: float = _TIE
+) -> list[Calibration]:
+    """Find thresholds for several maps whose bounds hold together: with probability 1 - alpha those of all sets of all.
+
+    The level of a shuffling is the least of those of its maps, so that all have one level.
+
+    Parameters
+    ----------
+    maps
+        Of the same shufflings, in one order: those of several contrasts, say.
+    n_elements, alpha, rule
+        As for `calibrate`.
+    tie
+        To what share of them p are known: those of the map that thresholds are held against may differ by as much from
+        those of the same shuffling in its list.
+
+    Raises
+    ------
+    InputError
+        As `calibrate`; or if the maps are of different shufflings.
+    """
+    alpha = _parse_alpha(alpha)
+    parsed = [_Parsed.parse(one, n_elements, alpha, rule) for one in maps]
+    if len({len(one.p) for one in parsed}) != 1:
+        received = ", ".join(str(len(one.p)) for one in parsed) or "none"
+        raise InputError(invalid("maps", f"{received} shufflings", "as many of each, the same"))
+    n_out = -1
+    while True:
+        templates, level, thresholds = _choose(parsed, n_elements, alpha, rule)
+        for one, its in zip(parsed, thresholds, strict=True):
+            one.find(its[0] * (1 - tie))
+        if n_out == (n_out := sum(one.n_out for one in parsed)):
+            break
+        for one in parsed:
+            one.leave_out(n_elements)
+    return [
+        Calibration(
+            its, template, level, n_elements, alpha, len(one.p), one.n_out, one.whose is not None, len(parsed), tie
+        )
+        for one, template, its in zip(parsed, templates, thresholds, strict=True)
+    ]
+
+
+@dataclass(eq=False)
+class _Parsed:
+    """Lists of a map on their way: ``left`` are the p of elements that are not ``out``, (n_elements + 1,)."""
+
+    p: Doubles
+    template: ThresholdTemplate
+    whose: Ints | None
+    left: Doubles
+    out: NDArray[np.bool_]
+
+    @classmethod
+    def parse(cls, given: Lists, n_elements: int, alpha: float, rule: str) -> _Parsed:
+        """Check what a caller gave."""
+        p = _parse_sorted_p(given.sorted_p)
+        template = _parse_template(given.template, p.shape[1])
+        _check(p, n_elements, alpha, rule)
+        whose = None if given.elements is None else _parse_elements(given.elements, p.shape, n_elements)
+        return cls(p, template, whose, p, np.zeros(n_elements + 1, np.bool_))
+
+    @property
+    def n_out(self) -> int:
+        """How many are out."""
+        return int(self.out.sum())
+
+    def find(self, least: float) -> None:
+        """Take out what is below the first threshold."""
+        if self.whose is not None:
+            self.out[self.whose[0][self.p[0] < least]] = True
+            self.out[-1] = False
+
+    def leave_out(self, n_elements: int) -> None:
+        """Leave out what is out of all shufflings."""
+        if self.whose is not None:
+            # What lies beyond a list is no smaller than its last; beyond one of all elements there is nothing.
+            self.left = np.empty(self.p.shape)
+            leave_out(self.p, self.whose, self.out, 1.0 if self.p.shape[1] == n_elements else 0.0, self.left)
+
+
+def _check(p: Doubles, n_elements: int, alpha: float, rule: str) -> None:
     if rule not in RULES:
         raise InputError(invalid("rule", rule, ", ".join(RULES)))
     if not isinstance(n_elements, int | np.integer) or n_elements < p.shape[1]:
@@ -559,36 +724,28 @@ def calibrate(
         raise InputError(
             invalid("sorted_p", received, f"at least {int(np.ceil(1 / alpha))} shufflings, or a larger alpha")
         )
-    if elements is None:
-        found, level, thresholds = _choose(template, p, n_elements, alpha, rule)
-        return Calibration(thresholds, found, level, n_elements, alpha, p.shape[0], 0)
-    whose = _parse_elements(elements, p.shape, n_elements)
-    out, left, n_out = np.zeros(n_elements, np.bool_), p, -1
-    while True:
-        found, level, thresholds = _choose(template, left, n_elements, alpha, rule)
-        out[whose[0][p[0] < thresholds[0] * (1 - _TIE)]] = True
-        if n_out == (n_out := int(out.sum())):
-            return Calibration(thresholds, found, level, n_elements, alpha, p.shape[0], n_out)
-        # What lies beyond a list is no smaller than its last; beyond one of all elements there is nothing.
-        left = np.empty(p.shape)
-        leave_out(p, whose, out, 1.0 if p.shape[1] == n_elements else 0.0, left)
 
 
 def _choose(
-    template: ThresholdTemplate, p: Doubles, n_elements: int, alpha: float, rule: str
-) -> tuple[ThresholdTemplate, float, Doubles]:
+    maps: Sequence[_Parsed], n_elements: int, alpha: float, rule: str
+) -> tuple[list[ThresholdTemplate], float, list[Doubles]]:
+    """The templates, their level, and the thresholds of each map."""
+    n_shufflings = len(maps[0].p)
     n_least = min(
-        _n_missing(p.shape[0], alpha) + 3, p.shape[0]
+        _n_missing(n_shufflings, alpha) + 3, n_shufflings
     )  # one more for a quantile between two, one for the first
-    levels = least_levels(template, p, n_elements, n_least)
-    if rule == "notip" and isinstance(template, Learned):
-        level = _halve(levels[1:], alpha, template.curves.shape[1])
+    # What is among the least of all maps is among those of its own, where levels are exact.
+    levels = np.min([least_levels(one.template, one.left, n_elements, n_least) for one in maps], axis=0)
+    templates = [one.template for one in maps]
+    if rule == "notip" and isinstance(templates[0], Learned):
+        level = _halve(levels[1:], alpha, templates[0].curves.shape[1])
         if level < 0:
             warn("No curve of the learned template keeps alpha: a line (Simes) is calibrated instead, as notip does.")
-            return _choose(Simes(), p, n_elements, alpha, "sanssouci")
+            return _choose([replace(one, template=Simes()) for one in maps], n_elements, alpha, "sanssouci")
     else:
         level = RULES[rule](levels, alpha)
-    return template, level, template.thresholds(level, p.shape[1], n_elements)
+    sizes = [one.p.shape[1] for one in maps]
+    return templates, level, [t.thresholds(level, n, n_elements) for t, n in zip(templates, sizes, strict=True)]
 
 
 def least_levels(template: ThresholdTemplate, sorted_p: Doubles, n_elements: int, n_least: int) -> Doubles:
@@ -719,7 +876,7 @@ def _parse_elements(elements: ArrayLike, shape: tuple[int, ...], n_elements: int
     if array.shape != shape or array.dtype.kind not in "iu":
         received = f"{array.dtype} of shape {array.shape}"
         raise InputError(invalid("elements", received, f"integers of shape {shape}, as sorted_p has it"))
-    _check_numbers("elements", array, n_elements)
+    _check_numbers("elements", array, n_elements + 1)
     return np.ascontiguousarray(array, dtype=np.int32)
 
 

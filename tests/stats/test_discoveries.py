@@ -10,13 +10,18 @@ from numbaglm.errors import InputError, NumbaglmWarning
 from numbaglm.kernels.discoveries import component_tree
 from numbaglm.kernels.spatial.neighbours import new_volume
 from numbaglm.stats.discoveries import (
+    NAMES,
     RULES,
+    SHIFT,
     Beta,
     Learned,
+    Lists,
     Simes,
     TrueDiscoveries,
+    Way,
     ari,
     calibrate,
+    calibrate_together,
     hommel_value,
     least_levels,
     true_discoveries,
@@ -257,6 +262,50 @@ def test_stepping_down_is_calibration_without_what_was_found(name, n_listed):
         assert once.level < down.level <= level
 
 
+def test_what_fills_a_list_up_is_no_element():
+    p, elements, _ = shuffled_p(2, 100, 60, 30, effect=1.5)
+    filled, lacks = p.copy(), elements.copy()
+    filled[1::2, 20:], lacks[1::2, 20:] = p[1::2, 19:20], 60
+    down = calibrate(filled, 60, elements=lacks)
+    assert down.n_left_out > 0
+    assert calibrate(filled, 60).level < down.level <= calibrate(p, 60, elements=elements).level
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["simes", "beta", "learned"]), st.booleans())
+def test_maps_that_are_calibrated_together_err_as_one(seed, name, steps_down):
+    found = [shuffled_p(seed + k, 60, 40, 20, effect=1.0 * k) for k in range(2)]
+    lists = []
+    for p, elements, _ in found:
+        template = Learned.learn(shuffled_p(seed + 9, 50, 40, 20)[0]) if name == "learned" else name
+        lists.append(Lists(p, template, elements if steps_down else None))
+    both = calibrate_together(lists, 40, 0.1)
+    assert both[0].level == both[1].level
+    assert {one.n_together for one in both} == {2}
+    if not steps_down:
+        alone = [calibrate(one.sorted_p, 40, one.template, 0.1) for one in lists]
+        assert both[0].level <= min(one.level for one in alone)
+        below = [(one.sorted_p < its.thresholds * (1 - 1e-9)).any(axis=1) for one, its in zip(lists, both, strict=True)]
+        above = [
+            (one.sorted_p <= its.thresholds * (1 + 1e-9)).any(axis=1) for one, its in zip(lists, both, strict=True)
+        ]
+        assert np.logical_or(*below).sum() <= 6 < np.logical_or(*above).sum()
+
+
+def test_maps_of_other_shufflings_are_not_calibrated_together():
+    with pytest.raises(InputError, match="100, 60 shufflings"):
+        calibrate_together([Lists(shuffled_p(1, n, 40, 20)[0]) for n in (100, 60)], 40)
+
+
+def test_ways_have_names():
+    for name in (*NAMES, "shifted-5"):
+        way = Way.parse(name)
+        assert way.name == name + f"-{SHIFT}" * (name == "shifted")
+        assert ("stepping down" in way.words) == way.steps_down == name.endswith("step-down")
+    assert (Way.parse("learned").template, Way.parse("shifted-5").shift, Way.parse("beta").shift) == (None, 5, 0)
+    for name in ("ari", "shifted-0", "shifted-5-step-down", "simes-step-down-step-down", "learned-5", ""):
+        assert Way.parse(name) is None
+
+
 def test_a_shifted_template_does_not_step_down():
     p, elements, _ = shuffled_p(3, 100, 60, 30, effect=1.5)
     down = calibrate(p, 60, Simes(shift=3), elements=elements)
@@ -336,7 +385,7 @@ def test_the_same_as_sanssouci(alpha, n_training):
         ({"template": Learned(np.ones((3, 5)))}, "as many as the template was learned from"),
         ({"rule": "median"}, "'rule'"),
         ({"elements": np.zeros((20, 3), int)}, "integers of shape"),
-        ({"elements": np.full((20, 2), 5)}, "0 to 4"),
+        ({"elements": np.full((20, 2), 6)}, "0 to 5"),
         ({"alpha": 0}, "'alpha'"),
     ],
 )

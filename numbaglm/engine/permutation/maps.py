@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Floats
 from numbaglm.data.runs.ledger import Ledger, Shared, array
 from numbaglm.data.runs.maps import Maps
-from numbaglm.engine.permutation.records import Picks, Round, Spec
+from numbaglm.engine.permutation.records import Picks, Round, Spec, slice_picks
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels.spatial import clusters, tfce
 from numbaglm.kernels.spatial.topology import Topology, extent_type
@@ -32,13 +32,6 @@ def map_tolerance(spec: Spec, score: Floats, scale: Scale | None = None) -> NDAr
     scale = spec.family.scale if scale is None else scale
     found = scale.relative_error(np.asarray(score, dtype=np.float64), spec.precision)
     return np.maximum(MAP_TOLERANCE[spec.precision], found)
-
-
-def slice_picks(picks: Picks, first: int, last: int) -> Picks:
-    """Picks of shufflings ``first`` to ``last``: copies, so that the others can go."""
-    bounds, voxel, value = picks
-    inside = slice(bounds[first], bounds[last])
-    return bounds[first : last + 1] - bounds[first], voxel[inside].copy(), value[inside].copy()
 
 
 def merge_blocks(parts: Sequence[Picks]) -> Picks:

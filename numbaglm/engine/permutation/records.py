@@ -21,6 +21,35 @@ Picks = tuple[NDArray[np.int64], NDArray[np.int32], Floats]
 """(bounds, voxel, score): the picks of shuffling i are those in bounds[i]:bounds[i + 1], voxels increasing."""
 
 
+def slice_picks(picks: Picks, first: int, last: int) -> Picks:
+    """Picks of shufflings ``first`` to ``last``: copies, so that the others can go."""
+    bounds, voxel, value = picks
+    inside = slice(bounds[first], bounds[last])
+    return bounds[first : last + 1] - bounds[first], voxel[inside].copy(), value[inside].copy()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The largest scores of some shufflings, over all voxels, that a test leaves beside what it is made for.
+
+    Attributes
+    ----------
+    threshold
+        Score above which they are picked, block by block.
+    n_listed
+        How many are kept of each shuffling.
+    n_shufflings
+        Of the first so many.
+    elements
+        Whether to list as well whose they are.
+    """
+
+    threshold: float
+    n_listed: int
+    n_shufflings: int
+    elements: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Spec:
     """All that a task must know of a test; small, and the same on every worker.
@@ -37,6 +66,8 @@ class Spec:
         "float32" or "float64", of the products.
     tail
         What refines p: "counts" (nothing), "pareto" or "gamma".
+    listing
+        Largest scores to list on the way; None for none.
     """
 
     hypothesis: Hypothesis
@@ -48,6 +79,7 @@ class Spec:
     precision: str
     tail: str = "counts"
     tfce_counts: bool = False
+    listing: Listing | None = None
 
     @property
     def family(self) -> Family:
@@ -142,6 +174,9 @@ class Round:
     undefined
         (n_voxels,) shufflings under which a voxel's pattern leaves the design without its rank, so that it scores 0;
         None where that can't be.
+    listed_bounds, listed_voxel, listed_value
+        Scores above the threshold of a listing, as `Picks`, of those of the shufflings that are listed; None where
+        none are. No voxels where a listing has no elements.
     """
 
     maxima: NDArray[np.float64] = field(metadata=array("f8", "n_maxima"))
@@ -152,11 +187,25 @@ class Round:
     tail_voxels: NDArray[np.int32] | None = field(default=None, metadata=array("i4", "n_watched", below="n_voxels"))
     tails: Floats | None = field(default=None, metadata=array("f4 f8", "n_watched", "n_kept"))
     undefined: NDArray[np.int32] | None = field(default=None, metadata=array("i4", "n_voxels"))
+    listed_bounds: NDArray[np.int64] | None = field(
+        default=None, metadata=array("i8", "n_listed_bounds", bounds="n_listed_picks")
+    )
+    listed_voxel: NDArray[np.int32] | None = field(
+        default=None, metadata=array("i4", "n_listed_voxels", below="n_elements")
+    )
+    listed_value: Floats | None = field(default=None, metadata=array("f4 f8", "n_listed_picks"))
 
     @property
     def picks(self) -> Picks:
         """Bounds, voxels and scores."""
         return self.bounds, self.voxel, self.value
+
+    @property
+    def listed(self) -> Picks | None:
+        """Those of a listing."""
+        if self.listed_bounds is None or self.listed_voxel is None or self.listed_value is None:
+            return None
+        return self.listed_bounds, self.listed_voxel, self.listed_value
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +235,23 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
+class Smallest:
+    """The smallest parametric p of shufflings, over all voxels.
+
+    Attributes
+    ----------
+    p
+        (n_shufflings, n_listed) increasing along rows. A shuffling with fewer scores above the threshold is filled up
+        with its p: what it lacks is no smaller.
+    voxel
+        (n_shufflings, n_listed) whose p these are, n_voxels for what fills up; None where that was not asked for.
+    """
+
+    p: NDArray[np.float64]
+    voxel: NDArray[np.int32] | None
+
+
+@dataclass(frozen=True, eq=False)
 class RunResult(ObservedBlock):
     """Raw results: what was observed over all voxels; counts and nulls.
 
@@ -207,6 +273,8 @@ class RunResult(ObservedBlock):
         Where tails were kept: uncorrected p (n_voxels,), and where each comes from.
     undefined
         (n_voxels,) as `Round.undefined`, of all shufflings.
+    smallest
+        What a listing found, where one was asked for and all rounds were made with it.
     """
 
     counts: NDArray[np.int64]
@@ -219,3 +287,4 @@ class RunResult(ObservedBlock):
     tfce_counts: NDArray[np.int64] | None = None
     refined: tuple[NDArray[np.float64], NDArray[np.uint8]] | None = None
     undefined: NDArray[np.int64] | None = None
+    smallest: Smallest | None = None

@@ -22,11 +22,20 @@ from numbaglm.engine.permutation.maps import (
     form_clusters,
     merge_blocks,
     reduce_maps,
-    slice_picks,
 )
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.permutation.records import ObservedBlock, Refined, Round, RunResult, Spec
+from numbaglm.engine.permutation.records import (
+    ObservedBlock,
+    Picks,
+    Refined,
+    Round,
+    RunResult,
+    Smallest,
+    Spec,
+    slice_picks,
+)
 from numbaglm.engine.permutation.scorers import VoxelBlock
+from numbaglm.engine.permutation.smallest import smallest_of
 from numbaglm.engine.permutation.stages import Stage, Stages
 from numbaglm.engine.permutation.voxels import DrawTable, Source, draw_batch, permute_block, refine_block
 from numbaglm.engine.permutation.workspace import Workspace
@@ -116,6 +125,7 @@ class _Run:
             tfce_counts=sums.get("tfce_counts"),
         )
         found = replace(found, refined=self.refine(rounds)) if self.spec.tail_length else found
+        found = replace(found, smallest=self.smallest(rounds)) if self.spec.listing is not None else found
         return replace(found, undefined=self.undefined(rounds)) if self.spec.family.lacks else found
 
     def drawn(self) -> Source:
@@ -260,6 +270,24 @@ class _Run:
         keys = self.work.run(stage.name, refine_block, arguments, label="Refining p", unit="voxel", weights=stage.sizes)
         parts = [self.get(key, Refined, n_voxels=size) for key, size in zip(keys, stage.sizes, strict=True)]
         return np.concatenate([one.p for one in parts]), np.concatenate([one.source for one in parts])
+
+    def smallest(self, rounds: list[list[str]]) -> Smallest | None:
+        """Smallest p of the shufflings that are listed; None where an earlier call made a part of them without."""
+        assert self.spec.listing is not None
+        listed: list[list[Picks]] = []
+        for keys, (first, last) in zip(rounds, self.plan.ranges, strict=True):
+            if first >= self.spec.listing.n_shufflings:
+                break
+            sizes = {"n_maxima": last - first, "n_elements": self.store.n_voxels}
+            parts = zip(self.plan.blocks, keys, strict=True)
+            there = [self.get(key, Round, n_voxels=stop - start, **sizes).listed for (start, stop), key in parts]
+            n_listed = min(last, self.spec.listing.n_shufflings) - first
+            if any(one is None or one[0].size != n_listed + 1 for one in there):
+                return None
+            if self.spec.listing.elements and any(one is None or one[1].size != one[2].size for one in there):
+                return None
+            listed.append(_there(there))
+        return smallest_of(self.spec, listed, self.store.n_voxels)
 
     def undefined(self, rounds: list[list[str]]) -> NDArray[np.int64]:
         """Shufflings that leave nothing to test at each voxel."""

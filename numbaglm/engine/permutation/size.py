@@ -66,6 +66,8 @@ class Size:
         Bytes of tables that a family keeps in each process.
     n_tests, n_before
         Tests of the call, and those of them that are done: the process holds what they found.
+    n_listed
+        Scores of all shufflings that are listed beside, for templates of true discoveries.
     """
 
     n_subjects: int
@@ -91,6 +93,7 @@ class Size:
     held: int = 0
     n_tests: int = 1
     n_before: int = 0
+    n_listed: int = 0
 
     @property
     def units(self) -> int:
@@ -212,7 +215,8 @@ class Size:
     def outcome(self) -> int:
         """Bytes of the maps and nulls of the results of a call, as they are assembled, beside what is there already."""
         each = (300 + 24 * self.n_more) * self.n_voxels + 100 * self.n_shufflings
-        return self.n_tests * each - self.n_before * 60 * self.n_voxels
+        # Scores, p, elements, and what a calibration makes of them on its way.
+        return self.n_tests * each - self.n_before * 60 * self.n_voxels + 64 * self.n_listed
 
     def per_shuffling(self, in_memory: bool) -> int:
         """Bytes that a shuffling leaves in memory until its round ends: picks, held twice while merged; whole maps."""

@@ -7,7 +7,7 @@ cluster-forming threshold; where scores need whole maps, these alone are left.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
 from typing import Protocol
@@ -21,7 +21,16 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.runs.ledger import Ledger, Shared
 from numbaglm.data.runs.maps import Maps
 from numbaglm.engine.permutation.plan import Plan
-from numbaglm.engine.permutation.records import Drawn, ObservedBlock, Picks, Refined, Round, Spec
+from numbaglm.engine.permutation.records import (
+    Drawn,
+    Listing,
+    ObservedBlock,
+    Picks,
+    Refined,
+    Round,
+    Spec,
+    slice_picks,
+)
 from numbaglm.engine.permutation.scorers import VoxelBlock, make_scorer
 from numbaglm.engine.permutation.size import columns_at_once, columns_given
 from numbaglm.engine.schedule import checkpoint
@@ -242,24 +251,58 @@ def permute_block(
     if observed is not None:
         ledger.put(observed, block.observed)
     watch = _Watch(block, spec, plan) if spec.tail_length else None
-    scorer = make_scorer(block, spec, plan, bool(maps) or watch is not None)
-    maxima, parts = [], []
+    listing = spec.listing if spec.listing is not None and first < spec.listing.n_shufflings else None
+    its = spec if listing is None else _lowered(spec, listing)
+    scorers = [make_scorer(block, its, plan, bool(maps) or watch is not None)]
+    maxima, parts, listed = [], [], []
     for i, index, sign in source.batches(first, last):
-        scored = scorer.batch(i, index, sign)
+        if listing is not None and len(scorers) == 1 and i >= listing.n_shufflings:
+            scorers.append(make_scorer(block, spec, plan, bool(maps) or watch is not None))
+        scored = scorers[-1].batch(i, index, sign)
+        if listing is not None and len(scorers) == 1:
+            low = scored.picks
+            listed.append(low if its is not spec else _above(low, spec, listing.threshold, strict=False))
+            if its is not spec:
+                scored = replace(scored, picks=_above(low, spec, spec.threshold, spec.conventions.strict))
         for one, values in zip(maps, scored.maps, strict=False):
             one.write(i - first, start, values)
         if watch is not None:
             watch.see(scored.maps[0][int(i == 0) :])
         maxima.append(scored.maxima)
         parts.append(scored.picks)
-    return Round(
+    undefined = [scorer.undefined for scorer in scorers if scorer.undefined is not None]
+    found = Round(
         np.concatenate(maxima),
-        scorer.counts,
+        scorers[0].counts if len(scorers) == 1 else scorers[0].counts + scorers[1].counts,
         *_chain(parts),
         tail_voxels=None if watch is None else watch.voxels,
         tails=None if watch is None else watch.largest(),
-        undefined=scorer.undefined,
+        undefined=sum(undefined[1:], undefined[0]) if undefined else None,
     )
+    if listing is None:
+        return found
+    bounds, voxel, value = slice_picks(_chain(listed), 0, min(last, listing.n_shufflings) - first)
+    return replace(
+        found, listed_bounds=bounds, listed_voxel=voxel if listing.elements else voxel[:0], listed_value=value
+    )
+
+
+def _lowered(spec: Spec, listing: Listing) -> Spec:
+    """The same test, with the lower threshold of clusters and a listing."""
+    if spec.threshold is not None and spec.threshold <= listing.threshold:
+        return spec
+    return replace(spec, threshold=listing.threshold, conventions=replace(spec.conventions, strict=False))
+
+
+def _above(picks: Picks, spec: Spec, threshold: float | None, strict: bool) -> Picks:
+    """Those of picks that reach a threshold, as kernels compare them."""
+    bounds, voxel, value = picks
+    if threshold is None:
+        return np.zeros_like(bounds), voxel[:0], value[:0]
+    height = np.abs(value) if spec.two_sided else value
+    limit = value.dtype.type(threshold)
+    above = np.flatnonzero(height > limit if strict else height >= limit)
+    return np.searchsorted(above, bounds), voxel[above], value[above]
 
 
 def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence[str]) -> Refined:

@@ -293,10 +293,12 @@ TEST = grouped(
     ),
     click.option(
         "--discoveries",
-        type=click.Choice(["ari", "simes", "beta"]),
         default="ari",
         show_default=True,
-        help="What bounds true discoveries (TDP of clusters): parametric p, or a template that shufflings calibrate.",
+        metavar="NAME",
+        help="What bounds true discoveries (TDP of clusters): parametric p (ari), or a template that shufflings "
+        "calibrate: simes, shifted (shifted-100: by another number than 27), beta, learned; -step-down after simes, "
+        "beta and learned.",
     ),
     click.option(
         "--stop",

@@ -34,6 +34,11 @@ class OwnShufflings(Shufflings):
     _index: NDArray[np.int32] = field(repr=False, kw_only=True)
     _sign: NDArray[np.int8] = field(repr=False, kw_only=True)
 
+    @property
+    def sampled(self) -> bool:
+        """Their order is the user's: the first of them may be anything."""
+        return False
+
     def _draw(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
         return self._index[start:stop], self._sign[start:stop]
 

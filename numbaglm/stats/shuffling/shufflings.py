@@ -91,6 +91,11 @@ class Shufflings:
     _row_class: tuple[int, ...] | None = field(repr=False, default=None)
     _n_skipped: int = field(repr=False, default=0)
 
+    @property
+    def sampled(self) -> bool:
+        """Whether they are random, so that the first of them are a sample as well."""
+        return not self.exhaustive
+
     def part(self, first: int, last: int) -> Shufflings:
         """Return the identity and the random shufflings number ``first`` to ``last`` - 1, first above 0."""
         assert not self.exhaustive
