@@ -21,7 +21,7 @@ from numbaglm.data.images import element_image, grid_of, is_image, list_maps, lo
 from numbaglm.data.storage.files import whole_folder
 from numbaglm.engine import memory, schedule
 from numbaglm.engine.progress import in_one_bar, steps
-from numbaglm.errors import InputError, invalid
+from numbaglm.errors import InputError, invalid, term
 from numbaglm.inference.permutation_test import permutation_test
 from numbaglm.results.discoveries import elements_of
 from numbaglm.results.record import Record
@@ -386,7 +386,8 @@ def _imagined(d: Any, mask: Any, fwhm: float | None, by: str, seed: int) -> tupl
     """A pilot of simulated noise of deviation 1, and a map of Cohen's d as its effect."""
     geometry = load_mask(mask)
     if geometry is None or fwhm is None or not 0 <= fwhm < np.inf:
-        raise InputError("Without a pilot, power needs mask=, the voxels to analyse, and noise_fwhm=, 0 mm or more.")
+        needs = f"{term('mask')}, the voxels to analyse, and {term('noise_fwhm')}, 0 mm or more"
+        raise InputError(f"Without a pilot, power needs {needs}.")
     sigma = (0.0, *(fwhm / (_FWHM_PER_SIGMA * geometry.voxel_sizes)))
     noise = np.random.default_rng([seed, _N_IMAGINED]).standard_normal((_N_IMAGINED, *geometry.shape), np.float32)
     noise = ndimage.gaussian_filter(noise, sigma, mode="wrap")  # the same deviation everywhere

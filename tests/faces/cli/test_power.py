@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -44,6 +46,21 @@ def test_it_tells_what_the_call_finds_and_writes_it_down(pilot):
     again = run(*given, "--output", pilot / "power")
     assert again.exit_code == 1
     assert "--overwrite" in again.stderr
+
+
+def test_without_a_pilot_there_is_a_map_of_the_effect_or_a_number(tmp_path):
+    inside = np.ones((5, 5, 5), np.uint8)
+    paths = mask, d = tmp_path / "mask.nii", tmp_path / "d.nii"
+    for path, values in zip(paths, (inside, np.where(inside, 0.8, 0.0)), strict=True):
+        nib.save(nib.Nifti1Image(values, np.diag([3.0, 3.0, 3.0, 1.0])), path)
+    given = ("-n", "10,30", "--mask", mask, "--noise-fwhm", 8, *FEW, "--json")
+    found = ng.power(d, [10, 30], mask=mask, noise_fwhm=8.0, n_cohorts=10, n_perm=99, n_workers=1)
+    for effect in (d, 0.8):
+        told = json.loads(run(effect, *given).stdout)
+        assert [row["share"] for row in told["curve"]] == found.curve["share"].tolist()
+    assert "needs --mask, the voxels to analyse, and --noise-fwhm" in run(d, "-n", 10).stderr
+    assert "Name the cohort after the result of a pilot" in run(tmp_path, "-n", 10).stderr
+    assert "map of Cohen's d alone" in run(d, *given, "--effect", 0.5).stderr
 
 
 def test_what_is_typed_wrong_is_told(pilot, tmp_path):
