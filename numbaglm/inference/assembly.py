@@ -19,7 +19,7 @@ from numbaglm.results.cluster_table import no_clusters
 from numbaglm.results.discoveries import CALIBRATED, as_kept, best_tdp
 from numbaglm.results.provenance import STOPPED, provenance
 from numbaglm.results.result import PermutationResult
-from numbaglm.results.vocabulary import ALPHA, ELSEWHERE, EVERY_TABLE, MAPS
+from numbaglm.results.vocabulary import ALPHA, ELSEWHERE, EVERY_TABLE, MAPS, is_loading
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects, pvalues
 from numbaglm.stats.anytime import anytime_p, losses_of
@@ -344,6 +344,9 @@ def _add_clusters(one: _Contrast, level: float | None) -> None:
     if one.bound is not None:
         found = one.bound.of_labels(numbers)
         one.table = one.table.assign(tdp=np.array([found[number].tdp for number in one.table["cluster"]], float))
+    if loadings := [name for name in one.maps if is_loading(name)]:
+        peaks = clusters.peak[clusters.ranked]
+        one.table = one.table.assign(**{name: one.maps[name][peaks] for name in loadings})
 
 
 def _correct_jointly(

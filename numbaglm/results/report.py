@@ -210,17 +210,17 @@ def write_index(results: Sequence[Record], pages: Sequence[str], target: Path) -
     """
     found = [
         {
-            "name": one.asked.contrast,
+            "name": name,
             "page": page,
             "in_words": words.in_words(one),
             "pictures": list(islice(_pictures(one, None, None), 1)),
             "clusters": _tables(one)["clusters"],
         }
-        for one, page in zip(results, pages, strict=True)
+        for name, one, page in zip(words.names_of(results), results, pages, strict=True)
     ]
     headings, weights = _all_weights(results)
     values = {"found": found, "headings": headings, "weights": weights, "alpha": ALPHA, "version": __version__}
-    page = fill("index.html", title=f"{len(found)} contrasts", **values)
+    page = fill("index.html", title=words.counted(results), **values)
     return write_file(target, page.encode(), "report")
 
 
@@ -260,7 +260,7 @@ def _all_weights(results: Sequence[Record]) -> tuple[list[str], list[tuple[str, 
     columns = results[0].asked.columns
     if any(one.asked.columns != columns for one in results):
         return [], []
-    rows = [(one.asked.contrast, one.asked.weights.tolist()) for one in results]
+    rows = list({one.asked.contrast: one.asked.weights.tolist() for one in results}.items())
     headings = [name if len(of) == 1 else f"{name}, row {k}" for name, of in rows for k in range(1, len(of) + 1)]
     return headings, weight_rows(columns, [row for _, of in rows for row in of])
 

@@ -191,7 +191,7 @@ def _clusters(path: Path) -> pd.DataFrame:
     text = _text(path).splitlines()
     names = text[0].split("\t") if text else []
     whole = set(EVERY_TABLE) <= set(names) or set(ELSEWHERE) <= set(names)
-    known = whole and set(names) <= set(COLUMNS) and len(set(names)) == len(names)
+    known = whole and all(name in COLUMNS for name in names) and len(set(names)) == len(names)
     _require(known, f"{path.name} has the columns {names[:20]}")
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     if "peak_element" in table:  # not every peak has a place in the head

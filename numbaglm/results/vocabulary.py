@@ -232,11 +232,11 @@ def is_loading(name: str) -> bool:
     return _LOADING.fullmatch(name) is not None
 
 
-class _Maps(Mapping[str, Quantity]):
-    """Maps by name, and those of the loadings of modalities, whatever these are called."""
+class _AndLoadings(Mapping[str, Quantity]):
+    """Maps, or columns, by name, and those of the loadings of modalities, whatever these are called."""
 
-    def __init__(self, known: Mapping[str, Quantity]) -> None:
-        self._known = known
+    def __init__(self, known: Mapping[str, Quantity], where: str = "") -> None:
+        self._known, self._where = known, where
 
     def __getitem__(self, name: str) -> Quantity:
         found = None if name in self._known else _LOADING.fullmatch(name)
@@ -246,7 +246,7 @@ class _Maps(Mapping[str, Quantity]):
         return Quantity(
             name,
             f"loading of {found[1]}: its correlation, nuisance apart, with the sum of the modalities that goes with "
-            "what is tested",
+            f"what is tested{self._where}",
             f"loading of {found[1]}",
             stat="loading",
             desc=_joined("_".join(words)),
@@ -260,7 +260,7 @@ class _Maps(Mapping[str, Quantity]):
         return len(self._known)
 
 
-MAPS: Mapping[str, Quantity] = _Maps(
+MAPS: Mapping[str, Quantity] = _AndLoadings(
     _by_name(
         Quantity("t", "t statistic", "t", stat="t", intent="t test"),
         Quantity("f", "F statistic", "F", stat="F", intent="f test"),
@@ -586,7 +586,7 @@ _TOO = _by_name(
         for over, what in OVER.items()
     )
 )
-COLUMNS: Mapping[str, Quantity] = MappingProxyType(
+COLUMNS: Mapping[str, Quantity] = _AndLoadings(
     _COLUMNS
     | _MORE
     | _PLACES
@@ -599,9 +599,10 @@ COLUMNS: Mapping[str, Quantity] = MappingProxyType(
             if name.startswith(("p_fwe_size", "p_fwe_mass"))
             for end in ("lower", "upper")
         )
-    )
+    ),
+    ", at the peak",
 )
-"""Every column that a table of clusters may have."""
+"""Every column that a table of clusters may have; by name, those of loadings too (`is_loading`)."""
 
 FILES: Mapping[str, str] = MappingProxyType(
     {

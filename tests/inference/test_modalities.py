@@ -16,6 +16,7 @@ from numbaglm.stats.families.multivariate import STATISTICS
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.setup import build_hypothesis
 from reference import multivariate as twin
+from reference.reports import asked
 
 N, SHAPE = 7, (3, 2, 2)
 GROUP = np.array([0, 0, 0, 1, 1, 2, 2])
@@ -255,6 +256,32 @@ def test_what_a_contrast_of_maps_can_not_be(data):
         ng.permutation_test(several, DESIGN, T, combine="hotelling", modality_contrast=[[1, -1], [-1, 1]])
     with pytest.raises(InputError, match="'combine': got 'cca2'"):
         ng.permutation_test(several, DESIGN, F, combine="cca2", modality_contrast="m1 - m0")
+
+
+def test_clusters_tell_loadings_at_their_peaks_and_reports_show_them(tmp_path):
+    volume, design = asked()
+    Y = volume.store.read(0, volume.n_voxels)
+    noise = np.random.default_rng(1).normal(size=Y.shape).astype(np.float32)
+    several = {"a": volume, "b.2": ng.Cohort(CohortStore.from_array(Y + 3 * noise, volume.store.space))}
+    result = ng.permutation_test(several, design, "intercept", combine="hotelling", n_perm=60)
+    assert len(result.clusters) > 1
+    for row in result.clusters.to_dict("records"):
+        xyz = [row["peak_x"], row["peak_y"], row["peak_z"]]
+        places = result.space.coordinates(np.arange(result.space.n))
+        peak = np.argmin(np.linalg.norm(places - xyz, axis=1))
+        for name in ("loading_a", "loading_b.2"):
+            assert row[name] == result.maps[name][peak]
+    again = ng.PermutationResult.load(result.save(tmp_path / "saved"))
+    pd.testing.assert_frame_equal(again.clusters, result.clusters)
+    page = result.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("with the sum of the modalities that goes with what is tested, at the peak") >= 2
+
+
+def test_where_nothing_can_be_tested_nothing_is_in_reach():
+    volume, design = asked()
+    twice = ng.permutation_test({"a": volume, "b": volume}, design, "intercept", combine="hotelling", n_perm=60)
+    assert np.isinf(twice.critical("max_z"))
+    assert "voxels with FWE p <= 0.05: 0 (out of reach)" in twice.summary()
 
 
 def test_partial_least_squares_has_no_parametric_p(data, tmp_path):

@@ -239,7 +239,7 @@ def info(terminal: Terminal, path: str) -> None:
         from numbaglm.results.reporting import words
 
         results = [PermutationResult.load(place) for place in places]
-        told = {result.asked.contrast: words.summarise(result) for result in results}
+        told = {name: words.summarise(one) for name, one in zip(words.names_of(results), results, strict=True)}
         only = next(iter(told.values())) if len(told) == 1 else {"contrasts": told}
         terminal.outcome(only, "\n\n".join(map(words.describe, results)))
     elif found and (fitted := kept_fit(found)):
@@ -511,6 +511,7 @@ def report(
     from numbaglm.faces.cli.inputs import by_side
     from numbaglm.results.bids.results import kept_results
     from numbaglm.results.report import PAGE, write_reports
+    from numbaglm.results.reporting.words import counted, names_of
     from numbaglm.results.result import PermutationResult
 
     above = Path(folder).expanduser()
@@ -526,9 +527,8 @@ def report(
         raise InputError(invalid("output", output, allowed, f"Or name one of {', '.join(map(str, places))}."))
     results = [PermutationResult.load(place) for place in places]
     index, *pages = write_reports(results, places, above, overwrite, **look)
-    by_contrast = {result.asked.contrast: str(page) for result, page in zip(results, pages, strict=True)}
-    told = {"output": str(index), "contrasts": by_contrast}
-    terminal.outcome(told, f"The reports of {len(pages)} contrasts are listed in {index}; open it in a browser.")
+    told = {"output": str(index), "contrasts": dict(zip(names_of(results), map(str, pages), strict=True))}
+    terminal.outcome(told, f"The reports of {counted(results)} are listed in {index}; open it in a browser.")
 
 
 def _show_cohort(terminal: Terminal, cohort: Any) -> None:

@@ -30,7 +30,7 @@ from numbaglm.results.provenance import versions
 from numbaglm.results.record import MARKER
 from numbaglm.results.report import PAGE, write_index, write_report, write_reports
 from numbaglm.results.reporting import figures
-from numbaglm.results.reporting.words import describe, on_quality, summarise
+from numbaglm.results.reporting.words import are_modalities, counted, describe, names_of, on_quality, summarise
 from numbaglm.results.result import PermutationResult
 from numbaglm.results.vocabulary import ALPHA, README, meaning_of, write_readme
 from numbaglm.spaces.space import Space
@@ -123,7 +123,7 @@ def tell_results(results: Sequence[PermutationResult], target: Target) -> tuple[
     told = {
         name: {**target.within(folders[name]), **summarise(result)} for name, result in zip(names, results, strict=True)
     }
-    each = "modality" if _are_modalities(results) else "contrast"
+    each = "modality" if are_modalities(results) else "contrast"
     places = "" if target.bids else f", in a folder for each {each}: {', '.join(folders)}"
     return {**target.within(), "contrasts": told}, "\n\n".join([*texts, f"{end}{places}.{page}"])
 
@@ -139,19 +139,6 @@ def tell_plans(plans: Mapping[str, Plan]) -> tuple[dict[str, Any], str]:
 
 def _name(result: PermutationResult) -> str:
     return result.asked.contrast
-
-
-def _are_modalities(results: Sequence[PermutationResult]) -> bool:
-    """Whether results are of several modalities that were not combined."""
-    return len({result.asked.modalities for result in results}) > 1
-
-
-def names_of(results: Sequence[PermutationResult]) -> list[str]:
-    """What tells results apart: contrasts, modalities, or both."""
-    if not _are_modalities(results):
-        return [_name(result) for result in results]
-    several = len({_name(result) for result in results}) > 1
-    return [f"{result.asked.modalities[0]}{f' {_name(result)}' if several else ''}" for result in results]
 
 
 def flattened(made: Any) -> dict[str, Any]:
@@ -307,12 +294,12 @@ def _write_result(result: PermutationResult, folder: Path, pool: ThreadPoolExecu
 
 def _write_overview(results: Sequence[PermutationResult], folder: Path) -> None:
     """Write what stands above the folders of several contrasts: what was found, to be read and for programs."""
-    names, each = names_of(results), "modality" if _are_modalities(results) else "contrast"
+    names, each = names_of(results), "modality" if are_modalities(results) else "contrast"
     found = {name: summarise(result) for name, result in zip(names, results, strict=True)}
     (folder / _bids_results.SEVERAL).write_text(json.dumps(found, indent=2) + "\n")
     parts = [f"## {name}\n\n```text\n{describe(one)}\n```" for name, one in zip(names, results, strict=True)]
     end = f"Each {each} has a folder of its name, with a README of its own; `{_bids_results.SEVERAL}` is the same as "
-    heading = f"# {len(results)} results" if each == "modality" else f"# {len(results)} contrasts"
+    heading = f"# {counted(results)}"
     text = "\n\n".join([heading, *parts, f"{end}this page, for programs."])
     (folder / README).write_text(f"{text}\n", encoding="utf-8")
 

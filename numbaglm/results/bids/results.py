@@ -171,7 +171,9 @@ def write_results(results: Sequence[Record], dataset: Path, entities: Mapping[st
             )
         folder.adopt(native)
         if "p_fwe_size" in result.maps:
-            folder.table(result.clusters, "clusters", {name: one.sentence for name, one in COLUMNS.items()})
+            folder.table(
+                result.clusters, "clusters", {name: COLUMNS[name].sentence for name in map(str, result.clusters)}
+            )
         if result.h0:
             folder.table(pd.DataFrame(dict(result.h0)), "nulls", {name: one.sentence for name, one in NULLS.items()})
 

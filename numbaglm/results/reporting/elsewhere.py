@@ -45,7 +45,7 @@ def cluster_table(result: Record) -> Table:
         *tables.headed("p_fwe_voxel"),
         (space.nouns, COLUMNS["size_elements"].sentence),
         *(tables.headed("size") if measured else ()),
-        *tables.headed("mass", *p_names, *(("tdp",) if "tdp" in clusters else ())),
+        *tables.headed("mass", *p_names, *(("tdp",) if "tdp" in clusters else ()), *tables.loadings_of(clusters)),
         *(tables.headed("nodes") if joined else ()),
     )
     rows, digits = [], _digits(result)
@@ -64,6 +64,7 @@ def cluster_table(result: Record) -> Table:
             Cell(number(one["mass"], 1), one["mass"]),
             *(p_cell(one[name], ends.get(name)) for name in p_names),
             *((Cell(number(one["tdp"]), one["tdp"]),) if "tdp" in clusters else ()),
+            *(Cell(number(one[name]), one[name]) for name in tables.loadings_of(clusters)),
             *((Cell(_few_nodes(one["nodes"]), one["nodes"]),) if joined else ()),
         )
         rows.append(Row(cells, *tables.leads(result, int(one["peak_element"]))))

@@ -19,7 +19,7 @@ from numbaglm.display.maps.projection import decimals
 from numbaglm.engine.quality import Quality
 from numbaglm.results.discoveries import discovery_map
 from numbaglm.results.record import Record
-from numbaglm.results.vocabulary import ALPHA, COLUMNS, OVER, label_of_null, map_of
+from numbaglm.results.vocabulary import ALPHA, COLUMNS, OVER, is_loading, label_of_null, map_of
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.surface import Surface
 from numbaglm.spaces.volume import Geometry
@@ -101,6 +101,7 @@ def cluster_table(result: Record) -> Table:
         *headed("p_fwe_voxel", "size_voxels", "size_mm3", "p_fwe_size", "mass", "p_fwe_mass"),
         *headed(*over_more(result)),
         *(headed("tdp") if "tdp" in clusters else ()),
+        *headed(*loadings_of(clusters)),
     )
     rows, digits = [], decimals(result.geometry.voxel_sizes)
     for one in clusters[shown_clusters(result)].to_dict("records"):
@@ -124,6 +125,7 @@ def cluster_table(result: Record) -> Table:
             p_mass,
             *over,
             *((Cell(number(one["tdp"]), one["tdp"]),) if "tdp" in clusters else ()),
+            *(Cell(number(one[name]), one[name]) for name in loadings_of(clusters)),
         )
         rows.append(Row(cells, mm))
     return Table(columns, tuple(rows), len(clusters) - len(rows))
@@ -477,6 +479,11 @@ def over_more(result: Record) -> list[str]:
     """p of clusters that are corrected over more than the map, over as much as there is."""
     names = (f"p_fwe_{kind}{result.widest}" for kind in ("size", "mass") if result.widest)
     return [name for name in names if name in result.clusters.columns]
+
+
+def loadings_of(clusters: pd.DataFrame) -> list[str]:
+    """Columns of the loadings of modalities, at the peaks."""
+    return [name for name in map(str, clusters) if is_loading(name)]
 
 
 def headed(*names: str) -> list[tuple[str, str]]:

@@ -97,6 +97,27 @@ def display_threshold(result: Record) -> tuple[float, str]:
     return float(size.max()), "the largest, as no uncorrected p is below 0.001"
 
 
+def are_modalities(results: Sequence[Record]) -> bool:
+    """Whether results are of several modalities that were not combined."""
+    return len({result.asked.modalities for result in results}) > 1
+
+
+def names_of(results: Sequence[Record]) -> list[str]:
+    """What tells results apart: contrasts, modalities, or both."""
+    names = [result.asked.contrast for result in results]
+    if not are_modalities(results):
+        return names
+    several = len(set(names)) > 1
+    return [
+        f"{one.asked.modalities[0]}{f' {name}' if several else ''}" for one, name in zip(results, names, strict=True)
+    ]
+
+
+def counted(results: Sequence[Record]) -> str:
+    """How many results there are, by what they are of."""
+    return f"{len(results)} {'results' if are_modalities(results) else 'contrasts'}"
+
+
 def summarise(result: Record) -> dict[str, Any]:
     """Return what was found, as JSON types."""
     asked = result.asked

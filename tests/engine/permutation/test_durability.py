@@ -267,9 +267,10 @@ def test_workers_scheduler_and_driver_are_killed(tmp_path, cohort, driver, clust
 @pytest.mark.slow
 def test_a_test_that_stops_by_itself_goes_on_here_and_on_a_cluster(tmp_path, cohort, driver, cluster):
     """Its process is killed, by turns where threads or a cluster's workers run it: the same stop, and the same bits."""
-    options = {**KILLED, "contrast": "intercept", "tfce_uncorrected": False, "tfce": True, "stop": "decided"}
+    options = {**DECIDED, "contrast": "intercept"}
     cluster.start_workers(2)
     expected = permutation_test(cohort, DESIGN, **options)
+    assert expected.provenance["stopped"]["n_random"] >= 400
     with cluster.client() as client:
         assert_same({"": permutation_test(cohort, DESIGN, **options, client=client)}, {"": expected})
     store, chance, kills = tmp_path / "run", random.Random(2), 0
@@ -280,6 +281,33 @@ def test_a_test_that_stops_by_itself_goes_on_here_and_on_a_cluster(tmp_path, coh
         kills += 1
     assert kills > 1
     assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert_saved(tmp_path / "run.result", expected)
+
+
+@pytest.mark.slow
+def test_an_interrupt_of_a_test_that_stops_by_itself_leaves_what_is_known(tmp_path, cohort, driver):
+    """Ctrl-C of a process: what it saves is the test of so many shufflings, and the same call goes on."""
+    from numbaglm import PermutationResult
+
+    options = {**DECIDED, "contrast": "intercept"}
+    expected, store = permutation_test(cohort, DESIGN, **options), tmp_path / "run"
+    process = driver(store, options=options)
+    while not list(store.glob("records/contrast-000-part-01/**/*.npz")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert "random shufflings, and its p hold. The same call goes on." in said
+    assert process.returncode == 0
+    found = PermutationResult.load(tmp_path / "run.result")
+    ended = found.provenance["stopped"]
+    assert ended["interrupted"]
+    n = 1 + ended["n_random"]
+    assert 101 <= n < len(expected.h0["max_t"])
+    for name, null in found.h0.items():
+        np.testing.assert_array_equal(null, expected.h0[name][:n])
+    process = driver(store, options=options)
+    assert (process.communicate(timeout=120)[1], process.returncode) == ("", 0)
     assert_saved(tmp_path / "run.result", expected)
 
 

@@ -815,6 +815,10 @@ def test_modalities_have_names_in_the_shell(place, maps, cohort):
     apart = PermutationResult.load("apart/b")
     assert "p_fwe_voxel_modalities" in apart.maps
     assert "apart/b" not in (place / "apart" / "README.md").read_text()
+    told, _ = run("report", "apart", "--overwrite")
+    assert "The reports of 2 results are listed in" in told
+    assert "<h1>2 results</h1>" in (place / "apart" / "report.html").read_text(encoding="utf-8")
+    assert list(json.loads(run("info", "apart", "--json")[0])["contrasts"]) == ["a", "b"]
     run("permute", "a=cohort.zarr", "b=other/*.nii.gz", *options, "--combine", "fisher", "--concordant", "-o", "both")
     one = PermutationResult.load("both")
     assert (one.asked.modalities, one.asked.sides) == (("a", "b"), "concordant")
