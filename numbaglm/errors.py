@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 _HERE = __file__.removesuffix("errors.py")
@@ -159,6 +159,17 @@ def warn(message: str, category: type[Warning] = NumbaglmWarning) -> None:
     while sys._getframe(level).f_code.co_filename.startswith(_HERE):
         level += 1
     warnings.warn(message, category, stacklevel=level + 1)
+
+
+def near(name: object, known: Iterable[object]) -> str:
+    """Ask whether a name that is close to one that nobody knows was meant: a sentence, "" where none is close."""
+    import difflib
+
+    names = [str(one) for one in known]
+    folded = {one.casefold(): one for one in names}
+    wanted = str(name)[:_LONGEST].casefold()
+    found = difflib.get_close_matches(wanted, [one for one in folded if len(one) <= _LONGEST], n=1)
+    return f"Did you mean {folded[found[0]]!r}?" if found else ""
 
 
 def invalid(parameter: str, received: object, allowed: str, fix: str = "") -> Refusal:

@@ -52,3 +52,8 @@ def test_a_face_has_its_own_words_for_terms():
 
 def test_long_values_are_cut():
     assert len(errors.invalid("contrast", list(range(10_000)), "less")) < 400
+
+
+def test_a_name_that_is_close_is_asked_for():
+    assert errors.near("aeg", ["sex", "age"]) == errors.near("AGE", ["age"]) == "Did you mean 'age'?"
+    assert errors.near("motion", ["sex", "age", 3]) == errors.near("", []) == ""

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from numbaglm.data.tables import LABEL_COLUMNS, listed, repeated
-from numbaglm.errors import InputError, invalid, term
+from numbaglm.errors import InputError, invalid, near, term
 
 log = logging.getLogger("numbaglm")
 
@@ -95,9 +95,10 @@ def check_labels(labels: Sequence[Any], n_subjects: int, parameter: str = "subje
     """Labels as strings: one for each map, none twice."""
     if isinstance(labels, str):
         raise InputError(invalid(parameter, labels, f"a list of {n_subjects} labels"))
-    names = [str(label) for label in labels]
+    names = ["" if missing else str(label) for label, missing in zip(labels, pd.isna(list(labels)), strict=True)]
     if len(names) != n_subjects:
         raise InputError(invalid(parameter, f"{len(names)} labels", f"one for each of the {n_subjects} maps"))
+    _require_labels(names, parameter, "a label for each map", "Name each, or give no labels: maps are then numbered.")
     twice = repeated(names)
     if twice:
         raise InputError(
@@ -198,6 +199,26 @@ def warn_of_visits(labels: Sequence[str], covariates: pd.DataFrame) -> None:
         )
 
 
+def are_kept(labels: Sequence[str], leave_out: Sequence[str]) -> list[bool]:
+    """Whether each subject stays, where some, as they are called or as `plain_label` has it, are left out.
+
+    Raises
+    ------
+    InputError
+        One is not there, or none is left.
+    """
+    plain, out = [plain_label(label) for label in labels], {plain_label(label) for label in leave_out}
+    for label in leave_out:
+        if plain_label(label) not in plain:
+            raise InputError(
+                invalid("leave_out", label, f"subjects that are there: {listed(labels)}", near(label, labels))
+            )
+    kept = [label not in out for label in plain]
+    if labels and not any(kept):
+        raise InputError(invalid("leave_out", f"all {len(labels)} subjects", "some of them"))
+    return kept
+
+
 def were_moved(maps: Any, labels: Sequence[str]) -> bool:
     """Whether the subjects of a table of maps lay in another order than that of their sorted labels.
 
@@ -257,6 +278,8 @@ def match_rows(
         if len(rest) != n:
             raise InputError(invalid(parameter, f"{len(rest)} rows", f"one for each of the {n} maps"))
         return rest, [f"Rows of {parameter} are matched to the {n} maps by their order."]
+    fix = "Write the label of the map that each is of, or leave the row out."
+    _require_labels(names, parameter, "a label in every row, or in none", fix)
     twice = repeated(names)
     if twice:
         fix = "Where a subject has several maps, tell its rows apart in a column session_id."
@@ -300,16 +323,27 @@ def match_labels(values: Any, maps: MapLabels, parameter: str) -> Any:
     They are its index, or of a table a column participant_id or subject_label.
     """
     if has_labels(values):
-        used = [k for k, name in enumerate(map(str, values.columns)) if not (name in LABEL_COLUMNS or _of_visits(name))]
-        if not used and parameter != "visits":
-            received = f"a table of {listed(list(map(str, values.columns)))}, which are labels of the maps"
-            raise InputError(invalid(parameter, received, "a further column beside these, with what is asked for"))
+        if parameter != "visits":
+            require_more_than_labels(values, parameter)
         return match_rows(values, maps, parameter, regressors=False)[0]
     if not isinstance(values, pd.Series | pd.DataFrame) or not _is_text(values.index):
         return values
     numbered = pd.DataFrame({"row": np.arange(len(values))}, index=values.index)
     rows = match_rows(numbered, maps, parameter)[0]["row"]
     return values.iloc[rows.to_numpy()]
+
+
+def require_more_than_labels(table: pd.DataFrame, parameter: str) -> None:
+    """Refuse a table of blocks or groups that has nothing but labels of the maps: subjects, and their visits.
+
+    Raises
+    ------
+    InputError
+    """
+    columns = list(map(str, table.columns))
+    if has_labels(table) and all(name in LABEL_COLUMNS or _of_visits(name) for name in columns):
+        received = f"a table of {listed(columns)}, which are labels of the maps"
+        raise InputError(invalid(parameter, received, "a further column beside these, with what is asked for"))
 
 
 def split_labels(
@@ -384,11 +418,24 @@ def _without_visits(table: pd.DataFrame, used: Sequence[int], regressors: bool) 
         rest = [k for k in range(len(table.columns)) if k not in of_subjects]
     return table.iloc[:, rest]
 
-
+    """Labels as texts, "" where there is none; whole numbers that became floats, where others lack, are themselves."""
 def _texts(values: Any) -> list[str]:
-    """Labels as text; whole numbers that became floats, as where others lack, are themselves."""
+    """Labels as texts, "" where there is none; whole numbers that became floats, as where others lack, are themselves."""
     whole = [int(one) if isinstance(one, float) and one.is_integer() else one for one in values]
-    return [str(label).strip() for label in whole]
+    return ["" if missing else str(label).strip() for label, missing in zip(whole, pd.isna(values), strict=True)]
+
+
+def _require_labels(names: Sequence[str], parameter: str, allowed: str, fix: str) -> None:
+    """Refuse rows without a label among those that have one."""
+    rows = [str(row) for row, name in enumerate(names, 1) if _lacks(name)]
+    if rows:
+        received = f"no label in row{'s' if len(rows) > 1 else ''} {listed(rows)} (counted from 1)"
+        raise InputError(invalid(parameter, received, allowed, fix))
+
+
+def _lacks(label: str) -> bool:
+    """Whether a label is none, or is of a visit without its subject or its own label."""
+    return not label or label.startswith("_ses-") or label.endswith("_ses-")
 
 
 def _is_text(values: Any) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.data.labels import MapLabels, match_labels
 from numbaglm.data.tables import listed, read_table, repeated
-from numbaglm.errors import InputError, invalid, term
+from numbaglm.errors import InputError, invalid, near, term
 from numbaglm.stats.variance.covariance import EFFECTS, MOST_BINS
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def read_subjects(subjects: Any, maps: MapLabels, covariates: pd.DataFrame) -> A
     if isinstance(subjects, str):
         if subjects not in covariates.columns:
             there = listed([str(one) for one in covariates.columns]) or "none"
-            raise InputError(invalid("subjects", subjects, f"labels, or one of the covariates ({there})"))
+            allowed = f"labels, or one of the covariates ({there})"
+            raise InputError(invalid("subjects", subjects, allowed, near(subjects, covariates.columns)))
         subjects = covariates[subjects]
     values = np.asarray(match_labels(subjects, maps, "subjects"), dtype=object)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
@@ -125,6 +126,7 @@ def read_kinship(kinship: Any, maps: MapLabels, blocks: Any, subjects: Any) -> K
     names = np.array(maps.labels, dtype=object)
     number = numbered(labels)
     members = [np.flatnonzero(number == k) for k in range(number.max() + 1)]
+    called = [str(labels[rows[0]]) for rows in members]
     if isinstance(kinship, Mapping):
         by_label = dict(zip(_texts(list(kinship)), kinship.values(), strict=True))
         if lacking := [labels[rows[0]] for rows in members if labels[rows[0]] not in by_label]:
@@ -136,7 +138,7 @@ def read_kinship(kinship: Any, maps: MapLabels, blocks: Any, subjects: Any) -> K
                 by_label[labels[rows[0]]], names[rows], None if subjects is None else subjects[rows]
             )
             found.append(matrix[np.ix_(place, place)])
-        return Kinship.build(found)
+        return Kinship.build(found, names=called)
     matrix, place = _placed(kinship, names, subjects)
     scale = float(np.abs(np.diag(matrix)).mean())
     used = np.unique(place)
@@ -147,7 +149,7 @@ def read_kinship(kinship: Any, maps: MapLabels, blocks: Any, subjects: Any) -> K
             received = f"a matrix that relates maps of block {str(labels[rows[0]])!r} with those of others"
             fix = "Put relatives into one block, and set to 0 what is too small to count."
             raise InputError(invalid("kinship", received, "0 between blocks, which are independent", fix))
-    return Kinship.build([matrix[np.ix_(place[rows], place[rows])] for rows in members])
+    return Kinship.build([matrix[np.ix_(place[rows], place[rows])] for rows in members], names=called)
 
 
 def _placed(given: Any, maps: NDArray[Any], subjects: NDArray[Any] | None) -> tuple[Doubles, NDArray[np.intp]]:

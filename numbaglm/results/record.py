@@ -22,7 +22,7 @@ from numbaglm.arrays import Floats
 from numbaglm.data import images  # what is of elements is loaded where it is used
 from numbaglm.data.images import Meaning, outside, save_maps, to_image
 from numbaglm.data.storage import files
-from numbaglm.errors import InputError, UnknownNameError, invalid
+from numbaglm.errors import InputError, UnknownNameError, invalid, near
 from numbaglm.results.provenance import STOPPED, Provenance
 from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, read_saved, write_space
 from numbaglm.results.saved import MARKER as MARKER
@@ -51,7 +51,7 @@ class LogpMaps(Mapping[str, NDArray[Any]]):
         p = name.removeprefix("log")
         if p != name and p in self.stored and with_log(p):
             return pvalues.logp(np.asarray(self.stored[p], dtype=np.float64))
-        raise UnknownNameError(f"There is no map {name!r}. There are {list(self)}.")
+        raise UnknownNameError(f"There is no map {name!r}. There are {list(self)}. {near(name, self)}".rstrip())
 
     def __iter__(self) -> Iterator[str]:
         yield from self.stored
@@ -202,7 +202,9 @@ class Record:
         if not is_probability(alpha):
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
         if name not in self.h0:
-            raise UnknownNameError(f"There is no null {name!r}. There are {list(self.h0)}.")
+            raise UnknownNameError(
+                f"There is no null {name!r}. There are {list(self.h0)}. {near(name, self.h0)}".rstrip()
+            )
         ended = self.provenance.get(STOPPED)
         if ended is not None:
             alpha = counted_level(len(self.h0[name]) - 1, alpha, ended["alpha"])

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from numbaglm.errors import DesignError, term
+from numbaglm.errors import DesignError, near, term
 
 
 def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +68,8 @@ def design_from_formula(formula: str, table: pd.DataFrame) -> pd.DataFrame:
     except (Exception, SystemExit) as error:  # formulaic raises what its parser, the columns and pandas raise
         reason = (re.sub(r"\x1b\[[0-9;]*m|[⧚⧛]", "", str(error)).splitlines() or [type(error).__name__])[0]
         missing = _missing(formula, table) if "null" in reason else ""
-        raise DesignError(f"The formula {shown!r} can't be used: {missing or f'{_short(reason)} {allowed}'}") from error
+        told = missing or f"{_short(reason)} {allowed} {_meant(reason, table)}".rstrip()
+        raise DesignError(f"The formula {shown!r} can't be used: {told}") from error
     if not isinstance(matrix, formulaic.ModelMatrix):
         raise DesignError(f"The formula {shown!r} has several parts, but makes one design: write it without '|'.")
     design = pd.DataFrame(np.asarray(matrix, dtype=np.float64), index=table.index, columns=pd.Index(matrix.columns))
@@ -82,6 +83,17 @@ _PLAIN = (
 )
 _LONGEST = 300  # letters of a formula in a message
 _HIGHEST_POWER = 20  # powers of powers of whole numbers have no end
+
+
+def _meant(reason: str, table: pd.DataFrame) -> str:
+    """Ask whether a column, or a transform, that is close to what a formula names was meant."""
+    from formulaic.transforms import TRANSFORMS
+
+    unknown = re.search(r"`([^`]+)` is not present|^'(\w+)' is not allowed", reason)
+    if unknown is None:
+        return ""
+    name = unknown[1] or unknown[2]
+    return near(name, table.columns) or near(name, TRANSFORMS)
 
 
 def _check_parts(formula: str, columns: set[str]) -> None:

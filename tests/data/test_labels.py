@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from numbaglm.data.labels import (
     MapLabels,
+    are_kept,
+    check_labels,
     further_columns,
     in_another_order,
     labels_of,
@@ -214,3 +217,37 @@ def test_further_columns_of_a_table_of_maps_follow_its_labels():
     maps = pd.DataFrame({"subject_label": ["b", "a"], "effects_map_path": ["2.nii", "1.nii"], "age": [20, 10]})
     assert further_columns(maps, ["a", "b"]).to_dict("list") == {"age": [10, 20]}
     assert further_columns(["1.nii", "2.nii"], ["1", "2"]).shape == (2, 0)
+
+
+NONE = pd.Series(["sub-01", None, "sub-03"])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        table(NONE),
+        table([1, np.nan, 3]),
+        table(NONE, "subject"),
+        pd.DataFrame({"age": AGES}, index=pd.Index(NONE)),
+        pd.DataFrame({"participant_id": ["sub-01", " ", "sub-03"], "age": AGES}),
+        pd.DataFrame({"participant_id": ["sub-01", "sub-01", "sub-03"], "session_id": ["a", None, "b"], "age": AGES}),
+    ],
+)
+def test_rows_without_a_label_among_those_with_one_are_refused(rows):
+    with pytest.raises(InputError, match=r"'covariates': got 'no label in row 2 \(counted from 1\).*leave the row out"):
+        match_rows(rows, named(PATHS["BIDS"]), "covariates")
+
+
+def test_maps_without_a_label_among_those_with_one_are_refused():
+    with pytest.raises(InputError, match=r"'subjects': got 'no label in rows 2, 3 "):
+        check_labels(["a", np.nan, None], 3)
+
+
+def test_subjects_are_left_out_by_their_labels():
+    labels = ["sub-01", "sub-02", "s3"]
+    assert are_kept(labels, []) == [True] * 3
+    assert are_kept(labels, ["1", "s3"]) == [False, True, False]
+    with pytest.raises(InputError, match=r"'leave_out': got 'sub-1o'.*sub-01, sub-02, s3. Did you mean 'sub-01'"):
+        are_kept(labels, ["sub-1o"])
+    with pytest.raises(InputError, match="all 3 subjects"):
+        are_kept(labels, labels)

@@ -76,6 +76,7 @@ def test_labels_of_a_matrix_are_read_whatever_they_are():
         ("none.tsv", "none.tsv"),
         ("text.csv", "text.csv"),
         ({"x": np.eye(3)}, "none for y"),
+        ({"x": np.eye(3), "y": np.triu(np.ones((3, 3)))}, "block 'y' that is not symmetric"),
         (OF_PEOPLE.drop(index="c", columns="c"), "no row for c"),
         (OF_MAPS.astype(str) + "?", "'kinship'"),
     ],

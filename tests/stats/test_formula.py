@@ -96,3 +96,13 @@ def test_no_covariates_at_all_are_told():
 def test_random_effects_are_refused_with_what_to_write(formula):
     with pytest.raises(DesignError, match=r"random effect.*covariance='sandwich'.*exchangeability_blocks, the person"):
         design_from_formula(formula, pd.DataFrame({"age": [1.0, 2.0], "person": ["a", "b"]}))
+
+
+@pytest.mark.parametrize(
+    ("formula", "meant"),
+    [("~ aeg", "age"), ("~ center(aeg)", "age"), ("~ cneter(age)", "center"), ("~ gruop", "group")],
+)
+def test_a_name_that_is_close_is_asked_for(formula, meant):
+    table = pd.DataFrame({"age": [1.0, 2, 3], "group": ["a", "b", "a"]})
+    with pytest.raises(DesignError, match=f"Did you mean '{meant}'"):
+        design_from_formula(formula, table)

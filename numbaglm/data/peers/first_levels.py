@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from numbaglm.data.images.opening import MapSource, open_image
+from numbaglm.data.labels import are_kept
 from numbaglm.errors import InputError, MissingFileError, term
 
 log = logging.getLogger("numbaglm")
@@ -18,7 +21,9 @@ _ENDINGS = (".nii", ".nii.gz", ".img", ".img.gz")
 _DEEPEST = 5  # folders below a subject's in which images are looked for
 
 
-def find_first_levels(folder: str | os.PathLike[str], number: int, inside: str | None = None) -> pd.DataFrame:
+def find_first_levels(
+    folder: str | os.PathLike[str], number: int, inside: str | None = None, leave_out: Sequence[str] = ()
+) -> pd.DataFrame:
     """Find the image of a contrast of each subject.
 
     Parameters
@@ -29,6 +34,8 @@ def find_first_levels(folder: str | os.PathLike[str], number: int, inside: str |
         Of the contrast, from 1: con_0001.nii, .nii.gz, or .img with its .hdr.
     inside
         Folder inside each subject's that is meant, such as "stats/nback"; None for whichever holds such an image.
+    leave_out
+        Subjects whose images are not taken, by the names of their folders, or without "sub-" and zeros before a number.
 
     Returns
     -------
@@ -37,14 +44,15 @@ def find_first_levels(folder: str | os.PathLike[str], number: int, inside: str |
     Raises
     ------
     MissingFileError, InputError
-        There is no such folder or image, or a subject has several.
+        There is no such folder, image or subject to leave out, or a subject has several.
     """
     above, name = Path(folder).expanduser(), f"con_{number:04d}"
     if not above.is_dir():
         raise MissingFileError(f"{folder} is not a folder. Name the one that holds a folder a subject.")
     found: dict[str, list[Path]] = {}
     without = []
-    for subject in sorted(one for one in above.iterdir() if one.is_dir()):
+    subjects = sorted(one for one in above.iterdir() if one.is_dir())
+    for subject in itertools.compress(subjects, are_kept([one.name for one in subjects], leave_out)):
         start = subject if inside is None else subject / inside
         images, is_level = _images(start, name)
         if images:

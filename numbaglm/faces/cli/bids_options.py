@@ -70,4 +70,10 @@ def bids_inputs(*contrast: str) -> Callable[[Command], Command]:
             metavar="NAME",
             help="With --spm-dir: folder inside each subject's that holds it, such as stats/nback.  [default: any]",
         ),
+        click.option(
+            "--leave-out",
+            multiple=True,
+            metavar="SUBJECT",
+            help="With --bids-dir or --spm-dir: a subject whose maps are not taken; repeat it for more.",
+        ),
     )

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from numbaglm.cohort import Cohort, as_cohort
-from numbaglm.data.labels import MapLabels, match_rows, were_moved, without_labels
+from numbaglm.data.labels import MapLabels, are_kept, match_rows, require_more_than_labels, were_moved, without_labels
 from numbaglm.data.peers.first_levels import find_first_levels
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import read_lines, read_table
 from numbaglm.engine.schedule import connect
-from numbaglm.errors import DesignError, InputError, MissingFileError, invalid
+from numbaglm.errors import DesignError, InputError, MissingFileError, invalid, near
 from numbaglm.faces.cli.bids_options import ENTITY_OF
 from numbaglm.inference.arguments import LEAST_PRESENT
 from numbaglm.results.bids.maps import find_maps
@@ -42,6 +42,7 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
     MissingFileError, InputError
         As `listed_maps`, `find_maps` and `find_first_levels`.
     """
+    without = options["leave_out"]
     levels = _pop_first_levels(arguments, options)
     folder, entities, others = _pop_entities(options)
     if folder is None:
@@ -66,6 +67,7 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
         before = wanted.get(key)
         wanted[key] = [*(before or []), label] if label else None
     found = find_maps(folder, wanted, _as_option)
+    found = found[are_kept(list(found["subject_label"]), without)].reset_index(drop=True)
     log.info("%d maps are taken from %s, such as %s.", len(found), folder, Path(found["effects_map_path"][0]).name)
     covariates = found.drop(columns="effects_map_path")
     return found[["subject_label", "effects_map_path"]], covariates if len(covariates.columns) > 1 else None
@@ -74,6 +76,11 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
 def _pop_first_levels(arguments: Sequence[str], options: dict[str, Any]) -> pd.DataFrame | None:
     """Maps by --spm-dir, whose options are taken out of ``options``; None where it is not given."""
     folder, number, inside = options.pop("spm_dir"), options.pop("con"), options.pop("spm_folder")
+    without = options.pop("leave_out")
+    if folder is None and without and options.get("bids_dir") is None:
+        raise click.UsageError(
+            "--leave-out is for subjects of --bids-dir or --spm-dir: add one, or name the other maps alone."
+        )
     if folder is None:
         if number is not None or inside is not None:
             raise click.UsageError(f"--{'spm-folder' if number is None else 'con'} is for first levels: add --spm-dir.")
@@ -82,7 +89,7 @@ def _pop_first_levels(arguments: Sequence[str], options: dict[str, Any]) -> pd.D
         raise click.UsageError(f"MAPS ({arguments[0]}, ...) and --spm-dir exclude each other: leave one out.")
     if number is None:
         raise click.UsageError("--spm-dir needs the number of a contrast: add --con 1.")
-    return find_first_levels(folder, number, inside)
+    return find_first_levels(folder, number, inside, without)
 
 
 def _pop_entities(options: dict[str, Any]) -> tuple[str | None, dict[str, Any], Any]:
@@ -417,6 +424,7 @@ def _check_columns(model: Sequence[str], table: pd.DataFrame) -> None:
         received = ", ".join(lacking) or "nothing"
         formula = any(re.search(r"[+*:()~]", name) for name in lacking)
         fix = f"A formula goes after --design: '~ {' + '.join(model).replace('~', '').strip()}'." if formula else ""
+        fix = fix or " ".join(filter(None, (near(name, table) for name in lacking)))
         raise InputError(invalid("model", received, f"columns of the covariates: {list(table.columns)}", fix))
 
 
@@ -486,6 +494,9 @@ def rows_of(typed: str, parameter: str, allowed: str) -> str | list[str]:
     return rows[0] if len(rows) == 1 else rows
 
 
+_CASE = ", and each has a folder: file systems may not tell these apart"
+
+
 def pick_contrasts(typed: Sequence[str], design: pd.DataFrame, model: Sequence[str]) -> Any:
     """Take the contrasts that were typed, each as `pick_contrast` does: a mapping if they are several, or named.
 
@@ -510,10 +521,11 @@ def pick_contrasts(typed: Sequence[str], design: pd.DataFrame, model: Sequence[s
             contrast, name, named = pick_contrast(expression, design, model), name.strip(), True
         if not name:
             raise InputError(invalid("contrast", text, "NAME=EXPR with a name before the '='"))
-        if name.casefold() in map(str.casefold, contrasts):  # as folders may not be told apart by case
-            raise InputError(
-                f"Two contrasts are named {name!r}. Give each a name of its own: --contrast 'NAME={expression}'."
-            )
+        same = next((one for one in contrasts if one.casefold() == name.casefold()), None)
+        if same is not None:
+            both, why = (f"{name!r}", "") if same == name else (f"{same!r} and {name!r}", _CASE)
+            fix = f"Give each a name of its own: --contrast 'NAME={expression}'."
+            raise InputError(f"Two contrasts are named {both}{why}. {fix}")
         contrasts[name] = contrast
     return contrasts if named else contrast
 
@@ -564,9 +576,11 @@ class Labels:
         if not isinstance(table, pd.DataFrame):
             if table not in question.covariates:
                 allowed = f"the path of a .tsv or .csv file, or a column of the covariates: {list(question.covariates)}"
-                raise InputError(invalid(self.option, table, allowed))
+                raise InputError(invalid(self.option, table, allowed, near(table, question.covariates)))
             table = question.covariates[[table]]
         elif len(table.columns) > 1:
+            if self.option != "--visits":
+                require_more_than_labels(table, self.option)
             table = _by_subject(table, question.named, self.option, question.by_order)
         elif len(table) != cohort.n_subjects:
             raise DesignError(

@@ -29,6 +29,7 @@ from numbaglm.errors import (
     MaskError,
     MissingFileError,
     invalid,
+    near,
     warn,
 )
 from numbaglm.faces.nilearn.designs import design_table, make_second_level_design_matrix
@@ -275,7 +276,8 @@ def effect_maps(given: Any, first_level_contrast: Any) -> Any:
     if first_level_contrast is None and len(names) == 1:
         first_level_contrast = names[0]
     if first_level_contrast not in names:
-        raise ContrastError(invalid("first_level_contrast", first_level_contrast, f"one of the map names {names}"))
+        fix = near(first_level_contrast, names)
+        raise ContrastError(invalid("first_level_contrast", first_level_contrast, f"one of the map names {names}", fix))
     return given[given["map_name"] == first_level_contrast]
 
 

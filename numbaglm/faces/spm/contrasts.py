@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
-from numbaglm.errors import ContrastError, InputError, ShufflingError
+from numbaglm.errors import ContrastError, InputError, ShufflingError, near
 from numbaglm.faces.spm.design import SpmContrast, Study
 from numbaglm.stats.model.design import Contrast, Design, independent_columns, orthonormal, partition
 from numbaglm.stats.model.estimable import GroupDesign, rows_of_rank
@@ -108,8 +108,8 @@ def pick(study: Study, wanted: tuple[str, ...]) -> list[SpmContrast]:
     for text in wanted:
         match = [one for one in there if text == str(one.number)] or [one for one in there if text == one.name]
         if len(match) != 1:
-            what = "several contrasts" if match else "no contrast"
-            raise ContrastError(f"--contrast {text}: {what} of {study.path}. Allowed: {listed}.")
+            what, hint = "several contrasts" if match else "no contrast", near(text, (one.name for one in there))
+            raise ContrastError(f"--contrast {text}: {what} of {study.path}. Allowed: {listed}. {hint}".rstrip())
         found += match
     return sorted({one.number: one for one in found or there}.values(), key=lambda one: one.number)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import MapSource, grid_of, read_map, scaled_volume, stored_as_integers
-from numbaglm.data.labels import labels_of
+from numbaglm.data.labels import labels_are_known, labels_of
 from numbaglm.data.peers.moved import find_again
 from numbaglm.errors import InputError, MaskError, MissingFileError
 from numbaglm.faces.spm.design import Study
@@ -94,11 +94,20 @@ def make_cohort(study: Study, files: list[Path], mask: str | None, data_dir: str
 
 
 def labels(study: Study, files: list[Path]) -> list[str]:
-    """What scans are called: by their files, with the volume where one file holds several."""
-    several = len(set(files)) < len(files)
-    found = labels_of([] if several else list(files), study.n_scans)
-    if not several:
-        return found
+    """What scans are called: by their files, with the volume where one file holds several, else by their numbers.
+
+    Where a person has several scans, in a folder of theirs, folder and file tell them apart: ``s01_con_0002``.
+    """
+    if len(set(files)) == len(files):
+        found = labels_of(list(files), study.n_scans)
+        if labels_are_known(found):
+            return found
+        stems = [file.name.split(".")[0] for file in files]
+        for folders in zip(*(file.parts[-2::-1] for file in files), strict=False):
+            named = [f"{folder}_{stem}" for folder, stem in zip(folders, stems, strict=True)]
+            if len(set(named)) == len(named):
+                return named
+        return [f"scan-{number:03d}" for number in range(1, study.n_scans + 1)]
     return [f"{file.name.split('.')[0]}_{number + 1}" for file, (_, number) in zip(files, study.volumes, strict=True)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.errors import ContrastError, invalid
+from numbaglm.errors import ContrastError, invalid, near
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(?!\w)")
 _QUOTED = re.compile(r"`([^`]*)`|\"([^\"]*)\"|'([^']*)'")
@@ -56,7 +56,8 @@ def linear_weights(expression: str, columns: Sequence[str]) -> NDArray[np.float6
     except _NotLinear as why:
         shown = expression if len(expression) <= 200 else f"{expression[:200]}..."
         allowed = f"a column, or a linear expression without constants (sums, multiples), over {listed(columns)}"
-        fix = f"Here {why}. Put names that hold blanks or signs into backticks."
+        end = "" if str(why).endswith("?") else "."
+        fix = f"Here {why}{end} Put names that hold blanks or signs into backticks."
         raise ContrastError(invalid("contrast", shown, allowed, fix)) from None
     return found[:-1]
 
@@ -153,12 +154,16 @@ class _Parser:
             return value
         word = re.match(r"[\w.:]+|.?", self.text[self.at :], re.DOTALL)
         assert word is not None
-        raise _NotLinear(f"{word[0][:40]!r} is no column" if word[0] else "it ends where a column would come")
+        raise self._unknown(word[0]) if word[0] else _NotLinear("it ends where a column would come")
 
     def _column(self, name: str) -> NDArray[np.float64]:
         if name not in self.columns:
-            raise _NotLinear(f"{name[:40]!r} is no column")
+            raise self._unknown(name)
         return _unit(len(self.columns) + 1, self.columns.index(name))
+
+    def _unknown(self, name: str) -> _NotLinear:
+        meant = near(name, self.columns)
+        return _NotLinear(f"{name[:40]!r} is no column{'. ' if meant else ''}{meant}")
 
 
 def _unit(n: int, at: int) -> NDArray[np.float64]:

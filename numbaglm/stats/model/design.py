@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from numbaglm.errors import ContrastError, DesignError, invalid
+from numbaglm.errors import ContrastError, DesignError, invalid, near
 from numbaglm.stats.model.contrasts import linear_weights, listed
 
 log = logging.getLogger("numbaglm")
@@ -129,7 +129,8 @@ class Design:
             column, _, layer = source.rpartition(":")
             if column and column not in self.columns:
                 received = f"{source!r}, of which {column!r} is no column of the design"
-                raise DesignError(invalid("regressors", received, f"products with one of {listed(self.columns)}"))
+                allowed = f"products with one of {listed(self.columns)}"
+                raise DesignError(invalid("regressors", received, allowed, near(column, self.columns)))
             by = self.matrix[:, self.columns.index(column)] if column else None
             own.append(Regressor(name, layer, column or None, by))
         design = replace(self, own=tuple(own))

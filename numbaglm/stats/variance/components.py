@@ -56,8 +56,10 @@ class Kinship:
     blocks: tuple[Doubles, ...]
 
     @classmethod
-    def build(cls, blocks: Sequence[Doubles], parameter: str = "kinship") -> Kinship:
-        """Bring blocks to a mean diagonal of 1.
+    def build(
+        cls, blocks: Sequence[Doubles], parameter: str = "kinship", names: Sequence[str] | None = None
+    ) -> Kinship:
+        """Bring blocks to a mean diagonal of 1; ``names`` are what errors call them, by default their numbers.
 
         Raises
         ------
@@ -65,11 +67,12 @@ class Kinship:
             One is not symmetric, not of numbers, or not semi-definite.
         """
         for number, one in enumerate(blocks):
+            called = f"block {number} (counted from 0)" if names is None else f"block {names[number]!r}"
             if not np.isfinite(one).all() or not np.allclose(one, one.T, rtol=1e-6, atol=1e-9):
-                what = f"block {number} (counted from 0) that is not symmetric, or not of numbers"
+                what = f"{called} that is not symmetric, or not of numbers"
                 raise InputError(invalid(parameter, what, "symmetric matrices of finite numbers"))
             if (least := float(np.linalg.eigvalsh(one)[0])) < -1e-6 * max(1.0, float(np.trace(one))):
-                what = f"block {number} (counted from 0) with an eigenvalue of {least:.3g}"
+                what = f"{called} with an eigenvalue of {least:.3g}"
                 raise InputError(invalid(parameter, what, "matrices of covariances, which have none below 0"))
         mean = float(np.concatenate([np.diag(one) for one in blocks]).mean())
         if mean <= 0:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import click
 import numpy as np
 import pandas as pd
@@ -55,7 +57,8 @@ def test_contrasts_and_their_names(typed, expected):
     ("typed", "message"),
     [
         (("=age",), "NAME=EXPR"),
-        (("x=age", "X=intercept"), "Two contrasts are named 'X'"),
+        (("x=age", "X=intercept"), "named 'x' and 'X', and each has a folder.*--contrast 'NAME=intercept'"),
+        (("x=age", "x=intercept"), r"Two contrasts are named 'x'\. Give"),
         ((";",), "an expression over"),
         (("age;",), "on each side of a ';'"),
         (("age;;intercept",), "on each side of a ';'"),
@@ -94,19 +97,29 @@ def test_a_cohort_stands_alone(tmp_path):
 def test_maps_of_first_levels_are_picked_by_their_number(tmp_path):
     write_images(tmp_path, volumes(2), AFFINE, "sub-{:02d}/nback/con_0003.nii")
     none = dict.fromkeys(ENTITY_OF, ()) | {"bids_dir": None, "entities": (), "con": 3, "spm_folder": None}
+    none["leave_out"] = ()
     given = none | {"spm_dir": str(tmp_path)}
     found, covariates = inputs.pop_maps([], dict(given))
     assert (list(found["subject_label"]), covariates) == (["sub-01", "sub-02"], None)
     assert len(inputs.pop_maps([], given | {"spm_folder": "nback"})[0]) == 2
+    assert list(inputs.pop_maps([], given | {"leave_out": ("1",)})[0]["subject_label"]) == ["sub-02"]
     for arguments, options, match in (
         ([], none | {"spm_dir": None}, "--con is for first levels: add --spm-dir"),
         ([], given | {"con": None}, "add --con 1"),
+        (["a.nii"], none | {"spm_dir": None, "con": None, "leave_out": ("x",)}, "--leave-out is for subjects of"),
         (["a.nii"], given, "MAPS .* and --spm-dir exclude each other"),
         ([], given | {"bids_dir": "d"}, "--bids-dir and --spm-dir exclude"),
         ([], none | {"spm_dir": None, "con": None}, "name the maps, or a dataset with --bids-dir, or SPM's first"),
     ):
         with pytest.raises(click.UsageError, match=match):
             inputs.pop_maps(arguments, dict(options))
+
+
+def test_blocks_are_more_than_labels_of_the_maps(tmp_path):
+    pd.DataFrame({"participant_id": ["1", "1"], "session_id": ["a", "b"]}).to_csv(tmp_path / "b.csv", index=False)
+    question = SimpleNamespace(cohort=None, named=None, by_order=False)
+    with pytest.raises(InputError, match=r"'--blocks'.*participant_id, session_id, which are labels of the maps"):
+        inputs.Labels.read(str(tmp_path / "b.csv"), "--blocks").of(question)
 
 
 def test_layers_are_maps_by_name(tmp_path):

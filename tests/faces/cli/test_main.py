@@ -387,7 +387,7 @@ def test_an_equals_sign_in_a_column_is_no_name(place, cohort):
 @pytest.mark.parametrize(
     ("contrasts", "code", "message"),
     [
-        (["age", "Age=intercept"], 1, "Two contrasts are named 'Age'. Give each a name of its own"),
+        (["age", "Age=intercept"], 1, "Two contrasts are named 'age' and 'Age', and each has a folder"),
         (["age", "con=intercept"], 1, "The contrast 'con' can't name a folder: Windows has a device of that name"),
         (["age", f"{'9' * 5000}=intercept"], 1, "can't name a folder"),
         (["age", "../x=intercept"], 1, "The contrast '../x' can't name a folder"),

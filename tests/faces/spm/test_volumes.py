@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -97,3 +99,17 @@ def test_global_scaling_multiplies(place):
 def test_scans_are_called_by_their_folders(place):
     study = read_study(save(place / "group" / "SPM.mat", images(place), MEAN))
     assert labels(study, find_images(study, None)) == [f"s{k:02d}" for k in range(1, N + 1)]
+
+
+@pytest.mark.parametrize(
+    ("names", "second"),
+    [
+        (["s{}/con_0001.nii", "s{}/con_0002.nii"], "s1_con_0002"),
+        (["s{}/a/con.nii", "s{}/b/con.nii"], "scan-002"),
+    ],
+)
+def test_scans_of_one_person_are_called_by_folder_and_file(place, names, second):
+    files = [place / name.format(k) for k in (1, 2, 3) for name in names]
+    study = SimpleNamespace(n_scans=N, volumes=[(str(file), 0) for file in files])
+    found = labels(study, files)
+    assert (found[1], len(set(found))) == (second, N)
