@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,6 +116,15 @@ class CIFTI:
         if self.shape[-1] != other.shape[-1]:
             return False
         return self.key == other.key or bool(type(self.axis) is type(other.axis) and self.axis == other.axis)
+
+    def differences(self, other: CIFTI) -> str:
+        """In which structures another file has more or fewer columns, "" where that is not what tells them apart."""
+        if not all(isinstance(one.axis, nib.cifti2.BrainModelAxis) for one in (self, other)):
+            return ""
+        ours, theirs = Counter(map(str, self.axis.name)), Counter(map(str, other.axis.name))
+        unlike = [name for name in {**theirs, **ours} if ours[name] != theirs[name]]
+        named = [f"{surface_name(name)} has {ours[name]:,} and {theirs[name]:,}" for name in unlike[:3]]
+        return "; ".join([*named, *([f"{len(unlike) - 3} more"] if len(unlike) > 3 else [])])
 
     def values(self) -> NDArray[Any]:
         """All that it holds, rows by columns."""

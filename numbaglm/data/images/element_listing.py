@@ -281,9 +281,11 @@ def _cifti(items: Sequence[Any], surfaces: Any, areas: Any, *, alone: bool) -> L
         image = CIFTI.of(item, f"image {number} (in memory)")
         first = first or image
         if image.key != first.key and not image.lists_the_same(first):
+            unlike = image.differences(first)
             raise GridError(
-                f"{image.name} and {first.name} list different grayordinates or parcels. Bring all maps to one "
-                "space (wb_command -cifti-create-dense-from-template) first."
+                f"{image.name} and {first.name} list different grayordinates or parcels{unlike and f' ({unlike})'}. "
+                "Bring all maps to one space first (wb_command -cifti-create-dense-from-template, which writes 0 where "
+                f"a file has nothing: {term('zero_is_missing=True')} then leaves that out)."
             )
         if image.n_maps != 1 and not alone:
             raise ImageError(one_map_a_file(image.name, image.n_maps))
