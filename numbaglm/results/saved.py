@@ -6,6 +6,7 @@ Nothing in such a folder is trusted: it may be damaged, or come from someone els
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from numbaglm.results.vocabulary import (
 )
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import UNKNOWN_SPACE, Geometry
+from numbaglm.version import __version__
 
 if TYPE_CHECKING:
     from numbaglm.engine.quality import Quality
@@ -77,12 +79,29 @@ def read_saved(source: Path) -> Saved:
         Something of it is missing, damaged, unknown, or of another type or size.
     """
     if not (source / MARKER).is_file():
-        raise MissingFileError(f"There is no result in {source}: {MARKER} is missing. Name a saved result.")
+        below = sorted(path.parent for path in (*source.glob(f"*/{MARKER}"), *source.glob(f"*/*/{MARKER}")))
+        fix = f"Name one of those below it, such as {below[0]}." if below else "Name a saved result."
+        raise MissingFileError(f"There is no result in {source}: {MARKER} is missing. {fix}")
     try:
         return _read(source)
     except Exception as error:  # libraries raise what they like for files that were tampered with
         told = " ".join(str(error).split())[:_MOST_LETTERS] or type(error).__name__
+        if newer := _newer(source):
+            raise StoreError(
+                f"The result in {source} was saved by numbaglm {newer}, and this is {__version__}, which can't read it "
+                f"({told}). Update numbaglm."
+            ) from error
         raise StoreError(f"The result in {source} is damaged ({told}). Make it again.") from error
+
+
+def _newer(source: Path) -> str:
+    """The version that saved a result, "" where it is no newer one than this, or can't be told."""
+    try:
+        saved = str(json.loads(_text(source / PROVENANCE))["versions"]["numbaglm"])
+        numbers = [tuple(map(int, re.findall(r"\d+", text)[:3])) for text in (saved, __version__)]
+    except Exception:  # it is damaged, then
+        return ""
+    return saved[:_MOST_LETTERS] if numbers[0] > numbers[1] else ""
 
 
 def _read(source: Path) -> Saved:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from numbaglm import PermutationResult, permutation_test
-from numbaglm.errors import InputError, StoreError
+from numbaglm.errors import InputError, MissingFileError, StoreError
 from numbaglm.results.provenance import Provenance
 
 OF_0_1 = Path(__file__).parent / "saved_by_0.1"
@@ -200,6 +200,22 @@ def test_an_error_names_what_is_wrong_in_a_provenance(folder):
     path = folder / "provenance.json"
     path.write_text(path.read_text().replace('"two_sided": true', '"two_sided": "yes"'))
     assert "'two_sided' is 'yes', not true or false" in refused(folder)
+
+
+def test_a_result_of_a_newer_version_is_not_called_damaged(folder):
+    path = folder / "provenance.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"method": "tomorrows", "versions": {"numbaglm": "9.10.0rc1"}}))
+    with pytest.raises(StoreError, match=r"saved by numbaglm 9\.10\.0rc1, and this is .*tomorrows.*Update numbaglm"):
+        PermutationResult.load(folder)
+    for versions in ({"numbaglm": "0.0.1"}, {"numbaglm": "dev"}, {}, None, 3):
+        path.write_text(json.dumps(kept | {"method": "tomorrows", "versions": versions}))
+        refused(folder)
+
+
+def test_a_folder_of_results_is_told_by_what_is_in_it(folder):
+    with pytest.raises(MissingFileError, match=r"such as .*out"):
+        PermutationResult.load(folder.parent)
 
 
 def test_groups_and_blocks_are_known_by_what_was_given(result):
