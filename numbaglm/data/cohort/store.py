@@ -474,7 +474,8 @@ def _opened(location: str, fingerprint: str, root: bytes) -> CohortStore:
 
 
 def _changed(location: str) -> str:
-    return f"The cohort {location} changed while it was in use. Run the analysis again."
+    again = term("Cohort.open(path)")
+    return f"The cohort {location} changed while it was in use, or moved. Open it anew ({again}), and test that."
 
 
 def hash_arrays(arrays: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:

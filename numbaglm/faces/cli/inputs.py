@@ -439,9 +439,12 @@ def _columns(table: pd.DataFrame, model: Sequence[str], intercept: bool) -> pd.D
     _check_columns(model, table)
     texts = [name for name in model if not pd.api.types.is_numeric_dtype(table[name].dtype)]
     if len(texts) > 1:
+        formula = " + ".join(name if name.isidentifier() else f"`{name}`" for name in model)
+        values = sorted(set(table[texts[0]].dropna().astype(str)))
+        example = f" --contrast '{texts[0]}[{values[-1]}]'" if len(values) > 1 else ""
         raise DesignError(
             f"Columns {texts} hold text: one can be coded here, as an indicator for each of its values. "
-            "For more write a formula, such as --design '~ 0 + group + sex'."
+            f"For more write a formula, which compares with the first value: --design '~ {formula}'{example}."
         )
     parts = []
     for name in model:

@@ -404,8 +404,9 @@ def _check_table(frame: pd.DataFrame, columns: tuple[str, ...], n_subjects: int)
     ]
     if words:
         raise DesignError(
-            f"Columns {', '.join(words)} of the design matrix are not real numbers. Code categories as numbers, for "
-            "example with pandas.get_dummies; turn numbers kept as objects into numbers with .astype(float)."
+            f"Columns {', '.join(words)} of the design matrix are not real numbers. A formula over covariates, such as "
+            "'~ group + age', codes categories, as pandas.get_dummies does; numbers kept as objects become numbers by "
+            ".astype(float)."
         )
 
 

@@ -124,7 +124,9 @@ def test_stores_travel_by_location(tmp_path):
     with pytest.raises(MissingFileError, match=r"c\.zarr is gone"):
         pickle.loads(packed)
     write(tmp_path / "c.zarr", array(seed=1))
-    with pytest.raises(StoreError, match="changed while it was in use"):
+    with pytest.raises(
+        StoreError, match=r"changed while it was in use, or moved\. Open it anew \(Cohort\.open\(path\)\)"
+    ):
         again.read(3, 9)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from numbaglm.errors import InputError, MissingFileError
+from numbaglm.errors import DesignError, InputError, MissingFileError
 from numbaglm.faces.cli import inputs
 from numbaglm.faces.cli.bids_options import ENTITY_OF
 from reference.maps import AFFINE, volumes
@@ -139,3 +139,12 @@ def test_labels_of_a_table(tmp_path):
     (tmp_path / "eb.csv").write_text("1,1\n1,2\n")
     table = inputs.Labels.read(str(tmp_path / "eb.csv"), "--blocks").table
     np.testing.assert_array_equal(table.to_numpy(), [[1, 1], [1, 2]])
+
+
+def test_several_columns_of_text_are_told_as_a_formula_of_all_columns():
+    table = pd.DataFrame(
+        {"group": ["control", "patient"], "age": [1.0, 2.0], "body mass": [1.0, 3.0], "sex": ["F", "M"]}
+    )
+    told = r"--design '~ group \+ age \+ `body mass` \+ sex' --contrast 'group\[patient\]'"
+    with pytest.raises(DesignError, match=told):
+        inputs._columns(table, ["group", "age", "body mass", "sex"], intercept=True)
