@@ -65,6 +65,27 @@ def test_what_one_modality_lacks_is_refused_before_any_is_tested(data, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("options", [{"weights": "variance"}, {"missing": "element"}], ids=["weights", "missing"])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_layers_and_missing_values_follow_subjects_who_are_in_another_order(tmp_path, on_disk, options):
+    rng = np.random.default_rng(1)
+    Y, variance = rng.normal(size=(8, 3, 2, 2)), rng.uniform(0.5, 3, (8, 3, 2, 2))
+    Y[[2, 5], 0] = np.nan
+
+    def modality(rows, name):
+        maps, layer = ([nib.Nifti1Image(block[k], np.eye(4)) for k in rows] for block in (Y, variance))
+        given = {"subjects": [f"s{k}" for k in rows], "layers": {"variance": layer}, "min_subjects": 0.5}
+        return ng.Cohort.create(tmp_path / name, maps, **given) if on_disk else ng.Cohort.from_maps(maps, **given)
+
+    first, turned = modality(range(8), "a"), modality([3, 1, 7, 0, 5, 2, 6, 4], "b")
+    design = np.column_stack([np.ones(8), rng.normal(size=8)])
+    found = ng.permutation_test({"a": first, "b": turned}, design, [0, 1], n_perm=20, **options)
+    for name, values in found["a"].maps.items():
+        np.testing.assert_array_equal(found["b"].maps[name], values, err_msg=name)
+    if "missing" in options:
+        assert found["b"].maps["n_subjects"].reshape(3, 4)[:, 0].tolist() == [6, 8, 8]
+
+
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(5)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaglm.data.cohort.arranged import arrange
 from numbaglm.data.cohort.layout import DATA, Arrays
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.tables import listed
@@ -154,12 +155,7 @@ def align(stores: Mapping[str, CohortStore]) -> dict[str, CohortStore]:
         if _labels(store) == labels:
             aligned[other] = store
             continue
-        member = Member(store, _rows(labels, _labels(store)), np.arange(store.n_voxels))
-        header = replace(store.header, subjects=store.subjects.iloc[member.rows].reset_index(drop=True))
-        if store.location is None:
-            aligned[other] = CohortStore(None, header, Arrays({DATA: member.read(0, store.n_voxels)}, None, None))
-        else:
-            aligned[other] = JoinedStore(store.location, header, Arrays({}, None, None), None, {DATA: member})
+        aligned[other] = arrange(store, _rows(labels, _labels(store)))
     return aligned
 
 

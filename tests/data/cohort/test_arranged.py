@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pickle
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from numbaglm.cohort import Cohort
+from numbaglm.data.cohort.arranged import ArrangedStore, arrange
+
+RNG = np.random.default_rng(0)
+VALUES, VARIANCE = RNG.normal(size=(2, 7, 9, 5, 3)).astype(np.float32)
+VALUES[2, :4] = np.nan
+VALUES[5, 3:6] = np.nan
+LABELS = [f"sub-{k}" for k in range(7)]
+ORDERS = {"turned": [6, 2, 4, 0, 5, 1, 3], "some": [5, 1, 2], "those that have all": [6, 0, 3]}
+
+
+def make(rows, path=None):
+    """A cohort of some maps with a layer, in memory or on disk; of the mask of all."""
+    images = [[nib.Nifti1Image(block[k], np.eye(4)) for k in rows] for block in (VALUES, VARIANCE)]
+    options = {
+        "mask": nib.Nifti1Image(np.ones(VALUES.shape[1:], np.uint8), np.eye(4)),
+        "layers": {"variance": images[1]},
+        "subjects": [LABELS[k] for k in rows],
+        "min_subjects": 1,
+    }
+    return (Cohort.from_maps(images[0], **options) if path is None else Cohort.create(path, images[0], **options)).store
+
+
+@pytest.mark.parametrize("rows", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_maps_layers_and_presence_move_together(tmp_path, on_disk, rows):
+    whole = make(range(7), tmp_path / "c.zarr" if on_disk else None)
+    found, n = arrange(whole, np.array(rows)), whole.n_voxels
+    assert isinstance(found, ArrangedStore) == on_disk
+    assert list(found.subjects["subject_label"]) == [LABELS[k] for k in rows]
+    assert (found.n_subjects, found.n_voxels, found.layers) == (len(rows), n, ("data", "variance"))
+    flat = VALUES.reshape(7, -1)[rows]
+    there = np.isfinite(flat)
+    np.testing.assert_array_equal(found.read(0, n), np.where(there, flat, 0))
+    layer = np.where(there, VARIANCE.reshape(7, -1)[rows], 0)
+    np.testing.assert_array_equal(found.read(3, 50, "variance"), layer[:, 3:50])
+    np.testing.assert_array_equal(np.vstack([piece for _, piece in found.pieces(7, 90)]), found.read(7, 90))
+    np.testing.assert_array_equal(found.read_subjects(1, 3), found.read(0, n)[1:3])
+    np.testing.assert_array_equal(found.present(0, n), there)
+    assert found.all_present == there.all()
+    every = found.patterns.every
+    np.testing.assert_array_equal(every[found.patterns.of].T, there)
+    assert len(np.unique(every, axis=0)) == len(every)
+    if (bits := found.presence_of(1, 3)) is not None:
+        np.testing.assert_array_equal(bits, np.packbits(there[1:3], axis=1, bitorder="little"))
+    np.testing.assert_array_equal(found.read_hashes_anew(0, 2), found.row_hashes[:2])
+
+
+def test_each_order_has_its_own_fingerprint_and_survives_pickling(tmp_path):
+    whole = make(range(7), tmp_path / "c.zarr")
+    found = [arrange(whole, np.array(rows)) for rows in ORDERS.values()]
+    assert len({whole.fingerprint, *(one.fingerprint for one in found)}) == 4
+    again = pickle.loads(pickle.dumps(found[0]))
+    assert again.fingerprint == found[0].fingerprint
+    np.testing.assert_array_equal(again.read(4, 60), found[0].read(4, 60))
