@@ -418,9 +418,9 @@ def _without_visits(table: pd.DataFrame, used: Sequence[int], regressors: bool) 
         rest = [k for k in range(len(table.columns)) if k not in of_subjects]
     return table.iloc[:, rest]
 
-    """Labels as texts, "" where there is none; whole numbers that became floats, where others lack, are themselves."""
+
 def _texts(values: Any) -> list[str]:
-    """Labels as texts, "" where there is none; whole numbers that became floats, as where others lack, are themselves."""
+    """Labels as texts, "" where there is none; whole numbers that became floats, where others lack, are themselves."""
     whole = [int(one) if isinstance(one, float) and one.is_integer() else one for one in values]
     return ["" if missing else str(label).strip() for label, missing in zip(whole, pd.isna(values), strict=True)]
 
