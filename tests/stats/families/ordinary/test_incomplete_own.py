@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,6 +143,29 @@ def test_who_can_not_be_tested_leaves_with_a_reason(caplog):
     assert (result.maps["p_unc"][left] == 1).all()
     assert "fewer than the 5 subjects" in caplog.text
     assert "constant there, or follows from the others" in caplog.text
+
+
+def test_who_has_no_regressor_at_an_element_has_no_part_there():
+    def images(values):
+        return [nib.Nifti1Image(one.reshape(V, 1, 1), np.eye(4)) for one in values]
+
+    gm = GM.copy()
+    gm[~PRESENT] = np.nan
+    result = ng.permutation_test(
+        images(Y),
+        TABLE[["intercept", "age"]],
+        "age",
+        layers={"grey_matter": images(gm)},
+        regressors={"gm": "grey_matter"},
+        missing="element",
+        n_perm=50,
+        cluster_forming_threshold=None,
+    )
+    np.testing.assert_array_equal(result.maps["n_subjects"], PRESENT.sum(axis=0))
+    own = ng.permutation_test(
+        cohort_of(), TABLE[["intercept", "age"]], "age", regressors={"gm": "grey_matter"}, missing="element", n_perm=50
+    )
+    np.testing.assert_allclose(result.maps["t"], own.maps["t"], rtol=1e-9)
 
 
 def test_shufflings_that_are_not_there_leave_nothing_without_rank(caplog):
