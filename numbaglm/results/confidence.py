@@ -15,7 +15,7 @@ from numbaglm.arrays import Doubles
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import element_image, to_image
 from numbaglm.engine.residuals import estimate_some, flip_all
-from numbaglm.errors import InputError, invalid
+from numbaglm.errors import InputError, invalid, term
 from numbaglm.results.record import Record
 from numbaglm.results.reporting.finding import Finding
 from numbaglm.spaces.space import Space
@@ -44,7 +44,8 @@ class Intervals(Finding):
     of
         "effect" or "cohens_d".
     reach
-        How many standard errors they extend; of t or, simultaneously, of the largest absolute t of flipped residuals.
+        How many standard errors they extend, at most where degrees of freedom differ; of t or, simultaneously, of the
+        largest absolute t of flipped residuals.
     space
         Where the elements lie.
     """
@@ -349,16 +350,19 @@ def _estimates(result: Record, of: str) -> tuple[Doubles, Doubles]:
 
 def _pointwise(result: Record, level: float, of: str) -> Intervals:
     value, error = _estimates(result, of)
-    t = effects.confidence_interval(np.zeros(1), np.ones(1), result.asked.dof)[1]
-    its = result.maps["effect_upper"] - result.maps["effect"]
+    dof = np.full(value.shape, result.asked.dof)
+    if "dof" in result.maps:  # those of each element
+        dof = np.where(error > 0, result.maps["dof"], 1.0)
+    nothing, one = np.zeros(value.shape), np.ones(value.shape)
+    its, t = result.maps["effect_upper"] - result.maps["effect"], effects.confidence_interval(nothing, one, dof)[1]
     if (np.abs(its - t * result.maps["effect_se"]) > 1e-6 * its).any():
         raise InputError(
             "Degrees of freedom differ between the elements of this result, which keeps none: effect_lower and "
             "effect_upper among its maps are the intervals that there are."
         )
-    lower, upper = effects.confidence_interval(value, error, result.asked.dof, level)
-    q = float(effects.confidence_interval(np.zeros(1), np.ones(1), result.asked.dof, level)[1][0])
-    return Intervals(lower, upper, level, False, of, q, result.space)
+    lower, upper = effects.confidence_interval(value, error, dof, level)
+    q = effects.confidence_interval(nothing, one, dof, level)[1]
+    return Intervals(lower, upper, level, False, of, float(q[error > 0].max(initial=q.min())), result.space)
 
 
 def _flips(result: Record, of: str, cohort: Cohort, n_flips: int, seed: int) -> Flips:
@@ -390,6 +394,18 @@ def _refuse_own(result: Record, what: str) -> None:
             f"This result has regressors of elements' own ({', '.join(result.asked.regressors)}), and {what} are not "
             "there with them. Ask for interval(simultaneous=False)."
         )
+    kept = result.provenance
+    others = {
+        "covariance='sandwich'": kept.get("sandwich"),
+        "covariance='binned-gls'": kept.get("gls"),
+        "weights": kept.get("weights"),
+        "missing='element'": "dof" in result.maps,  # where all subjects have all elements it changes nothing
+    }
+    if asked := [term(name) for name, given in others.items() if given is not None and given is not False]:
+        raise InputError(
+            f"{what[0].upper()}{what[1:]} are of ordinary least squares, and this result is of {' and '.join(asked)}. "
+            "Ask for interval(simultaneous=False) of the effect."
+        )
 
 
 _LEAST_FLIPS = 100
@@ -400,8 +416,8 @@ def _check_estimates(kept: Doubles, its_error: Doubles, value: Doubles, error: D
     size = np.maximum(np.abs(its_error), np.abs(its_error).mean())
     if (np.abs(value - kept) > 1e-3 * size).any() or (np.abs(error - its_error) > 1e-3 * size).any():
         raise InputError(
-            "The effects of this result are not those of ordinary least squares (weights, missing values, clusters of "
-            "subjects or the like): there are no flips of its residuals yet. Ask for interval(simultaneous=False)."
+            "The effects of this result are not those of ordinary least squares: there are no flips of its residuals "
+            "yet. Ask for interval(simultaneous=False)."
         )
 
 

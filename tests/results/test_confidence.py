@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import matplotlib.text
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import numbaglm as ng
 from numbaglm.errors import InputError
+from numbaglm.results import confidence
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.effects import confidence_interval, hedges_g
 from reference.confidence import flipped_t
@@ -200,6 +203,34 @@ def test_elements_that_not_all_subjects_have_are_left_out_as_in_the_test():
     result = ng.permutation_test(cohort, n_perm=20)
     assert result.interval(simultaneous=True, cohort=cohort, n_flips=100).lower.shape == (29,)
     each = ng.permutation_test(cohort, n_perm=20, missing="element")
-    for simultaneous in (False, True):
-        with pytest.raises(InputError):
-            each.interval(simultaneous=simultaneous, cohort=cohort, n_flips=100)
+    pointwise = each.interval()
+    np.testing.assert_array_equal(pointwise.lower, each.maps["effect_lower"])
+    narrower = each.interval(0.8)
+    t = stats.ttest_1samp(maps[:, 5], 0, nan_policy="omit").confidence_interval(0.8)
+    np.testing.assert_allclose([narrower.lower[5], narrower.upper[5]], [t.low, t.high], rtol=1e-5)
+    assert pointwise.reach == pytest.approx(stats.t.ppf(0.975, 10))  # of the element with a subject less
+
+
+def fits_of_other_kinds():
+    cohort, _ = asked()
+    pairs, options = np.repeat(np.arange(7), 2), {"n_perm": 20}
+    rng = np.random.default_rng(0)
+    holed = cohort.store.read(0, cohort.n_voxels)[:, :40].copy()
+    holed[3, 5] = np.nan
+    table = ng.Cohort.from_maps(pd.DataFrame(holed, columns=[f"r{k}" for k in range(40)]), min_subjects=0.5)
+    gls = {"covariance": "binned-gls", "effects": ["family", "error"]}
+    yield "covariance='binned-gls'", cohort, gls | options | {"exchangeability_blocks": pairs}
+    yield "covariance='sandwich'", cohort, {"covariance": "sandwich", "exchangeability_blocks": pairs} | options
+    yield "weights", cohort, {"weights": rng.uniform(0.5, 1, 14)} | options
+    yield "missing='element'", table, {"missing": "element"} | options
+
+
+def test_simultaneous_ones_of_other_fits_are_refused_by_name_before_any_work(monkeypatch):
+    monkeypatch.setattr(confidence, "flip_all", None)
+    monkeypatch.setattr(confidence, "estimate_some", None)
+    for name, cohort, options in fits_of_other_kinds():
+        result = ng.permutation_test(cohort, **options)
+        assert (result.interval().lower <= result.maps["effect"]).all()
+        for of in ("effect", "cohens_d"):
+            with pytest.raises(InputError, match=f"is of {re.escape(name)}"):
+                result.interval(simultaneous=True, of=of, cohort=cohort)
