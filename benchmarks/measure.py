@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_info
 
 import numbaglm
 
-PACKAGES = ("nilearn", "tfce", "numba", "numpy", "scipy", "dask", "zarr")
+PACKAGES = ("nilearn", "tfce", "sanssouci", "notip", "numba", "numpy", "scipy", "dask", "zarr")
 
 
 def seconds(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
