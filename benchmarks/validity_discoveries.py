@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,22 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 import numbaglm as ng
-from numbaglm.stats.discoveries import Bound, Learned, Simes, ThresholdTemplate, ari, calibrate
+from numbaglm.stats.discoveries import (
+    Bound,
+    Learned,
+    Lists,
+    Simes,
+    ThresholdTemplate,
+    ari,
+    calibrate,
+    calibrate_together,
+)
 from validity import markdown
 
 ALPHA = 0.05
 SIDE, ACTIVE = 10, 5  # of the volume, and of the block with an effect in it
-N_SUBJECTS, N_SHUFFLINGS, N_LISTED = 20, 200, 100
-SIZES = {"small": 60, "full": 1000}  # maps
+N_SUBJECTS, N_SHUFFLINGS, N_LEARNED, N_LISTED = 20, 200, 100, 100
+SIZES = {"small": 60, "medium": 300, "full": 1000}  # maps
 HEADING = "## True discoveries"
 
 Floats = NDArray[np.float64]
@@ -93,24 +102,36 @@ METHODS: dict[str, Callable[[Map], Bound]] = {
     "the same, stepping down": lambda one: one.calibrated("simes", step_down=True),
     "Simes shifted by 10": lambda one: one.calibrated(Simes(shift=10)),
     "beta": lambda one: one.calibrated("beta"),
+    "beta, stepping down": lambda one: one.calibrated("beta", step_down=True),
     "learned": lambda one: one.calibrated(Learned.learn(one.training)),
+    "learned, stepping down": lambda one: one.calibrated(Learned.learn(one.training), step_down=True),
 }
+TOGETHER = {"Simes": "simes", "learned": None}  # over the maps of two contrasts at once
 
 
 def simulate(data: Data, n_maps: int) -> Iterator[Map]:
     """Maps with one-sided p of one-sample t under sign flips."""
     for seed in range(n_maps):
         rng = np.random.default_rng([seed, 11])
-        Y = data.maps(rng)
-        signs = rng.choice([-1.0, 1.0], size=(2 * N_SHUFFLINGS, N_SUBJECTS))
-        signs[0] = 1.0
-        r = signs @ (Y / np.sqrt((Y**2).sum(axis=0) * N_SUBJECTS))  # t = r sqrt((n - 1) / (1 - r^2))
-        elements = np.argpartition(r, -N_LISTED, axis=1)[:, -N_LISTED:]
-        largest = np.take_along_axis(r, elements, axis=1)
-        order = np.argsort(-largest, axis=1)
-        sorted_p = p_of(np.take_along_axis(largest, order, axis=1))
-        elements = np.take_along_axis(elements, order, axis=1)
-        yield Map(p_of(r[0]), sorted_p[:N_SHUFFLINGS], elements[:N_SHUFFLINGS], sorted_p[N_SHUFFLINGS:])
+        yield flipped(data.maps(rng), draw(rng))
+
+
+def draw(rng: np.random.Generator) -> Floats:
+    """Sign flips (N_SHUFFLINGS + N_LEARNED, N_SUBJECTS): the data, those that calibrate, and those to learn from."""
+    signs = rng.choice([-1.0, 1.0], size=(N_SHUFFLINGS + N_LEARNED, N_SUBJECTS))
+    signs[0] = 1.0
+    return signs
+
+
+def flipped(Y: Floats, signs: Floats) -> Map:
+    """Flip maps (N_SUBJECTS, n_elements)."""
+    r = signs @ (Y / np.sqrt((Y**2).sum(axis=0) * N_SUBJECTS))  # t = r sqrt((n - 1) / (1 - r^2))
+    elements = np.argpartition(r, -N_LISTED, axis=1)[:, -N_LISTED:]
+    largest = np.take_along_axis(r, elements, axis=1)
+    order = np.argsort(-largest, axis=1)
+    sorted_p = p_of(np.take_along_axis(largest, order, axis=1))
+    elements = np.take_along_axis(elements, order, axis=1)
+    return Map(p_of(r[0]), sorted_p[:N_SHUFFLINGS], elements[:N_SHUFFLINGS], sorted_p[N_SHUFFLINGS:])
 
 
 _Z = np.linspace(-3, 3, 20001)
@@ -136,6 +157,21 @@ def measure(
     return wrong, found
 
 
+def errors_together(data: Data, n_maps: int, template: str | None) -> int:
+    """Of how many pairs of maps any bound of either is wrong, calibrated over both: one of the data, one of noise."""
+    wrong, noise = 0, replace(data, effect=0.0)
+    for seed in range(n_maps):
+        rng = np.random.default_rng([seed, 12])
+        signs = draw(rng)
+        pair = [flipped(one.maps(rng), signs) for one in (data, noise)]
+        lists = [Lists(one.sorted_p, template or Learned.learn(one.training)) for one in pair]
+        found = calibrate_together(lists, pair[0].p.size, ALPHA)
+        bounds = [its.bound(one.p) for its, one in zip(found, pair, strict=True)]
+        sides = zip(bounds, (data, noise), strict=True)
+        wrong += any(bound.of(~one.active()).n_true > 0 for bound, one in sides)
+    return wrong
+
+
 def tables(n_maps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Share of maps with a wrong bound, and share of the effect that is found, of each method on each kind of data."""
     errors, power = (pd.DataFrame({"bound": list(METHODS)}) for _ in range(2))
@@ -144,7 +180,10 @@ def tables(n_maps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         errors[data.name] = [rate(wrong[name], n_maps) for name in METHODS]
         if data.effect:
             power[data.name] = [f"{100 * found[name]:.1f} %" for name in METHODS]
-    return errors, power
+    both = pd.DataFrame({"bound": [f"{name}, two contrasts together" for name in TOGETHER]})
+    for data in DATA:
+        both[data.name] = [rate(errors_together(data, n_maps, template), n_maps) for template in TOGETHER.values()]
+    return pd.concat([errors, both]), power
 
 
 def rate(n_wrong: int, n_maps: int) -> str:
@@ -159,10 +198,10 @@ def section(size: str) -> str:
         f"{HEADING}\n\n"
         f"Written by `python benchmarks/validity_discoveries.py --size {size}`, numbaglm {ng.__version__}. "
         f"{n_maps} maps of each kind, of {SIDE**3} voxels, {N_SUBJECTS} subjects, sign flips, one-sided; "
-        f"{N_SHUFFLINGS} shufflings, as many others to learn from, thresholds for k to {N_LISTED}. "
+        f"{N_SHUFFLINGS} shufflings, {N_LEARNED} others to learn from, thresholds for k to {N_LISTED}. "
         f"The effect is of 0.8 standard deviations in {ACTIVE**3} voxels.\n\n"
         f"Maps of which the bound of any set was wrong; nominal level {100 * ALPHA:g} %, in brackets the 95 % interval "
-        f"of the simulation:\n\n{markdown(errors)}\n\n"
+        f"of the simulation; of two contrasts the second has no effect:\n\n{markdown(errors)}\n\n"
         "Mean bound of the true discovery proportion in the voxels with an effect, all of which are true discoveries:"
         f"\n\n{markdown(power)}\n"
     )
