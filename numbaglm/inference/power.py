@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage, optimize, special, stats
 
 from numbaglm.arrays import Doubles, Floats
 from numbaglm.cohort import Cohort
@@ -199,7 +199,9 @@ def power(
     The pilot's own estimates as the effect make power that is right for an effect like that, but not for the true one,
     which is smaller where you look since it was large there by chance as well. Give an ``effect`` of the size that
     matters to you, or of another study. With few residual maps to draw from there are fewer patterns of noise than
-    there will be: a pilot of 20 subjects or more is what the table of error rates was made with.
+    there will be: a pilot of 20 subjects or more is what the table of error rates was made with. The variances of
+    elements are drawn towards each other as far as chance has them apart (Smyth, 2004): otherwise most is found where
+    the pilot's noise was small by chance.
 
     Without a pilot, say what is expected as a map of Cohen's d: noise is then normal, of the smoothness that you say,
     and studies have one sample of which the mean is tested, two-sided, by sign flips.
@@ -305,7 +307,7 @@ class Pilot:
     of_effect
         (n_columns, n_rows) parameters of an effect of 1 in each row of the contrast, and of nothing else.
     noise
-        (n_maps, n_elements) residuals, each of the variance that errors have.
+        (n_maps, n_elements) residuals, each of the variance that errors have but for chance, see `_moderated`.
     effect
         (n_rows, n_elements).
     labels
@@ -355,6 +357,7 @@ class Pilot:
                 )
             noise[its == one] -= noise[its == one].mean(axis=0)
         given = estimate if effect is None else _effect(result.space, effect, len(C))
+        noise *= np.sqrt(_moderated(variance, n - int(np.linalg.matrix_rank(X)))).astype(np.float32)
         of_effect = np.asarray(np.linalg.pinv(C), np.float64)
         return cls(X, of_effect, np.ascontiguousarray(noise), given, labels, kind, its)
 
@@ -380,6 +383,33 @@ class Pilot:
 
 
 _LEAST_LEFT = 1e-6  # of the variance of a subject whom the model does not fit whatever he has
+
+
+def _moderated(variance: Doubles, dof: int) -> Doubles:
+    """What variances (n_elements,) are multiplied with to lie no further apart than they do but for chance.
+
+    Whoever draws from a pilot finds most where its noise was small, by chance as well: power would be told too high.
+
+    References
+    ----------
+    Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3(1):3: an inverse chi-squared distribution of variances, by moments of
+    their logarithms.
+    """
+    factor, there = np.ones(variance.size), variance > 0
+    if np.count_nonzero(there) < 2:
+        return factor
+    log = np.log(variance[there]) - special.digamma(dof / 2) + np.log(dof / 2)
+    apart = log.var(ddof=1) - special.polygamma(1, dof / 2)
+    if apart <= special.polygamma(1, _ALIKE / 2):  # no further apart than chance has them
+        factor[there] = np.exp(log.mean()) / variance[there]
+        return factor
+    prior = 2 * np.exp(optimize.brentq(lambda x: special.polygamma(1, np.exp(x)) - apart, -20.0, np.log(_ALIKE)))
+    middle = np.exp(log.mean() + special.digamma(prior / 2) - np.log(prior / 2))
+    factor[there] = (prior * middle / variance[there] + dof) / (prior + dof)
+    return factor
+
+
+_ALIKE = 1e6  # degrees of freedom of variances that are the same everywhere
 
 
 def _imagined(d: Any, mask: Any, fwhm: float | None, by: str, seed: int) -> tuple[Record, Cohort, Doubles]:

@@ -11,7 +11,7 @@ from scipy import stats
 import numbaglm as ng
 from numbaglm.engine.progress import Bar
 from numbaglm.errors import InputError, OutputExistsError
-from numbaglm.inference.power import Pilot
+from numbaglm.inference.power import Pilot, _moderated
 from reference.reports import analysed, asked
 
 FEW = {"n_cohorts": 10, "n_perm": 99, "n_workers": 1}
@@ -92,6 +92,17 @@ def test_noise_has_the_variance_of_errors_and_designs_their_rows(pilot):
     assert {tuple(row) for row in rows} == {tuple(row) for row in design.to_numpy()}
     with pytest.raises(InputError, match="more subjects: 2 rows"):
         pilot.draw(2, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("prior", [np.inf, 6.0])
+def test_variances_lie_as_far_apart_as_they_do_but_for_chance(prior):
+    rng, dof, n = np.random.default_rng(0), 16, 20_000
+    true = np.full(n, 3.0) if np.isinf(prior) else 3.0 * prior / rng.chisquare(prior, n)
+    found = true * rng.chisquare(dof, n) / dof
+    moderated = found * _moderated(np.append(found, 0.0), dof)[:-1]
+    best = 3.0 if np.isinf(prior) else (prior * 3.0 + dof * found) / (prior + dof)  # the mean of what is true, given it
+    np.testing.assert_allclose(moderated, best, rtol=0.05)
+    assert _moderated(np.array([2.0]), dof) == 1
 
 
 def _variance(result, design):
