@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 import numbaglm
@@ -42,6 +43,14 @@ napoleon_attr_annotations = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 
 html_theme = "furo"
+# Where the project is hosted, once it is, stands in pyproject.toml alone: pages then lead to their sources.
+_project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+if "Source" in _project.get("urls", {}):
+    html_theme_options = {
+        "source_repository": _project["urls"]["Source"],
+        "source_branch": f"v{release}",
+        "source_directory": "docs/",
+    }
 html_title = f"numbaglm {release}"
 html_copy_source = False
 html_show_copyright = False

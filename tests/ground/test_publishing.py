@@ -61,3 +61,22 @@ def test_containers_take_the_same_steps_which_are_those_of_the_readme():
     assert last.split()[0].endswith("/numbaglm")
     assert 'ENTRYPOINT ["numbaglm"]' in docker
     assert sections["runscript"].split() == ["exec", "numbaglm", '"$@"']
+
+
+def test_where_the_project_is_hosted_stands_in_one_place():
+    """In pyproject.toml; the citation repeats it, all else reads it, and no page or template names a host by itself."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"].get("urls", {})
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert cited.get("repository-code") == urls.get("Source")
+    assert "url" not in cited
+    hosts = re.compile(r"https?://[^\s)\"'>]*(?:git(?:hub|lab)|bitbucket|codeberg|readthedocs|pypi)[^\s)\"'>]*numbaglm")
+    for file in (
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / ".github").rglob("*.*"),
+        *(ROOT / "packaging").rglob("*.*"),
+        *(ROOT / "numbaglm").rglob("*.py"),
+        *(ROOT / "numbaglm" / "display" / "templates").iterdir(),
+        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "setup.py")),
+    ):
+        if file.is_file() and file.suffix != ".png":
+            assert hosts.findall(file.read_text("utf-8")) == [], file
