@@ -95,10 +95,10 @@ def check_labels(labels: Sequence[Any], n_subjects: int, parameter: str = "subje
     """Labels as strings: one for each map, none twice."""
     if isinstance(labels, str):
         raise InputError(invalid(parameter, labels, f"a list of {n_subjects} labels"))
-    names = ["" if missing else str(label) for label, missing in zip(labels, pd.isna(list(labels)), strict=True)]
+    names = texts(labels, strip=False)
     if len(names) != n_subjects:
         raise InputError(invalid(parameter, f"{len(names)} labels", f"one for each of the {n_subjects} maps"))
-    _require_labels(names, parameter, "a label for each map", "Name each, or give no labels: maps are then numbered.")
+    require_labels(names, parameter, "a label for each map", "Name each, or give no labels: maps are then numbered.")
     twice = repeated(names)
     if twice:
         raise InputError(
@@ -124,6 +124,8 @@ def sorted_frame(frame: pd.DataFrame) -> pd.DataFrame:
                 f"Add {', '.join(missing)}.",
             )
         )
+    fix = "Name the subject of each map, or leave the row out."
+    require_labels(texts(frame["subject_label"]), "maps", "a subject_label in every row", fix)
     return frame.sort_values("subject_label", kind="stable").reset_index(drop=True)
 
 
@@ -182,7 +184,7 @@ def people_of(labels: Sequence[str], covariates: pd.DataFrame) -> list[str]:
     """
     named = [name for name in LABEL_COLUMNS if name in covariates.columns]
     if named and len(covariates) == len(labels):
-        return _texts(covariates[named[0]])
+        return texts(covariates[named[0]])
     return [label.partition("_ses-")[0] for label in labels]
 
 
@@ -279,7 +281,7 @@ def match_rows(
             raise InputError(invalid(parameter, f"{len(rest)} rows", f"one for each of the {n} maps"))
         return rest, [f"Rows of {parameter} are matched to the {n} maps by their order."]
     fix = "Write the label of the map that each is of, or leave the row out."
-    _require_labels(names, parameter, "a label in every row, or in none", fix)
+    require_labels(names, parameter, "a label in every row, or in none", fix)
     twice = repeated(names)
     if twice:
         fix = "Where a subject has several maps, tell its rows apart in a column session_id."
@@ -356,12 +358,12 @@ def split_labels(
         visits, of_visits = _with_visits(table, named[0])
         if visits is not None:
             return visits, table if people else _without_visits(table, [*named, of_visits], regressors)
-        return _texts(table.iloc[:, named[0]]), table.iloc[:, [k for k in range(len(columns)) if k not in named]]
+        return texts(table.iloc[:, named[0]]), table.iloc[:, [k for k in range(len(columns)) if k not in named]]
     like = [k for k, name in enumerate(columns) if re.sub(r"[\W_]", "", name).casefold() in _LIKE_LABELS]
     for k in [*like, *([0] if columns and 0 not in like else [])]:
         values = table.iloc[:, k]
         nameless = bool(_NAMELESS.fullmatch(columns[k]))
-        labels = _texts(values)
+        labels = texts(values)
         distinct = len(set(labels)) == len(labels)
         visits, of_visits = _with_visits(table, k) if k in like and not distinct else (None, -1)
         if visits is not None and (_is_text(values) or _order(visits, maps) is not None):
@@ -382,7 +384,7 @@ def split_labels(
                 listed(maps.labels, 3),
             )
     if _is_text(table.index) or str(table.index.name) in LABEL_COLUMNS:
-        return _texts(table.index), table
+        return texts(table.index), table
     return None, table
 
 
@@ -397,13 +399,13 @@ def _with_visits(table: pd.DataFrame, of_subject: int) -> tuple[list[str] | None
     -------
     The labels, None where there are none, and the number of the column of visits.
     """
-    subjects = _texts(table.iloc[:, of_subject])
+    subjects = texts(table.iloc[:, of_subject])
     if len(set(subjects)) == len(subjects):
         return None, -1
     for k, name in enumerate(map(str, table.columns)):
         if k == of_subject or not _of_visits(name):
             continue
-        visits = [re.sub(r"^ses-", "", visit, flags=re.IGNORECASE) for visit in _texts(table.iloc[:, k])]
+        visits = [re.sub(r"^ses-", "", visit, flags=re.IGNORECASE) for visit in texts(table.iloc[:, k])]
         labels = [f"{subject}_ses-{visit}" for subject, visit in zip(subjects, visits, strict=True)]
         if len(set(labels)) == len(labels):
             return labels, k
@@ -419,17 +421,26 @@ def _without_visits(table: pd.DataFrame, used: Sequence[int], regressors: bool) 
     return table.iloc[:, rest]
 
 
-def _texts(values: Any) -> list[str]:
-    """Labels as texts, "" where there is none; whole numbers that became floats, where others lack, are themselves."""
-    whole = [int(one) if isinstance(one, float) and one.is_integer() else one for one in values]
-    return ["" if missing else str(label).strip() for label, missing in zip(whole, pd.isna(values), strict=True)]
+def texts(values: Any, strip: bool = True) -> list[str]:
+    """Labels as texts, without blanks around them, "" where there is none.
+
+    Whole numbers that became floats, as where others lack, are themselves.
+    """
+    whole = [int(label) if isinstance(label, float) and label.is_integer() else label for label in values]
+    found = ["" if pd.api.types.is_scalar(label) and pd.isna(label) else str(label) for label in whole]
+    return [label.strip() for label in found] if strip else found
 
 
-def _require_labels(names: Sequence[str], parameter: str, allowed: str, fix: str) -> None:
-    """Refuse rows without a label among those that have one."""
-    rows = [str(row) for row, name in enumerate(names, 1) if _lacks(name)]
+def require_labels(names: Sequence[str], parameter: str, allowed: str, fix: str) -> None:
+    """Refuse rows without a label ("") among those that have one.
+
+    Raises
+    ------
+    InputError
+    """
+    rows = [str(row) for row, name in enumerate(names) if _lacks(name)]
     if rows:
-        received = f"no label in row{'s' if len(rows) > 1 else ''} {listed(rows)} (counted from 1)"
+        received = f"no label in row{'s' if len(rows) > 1 else ''} {listed(rows)} (counted from 0)"
         raise InputError(invalid(parameter, received, allowed, fix))
 
 

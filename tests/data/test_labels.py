@@ -14,6 +14,7 @@ from numbaglm.data.labels import (
     match_labels,
     match_rows,
     people_of,
+    sorted_frame,
     warn_of_visits,
     without_labels,
 )
@@ -234,13 +235,15 @@ NONE = pd.Series(["sub-01", None, "sub-03"])
     ],
 )
 def test_rows_without_a_label_among_those_with_one_are_refused(rows):
-    with pytest.raises(InputError, match=r"'covariates': got 'no label in row 2 \(counted from 1\).*leave the row out"):
+    with pytest.raises(InputError, match=r"'covariates': got 'no label in row 1 \(counted from 0\).*leave the row out"):
         match_rows(rows, named(PATHS["BIDS"]), "covariates")
 
 
 def test_maps_without_a_label_among_those_with_one_are_refused():
-    with pytest.raises(InputError, match=r"'subjects': got 'no label in rows 2, 3 "):
+    with pytest.raises(InputError, match=r"'subjects': got 'no label in rows 1, 2 "):
         check_labels(["a", np.nan, None], 3)
+    with pytest.raises(InputError, match=r"'maps': got 'no label in row 1 .*leave the row out"):
+        sorted_frame(pd.DataFrame({"subject_label": ["a", None], "effects_map_path": ["a.nii", "b.nii"]}))
 
 
 def test_subjects_are_left_out_by_their_labels():

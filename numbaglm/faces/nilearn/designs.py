@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from numbaglm.data.labels import require_labels, texts
 from numbaglm.data.tables import read_table
 from numbaglm.errors import DesignError, InputError, InputTypeError, warn
 from numbaglm.stats.model.design import independent_columns
@@ -47,11 +48,15 @@ def make_second_level_design_matrix(
     >>> ng.make_second_level_design_matrix(["02", "01"], confounds).to_dict("list")
     {'age': [54.0, 31.0], 'intercept': [1.0, 1.0]}
     """
-    labels = [str(label) for label in subjects_label]
+    labels = texts(subjects_label, strip=False)
+    fix = "Name each subject, or leave the row out."
+    require_labels(labels, "subjects_label", "a label for each subject", fix)
     if confounds is None:
         return pd.DataFrame({"intercept": np.ones(len(labels))})
     check_confounds(confounds, least=1)
-    table = confounds.assign(subject_label=confounds["subject_label"].astype(str)).set_index("subject_label")
+    rows = texts(confounds["subject_label"], strip=False)
+    require_labels(rows, "confounds", "a subject_label in every row", fix)
+    table = confounds.assign(subject_label=rows).set_index("subject_label")
     missing = [label for label in labels if label not in table.index]
     twice = sorted(set(table.index[table.index.duplicated()]))
     if missing or twice:

@@ -60,3 +60,11 @@ def test_confounds_that_add_nothing():
 def test_refused_design(given, error):
     with pytest.raises(error, match="design_matrix"):
         design_table(given)
+
+
+def test_subjects_without_a_label_are_refused():
+    with pytest.raises(InputError, match="'subjects_label': got 'no label in row 1"):
+        ng.make_second_level_design_matrix(["a", None, "c"])
+    confounds = pd.DataFrame({"subject_label": ["b", np.nan, "c"], "age": [2.0, 1.0, 3.0]})
+    with pytest.raises(InputError, match="'confounds': got 'no label in row 1"):
+        ng.make_second_level_design_matrix(["b", "nan"], confounds)
