@@ -277,7 +277,11 @@ def _check(given: Given) -> None:
         ("perm" in given and "sim" in given, "--perm and --sim are the same: keep one"),
         ("sim" in given and given.word("sim") != "perm", f"--sim {given.word('sim')}: only perm is supported"),
         (bool(signs - set(SIGNS)), f"the sign is one of {', '.join(SIGNS)}"),
-        ("weights" in given and "regressors" in given, "--wls does not go with --pvr: leave one of them out"),
+        (
+            "weights" in given and "regressors" in given,
+            "--wls does not go with --pvr here, as it does in mri_glmfit: weights beside regressors of each element's "
+            "own have no test. Leave one of them out",
+        ),
         (
             ("eres" in given or "yhat" in given) and ("weights" in given or "regressors" in given),
             "--eres-save and --yhat-save don't go with --wls and --pvr",
