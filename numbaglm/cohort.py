@@ -10,12 +10,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from numbaglm.data.cohort.arranged import arrange
 from numbaglm.data.cohort.complete import complete
 from numbaglm.data.cohort.layout import check_free
 from numbaglm.data.cohort.store import CohortStore, choose_chunks
 from numbaglm.data.cohort.stored_maps import StoredMaps
+from numbaglm.data.labels import rows_of
 from numbaglm.data.storage.locks import held
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import listed
@@ -24,7 +27,7 @@ from numbaglm.engine.conversion.inputs import parse_additions, parse_inputs
 from numbaglm.engine.conversion.tasks import check_block
 from numbaglm.engine.progress import in_one_bar
 from numbaglm.engine.schedule import active_client
-from numbaglm.errors import InputError, StoreError
+from numbaglm.errors import InputError, StoreError, invalid
 
 if TYPE_CHECKING:
     from numbaglm.engine.quality import Quality
@@ -321,6 +324,41 @@ class Cohort(StoredMaps):
         (3, 2)
         """
         return Cohort(complete(self.store))
+
+    def without(self, subjects: str | Sequence[str]) -> Cohort:
+        """Return the cohort without some subjects, such as those whose score is not known; nothing is written.
+
+        Voxels stay those of the cohort: what a map lacked that is left out does not come back.
+
+        Parameters
+        ----------
+        subjects
+            Labels, written as in tables: ``sub-04``, ``04`` and ``4`` are one where that tells all subjects apart.
+
+        Raises
+        ------
+        InputError
+            Some are not in the cohort, or fewer than two subjects are left.
+
+        Examples
+        --------
+        >>> import pandas as pd, numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> scores = pd.DataFrame({"score": [3.0, 1, None, 4, 1, 5, 9, 2]})
+        >>> cohort = ng.Cohort.from_maps(maps, covariates=scores)
+        >>> known = cohort.without(cohort.covariates.index[cohort.covariates["score"].isna()])
+        >>> ng.permutation_test(known, "~ score", "score", n_perm=99).asked.n_subjects
+        7
+        """
+        wanted = [subjects] if isinstance(subjects, str) else [str(label) for label in subjects]
+        if not wanted:
+            return self
+        out = set(rows_of(wanted, self.subjects))
+        rows = np.array([row for row in range(self.n_subjects) if row not in out], np.intp)
+        if len(rows) < 2:
+            received = f"{len(out)} of {self.n_subjects} subjects"
+            raise InputError(invalid("subjects", received, "two or more that are left"))
+        return Cohort(arrange(self.store, rows))
 
     @in_one_bar
     def verify(self, *, progress: bool = False, client: Any = None, n_workers: int | None = None) -> None:

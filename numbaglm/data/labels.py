@@ -473,6 +473,22 @@ def match_order(names: Sequence[str], labels: Sequence[str]) -> list[int] | None
     return None
 
 
+def rows_of(wanted: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """Row of each label that is wanted, as written or as `plain_label` has it.
+
+    Raises
+    ------
+    InputError
+        Some are not among the labels.
+    """
+    for form in (str, plain_label):
+        row = {form(label): number for number, label in enumerate(labels)}
+        if len(row) == len(labels) and all(form(label) in row for label in wanted):
+            return [row[form(label)] for label in wanted]
+    lacking = [label for label in wanted if label not in labels and plain_label(label) not in map(plain_label, labels)]
+    raise InputError(invalid("subjects", listed(lacking or list(wanted)), f"labels of the maps ({listed(labels)})"))
+
+
 def plain_label(label: str) -> str:
     """A label without "sub-" and "ses-", and without zeros that only fill it up."""
     subject, visit, session = label.strip().partition("_ses-")

@@ -6,8 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from numbaglm import permutation_test
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.arranged import ArrangedStore, arrange
+from numbaglm.errors import InputError
 
 RNG = np.random.default_rng(0)
 VALUES, VARIANCE = RNG.normal(size=(2, 7, 9, 5, 3)).astype(np.float32)
@@ -61,3 +63,27 @@ def test_each_order_has_its_own_fingerprint_and_survives_pickling(tmp_path):
     again = pickle.loads(pickle.dumps(found[0]))
     assert again.fingerprint == found[0].fingerprint
     np.testing.assert_array_equal(again.read(4, 60), found[0].read(4, 60))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_test_without_some_subjects_is_that_of_the_others(tmp_path, on_disk):
+    whole, design = Cohort(make(range(7), tmp_path / "c.zarr" if on_disk else None)), np.eye(5)[:, :1] + 0.5
+    few = whole.without(["5", "sub-2"])
+    assert few.subjects == ["sub-0", "sub-1", "sub-3", "sub-4", "sub-6"]
+    expected = permutation_test(Cohort(make([0, 1, 3, 4, 6])), n_perm=20)
+    found = permutation_test(few, n_perm=20)
+    assert list(found.maps) == list(expected.maps)
+    for name, values in expected.maps.items():
+        np.testing.assert_array_equal(found.maps[name], values, err_msg=name)
+    assert len(few.quality()) == 5
+    assert whole.without([]) is whole
+    permutation_test(few, design, [1], n_perm=20, missing="element")
+    few.verify()
+
+
+def test_subjects_who_are_not_there_are_refused():
+    whole = Cohort(make(range(3)))
+    with pytest.raises(InputError, match=r"'subjects': got 'sub-9'.*sub-0, sub-1, sub-2"):
+        whole.without(["sub-1", "sub-9"])
+    with pytest.raises(InputError, match=r"2 of 3 subjects.*two or more"):
+        whole.without(["sub-1", "sub-2"])
