@@ -111,11 +111,24 @@ class ArrangedStore(CohortStore):
 
     def read(self, start: int, stop: int, layer: str = DATA) -> Float32:
         """See `CohortStore.read`."""
-        return self.whole.read(start, stop, layer)[self.rows]
+        self._check(start, stop, self.n_voxels)
+        if layer != DATA:
+            return self.whole.read(start, stop, layer)[self.rows]
+        block = np.empty((self.n_subjects, stop - start), np.float32)
+        for part, piece in self.whole.pieces(start, stop):  # all of the cohort beside it would be as much again
+            here = np.flatnonzero((self.rows >= part.start) & (self.rows < part.stop))
+            block[here] = piece[self.rows[here] - part.start]
+        return block
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[slice, Float32]]:
-        """See `CohortStore.pieces`; all subjects at once."""
-        yield slice(0, self.n_subjects), self.read(start, stop)
+        """See `CohortStore.pieces`; all subjects at once where their order is another than the cohort's."""
+        if (np.diff(self.rows) <= 0).any():
+            yield slice(0, self.n_subjects), self.read(start, stop)
+            return
+        for part, piece in self.whole.pieces(start, stop):
+            first, last = np.searchsorted(self.rows, [part.start, part.stop]).tolist()
+            if first < last:
+                yield slice(first, last), piece[self.rows[first:last] - part.start]
 
     def read_subjects(self, start: int, stop: int, layer: str = DATA) -> Float32:
         """See `CohortStore.read_subjects`."""
