@@ -323,12 +323,21 @@ def match_labels(values: Any, maps: MapLabels, parameter: str) -> Any:
     """Bring labels of blocks or groups into the order of the maps where a Series or a table has labels of these.
 
     They are its index, or of a table a column participant_id or subject_label.
+
+    Raises
+    ------
+    InputError
+        The labels are others than the maps', or there are none and the maps were sorted by theirs.
     """
     if has_labels(values):
         if parameter != "visits":
             require_more_than_labels(values, parameter)
         return match_rows(values, maps, parameter, regressors=False)[0]
     if not isinstance(values, pd.Series | pd.DataFrame) or not _is_text(values.index):
+        if maps.moved and not (values is None or isinstance(values, str)):
+            fix = 'Give a Series of them, such as table.set_index("subject_label")["site"], or sort the maps by theirs.'
+            what = "values by their order, for maps that were sorted by their labels"
+            raise InputError(invalid(parameter, what, f"values with labels ({listed(maps.labels, 3)})", fix))
         return values
     numbered = pd.DataFrame({"row": np.arange(len(values))}, index=values.index)
     rows = match_rows(numbered, maps, parameter)[0]["row"]

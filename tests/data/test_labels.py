@@ -254,3 +254,14 @@ def test_subjects_are_left_out_by_their_labels():
         are_kept(labels, ["sub-1o"])
     with pytest.raises(InputError, match="all 3 subjects"):
         are_kept(labels, labels)
+
+
+@pytest.mark.parametrize("values", [["x", "y", "x"], pd.Series([1, 2, 1]), [[1, 2], [1, 3], [1, 4]]])
+def test_values_by_their_order_are_refused_for_maps_that_were_sorted(values):
+    maps = MapLabels(["a", "b", "c"], known=True, moved=True)
+    with pytest.raises(InputError, match=r"'weights': got 'values by their order, for maps that were sorted by their"):
+        match_labels(values, maps, "weights")
+    labelled = pd.Series(["z", "x", "y"], index=["c", "a", "b"])
+    assert match_labels(labelled, maps, "weights").tolist() == ["x", "y", "z"]
+    assert match_labels("auto", maps, "variance_groups") == "auto"
+    assert match_labels(None, maps, "visits") is None

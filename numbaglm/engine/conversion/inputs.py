@@ -167,7 +167,7 @@ def parse_inputs(
         table, notes = _subject_table(elements, named, covariates, durable=durable)
         _warn_of_statistics(elements, "")
         inside = images.load_element_mask(mask, template)
-        further = _parse_layers(layers, labels, known, template, resample)
+        further = _parse_layers(layers, named, template, resample)
         _note_layers(table, further)
         rule = _rule(bool(zero_is_missing), min_coverage, min_subjects, len(elements))
         return Inputs(elements, table, template, inside, fwhm, tuple(notes), rule, further)
@@ -206,7 +206,7 @@ def parse_inputs(
         notes += more
     else:
         _check_headers(sources, grid)
-    further = _parse_layers(layers, labels, known, grid, resample)
+    further = _parse_layers(layers, named, grid, resample)
     _note_layers(table, further)
     inside = None if geometry is None else geometry.mask
     return Inputs(sources, table, grid, inside, fwhm, tuple(notes), rule, further)
@@ -270,7 +270,7 @@ def parse_additions(
         notes += more
     elif isinstance(grid, Grid):
         _check_headers(sources, grid)
-    further = _parse_layers(layers, labels, known, grid, resample)
+    further = _parse_layers(layers, named, grid, resample)
     if set(further) != set(store.layers[1:]):
         allowed = f"the cohort's layers: {', '.join(store.layers[1:]) or 'none beside the maps'}"
         raise InputError(invalid("layers", sorted(further), allowed))
@@ -279,9 +279,7 @@ def parse_additions(
     return Inputs(sources, table, grid, store.space.mask, store.smoothing_fwhm, tuple(notes), rule, further)
 
 
-def _parse_layers(
-    layers: Any, labels: Sequence[str], labels_known: bool, grid: Grid | Template, resample: bool
-) -> dict[str, Any]:
+def _parse_layers(layers: Any, named: MapLabels, grid: Grid | Template, resample: bool) -> dict[str, Any]:
     """Check further maps of the same subjects: as many, on the same grid, in the same order where they have labels."""
     allowed = "a dict from names (letters a to z, digits and _) to maps of the same subjects"
     if layers is None:
@@ -289,6 +287,7 @@ def _parse_layers(
     if not isinstance(layers, Mapping):
         raise InputError(invalid("layers", type(layers).__name__, allowed))
     found: dict[str, Any] = {}
+    labels = named.labels
     for name, maps in layers.items():
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name == DATA:
             raise InputError(invalid("layers", name, f'{allowed}; "{DATA}" are the maps themselves'))
@@ -304,17 +303,22 @@ def _parse_layers(
         if len(sources) != len(labels):
             received = f"{len(sources)} maps as {name!r}"
             raise InputError(invalid("layers", received, f"one for each of the {len(labels)} maps"))
-        if labels_known and labels_are_known(theirs):
+        order = None
+        if named.known and labels_are_known(theirs):
             order = match_order(theirs, labels)
             if order is None and (common := set(map(plain_label, theirs)) & set(map(plain_label, labels))):
                 lacking = [label for label in labels if plain_label(label) not in common][:5]
                 received = f"no map of {', '.join(lacking)} as {name!r}"
                 raise InputError(invalid("layers", received, "a map of each subject, by label"))
-            named = isinstance(maps, pd.DataFrame) or all(_is_subject(one) for one in (*theirs, *labels))
-            if order is None and named:  # by more than their files
+            of_subjects = isinstance(maps, pd.DataFrame) or all(_is_subject(one) for one in (*theirs, *labels))
+            if order is None and of_subjects:  # by more than their files
                 received = f"maps of {listed(theirs, 3)} as {name!r}, for maps of {listed(labels, 3)}"
                 raise InputError(invalid("layers", received, "maps of the same subjects"))
-            sources = sources if order is None else [sources[row] for row in order]
+        if order is None and named.moved:
+            received = f"maps by their order as {name!r}, for maps that were sorted by their labels"
+            fix = "Or sort the table of the maps by theirs."
+            raise InputError(invalid("layers", received, "a table of them with a column subject_label", fix))
+        sources = sources if order is None else [sources[row] for row in order]
         if isinstance(grid, Grid) and resample:
             sources, _ = _onto(sources, grid, zero_is_missing=False)
         elif isinstance(grid, Grid):

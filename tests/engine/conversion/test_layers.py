@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -85,6 +87,20 @@ def test_layers_are_matched_by_label_where_both_have_the_same(files):
     assert turned.fingerprint == expected.fingerprint
     with pytest.raises(InputError, match=r"no map of sub-08 as 'variance'"):
         Cohort.from_maps(maps, layers={"variance": [*layers["variance"][:7], layers["gm"].parent / "sub-09.nii"]})
+
+
+def test_layers_without_labels_are_refused_for_maps_that_were_sorted_by_theirs(files):
+    maps, layers = files
+    expected = Cohort.from_maps(maps, layers={"variance": layers["variance"]})
+    names = [path.name[:6] for path in map(Path, maps)]
+    table, variances = ({"subject_label": names, "effects_map_path": paths} for paths in (maps, layers["variance"]))
+    turned = pd.DataFrame(table).iloc[::-1]
+    found = Cohort.from_maps(turned, layers={"variance": pd.DataFrame(variances)})
+    np.testing.assert_array_equal(
+        found.store.read(0, found.n_voxels, "variance"), expected.store.read(0, expected.n_voxels, "variance")
+    )
+    with pytest.raises(InputError, match="maps by their order as 'gm', for maps that were sorted by their labels"):
+        Cohort.from_maps(turned, layers={"gm": layers["gm"]})
 
 
 def test_a_half_written_cohort_of_other_layers_is_not_gone_on_with(tmp_path, files, monkeypatch):
