@@ -47,7 +47,6 @@ _WORDS = {
     "Cohort.from_maps(maps, subjects=...)": "a table of maps (subject_label, effects_map_path)",
     "subjects=": "a table of maps (subject_label, effects_map_path)",
     "a DataFrame or the path of a": "the path of a",
-    "a DataFrame with columns": "a table with columns",
 }
 _PARAMETERS = {"path": "output"}  # of Python, and the option that a command has in its place
 

@@ -26,7 +26,7 @@ MOST = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class PatternTiles:
     """Tiles that follow each other, and the patterns of their elements.
 
     Attributes
@@ -82,7 +82,7 @@ class Arranged:
     grades: NDArray[np.int32]
     of: NDArray[np.int32]
     whole: NDArray[np.bool_]
-    runs: tuple[Run, ...]
+    runs: tuple[PatternTiles, ...]
     number: Doubles
     known: Patterns
 
@@ -162,11 +162,11 @@ class Arranged:
 
 def _runs(
     of: NDArray[np.int32], patterns: NDArray[np.bool_], how: OfPatterns
-) -> tuple[NDArray[np.int32], tuple[Run, ...]]:
+) -> tuple[NDArray[np.int32], tuple[PatternTiles, ...]]:
     """Cut tiles into runs of few patterns; number these from 0 in each."""
     numbered, runs, first = np.empty(of.shape, np.int32), [], 0
     if patterns.shape[1] <= MOST:
-        return of, (_run(len(of), patterns, how),)
+        return of, (_together(len(of), patterns, how),)
     every = [np.unique(tile[np.flatnonzero(np.diff(tile, prepend=-1))]) for tile in of]  # they stand in their order
     while first < len(of):
         last, there = first + 1, every[first]
@@ -176,12 +176,12 @@ def _runs(
                 break
             last, there = last + 1, more
         numbered[first:last] = np.searchsorted(there, of[first:last])
-        runs.append(_run(last - first, np.ascontiguousarray(patterns[:, there]), how))
+        runs.append(_together(last - first, np.ascontiguousarray(patterns[:, there]), how))
         first = last
     return numbered, tuple(runs)
 
 
-def _run(n_tiles: int, present: NDArray[np.bool_], how: OfPatterns) -> Run:
+def _together(n_tiles: int, present: NDArray[np.bool_], how: OfPatterns) -> PatternTiles:
     n_patterns = present.shape[1]
     fixed = np.empty((0, n_patterns)) if how.fixed is None else how.fixed(present)
-    return Run(n_tiles, n_patterns, in_panels(present), in_panels(fixed))
+    return PatternTiles(n_tiles, n_patterns, in_panels(present), in_panels(fixed))

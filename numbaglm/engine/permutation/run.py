@@ -64,16 +64,16 @@ def run_test(store: CohortStore, spec: Spec, plan: Plan, work: Workspace, name: 
     shared = work.share(name, spec)
     kept: dict[int, VoxelBlock] | None = {} if plan.resident else None
     stages = Stages(name, plan.blocks, plan.ranges)
-    run = _Run(store, spec, plan, work, stages, shared, Source(store, shared, plan, None, kept))
+    test = _Test(store, spec, plan, work, stages, shared, Source(store, shared, plan, None, kept))
     # Where tasks run in this process, each stage would look for the libraries of BLAS: milliseconds every time.
     with single_threaded_blas() if work.client is None else nullcontext():
-        outcome = run.whole()
+        outcome = test.whole()
     work.ledger.drop(work.ledger.done(stages.drawn(plan.drawn).name))
     return outcome
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
+class _Test:
     """A test on its way."""
 
     store: CohortStore

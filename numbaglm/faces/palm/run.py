@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Floats
 from numbaglm.data.storage.files import write_file
-from numbaglm.errors import InputError, OutputError, ShufflingError
+from numbaglm.errors import InputError, OutputError, ShufflingError, worded
 from numbaglm.faces.palm.files import read_labels
 from numbaglm.faces.palm.inputs import Input, read_inputs, who_stays
 from numbaglm.faces.palm.model import Model, Tested, read_models
@@ -124,9 +124,9 @@ def _worded() -> Iterator[None]:
     try:
         yield
     except ShufflingError as error:
-        text = str(error)
-        for python, typed in _TERMS.items():
-            text = text.replace(python, typed)
+        if error.refusal is None:
+            raise
+        text = worded(error.refusal.template, lambda python: _TERMS.get(python, python))
         raise ShufflingError(text) from error
 
 
