@@ -21,8 +21,11 @@ def no_clusters(columns: Sequence[str] = EVERY_TABLE) -> pd.DataFrame:
 
 @cache
 def _empty(columns: tuple[str, ...]) -> pd.DataFrame:
-    # pandas takes longer to make it than a small map takes to be corrected
-    return typed(pd.DataFrame({column: [] for column in columns}))
+    # Of empty arrays: pandas takes longer to make it of lists than a small map takes to be corrected.
+    types = {column: _TYPES[COLUMNS[column].kind] for column in columns}
+    return pd.DataFrame(
+        {column: pd.Series([], dtype=str) if one is str else np.empty(0, one) for column, one in types.items()}
+    )
 
 
 def typed(clusters: pd.DataFrame) -> pd.DataFrame:
