@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,7 @@ def from_null(
     from numbaglm.stats import tails  # where something is refined
 
     fit_tail = tails.pareto_p if tail == "pareto" else tails.gamma_p
-    least = float(Fraction(1, shufflings.n_distinct))
+    least = 1 / shufflings.n_distinct
     p, source, fit = fit_tail(observed, null, tolerance, least)
     note = {name: None if value != value else value for name, value in asdict(fit).items()}
     return Corrected(np.where(source == REFINED, p, counted), counted, source, note)

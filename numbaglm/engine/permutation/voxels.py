@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import reduce
 from typing import Protocol
 
@@ -328,7 +327,7 @@ def refine_block(shared: Shared, ledger: Ledger, observed: str, rounds: Sequence
     assert voxels is not None
     largest = reduce(tails.merge_largest, [part.tails for part in parts if part.tails is not None])
     scale, n_shufflings = spec.hypothesis.scale, spec.shufflings.n_shufflings
-    least = float(Fraction(1, spec.shufflings.n_distinct))
+    least = 1 / spec.shufflings.n_distinct
     p = pvalues.from_counts(counts, n_shufflings)
     source = np.full(p.shape, COUNTED, np.uint8)
     for i in range(0, voxels.size, TILE):  # a tail in double precision takes room
