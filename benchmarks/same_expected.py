@@ -94,6 +94,12 @@ SINCE_0_1 = (
         "what quantities are called is written once, for files, figures, tables and BIDS",
     ),
     Expected(
+        "*_stat-z_statmap.json:Description",
+        "words",
+        "what z is where a statistic has no p: partial least squares",
+        besides=r"; of PLS, which has none, Fisher's transform of it",
+    ),
+    Expected(
         "model-report/ report-and-figure/report/report.html report-command/files/0/page.html",
         "words",
         "pages hold more: shares of true discoveries, methods, the quality of maps; wide tables fit",
