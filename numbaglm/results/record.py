@@ -182,8 +182,8 @@ class Record:
         """Value that a statistic must exceed, by a null such as "max_t", for a corrected p of at most alpha.
 
         p are counted; where the test might stop early, they are anytime p. Infinity if no value could reach alpha (too
-        few shufflings, or nothing that could be tested). Of a null of the least p over domains, "min_p_size" and so on,
-        it is the p that one must be below, 0 if none could be.
+        few shufflings). Of a null of the least p over domains, "min_p_size" and so on, it is the p that one must be
+        below, 0 if none could be.
 
         Raises
         ------
@@ -210,10 +210,7 @@ class Record:
             alpha = counted_level(len(self.h0[name]) - 1, alpha, ended["alpha"])
         if name.startswith("min_p_"):
             return max(0.0, -pvalues.critical_value(-self.h0[name], alpha))
-        null = self.h0[name]
-        if name == self.max_statistic and null.size > 1 and null.min() == null.max():  # no element has a statistic
-            return np.inf
-        return pvalues.critical_value(null, alpha)
+        return pvalues.critical_value(self.h0[name], alpha)
 
     def sequential_p(self, kind: str = "voxel", losses: int = 10) -> NDArray[np.float64]:
         """Corrected p of Besag and Clifford: losses over the random shufflings until so many reached what was observed.
