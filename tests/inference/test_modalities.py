@@ -9,7 +9,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.errors import ContrastError, InputError
+from numbaglm.errors import ContrastError, InputError, MaskError
 from numbaglm.results.reporting.words import methods_paragraph
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.families.multivariate import STATISTICS
@@ -296,6 +296,12 @@ def test_clusters_tell_loadings_at_their_peaks_and_reports_show_them(tmp_path):
     pd.testing.assert_frame_equal(again.clusters, result.clusters)
     page = result.report(tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("with the sum of the modalities that goes with what is tested, at the peak") >= 2
+
+
+def test_where_nothing_can_be_tested_there_is_no_result():
+    volume, design = asked()
+    with pytest.raises(MaskError, match=r"nothing to test: .* have variables that follow from each other"):
+        ng.permutation_test({"a": volume, "b": volume}, design, "intercept", combine="hotelling", n_perm=60)
 
 
 def test_partial_least_squares_has_no_parametric_p(data, tmp_path):
