@@ -11,6 +11,7 @@ import builtins
 import errno
 import io
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ def lacking() -> None:
         for name in names:
             if hasattr(module, name):
                 delattr(module, name)
+    shutil._use_fd_functions = False  # type: ignore[attr-defined]  # so it deletes folders where these flags are not
 
 
 def in_use() -> None:

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any, cast
@@ -75,9 +76,11 @@ def _read_classic(place: Path, variable: str) -> Any:
         data = place.read_bytes()
         if (order := {b"IM": "<", b"MI": ">"}.get(data[_HEADER - 2 : _HEADER])) is not None:
             _check_elements(data, order, _HEADER)
-        found = scipy.io.loadmat(
-            cast(Any, io.BytesIO(data)), variable_names=[variable], squeeze_me=False, chars_as_strings=True
-        )
+        with warnings.catch_warnings():  # of what sparse matrices will be, from scipy 1.18 on: both kinds are taken
+            warnings.filterwarnings("ignore", "The default value for `spmatrix`", DeprecationWarning)
+            found = scipy.io.loadmat(
+                cast(Any, io.BytesIO(data)), variable_names=[variable], squeeze_me=False, chars_as_strings=True
+            )
         value = _plain(found[variable]) if variable in found else None
     except (
         *(MatReadError, ValueError, TypeError, LookupError, ArithmeticError, OSError, EOFError, NotImplementedError),

@@ -228,7 +228,8 @@ def _is_own_folder(path: Path) -> bool:
         found = path.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    return own and stat.S_ISDIR(found.st_mode)
 
 
 def _is(path: Path, file: Any) -> bool:
