@@ -263,7 +263,6 @@ WRONG = {
     "groups": ({"variance_groups": [0, 0, 0, 1, 1, 1, 1]}, InputError, "variance_groups"),
     "smoothed variances": ({"variance_smoothing_fwhm": 4.0}, InputError, "regressors"),
     "weights": ({"weights": np.arange(1.0, N + 1)}, InputError, "weights don't go with regressors"),
-    "missing data": ({"missing": "element"}, InputError, "regressors"),
     "a method": ({"method": "ter-braak"}, InputError, "freedman-lane"),
     "F by dekker": ({"method": "dekker", "contrast": ["age", "gm"]}, InputError, "freedman-lane"),
     "too many": (
