@@ -787,7 +787,7 @@ def _warn(spec: Spec, raw: RunResult, nouns: str, few: tuple[str, int, str] | No
     why = {text: int(np.count_nonzero(reason == number)) for number, text in enumerate(family.reasons, 1)}
     why["vary with the nuisance alone"] = int(np.count_nonzero(raw.degenerate & (reason == 0)))
     untested = [f"{count:,} {nouns} {text}" for text, count in why.items() if count]
-    if sum(why.values()) == reason.size:
+    if reason.any() and sum(why.values()) == reason.size:
         raise MaskError(f"There is nothing to test: {', and '.join(untested)}. Look at what was given there.")
     for told in untested:
         log.warning("%s: statistic 0 and p 1 there.", told)
