@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import validity
+from validity_page import put
 
 SEEN = {
     ("samples of 8 and 24, first 3 times as noisy", "permutations, t"),
@@ -33,3 +34,10 @@ def test_error_rates():
     assert SEEN <= broken <= KNOWN
     families = validity.familywise_table(n_maps, 2 * n_perm)
     assert (families[["_voxel", "_size", "_tfce"]].to_numpy() < 0.05).all()
+
+
+def test_a_section_takes_its_place_and_leaves_the_others(tmp_path):
+    page = tmp_path / "validity.md"
+    for section in ("## One\n\nfirst\n", "## Two\n\nsecond\n", "## One\n\nfirst, again\n"):
+        put(section, page)
+    assert page.read_text() == "# Error rates and power\n\n## One\n\nfirst, again\n\n## Two\n\nsecond\n"

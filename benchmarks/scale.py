@@ -29,7 +29,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from validity import markdown
+from validity_page import markdown
 
 N_SUBJECTS, N_ELEMENTS, N_PERM = 100_000, 1_000_000, 10_000
 WORKERS = (10, 100, 1000)

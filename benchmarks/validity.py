@@ -11,11 +11,9 @@ Pearson's interval). A scheme whose interval lies above or below the nominal lev
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.spaces.volume import Geometry
 from numbaglm.stats.methods import METHODS
+from validity_page import arguments, markdown, of_maps, over_runs, percent, put, written
 
 ALPHA = 0.05
 FAMILYWISE = {
@@ -299,13 +298,6 @@ def familywise_scenarios() -> list[Scenario]:
     return [*reversed(once.values()), smoothed, *of_tails((ALPHA,), ("pareto", "gamma"))]
 
 
-def over_runs(shares: list[float]) -> tuple[float, float, float]:
-    """Mean share of hits over runs, and its 95 % interval."""
-    mean = float(np.mean(shares))
-    reach = float(stats.t.isf(0.025, len(shares) - 1) * np.std(shares, ddof=1) / np.sqrt(len(shares)))
-    return mean, max(0.0, mean - reach), mean + reach
-
-
 def run_test(scenario: Scenario, Y: NDArray[np.float64], side: tuple[int, int, int], **options: Any) -> Any:
     """Call numbaglm on data (n_subjects, n_voxels) that fill a volume of ``side``."""
     present = None if scenario.absent is None else np.isfinite(Y)
@@ -348,7 +340,7 @@ def error_table(n_runs: int, n_voxels: int, n_perm: int, only: str = "") -> pd.D
             {
                 "data": scenario.name,
                 "scheme": scenario.scheme,
-                "error rate": f"{100 * error:.2f} % ({100 * low:.2f} to {100 * high:.2f})",
+                "error rate": percent(error, low, high, 2),
                 "": side and f"{side} {100 * scenario.alpha:g} %",
                 "power": f"{100 * np.mean([found for found, _ in planted]):.0f} %",
                 "ms a call": f"{1e3 * min(seconds for _, seconds in planted):.0f}",
@@ -364,47 +356,48 @@ def familywise_table(n_maps: int, n_perm: int) -> pd.DataFrame:
     for scenario in familywise_scenarios():
         row: dict[str, Any] = {"data": scenario.name, "scheme": scenario.scheme}
         for kind, count in familywise(scenario, n_maps, n_perm).items():
-            low, high = stats.binomtest(count, n_maps).proportion_ci(0.95)
-            row[kind] = f"{100 * count / n_maps:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-            row[f"_{kind}"] = low
+            row[kind] = of_maps(count, n_maps)
+            row[f"_{kind}"] = stats.binomtest(count, n_maps).proportion_ci(0.95).low
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """Write a table without its private columns."""
-    shown = table[[column for column in table if not str(column).startswith("_")]]
-    lines = [list(shown.columns), ["---"] * shown.shape[1], *shown.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def page(size: str, errors: pd.DataFrame, families: pd.DataFrame) -> str:
-    """Both tables, and what they were measured on."""
-    n_runs, n_voxels, n_perm, n_maps = SIZES[size]
+def error_section(size: str) -> str:
+    """Uncorrected p."""
+    n_runs, n_voxels, n_perm, _ = SIZES[size]
     return (
-        "# Error rates and power\n\n"
-        f"Written by `python benchmarks/validity.py --size {size}`, numbaglm {ng.__version__}. Nominal level 5 % where "
-        f"nothing else is said, two-sided, {n_perm} shufflings, or 200 with a fitted tail; in brackets the 95 % "
-        "interval of the simulation, of which one in twenty misses the true rate. Power is that of a third of the "
-        "runs, and time that of the fastest.\n\n"
-        f"## Uncorrected p, {n_runs} runs of {n_voxels} data sets each\n\n{markdown(errors)}\n\n"
-        f"## Family-wise error, {n_maps} smooth maps each, {2 * n_perm} shufflings\n\n{markdown(families)}\n"
+        f"## Uncorrected p\n\n{written(__file__, size)} {n_runs} runs of {n_voxels} data sets each, {_told(n_perm)} "
+        "Power is that of a third of the runs, and time that of the fastest.\n\n"
+        f"{markdown(error_table(n_runs, n_voxels, n_perm))}\n"
+    )
+
+
+def familywise_section(size: str) -> str:
+    """Corrected p."""
+    _, _, n_perm, n_maps = SIZES[size]
+    return (
+        f"## Family-wise error\n\n{written(__file__, size)} {n_maps} smooth maps each, {_told(2 * n_perm)}\n\n"
+        f"{markdown(familywise_table(n_maps, 2 * n_perm))}\n"
+    )
+
+
+def _told(n_perm: int) -> str:
+    return (
+        f"{n_perm} shufflings, or 200 with a fitted tail; nominal level 5 % where nothing else is said, two-sided; in "
+        "brackets the 95 % interval of the simulation, of which one in twenty misses the true rate."
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
+    parser = arguments(__doc__, SIZES)
     parser.add_argument("--only", metavar="TEXT", help="print the rows of the first table that hold it, write nothing")
-    arguments = parser.parse_args()
-    n_runs, n_voxels, n_perm, n_maps = SIZES[arguments.size]
-    if arguments.only is not None:
-        print(markdown(error_table(n_runs, n_voxels, n_perm, arguments.only)))
+    asked = parser.parse_args()
+    if asked.only is not None:
+        n_runs, n_voxels, n_perm, _ = SIZES[asked.size]
+        print(markdown(error_table(n_runs, n_voxels, n_perm, asked.only)))
         return
-    errors, families = error_table(n_runs, n_voxels, n_perm), familywise_table(n_maps, 2 * n_perm)
-    arguments.output.write_text(page(arguments.size, errors, families))
-    print(arguments.output.read_text())
+    for section in (error_section, familywise_section):
+        put(section(asked.size), asked.output)
 
 
 if __name__ == "__main__":

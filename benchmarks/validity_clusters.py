@@ -11,17 +11,14 @@ visit), of how that differs between groups, and of all three (F). People have th
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-import numbaglm as ng
-from validity import ALPHA, Noise, Scenario, markdown, over_runs, run_test
-from validity_discoveries import replace_section
+from validity import ALPHA, Noise, Scenario, run_test
+from validity_page import arguments, markdown, over_runs, percent, put, written
 
 SIZES = {"small": (6, 200), "full": (30, 400)}  # runs, data sets a run
 N_PERM = 499
@@ -111,7 +108,7 @@ def table(kind: str, n_runs: int, n_voxels: int) -> pd.DataFrame:
             {
                 "data; contrast": scenario.name,
                 "scheme": scenario.scheme,
-                "error rate": f"{100 * error:.2f} % ({100 * low:.2f} to {100 * high:.2f})",
+                "error rate": percent(error, low, high, 2),
                 "": side and f"{side} 5 %",
                 "parametric p": f"{100 * parametric[0]:.2f} %",
                 "power": f"{100 * np.mean(planted):.0f} %",
@@ -135,8 +132,7 @@ def section(kind: str, size: str) -> str:
     """A section of validity.md."""
     n_runs, n_voxels = SIZES[size]
     return (
-        f"{HEADINGS[kind]}\n\nWritten by `python benchmarks/validity_clusters.py --size {size}`, numbaglm "
-        f"{ng.__version__}. "
+        f"{HEADINGS[kind]}\n\n{written(__file__, size)} "
         f"{n_runs} runs of {n_voxels} data sets each, {N_PERM} shufflings, two-sided; nominal level 5 %. Visits of a "
         "person have a correlation of 0.8, one of two groups is three times as noisy as the other, and a covariate "
         f"changes from person to person and from visit to visit. {_TESTS[kind]}\n\n"
@@ -145,15 +141,11 @@ def section(kind: str, size: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
+    parser = arguments(__doc__, SIZES)
     parser.add_argument("--only", choices=HEADINGS, help="one section")
-    arguments = parser.parse_args()
-    for kind in [arguments.only] if arguments.only else HEADINGS:
-        new = section(kind, arguments.size)
-        arguments.output.write_text(replace_section(arguments.output.read_text(), new))
-        print(new)
+    asked = parser.parse_args()
+    for kind in [asked.only] if asked.only else HEADINGS:
+        put(section(kind, asked.size), asked.output)
 
 
 if __name__ == "__main__":

@@ -8,21 +8,18 @@ Each map is analysed as users do it: `permutation_test`, then `interval` and `co
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 
 import numbaglm as ng
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.spaces.volume import Geometry
-from validity import markdown
-from validity_discoveries import replace_section
+from validity_page import markdown, of_maps, script, written
 
 LEVEL, SIZE = 0.95, 0.5  # of coverage; and of the effect whose region is bounded, in standard deviations of the noise
 SIDE, N_FLIPS = 12, 400
@@ -100,17 +97,15 @@ def table(n_maps: int) -> pd.DataFrame:
         runs = [covered(data, seed) for seed in range(n_maps)]
         for k, name in enumerate(METHODS):
             n_held, reached = sum(held[k] for held, _ in runs), np.mean([reached[k] for _, reached in runs])
-            low, high = stats.binomtest(n_held, n_maps).proportion_ci(0.95)
-            share = f"{100 * n_held / n_maps:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-            columns[name].append(f"{share}; {reached:.2f}")
+            columns[name].append(f"{of_maps(n_held, n_maps)}; {reached:.2f}")
     return pd.DataFrame(columns)
 
 
 def section(size: str) -> str:
     n_maps = SIZES[size]
     return (
-        f"{HEADING}\n\n"
-        f"Written by `python benchmarks/validity_confidence.py --size {size}`, numbaglm {ng.__version__}. {n_maps} "
+        f"{HEADING}\n\n{written(__file__, size)} "
+        f"{n_maps} "
         f"maps of each kind, of {SIDE**3:,} voxels with smooth noise of standard deviation 1, and an effect that rises "
         f"to 1; {N_FLIPS} flips. Maps of which all simultaneous intervals hold what is true, or whose sets have the "
         f"true region of an effect of {SIZE:g} between them; nominal coverage {100 * LEVEL:g} %, in brackets the 95 % "
@@ -119,15 +114,5 @@ def section(size: str) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
-    arguments = parser.parse_args()
-    new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
-    print(new)
-
-
 if __name__ == "__main__":
-    main()
+    script(__doc__, SIZES, section)

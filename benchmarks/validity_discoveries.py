@@ -10,18 +10,14 @@ element at most, so that the rest still has some; and no set has fewer than one 
 
 from __future__ import annotations
 
-import argparse
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-import numbaglm as ng
 from numbaglm.stats.discoveries import (
     Bound,
     Learned,
@@ -32,7 +28,7 @@ from numbaglm.stats.discoveries import (
     calibrate,
     calibrate_together,
 )
-from validity import markdown
+from validity_page import markdown, of_maps, script, written
 
 ALPHA = 0.05
 SIDE, ACTIVE = 10, 5  # of the volume, and of the block with an effect in it
@@ -177,26 +173,21 @@ def tables(n_maps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     errors, power = (pd.DataFrame({"bound": list(METHODS)}) for _ in range(2))
     for data in DATA:
         wrong, found = measure(data, n_maps, METHODS)
-        errors[data.name] = [rate(wrong[name], n_maps) for name in METHODS]
+        errors[data.name] = [of_maps(wrong[name], n_maps) for name in METHODS]
         if data.effect:
             power[data.name] = [f"{100 * found[name]:.1f} %" for name in METHODS]
     both = pd.DataFrame({"bound": [f"{name}, two contrasts together" for name in TOGETHER]})
     for data in DATA:
-        both[data.name] = [rate(errors_together(data, n_maps, template), n_maps) for template in TOGETHER.values()]
+        both[data.name] = [of_maps(errors_together(data, n_maps, template), n_maps) for template in TOGETHER.values()]
     return pd.concat([errors, both]), power
-
-
-def rate(n_wrong: int, n_maps: int) -> str:
-    low, high = stats.binomtest(n_wrong, n_maps).proportion_ci(0.95)
-    return f"{100 * n_wrong / n_maps:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def section(size: str) -> str:
     n_maps = SIZES[size]
     errors, power = tables(n_maps)
     return (
-        f"{HEADING}\n\n"
-        f"Written by `python benchmarks/validity_discoveries.py --size {size}`, numbaglm {ng.__version__}. "
+        f"{HEADING}\n\n{written(__file__, size)} "
+        f""
         f"{n_maps} maps of each kind, of {SIDE**3} voxels, {N_SUBJECTS} subjects, sign flips, one-sided; "
         f"{N_SHUFFLINGS} shufflings, {N_LEARNED} others to learn from, thresholds for k to {N_LISTED}. "
         f"The effect is of 0.8 standard deviations in {ACTIVE**3} voxels.\n\n"
@@ -207,23 +198,5 @@ def section(size: str) -> str:
     )
 
 
-def replace_section(page: str, new: str) -> str:
-    """Put the section in the place of the one of its heading, or at the end."""
-    there = re.compile(rf"(?ms)^{re.escape(new.partition(chr(10))[0])}$.*?(?=^## |\Z)")
-    if there.search(page):
-        return there.sub(lambda _: f"{new}\n", page).rstrip() + "\n"
-    return f"{page.rstrip()}\n\n{new}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
-    arguments = parser.parse_args()
-    new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
-    print(new)
-
-
 if __name__ == "__main__":
-    main()
+    script(__doc__, SIZES, section)

@@ -9,9 +9,7 @@ finds age everywhere.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,8 @@ from numbaglm.data.cohort.presence import pack
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
-from validity import Noise, gaussian, markdown, over_runs, skewed
-from validity_discoveries import replace_section
+from validity import Noise, gaussian, skewed
+from validity_page import arguments, markdown, over_runs, percent, put, written
 
 ALPHA = 0.05
 SIZES = {"small": (6, 200, 99), "full": (60, 500, 499)}  # runs, elements a run, shufflings
@@ -146,7 +144,7 @@ def rows(n_runs: int, n_voxels: int, n_perm: int, words: str = "") -> list[dict[
         row = {
             "data": scenario.name,
             "scheme": scenario.scheme,
-            "error rate": f"{100 * error:.2f} % ({100 * low:.2f} to {100 * high:.2f})",
+            "error rate": percent(error, low, high, 2),
             "": "above 5 %" if low > ALPHA else "below 5 %" if high < ALPHA else "",
             "power": f"{100 * np.mean(planted):.0f} %",
         }
@@ -159,8 +157,8 @@ def section(size: str) -> str:
     """The table, and what it was measured on."""
     n_runs, n_voxels, n_perm = SIZES[size]
     return (
-        f"{HEADING}\n\n"
-        f"Written by `python benchmarks/validity_elementwise.py --size {size}`, numbaglm {ng.__version__}. Uncorrected "
+        f"{HEADING}\n\n{written(__file__, size)} "
+        f"Uncorrected "
         f"p at 5 %, two-sided, {n_runs} runs of {n_voxels} data sets each, {n_perm} shufflings; in brackets the 95 % "
         "interval of the simulation. Data follow a map of grey matter, which correlates with age at 0.6, voxel by "
         "voxel; where the map is tested they follow age instead. Power is that of a third of the runs.\n\n"
@@ -169,16 +167,13 @@ def section(size: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
+    parser = arguments(__doc__, SIZES)
     parser.add_argument("--only", metavar="WORDS", help="measure the rows with these words, and print them")
-    arguments = parser.parse_args()
-    if arguments.only:
-        rows(*SIZES[arguments.size], words=arguments.only)
-        return
-    new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
+    asked = parser.parse_args()
+    if asked.only:
+        rows(*SIZES[asked.size], words=asked.only)
+    else:
+        put(section(asked.size), asked.output)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,17 @@ Wald) is tried on fewer data sets of the same kinds.
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-import numbaglm as ng
-from validity import ALPHA, Noise, Scenario, markdown, over_runs, run_test
+from validity import ALPHA, Noise, Scenario, run_test
 from validity_clusters import visits
-from validity_discoveries import replace_section
+from validity_page import markdown, over_runs, percent, script, written
 
 SIZES = {"small": (4, 100, 20), "full": (24, 400, 300)}  # runs, data sets a run, data sets of MixedLM
 N_PERM = 499
@@ -135,7 +132,7 @@ def table(n_runs: int, n_voxels: int, n_sets: int) -> pd.DataFrame:
                     {
                         "data; contrast": scenario.name,
                         "scheme": scenario.scheme,
-                        "error rate": f"{100 * error:.2f} % ({100 * low:.2f} to {100 * high:.2f})",
+                        "error rate": percent(error, low, high, 2),
                         "": side and f"{side} 5 %",
                         "parametric p": f"{100 * parametric[0]:.2f} %",
                         "MixedLM": "" if lmm is None else f"{100 * lmm:.1f} %",
@@ -179,7 +176,7 @@ def section(size: str) -> str:
     errors = table(n_runs, n_voxels, n_sets)
     with_lmm = "" if (errors["MixedLM"] == "").all() else f" MixedLM is of {n_sets} data sets (statsmodels, REML, z)."
     return (
-        f"{HEADING}\n\nWritten by `python benchmarks/validity_gls.py --size {size}`, numbaglm {ng.__version__}. "
+        f"{HEADING}\n\n{written(__file__, size)} "
         f"{n_runs} runs of {n_voxels} data sets each, {N_PERM} shufflings, two-sided; nominal level 5 %. A covariate "
         "changes from person to person and from visit to visit. Visits of a person have a correlation of 0.8, as the "
         "model with the effects family and error takes it; or 0.8 from one visit to the next, which fades; or one of "
@@ -190,15 +187,5 @@ def section(size: str) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
-    arguments = parser.parse_args()
-    new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
-    print(new)
-
-
 if __name__ == "__main__":
-    main()
+    script(__doc__, SIZES, section)

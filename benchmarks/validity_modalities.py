@@ -9,9 +9,7 @@ share their shufflings, as in validity.py.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -20,8 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import numbaglm as ng
-from validity import ALPHA, Noise, gaussian, markdown, over_runs, skewed
-from validity_discoveries import replace_section
+from validity import ALPHA, Noise, gaussian, skewed
+from validity_page import markdown, over_runs, percent, script, written
 
 SIZES = {"small": (4, 150, 99), "full": (30, 400, 299)}  # runs, voxels a run, shufflings
 HEADING = "## Modalities"
@@ -106,7 +104,7 @@ def rows(n_runs: int, n_voxels: int, n_perm: int) -> list[dict[str, Any]]:
                 continue
             error, low, high = over_runs(list(shares))
             side = " **above**" if low > ALPHA else " below" if high < ALPHA else ""
-            row[name] = f"{100 * error:.2f} % ({100 * low:.2f} to {100 * high:.2f}){side}"
+            row[name] = f"{percent(error, low, high, 2)}{side}"
         row["power"] = f"{100 * np.mean(planted):.0f} %"
         told.append(row)
         print(*row.values(), sep=" | ", flush=True)
@@ -118,8 +116,8 @@ def section(size: str) -> str:
     n_runs, n_voxels, n_perm = SIZES[size]
     table = markdown(pd.DataFrame(rows(n_runs, n_voxels, n_perm)))
     return (
-        f"{HEADING}\n\n"
-        f"Written by `python benchmarks/validity_modalities.py --size {size}`, numbaglm {ng.__version__}. Uncorrected "
+        f"{HEADING}\n\n{written(__file__, size)} "
+        f"Uncorrected "
         f"p at 5 %, {n_runs} runs of {n_voxels} data sets each, {_VARIABLES} modalities that correlate by {_SHARED}, "
         f"{n_perm} shufflings; in brackets the 95 % interval of the simulation. Parametric p of combinations are those "
         "of independent modalities, which these are not: nothing that is reported as significant rests on them. A "
@@ -129,14 +127,5 @@ def section(size: str) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
-    arguments = parser.parse_args()
-    new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
-
-
 if __name__ == "__main__":
-    main()
+    script(__doc__, SIZES, section)

@@ -6,10 +6,8 @@ python benchmarks/validity_power.py --size small     # a minute, wide intervals
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +19,7 @@ import numbaglm as ng
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.spaces.volume import Geometry
-from validity import markdown
-from validity_discoveries import replace_section
-from validity_stopping import share
+from validity_page import markdown, of_maps, percent, script, written
 
 SIDE, N_PERM, N_COHORTS = 10, 199, 40
 SIZES = {"small": (10, 60), "full": (24, 300)}  # pilots of each kind; cohorts that tell what is true
@@ -77,14 +73,14 @@ def table(size: str) -> pd.DataFrame:
         found = truth[n]
         row = {
             "pilot, study": f"{n_pilot}, {n} subjects",
-            "anything, true": share(int(found.any(axis=1).sum()), n_true),
+            "anything, true": of_maps(int(found.any(axis=1).sum()), n_true),
             "share of the region, true": f"{100 * found.mean():.1f} %",
         }
         for name, known in (("effect given", True), ("effect of the pilot", False)):
             told = np.array([told_of(n_pilot, n, seed, known) for seed in range(n_pilots)])
             middle, (low, high) = told.mean(axis=0), np.quantile(told, [0.1, 0.9], axis=0)
             for k, what in enumerate(("anything", "share")):
-                row[f"{what}, {name}"] = f"{100 * middle[k]:.0f} % ({100 * low[k]:.0f} to {100 * high[k]:.0f})"
+                row[f"{what}, {name}"] = percent(middle[k], low[k], high[k], 0)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -161,7 +157,7 @@ def study_row(name: str, n_pilots: int, n_true: int) -> dict[str, str]:
     of_share = 1.96 * true.mean(axis=1).std(ddof=1) / np.sqrt(n_true)
     return {
         "study": name,
-        "anything, true": share(int(true.any(axis=1).sum()), n_true),
+        "anything, true": of_maps(int(true.any(axis=1).sum()), n_true),
         "anything, told": _interval(middle[0], 1.96 * error[0]),
         "share of the region, true": _interval(true.mean(), of_share),
         "share, told": _interval(middle[1], 1.96 * error[1]),
@@ -169,15 +165,15 @@ def study_row(name: str, n_pilots: int, n_true: int) -> dict[str, str]:
 
 
 def _interval(value: float, half: float) -> str:
-    return f"{100 * value:.1f} % ({100 * max(value - half, 0):.1f} to {100 * min(value + half, 1):.1f})"
+    return percent(value, max(value - half, 0), min(value + half, 1))
 
 
 def section(size: str) -> str:
     n_pilots, n_true = SIZES[size]
     rows = pd.DataFrame([study_row(name, n_pilots, n_true) for name in STUDIES])
     return (
-        f"{HEADING}\n\n"
-        f"Written by `python benchmarks/validity_power.py --size {size}`, numbaglm {ng.__version__}. Maps of "
+        f"{HEADING}\n\n{written(__file__, size)} "
+        f"Maps of "
         f"{SIDE**3:,} voxels with smooth noise, and an effect of half its deviation in {int(REGION.sum())} of them; "
         "sign flips, p corrected by voxel at 5 %. "
         f"What is true, of {n_true} studies (95 % interval of the simulation), and what `ng.power` tells of {n_pilots} "
@@ -190,15 +186,5 @@ def section(size: str) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
-    arguments = parser.parse_args()
-    new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
-    print(new)
-
-
 if __name__ == "__main__":
-    main()
+    script(__doc__, SIZES, section)

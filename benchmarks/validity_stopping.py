@@ -6,19 +6,15 @@ python benchmarks/validity_stopping.py --size small     # seconds, wide interval
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-from scipy import ndimage, stats
+from scipy import ndimage
 
 import numbaglm as ng
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.spaces.volume import Geometry
-from validity import markdown
-from validity_discoveries import replace_section
+from validity_page import markdown, of_maps, script, written
 
 ALPHA, SIDE, N, N_PERM = 0.05, 10, 24, 10_000
 LEVELS, LOSSES, FIXED = (0.01, 0.05, 0.2), 10, 1000  # of sequential p: levels, losses, shufflings of tests that go on
@@ -47,7 +43,7 @@ def row(name: str, effect: float, n_maps: int) -> dict[str, str]:
     return {
         "data": name,
         **{
-            f"found {how}": share(sum(_smallest(one, kind) <= ALPHA for one in runs), n_maps)
+            f"found {how}": of_maps(sum(_smallest(one, kind) <= ALPHA for one in runs), n_maps)
             for kind, how in KINDS.items()
         },
         "shufflings, median (quartiles)": f"{np.median(made):,.0f} ({quartiles})",
@@ -66,14 +62,9 @@ def sequential(name: str, n_maps: int, **options: object) -> list[dict[str, str]
     rows = []
     for kind, how in KINDS.items():
         least = np.array([one.sequential_p(kind, LOSSES).min() for one in runs])
-        found = {f"at {100 * level:g} %": share(int(np.sum(least <= level)), n_maps) for level in LEVELS}
+        found = {f"at {100 * level:g} %": of_maps(int(np.sum(least <= level)), n_maps) for level in LEVELS}
         rows.append({"test": f"{name}, {how}", **found})
     return rows
-
-
-def share(n: int, n_maps: int) -> str:
-    low, high = stats.binomtest(n, n_maps).proportion_ci(0.95)
-    return f"{100 * n / n_maps:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def section(size: str) -> str:
@@ -84,8 +75,8 @@ def section(size: str) -> str:
         *sequential("stopped when decided at 20 %", n_maps, n_perm=N_PERM, stop="decided", alpha=0.2),
     ]
     return (
-        f"{HEADING}\n\n"
-        f"Written by `python benchmarks/validity_stopping.py --size {size}`, numbaglm {ng.__version__}. {n_maps} maps "
+        f"{HEADING}\n\n{written(__file__, size)} "
+        f"{n_maps} maps "
         f"without an effect and {n_maps // 10} of each other kind, of {SIDE**3:,} voxels and {N} subjects; sign flips, "
         f'two-sided, `stop="decided"` of {N_PERM:,}: maps in which '
         f"anything is found at {100 * ALPHA:g} %, corrected for family-wise error, with the 95 % interval of the "
@@ -96,15 +87,5 @@ def section(size: str) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
-    arguments = parser.parse_args()
-    new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
-    print(new)
-
-
 if __name__ == "__main__":
-    main()
+    script(__doc__, SIZES, section)

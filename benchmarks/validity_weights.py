@@ -10,9 +10,7 @@ validity.py.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -21,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import numbaglm as ng
-from validity import ALPHA, Noise, gaussian, markdown, over_runs, skewed, two_samples
-from validity_discoveries import replace_section
+from validity import ALPHA, Noise, gaussian, skewed, two_samples
+from validity_page import markdown, over_runs, percent, script, written
 
 SIZES = {"small": (6, 250, 99), "full": (40, 500, 499)}  # runs, voxels a run, shufflings
 HEADING = "## Weights"
@@ -149,7 +147,7 @@ def rows(n_runs: int, n_voxels: int, n_perm: int) -> list[dict[str, Any]]:
         for name, shares in zip(("by shuffling", "parametric"), zip(*null, strict=True), strict=True):
             error, low, high = over_runs(list(shares))
             side = " **above**" if low > ALPHA else " below" if high < ALPHA else ""
-            row[name] = f"{100 * error:.2f} % ({100 * low:.2f} to {100 * high:.2f}){side}"
+            row[name] = f"{percent(error, low, high, 2)}{side}"
         row["power"] = f"{100 * np.mean(planted):.0f} %"
         told.append(row)
         print(*row.values(), sep=" | ", flush=True)
@@ -161,8 +159,8 @@ def section(size: str) -> str:
     n_runs, n_voxels, n_perm = SIZES[size]
     table = markdown(pd.DataFrame(rows(n_runs, n_voxels, n_perm)))
     return (
-        f"{HEADING}\n\n"
-        f"Written by `python benchmarks/validity_weights.py --size {size}`, numbaglm {ng.__version__}. Uncorrected p "
+        f"{HEADING}\n\n{written(__file__, size)} "
+        f"Uncorrected p "
         f"at 5 %, {n_runs} runs of {n_voxels} data sets each, {n_perm} shufflings (all 256 flips of 8); in brackets "
         "the 95 % interval of the simulation. Parametric p are `effect_p`, of the whole model, or those of t without "
         "weights. Power is that by shuffling.\n\n"
@@ -170,14 +168,5 @@ def section(size: str) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("validity.md"))
-    arguments = parser.parse_args()
-    new = section(arguments.size)
-    arguments.output.write_text(replace_section(arguments.output.read_text(), new))
-
-
 if __name__ == "__main__":
-    main()
+    script(__doc__, SIZES, section)
