@@ -43,8 +43,8 @@ DIVERGING = LinearSegmentedColormap.from_list("numbaglm-diverging", [*_COLD[::-1
 """Red above and blue below, white between them: for values that have no threshold."""
 
 _PAGE = 9.5  # inches that cells fill before they reach their largest size
-_LABEL = 12  # letters over a colour bar, side by side
-_MARGIN, _GAP, _BAR = 0.15, 0.12, 0.75  # inches: around everything, between views, for the colour bar
+_LABEL = 11  # letters over a colour bar, side by side
+_MARGIN, _GAP, BAR = 0.15, 0.12, 0.75  # inches: around everything, between views, for the colour bar
 _PIXELS = 250  # maps are drawn on pixels so small that this many span the longest side of the box, or more
 _ENDS = {"x": ("P", "A"), "y": ("L", "R"), "z": ("L", "R")}
 _FORMATS = (".png", ".pdf", ".svg")
@@ -197,7 +197,7 @@ def cells(
         cell_width = min(cell_width, 1.7)
     inch = (cell_width - _GAP * len(sizes)) / sum(w for w, _ in sizes)
     row_height = max(h for _, h in sizes) * inch + head + _GAP
-    width = 2 * _MARGIN + n_columns * cell_width + (_BAR if scale else 0.0)
+    width = 2 * _MARGIN + n_columns * cell_width + (BAR if scale else 0.0)
     top = _MARGIN + (0.3 if title else 0.0)
     height = top + n_rows * row_height + _MARGIN
     figure = new_figure(width, height, title)
@@ -227,7 +227,7 @@ def cells(
     span = height - top - head - _MARGIN
     length = max(min(span - 0.3, 2.6), 0.6)
     bottom = _MARGIN + (span - length) / 2
-    bar = figure.add_axes(((width - _BAR) / width, bottom / height, 0.13 / width, length / height))
+    bar = figure.add_axes(((width - BAR) / width, bottom / height, 0.13 / width, length / height))
     colour_bar(figure, bar, scale, label)
     return figure, axes
 
@@ -262,7 +262,7 @@ def stacked(
     ]
     tall = [max(h for _, h in sizes) * inch for (_, sizes), inch in zip(rows, lengths, strict=True)]
     top = _MARGIN + (0.2 if title else 0.0)
-    width, height = 2 * _MARGIN + max(inner) + _BAR, top + sum(heads) + sum(tall) + 2 * _MARGIN
+    width, height = 2 * _MARGIN + max(inner) + BAR, top + sum(heads) + sum(tall) + 2 * _MARGIN
     figure = new_figure(width, height, title)
     axes, ceiling = [], height - top
     for (name, sizes), inch, head, wide, high in zip(rows, lengths, heads, inner, tall, strict=True):
@@ -279,7 +279,7 @@ def stacked(
         ceiling -= head + high
     length = max(min(height - top - 0.9, 2.6), 0.6)
     bottom = (height - top - 0.35 - length) / 2
-    bar = figure.add_axes(((width - _BAR) / width, bottom / height, 0.13 / width, length / height))
+    bar = figure.add_axes(((width - BAR) / width, bottom / height, 0.13 / width, length / height))
     colour_bar(figure, bar, scale, label)
     return figure, axes
 
@@ -296,7 +296,7 @@ def colour_bar(figure: Figure, axes: Axes, scale: ColourScale, label: str | None
     axes.tick_params(length=2, labelsize=8, colors=INK)
     if label:
         lines = "\n".join(wrap(label, _LABEL, break_long_words=False))
-        axes.set_title(lines, size=9, color=INK, pad=9, loc="left", parse_math=False)
+        axes.set_title(lines, size=8, color=INK, pad=9, loc="left", parse_math=False)
 
 
 def planes(grid: UprightGrid, views: str, cuts: Sequence[float] | int) -> tuple[list[tuple[str, int]], list[str]]:

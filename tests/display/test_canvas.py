@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 
-from numbaglm.display.canvas import ColourScale, even_steps, new_figure, planes, render, shortened, text_width
+from numbaglm.display.canvas import (
+    BAR,
+    ColourScale,
+    colour_bar,
+    even_steps,
+    new_figure,
+    planes,
+    render,
+    shortened,
+    text_width,
+)
 from numbaglm.display.maps.projection import upright
+from numbaglm.results.vocabulary import MAPS
 from numbaglm.spaces.volume import Geometry
 
 GRID = upright(Geometry(np.ones((5, 6, 7), bool), np.diag([2.0, 2, 2, 1])))
@@ -62,3 +73,13 @@ def test_other_colours_begin_at_the_threshold_and_are_grey_below(two_sided):
     np.testing.assert_allclose(cmap(scale.norm(1.0))[:3], 0.9)
     if two_sided:
         np.testing.assert_allclose(cmap(scale.norm(-4.0))[:3], given(0.0)[:3], atol=0.02)
+
+
+def test_every_name_of_a_map_fits_over_its_colour_bar():
+    figure = new_figure(4.0, 4.0, None)
+    figure.draw_without_rendering()
+    for name in {one.label for one in MAPS.values()}:
+        axes = figure.add_axes(((4.0 - BAR) / 4.0, 0.1, 0.03, 0.6))
+        colour_bar(figure, axes, ColourScale(1.0, 2.0, False), name)
+        assert axes.get_tightbbox().x1 <= figure.bbox.x1, name
+        axes.remove()
