@@ -225,20 +225,27 @@ TESTS = (
     permuted("f-of-everything", 24, "groups, age", np.eye(3), errors="ise"),
     permuted("f-parametric", 24, "sites", THREE, n_perm=0),
     # v and G
-    permuted("v-groups", 24, "groups", TWO, groups="groups", tolerance=PRODUCTS),
-    permuted("v-tfce-nuisance", 24, "groups, age", TWO, groups="groups", tfce=True, tolerance=PRODUCTS),
-    permuted("v-all", 8, "groups", TWO, groups="groups", tfce=True, tolerance=PRODUCTS),
-    permuted("v-one-sided", 24, "groups", TWO, groups="groups", two_sided=False, tolerance=PRODUCTS),
+    permuted("v-groups", 24, "groups", TWO, groups="groups", errors="ee", tolerance=PRODUCTS),
+    permuted("v-tfce-nuisance", 24, "groups, age", TWO, groups="groups", errors="ee", tfce=True, tolerance=PRODUCTS),
+    permuted("v-all", 8, "groups", TWO, groups="groups", errors="ee", tfce=True, tolerance=PRODUCTS),
+    permuted("v-one-sided", 24, "groups", TWO, groups="groups", errors="ee", two_sided=False, tolerance=PRODUCTS),
     permuted("v-flips", 24, "groups", TWO, groups="groups", errors="ise", tolerance=PRODUCTS),
     permuted("v-mean-flips-all", 8, "mean", groups="groups", tolerance=PRODUCTS),
     permuted("v-auto", 24, "age", "age", blocks="fours", groups="auto", tolerance=PRODUCTS),
-    permuted("v-palm", 24, "groups, age", TWO, groups="groups", conventions="palm", tfce=True, tolerance=PRODUCTS),
-    permuted("v-parametric", 24, "groups", TWO, groups="groups", n_perm=0, tolerance=PRODUCTS),
-    permuted("g-sites", 24, "sites", THREE, groups="sites", tfce=True, tolerance=PRODUCTS),
-    permuted("g-sites-nuisance", 24, "sites, age", THREE, groups="sites", tolerance=PRODUCTS),
+    permuted(
+        *("v-palm", 24, "groups, age", TWO),
+        groups="groups",
+        errors="ee",
+        conventions="palm",
+        tfce=True,
+        tolerance=PRODUCTS,
+    ),
+    permuted("v-parametric", 24, "groups", TWO, groups="groups", errors="ee", n_perm=0, tolerance=PRODUCTS),
+    permuted("g-sites", 24, "sites", THREE, groups="sites", errors="ee", tfce=True, tolerance=PRODUCTS),
+    permuted("g-sites-nuisance", 24, "sites, age", THREE, groups="sites", errors="ee", tolerance=PRODUCTS),
     permuted("g-flips", 24, "sites", THREE, groups="sites", errors="ise", tolerance=PRODUCTS),
     permuted("g-all", 8, "groups, age", ["a - b", "age"], groups="groups", errors="ise", tolerance=PRODUCTS),
-    permuted("g-palm", 24, "sites", THREE, groups="sites", conventions="palm", tolerance=PRODUCTS),
+    permuted("g-palm", 24, "sites", THREE, groups="sites", errors="ee", conventions="palm", tolerance=PRODUCTS),
     # pseudo-t
     permuted("pseudo-t-flips", 10, "mean", variance_smoothing_fwhm=8.0),
     permuted("pseudo-t-flips-all", 6, "mean", variance_smoothing_fwhm=8.0, tfce=True),
@@ -455,7 +462,7 @@ PLACES = (
     Call("dask-cluster", _on_a_cluster),
     Call("zarr-formula", partial(_on_zarr, contrast="age", tfce=True)),
     Call("zarr-pseudo-t", partial(_on_zarr, contrast="age", variance_smoothing_fwhm=8.0)),
-    Call("zarr-v", partial(_on_zarr, contrast="age", variance_groups=[0, 1] * 6), PRODUCTS),
+    Call("zarr-v", partial(_on_zarr, contrast="age", variance_groups=[0, 1] * 6, errors="ee"), PRODUCTS),
     Call("zarr-huh-jhun", partial(_on_zarr, contrast="age", method="huh-jhun")),
     Call("cohort-created", partial(_created, min_coverage=1.0)),
     Call("cohort-smoothed-masked", lambda place: _created(place, mask=place.mask, smoothing_fwhm=(6.0, 8.0, 4.0))),
@@ -573,7 +580,7 @@ def _saved(place: Place) -> Any:
 
 
 def _saved_v(place: Place) -> Any:
-    options = {"variance_groups": _blocks("groups", 14), "conventions": "palm"}
+    options = {"variance_groups": _blocks("groups", 14), "errors": "ee", "conventions": "palm"}
     return _result(place, **options).save(place.new("saved-v"))
 
 

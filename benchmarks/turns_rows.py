@@ -139,8 +139,14 @@ TIMED = (
     Row("clusters, n = 30", partial(_test, n=30, n_perm=10_000, cluster_forming_threshold=0.001)),
     Row("TFCE, n = 30", partial(_test, n=30, n_perm=400, tfce=True)),
     Row("F, n = 30", partial(_test, n=30, n_perm=5000, design=THREE, contrast=AMONG)),
-    Row("v, n = 30", partial(_test, n=30, n_perm=9, design=TWO, contrast=ONE_TO_ANOTHER, variance_groups=[0, 1] * 15)),
-    Row("G, n = 30", partial(_test, n=30, n_perm=9, design=THREE, contrast=AMONG, variance_groups=[0, 1, 2] * 10)),
+    Row(
+        "v, n = 30",
+        partial(_test, n=30, n_perm=9, design=TWO, contrast=ONE_TO_ANOTHER, variance_groups=[0, 1] * 15, errors="ee"),
+    ),
+    Row(
+        "G, n = 30",
+        partial(_test, n=30, n_perm=9, design=THREE, contrast=AMONG, variance_groups=[0, 1, 2] * 10, errors="ee"),
+    ),
     Row("pseudo-t, n = 30", partial(_test, n=30, n_perm=60, variance_smoothing_fwhm=8.0)),
     Row(
         "blocks, n = 100",

@@ -37,6 +37,7 @@ FAMILYWISE = {
     "within blocks, subjects modelled",
     "whole blocks",
     "blocks of several levels",
+    *(f"{how}, {one} (variance groups)" for how in ("permutations", "sign flips") for one in "vG"),
 }
 """Schemes of the first table that the family-wise one has as well, once for each kind of noise."""
 
@@ -160,7 +161,7 @@ def of_variances() -> list[Scenario]:
         ordinary, robust = "tv" if contrast == "group" else "FG"
         schemes: dict[str, dict[str, Any]] = {
             f"permutations, {ordinary}": {},
-            f"permutations, {robust} (variance groups)": own,
+            f"permutations, {robust} (variance groups)": {**own, "errors": "ee"},
             f"sign flips, {robust} (variance groups)": {**own, "errors": "ise"},
         }
         found += [
@@ -258,7 +259,7 @@ def of_missing() -> list[Scenario]:
     apart = element | {"variance_groups": labels}
     found += [
         Scenario(uneven[0], f"{how}, v, 20 % missing", uneven[1], "group", uneven[2], 1.5, options, absent=few)
-        for how, options in (("permutations", apart), ("sign flips", apart | {"errors": "ise"}))
+        for how, options in (("permutations", apart | {"errors": "ee"}), ("sign flips", apart | {"errors": "ise"}))
     ]
     found += [
         Scenario("20 pairs of visits", how, of_many, "visit", noise, 0.5, within_many, absent=absent)

@@ -47,6 +47,7 @@ class Case:
             self.options["exchangeability_blocks"] = blocks if blocks.shape[1] > 1 else blocks[:, 0]
         if (folder / "vg.csv").exists():
             self.options["variance_groups"] = np.loadtxt(folder / "vg.csv", delimiter=",").astype(int)
+            self.options["errors"] = "ee"  # PALM's default
 
     def test(self, **options):
         return ng.permutation_test(

@@ -189,8 +189,9 @@ def permutation_test(
     errors
         "ee" (exchangeable: permutations), "ise" (independent and symmetric: sign flips) or "both". By default sign
         flips where the contrast tests a mean, that is where the design holds a constant that its nuisance does not,
-        and permutations otherwise; a constant among the nuisance never brings flips on. Flips do not hold their level
-        on skewed data (8.5 % measured at 5 %, n = 16).
+        or where permutations would bring maps of one variance group to another, and permutations otherwise; a constant
+        among the nuisance never brings flips on. Flips do not hold their level on skewed data (8.5 % measured at 5 %,
+        n = 16).
     exchangeability_blocks, block_scheme
         Labels (n_subjects,), in the order of the maps, of blocks within which ("within"), as wholes ("whole") or both
         ("both") subjects are shuffled; or a multi-level tree (n_subjects, n_levels) in PALM's form. Here, and for other

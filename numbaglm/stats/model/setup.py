@@ -73,6 +73,11 @@ def build_hypothesis(
         _planned(shuffled_design(design, contrast, record), rule, shuffling, own)
     shufflings = _planned(rows, rule, shuffling, own)
     orbits = shufflings.orbits()
+    groups = variance.get("variance_groups")
+    if shuffling["errors"] is None and own is None and groups is not None and _mixes(orbits, groups):
+        flips = shuffling | {"errors": "ise", "why": "since maps of unlike variance do not change places"}
+        shufflings = _planned(rows, None, flips, None)
+        orbits = shufflings.orbits()
     clusters = shufflings.flip_units() if variance.get("sandwich") is not None else None
     hypothesis = Hypothesis.build(design, contrast, shufflings.errors, orbits, method, **variance, clusters=clusters)
     if shufflings.errors == "ee" and shufflings.n_shufflings > 1:
@@ -87,6 +92,18 @@ def _planned(rows: Doubles, rule: str | None, shuffling: dict[str, Any], own: Si
     from numbaglm.stats.shuffling.own import plan_own  # where they are given
 
     return plan_own(own, design_rows=rows, **kept)
+
+
+def _mixes(orbits: NDArray[np.intp], groups: ArrayLike) -> bool:
+    """Whether permutations bring maps of one variance group to the rows of another.
+
+    Errors of unlike variance are not exchangeable. Studentized statistics forgive that at each voxel, and not in the
+    largest of many: groups of 12 with three times the deviation in one have 25 % of errors at 5 % (G).
+    """
+    labels = np.asarray(groups, dtype=object).ravel()
+    if labels.size != orbits.size:
+        return False  # which is refused by name where groups are looked at
+    return len(set(zip(orbits.tolist(), map(str, labels), strict=True))) > len(np.unique(orbits))
 
 
 def shuffled_design(design: Design, contrast: Contrast, method: Method) -> Doubles:

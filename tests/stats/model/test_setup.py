@@ -154,3 +154,21 @@ def test_thresholds_beyond_what_scores_tell_apart_are_refused(contrast, threshol
 def test_refused_widths_of_smoothed_variances(fwhm):
     with pytest.raises(InputError, match="a width in mm above 0, up to 1000"):
         setup.make_pseudo(build(SLOPE, "x")[1], fwhm)
+
+
+def test_maps_of_unlike_variance_do_not_change_places_unless_asked_to():
+    groups = {"variance_groups": [1, 1, 1, 2, 2, 2], "v_dof_factor": 1.0}
+    flipped, hypothesis = build(GROUPS, "a - b", variance=groups)
+    assert (flipped.errors, hypothesis.family.name) == ("ise", "v")
+    assert "since maps of unlike variance do not change places" in flipped.reason
+    assert build(GROUPS, "a - b", variance=groups, errors="ee")[0].errors == "ee"
+    alike = groups | {"variance_groups": [1] * 6}
+    assert build(GROUPS, "a - b", variance=alike)[0].errors == "ee"
+
+
+def test_maps_change_places_within_blocks_of_one_variance():
+    blocks = np.array([1, 1, 1, 2, 2, 2])
+    of_blocks = {"variance_groups": blocks, "v_dof_factor": 1.0}
+    assert build(SLOPE, "x", variance=of_blocks, blocks=blocks)[0].errors == "ee"
+    across = of_blocks | {"variance_groups": [1, 2, 1, 2, 1, 2]}
+    assert build(SLOPE, "x", variance=across, blocks=blocks)[0].errors == "ise"
