@@ -23,6 +23,7 @@ def null_histograms(
     *,
     labels: Mapping[str, str] = MappingProxyType({}),
     alpha: float = 0.05,
+    counted: Mapping[str, float] = MappingProxyType({}),
     title: str | None = None,
     save: SavePath = None,
 ) -> Figure:
@@ -39,6 +40,8 @@ def null_histograms(
         Name -> what to write below its histogram; the name itself by default.
     alpha
         Family-wise error rate at which to mark the critical value.
+    counted
+        The counted p that this rate comes to, by name of the null, where p are not as counted.
     title, save
         As in `numbaglm.display.maps.brains.glass_brain`.
 
@@ -60,11 +63,18 @@ def null_histograms(
         row, column = divmod(number, n_columns)
         left, bottom = 4.7 * column + 0.7, top - 2.8 * (row + 1) + 0.55
         ax = figure.add_axes((left / width, bottom / height, 3.8 / width, 1.85 / height))
-        _draw_null(ax, labels.get(name, name), np.asarray(null, dtype=float), float(observed[name]), alpha)
+        _draw_null(
+            ax,
+            labels.get(name, name),
+            np.asarray(null, dtype=float),
+            float(observed[name]),
+            alpha,
+            counted.get(name, alpha),
+        )
     return finish(figure, save)
 
 
-def _draw_null(ax: Axes, label: str, null: NDArray[np.float64], observed: float, alpha: float) -> None:
+def _draw_null(ax: Axes, label: str, null: NDArray[np.float64], observed: float, alpha: float, counted: float) -> None:
     """Draw the histogram of a null, what was observed, and the critical value.
 
     The axis ends where the bulk of the null, or the observed value, does. It is logarithmic where the observed value
@@ -82,8 +92,10 @@ def _draw_null(ax: Axes, label: str, null: NDArray[np.float64], observed: float,
         The observed maximum.
     alpha
         Family-wise error rate of the critical value.
+    counted
+        The counted p that it is of.
     """
-    critical = critical_value(null, alpha)
+    critical = critical_value(null, counted)
     reach = max(observed, critical if np.isfinite(critical) else -np.inf, float(np.quantile(null, 0.995)))
     bulk = float(np.quantile(null, 0.99))
     far = null.min() >= 0 and 0 < 5 * bulk < reach

@@ -258,7 +258,8 @@ def _correct(
         maps["tfce"] = raw.tfce
     space = cohort.store.space
     one = _Contrast(spec, space, maps, table=no_clusters(EVERY_TABLE if space.is_volume else ELSEWHERE))
-    if discoveries and spec.family.whole is None and spec.family.parametric:  # pseudo-t has no p of its own
+    bounded = spec.family.parametric and (calibration is not None or spec.family.p_holds)
+    if discoveries and spec.family.whole is None and bounded:  # pseudo-t has no p of its own
         _add_discoveries(one, calibration)
     if spec.shufflings.n_shufflings == 1:
         return one

@@ -29,6 +29,8 @@ from numbaglm.results.vocabulary import ALPHA
 from numbaglm.spaces.space import Space
 from numbaglm.stats.discoveries import Bound, Calibration, Learned, ThresholdTemplate, TrueDiscoveries, Way, ari
 
+_REMEDY = "discoveries='simes'"
+
 CALIBRATED = "discoveries"
 """What a provenance keeps of a calibration, where shufflings made one."""
 
@@ -133,7 +135,14 @@ def bound_of(result: Record, alpha: float = ALPHA) -> Bound:
             f"True discoveries are bounded by parametric p, and {term(f'combine={result.asked.combine!r}')} has none. "
             "Test another statistic."
         )
-    p, kept = result.maps["p_parametric"], result.provenance.get(CALIBRATED)
+    kept = result.provenance.get(CALIBRATED)
+    if kept is None and not result.asked.p_holds:
+        raise InputError(
+            f"Without shufflings true discoveries are bounded by parametric p, and those of "
+            f"{term(f'combine={result.asked.combine!r}')} are too small where maps hang together. Test with "
+            f"{term(_REMEDY)}, which shufflings calibrate."
+        )
+    p = result.maps["p_parametric"]
     if kept is None:
         return ari(p, alpha)
     calibration = as_made(kept)
@@ -147,6 +156,9 @@ def in_words(result: Record) -> list[str]:
     """Say in two sentences how much of the map has an effect; nothing of what has no parametric p."""
     if result.asked.variance_smoothing_fwhm is not None or not result.asked.has_parametric_p:
         return []
+    if result.provenance.get(CALIBRATED) is None and not result.asked.p_holds:
+        why = f"parametric p of {result.asked.combine} are too small where maps hang together"
+        return [f"How many {result.space.nouns} have an effect is not told: {why}, and no template was calibrated."]
     everywhere = bound_of(result).of(np.ones(result.space.n, bool))
     assert isinstance(everywhere, TrueDiscoveries)
     kept = result.provenance.get(CALIBRATED)

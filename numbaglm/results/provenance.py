@@ -19,7 +19,7 @@ from numbaglm.errors import InputError
 from numbaglm.results.vocabulary import STATISTICS
 from numbaglm.spaces.volume import CONNECTIVITIES
 from numbaglm.stats.conventions import CONVENTIONS
-from numbaglm.stats.methods import METHODS
+from numbaglm.stats.methods import METHODS, p_holds
 from numbaglm.stats.variance import covariance
 from numbaglm.stats.variance.covariance import (
     ADJUSTMENTS,
@@ -310,6 +310,11 @@ class Provenance:
         """Whether the statistic has a distribution of its own, or one that stands in for it."""
         of_rank = self.statistic == "cca" and bool(self.conventions["cca_fisher"])
         return not (self.statistic == "pls" or of_rank)
+
+    @property
+    def p_holds(self) -> bool:
+        """Whether parametric p have their level, see `numbaglm.stats.methods.p_holds`."""
+        return p_holds(self.combine, len(self.weights), self.n_variables)
 
 
 @dataclass(frozen=True)

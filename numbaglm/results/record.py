@@ -178,12 +178,18 @@ class Record:
         """What the header of a map says."""
         return meaning_of(name, None if self.asked.missing == "element" else self.asked.dof, self.asked.n_rows)
 
+    @property
+    def alpha(self) -> float:
+        """Level that corrected p are held against: the one that the test stopped by (``stop="decided"``), else 0.05."""
+        ended = self.provenance.get(STOPPED)
+        return ALPHA if ended is None else float(ended["alpha"])
+
     def critical(self, name: str, alpha: float = ALPHA) -> float:
         """Value that a statistic must exceed, by a null such as "max_t", for a corrected p of at most alpha.
 
-        p are counted; where the test might stop early, they are anytime p. Infinity if no value could reach alpha (too
-        few shufflings). Of a null of the least p over domains, "min_p_size" and so on, it is the p that one must be
-        below, 0 if none could be.
+        p are counted; where the test might stop early, they are anytime p, made to be compared with `alpha`. Infinity
+        if no value could reach alpha (too few shufflings). Of a null of the least p over domains, "min_p_size" and so
+        on, it is the p that one must be below, 0 if none could be.
 
         Raises
         ------
@@ -205,12 +211,15 @@ class Record:
             raise UnknownNameError(
                 f"There is no null {name!r}. There are {list(self.h0)}. {near(name, self.h0)}".rstrip()
             )
-        ended = self.provenance.get(STOPPED)
-        if ended is not None:
-            alpha = counted_level(len(self.h0[name]) - 1, alpha, ended["alpha"])
+        alpha = self.counted_level(name, alpha)
         if name.startswith("min_p_"):
             return max(0.0, -pvalues.critical_value(-self.h0[name], alpha))
         return pvalues.critical_value(self.h0[name], alpha)
+
+    def counted_level(self, name: str, alpha: float) -> float:
+        """Largest p, counted by a null, that is a corrected p of alpha or less: alpha itself but for anytime p."""
+        ended = self.provenance.get(STOPPED)
+        return alpha if ended is None else counted_level(len(self.h0[name]) - 1, alpha, ended["alpha"])
 
     def sequential_p(self, kind: str = "voxel", losses: int = 10) -> NDArray[np.float64]:
         """Corrected p of Besag and Clifford: losses over the random shufflings until so many reached what was observed.
@@ -291,22 +300,23 @@ class Record:
             first += f" weighted by {asked.weighted_by if asked.between is not None else 'what was given'}"
         if not self.h0:
             return f"{first}\nparametric maps alone"
-        critical = self.critical(self.max_statistic)
+        alpha = self.alpha
+        critical = self.critical(self.max_statistic, alpha)
         reached = f"{self.max_statistic[4:]} > {critical:.3f}" if np.isfinite(critical) else "out of reach"
+        n = int(np.sum(self.maps["p_fwe_voxel"] <= alpha))
         lines = [
             f"{first}, {asked.n_shufflings:,} shufflings",
             asked.shuffling,
             *self._end(),
-            f"{self.space.nouns} with FWE p <= 0.05: {int(np.sum(self.maps['p_fwe_voxel'] <= ALPHA)):,} ({reached})",
+            f"{self.space.nouns} with FWE p <= {alpha:g}: {n:,} ({reached})",
         ]
         for kind in ("size", "mass"):
             if f"p_fwe_{kind}" in self.maps:
-                n = int(np.sum(self.clusters[f"p_fwe_{kind}"] <= ALPHA))
-                lines.append(f"clusters with FWE p <= 0.05 by {kind}: {n} of {len(self.clusters)}")
+                n = int(np.sum(self.clusters[f"p_fwe_{kind}"] <= alpha))
+                lines.append(f"clusters with FWE p <= {alpha:g} by {kind}: {n} of {len(self.clusters)}")
         if "p_fwe_tfce" in self.maps:
-            lines.append(
-                f"{self.space.nouns} with FWE p <= 0.05 by TFCE: {int(np.sum(self.maps['p_fwe_tfce'] <= ALPHA)):,}"
-            )
+            n = int(np.sum(self.maps["p_fwe_tfce"] <= alpha))
+            lines.append(f"{self.space.nouns} with FWE p <= {alpha:g} by TFCE: {n:,}")
         lines += [
             f"with FWE p <= 0.05 over all {what}: {', '.join(self.found_over(over))}"
             for over, what in OVER.items()

@@ -162,7 +162,8 @@ def make_page(
         everything=json.dumps(_listed(result), indent=1),
         methods=methods,
         references=references,
-        alpha=ALPHA,
+        alpha=result.alpha,
+        alpha_tdp=ALPHA,
     )
 
 
@@ -219,7 +220,13 @@ def write_index(results: Sequence[Record], pages: Sequence[str], target: Path) -
         for name, one, page in zip(words.names_of(results), results, pages, strict=True)
     ]
     headings, weights = _all_weights(results)
-    values = {"found": found, "headings": headings, "weights": weights, "alpha": ALPHA, "version": __version__}
+    values = {
+        "found": found,
+        "headings": headings,
+        "weights": weights,
+        "alpha": results[0].alpha,
+        "version": __version__,
+    }
     page = fill("index.html", title=words.counted(results), **values)
     return write_file(target, page.encode(), "report")
 
@@ -331,13 +338,13 @@ def _viewed(result: Record) -> Iterator[ViewerMap]:
     """Return the maps of the viewer, each with its first threshold."""
     corrected = [f"logp_fwe_{kind}{end}" for kind in FWE_KINDS for end in ("", *OVER)]
     shown = {result.drawn: words.display_threshold(result)[0]}
-    shown |= {name: figures.LOGP for name in corrected if name in result.maps}
+    shown |= {name: figures.least_logp(result) for name in corrected if name in result.maps}
     if "tfce" in result.maps:
-        critical = result.critical("max_tfce") if "max_tfce" in result.h0 else np.inf
+        critical = result.critical("max_tfce", result.alpha) if "max_tfce" in result.h0 else np.inf
         top = float(np.abs(result.maps["tfce"]).max())
         shown["tfce"] = critical if np.isfinite(critical) else top / 2
     if not result.h0 and "p_bonferroni" in result.maps:
-        shown["logp_bonferroni"] = figures.LOGP
+        shown["logp_bonferroni"] = figures.least_logp(result)
     if "tdp" in result.maps and np.any(result.maps["tdp"] > 0):
         shown["tdp"] = TDP
     shown |= {name: LOADING for name in result.maps if is_loading(name)}
@@ -368,12 +375,13 @@ def _pictures(result: Record, background: Any, surface: Any) -> Iterator[Picture
     over = f", over all {OVER[end]}" if end else ""
     names = [name for name in (f"p_fwe_{kind}{end}" for kind in FWE_KINDS) if name in result.maps]
     reached = [
-        f"{map_of(name).label.removeprefix('p, FWE: ')} {int(np.sum(result.maps[name] <= ALPHA)):,}" for name in names
+        f"{map_of(name).label.removeprefix('p, FWE: ')} {int(np.sum(result.maps[name] <= result.alpha)):,}"
+        for name in names
     ]
-    if not any((result.maps[name] <= ALPHA).any() for name in names):
+    if not any((result.maps[name] <= result.alpha).any() for name in names):
         return  # the words say so
-    alt = f"{kind} of the corrected p. {nouns.capitalize()} at {ALPHA:g} or less: {', '.join(reached)}."
-    caption = f"\u2212log10 of p corrected for family-wise error{over}, where p \u2264 {ALPHA:g}."
+    alt = f"{kind} of the corrected p. {nouns.capitalize()} at {result.alpha:g} or less: {', '.join(reached)}."
+    caption = f"\u2212log10 of p corrected for family-wise error{over}, where p \u2264 {result.alpha:g}."
     yield picture(figures.corrected(result, **look), alt, caption, plain=plain)
 
 

@@ -646,7 +646,7 @@ FIGURES: Mapping[str, str] = MappingProxyType(
         "subjects.png": "each subject's map from above, as it came, at a threshold of 2",
         "z.png": "z, uncorrected p < 0.001",
         "statistic.png": "the statistic, at the cluster-forming threshold",
-        "corrected.png": "-log10 of the corrected p that reach 0.05, side by side",
+        "corrected.png": "-log10 of the corrected p that are significant, side by side",
         "nulls.png": "the null of each maximum with its critical value, and what was observed",
         "design.png": "design matrix",
         "power.png": "how often anything is found, and how much of the region, by the number of subjects",

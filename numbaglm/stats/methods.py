@@ -131,5 +131,27 @@ OF_VALUES = ("hotelling", "wilks", "pillai", "lawley-hotelling", "roy", "roy-the
 """What makes one test of several maps: the names in `numbaglm.stats.families.multivariate`, and partial least
 squares."""
 
+_ANYHOW = ("tippett", "conjunction")
+_ROOTS = ("roy", "roy-theta", "cca")
+
+
+def p_holds(combine: str | None, n_rows: int, n_variables: int) -> bool:
+    """Whether the parametric p of a statistic has its level, so that bounds of true discoveries may rest on it.
+
+    Those of most combinations take the maps for independent of each other, which maps of one person are not; that of a
+    largest root, where there are several, is a bound from below. What they order, shufflings count.
+
+    Parameters
+    ----------
+    combine
+        How several maps, or contrasts, are put together; None for one.
+    n_rows, n_variables
+        Rows of the contrast, and numbers that each element has of a subject.
+    """
+    if combine in OF_P:
+        return combine in _ANYHOW
+    return combine is None or combine.rstrip("0123456789") not in _ROOTS or min(n_rows, n_variables) == 1
+
+
 LOADING = "loading_"
 """What names of maps of loadings begin with."""

@@ -10,8 +10,10 @@ import pytest
 import numbaglm as ng
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.errors import ContrastError, InputError, MaskError
+from numbaglm.results.discoveries import bound_of
 from numbaglm.results.reporting.words import methods_paragraph
 from numbaglm.spaces.volume import Geometry
+from numbaglm.stats.discoveries import ari
 from numbaglm.stats.families.multivariate import STATISTICS
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.setup import build_hypothesis
@@ -302,6 +304,53 @@ def test_where_nothing_can_be_tested_there_is_no_result():
     volume, design = asked()
     with pytest.raises(MaskError, match=r"nothing to test: .* have variables that follow from each other"):
         ng.permutation_test({"a": volume, "b": volume}, design, "intercept", combine="hotelling", n_perm=60)
+
+
+@pytest.mark.parametrize(
+    ("combine", "contrast", "holds"),
+    [
+        ("fisher", T, False),
+        ("stouffer", T, False),
+        ("winer", F, False),
+        ("tippett", T, True),
+        ("conjunction", T, True),
+        ("hotelling", T, True),
+        ("wilks", F, True),
+        ("roy", T, True),
+        ("roy", F, False),
+        ("cca", F, False),
+    ],
+)
+def test_true_discoveries_do_not_rest_on_p_that_take_maps_for_independent(data, tmp_path, combine, contrast, holds):
+    several = {name: cohort(one) for name, one in data.items()}
+    options = {"combine": combine, "n_perm": 60, "cluster_forming_threshold": ("z", 1.0)}
+    result = ng.permutation_test(several, DESIGN, contrast, **options)
+    region = np.ones(12, bool)
+    assert ("tdp" in result.maps, "tdp" in result.clusters) == (holds, holds)
+    again = ng.PermutationResult.load(result.save(tmp_path / "saved"))
+    if holds:
+        assert again.true_discoveries(region) == ari(result.maps["p_parametric"]).of(region)
+        return
+    for one in (again.true_discoveries, lambda _: again.discovery_map()):
+        with pytest.raises(InputError, match=f"{combine}.* are too small .* discoveries='simes'"):
+            one(region)
+    calibrated = ng.permutation_test(several, DESIGN, contrast, discoveries="simes", **options)
+    assert "tdp" in calibrated.maps
+    assert calibrated.true_discoveries(region).n_elements == 12
+
+
+def test_bounds_of_combined_maps_that_hang_together_err_as_seldom_as_they_say():
+    rng = np.random.default_rng(3)
+    n_wrong = {"ari": 0, "simes": 0}
+    for seed in range(40):
+        shared = rng.normal(size=(16, 50))
+        two = {name: pd.DataFrame(shared + 0.3 * rng.normal(size=shared.shape)) for name in ("a", "b")}
+        maps = {name: ng.Cohort.from_maps(one.add_prefix("r")) for name, one in two.items()}
+        options = {"combine": "stouffer", "n_perm": 99, "seed": seed, "cluster_forming_threshold": None}
+        result = ng.permutation_test(maps, discoveries="simes", **options)
+        for name, bound in (("ari", ari(result.maps["p_parametric"])), ("simes", bound_of(result))):
+            n_wrong[name] += bound.n_true > 0
+    assert n_wrong["simes"] <= 6 < n_wrong["ari"]  # of 40; at 5 %, seven or more have a chance of 1 %
 
 
 def test_partial_least_squares_has_no_parametric_p(data, tmp_path):

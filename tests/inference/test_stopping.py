@@ -9,7 +9,8 @@ import pytest
 import numbaglm as ng
 from numbaglm.errors import InputError
 from numbaglm.inference.running import Run
-from numbaglm.results.reporting.words import methods_paragraph, what_was_asked
+from numbaglm.results.reporting.tables import null_table, significant
+from numbaglm.results.reporting.words import methods_paragraph, summarise, what_was_asked
 from numbaglm.stats.anytime import anytime_p, losses_of
 from reference.reports import asked
 
@@ -48,6 +49,23 @@ def test_critical_values_and_the_summary_are_of_these_p(tmp_path, stopped):
     assert "anytime-valid (Fischer & Ramdas, 2024)" in text
     assert any(one.startswith("Fischer") for one in sources)
     assert "of up to 2,000" in dict(what_was_asked(stopped))["Stopping"]
+
+
+def test_summaries_tables_and_reports_hold_p_against_the_level_that_was_decided_by(tmp_path):
+    found = ng.permutation_test(*asked(), **OPTIONS, stop="decided", alpha=0.2)
+    n = int((found.maps["p_fwe_voxel"] <= 0.2).sum())
+    assert n > 0 == (found.maps["p_fwe_voxel"] <= 0.05).sum()  # never below half the level
+    again = ng.PermutationResult.load(found.save(tmp_path / "out"))
+    assert again.alpha == 0.2
+    assert f"voxels with FWE p <= 0.2: {n:,} (t > {found.critical('max_t', 0.2):.3f})" in again.summary()
+    assert summarise(again)["n_fwe_0.2"]["voxel"] == n
+    assert any(cell.significant for row in null_table(again).rows for cell in row.cells)
+    critical = [row.cells[2].value for row in null_table(again).rows]
+    np.testing.assert_allclose(critical, [found.critical(name, 0.2) for name in found.h0])
+    assert "Significant means a p of 0.2 or less" in again.report(tmp_path / "report.html").read_text("utf-8")
+    np.testing.assert_array_equal(
+        significant(again), np.minimum.reduce([found.maps["p_fwe_voxel"], found.maps["p_fwe_tfce"]]) <= 0.2
+    )
 
 
 def test_where_nothing_is_found_it_ends_early():

@@ -17,7 +17,7 @@ from numbaglm.display.maps.projection import decimals
 from numbaglm.results.record import Record
 from numbaglm.results.reporting import tables
 from numbaglm.results.reporting.tables import Cell, Row, Table, cubic, number, p_cell, short, short_p
-from numbaglm.results.vocabulary import ALPHA, COLUMNS, map_of
+from numbaglm.results.vocabulary import COLUMNS, map_of
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.space import Part
 from numbaglm.spaces.surface import Mesh, Surface
@@ -58,11 +58,11 @@ def cluster_table(result: Record) -> Table:
             Cell(one["peak"], one["peak"]),
             *(_xyz_cells(mm, digits) if placed else ()),
             Cell(number(one["peak_stat"]), one["peak_stat"]),
-            p_cell(one["p_fwe_voxel"]),
+            p_cell(one["p_fwe_voxel"], result.alpha),
             Cell(number(one["size_elements"], 0), one["size_elements"]),
             *((Cell(_extent(one["size"], one["unit"]), one["size"]),) if measured else ()),
             Cell(number(one["mass"], 1), one["mass"]),
-            *(p_cell(one[name], ends.get(name)) for name in p_names),
+            *(p_cell(one[name], result.alpha, ends.get(name)) for name in p_names),
             *((Cell(number(one["tdp"]), one["tdp"]),) if "tdp" in clusters else ()),
             *(Cell(number(one[name]), one[name]) for name in tables.loadings_of(clusters)),
             *((Cell(_few_nodes(one["nodes"]), one["nodes"]),) if joined else ()),
@@ -156,11 +156,11 @@ def element_table(result: Record) -> Table:
 
 
 def significant(result: Record) -> NDArray[np.bool_]:
-    """(n,) where a p of an element, by the maximum statistic or TFCE, is corrected and 0.05 or less."""
+    """(n,) where a corrected p of an element, by the maximum statistic or TFCE, is the level of the test or less."""
     found = np.zeros(result.space.n, bool)
     for name in ("p_fwe_voxel", "p_fwe_tfce", "p_bonferroni"):
         if name in result.maps and (name != "p_bonferroni" or not result.h0):
-            found |= result.maps[name] <= ALPHA
+            found |= result.maps[name] <= result.alpha
     return found
 
 
@@ -290,7 +290,7 @@ def _p_cells(result: Record, names: list[str], element: int) -> Iterator[Cell]:
     for name in names:
         p = float(result.maps[name][element])
         # An uncorrected p is not marked: it tells nothing of the map.
-        yield Cell(short_p(p), p) if name in ("p_unc", "p_parametric") else p_cell(p)
+        yield Cell(short_p(p), p) if name in ("p_unc", "p_parametric") else p_cell(p, result.alpha)
 
 
 def _xyz_cells(mm: tuple[float, float, float], digits: int) -> tuple[Cell, ...]:

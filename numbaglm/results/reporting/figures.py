@@ -9,18 +9,21 @@ import numpy as np
 
 from numbaglm import plotting
 from numbaglm.display.canvas import SavePath
+from numbaglm.display.nulls import null_histograms
 from numbaglm.errors import InputError, invalid
 from numbaglm.results.record import Record
 from numbaglm.results.reporting.tables import find_peaks, null_label, upward
 from numbaglm.results.reporting.words import display_threshold, symbol
-from numbaglm.results.vocabulary import ALPHA, FWE_KINDS, map_of
+from numbaglm.results.vocabulary import FWE_KINDS, map_of
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.surface import Surface
 
 _MOST_CUTS, _SLICES = 8, 20  # slices lie apart by a twentieth of the mask or more
 
-LOGP = -float(np.log10(ALPHA))
-"""-log10 of the corrected p from which on results are significant."""
+
+def least_logp(result: Record) -> float:
+    """-log10 of the corrected p from which on results are significant."""
+    return -float(np.log10(result.alpha))
 
 
 def statistic(result: Record, save: SavePath = None, titled: bool = False, **look: Any) -> Any:
@@ -52,17 +55,17 @@ def statistic(result: Record, save: SavePath = None, titled: bool = False, **loo
 
 def corrected(result: Record, save: SavePath = None, **look: Any) -> Any:
     """Draw the corrected -log10 p side by side; see `numbaglm.PermutationResult.plot`."""
-    end = result.widest
+    end, least = result.widest, least_logp(result)
     names = [f"logp_fwe_{kind}{end}" for kind in FWE_KINDS] if result.h0 else ["logp_bonferroni"]
     names = [name for name in names if name in result.maps]
-    drawn = [name for name in names if np.any(result.maps[name] >= LOGP)]
+    drawn = [name for name in names if np.any(result.maps[name] >= least)]
     empty = [map_of(name).label.partition("FWE: ")[2] or map_of(name).label for name in names if name not in drawn]
     title = f"Nothing is significant by {', '.join(empty)}" if empty else None
     # One empty picture says as much as four of them.
     panels = {map_of(name).label if drawn else "": result.maps[name] for name in drawn or names[:1]}
     if result.space.is_volume and look.get("background") is not None:
         look["cuts"] = _through_peaks(result)[0]
-    options: dict[str, Any] = {"threshold": LOGP, "two_sided": False, "label": "\u2212log10 p"}
+    options: dict[str, Any] = {"threshold": least, "two_sided": False, "label": "\u2212log10 p"}
     return plotting.maps(result.space, panels, title=title, save=save, **options, **look)
 
 
@@ -101,7 +104,7 @@ def one_map(
         )
     is_p = name.startswith("logp_")
     if threshold is None:
-        threshold = LOGP if is_p else display_threshold(result)[0] if name == result.drawn else None
+        threshold = least_logp(result) if is_p else display_threshold(result)[0] if name == result.drawn else None
     signed = not is_p and bool(np.min(values) < 0) and (name != result.drawn or result.asked.two_sided)
     options: dict[str, Any] = {
         "threshold": threshold,
@@ -191,7 +194,8 @@ def nulls(result: Record, save: SavePath = None) -> Any:
     """Draw the histogram of each null with what was observed."""
     shown = {null_label(result, name): upward(name, null) for name, null in result.h0.items()}
     observed = {name: float(null[0]) for name, null in shown.items()}
-    return plotting.null_histograms(shown, observed, alpha=ALPHA, save=save)
+    counted = {null_label(result, name): result.counted_level(name, result.alpha) for name in result.h0}
+    return null_histograms(shown, observed, alpha=result.alpha, counted=counted, save=save)
 
 
 def design(result: Record, save: SavePath = None) -> Any:

@@ -19,7 +19,7 @@ from numbaglm.display.maps.projection import decimals
 from numbaglm.engine.quality import Quality
 from numbaglm.results.discoveries import discovery_map
 from numbaglm.results.record import Record
-from numbaglm.results.vocabulary import ALPHA, COLUMNS, OVER, is_loading, label_of_null, map_of
+from numbaglm.results.vocabulary import COLUMNS, OVER, is_loading, label_of_null, map_of
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.surface import Surface
 from numbaglm.spaces.volume import Geometry
@@ -86,10 +86,10 @@ def short_p(p: float) -> str:
     return f"{p:.4f}" if p >= 5e-5 else f"{p:.0e}".replace("-", "\u2212") if p > 0 else "0"
 
 
-def p_cell(p: float, bounds: tuple[float, float] | None = None) -> Cell:
-    """Make the cell of a corrected p."""
+def p_cell(p: float, alpha: float, bounds: tuple[float, float] | None = None) -> Cell:
+    """Make the cell of a corrected p, which is marked where it is alpha or less."""
     note = "" if bounds is None else f"[{short_p(bounds[0])}, {short_p(bounds[1])}]"
-    return Cell(short_p(p), p, p <= ALPHA, note)
+    return Cell(short_p(p), p, p <= alpha, note)
 
 
 def cluster_table(result: Record) -> Table:
@@ -107,7 +107,9 @@ def cluster_table(result: Record) -> Table:
     for one in clusters[shown_clusters(result)].to_dict("records"):
         p_size, p_mass, *over = (
             p_cell(
-                one[name], (one[f"{name}_lower"], one[f"{name}_upper"]) if f"{name}_lower" in clusters.columns else None
+                one[name],
+                result.alpha,
+                (one[f"{name}_lower"], one[f"{name}_upper"]) if f"{name}_lower" in clusters.columns else None,
             )
             for name in ("p_fwe_size", "p_fwe_mass", *over_more(result))
         )
@@ -117,7 +119,7 @@ def cluster_table(result: Record) -> Table:
             Cell("\u2212" if one["sign"] == "-" else "+", one["sign"]),
             *xyz_cells(mm, digits),
             Cell(number(one["peak_stat"]), one["peak_stat"]),
-            p_cell(one["p_fwe_voxel"]),
+            p_cell(one["p_fwe_voxel"], result.alpha),
             Cell(number(one["size_voxels"], 0), one["size_voxels"]),
             Cell(cubic(one["size_mm3"]), one["size_mm3"]),
             p_size,
@@ -195,13 +197,13 @@ def peak_distance(geometry: Geometry) -> float:
 def shown_clusters(result: Record) -> NDArray[np.bool_]:
     """(n_clusters,) which clusters have a place in the table."""
     p = result.clusters[["p_fwe_size", "p_fwe_mass", "p_fwe_voxel"]].to_numpy(float)
-    return np.asarray((p <= ALPHA).any(axis=1) | (np.arange(len(p)) < _MOST_ROWS))
+    return np.asarray((p <= result.alpha).any(axis=1) | (np.arange(len(p)) < _MOST_ROWS))
 
 
 def peak_table(result: Record) -> Table:
     """Tabulate up to three peaks a cluster, `peak_distance` apart or more, the highest first.
 
-    Without a cluster-forming threshold, the clusters are those of voxels with a corrected p of 0.05 or less.
+    Without a cluster-forming threshold, the clusters are those of voxels with a significant corrected p.
     """
     maps = [name for name in (*corrected(result), "p_unc") if name in result.maps]
     columns = (
@@ -216,7 +218,10 @@ def peak_table(result: Record) -> Table:
         value = float(result.maps[result.drawn][voxel])
         values = [float(result.maps[name][voxel]) for name in maps]
         # An uncorrected p is not marked: it tells nothing of the map.
-        marked = [Cell(short_p(x), x) if name == "p_unc" else p_cell(x) for name, x in zip(maps, values, strict=True)]
+        marked = [
+            Cell(short_p(x), x) if name == "p_unc" else p_cell(x, result.alpha)
+            for name, x in zip(maps, values, strict=True)
+        ]
         cells = (Cell(str(cluster), cluster), *xyz_cells(mm, digits), Cell(number(value), value), *marked)
         rows.append(Row(cells, mm))
     return Table(columns, tuple(rows))
@@ -232,13 +237,13 @@ def null_table(result: Record) -> Table:
     columns = (
         ("null", "the largest value over the map, of each shuffling"),
         ("observed", "of the data as they are"),
-        ("critical value", f"the least value of the null whose corrected p, by counts, is {ALPHA:g} or less"),
+        ("critical value", f"the least value of the null whose corrected p is {result.alpha:g} or less"),
         ("p", "corrected for family-wise error, of the observed maximum"),
     )
     rows = []
     for name, given in result.h0.items():
         null = upward(name, given)
-        critical = critical_value(null, ALPHA)
+        critical = critical_value(null, result.counted_level(name, result.alpha))
         label = null_label(result, name)
         p = float(_p_of_null(result, name).min())  # as it was counted, ties and all, or refined
         out_of_reach = "none: too few shufflings"
@@ -246,7 +251,7 @@ def null_table(result: Record) -> Table:
             Cell(label, label),
             Cell(f"{null[0]:,.5g}", float(null[0])),
             Cell(f"{critical:,.5g}" if np.isfinite(critical) else out_of_reach, critical),
-            p_cell(p),
+            p_cell(p, result.alpha),
         )
         rows.append(Row(cells))
     return Table(columns, tuple(rows))
@@ -455,11 +460,11 @@ def _significant_groups(result: Record) -> NDArray[np.intp]:
 
 
 def significant(result: Record) -> NDArray[np.bool_]:
-    """(n_voxels,) where a voxelwise p, by the maximum statistic or TFCE, is corrected and 0.05 or less."""
+    """(n_voxels,) where a corrected p of a voxel, by maximum statistic or TFCE, is the level of the test or less."""
     found = np.zeros(result.geometry.n_voxels, bool)
     for name in ("p_fwe_voxel", "p_fwe_tfce"):
         if name in result.maps:
-            found |= result.maps[name] <= ALPHA
+            found |= result.maps[name] <= result.alpha
     return found
 
 

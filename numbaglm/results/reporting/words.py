@@ -18,7 +18,7 @@ from numbaglm.results.provenance import SHUFFLES, STOPPED, TAILS, Provenance
 from numbaglm.results.record import Record
 from numbaglm.results.reporting import elsewhere
 from numbaglm.results.reporting.tables import cluster_text, cubic, number, short, times
-from numbaglm.results.vocabulary import ALPHA, DOMAINS, NULLS, OVER, label_of_null, map_of
+from numbaglm.results.vocabulary import DOMAINS, NULLS, OVER, label_of_null, map_of
 from numbaglm.spaces.cifti import Structures
 from numbaglm.spaces.surface import Surface
 from numbaglm.stats import pvalues
@@ -122,17 +122,17 @@ def summarise(result: Record) -> dict[str, Any]:
     """Return what was found, as JSON types."""
     asked = result.asked
     n_reached = {
-        name.removeprefix("p_fwe_"): int(np.sum(p <= ALPHA))
+        name.removeprefix("p_fwe_"): int(np.sum(p <= result.alpha))
         for name, p in result.maps.items()
         if name in ("p_fwe_voxel", "p_fwe_tfce")
     }
     for kind in ("size", "mass"):
         if f"p_fwe_{kind}" in result.maps:
-            n_reached[f"clusters_by_{kind}"] = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= ALPHA))
+            n_reached[f"clusters_by_{kind}"] = int(np.sum(result.clusters[f"p_fwe_{kind}"] <= result.alpha))
     values = result.maps[result.drawn]
     critical, top = np.inf, np.max(np.abs(values) if asked.two_sided else values)
     if result.h0:
-        critical, top = result.critical(result.max_statistic, ALPHA), result.h0[result.max_statistic][0]
+        critical, top = result.critical(result.max_statistic, result.alpha), result.h0[result.max_statistic][0]
     return {
         "contrast": asked.contrast,
         "n_subjects": asked.n_subjects,
@@ -149,8 +149,12 @@ def summarise(result: Record) -> dict[str, Any]:
         "seed": asked.seed,
         "observed_maximum": float(top),
         "critical_statistic": critical if np.isfinite(critical) else None,
-        "n_fwe_0.05": n_reached,
-        **({"n_voxels_fwe_across_contrasts_0.05": _n_across_contrasts(result)} if result.over_contrasts else {}),
+        f"n_fwe_{result.alpha:g}": n_reached,
+        **(
+            {f"n_voxels_fwe_across_contrasts_{result.alpha:g}": _n_across_contrasts(result)}
+            if result.over_contrasts
+            else {}
+        ),
         "clusters": result.clusters.to_dict("records"),
         "cohort_fingerprint": asked.cohort_fingerprint,
         "left_out": list(asked.left_out),
@@ -161,7 +165,7 @@ def _n_across_contrasts(result: Record) -> dict[str, int]:
     """How many voxels reach a p that is corrected over contrasts as well, by what it is of."""
     ends = "p_fwe_", "_contrasts"
     return {
-        name.removeprefix(ends[0]).removesuffix(ends[1]): int(np.sum(p <= ALPHA))
+        name.removeprefix(ends[0]).removesuffix(ends[1]): int(np.sum(p <= result.alpha))
         for name, p in result.maps.items()
         if name.startswith(ends[0]) and name.endswith(ends[1])
     }
@@ -193,9 +197,11 @@ def in_words(result: Record) -> list[str]:
         sentences.append(f"No {noun} reaches the cluster-forming threshold.")
     sentences += _on_significance(result)
     sentences += discoveries.in_words(result)
-    sentences.append(f"Significant means a p of {ALPHA:g} or less, corrected for family-wise error over the map.")
+    sentences.append(
+        f"Significant means a p of {result.alpha:g} or less, corrected for family-wise error over the map."
+    )
     sentences += [
-        f"Corrected over all {what} too: {', '.join(result.found_over(over, ALPHA))}."
+        f"Corrected over all {what} too: {', '.join(result.found_over(over, result.alpha))}."
         for over, what in OVER.items()
         if f"p_fwe_voxel{over}" in result.maps
     ]
@@ -205,13 +211,13 @@ def in_words(result: Record) -> list[str]:
 def _on_significance(result: Record) -> list[str]:
     """Count what is significant, by what; where nothing is, once for all."""
     noun, n_clusters = result.space.noun, len(result.clusters)
-    by_element = {"the maximum statistic": int(np.sum(result.maps["p_fwe_voxel"] <= ALPHA))}
+    by_element = {"the maximum statistic": int(np.sum(result.maps["p_fwe_voxel"] <= result.alpha))}
     if "p_fwe_tfce" in result.maps:
-        by_element["threshold-free cluster enhancement"] = int(np.sum(result.maps["p_fwe_tfce"] <= ALPHA))
+        by_element["threshold-free cluster enhancement"] = int(np.sum(result.maps["p_fwe_tfce"] <= result.alpha))
     by_cluster = {}
     if n_clusters:
         names = {"extent": "p_fwe_size", "mass": "p_fwe_mass"}
-        by_cluster = {what: int(np.sum(result.clusters[name] <= ALPHA)) for what, name in names.items()}
+        by_cluster = {what: int(np.sum(result.clusters[name] <= result.alpha)) for what, name in names.items()}
     if not any((*by_element.values(), *by_cluster.values())):
         these = f", none of {n_clusters:,} {'cluster' if n_clusters == 1 else 'clusters'} by "
         of_clusters = f"{these}{' or '.join(by_cluster)}" if by_cluster else ""
@@ -723,7 +729,7 @@ def _on_correction(result: Record, cited: set[str]) -> list[str]:
             f"Shuffling, of up to {ended['n_perm']:,} times, {when} p-values were decided against "
             f"{ended['alpha']:g}; corrected p-values are anytime-valid (Fischer & Ramdas, 2024)."
         )
-    return [*sentences, f"Results with a corrected p of {ALPHA:g} or less are called significant."]
+    return [*sentences, f"Results with a corrected p of {result.alpha:g} or less are called significant."]
 
 
 def _method_source(name: str) -> str:
@@ -759,7 +765,7 @@ def _on_elements(result: Record) -> str:
     The least of them is told: a critical value is one of the null's own, and can lie far above it where shufflings
     are few or p are refined.
     """
-    found = result.maps["p_fwe_voxel"] <= ALPHA
+    found = result.maps["p_fwe_voxel"] <= result.alpha
     text = f"By the maximum statistic {_are(int(found.sum()), result.space.noun, result.space.nouns)} significant"
     if not found.any():
         return f"{text}."

@@ -34,6 +34,7 @@ from numbaglm.kernels.tables import DEGREE, LEAST, NEAREST, SPLIT, lines, looked
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
 from numbaglm.stats.families.variables import FIXED, unit_residuals
+from numbaglm.stats.methods import p_holds
 from numbaglm.stats.scales import TIE_TOLERANCE
 
 NODES = 4096
@@ -688,4 +689,5 @@ def combined(
         needs=others,
         more=(REASON,),
         reasons=(FIXED,),
+        p_holds=p_holds(function, 1, len(parts)),
     )

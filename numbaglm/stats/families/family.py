@@ -383,6 +383,8 @@ class Family:
         Bytes of tables that a process may keep for `prepare`, beside the record itself.
     parametric
         Whether z is that of a distribution of the statistic, of which parametric p follow. Otherwise it orders scores.
+    p_holds
+        Whether these p have their level, see `numbaglm.stats.methods.p_holds`.
     """
 
     name: str
@@ -407,6 +409,7 @@ class Family:
     dof: float | None = None
     held: int = 0
     parametric: bool = True
+    p_holds: bool = True
 
     @property
     def lacks(self) -> bool:

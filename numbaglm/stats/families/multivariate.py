@@ -39,6 +39,7 @@ from numbaglm.stats.families.variables import (
     unit_residuals,
     variables_of,
 )
+from numbaglm.stats.methods import p_holds
 from numbaglm.stats.scales import TIE_TOLERANCE
 
 DEPENDENT = "have variables that follow from each other"
@@ -473,4 +474,5 @@ def multivariate(
         more=(REASON, *named_loadings(names, n_variables)),
         reasons=(FIXED, DEPENDENT),
         parametric=not fisher,
+        p_holds=p_holds(statistic, s, n_variables),
     )

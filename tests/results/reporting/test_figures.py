@@ -16,7 +16,8 @@ def drawn(monkeypatch):
     """What is asked of plotting."""
     calls = []
     for name in ("glass_brain", "maps", "null_histograms", "design_matrix"):
-        monkeypatch.setattr(plotting, name, lambda *args, _name=name, **options: calls.append((_name, args, options)))
+        where = figures if name == "null_histograms" else plotting
+        monkeypatch.setattr(where, name, lambda *args, _name=name, **options: calls.append((_name, args, options)))
     return calls
 
 

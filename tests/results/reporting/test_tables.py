@@ -79,9 +79,9 @@ def test_the_table_of_nulls_tells_the_p_of_the_maps(options):
     ],
 )
 def test_p_are_written_in_four_digits_or_as_powers(p, text, significant):
-    cell = p_cell(p)
+    cell = p_cell(p, 0.05)
     assert (cell.text, cell.value, cell.significant, cell.note) == (text, p, significant, "")
-    assert p_cell(0.2, (0.0, 0.30001)).note == "[0, 0.3000]"
+    assert p_cell(0.2, 0.05, (0.0, 0.30001)).note == "[0, 0.3000]"
 
 
 def test_numbers_are_written_as_they_are_read():
