@@ -183,6 +183,39 @@ def reduce(typing: Any, scores: Any, two_sided: Any, reference: Any, threshold: 
 
 
 @intrinsic
+def above(typing: Any, row: Any, two_sided: Any, threshold: Any) -> Any:
+    """Vector code of `vectors.above_plain`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        row, two_sided, threshold = _opened(context, builder, signature, arguments)
+        vector, integers = _vectors(signature.args[0])
+        lanes, bits = vector.count, ir.IntType(64)
+        every_bit = integers.element(-1)
+        but_the_sign = builder.lshr(every_bit, integers.element(1))
+        kept = _splat(builder, builder.select(two_sided, but_the_sign, every_bit), lanes)
+        limit = _splat(builder, builder.load(threshold.data), lanes)
+        found = bits(0)
+        for c in range(VECTORS):
+            score = builder.bitcast(_load(builder, row, c * lanes, vector), integers)
+            score = builder.bitcast(builder.and_(score, kept), vector)
+            there = builder.bitcast(builder.fcmp_ordered(">=", score, limit), ir.IntType(lanes))
+            found = builder.or_(found, builder.shl(builder.zext(there, bits), bits(c * lanes)))
+        return found
+
+    return types.int64(row, two_sided, threshold), generate
+
+
+@intrinsic
+def first_bit(typing: Any, bits: Any) -> Any:
+    """Compiled form of `vectors.first_bit_plain`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
 def borrowed(typing: Any, given: Any) -> Any:
     """Compiled form of `vectors.borrowed_plain`."""
 

@@ -25,6 +25,7 @@ System Sciences 30, 209-221.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ NEVER = np.int32(np.iinfo(np.int32).max)
 """Level of an element whose p no threshold reaches."""
 
 _LOW = 0xFFFFFFFF
+_SERIES = 0.05  # an exponent whose series of six terms is exact to 1e-11
 
 
 class Tree(NamedTuple):
@@ -299,3 +301,92 @@ def leave_out(
                 left[row, n_left] = sorted_p[row, k]
                 n_left += 1
         left[row, n_left:] = max(beyond, sorted_p[row, n_listed - 1])
+
+
+@kernel
+def join_rows(bounds: NDArray[np.int64], values: NDArray[Any], place: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """Copy the part of each shuffling that a block left to where that of earlier blocks ends.
+
+    Parameters
+    ----------
+    bounds
+        (n_shufflings + 1,) what is of shuffling i are the values in bounds[i]:bounds[i + 1].
+    values
+        (n,) of any type.
+    place
+        (n_shufflings,) where each shuffling goes on; moved on.
+    out
+        Filled there.
+    """
+    for i in range(place.size):
+        to = place[i]
+        for k in range(bounds[i], bounds[i + 1]):
+            out[to] = values[k]
+            to += 1
+        place[i] = to
+
+
+@kernel
+def p_of_scores(
+    scores: Floats, table: NDArray[np.float64], low: float, per_knot: float, far: float, p: NDArray[np.float64]
+) -> None:
+    """p of scores, by parabolas between knots of its logarithm.
+
+    Parameters
+    ----------
+    scores
+        (n_shufflings, n_listed) falling along rows.
+    table
+        (n_knots, 3) p of each knot, evenly apart, and the coefficients of the parabola that begins there.
+    low, per_knot
+        Where the first is, and how many there are to 1.
+    far
+        Where a score is above it, its p is there already.
+    p
+        (n_shufflings, n_listed) filled. It never falls along a row: that of scores which are nearly equal may by
+        rounding.
+    """
+    last = table.shape[0] - 1
+    for row in range(scores.shape[0]):
+        before = 0.0
+        for k in range(scores.shape[1]):
+            score = np.float64(scores[row, k])
+            if score > far:
+                here = p[row, k]
+            else:
+                place = (score - low) * per_knot
+                knot = min(int(place), last)
+                x = place - knot
+                u = x * (table[knot, 1] + x * table[knot, 2])
+                if abs(u) < _SERIES:
+                    here = table[knot, 0] * (1 + u * (1 + u / 2 * (1 + u / 3 * (1 + u / 4 * (1 + u / 5)))))
+                else:
+                    here = table[knot, 0] * math.exp(u)
+            before = max(before, here)
+            p[row, k] = before
+
+
+@kernel
+def count_lower(
+    curves: NDArray[np.float64], which: NDArray[np.int64], p: NDArray[np.float64], lower: NDArray[np.int64]
+) -> None:
+    """How many of the numbers of a curve are no larger than each p.
+
+    Parameters
+    ----------
+    curves
+        (n_curves, n) increasing along rows.
+    which, p
+        (m,) number of the curve, and p.
+    lower
+        (m,) filled.
+    """
+    for i in range(p.size):
+        curve, first, last = curves[which[i]], 0, curves.shape[1]
+        while first < last:
+            middle = (first + last) >> 1
+            if curve[middle] <= p[i]:
+                first = middle + 1
+            else:
+                last = middle
+        lower[i] = first

@@ -49,10 +49,13 @@ from numbaglm.kernels.discoveries import (
     NEVER,
     Tree,
     bound_clusters,
+    count_lower,
     largest_nodes,
     leave_out,
 )
 from numbaglm.stats.conventions import is_number, is_probability
+
+Numbers = int | NDArray[np.integer[Any]]
 
 _TIE = 1e-12
 """p that differ from a threshold by no more than this share count as equal to it, so that rounding decides nothing."""
@@ -316,7 +319,7 @@ def ari(p: ArrayLike, alpha: float = 0.05) -> Bound:
 class ThresholdTemplate(Protocol):
     """A sequence of thresholds for each value of one parameter, its level; they grow with it."""
 
-    def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
+    def level(self, p: Doubles, k: Numbers, n_elements: int) -> Doubles:
         """Largest level at which the k-th threshold is not above p; the inverse of `thresholds`.
 
         Parameters
@@ -324,7 +327,7 @@ class ThresholdTemplate(Protocol):
         p
             Any shape.
         k
-            From 1.
+            From 1; one for all, or for each.
         n_elements
             Of the map.
         """
@@ -351,9 +354,10 @@ class Simes:
 
     shift: int = 0
 
-    def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
+    def level(self, p: Doubles, k: Numbers, n_elements: int) -> Doubles:
         """See `ThresholdTemplate`."""
-        return p * ((n_elements - self.shift) / (k - self.shift)) if k > self.shift else np.full(p.shape, np.inf)
+        beyond = np.maximum(k - self.shift, 0)
+        return np.where(beyond > 0, p * ((n_elements - self.shift) / np.maximum(beyond, 1)), np.inf)
 
     def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Doubles:
         """See `ThresholdTemplate`."""
@@ -365,7 +369,7 @@ class Simes:
 class Beta:
     """t_k is the quantile at the level of the k-th smallest of n independent uniform p: every k errs alike."""
 
-    def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
+    def level(self, p: Doubles, k: Numbers, n_elements: int) -> Doubles:
         """See `ThresholdTemplate`."""
         return np.asarray(special.betainc(k, n_elements + 1 - k, p), dtype=np.float64)
 
@@ -405,12 +409,14 @@ class Learned:
         """
         return Learned(np.sort(np.ascontiguousarray(_parse_sorted_p(sorted_p).T), axis=1))
 
-    def level(self, p: Doubles, k: int, n_elements: int) -> Doubles:
+    def level(self, p: Doubles, k: Numbers, n_elements: int) -> Doubles:
         """See `ThresholdTemplate`."""
-        knots = np.concatenate([[0.0], self.curves[k - 1], [np.inf]])  # beyond the last no share of the way is made
-        above = np.searchsorted(knots, p, side="right")
-        lower, upper = knots[above - 1], knots[above]
-        return np.asarray(above - 2 + (p - lower) / (upper - lower), dtype=np.float64)
+        p, k = np.broadcast_arrays(p, k)
+        n, which, lower = self.curves.shape[1], k.astype(np.int64) - 1, np.empty(p.shape, np.int64)
+        count_lower(self.curves, which.reshape(-1), np.ascontiguousarray(p).reshape(-1), lower.reshape(-1))
+        below = np.where(lower > 0, self.curves[which, np.maximum(lower - 1, 0)], 0.0)
+        above = np.where(lower < n, self.curves[which, np.minimum(lower, n - 1)], np.inf)
+        return np.asarray(lower - 1 + (p - below) / (above - below), dtype=np.float64)  # past the last no share is made
 
     def thresholds(self, level: float, n_thresholds: int, n_elements: int) -> Doubles:
         """See `ThresholdTemplate`."""
@@ -759,18 +765,20 @@ def least_levels(template: ThresholdTemplate, sorted_p: Doubles, n_elements: int
     sorted_p
         (n_shufflings, n_thresholds), increasing along rows.
     n_least
-        So many of the smallest levels are exact; the others may be larger than they are.
+        So many of the smallest levels are exact; the others may be larger than they are, infinite even.
     """
-    columns = np.ascontiguousarray(sorted_p.T)
-    n_thresholds = columns.shape[0]
-    few = np.unique(np.geomspace(1, n_thresholds, _N_FEW).astype(np.int64)).tolist()
-    levels = np.min([template.level(columns[k - 1], k, n_elements) for k in few], axis=0)
+    n_thresholds = sorted_p.shape[1]
+    few = np.unique(np.geomspace(1, n_thresholds, _N_FEW).astype(np.int64))
+    levels = np.full(len(sorted_p), np.inf)
+    # The others of a column are above as many as are needed.
+    rows = np.argpartition(sorted_p[:, few - 1], n_least - 1, axis=0)[:n_least]
+    np.minimum.at(levels, rows, template.level(sorted_p[rows, few - 1], few, n_elements))
     needed = float(np.partition(levels, n_least - 1)[n_least - 1])
-    below = columns < template.thresholds(needed, n_thresholds, n_elements)[:, None] * (1 + _ROUNDING)
-    for column in np.flatnonzero(below.any(axis=1)).tolist():
-        rows = np.flatnonzero(below[column])
-        levels[rows] = np.minimum(levels[rows], template.level(columns[column, rows], column + 1, n_elements))
-    return np.asarray(levels, dtype=np.float64)
+    below = sorted_p < template.thresholds(needed, n_thresholds, n_elements) * (1 + _ROUNDING)
+    place = np.flatnonzero(below)
+    rows, column = np.divmod(place, n_thresholds)
+    np.minimum.at(levels, rows, template.level(sorted_p.ravel()[place], column + 1, n_elements))
+    return levels
 
 
 _N_FEW = 20

@@ -10,8 +10,11 @@ from numbaglm.kernels.discoveries import (
     bound_clusters,
     bound_nodes,
     component_tree,
+    count_lower,
+    join_rows,
     largest_nodes,
     leave_out,
+    p_of_scores,
     share_plateaus,
 )
 from numbaglm.kernels.spatial.graph import new_graph
@@ -127,3 +130,43 @@ def test_elements_left_out(beyond):
     out, left = rng.random(9) < 0.4, np.full(p.shape, np.nan)
     leave_out(p, elements, out, beyond, left)
     np.testing.assert_array_equal(left, reference.leave_out(p, elements, out, beyond))
+
+
+@given(st.integers(0, 99), st.sampled_from(["float32", "float64", "int32"]))
+def test_what_blocks_left_is_joined(seed, dtype):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(0, 4, (3, 5))
+    parts = [(np.concatenate([[0], np.cumsum(size)]), rng.integers(0, 99, size.sum()).astype(dtype)) for size in sizes]
+    ends = np.cumsum(sizes.sum(axis=0))
+    place, out = ends - sizes.sum(axis=0), np.zeros(ends[-1], dtype)
+    for bounds, values in parts:
+        join_rows(bounds, values, place, out)
+    assert place.tolist() == ends.tolist()
+    np.testing.assert_array_equal(out, np.concatenate(reference.join_rows(parts)))
+
+
+@given(st.integers(0, 99), st.sampled_from([0.01, 0.5, 9.0]), st.sampled_from(["float32", "float64"]))
+def test_p_by_parabolas(seed, steep, dtype):
+    rng = np.random.default_rng(seed)
+    knots = np.linspace(0.4, 0.9, 9)
+    log_p = -5 - steep * np.cumsum(rng.uniform(0.5, 1, 9))
+    scores = -np.sort(-rng.uniform(0.4, 0.9, (3, 20)).astype(dtype), axis=1)
+    rise = np.diff(log_p)
+    bend = np.diff(rise)
+    table = np.ascontiguousarray(np.transpose([np.exp(log_p[:-2]), rise[:-1] - bend / 2, bend / 2]))
+    expected, found = reference.p_of_scores(np.float64(scores), knots, log_p), np.zeros(scores.shape)
+    far = float(np.median(scores))
+    found[scores > far] = expected[scores > far]  # these are there already
+    p_of_scores(scores, table, 0.4, 8 / 0.5, far, found)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert (np.diff(found) >= 0).all()
+
+
+@given(st.integers(0, 99))
+def test_numbers_below_in_curves(seed):
+    rng = np.random.default_rng(seed)
+    curves = np.sort(rng.integers(0, 6, (3, 7)) / 6.0, axis=1)
+    which, p = rng.integers(0, 3, 20), rng.integers(-1, 8, 20) / 6.0
+    lower = np.full(20, -1)
+    count_lower(curves, which, p, lower)
+    assert lower.tolist() == reference.count_lower(curves, which, p)

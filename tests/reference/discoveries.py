@@ -97,3 +97,27 @@ def n_erring(sorted_p, thresholds):
 def lower_quantile(levels, alpha):
     """Largest of some levels that at most alpha of them are below."""
     return max(level for level in levels if np.mean(levels < level) <= alpha + 1e-12)
+
+
+def join_rows(parts):
+    """What blocks left, (bounds, values) of each, shuffling by shuffling."""
+    n = len(parts[0][0]) - 1
+    return [np.concatenate([values[bounds[i] : bounds[i + 1]] for bounds, values in parts]) for i in range(n)]
+
+
+def p_of_scores(scores, knots, log_p):
+    """p of rows of falling scores: the parabola through three knots evenly apart, and p that never fall."""
+    rows = []
+    for row in scores:
+        p = []
+        for score in row:
+            first = min(np.searchsorted(knots, score, side="right") - 1, len(knots) - 3)
+            parabola = np.polyfit(np.arange(3), log_p[first : first + 3], 2)
+            p.append(np.exp(np.polyval(parabola, (score - knots[first]) / (knots[1] - knots[0]))))
+        rows.append(np.maximum.accumulate(p))
+    return np.array(rows)
+
+
+def count_lower(curves, which, p):
+    """How many of a curve are no larger than each p."""
+    return [int((curves[curve] <= value).sum()) for curve, value in zip(which, p, strict=True)]

@@ -19,7 +19,7 @@ from numbaglm.arrays import Floats
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.panels.patterns import spread
 from numbaglm.kernels.panels.scores import Scoring, call
-from numbaglm.kernels.panels.vectors import BYTES, ROWS, VECTORS, borrowed, gather, multiply, reduce
+from numbaglm.kernels.panels.vectors import BYTES, ROWS, VECTORS, above, borrowed, first_bit, gather, multiply, reduce
 
 CHUNK = 256
 """Units a chunk. A panel of as many (32 KiB) stays in the second-level cache, whatever the size of the cohort. And
@@ -242,16 +242,19 @@ def _pick(
     """
     which, voxel, value = picks
     first, start, n_there = place
-    for r in range(ROWS):
-        if (reached >> r) & 1:
-            row = scores[r]
-            for j in range(n_there):
-                height = abs(row[j]) if two_sided else row[j]
-                if height >= threshold[0]:
-                    which[n_picks] = first + r
-                    voxel[n_picks] = start + j
-                    value[n_picks] = row[j]
-                    n_picks += 1
+    inside = (1 << n_there) - 1
+    while reached != 0:
+        r = first_bit(reached)
+        reached &= reached - 1
+        row = scores[r]
+        bits = above(row, two_sided, threshold) & inside
+        while bits != 0:
+            j = first_bit(bits)
+            bits &= bits - 1
+            which[n_picks] = first + r
+            voxel[n_picks] = start + j
+            value[n_picks] = row[j]
+            n_picks += 1
     return n_picks
 
 

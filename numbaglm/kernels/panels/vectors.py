@@ -29,8 +29,12 @@ __all__ = [
     "BYTES",
     "ROWS",
     "VECTORS",
+    "above",
+    "above_plain",
     "borrowed",
     "borrowed_plain",
+    "first_bit",
+    "first_bit_plain",
     "gather",
     "gather_plain",
     "multiply",
@@ -113,6 +117,29 @@ def reduce_plain(
     return sum(1 << r for r in range(ROWS) if (height[r] >= threshold).any())
 
 
+def above_plain(row: Floats, two_sided: bool, threshold: Floats) -> int:
+    """Which scores of a shuffling reach a threshold, see `reduce_plain`.
+
+    Where few do, a look at each that does takes less than one at every score.
+
+    Parameters
+    ----------
+    row
+        (width,) scores.
+
+    Returns
+    -------
+    Bits: the j-th tells whether the score of voxel j does.
+    """
+    height = np.abs(row) if two_sided else row
+    return sum(1 << j for j in np.flatnonzero(height >= threshold).tolist())
+
+
+def first_bit_plain(bits: int) -> int:
+    """Number of the lowest bit that is set, of some that is."""
+    return int(bits & -bits).bit_length() - 1
+
+
 def borrowed_plain(given: Any) -> Any:
     """Arrays, or tuples of them, whose references are not counted: whoever called holds them.
 
@@ -125,8 +152,17 @@ def borrowed_plain(given: Any) -> Any:
 multiply: Callable[[Floats, Floats, Floats, bool], None]
 gather: Callable[[NDArray[np.int32], Floats, Floats, Floats, bool], None]
 reduce: Callable[[Floats, bool, Floats, Floats, NDArray[np.int32], Floats], int]
+above: Callable[[Floats, bool, Floats], int]
+first_bit: Callable[[int], int]
 borrowed: Callable[[Any], Any]
-_compiled: tuple[Any, ...] = _llvm.multiply, _llvm.gather, _llvm.reduce, _llvm.borrowed
+_compiled: tuple[Any, ...] = (
+    _llvm.multiply,
+    _llvm.gather,
+    _llvm.reduce,
+    _llvm.above,
+    _llvm.first_bit,
+    _llvm.borrowed,
+)
 _plainly = config.DISABLE_JIT  # type: ignore[attr-defined]
-_plain = multiply_plain, gather_plain, reduce_plain, borrowed_plain
-multiply, gather, reduce, borrowed = _plain if _plainly else _compiled
+_plain = multiply_plain, gather_plain, reduce_plain, above_plain, first_bit_plain, borrowed_plain
+multiply, gather, reduce, above, first_bit, borrowed = _plain if _plainly else _compiled

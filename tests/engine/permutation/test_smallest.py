@@ -233,6 +233,38 @@ def test_a_provenance_that_was_tampered_with_is_refused():
         as_made(None)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("elements", [True, False])
+def test_the_largest_of_all_blocks_are_listed(dtype, elements):
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(0, 9, (2, 6))
+    sizes[:, 2] = 0
+    parts = []
+    for number, size in enumerate(sizes):
+        value = (rng.integers(5, 12, size.sum()) * rng.choice([-1, 1], size.sum())).astype(dtype)  # some are equal
+        parts.append(
+            (np.concatenate([[0], np.cumsum(size)]), np.arange(size.sum(), dtype=np.int32) + 50 * number, value)
+        )
+    scores, voxels = np.full((4, 8), 4.0, dtype), np.full((4, 8), 100, np.int32)
+    smallest._list(parts, 1, True, scores, voxels if elements else None)
+    height = {int(v): abs(float(x)) for _, voxel, value in parts for v, x in zip(voxel, value, strict=True)}
+    for i, (row, whose) in enumerate(zip(scores, voxels, strict=True), start=1):
+        there = np.abs(np.concatenate([value[bounds[i] : bounds[i + 1]] for bounds, _, value in parts]))
+        expected = np.sort(there)[::-1][:8].tolist()
+        assert row.tolist() == expected + [4.0] * (8 - len(expected))
+        if elements:
+            assert [height[v] for v in whose[: len(expected)].tolist()] == expected
+            assert len(set(whose[: len(expected)].tolist())) == len(expected)
+            assert (whose[len(expected) :] == 100).all()
+
+
+def test_p_by_interpolation_are_those_of_the_scores_even_where_the_model_fits(monkeypatch):
+    _, spec = specified(monkeypatch, n_perm=100, discoveries="simes")
+    scores = np.concatenate([[1.0], 1 - np.geomspace(1e-9, 0.4, 3000)])[None]
+    p = np.clip(spec.parametric_p(spec.family.scale.to_z(scores)), np.finfo(float).tiny, 1.0)
+    np.testing.assert_allclose(smallest._p_of(spec, scores), p, rtol=smallest.LISTED_TO / 10)
+
+
 def test_where_nothing_varies_all_p_are_the_same(monkeypatch):
     _, spec = specified(monkeypatch, n_perm=100, discoveries="simes")
     score = spec.family.scale.to_score("p", 0.01, two_sided=True)

@@ -28,6 +28,16 @@ def reduce(scores, two_sided, reference, threshold, counts, best):
 
 
 @kernel
+def above(row, two_sided, threshold):
+    return vectors.above(row, two_sided, threshold)
+
+
+@kernel
+def first_bit(bits):
+    return vectors.first_bit(bits)
+
+
+@kernel
 def double_the_last(given):
     values, (more, first), nothing = vectors.borrowed(given)
     if nothing is None:
@@ -101,6 +111,17 @@ def test_reductions_are_those_of_the_plain_form(seed, two_sided, dtype):
     assert found == vectors.reduce_plain(scores, two_sided, reference, threshold, *expected)
     np.testing.assert_array_equal(counts, expected[0])
     np.testing.assert_array_equal(best, expected[1])
+
+
+@given(seed=st.integers(0, 2**32), two_sided=st.booleans(), dtype=st.sampled_from(["float32", "float64"]))
+def test_scores_above_are_those_of_the_plain_form(seed, two_sided, dtype):
+    rng = np.random.default_rng(seed)
+    row = rng.choice(np.array([-1.0, -0.5, -0.0, 0.0, 0.5, 1.0, np.inf, -np.inf, np.nan]), width(dtype)).astype(dtype)
+    threshold = rng.choice(np.array([0.5, 1.0, -0.5, np.nan]), 1).astype(dtype)
+    found = above(row, two_sided, threshold)
+    assert found == vectors.above_plain(row, two_sided, threshold)
+    if found:
+        assert first_bit(found) == vectors.first_bit_plain(found) == f"{found:b}"[::-1].index("1")
 
 
 @pytest.mark.parametrize("row", range(ROWS))
