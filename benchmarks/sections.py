@@ -52,7 +52,7 @@ from numbaglm.stats.methods import OF_P
 Calls = dict[str, Callable[[], object]]
 WORDS = {"max-t": "max-t", "clusters": "max-t, extent and mass", "tfce": "max-t and TFCE"}
 PEER_SHUFFLINGS = 100
-CALIBRATED = ("simes", "simes-step-down", "learned")
+CALIBRATED = ("simes", "shifted", "beta", "learned", "simes-step-down", "beta-step-down", "learned-step-down")
 _WARM = 30  # shufflings of a call that only warms up
 _FEW = 2  # of a peer that takes seconds for each
 

@@ -225,10 +225,10 @@ class _Contrast:
         return domain_of(self.space, np.arange(self.space.n))
 
 
-def observed_p(spec: Spec, raw: RunResult) -> NDArray[np.float64]:
-    """Parametric p (n_voxels,) of what was observed."""
-    p = np.clip(spec.parametric_p(raw.z), np.finfo(float).tiny, 1.0)
-    return np.asarray(np.where(raw.degenerate, 1.0, p))
+def observed_p(spec: Spec, raw: RunResult, some: Any = slice(None)) -> NDArray[np.float64]:
+    """Parametric p (n_voxels,) of what was observed, or of some voxels."""
+    p = np.clip(spec.parametric_p(raw.z[some]), np.finfo(float).tiny, 1.0)
+    return np.asarray(np.where(raw.degenerate[some], 1.0, p))
 
 
 def _correct(

@@ -738,10 +738,11 @@ def _calibrated(found: Sequence[tuple[Spec, RunResult, Smallest]], way: Way) -> 
 def _lists(spec: Spec, raw: RunResult, smallest: Smallest, way: Way) -> Lists:
     """What a test is calibrated by: the first shuffling has the data's own p, in full precision."""
     p, voxel = smallest.p, smallest.voxel
-    observed = observed_p(spec, raw)
-    some = np.argpartition(observed, p.shape[1] - 1)[: p.shape[1]]
-    some = some[np.argsort(observed[some], kind="stable")]
-    p[0] = observed[some]
+    height = np.where(raw.degenerate, -np.inf, spec.height(raw.z))
+    some = np.argpartition(height, -p.shape[1])[-p.shape[1] :]
+    observed = observed_p(spec, raw, some)
+    order = np.argsort(observed, kind="stable")
+    p[0], some = observed[order], some[order]
     n_calibrating = len(p)
     template = way.template
     if template is None:

@@ -135,10 +135,12 @@ def _list(parts: Sequence[Picks], first: int, two_sided: bool, scores: Floats, v
             largest = np.argsort(there)[: least - 1 if least else None : -1]
             scores[i, :n_there], voxels[i, :n_there] = there[largest], voxel[begin:end][largest]
             continue
-        if least:
+        if least > n_there:  # of fewer it takes as long as it saves
             there.partition(least)
+            there[least:].sort()
+        else:
+            there.sort()
         largest = there[least:]
-        largest.sort()
         if voxels is None:
             scores[i, :n_there] = largest[::-1]
         else:

@@ -259,10 +259,9 @@ def permute_block(
             scorers.append(make_scorer(block, spec, plan, bool(maps) or watch is not None))
         scored = scorers[-1].batch(i, index, sign)
         if listing is not None and len(scorers) == 1:
-            low = scored.picks
-            listed.append(low if its is not spec else _above(low, spec, listing.threshold, strict=False))
+            listed.append(_listed(scored.picks, its, listing, listing.n_shufflings - i))
             if its is not spec:
-                scored = replace(scored, picks=_above(low, spec, spec.threshold, spec.conventions.strict))
+                scored = replace(scored, picks=_above(scored.picks, spec, spec.threshold, spec.conventions.strict))
         for one, values in zip(maps, scored.maps, strict=False):
             one.write(i - first, start, values)
         if watch is not None:
@@ -280,10 +279,8 @@ def permute_block(
     )
     if listing is None:
         return found
-    bounds, voxel, value = slice_picks(_chain(listed), 0, min(last, listing.n_shufflings) - first)
-    return replace(
-        found, listed_bounds=bounds, listed_voxel=voxel if listing.elements else voxel[:0], listed_value=value
-    )
+    bounds, voxel, value = _chain(listed)
+    return replace(found, listed_bounds=bounds, listed_voxel=voxel, listed_value=value)
 
 
 def _lowered(spec: Spec, listing: Listing) -> Spec:
@@ -291,6 +288,14 @@ def _lowered(spec: Spec, listing: Listing) -> Spec:
     if spec.threshold is not None and spec.threshold <= listing.threshold:
         return spec
     return replace(spec, threshold=listing.threshold, conventions=replace(spec.conventions, strict=False))
+
+
+def _listed(picks: Picks, spec: Spec, listing: Listing, n: int) -> Picks:
+    """Of what is picked of a batch, what a listing takes: of its first ``n`` shufflings."""
+    bounds, voxel, value = picks if n >= picks[0].size - 1 else slice_picks(picks, 0, n)
+    if spec.threshold != listing.threshold:
+        bounds, voxel, value = _above((bounds, voxel, value), spec, listing.threshold, strict=False)
+    return bounds, voxel if listing.elements else voxel[:0], value
 
 
 def _above(picks: Picks, spec: Spec, threshold: float | None, strict: bool) -> Picks:
