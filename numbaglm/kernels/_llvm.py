@@ -254,3 +254,124 @@ def call(typing: Any, address: Any, products: Any, fixed: Any, sizes: Any, const
         return context.get_dummy_value()
 
     return types.void(types.intp, *of_score.args), generate
+
+
+class Lanes:
+    """A vector of numbers: what is done with it in Python is done by the code that is compiled."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def _with(self, operation: str, other: Any, reverse: bool = False) -> Lanes:
+        left, right = self.value, self.as_lanes(other).value
+        left, right = (right, left) if reverse else (left, right)
+        return Lanes(self.builder, getattr(self.builder, operation)(left, right, flags=_FLAGS))
+
+    def as_lanes(self, other: Any) -> Lanes:
+        """Another vector as it is, or one that repeats a number."""
+        if isinstance(other, Lanes):
+            return other
+        return Lanes(self.builder, ir.Constant(self.value.type, [float(other)] * self.value.type.count))
+
+    def __add__(self, other: Any) -> Lanes:
+        return self._with("fadd", other)
+
+    def __sub__(self, other: Any) -> Lanes:
+        return self._with("fsub", other)
+
+    def __mul__(self, other: Any) -> Lanes:
+        return self._with("fmul", other)
+
+    def __truediv__(self, other: Any) -> Lanes:
+        return self._with("fdiv", other)
+
+    def __radd__(self, other: Any) -> Lanes:
+        return self._with("fadd", other, reverse=True)
+
+    def __rsub__(self, other: Any) -> Lanes:
+        return self._with("fsub", other, reverse=True)
+
+    def __rmul__(self, other: Any) -> Lanes:
+        return self._with("fmul", other, reverse=True)
+
+    def __rtruediv__(self, other: Any) -> Lanes:
+        return self._with("fdiv", other, reverse=True)
+
+    def __neg__(self) -> Lanes:
+        return Lanes(self.builder, self.builder.fneg(self.value))
+
+    def __abs__(self) -> Lanes:
+        return self.by("llvm.fabs")
+
+    def by(self, name: str) -> Lanes:
+        """One of LLVM's functions of it."""
+        kind = self.value.type
+        full = f"{name}.v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
+        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(kind, [kind]), full)
+        return Lanes(self.builder, self.builder.call(function, [self.value], fastmath=_FLAGS))
+
+
+_FLAGS = ("contract", "arcp")  # as of kernels, see `_jit`
+
+
+class Registers:
+    """What `straight.Plain` is, of vectors: rows and constants of a score kernel while it is compiled."""
+
+    def __init__(self, builder: Any, vector: ir.VectorType, row: Any, constant: Any) -> None:
+        self.builder, self.vector, self._row, self._constant = builder, vector, row, constant
+
+    def row(self, number: int) -> Lanes:
+        """See `straight.Plain`."""
+        return Lanes(self.builder, self._row(number))
+
+    def constant(self, number: int) -> Lanes:
+        """See `straight.Plain`."""
+        return Lanes(self.builder, _splat(self.builder, self._constant(number), self.vector.count))
+
+    def sqrt(self, x: Lanes) -> Lanes:
+        """See `straight.Plain`."""
+        return x.by("llvm.sqrt")
+
+    def where_less(self, x: Any, y: Any, yes: Any, no: Any) -> Lanes:
+        """See `straight.Plain`."""
+        one = next(value for value in (x, y) if isinstance(value, Lanes))
+        x, y, yes, no = (one.as_lanes(value).value for value in (x, y, yes, no))
+        return Lanes(self.builder, self.builder.select(self.builder.fcmp_ordered("<", x, y), yes, no))
+
+
+def straight(recipe: Any) -> Any:
+    """Vector code of a recipe (`straight.Recipe`): of products, constants, and what is told in words."""
+
+    @intrinsic(prefer_literal=True)
+    def code(typing: Any, products: Any, constants: Any, told: Any) -> Any:
+        if not isinstance(told, types.StringLiteral):
+            return None
+        numbers = tuple(map(int, told.literal_value.split()))
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            table, constants, _ = _opened(context, builder, signature, arguments)
+            vector, _ = _vectors(signature.args[0])
+            n = builder.extract_value(table.shape, 1)
+            with cgutils.for_range(builder, builder.sdiv(n, n.type(vector.count))) as part:
+                first = builder.mul(part.index, n.type(vector.count))
+
+                def item(number: int) -> Any:
+                    return builder.add(builder.mul(n, n.type(number)), first)
+
+                loaded: dict[int, Any] = {}
+
+                def row(number: int) -> Any:
+                    if number not in loaded:
+                        loaded[number] = _load(builder, table, item(number), vector)
+                    return loaded[number]
+
+                def constant(number: int) -> Any:
+                    return builder.load(builder.gep(constants.data, [n.type(number)]))
+
+                place, value = recipe(Registers(builder, vector, row, constant), *numbers)
+                _store(builder, value.value, table, item(place))
+            return context.get_dummy_value()
+
+        return types.void(products, constants, told), generate
+
+    return code

@@ -40,7 +40,7 @@ class Score:
         self.__module__, self.__doc__ = function.__module__, function.__doc__
         self._compiled: dict[np.dtype[Any], Any] = {}
 
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> Any:
         return self.function.__qualname__  # the name under which its module has it
 
     def __call__(self, products: Floats, fixed: Floats, sizes: NDArray[np.int64], constants: Floats) -> None:
@@ -49,7 +49,7 @@ class Score:
 
     def address(self, dtype: np.dtype[Any]) -> Any:
         """Where its compiled form is: what `call` takes."""
-        if _plainly:
+        if is_plain:
             return self.function
         if dtype not in self._compiled:
             self._compiled[dtype] = callback(self.function, dtype)
@@ -64,9 +64,9 @@ def call_plain(address: Any, products: Floats, fixed: Floats, sizes: NDArray[np.
     address(products, fixed, sizes, constants)
 
 
-_plainly = config.DISABLE_JIT  # type: ignore[attr-defined]
+is_plain: bool = config.DISABLE_JIT  # type: ignore[attr-defined]
 _compiled: Any = _llvm.call
-call: Callable[[Any, Floats, Floats, NDArray[np.int64], Floats], None] = call_plain if _plainly else _compiled
+call: Callable[[Any, Floats, Floats, NDArray[np.int64], Floats], None] = call_plain if is_plain else _compiled
 
 
 class Scoring(NamedTuple):

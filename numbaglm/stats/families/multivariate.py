@@ -18,16 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import interpolate, optimize, special
 
-from numbaglm.arrays import Doubles
+from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels import glm
 from numbaglm.kernels.eigen import root
 from numbaglm.kernels.panels.scores import Score
+from numbaglm.kernels.panels.straight import Numbers, Straight, follow, told, vector_code
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
 from numbaglm.stats.families.variables import (
@@ -50,6 +52,84 @@ _LEAST_PIVOT = 1e-10  # of a variable's variance that the others before it must 
 SUM, WILKS, LAWLEY, ROOT = range(4)
 """What the kernel makes of the roots: their sum, one less the product of their complements, the sum of their odds,
 one."""
+
+
+def recipe(of: Numbers, n_variables: int, s: int, moved: int, kind: int, which: int) -> tuple[int, Any]:
+    """Make scores as `roots` does, of the products of rows with each other: G = R R', R = [N; B], as rows of variables.
+
+    Eliminating N leaves of I - G an I - M; the roots of M beyond 0 are those that are sought.
+    """
+    rows, tiny = s + moved, 1e-14
+    order = [*range(s, rows), *range(s)]
+    G: dict[tuple[int, int], Any] = {}
+    for i in range(rows):
+        for j in range(i + 1):
+            if kind == SUM and i != j >= moved:
+                continue  # nothing but the diagonal of M is looked at
+            for a in range(n_variables):
+                product = of.row(a * rows + order[i]) * of.row(a * rows + order[j])
+                G[i, j] = product + G[i, j] if a else product
+    left: dict[int, Any] = {}  # pivots of I - G, of which shares are what rows are eliminated by
+    share: dict[tuple[int, int], Any] = {}
+    for j in range(moved if kind in (SUM, ROOT) else rows):
+        pivot = 1.0 - G[j, j]
+        left[j] = of.where_less(
+            pivot, tiny, tiny, pivot
+        )  # what stands for shufflings that are not there, NaN, stays it
+        for i in range(j + 1, rows):
+            share[i, j] = G[i, j] / left[j]
+            for k in range(j + 1, i + 1):
+                if (i, k) in G:
+                    G[i, k] = G[i, k] + share[i, j] * G[k, j]
+    score = G[moved, moved]
+    if kind == SUM:
+        for i in range(moved + 1, rows):
+            score = score + G[i, i]
+    elif kind == WILKS:  # put together of what each pivot lacks: small roots would be lost beside 1
+        for i in range(moved + 1, rows):
+            score = score + G[i, i] * (1.0 - score)
+    elif kind == LAWLEY:  # the trace of the inverse, by that of the factor, less what is 1
+        score = score / left[moved]
+        for i in range(moved + 1, rows):
+            score = score + G[i, i] / left[i]
+            inverse = {i: 1.0}
+            for j in reversed(range(moved, i)):
+                terms = [inverse[c] * share[c, j] for c in range(j + 1, i + 1)]
+                inverse[j] = sum(terms[1:], start=terms[0])
+                score = score + inverse[j] * inverse[j] / left[i]
+    elif s == 2:
+        first, beside, last = score, G[moved + 1, moved], G[moved + 1, moved + 1]
+        apart = 0.5 * (first - last)
+        reach = of.sqrt(apart * apart + beside * beside)
+        score = 0.5 * (first + last) + (reach if which == 0 else -reach)
+    return 0, score
+
+
+_vector_code = vector_code(recipe)
+
+
+@cache
+def straight_roots(n_variables: int, s: int, moved: int, kind: int, which: int) -> Straight:
+    """`roots` for some sizes, without loops; see `is_straight`."""
+    sizes = n_variables, s, moved, kind, which
+    words = told(sizes)
+
+    def score(products: Floats, fixed: Floats, told: NDArray[np.int64], constants: Floats) -> None:
+        _vector_code(products, constants, words)
+
+    def plain(products: Floats, fixed: Floats, told: NDArray[np.int64], constants: Floats) -> None:
+        follow(recipe, sizes, products, constants)
+
+    return Straight(score, plain, straight_roots, sizes)
+
+
+def is_straight(n_variables: int, s: int, moved: int, kind: int) -> bool:
+    """Whether rows are few enough for `straight_roots`, and roots that are told apart few enough to be written down."""
+    few = n_variables * (s + moved) * (s + moved + 1) // 2 <= _PRODUCTS and moved <= 2 * n_variables
+    return few and (kind != ROOT or s <= min(2, n_variables))
+
+
+_PRODUCTS = 150  # past which registers don't hold them, and compiling them takes long
 
 
 @Score
@@ -458,14 +538,17 @@ def multivariate(
     """
     of, n_variables, s = STATISTICS[statistic], 1 + len(others) if mix is None else len(mix), len(interest)
     moved, d = rows.shape[0] - s, min(s, n_variables)
+    score, n_scratch = roots, max(n_variables * (n_variables + 1) // 2, d * (d + 1) // 2 + d)
+    if is_straight(n_variables, s, moved, of.kind):
+        score, n_scratch = straight_roots(n_variables, s, moved, of.kind, which), 0
     return Family(
         name=of.map,
         layers=(Layer(rows),) * n_variables,
-        score=roots,
+        score=score,
         scale=Heights() if fisher else Roots(statistic, n_variables, s, dof),
         observe=None,
         sizes=(n_variables, s, moved, of.kind, which),
-        n_scratch=max(n_variables * (n_variables + 1) // 2, d * (d + 1) // 2 + d),
+        n_scratch=n_scratch,
         # Rotations take double precision, and so do roots but the largest, which are small.
         precision="float64" if of.kind == ROOT and (d > 2 or which > 0) else None,
         pooled=False,
