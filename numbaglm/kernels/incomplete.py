@@ -229,8 +229,9 @@ def groups_apart(products: Floats, n_groups: int, k: int, s: int, constants: Flo
                 A[i, j] = 0.0
                 for g in range(n_groups):
                     A[i, j] += products[pairs + g * (triangle + 1) + i * (i + 1) // 2 + j, v]
+        absent = np.nan if np.isnan(A[0, 0]) else 0.0  # nothing is counted of shufflings that are not there
         if not _root(A, root, constants[3]):
-            products[0, v] = products[1, v] = 0.0
+            products[0, v] = products[1, v] = absent
             continue
         _invert(root, inverse)
         for i in range(k):  # inverse of A, of that of its root, in place of A

@@ -759,6 +759,40 @@ def test_strong_effects_of_voxels_with_their_own_subjects_count_against_the_null
     assert (result.maps["p_fwe_voxel"][z > 6] == 1 / 200).all()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weights": np.linspace(0.3, 2, 12)},
+        {"weights": "variance"},
+        {"variance_groups": np.arange(12) % 2},
+        {"variance_groups": np.arange(12) % 2, "errors": "ise"},
+    ],
+    ids=["weights", "variances", "v", "v, flips"],
+)
+def test_one_side_and_the_other_are_all_shufflings_whatever_their_number(options):
+    """Shufflings fill vectors of eight; those that only fill one up are none."""
+    rng = np.random.default_rng(1)
+    present, variances = rng.random((12, 30)) > 0.15, rng.uniform(0.2, 2, (12, 30))
+    present[:, :2] = True
+    mask = nib.Nifti1Image(np.ones((30, 1, 1), np.uint8), AFFINE)
+    cohort = Cohort.from_maps(
+        in_memory(np.where(present, rng.normal(size=(12, 30)), np.nan)),
+        mask,
+        layers={"variance": in_memory(variances)},
+        min_subjects=0.5,
+    )
+    design = pd.DataFrame({"age": rng.normal(size=12), "intercept": 1.0})
+    options = {"n_perm": 40, "missing": "element", "cluster_forming_threshold": None} | options  # 41 shufflings
+    one, other = (
+        permutation_test(cohort, design, contrast, two_sided=False, **options).maps for contrast in ("age", "-age")
+    )
+    ties = 4 if options.get("errors") == "ise" else 0  # signs of those who are missing
+    both = 41 * (one["p_unc"] + other["p_unc"])
+    assert (both >= 42 - 1e-9).all()
+    assert (both <= 42 + ties + 1e-9).all()
+    assert (both < 42.5).mean() > 0.8
+
+
 def test_missing_is_refused_where_it_has_no_algebra(as_cohort):
     cohort = as_cohort(np.random.default_rng(0).normal(size=(8, 6)))
     for options, words in (
@@ -768,6 +802,10 @@ def test_missing_is_refused_where_it_has_no_algebra(as_cohort):
     ):
         with pytest.raises(InputError, match=words):
             permutation_test(cohort, n_perm=20, cluster_forming_threshold=None, **options)
+    design = np.random.default_rng(0).normal(size=(8, 7))
+    for more in ({}, {"weights": np.arange(1.0, 9)}, {"variance_groups": np.arange(8) % 2}):
+        with pytest.raises(DesignError, match="leaves 1 degree of freedom of 8 subjects"):
+            permutation_test(cohort, design, np.eye(7)[0], n_perm=20, missing="element", **more)
 
 
 def test_shufflings_that_leave_nothing_to_test_are_told(as_cohort, caplog):

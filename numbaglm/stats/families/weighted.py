@@ -105,8 +105,8 @@ def refitted(
         score[v] = last[v] if signed else gain[v]
     if lacks:
         there_is = products[r + r * (r + 1) - 1]
-        for v in range(n):
-            score[v] = score[v] if there_is[v] != zero else zero
+        for v in range(n):  # of shufflings that are not there NaN stays
+            score[v] = score[v] if there_is[v] != zero else score[v] * zero
     if end == 0:
         for v in range(n):
             left_of = rest[v] if rest[v] > tiny else tiny

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from numbaglm.arrays import Doubles
-from numbaglm.errors import InputError, ShufflingError, invalid, term
+from numbaglm.errors import DesignError, InputError, ShufflingError, invalid, term
 from numbaglm.spaces.smoothing import WIDEST
 from numbaglm.stats import effects
 from numbaglm.stats.conventions import is_number
@@ -228,6 +228,7 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings, sandwich: Sa
         )
     if hypothesis.method.name != "freedman-lane":
         raise InputError(invalid("method", hypothesis.method.name, f"'freedman-lane' with {_BY_ELEMENT}"))
+    _require_two_dof(hypothesis.design)
     if sandwich is not None:
         return _make_incomplete_clusters(hypothesis, sandwich)
     if hypothesis.design.own:
@@ -258,6 +259,16 @@ def make_incomplete(hypothesis: Hypothesis, shufflings: Shufflings, sandwich: Sa
         flips=shufflings.errors == "ise",
     )
     return replace(hypothesis, family=incomplete.family())
+
+
+def _require_two_dof(design: Design) -> None:
+    """Refuse designs that leave elements with all their subjects too few to be tested."""
+    if design.dof < 2:
+        n = design.n_subjects
+        raise DesignError(
+            f"The design leaves {design.dof} degree of freedom of {n} subjects. Allowed with {_BY_ELEMENT}: 2 or more, "
+            "as an element with a subject less has one less. Use more subjects or fewer regressors."
+        )
 
 
 def _make_incomplete_clusters(hypothesis: Hypothesis, sandwich: Sandwich) -> Hypothesis:
@@ -341,6 +352,8 @@ def make_weighted(
     """Make weighted least squares of a hypothesis; ``lacks`` tests each element with the subjects that it has."""
     from numbaglm.stats.families.weighted import Weighted, weighted
 
+    if lacks:
+        _require_two_dof(hypothesis.design)
     if not isinstance(weights, str):
         _check_weights(weights, hypothesis.design.n_subjects)
     made = Weighted(
