@@ -298,6 +298,34 @@ def match_rows(
     return rest.iloc[order].reset_index(drop=True), notes
 
 
+def in_another_order_by_files(paths: Sequence[str], maps: MapLabels) -> bool:
+    """Whether files are told apart by what tells the maps apart, and none of it has both in the same order.
+
+    Such are ``con_2.nii, con_10.nii`` and ``gm10.nii, gm2.nii``: numbers, what underscores part, names of folders.
+
+    Parameters
+    ----------
+    paths
+        (n_subjects,) files of a layer; fewer where there are none.
+    """
+    orders = [
+        match_order(theirs, own)
+        for own in (maps.labels, *_distinct_parts(maps.paths), *_distinct_numbers(maps.paths))
+        for theirs in (*_distinct_parts(paths), *_distinct_numbers(paths))
+    ]
+    found = [order for order in orders if order is not None]
+    return bool(found) and list(range(len(paths))) not in found
+
+
+def _distinct_numbers(paths: Sequence[str]) -> Iterator[list[str]]:
+    """Numbers in file names, or folders, that differ in all of them."""
+    split = [re.split(r"[/\\]", _ENDING.sub("", path)) for path in paths]
+    for level in range(1, min(map(len, split), default=0) + 1):
+        numbers = [re.findall(r"\d+", one[-level]) for one in split]
+        if len({len(found) for found in numbers}) == 1:
+            yield from (list(column) for column in zip(*numbers, strict=True) if len(set(column)) == len(column))
+
+
 def without_labels(table: pd.DataFrame) -> pd.DataFrame:
     """A table without the labels that its rows carry: rows then go by their order."""
     return split_labels(table, MapLabels([], known=False))[1].reset_index(drop=True)
@@ -333,7 +361,7 @@ def match_labels(values: Any, maps: MapLabels, parameter: str) -> Any:
         if parameter != "visits":
             require_more_than_labels(values, parameter)
         return match_rows(values, maps, parameter, regressors=False)[0]
-    if not isinstance(values, pd.Series | pd.DataFrame) or not _is_text(values.index):
+    if not isinstance(values, pd.Series | pd.DataFrame) or not are_labels(values.index, maps):
         if maps.moved and not (values is None or isinstance(values, str)):
             fix = 'Give a Series of them, such as table.set_index("subject_label")["site"], or sort the maps by theirs.'
             what = "values by their order, for maps that were sorted by their labels"
@@ -392,7 +420,7 @@ def split_labels(
                 columns[k],
                 listed(maps.labels, 3),
             )
-    if _is_text(table.index) or str(table.index.name) in LABEL_COLUMNS:
+    if are_labels(table.index, maps):
         return texts(table.index), table
     return None, table
 
@@ -461,6 +489,42 @@ def _lacks(label: str) -> bool:
 def _is_text(values: Any) -> bool:
     kind = values.dtype
     return not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind))
+
+
+def are_labels(index: pd.Index, maps: MapLabels) -> bool:
+    """Whether an index has labels of maps: text, what is called so, or numbers that all maps are called by.
+
+    Numbers from 0, in whatever order, are those that pandas gives to rows.
+    """
+    if _is_text(index) or str(index.name) in LABEL_COLUMNS:
+        return True
+    names = texts(index)
+    return maps.known and _order(names, maps) is not None and set(names) != set(map(str, range(len(names))))
+
+
+def require_order(values: Any, covariates: pd.DataFrame, parameter: str) -> None:
+    """Refuse columns that the covariates have too, with the same values in another order: that of another table.
+
+    Raises
+    ------
+    InputError
+    """
+    columns = [values] if isinstance(values, pd.Series) else []
+    if isinstance(values, pd.DataFrame):
+        columns = [values.iloc[:, k] for k in range(values.shape[1])]
+    for column in columns:
+        if str(column.name) not in covariates.columns or len(column) != len(covariates):
+            continue
+        given, there = texts(column), texts(covariates[str(column.name)])
+        if given != there and sorted(given) == sorted(there):
+            raise InputError(
+                invalid(
+                    parameter,
+                    f"{str(column.name)!r} in another order than that of the cohort's covariates, by row",
+                    "rows in the order of the maps, or with their labels",
+                    f"Give {term(f'cohort.covariates[{str(column.name)!r}]')}, or, if this order is meant, an array.",
+                )
+            )
 
 
 def _order(names: Sequence[str], maps: MapLabels) -> list[int] | None:

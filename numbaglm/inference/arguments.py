@@ -26,6 +26,7 @@ from numbaglm.data.labels import (
     labels_are_known,
     match_labels,
     match_rows,
+    require_order,
     split_labels,
     were_moved,
 )
@@ -413,6 +414,13 @@ class Options:
         groups = match_labels(self.variance_groups, maps, "variance_groups")
         weights = self.weights if isinstance(self.weights, str) else match_labels(self.weights, maps, "weights")
         of_maps = {name: match_labels(getattr(self, name), maps, name) for name in ("visits", "groups")}
+        for name, values in {
+            "exchangeability_blocks": blocks,
+            "variance_groups": groups,
+            "weights": weights,
+            **of_maps,
+        }.items():
+            require_order(values, covariates, name)
         groups = read_variance_groups(groups, blocks)
         if self.covariance is not None and blocks is not None and len(np.unique(numbered(blocks))) < 2:
             allowed = "two or more, which are independent of each other"
@@ -814,9 +822,10 @@ def read_design(design_matrix: Any, maps: MapLabels, covariates: pd.DataFrame | 
         design_matrix = read_table(design_matrix, "design_matrix")
     if isinstance(design_matrix, pd.DataFrame):
         names, rest = split_labels(design_matrix, maps)
-        if names is None and not maps.moved:
-            return rest
         try:
+            if names is None and not maps.moved:
+                require_order(rest, pd.DataFrame() if covariates is None else covariates, "design_matrix")
+                return rest
             matched, _ = match_rows(design_matrix, maps, "design_matrix")
         except InputError as error:
             raise DesignError(*error.args) from error

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
-from numbaglm.data.labels import MapLabels, match_labels
+from numbaglm.data.labels import MapLabels, match_labels, require_order
 from numbaglm.data.tables import listed, read_table, repeated
 from numbaglm.errors import InputError, invalid, near, term
 from numbaglm.stats.variance.covariance import EFFECTS, MOST_BINS
@@ -76,7 +76,9 @@ def read_subjects(subjects: Any, maps: MapLabels, covariates: pd.DataFrame) -> A
             allowed = f"labels, or one of the covariates ({there})"
             raise InputError(invalid("subjects", subjects, allowed, near(subjects, covariates.columns)))
         subjects = covariates[subjects]
-    values = np.asarray(match_labels(subjects, maps, "subjects"), dtype=object)
+    matched = match_labels(subjects, maps, "subjects")
+    require_order(matched, covariates, "subjects")
+    values = np.asarray(matched, dtype=object)
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     n = len(maps.labels)
     allowed = f"a label for each of the {n} maps"

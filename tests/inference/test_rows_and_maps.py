@@ -125,3 +125,64 @@ def test_a_mask_elsewhere_is_refused():
     design = pd.DataFrame({"intercept": np.ones(N)})
     with pytest.raises(MaskError, match="do not overlap: the mask's grid spans x 500 to 509"):
         ng.SecondLevelModel(mask_img=mask).fit(maps, design_matrix=design)
+
+
+@pytest.mark.parametrize("name", [None, "eid", "participant_id"])
+def test_numbers_that_maps_are_called_by_are_labels_of_rows_too(tmp_path, name):
+    """People whose labels are whole numbers: an index of these is met as one of text is."""
+    number = 1_000_000 + 7 * np.arange(N)
+    paths = write(tmp_path, "x{:02d}.nii")
+    labels = [f"sub-{one}" for one in number]
+    cohort = ng.Cohort.from_maps(paths, subjects=labels)
+    order = np.random.default_rng(1).permutation(N)
+    index = pd.Index(number, name=name)
+    design = pd.DataFrame({"age": AGE, "intercept": 1.0}, index=index)
+    assert_tested(ng.permutation_test(cohort, design.iloc[order], "age", **QUICK))
+    weights = np.linspace(0.5, 2, N)
+    values = {
+        "exchangeability_blocks": np.arange(N) % 3,
+        "variance_groups": np.arange(N) // 6,
+        "weights": weights,
+        "shufflings": np.stack([np.random.default_rng(k).permutation(N) + 1 for k in range(9)]),
+    }
+    for option, value in values.items():
+        quick = {key: QUICK[key] for key in QUICK if option != "shufflings" or key != "n_perm"}
+        given = pd.Series(value, index=index).iloc[order] if option != "shufflings" else None
+        if given is None:  # numbers count the columns of the table
+            place = np.empty(N, int)
+            place[order] = np.arange(1, N + 1)
+            given = pd.DataFrame(place[value[:, order] - 1], columns=index[order])
+        one, other = (ng.permutation_test(cohort, design, "age", **{option: one}, **quick) for one in (value, given))
+        for key in one.maps:
+            np.testing.assert_array_equal(one.maps[key], other.maps[key], err_msg=f"{option}: {key}")
+    rows = pd.Series(values["exchangeability_blocks"], index=np.roll(np.arange(N), 1))  # numbers of rows
+    by_order = ng.permutation_test(cohort, design, "age", exchangeability_blocks=rows.to_numpy(), **QUICK)
+    again = ng.permutation_test(cohort, design, "age", exchangeability_blocks=rows, **QUICK)
+    np.testing.assert_array_equal(by_order.maps["p_unc"], again.maps["p_unc"])
+
+
+def test_columns_of_the_table_of_covariates_in_its_own_order_are_refused(tmp_path):
+    """The table was matched to the maps by label; its columns by row are of other maps."""
+    paths = write(tmp_path, "s{:02d}.nii")
+    table = shuffled([f"s{k + 1:02d}" for k in range(N)]).assign(site=np.arange(N) % 3, w=np.linspace(1, 2, N))
+    cohort = ng.Cohort.from_maps(paths, covariates=table)
+    with pytest.raises(DesignError, match="'age' in another order than that of the cohort's covariates"):
+        ng.permutation_test(cohort, table[["age", "intercept"]], "age", **QUICK)
+    for option, column in (("exchangeability_blocks", "site"), ("variance_groups", "site"), ("weights", "w")):
+        with pytest.raises(InputError, match=f"'{column}' in another order"):
+            ng.permutation_test(cohort, "~ age", "age", **{option: table[column]}, **QUICK)
+        ng.permutation_test(cohort, "~ age", "age", **{option: cohort.covariates[column]}, **QUICK)
+    assert_tested(ng.permutation_test(cohort, cohort.covariates[["age", "intercept"]], "age", **QUICK))
+
+
+@pytest.mark.parametrize(
+    ("maps", "layer"),
+    [("con_{}.nii", "gm_{}.nii"), ("con{:02d}.nii", "gm{}.nii"), ("p{}/con.nii", "gm/{}.nii")],
+)
+def test_layers_that_are_alike_in_another_order_are_refused(tmp_path, maps, layer):
+    """Lists that a shell sorts, 1, 10, 11, 2, beside others."""
+    paths, layers = write(tmp_path / "a", maps), write(tmp_path / "b", layer)
+    with pytest.raises(InputError, match="alike in another order"):
+        ng.Cohort.from_maps(paths, layers={"gm": sorted(map(str, layers), key=len)[::-1]})
+    ng.Cohort.from_maps(paths, layers={"gm": layers})
+    ng.Cohort.from_maps(paths[::-1], layers={"gm": layers[::-1]})

@@ -33,6 +33,7 @@ from numbaglm.data.images.raw import is_compressed
 from numbaglm.data.labels import (
     MapLabels,
     check_labels,
+    in_another_order_by_files,
     labels_are_known,
     match_order,
     match_rows,
@@ -318,6 +319,10 @@ def _parse_layers(layers: Any, named: MapLabels, grid: Grid | Template, resample
             received = f"maps by their order as {name!r}, for maps that were sorted by their labels"
             fix = "Or sort the table of the maps by theirs."
             raise InputError(invalid("layers", received, "a table of them with a column subject_label", fix))
+        if order is None and in_another_order_by_files(_paths(sources), named):
+            received = f"{listed(theirs, 3)} as {name!r} for {listed(labels, 3)}, which are alike in another order"
+            fix = "Sort them as the maps are, or give a table of them with a column subject_label."
+            raise InputError(invalid("layers", received, "maps of the same subjects, in one order", fix))
         sources = sources if order is None else [sources[row] for row in order]
         if isinstance(grid, Grid) and resample:
             sources, _ = _onto(sources, grid, zero_is_missing=False)
