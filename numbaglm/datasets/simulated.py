@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data.images import mask_image, save_image, to_image
-from numbaglm.data.storage.files import whole_folder
+from numbaglm.data.storage.folders import whole_folder
 from numbaglm.datasets.phantom import NOISE_FWHM, Blob, noise, signal
 from numbaglm.datasets.phantom import brain_geometry as brain_geometry
 from numbaglm.datasets.phantom import simulate_maps as simulate_maps

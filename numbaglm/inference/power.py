@@ -18,7 +18,7 @@ from numbaglm.arrays import Doubles, Floats
 from numbaglm.cohort import Cohort
 from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import element_image, grid_of, is_image, list_maps, load_mask, read_map, save_maps, to_image
-from numbaglm.data.storage.files import whole_folder
+from numbaglm.data.storage.folders import whole_folder
 from numbaglm.engine import memory, schedule
 from numbaglm.engine.progress import in_one_bar, steps
 from numbaglm.errors import InputError, invalid, term

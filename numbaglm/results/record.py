@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Floats
 from numbaglm.data import images  # what is of elements is loaded where it is used
 from numbaglm.data.images import Meaning, outside, save_maps, to_image
-from numbaglm.data.storage import files
+from numbaglm.data.storage.folders import whole_folder
 from numbaglm.errors import InputError, UnknownNameError, invalid, near
 from numbaglm.results.provenance import STOPPED, Provenance
 from numbaglm.results.saved import CLUSTERS, PROVENANCE, QUALITY, read_saved, write_space
@@ -401,7 +401,7 @@ class Record:
         >>> sorted(path.name for path in folder.glob("*fwe_voxel*"))
         ['logp_fwe_voxel.nii.gz', 'p_fwe_voxel.nii.gz']
         """
-        with files.whole_folder(folder, MARKER, overwrite) as part:
+        with whole_folder(folder, MARKER, overwrite) as part:
             self.write(part)
             write_readme(part, self.asked.contrast, self.markdown(), self.space)
         return Path(folder).expanduser()

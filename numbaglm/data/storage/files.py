@@ -1,4 +1,4 @@
-"""Files and folders of results: written whole or not at all."""
+"""Files: written whole or not at all, and read only where they are what they should be."""
 
 from __future__ import annotations
 
@@ -6,125 +6,22 @@ import errno
 import json
 import os
 import re
-import shutil
 import stat
-import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from numbaglm.errors import NumbaglmError, OutputError, OutputExistsError, term
+from numbaglm.errors import OutputError
 
 PARTIAL = ".partial"
 """Ending of files that are being written, ours and Zarr's: who was killed leaves them, nobody reads them (`sweep`)."""
 
 _HALF = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL)}$")
 
-
 DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
 """Names of devices of Windows, which opens no file or folder that is called so."""
-
-
-def check_free(target: str | os.PathLike[str], marker: str, overwrite: bool = False) -> Path:
-    """Refuse early what a folder can't be written to; touches nothing.
-
-    Parameters
-    ----------
-    target
-        Folder to be written.
-    marker
-        A file that is in every folder of its kind: what holds none is never replaced.
-    overwrite
-        Whether a folder of that kind may be replaced. An empty folder always may.
-
-    Returns
-    -------
-    The absolute path, links followed.
-
-    Raises
-    ------
-    OutputExistsError, OutputError
-        Something is there, or the place can't be written to.
-    """
-    place = Path(target).expanduser().resolve()
-    try:
-        there = place.exists()
-    except OSError as error:  # too long a name
-        raise OutputError(f"Can't write the output folder {target}: {error.strerror}. Choose another.") from error
-    if there and not place.is_dir():
-        raise OutputExistsError(f"The output folder {target} is a file. Choose another.")
-    if there and any(place.iterdir()):
-        if not (place / marker).is_file():
-            raise OutputExistsError(
-                f"The output folder {target} exists and holds something else (no {marker} is in it): it is "
-                "left alone. Choose another."
-            )
-        if not overwrite:
-            raise OutputExistsError(
-                f"The output folder {target} exists: choose another, or {term('overwrite=True')} to replace it."
-            )
-    above = next(folder for folder in place.parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise OutputError(f"Can't write the output folder {target}: {above} is not a folder to write to.")
-    return place
-
-
-def check_apart(target: str | os.PathLike[str], store: str | None) -> None:
-    """Refuse a store in the folder that is to be written, which would hold something else by then.
-
-    Raises
-    ------
-    OutputExistsError
-    """
-    if store is None or "://" in store:
-        return
-    place, kept = Path(target).expanduser().resolve(), Path(store).expanduser().resolve()
-    if place == kept or place in kept.parents:
-        raise OutputExistsError(
-            f"The output folder {target} is also where the store {store} would be, and holds nothing but results. "
-            "Choose another for one of them."
-        )
-
-
-@contextmanager
-def whole_folder(target: str | os.PathLike[str], marker: str, overwrite: bool = False) -> Iterator[Path]:
-    """Give a folder to write to, which takes its place as ``target`` when everything is in it.
-
-    If the body fails, nothing is left behind, and what was there before stays.
-
-    Parameters
-    ----------
-    target, marker, overwrite
-        As in `check_free`.
-
-    Raises
-    ------
-    OutputExistsError, OutputError
-        As `check_free`, or writing failed.
-    """
-    place = check_free(target, marker, overwrite)
-    new_parents = [folder for folder in place.parents if not folder.exists()]
-    part, done = None, False
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-        part.chmod(0o777 & ~_umask())
-        yield part
-        _take_place(part, place, marker, overwrite)
-        done = True
-    except NumbaglmError:
-        raise
-    except OSError as error:
-        raise OutputError(f"Can't write the output folder {target}: {error}. Nothing was left there.") from error
-    finally:
-        if not done:
-            if part is not None:
-                shutil.rmtree(part, ignore_errors=True)
-            for folder in new_parents:
-                with suppress(OSError):
-                    folder.rmdir()
 
 
 def write_file(target: Path, data: bytes, what: str) -> Path:
@@ -254,26 +151,3 @@ def sweep(folder: Path) -> None:
         for name in names:
             if _HALF.search(name):
                 Path(above, name).unlink(missing_ok=True)
-
-
-def _take_place(part: Path, place: Path, marker: str, overwrite: bool) -> None:
-    check_free(place, marker, overwrite)  # again: another may have written there meanwhile
-    if place.exists() and not any(place.iterdir()):
-        place.rmdir()
-    if not (overwrite and place.exists()):
-        part.rename(place)  # fails where something has come into being since
-        return
-    old = part.with_name(f"{part.name}.old")
-    place.rename(old)
-    try:
-        part.rename(place)
-    except OSError:
-        old.rename(place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

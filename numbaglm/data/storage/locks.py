@@ -75,6 +75,19 @@ def mark(place: Place) -> None:
     place.write_bytes(LOCK, json.dumps(_owner()).encode(), sync=False)
 
 
+def discard(place: Place) -> None:
+    """Delete a marked folder, its mark last: who is killed meanwhile leaves one that `sweep_left` knows.
+
+    Raises
+    ------
+    StoreError, OutputError
+    """
+    for name in place.children():
+        if name != LOCK:
+            place.remove(name)
+    place.remove()
+
+
 def sweep_left(above: Place, names: re.Pattern[str]) -> None:
     """Delete marked folders that processes which were killed have left. Nothing is an error: it is done by the way.
 
@@ -95,7 +108,7 @@ def sweep_left(above: Place, names: re.Pattern[str]) -> None:
             with suppress(MissingFileError, StoreError, OutputError):
                 owner = _parse(left.read_bytes(LOCK).decode(errors="replace"))
                 if _is_gone(owner):
-                    left.remove()
+                    discard(left)
                     log.info("Deleted %s, which was left by a process that is gone (%s).", left, _named(owner))
 
 

@@ -140,7 +140,7 @@ def temporary_place(store: CohortStore, client: Any | None) -> Iterator[Place]:
     try:
         yield place
     finally:
-        place.remove()
+        locks.discard(place)
 
 
 def make_private(place: Place) -> None:

@@ -17,7 +17,7 @@ from numbaglm import plotting
 from numbaglm.arrays import Floats
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import list_maps, read_maps, save_maps
-from numbaglm.data.storage.files import whole_folder
+from numbaglm.data.storage.folders import whole_folder
 from numbaglm.datasets.localizer import fetch_localizer
 from numbaglm.datasets.simulated import simulate_button_press
 from numbaglm.engine.progress import preparing

@@ -309,7 +309,7 @@ def fit(terminal: Terminal, maps: tuple[str, ...], output: str, overwrite: bool,
     them. Without --design and --model it is the one-sample test.
     """
     with terminal.loading():
-        from numbaglm.data.storage.files import check_free
+        from numbaglm.data.storage.folders import check_free
         from numbaglm.faces.cli import output as faces
         from numbaglm.faces.cli.inputs import Question
 
@@ -385,7 +385,7 @@ def permute(
     """
     with terminal.loading():
         from numbaglm.data.images.atlases import read_atlas
-        from numbaglm.data.storage.files import check_apart, check_free
+        from numbaglm.data.storage.folders import check_apart, check_free
         from numbaglm.engine.progress import preparing
         from numbaglm.faces.cli import output as faces
         from numbaglm.faces.cli.inputs import (

@@ -18,7 +18,8 @@ from numbaglm import plotting
 from numbaglm.arrays import Floats
 from numbaglm.cohort import Cohort
 from numbaglm.data.images import save_maps
-from numbaglm.data.storage.files import DEVICE, whole_folder
+from numbaglm.data.storage.files import DEVICE
+from numbaglm.data.storage.folders import whole_folder
 from numbaglm.display.maps.projection import decimals
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.errors import ContrastError

@@ -62,7 +62,7 @@ def power(
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.data.storage.files import check_free
+        from numbaglm.data.storage.folders import check_free
         from numbaglm.inference.power import MARKER
         from numbaglm.inference.power import power as told_power
 

@@ -50,7 +50,7 @@ def quality(
     voxels (more than 5 %), or when another map holds the same data. Look at such a map before you leave it out.
     """
     from numbaglm.cohort import Cohort, as_cohort
-    from numbaglm.data.storage.files import check_free
+    from numbaglm.data.storage.folders import check_free
     from numbaglm.faces.cli.inputs import is_cohort, pop_maps, pop_places
 
     if output is not None:
@@ -97,7 +97,7 @@ def describe(found: Quality) -> str:
 
 def _write(found: Quality, text: str, output: str, overwrite: bool) -> None:
     from numbaglm import plotting
-    from numbaglm.data.storage.files import whole_folder
+    from numbaglm.data.storage.folders import whole_folder
     from numbaglm.results.vocabulary import write_readme
 
     with whole_folder(output, MARKER, overwrite) as part:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from numbaglm.cohort import Cohort
-from numbaglm.data.storage.files import whole_folder
+from numbaglm.data.storage.folders import whole_folder
 from numbaglm.datasets.surfaces import simulate_surface_cohort
 from numbaglm.engine.progress import preparing
 from numbaglm.faces.cli.demo import MARKER, N_SUBJECTS, Demo, Pace

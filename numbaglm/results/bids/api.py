@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from numbaglm.data.storage.files import whole_folder
+from numbaglm.data.storage.folders import whole_folder
 from numbaglm.errors import InputError, invalid
 from numbaglm.results.bids.maps import find_maps
 from numbaglm.results.bids.results import MARKER, check_entities, write_results

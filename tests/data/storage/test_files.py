@@ -1,93 +1,39 @@
-import os
-
 import pytest
 
-from numbaglm.data.storage.files import check_apart, check_free, whole_folder
-from numbaglm.errors import InputError, OutputError, OutputExistsError
-
-MARKER = "fit.json"
+from numbaglm.data.storage.files import parse_json, require_own, sweep, write_file
+from numbaglm.errors import OutputError
 
 
-def write(target, text, overwrite=False):
-    with whole_folder(target, MARKER, overwrite) as part:
-        (part / MARKER).write_text(text)
+def test_a_file_takes_the_place_of_another_whole(tmp_path):
+    target = tmp_path / "new" / "page.html"
+    for text in (b"first", b"second"):
+        assert write_file(target, text, "page").read_bytes() == text
+    assert [path.name for path in target.parent.iterdir()] == ["page.html"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=r"Can't write the page .*folder: "):
+        write_file(tmp_path / "folder", b"third", "page")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "new"]
 
 
-def test_a_folder_appears_when_everything_is_in_it(tmp_path):
-    target = tmp_path / "new" / "out"
-    with whole_folder(target, MARKER) as part:
-        (part / MARKER).write_text("all")
-        assert not target.exists()
-    assert (target / MARKER).read_text() == "all"
-    assert sorted(path.name for path in target.parent.iterdir()) == ["out"]
-    # It is for whom any new folder would be for.
-    (tmp_path / "plain").mkdir()
-    assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode
+def test_what_is_nested_too_deeply_is_no_json():
+    assert parse_json(b'{"a": [1]}') == {"a": [1]}
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 10**6)
 
 
-@pytest.mark.parametrize("error", [InputError, KeyboardInterrupt])
-def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path, error):
-    def fail(target):
-        with whole_folder(target, MARKER, overwrite=True) as part:
-            (part / "half").write_text("half")
-            raise error
-
-    write(tmp_path / "old", "old")
-    for target in ("old", "new/deep/out"):
-        with pytest.raises(error):
-            fail(tmp_path / target)
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
-    assert [path.name for path in (tmp_path / "old").iterdir()] == [MARKER]
+def test_links_are_found_wherever_they_are(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "file").touch()
+    require_own(tmp_path)
+    (tmp_path / "a" / "b" / "away").symlink_to(tmp_path / "a" / "file")
+    with pytest.raises(OSError, match="it is a link"):
+        require_own(tmp_path)
 
 
-def test_the_systems_refusals_become_ours(tmp_path):
-    with pytest.raises(OutputError, match="No space left"), whole_folder(tmp_path / "out", MARKER):
-        raise OSError(28, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_only_its_own_kind_is_replaced_and_only_when_asked(tmp_path):
-    target = tmp_path / "out"
-    write(target, "first")
-    with pytest.raises(OutputExistsError, match="overwrite=True"):
-        write(target, "second")
-    write(target, "second", overwrite=True)
-    assert (target / MARKER).read_text() == "second"
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    (target / MARKER).rename(target / "thesis.tex")
-    with pytest.raises(OutputExistsError, match="left alone"):
-        write(target, "third", overwrite=True)
-    with pytest.raises(OutputExistsError, match="is a file"):
-        check_free(target / "thesis.tex", MARKER, overwrite=True)
-    (tmp_path / "empty").mkdir()
-    write(tmp_path / "empty", "fine")
-
-
-def test_a_link_to_a_folder_stays_a_link(tmp_path):
-    write(tmp_path / "disk", "first")
-    (tmp_path / "link").symlink_to(tmp_path / "disk")
-    write(tmp_path / "link", "second", overwrite=True)
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "disk" / MARKER).read_text() == "second"
-
-
-def test_what_cant_be_written_is_refused_before_the_work(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="not a folder to write to"):
-        check_free(tmp_path / "file" / "out", MARKER)
-
-
-def test_a_store_in_the_output_is_refused_before_the_work(tmp_path):
-    for store in ("out", "out/run", "other/../out"):
-        with pytest.raises(OutputExistsError, match=r"also where the store .* would be"):
-            check_apart(tmp_path / "out", str(tmp_path / store))
-    for store in ("run", "output", ".", None):
-        check_apart(tmp_path / "out", store and str(tmp_path / store))
-    check_apart(tmp_path / "out", "s3://bucket/run")
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_refused_before_the_work(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="not a folder to write to"):
-        check_free(tmp_path / "out", MARKER)
+def test_what_is_half_written_is_swept_and_nothing_else(tmp_path):
+    half = tmp_path / "records" / f".0.npz.{32 * 'a'}.partial"
+    half.parent.mkdir()
+    for file in (half, half.with_name("0.npz"), half.with_name("notes.partial")):
+        file.touch()
+    sweep(tmp_path)
+    assert sorted(path.name for path in half.parent.iterdir()) == ["0.npz", "notes.partial"]
