@@ -31,7 +31,7 @@ from numbaglm.data.labels import (
     were_moved,
 )
 from numbaglm.data.tables import listed, read_table
-from numbaglm.errors import ContrastError, DesignError, InputError, invalid, term
+from numbaglm.errors import ContrastError, DesignError, InputError, invalid, term, warn
 from numbaglm.inference.effects import check_bins, numbered, read_effects, read_kinship, read_subjects
 from numbaglm.results.provenance import MISSING, SIDES
 from numbaglm.results.vocabulary import ALPHA, is_loading
@@ -40,7 +40,7 @@ from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS
 from numbaglm.stats.discoveries import ARI, NAMES, SHIFT, Way
 from numbaglm.stats.formula import design_from_formula
-from numbaglm.stats.methods import LOADING, OF_P, OF_VALUES, find_method
+from numbaglm.stats.methods import LOADING, OF_P, OF_VALUES, find_method, p_holds
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.setup import ClusterThreshold, read_variance_groups, read_weights
 from numbaglm.stats.variance.covariance import ADJUSTMENTS, DEGREES_OF_FREEDOM, ESTIMATORS, Binned, Sandwich
@@ -567,6 +567,11 @@ def _check_combination(options: Options) -> None:
         raise InputError(invalid("modality_contrast", options.modality_contrast, allowed, fix))
     if not options.has_parametric_p:
         options._check_rank_order()
+    if options.n_perm == 0 and combine in OF_P and not p_holds(combine, 1, 2):
+        warn(
+            f"Parametric p of combine={combine!r} take what is combined for independent, and are far too small where "
+            "it is not. Shuffle: n_perm=1000 or more."
+        )
     if combine is None:
         if options.combine_weights is not None:
             fix = "Ask for one with combine='stouffer'."

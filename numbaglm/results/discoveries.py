@@ -30,6 +30,7 @@ from numbaglm.spaces.space import Space
 from numbaglm.stats.discoveries import Bound, Calibration, Learned, ThresholdTemplate, TrueDiscoveries, Way, ari
 
 _REMEDY = "discoveries='simes'"
+_GROUPED = {"v": "v", "g": "G"}
 
 CALIBRATED = "discoveries"
 """What a provenance keeps of a calibration, where shufflings made one."""
@@ -137,10 +138,10 @@ def bound_of(result: Record, alpha: float = ALPHA) -> Bound:
         )
     kept = result.provenance.get(CALIBRATED)
     if kept is None and not result.asked.p_holds:
+        of = term(f"combine={result.asked.combine!r}") if result.asked.combine else _GROUPED[result.asked.statistic]
         raise InputError(
-            f"Without shufflings true discoveries are bounded by parametric p, and those of "
-            f"{term(f'combine={result.asked.combine!r}')} are too small where maps hang together. Test with "
-            f"{term(_REMEDY)}, which shufflings calibrate."
+            f"Without shufflings true discoveries are bounded by parametric p, and those of {of} are too small where "
+            f"{_where(result)}. Test with {term(_REMEDY)}, which shufflings calibrate."
         )
     p = result.maps["p_parametric"]
     if kept is None:
@@ -152,12 +153,18 @@ def bound_of(result: Record, alpha: float = ALPHA) -> Bound:
     return calibration.bound(p)
 
 
+def _where(result: Record) -> str:
+    """Where parametric p of a test are too small that do not hold."""
+    return "maps hang together" if result.asked.combine else "a small group varies most"
+
+
 def in_words(result: Record) -> list[str]:
     """Say in two sentences how much of the map has an effect; nothing of what has no parametric p."""
     if result.asked.variance_smoothing_fwhm is not None or not result.asked.has_parametric_p:
         return []
     if result.provenance.get(CALIBRATED) is None and not result.asked.p_holds:
-        why = f"parametric p of {result.asked.combine} are too small where maps hang together"
+        of = result.asked.combine or _GROUPED[result.asked.statistic]
+        why = f"parametric p of {of} are too small where {_where(result)}"
         return [f"How many {result.space.nouns} have an effect is not told: {why}, and no template was calibrated."]
     everywhere = bound_of(result).of(np.ones(result.space.n, bool))
     assert isinstance(everywhere, TrueDiscoveries)

@@ -313,8 +313,8 @@ class Provenance:
 
     @property
     def p_holds(self) -> bool:
-        """Whether parametric p have their level, see `numbaglm.stats.methods.p_holds`."""
-        return p_holds(self.combine, len(self.weights), self.n_variables)
+        """Whether parametric p have their level, see `numbaglm.stats.methods.p_holds`; v and G lose it far out."""
+        return self.statistic not in ("v", "g") and p_holds(self.combine, len(self.weights), self.n_variables)
 
 
 @dataclass(frozen=True)

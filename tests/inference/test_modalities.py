@@ -9,7 +9,7 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.data.cohort.store import CohortStore
-from numbaglm.errors import ContrastError, InputError, MaskError
+from numbaglm.errors import ContrastError, InputError, MaskError, NumbaglmWarning
 from numbaglm.results.discoveries import bound_of
 from numbaglm.results.reporting.words import methods_paragraph
 from numbaglm.spaces.volume import Geometry
@@ -510,3 +510,9 @@ def test_reports_of_several_modalities_have_all_their_nulls(data, tmp_path):
     found = ng.permutation_test(several, DESIGN, {"x": T, "y": F}, **options)
     text = found["m0"]["x"].report(tmp_path / "report.html").read_text()
     assert all(f"over {what}" in text for what in ("contrasts", "modalities", "modalities and contrasts"))
+
+
+def test_parametric_p_of_combinations_come_with_a_warning(data):
+    several = {name: cohort(one) for name, one in data.items()}
+    with pytest.warns(NumbaglmWarning, match=r"combine='fisher' take what is combined for independent.*n_perm=1000"):
+        ng.permutation_test(several, DESIGN, T, combine="fisher", n_perm=0)

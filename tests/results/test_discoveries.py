@@ -231,3 +231,17 @@ def test_a_report_says_how_much_has_an_effect(result):
     cohort, design = asked()
     nothing = ng.permutation_test(cohort, design, [0, 1], n_perm=20)
     assert in_words(nothing)[0].startswith("How many voxels have an effect can't be said")
+
+
+def test_v_and_g_take_a_template():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([0, 1, 2], [6, 8, 10])
+    maps = pd.DataFrame(rng.normal(size=(24, 30))).add_prefix("r")
+    for contrast, name in (([1.0, -1, 0], "v"), ([[1.0, -1, 0], [0, 1, -1]], "G")):
+        options = {"contrast": contrast, "variance_groups": groups, "n_perm": 60, "cluster_forming_threshold": None}
+        result = ng.permutation_test(maps, np.eye(3)[groups], **options)
+        with pytest.raises(InputError, match=f"those of {name} are too small where a small group varies most.*'simes'"):
+            result.true_discoveries(np.ones(30, bool))
+        assert any(f"parametric p of {name} are too small" in one for one in in_words(result))
+        calibrated = ng.permutation_test(maps, np.eye(3)[groups], discoveries="simes", **options)
+        assert calibrated.true_discoveries(np.ones(30, bool)).n_elements == 30

@@ -384,7 +384,7 @@ class Family:
     parametric
         Whether z is that of a distribution of the statistic, of which parametric p follow. Otherwise it orders scores.
     p_holds
-        Whether these p have their level, see `numbaglm.stats.methods.p_holds`.
+        Whether these p have their level, far out too, see `numbaglm.stats.methods.p_holds`.
     """
 
     name: str

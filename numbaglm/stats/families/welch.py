@@ -386,6 +386,7 @@ def v_or_g(groups: VarianceGroups, still: Doubles) -> Family:
         finish=groups,
         precision="float64",
         pooled=False,
+        p_holds=False,  # far out, where a small group varies most
     )
 
 

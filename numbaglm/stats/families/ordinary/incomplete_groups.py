@@ -236,4 +236,5 @@ class IncompleteGroups:
             more=("n_subjects", "dof", REASON),
             reasons=(*reasons_of(len(self.rows)), _TOO_FEW),
             undefined=("leave the design without its rank, of those that are there then", _TOO_FEW),
+            p_holds=False,  # far out, where a small group varies most
         )
