@@ -16,6 +16,7 @@ COMMANDS = {
     "3dMVM": "Test the terms of a model as AFNI's 3dMVM does, from its -dataTable; NIfTI comes out.",
     "3dttest++": "Test sets of maps as AFNI's 3dttest++ does: its flags, its data sets, its labels; NIfTI comes out.",
     "append": "Add subjects to a cohort, which is written anew beside its old data.",
+    "beyond": "Say how much of an effect there is, how large it is and where it is absent.",
     "completion": "Print the script that makes a shell complete what is typed.",
     "convert": "Convert maps to a cohort: checked, smoothed and masked once, read many times.",
     "demo": "Run a whole group analysis, from maps to corrected p and figures.",

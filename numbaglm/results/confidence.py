@@ -21,7 +21,7 @@ from numbaglm.results.reporting.finding import Finding
 from numbaglm.spaces.space import Space
 from numbaglm.stats import effects
 from numbaglm.stats.confidence import Flips, at_unit_length, boundary, reach
-from numbaglm.stats.conventions import is_probability
+from numbaglm.stats.conventions import is_number, is_probability
 from numbaglm.stats.model.design import Contrast, Design
 from numbaglm.stats.model.hypothesis import Hypothesis
 from numbaglm.stats.shuffling.shufflings import plan_shufflings
@@ -64,15 +64,19 @@ class Intervals(Finding):
         Absence, as far as there can be evidence of it: with the intervals' probability no element that is told has an
         effect of that size, and where they are simultaneous, none of all that are told.
         """
-        if not size > 0:
+        if not (is_number(size) and size > 0):
             raise InputError(invalid("size", size, "a size of the effect above 0"))
         return np.asarray((self.lower > -size) & (self.upper < size))
 
     def beyond(self, size: float) -> NDArray[np.bool_]:
         """(n_elements,) where the whole interval lies above size or below -size."""
-        if not size >= 0:
+        if not (is_number(size) and size >= 0):
             raise InputError(invalid("size", size, "a size of the effect, 0 or more"))
         return np.asarray((self.lower > size) | (self.upper < -size))
+
+    def absent(self, size: float) -> Absence:
+        """Where the effect is smaller than a size, see `within`: a map to draw, to tell in a report, to save."""
+        return Absence(self.within(size), float(size), self.level, self.simultaneous, self.of, self.space)
 
     def to_image(self, which: str) -> Any:
         """Put "lower" or "upper" into the format that the maps of the cohort came in; see `Record.to_image`."""
@@ -90,7 +94,8 @@ class Intervals(Finding):
     def promise(self) -> str:
         """How often they are right, in a sentence."""
         if self.simultaneous:
-            return f"With {self.level:.0%} the intervals of all {self.space.nouns} hold what is true of them."
+            nouns = self.space.nouns
+            return f"With {self.level:.0%}, in large samples, the intervals of all {nouns} hold what is true of them."
         return (
             f"With {self.level:.0%} the interval of a {self.space.noun} holds what is true of it; of many some don't."
         )
@@ -127,6 +132,74 @@ class Intervals(Finding):
             f"<{type(self).__name__} of {self.of}, {self.level:.0%} {kind}: {self.lower.size:,} {self.space.nouns}, "
             f"{self.reach:.3f} standard errors either way, {int(self.beyond(0).sum()):,} without 0>"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Absence(Finding):
+    """Where the effect is smaller than a size, whatever its sign: equivalence, as far as there is evidence of it.
+
+    Attributes
+    ----------
+    elements
+        (n_elements,) booleans: whose whole interval lies between -size and size.
+    size
+        What was asked for.
+    level, simultaneous, of, space
+        Of the intervals.
+    """
+
+    elements: NDArray[np.bool_]
+    size: float
+    level: float
+    simultaneous: bool
+    of: str
+    space: Space
+
+    def to_image(self) -> Any:
+        """Put `elements` into the format that the maps of the cohort came in; see `Record.to_image`."""
+        return _image(self.space, self.elements, "absent")
+
+    @property
+    def title(self) -> str:
+        """What it is of, in words."""
+        of = "Cohen's d" if self.of == "cohens_d" else "the effect"
+        return f"Where {of} is smaller than {self.size:g}"
+
+    @property
+    def promise(self) -> str:
+        """How often it is right, in a sentence."""
+        if self.simultaneous:
+            sure = f"With {self.level:.0%}, in large samples,"
+            return f"{sure} none of the {self.space.nouns} that are told has an effect of that size."
+        return f"With {self.level:.0%} a {self.space.noun} that is told has no effect of that size; of many some do."
+
+    @property
+    def found(self) -> str:
+        """How many there are, in a sentence."""
+        n, n_all = int(self.elements.sum()), self.elements.size
+        return f"It is smaller, whatever its sign, in {n:,} of {n_all:,} {self.space.nouns}."
+
+    def plot(self, save: str | os.PathLike[str] | None = None, **how: Any) -> Any:
+        """Draw it.
+
+        Parameters
+        ----------
+        save, how
+            As in `ConfidenceSet.plot`.
+        """
+        from numbaglm import plotting  # see ConfidenceSet.plot
+
+        what = "|d|" if self.of == "cohens_d" else "|effect|"
+        title = f"Absent ({self.level:.0%}): {what} < {self.size:g}"
+        options: dict[str, Any] = {"threshold": 0.5, "two_sided": False, "title": title, "save": save} | how
+        shown = self.elements.astype(np.float64)
+        if self.space.is_volume:
+            return plotting.slices(self.space.volume, shown, **(_through(self.space, self.elements, how) | options))
+        return plotting.maps(self.space, {"": shown}, **options)
+
+    def __repr__(self) -> str:
+        where = f"{int(self.elements.sum()):,} {self.space.nouns}"
+        return f"<{type(self).__name__} |{self.of}| < {self.size:g}, {self.level:.0%}: {where}>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +255,8 @@ class ConfidenceSet(Finding):
     def promise(self) -> str:
         """How often it is right, in a sentence."""
         return (
-            f"With {self.level:.0%} the effect is so large in all of the inner set (3), and nowhere outside the outer "
-            "set (1, 2 and 3)."
+            f"With {self.level:.0%}, in large samples, the effect is so large in all of the inner set (3), and nowhere "
+            "outside the outer set (1, 2 and 3)."
         )
 
     @property

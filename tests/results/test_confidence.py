@@ -68,8 +68,17 @@ def test_where_an_effect_is_smaller_or_larger_than_a_size(both):
     assert found.within(4.0).any()
     assert found.beyond(0).any()
     assert found.to_image("upper").shape == result.geometry.shape
+    absent = found.absent(4.0)
+    np.testing.assert_array_equal(absent.elements, found.within(4.0))
+    image = np.asarray(absent.to_image().dataobj)
+    assert (image.sum(), image[result.geometry.mask].sum()) == (absent.elements.sum(),) * 2
+    assert absent.plot(title="Absent") is not None
+    assert "none of the voxels that are told has an effect of that size" in absent.promise
+    assert "of many some do" in result.interval(0.95).absent(1.0).promise
+    assert f"in {absent.elements.sum():,} of" in absent.found
     for call, message in (
         (lambda: found.within(0), "size"),
+        (lambda: found.absent("2"), "size"),
         (lambda: found.beyond(-1), "size"),
         (lambda: found.to_image("middle"), "lower"),
     ):

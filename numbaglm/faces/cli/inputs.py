@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -28,6 +28,9 @@ from numbaglm.results.bids.maps import find_maps
 from numbaglm.results.bids.names import SHORT
 from numbaglm.stats.formula import design_from_formula
 from numbaglm.stats.model.contrasts import listed as columns_listed
+
+if TYPE_CHECKING:
+    from numbaglm.results.result import PermutationResult
 
 log = logging.getLogger("numbaglm")
 
@@ -648,6 +651,25 @@ def parse_threshold(text: str) -> float | str | tuple[str, float] | None:
     if not valid or kind not in ("", "p", "t", "z", "f"):
         raise InputError(invalid("cluster_forming_threshold", text, "a p such as 0.001, or t:3.1, z:3.1, f:6, or none"))
     return (kind, number) if kind in ("t", "z", "f") else number
+
+
+def one_result(folder: str) -> PermutationResult:
+    """Load the one result in a folder.
+
+    Raises
+    ------
+    InputError
+        It holds several, or none.
+    """
+    from numbaglm.results.bids.results import kept_results
+    from numbaglm.results.result import PermutationResult
+
+    above = Path(folder).expanduser()
+    places = kept_results(above)
+    if len(places) > 1:
+        named = ", ".join(map(str, places))
+        raise InputError(invalid("folder", f"{folder}, which holds {len(places)} results", f"one of {named}"))
+    return PermutationResult.load(places[0] if places else above)
 
 
 def connected(address: str | None) -> AbstractContextManager[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from numbaglm.faces.cli.beyond import beyond
 from numbaglm.faces.cli.bids_options import BIDS, bids_inputs
 from numbaglm.faces.cli.completion import completion
 from numbaglm.faces.cli.options import CONTRAST, CONTRASTS, TEST
@@ -473,6 +474,7 @@ def permute(
 commands.add_command(completion)
 commands.add_command(quality)
 commands.add_command(power)
+commands.add_command(beyond)
 
 
 @commands.command(epilog=examples("numbaglm report results", "numbaglm report results --output group.html"))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from numbaglm.faces.shell import PATH, Terminal, examples, habits
-
-if TYPE_CHECKING:
-    from numbaglm.results.result import PermutationResult
 
 
 @click.command(
@@ -63,6 +60,7 @@ def power(
     with terminal.loading():
         from numbaglm.cohort import Cohort
         from numbaglm.data.storage.folders import check_free
+        from numbaglm.faces.cli.inputs import one_result
         from numbaglm.inference.power import MARKER
         from numbaglm.inference.power import power as told_power
 
@@ -80,7 +78,7 @@ def power(
             )
         of, given = _read(folder), None
     else:
-        of, given = _pilot(folder), Cohort.open(cohort)
+        of, given = one_result(folder), Cohort.open(cohort)
     found = told_power(of, sizes, cohort=given, progress=terminal.progress, **options)
     text = found.in_words()
     if output is not None:
@@ -105,17 +103,3 @@ def _numbers(text: str, kind: type[int] | type[float]) -> list[Any] | None:
         return [kind(one) for one in text.split(",")]
     except ValueError:
         return None
-
-
-def _pilot(folder: str) -> PermutationResult:
-    """Load the one result in a folder."""
-    from numbaglm.errors import InputError, invalid
-    from numbaglm.results.bids.results import kept_results
-    from numbaglm.results.result import PermutationResult
-
-    above = Path(folder).expanduser()
-    places = kept_results(above)
-    if len(places) > 1:
-        named = ", ".join(map(str, places))
-        raise InputError(invalid("folder", f"{folder}, which holds {len(places)} results", f"one of {named}"))
-    return PermutationResult.load(places[0] if places else above)

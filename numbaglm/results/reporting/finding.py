@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -37,8 +38,8 @@ class Finding(ABC):
         """What was found, in a sentence."""
 
     @abstractmethod
-    def plot(self) -> Any:
-        """Draw it: a matplotlib figure."""
+    def plot(self, *, save: str | os.PathLike[str] | None = None) -> Any:
+        """Draw it: a matplotlib figure, and a file of it where one is named."""
 
 
 def check_findings(given: Any, space: Space) -> list[Finding]:

@@ -39,7 +39,7 @@ def test_each_has_a_part_with_its_promise_and_its_picture(result, findings):
         assert one.title in tags.text
         assert one.found in tags.text
         assert one.promise in tags.text
-    assert "With 90% the intervals of all voxels hold" in tags.text
+    assert "With 90%, in large samples, the intervals of all voxels hold" in tags.text
     assert "to find something in 80 % of studies" in tags.text
 
 
