@@ -121,13 +121,7 @@ def bounds(n_maps: int, n_voxels: int, n_perm: int) -> list[dict[str, str]]:
     """Maps without an effect in which true discoveries are told, by parametric p alone and by shufflings."""
     told = []
     for scenario in scenarios():
-        if scenario.noise is skewed or scenario.options["combine"] not in (
-            "fisher",
-            "stouffer",
-            "tippett",
-            "wilks",
-            "roy",
-        ):
+        if scenario.noise is skewed or scenario.options["combine"] not in _BOUNDED:
             continue
         wrong = np.zeros(2, int)
         for seed in range(n_maps):

@@ -384,9 +384,13 @@ def _check(result: Record, level: float, of: str) -> None:
     if of not in ESTIMATES:
         raise InputError(invalid("of", of, " or ".join(map(repr, ESTIMATES))))
     if result.statistic != "t" or "effect_lower" not in result.maps:
+        asked = result.asked
+        fix = "Test the rows of an F contrast one by one, without variance groups."
+        if asked.combine is not None:
+            fix = f"Test what was combined ({term(f'combine={asked.combine!r}')}) one by one."
         raise InputError(
             "Intervals and confidence sets are of t contrasts with one variance for all subjects, and this is a test "
-            f"of {result.statistic}. Test the rows of an F contrast one by one, without variance groups."
+            f"of {result.statistic}. {fix}"
         )
     if of == "cohens_d" and result.asked.dof <= 1:
         raise InputError(invalid("of", of, "'effect' where there is one residual degree of freedom"))

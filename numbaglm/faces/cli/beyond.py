@@ -81,7 +81,7 @@ def beyond(
         raise click.UsageError("Name the cohort after the result, RESULT COHORT: sizes are of flips of its residuals.")
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.data.storage.files import check_free
+        from numbaglm.data.storage.folders import check_free
         from numbaglm.faces.cli.inputs import one_result
 
     if output is not None:
