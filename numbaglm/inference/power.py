@@ -65,6 +65,8 @@ class Power(Finding):
         Cohorts of each size, and random shufflings of each.
     space
         Where the elements lie.
+    of_pilot
+        Whether the effect is the one that the pilot estimates, which is larger than the true one where it looks large.
     """
 
     maps: Doubles
@@ -74,6 +76,7 @@ class Power(Finding):
     n_cohorts: int
     n_perm: int
     space: Space
+    of_pilot: bool = False
 
     def needed(self, power: float = 0.8, of: str = "any") -> int | None:
         """Fewest subjects, of the numbers that were tried, with that power; None where none has it.
@@ -150,10 +153,14 @@ class Power(Finding):
     @property
     def promise(self) -> str:
         """What it is worth, in a sentence."""
+        stated, warning = "that was stated", ""
+        if self.of_pilot:
+            stated = "that the pilot estimates"
+            warning = " It mostly is smaller, and power too: state an effect of a size that matters."
         return (
-            "If the effect is the one that was stated, and noise is like the pilot's, power is what is told, within "
+            f"If the effect is the one {stated}, and noise is like the pilot's, power is what is told, within "
             f"its {LEVEL:.0%} interval: of {self.n_cohorts} studies of each size, p corrected by {self.by} at "
-            f"{self.alpha:g}."
+            f"{self.alpha:g}.{warning}"
         )
 
     @property
@@ -164,8 +171,8 @@ class Power(Finding):
         return f"{told} to find something in 80 % of studies."
 
     def in_words(self) -> str:
-        """Say what was asked and found, as a table and a sentence."""
-        return f"{self!r}\n{self.found}"
+        """Say what was asked and found, as a table, and what it is worth."""
+        return f"{self!r}\n{self.found}\n{self.promise}"
 
     def __repr__(self) -> str:
         head = f"<{type(self).__name__} by {self.by}, alpha = {self.alpha:g}, {self.n_cohorts} cohorts of each size"
@@ -262,6 +269,10 @@ def power(
             raise InputError(invalid(name, value, f"a whole number of {least} or more"))
     if not is_probability(alpha):
         raise InputError(invalid("alpha", alpha, "a rate between 0 and 1"))
+    if alpha * (n_perm + 1) < 1:
+        received = f"{n_perm}, of which no p is {alpha:g} or less"
+        raise InputError(invalid("n_perm", received, f"{int(np.ceil(1 / alpha)) - 1} or more"))
+    of_pilot = isinstance(result, Record) and effect is None
     if not isinstance(result, Record):
         if cohort is not None or effect is not None:
             fix = "Give one of them, or the result of a pilot with its cohort."
@@ -293,7 +304,7 @@ def power(
             maps[number] = found.mean(axis=0)
             rows.append({"n_subjects": size, **_summary(found[:, where])})
             log.info("%d subjects: something found in %.0f %% of %d cohorts.", size, 100 * rows[-1]["any"], n_cohorts)
-    return Power(maps, pd.DataFrame(rows), by, alpha, n_cohorts, n_perm, result.space)
+    return Power(maps, pd.DataFrame(rows), by, alpha, n_cohorts, n_perm, result.space, of_pilot)
 
 
 @dataclass(frozen=True, eq=False)

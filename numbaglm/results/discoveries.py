@@ -173,9 +173,19 @@ def in_words(result: Record) -> list[str]:
     n, nouns = everywhere.n_true, result.space.nouns
     if not n:
         return [f"How many {nouns} have an effect can't be said: 0 at least ({how})."]
+    alone = _alone(result.widest, 1 if kept is None else kept["n_together"])
     found = f"At least {n:,} of the {everywhere.n_elements:,} {nouns} {'has' if n == 1 else 'have'} an effect"
     more = ", and of each cluster at least the share under TDP" if "tdp" in result.clusters else ""
-    return [f"{found}{more}: with {1 - ALPHA:.0%} these bounds, and those of any other region, hold at once ({how})."]
+    return [
+        f"{found}{more}: with {1 - ALPHA:.0%} these bounds, and those of any other region, hold at once ({how}{alone})."
+    ]
+
+
+def _alone(widest: str, n_together: int) -> str:
+    """What bounds are of, where p are corrected over more than that."""
+    of = ["contrast"] if "contrasts" in widest and n_together == 1 else []
+    of += ["modality"] if "modalities" in widest else []
+    return f"; of this {' and '.join(of)} alone" if of else ""
 
 
 def _words_of(kept: Mapping[str, Any]) -> str:

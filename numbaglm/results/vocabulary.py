@@ -628,6 +628,7 @@ FILES: Mapping[str, str] = MappingProxyType(
         "effect_at_most*": "upper ends of intervals that hold everywhere at once",
         "cohens_d_at_least*": "lower ends of intervals of Cohen's d that hold everywhere at once",
         "cohens_d_at_most*": "upper ends of intervals of Cohen's d that hold everywhere at once",
+        "p_sequential_*": "corrected p of Besag and Clifford, of any level whenever the test stopped",
         "absent_*": "1 where the effect, of either sign, is smaller than the size in the name",
         "confidence_set_*": "where the effect is at least the size in the name: 3 surely, 2 by the estimate, 1 at most",
         "clusters_map.tsv": "numbers of clusters, as in clusters.tsv; 0 where there is none",

@@ -61,6 +61,20 @@ def test_power_of_f_is_that_of_f():
         ng.power(pilot, 30, cohort=cohort, effect=0.5)
 
 
+def test_an_effect_of_the_pilot_itself_is_told_to_be_one_and_too_few_shufflings_are_refused():
+    cohort = parcels(20)
+    pilot = ng.permutation_test(cohort, n_perm=20)
+    own = ng.power(pilot, 12, cohort=cohort, **FEW)
+    stated = ng.power(pilot, 12, cohort=cohort, effect=pilot.maps["effect"], **FEW)
+    assert own.curve.equals(stated.curve)
+    assert "that the pilot estimates" in own.promise
+    assert "It mostly is smaller, and power too" in own.in_words()
+    assert "that was stated" in stated.in_words()
+    assert "smaller" not in stated.promise
+    with pytest.raises(InputError, match=r"99, of which no p is 0.009 or less.* 111 or more"):
+        ng.power(pilot, 12, cohort=cohort, alpha=0.009, **FEW)
+
+
 def test_groups_and_sites_keep_their_noise():
     noise = np.random.default_rng(3).normal(size=(40, 50))
     group, site = np.arange(40) % 2, np.arange(40) // 20

@@ -228,6 +228,14 @@ def test_a_report_says_how_much_has_an_effect(result):
     assert "all-resolution inference" in sentence
     assert "calibrated by shufflings" in in_words(analysed(discoveries="simes", tfce=False))[0]
     assert in_words(analysed(variance_smoothing_fwhm=6.0, tfce=False)) == []
+    volume, design = asked()
+    both = {"one": "intercept", "two": design.columns[1]}
+    how = {"n_perm": 60, "errors": "ise", "fwe_across_contrasts": True}
+    for options, told in (
+        ({}, "inference; of this contrast alone)"),
+        ({"discoveries": "simes"}, "2 contrasts at once)"),
+    ):
+        assert told in in_words(ng.permutation_test(volume, design, both, **how, **options)["one"])[0]
     cohort, design = asked()
     nothing = ng.permutation_test(cohort, design, [0, 1], n_perm=20)
     assert in_words(nothing)[0].startswith("How many voxels have an effect can't be said")

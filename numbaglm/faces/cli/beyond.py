@@ -41,6 +41,13 @@ _SIZE: dict[str, Any] = {"type": float, "multiple": True, "metavar": "SIZE"}
 @click.option("--confidence-set", "sets", **_SIZE, help="Where the effect is so large: surely, and at most.")
 @click.option("--absent", **_SIZE, help="Where the effect, of either sign, is smaller than this.")
 @click.option(
+    "--sequential-p",
+    "sequential",
+    type=click.Choice(["voxel", "size", "mass", "tfce"]),
+    multiple=True,
+    help="Corrected p of Besag and Clifford, of any level whenever the test stopped; repeat it for more.",
+)
+@click.option(
     "--of",
     type=click.Choice(["effect", "cohens_d"]),
     default="effect",
@@ -63,6 +70,7 @@ def beyond(
     intervals: bool,
     sets: tuple[float, ...],
     absent: tuple[float, ...],
+    sequential: tuple[str, ...],
     of: str,
     level: float,
     output: str | None,
@@ -75,8 +83,9 @@ def beyond(
     sets and absence, whose sizes are those of a t contrast. Each answer says what it promises.
     """
     of_sizes = intervals or bool(sets) or bool(absent)
-    if not (of_sizes or regions or tdp is not None):
-        raise click.UsageError("Ask for something: --region, --tdp, --intervals, --confidence-set or --absent.")
+    if not (of_sizes or regions or sequential or tdp is not None):
+        several = "--region, --tdp, --intervals, --confidence-set, --absent or --sequential-p"
+        raise click.UsageError(f"Ask for something: {several}.")
     if of_sizes and cohort is None:
         raise click.UsageError("Name the cohort after the result, RESULT COHORT: sizes are of flips of its residuals.")
     with terminal.loading():
@@ -88,6 +97,11 @@ def beyond(
         check_free(output, _MARKER, overwrite)
     result = one_result(folder)
     told, tables, images = _discoveries(result, regions, tdp, round(1 - level, 10))
+    for kind in sequential:
+        p, alpha = result.sequential_p(kind), round(1 - level, 10)
+        images[f"p_sequential_{kind}"], n, nouns = p, int((p <= alpha).sum()), result.space.nouns
+        of_p = "They hold at any level, whenever the test stopped."
+        told.append(f"Corrected p of Besag and Clifford by {kind}. {of_p} {n:,} {nouns} have one of {alpha:g} or less.")
     found: dict[str, Finding] = {}
     how |= {"of": of, "cohort": None if cohort is None else Cohort.open(cohort), "progress": terminal.progress}
     if intervals or absent:

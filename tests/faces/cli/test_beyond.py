@@ -49,6 +49,21 @@ def test_discoveries_need_the_result_alone(folder):
     assert [row["n_true"] for row in told["discoveries"]] == found["n_true"].tolist()
 
 
+def test_sequential_p_are_those_of_the_call(folder):
+    done = run(
+        folder / "results", "--sequential-p", "voxel", "--sequential-p", "mass", "--output", folder / "sequential"
+    )
+    assert done.exit_code == 0, done.stderr
+    result = ng.PermutationResult.load(folder / "results")
+    for kind in ("voxel", "mass"):
+        p = result.sequential_p(kind)
+        assert f"by {kind}. They hold at any level" in done.stdout
+        assert f"{(p <= 0.05).sum():,} voxels have one of 0.05 or less" in done.stdout
+        kept = nib.load(folder / "sequential" / f"p_sequential_{kind}.nii.gz").get_fdata()
+        np.testing.assert_allclose(kept[result.geometry.mask], p, rtol=1e-6)
+        assert kept[~result.geometry.mask].min() == 1
+
+
 def test_sizes_are_told_with_what_they_promise_and_written_as_maps_pictures_and_a_report(folder):
     target = folder / "sizes"
     sizes = ("--intervals", "--absent", 2.0, "--confidence-set", 0.5, "--of", "cohens_d")
