@@ -743,17 +743,15 @@ def _lists(spec: Spec, raw: RunResult, smallest: Smallest, way: Way) -> Lists:
     observed = observed_p(spec, raw, some)
     order = np.argsort(observed, kind="stable")
     p[0], some = observed[order], some[order]
-    n_calibrating = len(p)
+    assert spec.listing is not None
+    n_calibrating = len(p) - spec.listing.n_learned
     template = way.template
     if template is None:
-        # Of random ones, those learned from are others than those calibrated. All of a set are the same whichever of
-        # them is the data.
-        n_calibrating -= n_learned(len(p)) if spec.shufflings.sampled else 0
         template = Learned.learn(p[n_calibrating:] if n_calibrating < len(p) else p)
     if voxel is None:
         return Lists(p[:n_calibrating], template)
     voxel[0] = some
-    return Lists(p[:n_calibrating], template, voxel[:n_calibrating])
+    return Lists(p[:n_calibrating], template, voxel)
 
 
 def _identity(cohort: Cohort, design: Design, contrasts: Sequence[Contrast], options: Options) -> dict[str, Any]:

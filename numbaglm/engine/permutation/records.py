@@ -42,12 +42,15 @@ class Listing:
         Of the first so many.
     elements
         Whether to list as well whose they are.
+    n_learned
+        The last so many are there to learn from: whose theirs are nobody asks.
     """
 
     threshold: float
     n_listed: int
     n_shufflings: int
     elements: bool
+    n_learned: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +247,8 @@ class Smallest:
         (n_shufflings, n_listed) increasing along rows. A shuffling with fewer scores above the threshold is filled up
         with its p: what it lacks is no smaller.
     voxel
-        (n_shufflings, n_listed) whose p these are, n_voxels for what fills up; None where that was not asked for.
+        (n, n_listed) whose p these are, n_voxels for what fills up, of the shufflings that calibrate; None where that
+        was not asked for.
     """
 
     p: NDArray[np.float64]

@@ -49,10 +49,13 @@ def with_listing(spec: Spec, n_voxels: int, learns: bool = False, elements: bool
     """
     n_listed = listed_of(n_voxels)
     threshold = spec.family.scale.to_score("p", min(_HIGHEST, _ROOM * n_listed / n_voxels), spec.two_sided)
-    n_shufflings = spec.shufflings.n_shufflings
+    n, n_learning = spec.shufflings.n_shufflings, 0
     if spec.shufflings.sampled:
-        n_shufflings = min(n_shufflings, N_SHUFFLINGS + learns * N_LEARNED)
-    return replace(spec, listing=Listing(float(threshold), n_listed, n_shufflings, elements))
+        # Of random ones, those learned from are others than those calibrated. All of a set are the same whichever of
+        # them is the data.
+        n = min(n, N_SHUFFLINGS + learns * N_LEARNED)
+        n_learning = n_learned(n) * learns
+    return replace(spec, listing=Listing(float(threshold), n_listed, n, elements, n_learning))
 
 
 def n_learned(n_shufflings: int) -> int:
@@ -99,53 +102,54 @@ def smallest_of(spec: Spec, rounds: Sequence[Sequence[Picks]], n_voxels: int) ->
     n_listed = listing.n_listed
     shape = sum(parts[0][0].size - 1 for parts in rounds), n_listed
     scores = np.full(shape, listing.threshold, rounds[0][0][2].dtype)
-    voxels, row = np.full(shape if listing.elements else (0, n_listed), n_voxels, np.int32), 0
+    n_calibrating = shape[0] - listing.n_learned
+    voxels, row = np.full((n_calibrating if listing.elements else 0, n_listed), n_voxels, np.int32), 0
     for parts in rounds:
         n_there = parts[0][0].size - 1
         for first in range(0, n_there, _AT_ONCE):
             some = slice(row + first, row + min(first + _AT_ONCE, n_there))
-            _list(parts, first, spec.two_sided, scores[some], voxels[some] if listing.elements else None)
+            _list(parts, first, spec.two_sided, scores[some], voxels[some])
         row += n_there
     return Smallest(_p_of(spec, scores), voxels if listing.elements else None)
 
 
-def _list(parts: Sequence[Picks], first: int, two_sided: bool, scores: Floats, voxels: Ints | None) -> None:
-    """List the largest scores of some shufflings, from ``first`` on, and whose they are."""
-    n = len(scores)
+def _list(parts: Sequence[Picks], first: int, two_sided: bool, scores: Floats, voxels: Ints) -> None:
+    """List the largest scores of some shufflings, from ``first`` on, and whose those of the first of them are."""
+    n, named = len(scores), len(voxels) > 0
     bounds = [part[0][first : first + n + 1] for part in parts]
     ends = np.cumsum(np.sum([np.diff(one) for one in bounds], axis=0))
     begins = np.concatenate([[0], ends[:-1]])
     height = _joined(bounds, [part[2] for part in parts], begins, int(ends[-1]))
     if two_sided:
         np.abs(height, out=height)
-    if voxels is None:
-        order = height
-    elif height.dtype == np.float32:  # a number that sorts as the score does, and ends with the voxel
-        order = np.empty(height.size, np.int64)
-        halves = order.view(np.int32).reshape(-1, 2)
-        halves[:, 0] = _joined(bounds, [part[1] for part in parts], begins, int(ends[-1]))
-        halves[:, 1] = height.view(np.int32)
-    else:
-        voxel, order = _joined(bounds, [part[1] for part in parts], begins, int(ends[-1])), height
+    voxel = _joined(bounds, [part[1] for part in parts], begins, int(ends[-1])) if named else None
+    keys = height
+    if voxel is not None and height.dtype == np.float32:  # numbers that sort as the scores do, and end with the voxel
+        keys = np.empty(height.size, np.int64)
+        halves = keys.view(np.int32).reshape(-1, 2)  # (low, high) as all of numpy's wheels have it
+        halves[:, 0], halves[:, 1] = voxel, height.view(np.int32)
     for i, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
         n_there = min(end - begin, scores.shape[1])
         least = end - begin - n_there
-        there = order[begin:end]
-        if voxels is not None and there.dtype.kind == "f":
-            largest = np.argsort(there)[: least - 1 if least else None : -1]
-            scores[i, :n_there], voxels[i, :n_there] = there[largest], voxel[begin:end][largest]
+        there = keys[begin:end]
+        if voxel is not None and keys is height:
+            largest = np.argsort(there)[least:][::-1]
+            scores[i, :n_there] = there[largest]
+            if i < len(voxels):
+                voxels[i, :n_there] = voxel[begin:end][largest]
             continue
         if least > n_there:  # of fewer it takes as long as it saves
             there.partition(least)
             there[least:].sort()
         else:
             there.sort()
-        largest = there[least:]
-        if voxels is None:
-            scores[i, :n_there] = largest[::-1]
+        if keys is height:
+            scores[i, :n_there] = there[least:][::-1]
         else:
-            halves = largest.view(np.int32).reshape(-1, 2)[::-1]
-            voxels[i, :n_there], scores[i, :n_there] = halves[:, 0], halves[:, 1].view(np.float32)
+            halves = there[least:].view(np.int32).reshape(-1, 2)[::-1]
+            scores[i, :n_there] = halves[:, 1].view(np.float32)
+            if i < len(voxels):
+                voxels[i, :n_there] = halves[:, 0]
 
 
 def _joined(

@@ -246,13 +246,13 @@ def test_the_largest_of_all_blocks_are_listed(dtype, elements):
             (np.concatenate([[0], np.cumsum(size)]), np.arange(size.sum(), dtype=np.int32) + 50 * number, value)
         )
     scores, voxels = np.full((4, 8), 4.0, dtype), np.full((4, 8), 100, np.int32)
-    smallest._list(parts, 1, True, scores, voxels if elements else None)
+    smallest._list(parts, 1, True, scores, voxels[: 3 * elements])
     height = {int(v): abs(float(x)) for _, voxel, value in parts for v, x in zip(voxel, value, strict=True)}
     for i, (row, whose) in enumerate(zip(scores, voxels, strict=True), start=1):
         there = np.abs(np.concatenate([value[bounds[i] : bounds[i + 1]] for bounds, _, value in parts]))
         expected = np.sort(there)[::-1][:8].tolist()
         assert row.tolist() == expected + [4.0] * (8 - len(expected))
-        if elements:
+        if elements and i < 4:  # whose the last are is not asked
             assert [height[v] for v in whose[: len(expected)].tolist()] == expected
             assert len(set(whose[: len(expected)].tolist())) == len(expected)
             assert (whose[len(expected) :] == 100).all()
