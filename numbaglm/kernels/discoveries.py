@@ -327,6 +327,27 @@ def join_rows(bounds: NDArray[np.int64], values: NDArray[Any], place: NDArray[np
 
 
 @kernel
+def join_keys(
+    bounds: NDArray[np.int64], voxel: Ints, bits: Ints, kept: int, place: NDArray[np.int64], out: NDArray[np.int64]
+) -> None:
+    """Do the same with numbers that sort as single scores do, in their high halves, and end with the voxel.
+
+    Parameters
+    ----------
+    bits
+        (n,) of scores that are above 0, or whose absolute values count.
+    kept
+        Which of the bits count: all, or all but the sign.
+    """
+    for i in range(place.size):
+        to = place[i]
+        for k in range(bounds[i], bounds[i + 1]):
+            out[to] = (np.int64(bits[k] & kept) << 32) | voxel[k]
+            to += 1
+        place[i] = to
+
+
+@kernel
 def p_of_scores(
     scores: Floats, table: NDArray[np.float64], low: float, per_knot: float, far: float, p: NDArray[np.float64]
 ) -> None:

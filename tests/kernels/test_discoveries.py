@@ -11,6 +11,7 @@ from numbaglm.kernels.discoveries import (
     bound_nodes,
     component_tree,
     count_lower,
+    join_keys,
     join_rows,
     largest_nodes,
     leave_out,
@@ -143,6 +144,24 @@ def test_what_blocks_left_is_joined(seed, dtype):
         join_rows(bounds, values, place, out)
     assert place.tolist() == ends.tolist()
     np.testing.assert_array_equal(out, np.concatenate(reference.join_rows(parts)))
+
+
+@given(st.integers(0, 99))
+def test_scores_are_joined_with_their_voxels(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(0, 4, (3, 5))
+    parts = [
+        (np.concatenate([[0], np.cumsum(n)]), rng.permutation(99)[: n.sum()].astype(np.int32), rng.normal(size=n.sum()))
+        for n in sizes
+    ]
+    ends = np.cumsum(sizes.sum(axis=0))
+    place, out = ends - sizes.sum(axis=0), np.zeros(ends[-1], np.int64)
+    for bounds, voxels, scores in parts:
+        join_keys(bounds, voxels, scores.astype(np.float32).view(np.int32), 0x7FFFFFFF, place, out)
+    expected = np.concatenate(reference.join_keys(parts))
+    np.testing.assert_array_equal(out, expected)
+    height = np.concatenate(reference.join_rows([(bounds, np.abs(scores)) for bounds, _, scores in parts]))
+    np.testing.assert_array_equal(np.argsort(out), np.argsort(np.float32(height), kind="stable"))
 
 
 @given(st.integers(0, 99), st.sampled_from([0.01, 0.5, 9.0]), st.sampled_from(["float32", "float64"]))

@@ -105,6 +105,12 @@ def join_rows(parts):
     return [np.concatenate([values[bounds[i] : bounds[i + 1]] for bounds, values in parts]) for i in range(n)]
 
 
+def join_keys(parts):
+    """What blocks left, (bounds, voxels, scores) of each: numbers that sort as scores do, and end with the voxel."""
+    keys = [np.float32(np.abs(scores)).view(np.int32).astype(object) * 2**32 + voxels for _, voxels, scores in parts]
+    return join_rows([(bounds, key.astype(np.int64)) for (bounds, _, _), key in zip(parts, keys, strict=True)])
+
+
 def p_of_scores(scores, knots, log_p):
     """p of rows of falling scores: the parabola through three knots evenly apart, and p that never fall."""
     rows = []

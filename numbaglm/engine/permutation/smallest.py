@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles, Floats, Ints
 from numbaglm.engine.permutation.records import Listing, Picks, Smallest, Spec
-from numbaglm.kernels.discoveries import join_rows, p_of_scores
+from numbaglm.kernels.discoveries import join_keys, join_rows, p_of_scores
 
 N_LISTED = 1000
 """Scores of each shuffling: more find next to nothing more, in maps of a brain."""
@@ -32,6 +32,7 @@ N_LEARNED = 500
 _ROOM = 1.25  # times as many scores are picked as are listed, were there no effect: a template rises no further
 _KNOTS = 4001
 _AT_ONCE = 64  # shufflings
+_MAGNITUDE = 0x7FFFFFFF  # all bits but the sign
 _HIGHEST = 0.4  # p; beyond 0.5 a one-sided statistic is below 0
 
 
@@ -115,51 +116,54 @@ def smallest_of(spec: Spec, rounds: Sequence[Sequence[Picks]], n_voxels: int) ->
 
 def _list(parts: Sequence[Picks], first: int, two_sided: bool, scores: Floats, voxels: Ints) -> None:
     """List the largest scores of some shufflings, from ``first`` on, and whose those of the first of them are."""
-    n, named = len(scores), len(voxels) > 0
-    bounds = [part[0][first : first + n + 1] for part in parts]
+    bounds = [part[0][first : first + len(scores) + 1] for part in parts]
     ends = np.cumsum(np.sum([np.diff(one) for one in bounds], axis=0))
     begins = np.concatenate([[0], ends[:-1]])
-    height = _joined(bounds, [part[2] for part in parts], begins, int(ends[-1]))
-    if two_sided:
-        np.abs(height, out=height)
-    voxel = _joined(bounds, [part[1] for part in parts], begins, int(ends[-1])) if named else None
-    keys = height
-    if voxel is not None and height.dtype == np.float32:  # numbers that sort as the scores do, and end with the voxel
-        keys = np.empty(height.size, np.int64)
-        halves = keys.view(np.int32).reshape(-1, 2)  # (low, high) as all of numpy's wheels have it
-        halves[:, 0], halves[:, 1] = voxel, height.view(np.int32)
-    for i, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
-        n_there = min(end - begin, scores.shape[1])
-        least = end - begin - n_there
-        there = keys[begin:end]
-        if voxel is not None and keys is height:
-            largest = np.argsort(there)[least:][::-1]
-            scores[i, :n_there] = there[largest]
+    if not len(voxels):
+        _keep_largest(_heights(parts, bounds, begins, two_sided), begins, ends, scores)
+    elif scores.dtype == np.float32:
+        keys, place = np.empty(ends[-1], np.int64), begins.copy()
+        for its, (_, voxel, value) in zip(bounds, parts, strict=True):
+            join_keys(its, voxel, value.view(np.int32), _MAGNITUDE if two_sided else -1, place, keys)
+        largest = np.zeros(scores.shape, np.int64)
+        halves = largest.view(np.int32).reshape(*scores.shape, 2)  # (low, high) as all of numpy's wheels have it
+        halves[: len(voxels), :, 0], halves[..., 1] = voxels, scores.view(np.int32)
+        _keep_largest(keys, begins, ends, largest)
+        voxels[:], scores[:] = halves[: len(voxels), :, 0], halves[..., 1].view(np.float32)
+    else:
+        height, place = _heights(parts, bounds, begins, two_sided), begins.copy()
+        whose = np.empty(height.size, np.int32)
+        for its, (_, voxel, _) in zip(bounds, parts, strict=True):
+            join_rows(its, voxel, place, whose)
+        for i, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+            order = np.argsort(height[begin:end], kind="stable")[::-1][: scores.shape[1]]
+            scores[i, : order.size] = height[begin:end][order]
             if i < len(voxels):
-                voxels[i, :n_there] = voxel[begin:end][largest]
-            continue
-        if least > n_there:  # of fewer it takes as long as it saves
-            there.partition(least)
-            there[least:].sort()
-        else:
-            there.sort()
-        if keys is height:
-            scores[i, :n_there] = there[least:][::-1]
-        else:
-            halves = there[least:].view(np.int32).reshape(-1, 2)[::-1]
-            scores[i, :n_there] = halves[:, 1].view(np.float32)
-            if i < len(voxels):
-                voxels[i, :n_there] = halves[:, 0]
+                voxels[i, : order.size] = whose[begin:end][order]
 
 
-def _joined(
-    bounds: Sequence[NDArray[np.int64]], values: Sequence[NDArray[Any]], begins: NDArray[np.int64], n: int
-) -> NDArray[Any]:
-    """What all blocks left, shuffling by shuffling."""
-    out, place = np.empty(n, values[0].dtype), begins.copy()
-    for its, those in zip(bounds, values, strict=True):
-        join_rows(its, those, place, out)
-    return out
+def _heights(
+    parts: Sequence[Picks], bounds: Sequence[NDArray[np.int64]], begins: NDArray[np.int64], two_sided: bool
+) -> Floats:
+    """What counts of the scores that all blocks left, shuffling by shuffling."""
+    out, place = np.empty(sum(int(its[-1] - its[0]) for its in bounds), parts[0][2].dtype), begins.copy()
+    for its, (_, _, value) in zip(bounds, parts, strict=True):
+        join_rows(its, value, place, out)
+    return np.abs(out, out=out) if two_sided else out
+
+
+def _keep_largest(
+    values: NDArray[Any], begins: NDArray[np.int64], ends: NDArray[np.int64], largest: NDArray[Any]
+) -> None:
+    """Fill rows with the largest of their values, falling, as far as there are any; values change places."""
+    n_kept = largest.shape[1]
+    for row, begin, end in zip(largest, begins.tolist(), ends.tolist(), strict=True):
+        there = values[begin:end]
+        if there.size > 2 * n_kept:  # of fewer it takes as long as it saves
+            there.partition(there.size - n_kept)
+            there = there[-n_kept:]
+        there.sort()
+        row[: min(there.size, n_kept)] = there[: -n_kept - 1 : -1]
 
 
 def _p_of(spec: Spec, scores: Floats) -> Doubles:
