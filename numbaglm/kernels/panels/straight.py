@@ -21,7 +21,7 @@ Recipe = Callable[..., tuple[int, Any]]
 """Of `Numbers`, and of sizes: the row that the score is left in, and the score."""
 
 vector_code: Callable[[Recipe], Any] = _llvm.straight
-"""Compiled form of `follow`, of products, constants, and sizes in words (`told`)."""
+"""Compiled form of `follow`, of products, constants, and sizes in words (`in_words`)."""
 
 
 class Numbers:
@@ -55,11 +55,12 @@ class Numbers:
 
 def follow(recipe: Recipe, sizes: tuple[int, ...], products: Floats, constants: Floats) -> None:
     """Go through a recipe with rows of numpy."""
-    place, score = recipe(Numbers(products, constants), *sizes)
+    with np.errstate(over="ignore", invalid="ignore"):  # as compiled
+        place, score = recipe(Numbers(products, constants), *sizes)
     products[place] = score
 
 
-def told(sizes: tuple[int, ...]) -> str:
+def in_words(sizes: tuple[int, ...]) -> str:
     """Sizes in words."""
     return " ".join(map(str, sizes))
 
@@ -73,19 +74,31 @@ class Straight(Score):
         The kernel as it is compiled, and as Python calls it.
     make, sizes
         A function of a module that makes the same again, of these.
+    double
+        The kernel that double precision takes; None for this one.
     """
 
-    def __init__(self, function: Function, plain: Function, make: Callable[..., Score], sizes: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        function: Function,
+        plain: Function,
+        make: Callable[..., Score],
+        sizes: tuple[int, ...],
+        double: Score | None = None,
+    ) -> None:
         super().__init__(function)
-        self.plain, self.make, self.sizes = plain, make, sizes
+        self.plain, self.make, self.sizes, self.double = plain, make, sizes, double
 
     def __reduce__(self) -> Any:
         return self.make, self.sizes
 
     def __call__(self, products: Floats, fixed: Floats, sizes: NDArray[np.int64], constants: Floats) -> None:
         """See `Score`."""
-        self.plain(products, fixed, sizes, constants)
+        kernel = self.plain if self.double is None or products.itemsize == 4 else self.double
+        kernel(products, fixed, sizes, constants)
 
     def address(self, dtype: np.dtype[Any]) -> Any:
         """See `Score`."""
+        if self.double is not None and dtype.itemsize == 8:
+            return self.double.address(dtype)
         return self.plain if is_plain else super().address(dtype)

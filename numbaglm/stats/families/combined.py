@@ -19,17 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import comb, factorial
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev as polynomials
 from numpy.typing import NDArray
 from scipy import interpolate, optimize, special
 
-from numbaglm.arrays import Doubles
+from numbaglm.arrays import Doubles, Floats
 from numbaglm.errors import InputError, invalid
+from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.panels.scores import Score
+from numbaglm.kernels.panels.straight import Numbers, Straight, follow, in_words, vector_code
 from numbaglm.kernels.tables import DEGREE, LEAST, NEAREST, SPLIT, lines, looked_up, polynomial
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
@@ -46,6 +49,7 @@ QUICK = 4 + 2 * NODES
 _SURE = (6.0, 5.0, 4.0)  # z, about, up to which polynomials are asked for; few shufflings come to more
 _REACH = 10.0  # the same of straight lines
 _NEAREST = 0.0003  # the same, from which on polynomials of roots are
+_STRAIGHT = 8  # partial tests at most of which scores are made without loops: more take long to compile
 _NEAR = 0.05  # the same, of p near 1 whose logarithm of 1 - p, or z, rises too fast for lines
 
 SUM, LARGEST, SMALLEST = range(3)
@@ -179,6 +183,147 @@ def combine_tabled(
     else:
         for v in range(n):
             score[v] = total[v]
+
+
+def recipe(of: Numbers, how: int, sides: int, alike: int, *told: int) -> tuple[int, Any]:
+    """Make scores as `combine_tabled` does of single precision, NaN where a table says what polynomials don't.
+
+    Parameters
+    ----------
+    told
+        Of each test its rows of interest, rows of moved nuisance, whether it is of t (1) or F (0), where its tables
+        begin, the form of its polynomial, and whether correlations below 0 have one of their own.
+    """
+    tests = [told[i : i + 6] for i in range(0, len(told), 6)]
+    parts, first = [], 0
+    for s, moved, is_t, *_ in tests:
+        part = of.row(first) if is_t else _sum([of.row(first + j) * of.row(first + j) for j in range(s)])
+        if moved:
+            left = 1.0 - _sum([of.row(first + j) * of.row(first + j) for j in range(s, s + moved)])
+            left = of.where_less(left, _LITTLE, _LITTLE, left)
+            part = part / (of.sqrt(left) if is_t else left)
+        part = part if is_t else of.sqrt(part)
+        parts.append(abs(part) if is_t and sides == BOTH else part)
+        first += s + moved
+    score = _one_side(of, parts, tests, how, alike)
+    if sides == CONCORDANT:
+        other = _one_side(of, [-part for part in parts], tests, how, alike)
+        outside = score - score + (other - other)  # 0, or NaN if either is
+        score = of.where_less(score, other, other, score) + outside
+    return first, score
+
+
+def _one_side(of: Numbers, parts: list[Any], tests: list[tuple[int, ...]], how: int, alike: int) -> Any:
+    """What polynomials of partial tests come to."""
+    outside: Any = 0.0
+    if alike and how != SUM:  # of tests with one function the largest, or least, is that of their correlations
+        for other in parts[1:]:
+            parts[0] = of.where_less(parts[0], other, *((other, parts[0]) if how == LARGEST else (parts[0], other)))
+        parts = parts[:1]
+    score = None
+    for k, (part, (_, _, _, table, form, signed)) in enumerate(zip(parts, tests, strict=False)):
+        low, high, scale = of.constant(table), of.constant(table + 1), of.constant(table + 2)
+        outside = of.where_less(part, low, np.nan, of.where_less(high, part, np.nan, outside))
+        size, shift = abs(part), 1.0
+        if form == 2:
+            size, shift = of.sqrt(of.sqrt(size)), of.constant(table + 5 + DEGREE)
+        u = size * scale - shift
+        value = _polynomial(of, table + 4, u)
+        if signed:
+            value = of.where_less(part, 0.0, _polynomial(of, table + 5 + DEGREE, u), value)
+        value = of.constant(k) * value if how == SUM else value
+        if score is None:
+            score = value
+        elif how == SUM:
+            score = score + value
+        else:
+            score = of.where_less(score, value, *((value, score) if how == LARGEST else (score, value)))
+    return score + outside
+
+
+def _polynomial(of: Numbers, start: int, u: Any) -> Any:
+    value = of.constant(start + DEGREE)
+    for power in reversed(range(DEGREE)):
+        value = value * u + of.constant(start + power)
+    return value
+
+
+def _sum(terms: list[Any]) -> Any:
+    return sum(terms[1:], start=terms[0])
+
+
+_LITTLE = 1e-15
+_vector_code = vector_code(recipe)
+
+
+@kernel
+def _by_tables(
+    products: NDArray[np.floating], v: int, sizes: NDArray[np.int64], constants: NDArray[np.floating]
+) -> float:
+    """Score of one column, as `combine_tabled` makes it in double precision."""
+    n_parts, how, sides, nodes, quick = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    score = -np.inf
+    for turn in range(2 if sides == 2 else 1):
+        total, first = 0.0, 0
+        for k in range(n_parts):
+            s, moved, is_t, table = sizes[6 + 4 * k], sizes[7 + 4 * k], sizes[8 + 4 * k] == 1, sizes[9 + 4 * k]
+            share, left = 0.0, 1.0
+            for j in range(s):
+                share += products[first + j, v] ** 2
+            for j in range(s, s + moved):
+                left -= products[first + j, v] ** 2
+            r = np.sqrt(share / max(left, _LITTLE))
+            if is_t and sides != 1 and (products[first, v] < 0.0) == (turn == 0):
+                r = -r
+            value = looked_up(r, constants, table + quick, nodes, is_t and sides != 1)
+            if how == 0:
+                total += constants[k] * value
+            else:
+                total = value if k == 0 or (value > total) == (how == 1) else total
+            first += s + moved
+        score = max(score, total)
+    return score
+
+
+@kernel
+def _look_up(
+    products: NDArray[np.floating],
+    n_rows: int,
+    sizes: NDArray[np.int64],
+    constants: NDArray[np.floating],
+) -> None:
+    """Put scores, which are behind the products, into their place; those that are NaN are found by tables."""
+    score, found = products[0], products[n_rows]
+    unknown = np.int32(0)
+    for v in range(found.shape[0]):
+        unknown += np.int32((found[v] != found[v]) & (score[v] == score[v]))
+    if unknown > 0:
+        for v in range(found.shape[0]):
+            if found[v] != found[v] and score[v] == score[v]:
+                found[v] = _by_tables(products, v, sizes, constants)
+    for v in range(found.shape[0]):
+        score[v] = found[v]
+
+
+@cache
+def straight_combination(n_rows: int, *sizes: int) -> Straight:
+    """`combine_tabled` without loops, for single precision and some sizes (`recipe`), of so many rows in all."""
+    words = in_words(sizes)
+
+    def score(
+        products: NDArray[np.floating],
+        fixed: NDArray[np.floating],
+        sizes: NDArray[np.int64],
+        constants: NDArray[np.floating],
+    ) -> None:
+        _vector_code(products, constants, words)
+        _look_up(products, n_rows, sizes, constants)
+
+    def plain(products: Floats, fixed: Floats, told: NDArray[np.int64], constants: Floats) -> None:
+        follow(recipe, sizes, products, constants)
+        _look_up(products, n_rows, told, constants)
+
+    return Straight(score, plain, straight_combination, (n_rows, *sizes), combine_tabled)
 
 
 @dataclass(frozen=True)
@@ -342,11 +487,11 @@ class Partial:
     def __call__(self, r: Doubles) -> Doubles:
         """Of correlations (roots of shares, for F), of as many variables."""
         r = np.asarray(r, dtype=np.float64)
-        least = 0.0 if self._signed else NEAREST**2
+        least = 0.0 if self.is_signed else NEAREST**2
         return self._of(np.sign(r), np.maximum(1.0 - r**2, LEAST), np.maximum(r**2, least))
 
     @property
-    def _signed(self) -> bool:
+    def is_signed(self) -> bool:
         """Whether correlations below 0 have p of their own."""
         return self.n_rows is None and self.sides != BOTH
 
@@ -372,7 +517,7 @@ class Partial:
         """Correlations between which single precision takes the quick table."""
         root = np.sqrt(self.dof)
         top = min(SPLIT, float((_REACH + np.sqrt(self.n_rows or 1)) / root))
-        if self._signed:
+        if self.is_signed:
             return -top, top
         return 0.0 if self._is_smooth else float(_NEAR / root), top
 
@@ -402,11 +547,11 @@ class Partial:
     def _polynomial(self, sure: float) -> tuple[list[float], Doubles] | None:
         """Span, scale, form and coefficients of a polynomial that holds up to a z, about; None for none."""
         top = min(SPLIT, float(np.sqrt(-np.expm1(-(sure**2) / self.dof))))
-        if self._signed or self._is_smooth:
-            signs = (1.0, -1.0) if self._signed else (1.0,)
+        if self.is_signed or self._is_smooth:
+            signs = (1.0, -1.0) if self.is_signed else (1.0,)
             fits = [self._fitted(0.0, top, sign, 1.0) for sign in signs]
             found = [one for one in fits if one is not None]
-            low = -top if self._signed else 0.0
+            low = -top if self.is_signed else 0.0
             return None if len(found) < len(fits) else ([low, top, 2 / top, 1.0], np.concatenate(found))
         # What grows like a logarithm towards 0 is smooth in the fourth root.
         low = float(_NEAREST / np.sqrt(self.dof))
@@ -434,7 +579,7 @@ class Partial:
 
     @cached_property
     def _three(self) -> Doubles:
-        signed = self._signed
+        signed = self.is_signed
         inner = np.linspace(-SPLIT if signed else 1 - SPLIT, SPLIT, NODES)
         left = np.exp(np.linspace(np.log(1 - SPLIT**2), np.log(LEAST), NODES))
         one = np.ones(NODES)
@@ -446,7 +591,7 @@ class Partial:
     @cached_property
     def _slopes(self) -> tuple[Doubles, Doubles]:
         """Values, and how fast they rise with the correlation."""
-        r = np.tanh(np.linspace(0.0 if self._signed else 1e-3, 15.0, 3001))
+        r = np.tanh(np.linspace(0.0 if self.is_signed else 1e-3, 15.0, 3001))
         values = self(r)
         return values[1:], np.diff(values) / np.maximum(np.diff(r), 1e-15)
 
@@ -675,10 +820,16 @@ def combined(
         s = len(one.interest)
         sizes += [s, one.rows.shape[0] - s, int(one.is_t), starts[kinds.index(partial)]]
     scale = Combined(function, partials, tuple(share.tolist()), sides)
+    score, forms = combine_tabled, [int(table[3]) for table in tables]
+    if all(forms) and n <= _STRAIGHT:
+        told = [of.how, sides, sizes[5]]
+        for i, partial in enumerate(partials):
+            told += [*sizes[6 + 4 * i : 10 + 4 * i], forms[kinds.index(partial)], int(partial.is_signed)]
+        score = straight_combination(sum(one.rows.shape[0] for one in parts), *told)
     return Family(
         name=function.replace("-", "_"),
         layers=tuple(Layer(one.rows) for one in parts),
-        score=combine_tabled,
+        score=score,
         scale=scale,
         observe=None,
         sizes=tuple(sizes),

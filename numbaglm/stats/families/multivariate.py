@@ -29,7 +29,7 @@ from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels import glm
 from numbaglm.kernels.eigen import root
 from numbaglm.kernels.panels.scores import Score
-from numbaglm.kernels.panels.straight import Numbers, Straight, follow, told, vector_code
+from numbaglm.kernels.panels.straight import Numbers, Straight, follow, in_words, vector_code
 from numbaglm.stats import pvalues
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
 from numbaglm.stats.families.variables import (
@@ -73,9 +73,7 @@ def recipe(of: Numbers, n_variables: int, s: int, moved: int, kind: int, which: 
     share: dict[tuple[int, int], Any] = {}
     for j in range(moved if kind in (SUM, ROOT) else rows):
         pivot = 1.0 - G[j, j]
-        left[j] = of.where_less(
-            pivot, tiny, tiny, pivot
-        )  # what stands for shufflings that are not there, NaN, stays it
+        left[j] = of.where_less(pivot, tiny, tiny, pivot)  # NaN, of shufflings that are not there, stays it
         for i in range(j + 1, rows):
             share[i, j] = G[i, j] / left[j]
             for k in range(j + 1, i + 1):
@@ -112,7 +110,7 @@ _vector_code = vector_code(recipe)
 def straight_roots(n_variables: int, s: int, moved: int, kind: int, which: int) -> Straight:
     """`roots` for some sizes, without loops; see `is_straight`."""
     sizes = n_variables, s, moved, kind, which
-    words = told(sizes)
+    words = in_words(sizes)
 
     def score(products: Floats, fixed: Floats, told: NDArray[np.int64], constants: Floats) -> None:
         _vector_code(products, constants, words)

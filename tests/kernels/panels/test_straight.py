@@ -7,7 +7,7 @@ import pytest
 
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.panels.scores import call
-from numbaglm.kernels.panels.straight import Straight, follow, told, vector_code
+from numbaglm.kernels.panels.straight import Straight, follow, in_words, vector_code
 from numbaglm.kernels.panels.vectors import BYTES, ROWS, VECTORS
 
 SIZES = (2, 3)
@@ -25,7 +25,7 @@ code = vector_code(recipe)
 
 
 def made(*sizes):
-    words = told(sizes)
+    words = in_words(sizes)
 
     def score(products, fixed, told, constants):
         code(products, constants, words)

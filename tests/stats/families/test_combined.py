@@ -5,6 +5,10 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from numbaglm.errors import InputError
+from numbaglm.kernels._jit import kernel
+from numbaglm.kernels.panels.scores import call
+from numbaglm.kernels.panels.straight import Straight
+from numbaglm.kernels.panels.vectors import BYTES, ROWS, VECTORS
 from numbaglm.stats.families.combined import (
     BOTH,
     COMBINING,
@@ -81,6 +85,40 @@ def test_single_precision_gives_what_the_formula_does_within_a_tie(name, dof, ki
     for partial, one in zip(family.scale.partials, r, strict=True):
         usual &= (partial.n_rows is None and sides != BOTH) | (partial(np.abs(one)) >= partial.middle)
     assert (np.abs(table[0] - exact) <= tie)[usual].all()
+
+
+@kernel
+def called(address, values, fixed, sizes, constants):
+    call(address, values, fixed, sizes, constants)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "sides"),
+    [
+        ("fisher", [None, None], CONCORDANT),
+        ("stouffer", [2, None, 1], BOTH),
+        ("tippett", [None, None, None], BOTH),
+        ("conjunction", [None, None], ONE),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_without_loops_scores_are_those_of_the_tables(name, kinds, sides, dtype):
+    family = combined(name, (), tuple(rows_of(n_rows, 1) for n_rows in kinds), np.empty((0, 9)), 60, sides, True)
+    assert isinstance(family.score, Straight)
+    rng, n = np.random.default_rng(0), ROWS * VECTORS * BYTES // np.dtype(dtype).itemsize
+    products = 0.1 * rng.normal(size=(family.n_rows + family.n_scratch, n))
+    products[:, 3] = np.nan  # a shuffling that is not there
+    products[:, 8:12] = 0.5  # past polynomials
+    products[:, 12:16] *= 1e-6
+    ours, expected = products.astype(dtype), products.astype(dtype)
+    told = np.empty((0, n), dtype), np.array(family.sizes), family.constants.astype(dtype)
+    combine_tabled(expected, *told)
+    plain = ours.copy()
+    called(family.score.address(np.dtype(dtype)), ours, *told)
+    family.score(plain, *told)
+    for found in (ours[0], plain[0]):
+        np.testing.assert_allclose(found, expected[0], rtol=1e-5, atol=1e-5)
+        assert np.flatnonzero(np.isnan(found)).tolist() == [3]
 
 
 def rows_of(n_rows, moved):
