@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.arrays import Floats
+from numbaglm.arrays import Doubles, Floats
 from numbaglm.kernels._jit import exact_kernel, kernel
+from numbaglm.kernels.panels.vectors import borrowed
 
 LEAST = 1e-14
 """Left of the variance at least: a voxel that the model fits exactly has no infinite statistic, and the same one in any
@@ -48,12 +49,54 @@ def _subtract(basis: NDArray[np.float64], products: NDArray[np.float64], out: ND
                 out[j, v] -= weight * products[c, v]
 
 
+@kernel
+def to_unit_length(Y: Floats, least: float, E: Doubles, length: Doubles) -> None:
+    """Bring residuals to unit length, or to 0 where next to nothing is left of the data.
+
+    Parameters
+    ----------
+    Y
+        (n_subjects, n_voxels) data.
+    least
+        Share of the length of the data that residuals must have more than.
+    E
+        (n_subjects, n_voxels) residuals, brought to length.
+    length
+        (n_voxels,), filled: their length before, or 0.
+    """
+    n, n_voxels = E.shape
+    total, factor = np.zeros(n_voxels), np.empty(n_voxels)
+    length[:] = 0.0
+    for i in range(n):
+        for v in range(n_voxels):
+            total[v] += np.float64(Y[i, v]) * np.float64(Y[i, v])
+            length[v] += E[i, v] * E[i, v]
+    for v in range(n_voxels):
+        size = np.sqrt(length[v])
+        length[v] = size if size > least * np.sqrt(total[v]) else 0.0
+        factor[v] = 1.0 / size if length[v] > 0.0 else 0.0
+    for i in range(n):
+        for v in range(n_voxels):
+            E[i, v] *= factor[v]
+
+
+@kernel
+def products_of_rows(rows: Doubles, Y: Floats, out: Doubles) -> None:
+    """Products (n_rows, n_voxels) of rows (n_rows, n_subjects) with data; the same bits in any company."""
+    out[:] = 0.0
+    for i in range(rows.shape[1]):
+        for r in range(rows.shape[0]):
+            weight = rows[r, i]
+            for v in range(out.shape[1]):
+                out[r, v] += weight * np.float64(Y[i, v])
+
+
 _PANEL = 64
 """Voxels that are whitened together: their variables stay in the cache."""
 
 
 @kernel
-def whiten(E: NDArray[np.float64], least: float, rows: NDArray[np.float64], W: Floats, B: Floats, ok: Floats) -> None:
+def whiten(E: Doubles, least: float, rows: Doubles, W: Doubles, R: Doubles, B: Doubles, ok: Doubles) -> None:
     """Make the variables of each voxel orthonormal, one after another, and their products with some rows.
 
     Parameters
@@ -66,16 +109,21 @@ def whiten(E: NDArray[np.float64], least: float, rows: NDArray[np.float64], W: F
         (n_rows, n_subjects).
     W
         As E, filled; 0 where a variable follows from those before it.
+    R
+        (n_voxels, n_variables, n_variables), filled: products of W (first) with E.
     B
         (n_voxels, n_rows, n_variables), filled.
     ok
         (n_voxels,), filled: 1, or 0 where a variable follows from those before it.
     """
     n_variables, n, n_voxels = E.shape
+    E, rows, W, R, B, ok = borrowed((E, rows, W, R, B, ok))
+    room = np.empty(_PANEL)
+    R[:] = 0.0
     for begin in range(0, n_voxels, _PANEL):
         end = min(begin + _PANEL, n_voxels)
         width = end - begin
-        sums, fine = np.empty(width), ok[begin:end]
+        sums, fine = borrowed((room[:width], ok[begin:end]))
         fine[:] = 1.0
         for a in range(n_variables):
             W[a, :, begin:end] = E[a, :, begin:end]
@@ -85,6 +133,7 @@ def whiten(E: NDArray[np.float64], least: float, rows: NDArray[np.float64], W: F
                     x, before = W[a, i, begin:end], W[again % a, i, begin:end]
                     for v in range(width):
                         sums[v] += before[v] * x[v]
+                R[begin:end, again % a, a] += sums
                 for i in range(n):
                     x, before = W[a, i, begin:end], W[again % a, i, begin:end]
                     for v in range(width):
@@ -99,6 +148,7 @@ def whiten(E: NDArray[np.float64], least: float, rows: NDArray[np.float64], W: F
                     fine[v] = 0.0
                     sums[v] = 0.0
                 else:
+                    R[begin + v, a, a] = np.sqrt(sums[v])
                     sums[v] = 1.0 / np.sqrt(sums[v])
             for i in range(n):
                 x = W[a, i, begin:end]

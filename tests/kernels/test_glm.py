@@ -39,16 +39,41 @@ def test_variables_are_made_orthonormal_voxel_by_voxel(n_variables, n_voxels, n_
     E /= np.maximum(np.linalg.norm(E, axis=1, keepdims=True), 1e-300)
     rows = np.linalg.qr(rng.normal(size=(9, n_rows)))[0].T.copy()
     W, B, ok = np.empty_like(E), np.empty((n_voxels, n_rows, n_variables)), np.empty(n_voxels)
-    glm.whiten(E, 1e-10, rows, W, B, ok)
+    R = np.empty((n_voxels, n_variables, n_variables))
+    glm.whiten(E, 1e-10, rows, W, R, B, ok)
     expected = whiten(E, 1e-10, rows)
-    for found, its in zip((W, B, ok), expected, strict=True):
+    for found, its in zip((W, R, B, ok), expected, strict=True):
         np.testing.assert_allclose(found, its, rtol=0, atol=1e-9)
     assert ok.sum() == n_voxels - 2
     for v in (0, n_voxels - 1):  # whatever stands beside it
         one, two, three = np.empty((n_variables, 9, 1)), np.empty((1, n_rows, n_variables)), np.empty(1)
-        glm.whiten(np.ascontiguousarray(E[:, :, v : v + 1]), 1e-10, rows, one, two, three)
+        four = np.empty((1, n_variables, n_variables))
+        glm.whiten(np.ascontiguousarray(E[:, :, v : v + 1]), 1e-10, rows, one, four, two, three)
         np.testing.assert_array_equal(one[:, :, 0], W[:, :, v])
         np.testing.assert_array_equal(two[0], B[v])
+        np.testing.assert_array_equal(four[0], R[v])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_residuals_are_brought_to_unit_length_where_something_is_left(dtype):
+    rng = np.random.default_rng(0)
+    Y, E = rng.normal(5, 1, size=(6, 70)).astype(dtype), rng.normal(size=(6, 70))
+    E[:, 0] *= 1e-9
+    before, length = E.copy(), np.empty(70)
+    glm.to_unit_length(Y, 1e-7, E, length)
+    expected = np.linalg.norm(before, axis=0)
+    np.testing.assert_allclose(length[1:], expected[1:], rtol=1e-14)
+    np.testing.assert_allclose(E[:, 1:], (before / expected)[:, 1:], rtol=1e-14)
+    assert length[0] == 0.0
+    assert not E[:, 0].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_rows(dtype):
+    rng = np.random.default_rng(0)
+    Y, rows, out = rng.normal(size=(6, 70)).astype(dtype), rng.normal(size=(2, 6)), np.empty((2, 70))
+    glm.products_of_rows(rows, Y, out)
+    np.testing.assert_allclose(out, rows @ Y.astype(float), rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -12,7 +12,10 @@ def residuals(Y, columns):
 
 
 def whiten(E, least, rows):
-    """Variables of each voxel made orthonormal in their order, their products with rows, and whether all could be."""
+    """Variables of each voxel made orthonormal in their order; their products with what they were, and with rows.
+
+    And whether all could be.
+    """
     W, ok = np.zeros_like(E), np.ones(E.shape[2])
     for v in range(E.shape[2]):
         for a in range(len(E)):
@@ -22,7 +25,7 @@ def whiten(E, least, rows):
                 ok[v] = 0
             else:
                 W[a, :, v] = left / np.linalg.norm(left)
-    return W, np.einsum("ri,aiv->vra", rows, W), ok
+    return W, np.einsum("civ,aiv->vca", W, E), np.einsum("ri,aiv->vra", rows, W), ok
 
 
 def statistic(Y, M, C):

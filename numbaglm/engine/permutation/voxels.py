@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,10 +116,11 @@ def _prepared(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlo
     width = columns_given(max(family.n_units, store.n_subjects * (1 + len(family.needs))))
     for first, last in _pieces(len(place), width):
         where = place[first:last]
+        columns = slice(first, last) if arranged is None else where
         given = Given(
-            data.take(where, axis=1),
-            {name: values.take(where, axis=1) for name, values in layers.items()},
-            None if present is None else present.take(where, axis=1),
+            _columns(data, columns),
+            {name: _columns(values, columns) for name, values in layers.items()},
+            None if present is None else _columns(present, columns),
             None if arranged is None else arranged.patterns_of(where),
         )
         made = family.prepare(given)
@@ -139,6 +140,11 @@ def _prepared(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlo
         tiles[-1, :, -rest:] = tiles[-1, :, -rest - 1 : -rest]  # a copy of a voxel changes no maximum
     arranged = None if arranged is None else arranged.with_number(number)
     return VoxelBlock(start, stop, tiles, _tiled(np.concatenate(fixed, axis=1), spec.precision), found, arranged)
+
+
+def _columns(values: NDArray[Any], which: slice | NDArray[np.intp]) -> NDArray[Any]:
+    """Copy some columns; those that stand together at a tenth of the cost."""
+    return np.ascontiguousarray(values[:, which]) if isinstance(which, slice) else values.take(which, axis=1)
 
 
 def _pieces(n: int, width: int) -> list[tuple[int, int]]:

@@ -30,6 +30,7 @@ from scipy import interpolate, optimize, special
 
 from numbaglm.arrays import Doubles, Floats
 from numbaglm.errors import InputError, invalid
+from numbaglm.kernels import glm
 from numbaglm.kernels._jit import kernel
 from numbaglm.kernels.panels.scores import Score
 from numbaglm.kernels.panels.straight import Numbers, Straight, follow, in_words, vector_code
@@ -736,7 +737,9 @@ class Prepare:
             E[:, :, degenerate] = 0.0
         r = np.empty((self.scale.n_parts, n))
         for c, ((E, _), one) in enumerate(zip(found, self.tested, strict=True)):
-            products = np.einsum("si,kin->ksn", one.interest, E)
+            products = np.empty((len(E), len(one.interest), n))
+            for e, of_e in zip(E, products, strict=True):
+                glm.products_of_rows(one.interest, e, of_e)
             r[c :: len(self.tested)] = products[:, 0] if one.is_t else np.sqrt((products**2).sum(axis=1))
         of = COMBINING[self.scale.function]
         score = self._joined(r, of)
@@ -745,12 +748,14 @@ class Prepare:
         nothing = self._joined(np.zeros((self.scale.n_parts, 1)), of)
         score = np.where(degenerate, nothing, score)
         variables = [given.data, *(given.layers[name] for name in self.others)]
-        effect = np.concatenate([np.einsum("ei,in->en", self.effect, y, dtype=np.float64) for y in variables])
+        effect = np.empty((len(variables), len(self.effect), n))
+        for y, of_y in zip(variables, effect, strict=True):
+            glm.products_of_rows(self.effect, y, of_y)
         return Prepared(
             layers=tuple(E[k] for k in range(len(variables)) for E, _ in found),
             score=score,
             statistic=of.value(score, self.scale.n_parts),
-            effect=effect,
+            effect=effect.reshape(-1, n),
             degenerate=degenerate,
             length=np.where(degenerate, 0.0, lengths[0]),
             fixed=np.empty((0, n)),

@@ -35,11 +35,10 @@ from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepare
 from numbaglm.stats.families.variables import (
     FIXED,
     Heights,
+    as_signed,
     directions,
-    loadings,
     named_loadings,
     unit_residuals,
-    variables_of,
 )
 from numbaglm.stats.methods import p_holds
 from numbaglm.stats.scales import TIE_TOLERANCE
@@ -463,24 +462,28 @@ class Prepare:
         n_variables, _, n = E.shape
         reason = np.where((lengths == 0).any(axis=0), 1.0, 0.0)
         W, B, independent = np.empty_like(E), np.empty((n, len(self.interest), n_variables)), np.empty(n)
-        glm.whiten(E, _LEAST_PIVOT, self.interest, W, B, independent)
+        R = np.empty((n, n_variables, n_variables))
+        glm.whiten(E, _LEAST_PIVOT, self.interest, W, R, B, independent)
         reason[(independent == 0) & (reason == 0)] = 2.0
         degenerate = reason > 0
         W[:, :, degenerate], B[degenerate] = 0.0, 0.0
         of = STATISTICS[self.statistic]
         score = np.where(degenerate, 0.0, _score(B, of.kind, self.which))
-        variate = np.einsum("nk,kin->in", directions(B, self.which), W)
-        variables = variables_of(given, self.others, self.mix)
-        effect = np.concatenate([np.einsum("ei,in->en", self.effect, y, dtype=np.float64) for y in variables])
+        # Correlations with a sum of W, of unit length or 0, are sums of those with W.
+        loadings = np.einsum("nca,nc->an", R, directions(B, self.which))
+        effect = np.empty((n_variables, len(self.effect), n))
+        for e, found in zip(E, effect, strict=True):  # to which nuisance adds nothing
+            glm.products_of_rows(self.effect, e, found)
+        effect *= lengths[:, None]
         return Prepared(
             layers=tuple(W),
             score=score,
             statistic=np.where(degenerate, of.value(np.zeros(n), self.dof), of.value(score, self.dof)),
-            effect=effect,
+            effect=effect.reshape(-1, n),
             degenerate=degenerate,
             length=np.where(degenerate, 0.0, lengths[0]),
             fixed=np.empty((0, n)),
-            more=np.vstack([reason[None], loadings(E, variate, signed=len(self.interest) == 1)]),
+            more=np.vstack([reason[None], as_signed(loadings, signed=len(self.interest) == 1)]),
         )
 
 
@@ -488,6 +491,11 @@ def _score(B: Doubles, kind: int, which: int) -> Doubles:
     """Scores (n,) of the products (n, n_rows, n_variables) of what is observed."""
     if kind == SUM:
         return np.asarray((B**2).sum(axis=(1, 2)))
+    n, s, n_variables = B.shape
+    if s <= min(2, n_variables):
+        rows = np.ascontiguousarray(B.transpose(2, 1, 0)).reshape(-1, n)
+        _, score = recipe(Numbers(rows, np.empty(0)), n_variables, s, 0, kind, which)
+        return np.asarray(np.clip(score, 0.0, np.inf if kind == LAWLEY else 1.0))
     M = B @ B.transpose(0, 2, 1) if B.shape[1] <= B.shape[2] else B.transpose(0, 2, 1) @ B
     found = np.clip(np.linalg.eigvalsh(M), 0.0, 1.0)
     if kind == ROOT:
