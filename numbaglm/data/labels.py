@@ -25,6 +25,18 @@ _LIKE_LABELS = frozenset(
     {
         *("id", "sub", "subid", "subj", "subjid", "subject", "subjectid", "subjectlabel"),
         *("participant", "participantid", "participantlabel"),
+        # Of UK Biobank, NDA, ADNI, REDCap, CDISC, HCP.
+        *("eid", "srcsubjectid", "subjectkey", "rid", "ptid", "recordid", "usubjid", "subno", "subjno", "subjectno"),
+        *(
+            "subnum",
+            "subjnum",
+            "subjectnumber",
+            "participantno",
+            "participantnumber",
+            "subjectcode",
+            "patientid",
+            "pid",
+        ),
     }
 )
 _LIKE_SESSIONS = frozenset({"ses", "session", "sessionid", "sessionlabel", "visit", "visitid", "timepoint", "wave"})
@@ -408,9 +420,16 @@ def split_labels(
         if _is_text(values):
             found = k in like or nameless or (distinct and (len(columns) > 1 or _order(labels, maps) is not None))
         else:
-            found = (k in like or nameless) and distinct and _order(labels, maps) is not None
+            called = k in like or nameless or _are_numbers_of_maps(labels, maps)
+            found = called and distinct and _order(labels, maps) is not None
         if found:
             return labels, table.drop(columns=table.columns[k])
+        order = _order(labels, maps) if distinct and maps.known and not _is_text(values) and len(columns) > 1 else None
+        if order is not None and order != sorted(order):
+            raise InputError(
+                f"The first column of a table, {columns[k]!r}, holds the numbers that the maps are called by, in "
+                "another order. Call it participant_id if they are labels; if not, put another column first."
+            )
         if nameless:  # the numbers of rows that pandas writes
             return None, table.drop(columns=table.columns[k])
         if k in like:
@@ -502,6 +521,15 @@ def are_labels(index: pd.Index, maps: MapLabels) -> bool:
     return maps.known and _order(names, maps) is not None and set(names) != set(map(str, range(len(names))))
 
 
+def _are_numbers_of_maps(labels: Sequence[str], maps: MapLabels) -> bool:
+    """Whether numbers, as those of people, can be nothing but labels: far above ranks and numbers of rows."""
+    return (
+        maps.known
+        and len(labels) > 1
+        and all(re.fullmatch(r"[1-9]\d*", label) and int(label) > 10 * len(labels) for label in labels)
+    )
+
+
 def require_order(values: Any, covariates: pd.DataFrame, parameter: str) -> None:
     """Refuse columns that the covariates have too, with the same values in another order: that of another table.
 
@@ -563,10 +591,11 @@ def rows_of(wanted: Sequence[str], labels: Sequence[str]) -> list[int]:
 
 
 def plain_label(label: str) -> str:
-    """A label without "sub-" and "ses-", and without zeros that only fill it up."""
+    """A label without "sub-" and "ses-", and without zeros that only fill it up, or make a float of it."""
     subject, visit, session = label.strip().partition("_ses-")
     bare = [re.sub(r"^sub-", "", subject, flags=re.IGNORECASE), *([session] if visit else [])]
-    return "_ses-".join(str(int(one)) if re.fullmatch(r"\d{1,18}", one) else one for one in bare)
+    whole = [re.fullmatch(r"(\d{1,18})(\.0)?", one) for one in bare]
+    return "_ses-".join(str(int(one[1])) if one else text for one, text in zip(whole, bare, strict=True))
 
 
 def _unmatched(names: Sequence[str], maps: MapLabels, parameter: str) -> str:

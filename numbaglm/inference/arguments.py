@@ -826,8 +826,8 @@ def read_design(design_matrix: Any, maps: MapLabels, covariates: pd.DataFrame | 
     if isinstance(design_matrix, str | os.PathLike):
         design_matrix = read_table(design_matrix, "design_matrix")
     if isinstance(design_matrix, pd.DataFrame):
-        names, rest = split_labels(design_matrix, maps)
         try:
+            names, rest = split_labels(design_matrix, maps)
             if names is None and not maps.moved:
                 require_order(rest, pd.DataFrame() if covariates is None else covariates, "design_matrix")
                 return rest

@@ -265,3 +265,25 @@ def test_values_by_their_order_are_refused_for_maps_that_were_sorted(values):
     assert match_labels(labelled, maps, "weights").tolist() == ["x", "y", "z"]
     assert match_labels("auto", maps, "variance_groups") == "auto"
     assert match_labels(None, maps, "visits") is None
+
+
+@pytest.mark.parametrize("column", ["eid", "src_subject_id", "RID", "record_id", "number"])
+def test_numbers_of_people_are_labels_whatever_their_column_is_called(column):
+    maps = MapLabels(["sub-100307", "sub-100408", "sub-101107"], known=True)
+    table = pd.DataFrame({column: [101107, 100307, 100408], "age": [3.0, 1.0, 2.0]})
+    assert list(match_rows(table, maps, "covariates")[0]["age"]) == [1, 2, 3]
+
+
+def test_small_numbers_that_may_be_labels_are_asked_about():
+    maps = MapLabels(["sub-01", "sub-02", "sub-03"], known=True)
+    table = pd.DataFrame({"rank": [3, 1, 2], "age": [3.0, 1.0, 2.0]})
+    with pytest.raises(InputError, match="'rank', holds the numbers that the maps are called by"):
+        match_rows(table, maps, "covariates")
+    assert list(match_rows(table[["age", "rank"]].assign(age=[3.5, 1, 2]), maps, "covariates")[0]["rank"]) == [3, 1, 2]
+    assert list(match_rows(table.sort_values("rank"), maps, "covariates")[0]["rank"]) == [1, 2, 3]
+
+
+def test_numbers_that_became_floats_in_a_file_are_the_same_labels():
+    maps = MapLabels(["sub-01", "sub-02"], known=True)
+    table = pd.DataFrame({"participant_id": ["2.0", "1.0"], "age": [2.0, 1.0]})
+    assert list(match_rows(table, maps, "covariates")[0]["age"]) == [1, 2]
