@@ -217,9 +217,9 @@ def _on_threads(n_workers: int | None) -> Runner:
 
         with single_threaded_blas():
             driver = threading.Thread(target=drive, name="numbaglm-tasks", daemon=True)
-            with _telling_of_threads():
-                driver.start()
             try:
+                with _telling_of_threads():
+                    driver.start()
                 while (item := done.get()) is not None:
                     if isinstance(item, BaseException):
                         with _telling_of_threads():
@@ -227,7 +227,8 @@ def _on_threads(n_workers: int | None) -> Runner:
                     yield item
             finally:
                 stop.set()
-                driver.join()
+                if driver.is_alive():  # not where it could not start, or an interrupt met it as it did
+                    driver.join()
 
     return run
 

@@ -10,6 +10,7 @@ from functools import partial
 import click
 
 from numbaglm.faces.program import Later, Program
+from numbaglm.faces.signals import Signals
 from numbaglm.version import __version__
 
 COMMANDS = {
@@ -75,15 +76,11 @@ click.version_option(__version__, prog_name="numbaglm")(commands)
 
 def main() -> None:
     """Run the command line."""
-    # As Ctrl-C: what is half-done is cleared away, and the exit code is what a shell expects. nohup's choice stays.
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda received, _: sys.exit(128 + received))
     for stream in (sys.stdout, sys.stderr):  # a letter that the terminal has not is no reason to fail
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        commands(prog_name="numbaglm", obj=True)  # see Terminal.alone
+        with Signals() as signals:
+            commands(prog_name="numbaglm", obj=signals)  # see Terminal.alone
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: threads that end would only show a traceback

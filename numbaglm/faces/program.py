@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -22,6 +23,14 @@ class Program(click.Group):
         """The command itself, loaded."""
         found = self.commands[name]
         return found.load() if isinstance(found, Later) else found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Load and run what was called: an interrupt as it is loaded is one as it runs."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            ctx.exit(130)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import signal
 import sys
 import traceback
 import warnings
@@ -22,6 +23,7 @@ import click
 
 from numbaglm.engine import progress
 from numbaglm.errors import NumbaglmError, NumbaglmWarning, worded
+from numbaglm.faces.signals import Signals
 
 log = logging.getLogger("numbaglm")
 
@@ -110,7 +112,15 @@ def habits(function: Command) -> Command:
         if quiet and verbose:
             raise click.UsageError("--quiet and --verbose exclude each other.")
         level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+        signals = ctx.find_root().obj or Signals()
         terminal = Terminal(quiet, as_json, alone=bool(ctx.find_root().obj))
+
+        def interrupted() -> None:
+            store = options.get("store")
+            kept = f" What was done is kept in {store}: the same command goes on from there." if store else ""
+            click.echo(f"\nInterrupted.{kept}", err=True)
+            ctx.exit(128 + (signals.received or signal.SIGINT))
+
         with _logging(level, terminal.said):
             try:
                 with progress.one_bar(terminal.progress):
@@ -118,15 +128,17 @@ def habits(function: Command) -> Command:
             except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
                 raise
             except Exception as error:
+                if signals.received is not None:  # what a library made of it
+                    interrupted()
                 if verbose:
                     click.echo(traceback.format_exc(), err=True, nl=False)
                 click.echo(f"Error: {_told(error, ctx.command)}", err=True)
                 ctx.exit(1)
             except KeyboardInterrupt:
-                store = options.get("store")
-                kept = f" What was done is kept in {store}: the same command goes on from there." if store else ""
-                click.echo(f"\nInterrupted.{kept}", err=True)
-                ctx.exit(130)
+                interrupted()
+            else:
+                if signals.received is not None and not any(text.startswith("Interrupted") for text in terminal.said):
+                    click.echo("The interrupt came too late: all is done.", err=True)
 
     return command
 

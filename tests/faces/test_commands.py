@@ -40,13 +40,13 @@ def test_help_loads_no_face():
     code += "print(*(one for one in sys.modules if one.startswith('numbaglm.faces.')), file=sys.stderr)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     faces = {name.split(".")[2] for name in told.stderr.split()}
-    assert faces == {"commands", "program"}
+    assert faces == {"commands", "program", "signals"}
     assert all(name in told.stdout for name in program.COMMANDS)
 
 
 def test_a_terminated_process_says_by_what(handlers, monkeypatch):
     def run(**options):
-        assert options == {"prog_name": "numbaglm", "obj": True}
+        assert options["prog_name"] == "numbaglm"
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(program, "commands", run)
