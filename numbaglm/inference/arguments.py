@@ -31,7 +31,7 @@ from numbaglm.data.labels import (
     were_moved,
 )
 from numbaglm.data.tables import listed, read_table
-from numbaglm.errors import ContrastError, DesignError, InputError, invalid, term, warn
+from numbaglm.errors import ContrastError, DesignError, InputError, invalid, near, term, warn
 from numbaglm.inference.effects import check_bins, numbered, read_effects, read_kinship, read_subjects
 from numbaglm.results.provenance import MISSING, SIDES
 from numbaglm.results.vocabulary import ALPHA, is_loading
@@ -67,6 +67,9 @@ WITHIN = "within"
 
 N_PERM = 10_000
 """Random shufflings where no number is named."""
+
+AUTO = "auto"
+"""Variance groups that are the exchangeability blocks."""
 
 STOP = "decided"
 """When to stop shuffling: once p are decided."""
@@ -105,6 +108,9 @@ _WITH_GLS = _WITH_SANDWICH | {
 """The same, of generalised least squares."""
 
 _COVARIANCES = {"sandwich": _WITH_SANDWICH, "binned-gls": _WITH_GLS}
+
+_OF_MAPS = ("exchangeability_blocks", "variance_groups", "weights", "visits", "groups", "subjects")
+"""Options that have a value a map, or the name of a covariate that holds them."""
 
 _OF_GLS = ("effects", "subjects", "kinship", "component_interval")
 
@@ -187,7 +193,8 @@ class Options:
         """
         options = cls(**given)
         options._check_labels()
-        read_variance_groups(options.variance_groups, options.exchangeability_blocks)
+        if options.variance_groups_are_blocks and options.exchangeability_blocks is None:
+            read_variance_groups(options.variance_groups, None)
         if not has_labels(options.weights):  # else they are not in the order of the maps yet
             options.read_weights()
         for name in _SWITCHES:
@@ -222,6 +229,11 @@ class Options:
                 f"The method {options.method!r} shuffles each contrast in its own way: no null spans several."
             )
         return options._with_clusters()
+
+    @property
+    def variance_groups_are_blocks(self) -> bool:
+        """Whether the blocks are the groups, and not the covariate of a name."""
+        return isinstance(self.variance_groups, str) and self.variance_groups == AUTO
 
     @property
     def way(self) -> Way | None:
@@ -289,8 +301,6 @@ class Options:
                 given = value if isinstance(value, str | float | int) else f"a {type(value).__name__}"
                 why = f"{why}, with {term(f'covariance={self.covariance!r}')}"
                 raise InputError(invalid(name, given, why, "Leave it out."))
-        if self.covariance == "sandwich":
-            self._check_maps()
         blocks = self.exchangeability_blocks
         if not has_labels(blocks):
             self._check_levels()
@@ -314,6 +324,8 @@ class Options:
 
     def _check_maps(self) -> None:
         """Refuse what a sandwich variance, or its modified estimator, does not take of maps."""
+        if self.sandwich is None:
+            return
         if isinstance(self.weights, str) or (self.weights is not None and self.estimator != "classic"):
             given = self.weights if isinstance(self.weights, str) else "weights of maps with estimator='modified'"
             allowed = f"none, or weights of maps, with {_SANDWICH} and its classic estimator"
@@ -324,14 +336,11 @@ class Options:
             raise InputError(invalid("missing", "element", f"'leave' with {modified}", fix))
 
     def _check_labels(self) -> None:
-        """Refuse what is no list of labels: the name of a covariate, a number, rows of several lengths."""
+        """Refuse what is no list of labels, nor the name of a covariate: a number, rows of several lengths."""
         for name in ("exchangeability_blocks", "visits", "groups", "variance_groups"):
             value = getattr(self, name)
-            if value is None or (name == "variance_groups" and isinstance(value, str)):
+            if value is None or isinstance(value, str):
                 continue
-            if isinstance(value, str):
-                fix = f"If it is one of the covariates: cohort.covariates[{value!r}]."
-                raise InputError(invalid(name, value, "a label for each map, in their order", fix))
             try:
                 n_axes = np.ndim(value)
             except ValueError:
@@ -405,10 +414,33 @@ class Options:
             if asked:
                 raise InputError(f"{given} is a set of shufflings as it is: it does not go with {name}, {why}.")
 
+    def with_columns(self, covariates: pd.DataFrame, layers: Sequence[str]) -> Self:
+        """The same, with the values of covariates in the place of their names. Weights may be one of the layers.
+
+        Raises
+        ------
+        InputError
+            There is no such covariate.
+        """
+        names = [str(one) for one in covariates.columns]
+        found: dict[str, Any] = {}
+        for option in _OF_MAPS:
+            given = getattr(self, option)
+            if not isinstance(given, str) or (option == "weights" and given in layers):
+                continue
+            if option == "variance_groups" and self.variance_groups_are_blocks:
+                continue
+            if given not in names:
+                word = f", or {AUTO!r}" if option == "variance_groups" else ""
+                allowed = f"a label for each map, or one of the covariates ({listed(names) or 'none'}){word}"
+                raise InputError(invalid(option, given, allowed, near(given, names)))
+            found[option] = covariates.iloc[:, names.index(given)]
+        return replace(self, **found)
+
     def in_order(self, maps: MapLabels, covariates: pd.DataFrame) -> Self:
         """The same, with labels of blocks and groups in the order of the maps where they have an index of labels.
 
-        "auto" becomes the labels that it stands for, and the name of a covariate its values.
+        "auto" becomes the labels that it stands for.
         """
         blocks = match_labels(self.exchangeability_blocks, maps, "exchangeability_blocks")
         groups = match_labels(self.variance_groups, maps, "variance_groups")
@@ -437,6 +469,7 @@ class Options:
             **of_maps,
         )
         ordered._check_levels()
+        ordered._check_maps()
         if self.shufflings is not None:
             from numbaglm.data.own_shufflings import read_shufflings  # where they are given
 
@@ -759,24 +792,31 @@ def read_regressors(regressors: Any) -> dict[str, str] | None:
     return dict(regressors)
 
 
-def check_layers(maps: Any, options: Options) -> None:
+def layers_of(maps: Any, options: Options) -> list[str]:
+    """Names of the layers that the maps bring."""
+    given = maps.store.layers if isinstance(maps, Cohort) else options.layers
+    return [name for name in (given if isinstance(given, Mapping | tuple) else ()) if name != DATA]
+
+
+def check_layers(maps: Any, options: Options, covariates: pd.DataFrame) -> None:
     """Refuse weights and regressors that the maps bring no layers for, before these are read.
 
-    One that is a column of the covariates is told to be numbers of subjects.
+    Weights may be one of the covariates.
 
     Raises
     ------
     InputError
     """
-    given = maps.store.layers if isinstance(maps, Cohort) else options.layers
-    there = [name for name in (given if isinstance(given, Mapping | tuple) else ()) if name != DATA]
-    if isinstance(options.weights, str) and options.weights not in there:
-        allowed = f"a layer of the maps: {', '.join(there) or 'they have none'}"
+    there, columns = layers_of(maps, options), [str(one) for one in covariates.columns]
+    of_maps = isinstance(options.weights, str) and options.weights not in columns
+    if of_maps:
+        options._check_maps()
+    if of_maps and options.weights not in there:
+        allowed = f"a layer of the maps ({', '.join(there) or 'they have none'})"
+        allowed += f", or one of the covariates ({listed(columns)})" if columns else ""
         given_to = "to" if isinstance(maps, Cohort) else "here or to"  # a cohort has its own
         how, where = term('layers={"variance": maps}'), term("Cohort.create(..., layers=...)")
-        fix = f"Give the variances: {how}, {given_to} {where}."
-        if isinstance(maps, Cohort) and options.weights in maps.covariates:
-            fix = f"Weights of subjects are numbers: {term(f'weights=cohort.covariates[{options.weights!r}]')}."
+        fix = near(options.weights, [*there, *columns]) or f"Give the variances: {how}, {given_to} {where}."
         raise InputError(invalid("weights", options.weights, allowed, fix))
     for name, source in (options.regressors or {}).items():
         layer = source.rpartition(":")[2]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from numbaglm.arrays import Doubles
 from numbaglm.data.labels import MapLabels, match_labels, require_order
 from numbaglm.data.tables import listed, read_table, repeated
-from numbaglm.errors import InputError, invalid, near, term
+from numbaglm.errors import InputError, invalid, term
 from numbaglm.stats.variance.covariance import EFFECTS, MOST_BINS
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def check_bins(bins: Any, interval: Any) -> None:
 
 
 def read_subjects(subjects: Any, maps: MapLabels, covariates: pd.DataFrame) -> Any:
-    """Labels (n_maps,) of the subjects of the maps, in the order of these; a text is the name of a covariate.
+    """Labels (n_maps,) of the subjects of the maps, in the order of these, as the covariates are.
 
     Raises
     ------
@@ -70,12 +70,6 @@ def read_subjects(subjects: Any, maps: MapLabels, covariates: pd.DataFrame) -> A
     """
     if subjects is None:
         return None
-    if isinstance(subjects, str):
-        if subjects not in covariates.columns:
-            there = listed([str(one) for one in covariates.columns]) or "none"
-            allowed = f"labels, or one of the covariates ({there})"
-            raise InputError(invalid("subjects", subjects, allowed, near(subjects, covariates.columns)))
-        subjects = covariates[subjects]
     matched = match_labels(subjects, maps, "subjects")
     require_order(matched, covariates, "subjects")
     values = np.asarray(matched, dtype=object)

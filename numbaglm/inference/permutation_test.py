@@ -29,6 +29,7 @@ from numbaglm.inference.arguments import (
     check_layers,
     check_space,
     default_threshold,
+    layers_of,
     listed_subjects,
     names_of_variables,
     read_design,
@@ -195,7 +196,8 @@ def permutation_test(
     exchangeability_blocks, block_scheme
         Labels (n_subjects,), in the order of the maps, of blocks within which ("within"), as wholes ("whole") or both
         ("both") subjects are shuffled; or a multi-level tree (n_subjects, n_levels) in PALM's form. Here, and for other
-        labels and weights of maps, a Series by their labels, or a table with a column of these, may be in any order.
+        labels and weights of maps, a Series by their labels, or a table with a column of these, may be in any order; a
+        text is the name of a covariate.
     variance_groups
         Labels (n_subjects,) of groups with variances of their own, or "auto" for the exchangeability blocks: the
         statistic is then Aspin-Welch's v, or G for F contrasts, and its null that of the z of the same p (degrees of
@@ -259,12 +261,12 @@ def permutation_test(
     effects, subjects, kinship
         With "binned-gls": what the variance is a sum of, names in `numbaglm.stats.variance.covariance.EFFECTS`:
         "family", what all maps of an exchangeability block share; "subject", what those of a subject share, with
-        ``subjects``, the labels (n_subjects,) of the persons or the name of a covariate that holds them; "kinship",
-        what maps share by a known matrix, with ``kinship``; and "error". By default those that there is something for.
-        ``kinship`` is a matrix of the maps in their order (twice the kinship coefficients, or these: it is brought to a
-        mean diagonal of 1), or a DataFrame, or the path of a table, by the labels of maps or of ``subjects``; or a dict
-        of such matrices by block. Between blocks it must be 0. ``maps["share_family"]`` and so on are the shares of the
-        variance: heritability, or intraclass correlation.
+        ``subjects``, the labels (n_subjects,) of the persons; "kinship", what maps share by a known matrix, with
+        ``kinship``; and "error". By default those that there is something for. ``kinship`` is a matrix of the maps in
+        their order (twice the kinship coefficients, or these: it is brought to a mean diagonal of 1), or a DataFrame,
+        or the path of a table, by the labels of maps or of ``subjects``; or a dict of such matrices by block. Between
+        blocks it must be 0. ``maps["share_family"]`` and so on are the shares of the variance: heritability, or
+        intraclass correlation.
     component_bins
         How many bins each of these shares has: voxels of one bin are fitted with one covariance. More cost time and
         hardly gain power; no number of them makes a test invalid.
@@ -511,7 +513,7 @@ def permutation_test(
     covariates = shared_covariates(several, design_matrix)
     for name, cohort in several.items():  # before the first of them is tested
         try:
-            check_layers(cohort, options)
+            check_layers(cohort, options, cohort.covariates)
             check_space(cohort.store.space, options)
         except InputError as error:
             told = error.refusal
@@ -542,11 +544,11 @@ def _test(
     """Test the contrasts of one cohort, or plan it: plans then. ``shared`` are covariates of all modalities."""
     where = {name: getattr(options, name) for name in ("surfaces", "areas", "space", "nodes")}
     running = Running.parse(options.memory_limit, options.client, options.n_workers, options.progress, options.store)
-    check_layers(maps, options)
     named, covariates = listed_subjects(maps, **where)
     covariates = covariates if shared is None else shared
+    check_layers(maps, options, covariates)
     design = Design.parse(read_design(design_matrix, named, covariates), len(named.labels), options.regressors)
-    options = options.in_order(named, covariates)
+    options = options.with_columns(covariates, layers_of(maps, options)).in_order(named, covariates)
     if options.exchangeability_blocks is None and options.shufflings is None:
         warn_of_visits(named.labels, covariates)
     warn_of_lacking_mean(design.matrix)

@@ -121,7 +121,7 @@ def test_what_contradicts_a_sandwich_is_refused_by_name(as_cohort, options, mess
     [
         (
             {"exchangeability_blocks": "person"},
-            r"'exchangeability_blocks': got 'person'.*cohort\.covariates\['person'\]",
+            r"'exchangeability_blocks': got 'person'.*one of the covariates \(none\)",
         ),
         ({"exchangeability_blocks": [[0, 1], [2]]}, "'exchangeability_blocks': got 'a list'.*a label for each map"),
         ({"exchangeability_blocks": 3}, "'exchangeability_blocks': got 3.*a label for each map"),
@@ -139,8 +139,35 @@ def test_what_is_no_label_or_weight_of_each_map_is_told_by_what_it_is(as_cohort,
         permutation_test(cohort, **options)
 
 
-def test_weights_that_are_a_covariate_are_told_to_be_numbers():
-    images = [nib.Nifti1Image(one, np.eye(4)) for one in np.random.default_rng(0).normal(size=(8, 6, 1, 1))]
-    cohort = Cohort.from_maps(images, covariates=pd.DataFrame({"n": range(1, 9)}))
-    with pytest.raises(InputError, match=r"got 'n'.*are numbers: weights=cohort\.covariates\['n'\]"):
-        permutation_test(cohort, weights="n")
+def test_what_has_a_value_a_map_is_named_as_a_covariate():
+    """Blocks, groups, visits, subjects and weights by name are those by value; a layer comes before a covariate."""
+    rng = np.random.default_rng(0)
+    images = [nib.Nifti1Image(one, np.eye(4)) for one in rng.normal(size=(12, 6, 1, 1))]
+    table = pd.DataFrame({"person": np.repeat(list("abcd"), 3), "site": list("xxxxxxyyyyyy"), "n": range(3, 15)})
+    table = table.assign(visit=[1, 2, 3] * 4)
+    cohort = Cohort.from_maps(images, covariates=table)
+    sandwich = {"covariance": "sandwich", "exchangeability_blocks": "person"}
+    modified = {"estimator": "modified", "visits": "visit", "groups": "site"}
+    for asked in (
+        {"exchangeability_blocks": "site", "variance_groups": "site", "errors": "ise"},
+        {"exchangeability_blocks": "site", "variance_groups": "auto", "errors": "ise"},
+        {"weights": "n", "exchangeability_blocks": "person"},
+        sandwich | {"weights": "n"},
+        sandwich | modified,
+        {"covariance": "binned-gls", "exchangeability_blocks": "site", "subjects": "person"},
+    ):
+        by_value = {name: table.get(one, one) if name in VALUED else one for name, one in asked.items()}
+        found, expected = (permutation_test(cohort, n_perm=20, **one) for one in (asked, by_value))
+        assert found.maps.keys() == expected.maps.keys()
+        for name, values in expected.maps.items():
+            np.testing.assert_array_equal(found.maps[name], values, err_msg=name)
+    for name in VALUED - {"subjects", "visits", "groups"}:
+        with pytest.raises(
+            InputError, match=rf"'{name}': got 'sit'.*covariates \(person, site, n.*Did you mean 'site'"
+        ):
+            permutation_test(cohort, **{name: "sit"})
+    with pytest.raises(InputError, match="between='ml' take variances that are known"):
+        permutation_test(cohort, weights="n", between="ml")
+
+
+VALUED = {"exchangeability_blocks", "variance_groups", "weights", "visits", "groups", "subjects"}

@@ -87,13 +87,12 @@ def test_what_is_no_kinship_of_these_maps_is_refused(tmp_path, monkeypatch, kins
         read.read_kinship(kinship, MAPS, BLOCKS, SUBJECTS)
 
 
-def test_subjects_are_labels_or_the_name_of_a_covariate():
-    covariates = pd.DataFrame({"person": SUBJECTS, "age": 3.0})
-    for given in ("person", SUBJECTS, pd.DataFrame({"who": SUBJECTS}), pd.Series(SUBJECTS, NAMES).iloc[::-1]):
-        assert read.read_subjects(given, MAPS, covariates).tolist() == SUBJECTS.tolist()
-    for given, message in (("who", "person, age"), (SUBJECTS[:5], "a label"), (np.array([None] * 6), "label")):
+def test_subjects_are_labels():
+    for given in (SUBJECTS, pd.DataFrame({"who": SUBJECTS}), pd.Series(SUBJECTS, NAMES).iloc[::-1]):
+        assert read.read_subjects(given, MAPS, pd.DataFrame()).tolist() == SUBJECTS.tolist()
+    for given, message in ((SUBJECTS[:5], "a label"), (np.array([None] * 6), "label")):
         with pytest.raises(InputError, match=message):
-            read.read_subjects(given, MAPS, covariates)
+            read.read_subjects(given, MAPS, pd.DataFrame())
 
 
 def test_effects_are_those_that_there_is_something_for():
