@@ -215,8 +215,9 @@ def permutation_test(
     between
         How the variance between subjects is estimated, which adds to each value's own: "reml", "ml", "dl" (moments of
         DerSimonian and Laird), "he" (unweighted moments of Hedges), or 0 for fixed effects. Effect, standard error,
-        interval and ``effect_p``, ``tau2``, ``i2`` and ``cochran_q`` are those of the whole model; the statistic, which
-        is shuffled, takes tau2 of the model without what is tested, which flips leave as it is.
+        interval and ``effect_p`` (of both tails, as the interval), ``tau2``, ``i2`` and ``cochran_q`` are those of the
+        whole model; the statistic, which is shuffled, takes tau2 of the model without what is tested, which flips leave
+        as it is.
     test
         What effects are held against: "knapp-hartung" (the residuals, t), "ad-hoc" (the same, but no less than known
         variances say), "t" or "z" (known variances). Permutations don't hold their level where variances have to do

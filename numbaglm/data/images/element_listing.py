@@ -177,14 +177,14 @@ def _pieces(maps: Any, side: str) -> list[Piece]:
     """Take what was given for one surface apart into a piece a subject."""
     if isinstance(maps, str | os.PathLike):
         path = _path(maps)
-        piece = Piece(str(maps), _reader(path), path)
+        piece = Piece(str(maps), _reader(path, side), path)
         rows = read_rows(piece)
         if len(rows) == 1:
             return [piece]
         # Read once: a GIFTI file can only be parsed as a whole, and .mgh is a view of the file.
         return [Piece(f"{maps} (map {k})", piece.read, path, k - 1, row) for k, row in enumerate(rows, 1)]
     if isinstance(maps, nib.GiftiImage):
-        return _in_memory(rows_of_gifti(maps, f"the image of the {side} surface"), side)
+        return _in_memory(rows_of_gifti(maps, f"the image of the {side} surface", side), side)
     if isinstance(maps, np.ndarray) and maps.dtype.kind in "fiub":
         if maps.ndim != 2:
             raise InputError(invalid("maps", f"shape {maps.shape}", "(n_subjects, n_vertices) values of a surface"))
@@ -196,10 +196,12 @@ def _pieces(maps: Any, side: str) -> list[Piece]:
     for number, item in enumerate(maps, 1):
         if isinstance(item, str | os.PathLike):
             path = _path(item)
-            found.append(Piece(str(item), _reader(path), path))
+            found.append(Piece(str(item), _reader(path, side), path))
         else:
             name = f"map {number} of the {side} surface".replace("  ", " ")
-            rows = rows_of_gifti(item, name) if isinstance(item, nib.GiftiImage) else np.atleast_2d(np.asarray(item))
+            rows = (
+                rows_of_gifti(item, name, side) if isinstance(item, nib.GiftiImage) else np.atleast_2d(np.asarray(item))
+            )
             if len(rows) != 1 or rows.dtype.kind not in "fiub":
                 raise ImageError(one_map_a_file(name, len(rows)))
             found.append(Piece(name, values=rows[0]))
@@ -214,10 +216,10 @@ def _path(item: Any) -> Path:
     return Path(os.path.abspath(Path(item).expanduser()))  # noqa: PTH100 - resolve() follows links
 
 
-def _reader(path: Path) -> Any:
+def _reader(path: Path, side: str) -> Any:
     form = form_of(path)
     if form == "gifti":
-        return gifti_rows
+        return partial(gifti_rows, side=side)
     if form == "mgh" or path.suffix in (".mgh", ".mgz", "") or path.name.lower().endswith((".nii", ".nii.gz")):
         return freesurfer_rows
     raise InputError(
@@ -522,7 +524,7 @@ def side_values(given: Any, n: int, side: str, parameter: str) -> NDArray[Any]:
         inside = np.zeros(n)
         inside[opening(str(given), Path(given).expanduser(), lambda path: nib.freesurfer.read_label(str(path)))] = 1
         return inside
-    values = values_of_vertices(given, parameter)
+    values = values_of_vertices(given, parameter, side)
     if len(values) != n:
         label = f"{side} surface".strip()
         raise GridError(f"The {parameter} of the {label} has {len(values):,} vertices, but the maps have {n:,}.")

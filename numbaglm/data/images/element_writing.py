@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.data.images.cifti import axis_of_xml, cifti_bytes
+from numbaglm.data.images.gifti import PRIMARY, STRUCTURE
 from numbaglm.data.storage.files import write_file
 from numbaglm.errors import InputError
 from numbaglm.spaces.network import Connectome
@@ -20,7 +21,6 @@ from numbaglm.spaces.surface import Mesh, Surface
 
 nib: Any = nibabel
 
-_PRIMARY = {"left": "CortexLeft", "right": "CortexRight"}
 _HEMISPHERE = {"left": "_hemi-L", "right": "_hemi-R"}
 _FREESURFER = {"left": "lh.", "right": "rh."}
 _TABLES = ("clusters",)  # what a result has a table of, of this name, beside its maps
@@ -117,7 +117,7 @@ def save_mesh(mesh: Mesh, side: str, path: Path) -> None:
 
 
 def _meta_of(side: str) -> dict[str, str]:
-    return {"AnatomicalStructurePrimary": _PRIMARY[side]} if side in _PRIMARY else {}
+    return {STRUCTURE: PRIMARY[side]} if side in PRIMARY else {}
 
 
 def _mgh(rows: NDArray[np.float32]) -> Any:

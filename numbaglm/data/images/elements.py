@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaglm.data.images.formats.freesurfer import is_mgh, open_mgh
-from numbaglm.data.images.gifti import load_gifti
+from numbaglm.data.images.gifti import load_gifti, require_side
 from numbaglm.data.images.raw import RawMap, require_single
 from numbaglm.data.storage.files import require_regular
 from numbaglm.errors import GridError, ImageError, InputError, MissingFileError, NumbaglmError, term
@@ -174,18 +174,18 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}".rstrip(": ")
 
 
-def gifti_rows(path: Path) -> NDArray[Any]:
+def gifti_rows(path: Path, side: str = "") -> NDArray[Any]:
     """(n_maps, n_vertices) values of a GIFTI file, a data array a map."""
-    return rows_of_gifti(load_gifti(path), str(path))
+    return rows_of_gifti(load_gifti(path), str(path), side)
 
 
-def rows_of_gifti(image: Any, name: str) -> NDArray[Any]:
+def rows_of_gifti(image: Any, name: str, side: str = "") -> NDArray[Any]:
     """(n_maps, n_vertices) values of a GIFTI image.
 
     Raises
     ------
     ImageError
-        It holds none: it may be a mesh.
+        It holds none: it may be a mesh. Or it is of the other side.
     """
     if not isinstance(image, nib.GiftiImage):
         raise ImageError(f"{name} is a {type(image).__name__}. Allowed: GIFTI files of values (.func.gii, .shape.gii).")
@@ -194,6 +194,7 @@ def rows_of_gifti(image: Any, name: str) -> NDArray[Any]:
         is_mesh = any(one.intent in (1008, 1009) for one in image.darrays)
         what = f"is a mesh: pass it as {term('surfaces=')}" if is_mesh else "holds no values a vertex"
         raise ImageError(f"{name} {what}. Allowed as a map: .func.gii and .shape.gii, a number a vertex.")
+    require_side(image, side, name)
     return np.stack(arrays)
 
 

@@ -34,6 +34,34 @@ def load_gifti(path: Path) -> Any:
     return nib.load(path)
 
 
+def require_side(image: Any, side: str, name: str) -> None:
+    """Refuse an image that says of itself that it is of the other hemisphere than it is given for.
+
+    Parameters
+    ----------
+    side
+        "left" or "right"; of anything else nothing is known.
+
+    Raises
+    ------
+    ImageError
+    """
+    said = [one.meta.get(STRUCTURE) for one in (image, *image.darrays)]  # meshes have it beside their points
+    other = next((one for one in said if side in PRIMARY and one in PRIMARY.values() and one != PRIMARY[side]), None)
+    if other is not None:
+        raise ImageError(
+            f"{name} is given as of the {side} hemisphere, and says of itself that it is {other} ({STRUCTURE}). Give "
+            f"it as what it is, or correct what it says: wb_command -set-structure FILE CORTEX_{side.upper()}."
+        )
+
+
+STRUCTURE = "AnatomicalStructurePrimary"
+"""What a GIFTI file calls the structure that it is of."""
+
+PRIMARY = {"left": "CortexLeft", "right": "CortexRight"}
+"""How it names the hemispheres."""
+
+
 class _Promises:
     """What the data arrays of a file say of themselves, compared with what they hold, without keeping any of it."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numbaglm.data.images.elements import freesurfer_rows, opening, rows_of_gifti
 from numbaglm.data.images.formats.names import SIDES, side_of
-from numbaglm.data.images.gifti import load_gifti
+from numbaglm.data.images.gifti import load_gifti, require_side
 from numbaglm.errors import ImageError, InputError, invalid
 from numbaglm.spaces.surface import Mesh
 
@@ -56,7 +56,7 @@ def load_meshes(surfaces: Any, sides: list[str]) -> dict[str, Mesh]:
     ------
     InputError, MissingFileError, ImageError
     """
-    return {side: load_mesh(one) for side, one in by_side(surfaces, sides, "surfaces").items()}
+    return {side: load_mesh(one, side) for side, one in by_side(surfaces, sides, "surfaces").items()}
 
 
 def by_side(given: Any, sides: list[str], parameter: str) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def by_side(given: Any, sides: list[str], parameter: str) -> dict[str, Any]:
     return known
 
 
-def load_mesh(given: Any) -> Mesh:
-    """Read one mesh.
+def load_mesh(given: Any, side: str = "") -> Mesh:
+    """Read one mesh, of a side.
 
     Raises
     ------
@@ -99,10 +99,10 @@ def load_mesh(given: Any) -> Mesh:
         return given
     if isinstance(given, str | os.PathLike):
         path = Path(given).expanduser()
-        mesh: Mesh = opening(str(given), path, lambda file: _read_mesh(file, str(given)))
+        mesh: Mesh = opening(str(given), path, lambda file: _read_mesh(file, str(given), side))
         return mesh
     if isinstance(given, nib.GiftiImage):
-        return _mesh_of_gifti(given, "the mesh (in memory)")
+        return _mesh_of_gifti(given, "the mesh (in memory)", side)
     if hasattr(given, "coordinates") and hasattr(given, "faces"):
         return Mesh(np.asarray(given.coordinates), np.asarray(given.faces))
     if isinstance(given, tuple | list) and len(given) == 2:
@@ -110,18 +110,19 @@ def load_mesh(given: Any) -> Mesh:
     raise InputError(invalid("surfaces", type(given).__name__, _ALLOWED_MESH))
 
 
-def _read_mesh(path: Path, name: str) -> Mesh:
+def _read_mesh(path: Path, name: str, side: str) -> Mesh:
     if path.name.endswith((".gii", ".gii.gz")):
-        return _mesh_of_gifti(load_gifti(path), name)
+        return _mesh_of_gifti(load_gifti(path), name, side)
     coordinates, faces = nib.freesurfer.read_geometry(str(path))[:2]
     return Mesh(coordinates, faces.astype(np.int32), name)
 
 
-def _mesh_of_gifti(image: Any, name: str) -> Mesh:
+def _mesh_of_gifti(image: Any, name: str, side: str) -> Mesh:
     points = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")
     triangles = image.get_arrays_from_intent("NIFTI_INTENT_TRIANGLE")
     if not points or not triangles:
         raise ImageError(f"{name} is no mesh: it has no points, or no triangles. Allowed: {_ALLOWED_MESH}.")
+    require_side(image, side, name)
     return Mesh(np.asarray(points[0].data, np.float64), triangles[0].data, name)
 
 
@@ -144,11 +145,11 @@ def load_areas(areas: Any, sizes: Mapping[str, int]) -> dict[str, NDArray[np.flo
             raise InputError(invalid("areas", areas, "a number of mm2 above 0, a file, or an array"))
         return {side: np.full(n, float(areas)) for side, n in sizes.items()}
     found = by_side(areas, list(sizes), "areas")
-    return {side: values_of_vertices(one, "areas") for side, one in found.items()}
+    return {side: values_of_vertices(one, "areas", side) for side, one in found.items()}
 
 
-def values_of_vertices(given: Any, parameter: str) -> NDArray[np.float64]:
-    """(n_vertices,) numbers from a file or an array: GIFTI, FreeSurfer, or text.
+def values_of_vertices(given: Any, parameter: str, side: str = "") -> NDArray[np.float64]:
+    """(n_vertices,) numbers of a side from a file or an array: GIFTI, FreeSurfer, or text.
 
     Raises
     ------
@@ -156,9 +157,9 @@ def values_of_vertices(given: Any, parameter: str) -> NDArray[np.float64]:
     """
     if isinstance(given, str | os.PathLike):
         name = f"{given} given as {parameter}"
-        rows = opening(name, Path(given).expanduser(), lambda file: _read_values(file, name))
+        rows = opening(name, Path(given).expanduser(), lambda file: _read_values(file, name, side))
     elif isinstance(given, nib.GiftiImage):
-        rows = rows_of_gifti(given, f"the image given as {parameter}")
+        rows = rows_of_gifti(given, f"the image given as {parameter}", side)
     else:
         rows = np.atleast_2d(np.asarray(given))
     if len(rows) != 1 or rows.dtype.kind not in "fiub":
@@ -166,9 +167,9 @@ def values_of_vertices(given: Any, parameter: str) -> NDArray[np.float64]:
     return np.asarray(rows[0], np.float64)
 
 
-def _read_values(path: Path, name: str) -> NDArray[Any]:
+def _read_values(path: Path, name: str, side: str) -> NDArray[Any]:
     if path.name.endswith((".gii", ".gii.gz")):
-        return rows_of_gifti(load_gifti(path), name)
+        return rows_of_gifti(load_gifti(path), name, side)
     if path.suffix in (".csv", ".txt", ".tsv"):
         return np.loadtxt(path, delimiter="," if path.suffix == ".csv" else None, ndmin=1)[None]
     return freesurfer_rows(path)

@@ -143,7 +143,7 @@ def sheets_of(space: Space, surface: Any = None, background: Any = None) -> list
         if given is None:
             depth = curvature_of(part.mesh or mesh)
         else:
-            values = values_of_vertices(given, "background")
+            values = values_of_vertices(given, "background", part.name)
             if values.shape != (part.n_vertices,):
                 raise InputError(
                     invalid("background", values.shape, f"a value for each of {part.n_vertices:,} vertices")

@@ -14,9 +14,10 @@ import pytest
 
 import numbaglm as ng
 from numbaglm.data.images import element_listing, elements
-from numbaglm.data.images.element_writing import element_image
+from numbaglm.data.images.element_writing import element_image, save_mesh
 from numbaglm.data.images.elements import opening
 from numbaglm.errors import GridError, ImageError, InputError
+from numbaglm.spaces.surface import Mesh
 from reference.meshes import icosphere
 
 N, V = 6, 42
@@ -84,6 +85,29 @@ def test_files_named_of_the_other_hemisphere_are_told_of(files, tmp_path, caplog
     assert len(told) == 3
     assert "is named as of the right hemisphere, and given in maps as of the left, as 5 more: what was" in told[0]
     assert "of the left hemisphere, and given in surfaces as of the right: what was given counts" in told[2]
+
+
+def test_files_that_say_the_other_hemisphere_are_refused(files, tmp_path):
+    """A GIFTI file names its structure itself, whatever it is called."""
+    sides = {"left": files["shape", "L"], "right": files["shape", "R"]}
+    for path, structure in ((sides["left"][0], "CortexLeft"), (sides["right"][1], "CortexLeft")):
+        image = nib.load(path)
+        image.meta["AnatomicalStructurePrimary"] = structure
+        nib.save(image, path)
+    told = r"s1\.R\.thickness\.shape\.gii is given as of the right .*CortexLeft .*-set-structure FILE CORTEX_RIGHT"
+    for maps in (sides, [*sides["left"], *sides["right"]]):  # by what files are called, too
+        with pytest.raises(ImageError, match=told):
+            values(maps)
+    image = gifti(*LEFT)
+    image.darrays[0].meta["AnatomicalStructurePrimary"] = "CortexRight"
+    with pytest.raises(ImageError, match=r"the left surface is given as of the left .*CortexRight"):
+        values({"left": image})
+    save_mesh(Mesh(*MESHES["left"]), "left", tmp_path / "mesh.surf.gii")
+    for option in ("surfaces", "areas"):
+        wrong = tmp_path / "mesh.surf.gii" if option == "surfaces" else sides["left"][0]
+        with pytest.raises(ImageError, match=r"\.gii.* is given as of the right .*CortexLeft"):
+            values({"right": files["mgz", "R"]}, **{option: {"right": wrong}})
+    assert values({"left": sides["left"]}, surfaces={"left": tmp_path / "mesh.surf.gii"})[0].shape == (N, V)
 
 
 @pytest.mark.parametrize("form", ["bids", "shape", "mgz", "curv"])
