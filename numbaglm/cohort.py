@@ -350,6 +350,8 @@ class Cohort(StoredMaps):
         >>> ng.permutation_test(known, "~ score", "score", n_perm=99).asked.n_subjects
         7
         """
+        if not isinstance(subjects, str | Sequence | np.ndarray | pd.Series | pd.Index):
+            raise InputError(invalid("subjects", f"a {type(subjects).__name__}", "a label, or a list of them"))
         wanted = [subjects] if isinstance(subjects, str) else [str(label) for label in subjects]
         if not wanted:
             return self

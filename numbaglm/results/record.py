@@ -46,12 +46,13 @@ class LogpMaps(Mapping[str, NDArray[Any]]):
         self.stored = MappingProxyType(dict(stored))
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        if name in self.stored:
-            return self.stored[name]
-        p = name.removeprefix("log")
-        if p != name and p in self.stored and with_log(p):
-            return pvalues.logp(np.asarray(self.stored[p], dtype=np.float64))
-        raise UnknownNameError(f"There is no map {name!r}. There are {list(self)}. {near(name, self)}".rstrip())
+        if isinstance(name, str):
+            if name in self.stored:
+                return self.stored[name]
+            p = name.removeprefix("log")
+            if p != name and p in self.stored and with_log(p):
+                return pvalues.logp(np.asarray(self.stored[p], dtype=np.float64))
+        raise _no_such("map", name, self)
 
     def __iter__(self) -> Iterator[str]:
         yield from self.stored
@@ -207,10 +208,8 @@ class Record:
         """
         if not is_probability(alpha):
             raise InputError(invalid("alpha", alpha, "a probability between 0 and 1"))
-        if name not in self.h0:
-            raise UnknownNameError(
-                f"There is no null {name!r}. There are {list(self.h0)}. {near(name, self.h0)}".rstrip()
-            )
+        if not isinstance(name, str) or name not in self.h0:
+            raise _no_such("null", name, self.h0)
         alpha = self.counted_level(name, alpha)
         if name.startswith("min_p_"):
             return max(0.0, -pvalues.critical_value(-self.h0[name], alpha))
@@ -258,9 +257,16 @@ class Record:
         """
         if isinstance(losses, bool) or not isinstance(losses, int | np.integer) or losses < 1:
             raise InputError(invalid("losses", losses, "a whole number of 1 or more"))
-        name = self.max_statistic if kind == "voxel" else f"max_{kind}"
-        if kind not in ("voxel", "size", "mass", "tfce") or name not in self.h0:
-            raise InputError(invalid("kind", kind, f"one that has a null over the map: {list(self.h0)}"))
+        named = isinstance(kind, str)
+        name = self.max_statistic if named and kind == "voxel" else f"max_{kind}"
+        if not named or kind not in ("voxel", "size", "mass", "tfce") or name not in self.h0:
+            raise InputError(
+                invalid(
+                    "kind",
+                    kind if named else f"a {type(kind).__name__}",
+                    f"one that has a null over the map: {list(self.h0)}",
+                )
+            )
         if self.asked.exhaustive or self.asked.own_shufflings is not None:
             raise InputError(
                 "Sequential p are of random shufflings in the order in which they were made, and these were "
@@ -458,8 +464,8 @@ class Record:
 
         Raises
         ------
-        MissingFileError, StoreError
-            There is no result in the folder, or it is damaged.
+        InputError, MissingFileError, StoreError
+            It is no path, there is no result in the folder, or it is damaged.
 
         Examples
         --------
@@ -470,8 +476,17 @@ class Record:
         >>> bool((again.maps["p_fwe_voxel"] == result.maps["p_fwe_voxel"]).all())
         True
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise InputError(invalid("folder", f"a {type(folder).__name__}", "the path of a saved result"))
         kept = read_saved(Path(folder).expanduser())
         return cls(kept.maps, kept.h0, kept.clusters, kept.space, kept.provenance, kept.quality)
+
+
+def _no_such(what: str, name: Any, there: Mapping[str, Any]) -> UnknownNameError:
+    """There is no map or null of a name, or what is asked for by is none."""
+    if not isinstance(name, str):
+        return UnknownNameError(f"A {what} is asked for by its name, not by a {type(name).__name__}: {list(there)}.")
+    return UnknownNameError(f"There is no {what} {name!r}. There are {list(there)}. {near(name, there)}".rstrip())
 
 
 def _plain(value: Any) -> Any:

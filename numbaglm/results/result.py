@@ -145,6 +145,10 @@ class PermutationResult(Record):
         >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
         >>> figure = ng.permutation_test(maps, n_perm=255).plot(save="corrected.png")
         """
+        if not isinstance(save, str | os.PathLike | None):
+            raise InputError(
+                invalid("save", f"a {type(save).__name__}", "the path of a file, or None", "Name a map by name=.")
+            )
         from numbaglm.results.reporting import figures  # matplotlib takes longer to load than many a test takes
 
         look: dict[str, Any] = {"surface": surface, "background": background, "views": views}

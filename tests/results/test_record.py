@@ -176,6 +176,21 @@ def test_bad_alpha(result, alpha):
         result.critical("max_t", alpha)
 
 
+def test_what_is_no_name_is_told_by_what_it_is(result):
+    values = np.zeros(result.geometry.n_voxels)
+    calls = {
+        "A map is asked for by its name, not by a ndarray": (result.to_nifti, result.to_image, result.maps.__getitem__),
+        "A null is asked for by its name, not by a ndarray": (result.critical,),
+        "'kind': got 'a ndarray'": (result.sequential_p,),
+        "'save': got 'a ndarray'.*by name=": (result.plot,),
+        "'folder': got 'a ndarray'": (PermutationResult.load,),
+    }
+    for message, methods in calls.items():
+        for method in methods:
+            with pytest.raises((InputError, UnknownNameError), match=message):
+                method(values)
+
+
 def test_results_are_frozen(result):
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.maps = {}

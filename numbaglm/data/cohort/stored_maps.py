@@ -13,7 +13,7 @@ from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.images import mask_image, to_image
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import OWN_COLUMNS
-from numbaglm.errors import InputError, invalid
+from numbaglm.errors import InputError, invalid, near
 from numbaglm.spaces.space import Space
 from numbaglm.spaces.volume import Geometry
 
@@ -142,12 +142,18 @@ class StoredMaps:
         labels = self.subjects
         if isinstance(subject, str):
             if labels.count(subject) != 1:
-                raise InputError(invalid("subject", subject, f"a number or a label, such as {labels[0]!r}"))
+                allowed = f"a number or a label, such as {labels[0]!r}"
+                raise InputError(invalid("subject", subject, allowed, near(subject, labels)))
             number = labels.index(subject)
-        elif -len(labels) <= subject < len(labels):
+        elif isinstance(subject, int | np.integer) and not isinstance(subject, bool):
+            if not -len(labels) <= subject < len(labels):
+                raise InputError(invalid("subject", subject, f"a label, or a number below {len(labels)}"))
             number = int(subject) % len(labels)
         else:
-            raise InputError(invalid("subject", subject, f"a label, or a number below {len(labels)}"))
+            received = subject if np.isscalar(subject) else f"a {type(subject).__name__}"
+            on_grid = self.store.space.is_volume and not np.isscalar(subject)
+            fix = "Values of voxels are put on the grid by cohort.geometry.unmask(values)." if on_grid else ""
+            raise InputError(invalid("subject", received, f"a label, or a number below {len(labels)}", fix))
         row: NDArray[np.float32] = self.store.read_subjects(number, number + 1)[0]
         return row
 

@@ -91,5 +91,7 @@ def test_subjects_who_are_not_there_are_refused():
     whole = Cohort(make(range(3)))
     with pytest.raises(InputError, match=r"'subjects': got 'sub-9'.*sub-0, sub-1, sub-2"):
         whole.without(["sub-1", "sub-9"])
+    with pytest.raises(InputError, match=r"'subjects': got 'a int'.*a label, or a list of them"):
+        whole.without(1)
     with pytest.raises(InputError, match=r"2 of 3 subjects.*two or more"):
         whole.without(["sub-1", "sub-2"])

@@ -48,3 +48,15 @@ def test_others_are_refused(maps, subject, allowed):
 
 def test_the_mask_is_an_image(maps):
     np.testing.assert_array_equal(maps.mask_img.get_fdata(), MASK)
+
+
+def test_values_are_no_subject(maps):
+    for given, told in (
+        (np.zeros(3), "'a ndarray'.*geometry.unmask"),
+        (None, "'a NoneType'"),
+        (1.0, "1.0"),
+        (True, "True"),
+    ):
+        for method in (maps.to_nifti, maps.to_image):
+            with pytest.raises(InputError, match=f"'subject': got {told}"):
+                method(given)
