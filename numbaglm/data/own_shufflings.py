@@ -46,7 +46,7 @@ def read_shufflings(given: Any, maps: MapLabels) -> Signed:
         given = _read(Path(given).expanduser(), given)
     n = len(maps.labels)
     if isinstance(given, pd.DataFrame):
-        if not _are_numbers(given.columns) or are_labels(given.columns, maps):
+        if not _are_numbers(given.columns) or are_labels(pd.Index([float(one) for one in given.columns]), maps):
             return _by_label(given, maps)
         given = given.to_numpy()
     rows = parse_rows(given, n)

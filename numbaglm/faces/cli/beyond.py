@@ -170,7 +170,7 @@ def _write(
     import numpy as np
 
     from numbaglm.data.images import save_maps
-    from numbaglm.data.storage.files import whole_folder
+    from numbaglm.data.storage.folders import whole_folder
     from numbaglm.results.vocabulary import write_readme
 
     with whole_folder(output, _MARKER, overwrite) as part:
