@@ -292,9 +292,12 @@ def elements_of(space: Space, region: Any) -> NDArray[Any]:
     InputError, ImageError, MissingFileError
     """
     values = _values_of(space, region)
+    if values.dtype.kind not in "biuf" and values.size:
+        raise InputError(invalid("region", f"values of type {values.dtype}", "a mask, or labels: whole numbers"))
     if values.dtype.kind == "f":
         if not np.isfinite(values).all() or (values != np.rint(values)).any():
-            raise InputError(invalid("region", "numbers with a fraction", "a mask, or labels: whole numbers"))
+            received = "numbers with a fraction" if np.isfinite(values).all() else "values that are not finite"
+            raise InputError(invalid("region", received, "a mask, or labels: whole numbers"))
         values = values.astype(np.int64)
     if values.shape == (space.n,) and values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 1:
         return np.asarray(values == 1)

@@ -67,6 +67,8 @@ def test_a_region_on_another_grid_goes_by_its_nearest_voxels(result):
     ("region", "message"),
     [
         (np.full(3, 0.5), "fraction"),
+        (np.full(3, np.nan), "not finite"),
+        (np.array(["left", "right"]), "values of type"),
         (np.zeros((2, 2)), r"array of shape \(2, 2\)"),
         ({1, 2}, "set"),
         (np.ones(3, bool), "a mask of 3"),
