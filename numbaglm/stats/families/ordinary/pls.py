@@ -17,13 +17,17 @@ Chemometr. Intell. Lab. Syst. 18:251-263, for scores of covariances (SIMPLS).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaglm.arrays import Doubles
+from numbaglm.arrays import Doubles, Floats
+from numbaglm.kernels import glm
 from numbaglm.kernels.eigen import directions_of, root
 from numbaglm.kernels.panels.scores import Score
+from numbaglm.kernels.panels.straight import Numbers, Straight, follow, in_words, vector_code
 from numbaglm.stats.families.family import REASON, Family, Given, Layer, Prepared, Rows
 from numbaglm.stats.families.variables import (
     FIXED,
@@ -32,8 +36,9 @@ from numbaglm.stats.families.variables import (
     loadings,
     named_loadings,
     unit_residuals,
-    variables_of,
 )
+
+_ROWS = 64  # of which scores are made without loops, at most: more take long to compile
 
 
 @Score
@@ -105,6 +110,50 @@ def singular(
         return
     for v in range(n):
         score[v] = root(products, scratch, d, which, v)
+
+
+def recipe(of: Numbers, n_variables: int, s: int, moved: int, which: int) -> tuple[int, Any]:
+    """Make scores as `singular` does, of one or two variables or rows of interest."""
+    rows, tiny = s + moved, 1e-14
+    B = [[of.row(a * rows + j) for j in range(s)] for a in range(n_variables)]
+    for a in range(n_variables if moved else 0):
+        left: Any = 1.0
+        for j in range(s, rows):
+            left = left - of.row(a * rows + j) * of.row(a * rows + j)
+        factor = 1.0 / of.sqrt(of.where_less(left, tiny, tiny, left))
+        B[a] = [product * factor for product in B[a]]
+    B = [list(column) for column in zip(*B, strict=True)] if s <= n_variables else B  # the fewer first
+
+    def product(i: int, j: int) -> Any:
+        total = B[i][0] * B[j][0]
+        for x, y in zip(B[i][1:], B[j][1:], strict=True):
+            total = total + x * y
+        return total
+
+    if len(B) == 1:
+        return 0, product(0, 0)
+    first, beside, last = product(0, 0), product(1, 0), product(1, 1)
+    apart = 0.5 * (first - last)
+    reach = of.sqrt(apart * apart + beside * beside)
+    return 0, 0.5 * (first + last) + (reach if which == 0 else -reach)
+
+
+_vector_code = vector_code(recipe)
+
+
+@cache
+def straight_singular(n_variables: int, s: int, moved: int, which: int) -> Straight:
+    """`singular` for some sizes, without loops."""
+    sizes = n_variables, s, moved, which
+    words = in_words(sizes)
+
+    def score(products: Floats, fixed: Floats, told: NDArray[np.int64], constants: Floats) -> None:
+        _vector_code(products, constants, words)
+
+    def plain(products: Floats, fixed: Floats, told: NDArray[np.int64], constants: Floats) -> None:
+        follow(recipe, sizes, products, constants)
+
+    return Straight(score, plain, straight_singular, sizes)
 
 
 @Score
@@ -203,13 +252,20 @@ class Prepare:
         E, lengths = unit_residuals(given, self.others, self.nuisance, self.mix)
         k, n = lengths.shape
         degenerate = (lengths == 0).any(axis=0)
+        effect = np.empty((k, len(self.effect), n))
+        for e, found in zip(E, effect, strict=True):  # to which nuisance adds nothing
+            glm.products_of_rows(self.effect, e, found)
+        effect *= lengths[:, None]
         E[:, :, degenerate] = 0.0
         scaled, fixed = E, np.empty((0, n))
         if self.of_scores:  # of one size together, as only shares matter
             size = np.sqrt((lengths**2).sum(axis=0))
             scaled = E * np.divide(lengths, size, out=np.zeros(lengths.shape), where=size > 0)[:, None]
             fixed = np.stack([np.einsum("in,in->n", scaled[i], scaled[j]) for i in range(k) for j in range(i + 1)])
-        B = np.einsum("si,kin->nsk", self.interest, scaled)
+        products = np.empty((k, len(self.interest), n))
+        for y, found in zip(scaled, products, strict=True):
+            glm.products_of_rows(self.interest, y, found)
+        B = np.ascontiguousarray(products.transpose(2, 1, 0))
         weights = directions(B, self.which)
         variate = np.einsum("nk,kin->in", weights, scaled)
         if self.of_scores:
@@ -217,14 +273,16 @@ class Prepare:
             gram = self.interest @ self.interest.T
             both = np.einsum("in,in->n", variate, variate) * np.einsum("ns,st,nt->n", u, gram, u)
             score = np.divide((u**2).sum(axis=1) ** 2, both, out=np.zeros(n), where=both > 0)
+        elif min(B.shape[1:]) <= 2:
+            of = Numbers(products.reshape(-1, n), np.empty(0))
+            score = np.maximum(recipe(of, k, len(self.interest), 0, self.which)[1], 0.0)
         else:
             score = np.linalg.svd(B, compute_uv=False)[:, self.which] ** 2
-        variables = variables_of(given, self.others, self.mix)
         return Prepared(
             layers=tuple(scaled),
             score=score,
             statistic=np.sqrt(score),
-            effect=np.concatenate([np.einsum("ei,in->en", self.effect, y, dtype=np.float64) for y in variables]),
+            effect=effect.reshape(-1, n),
             degenerate=degenerate,
             length=np.where(degenerate, 0.0, lengths[0]),
             fixed=fixed,
@@ -277,6 +335,7 @@ def partial_least_squares(
     d, moved = min(s, n_variables), rows.shape[0] - s
     sizes: tuple[int, ...] = (n_variables, s, moved, which)
     constants, n_scratch, scale = np.empty(0), max(1, d * (d + 1) // 2), _heights(n_variables * s, dof)
+    score = straight_singular(*sizes) if d <= 2 and n_variables * rows.shape[0] <= _ROWS else singular
     if of_scores:
         gram = interest @ interest.T
         sizes, constants = (n_variables, s), gram[np.tril_indices(s)]
@@ -284,7 +343,7 @@ def partial_least_squares(
     return Family(
         name="pls",
         layers=(Layer(rows),) * n_variables,
-        score=correlated_scores if of_scores else singular,
+        score=correlated_scores if of_scores else score,
         scale=scale,
         observe=None,
         sizes=sizes,

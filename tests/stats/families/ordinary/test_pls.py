@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from numbaglm.stats.families.family import Shuffled
-from numbaglm.stats.families.ordinary.pls import correlated_scores, partial_least_squares, singular
+from numbaglm.stats.families.ordinary.pls import correlated_scores, partial_least_squares, singular, straight_singular
 from numbaglm.stats.families.variables import Heights
 
 SIZES = [(2, 1, 0), (2, 2, 0), (3, 2, 1), (2, 3, 2), (1, 2, 0), (4, 3, 1), (3, 4, 0)]
@@ -16,14 +16,18 @@ def unit_rows(rng, n, width):
 EACH = [(*size, which) for size in SIZES for which in range(min(2, *size[:2]))]
 
 
+@pytest.mark.parametrize("without_loops", [False, True])
 @pytest.mark.parametrize(("n_variables", "s", "moved", "which"), EACH)
-def test_scores_of_products_are_squared_singular_values(n_variables, s, moved, which):
+def test_scores_of_products_are_squared_singular_values(n_variables, s, moved, which, without_loops):
     rng = np.random.default_rng(0)
+    if without_loops and min(s, n_variables) > 2:
+        pytest.skip("for one or two rows or variables")
+    make = straight_singular(n_variables, s, moved, which) if without_loops else singular
     rows, d = s + moved, min(s, n_variables)
     products = np.vstack([0.2 * rng.normal(size=(n_variables * rows, 9)), np.zeros((max(1, d * (d + 1) // 2), 9))])
     products[:, 8] = np.nan  # a shuffling that is not there
     of = products[: n_variables * rows].reshape(n_variables, rows, 9).transpose(2, 0, 1).copy()
-    singular(products, np.empty((0, 1)), np.array([n_variables, s, moved, which]), np.empty(0))
+    make(products, np.empty((0, 1)), np.array([n_variables, s, moved, which]), np.empty(0))
     assert np.isnan(products[0, 8])
     for one, found in zip(of[:8], products[0], strict=False):
         left = np.sqrt(1 - (one[:, s:] ** 2).sum(axis=1))
@@ -47,12 +51,13 @@ def test_the_first_pair_of_scores_is_that_of_simpls(k, s):
     assert np.sqrt(products[0, 0]) == pytest.approx(np.corrcoef(t, u)[0, 1], rel=1e-10)
 
 
-def test_single_precision_strays_less_than_what_ties():
+@pytest.mark.parametrize("make", [singular, straight_singular(3, 2, 1, 0)])
+def test_single_precision_strays_less_than_what_ties(make):
     rng = np.random.default_rng(3)
     products = np.vstack([rng.uniform(-0.4, 0.4, size=(9, 4000)), np.zeros((3, 4000))]).astype(np.float32)
     double = products.astype(np.float64)
     for one in (products, double):
-        singular(one, np.empty((0, 1)), np.array([3, 2, 1, 0]), np.empty(0))
+        make(one, np.empty((0, 1)), np.array([3, 2, 1, 0]), np.empty(0))
     scale = Heights(6.0)
     assert (products[0] >= scale.least_equal(double[0], "float32")).all()
     assert (double[0] >= scale.least_equal(products[0].astype(float), "float32")).all()
