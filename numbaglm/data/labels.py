@@ -156,11 +156,9 @@ def labels_of(files: Sequence[Path | None], n_subjects: int) -> list[str]:
         subjects = [re.findall(r"sub-[0-9a-zA-Z]+", str(path)) for path in paths]
         if all(subjects) and len({found[-1] for found in subjects}) == len(paths):
             return [found[-1] for found in subjects]
-        sessions = [re.findall(r"ses-[0-9a-zA-Z]+", str(path)) for path in paths]
-        if all(subjects) and all(sessions):
-            visits = [f"{one[-1]}_{other[-1]}" for one, other in zip(subjects, sessions, strict=True)]
-            if len(set(visits)) == len(paths):
-                return visits
+        visits = labels_of_visits([str(path) for path in paths])
+        if visits is not None:
+            return visits
         stems = [_ENDING.sub("", path.name) for path in paths]
         if len(set(stems)) == len(paths):
             return stems
@@ -169,6 +167,15 @@ def labels_of(files: Sequence[Path | None], n_subjects: int) -> list[str]:
             if len(set(level)) == len(paths):
                 return list(level)
     return [f"subject-{number:03d}" for number in range(1, n_subjects + 1)]
+
+
+def labels_of_visits(paths: Sequence[str]) -> list[str] | None:
+    """Subjects and sessions of BIDS entities, ``sub-01_ses-1``, where they tell all maps apart."""
+    found = [(re.findall(r"sub-[0-9a-zA-Z]+", path), re.findall(r"ses-[0-9a-zA-Z]+", path)) for path in paths]
+    if not found or not all(subjects and sessions for subjects, sessions in found):
+        return None
+    visits = [f"{subjects[-1]}_{sessions[-1]}" for subjects, sessions in found]
+    return visits if len(set(visits)) == len(visits) else None
 
 
 def labels_are_known(labels: Sequence[str]) -> bool:
@@ -404,7 +411,7 @@ def split_labels(
     columns = [str(name) for name in table.columns]
     named = [k for k, name in enumerate(columns) if name in LABEL_COLUMNS]
     if named:
-        visits, of_visits = _with_visits(table, named[0])
+        visits, of_visits = _with_visits(table, named[0], maps)
         if visits is not None:
             return visits, table if people else _without_visits(table, [*named, of_visits], regressors)
         return texts(table.iloc[:, named[0]]), table.iloc[:, [k for k in range(len(columns)) if k not in named]]
@@ -414,7 +421,7 @@ def split_labels(
         nameless = bool(_NAMELESS.fullmatch(columns[k]))
         labels = texts(values)
         distinct = len(set(labels)) == len(labels)
-        visits, of_visits = _with_visits(table, k) if k in like and not distinct else (None, -1)
+        visits, of_visits = _with_visits(table, k, maps) if k in like else (None, -1)
         if visits is not None and (_is_text(values) or _order(visits, maps) is not None):
             return visits, table if people else _without_visits(table, [k, of_visits], regressors)
         if _is_text(values):
@@ -448,15 +455,18 @@ def _of_visits(name: str) -> bool:
     return re.sub(r"[\W_]", "", name).casefold() in _LIKE_SESSIONS
 
 
-def _with_visits(table: pd.DataFrame, of_subject: int) -> tuple[list[str] | None, int]:
-    """Labels of the visits of subjects, where column ``of_subject`` has some more than once, and another has visits.
+def _with_visits(table: pd.DataFrame, of_subject: int, maps: MapLabels) -> tuple[list[str] | None, int]:
+    """Labels of the visits of subjects, where another column has visits, and ``of_subject`` some more than once.
+
+    Or all maps are of visits: those of a wave are one a subject.
 
     Returns
     -------
     The labels, None where there are none, and the number of the column of visits.
     """
     subjects = texts(table.iloc[:, of_subject])
-    if len(set(subjects)) == len(subjects):
+    of_waves = bool(maps.labels) and all("_ses-" in label for label in maps.labels)
+    if len(set(subjects)) == len(subjects) and not of_waves:
         return None, -1
     for k, name in enumerate(map(str, table.columns)):
         if k == of_subject or not _of_visits(name):

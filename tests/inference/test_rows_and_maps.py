@@ -186,3 +186,19 @@ def test_layers_that_are_alike_in_another_order_are_refused(tmp_path, maps, laye
         ng.Cohort.from_maps(paths, layers={"gm": sorted(map(str, layers), key=len)[::-1]})
     ng.Cohort.from_maps(paths, layers={"gm": layers})
     ng.Cohort.from_maps(paths[::-1], layers={"gm": layers[::-1]})
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["by their files", "by name"])
+def test_a_wave_of_visits_is_added_to_those_before(tmp_path, named):
+    """Each person is once in it, so that people alone would tell its maps apart."""
+    visits = [(person, visit) for person in range(1, 5) for visit in (1, 2)] + [(person, 3) for person in range(1, 5)]
+    paths = [tmp_path / f"sub-{person:02d}_ses-{visit}_con.nii" for person, visit in visits]
+    for volume, path in zip(Y, paths, strict=True):
+        nib.save(nib.Nifti1Image(volume, AFFINE), path)
+    table = pd.DataFrame(visits, columns=["participant_id", "session_id"]).assign(age=AGE)
+    first, wave = table[:8], table[8:].iloc[::-1]
+    cohort = ng.Cohort.create(tmp_path / "c.zarr", paths[:8], covariates=first)
+    cohort.append(paths[8:], wave, subjects=[f"sub-0{person}_ses-3" for person in range(1, 5)] if named else None)
+    assert list(cohort.subjects[8:]) == [f"sub-0{person}_ses-3" for person in range(1, 5)]
+    assert list(cohort.covariates["participant_id"]) == list(table["participant_id"])
+    assert_tested(ng.permutation_test(cohort, "~ age", "age", **QUICK))

@@ -35,6 +35,7 @@ from numbaglm.data.labels import (
     check_labels,
     in_another_order_by_files,
     labels_are_known,
+    labels_of_visits,
     match_order,
     match_rows,
     plain_label,
@@ -235,8 +236,11 @@ def parse_additions(
 ) -> Inputs:
     """Check the arguments of an append, against the cohort that is there."""
     sources, labels, grid = _more_maps(store, maps, resample=resample)
+    of_visits = all("_ses-" in str(label) for label in store.subjects["subject_label"])
     if subjects is not None:
         labels = subjects
+    elif of_visits and not isinstance(maps, pd.DataFrame) and (visits := labels_of_visits(_paths(sources))):
+        labels = visits  # of a wave, whose subjects alone tell its maps apart
     elif not labels_are_known(labels):
         labels = [f"subject-{store.n_subjects + number:03d}" for number in range(1, len(sources) + 1)]
     labels = check_labels(labels, len(sources))
