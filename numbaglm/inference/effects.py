@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from numbaglm.arrays import Doubles
-from numbaglm.data.labels import MapLabels, match_labels, require_order
+from numbaglm.data.labels import MapLabels, match_labels, plain_label, require_order
 from numbaglm.data.tables import listed, read_table, repeated
 from numbaglm.errors import InputError, invalid, term
 from numbaglm.stats.variance.covariance import EFFECTS, MOST_BINS
@@ -164,11 +164,19 @@ def _placed(given: Any, maps: NDArray[Any], subjects: NDArray[Any] | None) -> tu
         raise InputError(invalid("kinship", received, _SQUARE))
     if isinstance(given, pd.DataFrame):
         row = {label: number for number, label in enumerate(_texts(given.index))}
+        plain = {plain_label(label): number for label, number in row.items()}
         for names in (maps, subjects):
             if names is not None and all(str(name) in row for name in names):
                 return matrix, np.array([row[str(name)] for name in names], dtype=np.intp)
+        for names in (maps, subjects) if len(plain) == len(row) and not _is_numbered(given.index) else ():
+            called = [] if names is None else [plain_label(str(name)) for name in names]
+            told = names is not None and len(set(called)) == len(set(map(str, names)))
+            if told and all(name in plain for name in called):
+                return matrix, np.array([plain[name] for name in called], dtype=np.intp)
         if not _is_numbered(given.index):
-            lacking = [str(name) for name in (maps if subjects is None else subjects) if str(name) not in row]
+            wanted = [str(name) for name in (maps if subjects is None else subjects)]
+            lacking = [name for name in wanted if plain_label(name) not in plain]
+            lacking = lacking or [name for name in wanted if name not in row]
             received = f"no row for {listed(list(dict.fromkeys(lacking)))}"
             raise InputError(invalid("kinship", received, "a row for each map, or each subject, by its label"))
     if len(matrix) == len(maps):

@@ -49,6 +49,17 @@ def test_a_matrix_may_come_in_many_forms(tmp_path):
     assert blocks_of(OF_MAPS, None) == EXPECTED
 
 
+def test_labels_of_a_matrix_are_those_of_the_maps_in_another_form():
+    maps = MapLabels([f"sub-{number:03d}" for number in (7, 11, 30, 31, 42, 100)], known=True)
+    numbers = [7, 11, 30, 31, 42, 100]
+    table = pd.DataFrame(OF_MAPS, index=numbers, columns=numbers).iloc[::-1, ::-1]
+    for given in (table, table.rename(index="sub-{}".format, columns="sub-{}".format)):
+        kinship = read.read_kinship(given, maps, BLOCKS, None)
+        assert [one.tolist() for one in kinship.blocks] == EXPECTED
+    with pytest.raises(InputError, match="no row for sub-100"):
+        read.read_kinship(table.iloc[1:, 1:], maps, BLOCKS, None)
+
+
 def test_labels_of_a_matrix_are_read_whatever_they_are():
     numbers = np.array([3, 3, 2, 1, 0, 0])
     for index in (range(4), [0.0, 1.0, 2.0, 3.0]):
