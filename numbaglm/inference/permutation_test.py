@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from numbaglm.cohort import Cohort, as_cohort
+from numbaglm.data.cohort.store import CohortStore
 from numbaglm.data.labels import warn_of_visits
 from numbaglm.data.storage.places import Place
 from numbaglm.engine import progress
 from numbaglm.engine.permutation.plan import Plan
 from numbaglm.engine.permutation.records import RunResult, Smallest, Spec
 from numbaglm.engine.permutation.smallest import LISTED_TO, listed_of, lists_on_its_way, n_learned, with_listing
+from numbaglm.engine.permutation.voxels import observe_untested
 from numbaglm.errors import InputError, MaskError, invalid, term
 from numbaglm.inference.arguments import (
     LEAST_PRESENT,
@@ -45,7 +47,7 @@ from numbaglm.results.vocabulary import ALPHA, map_of
 from numbaglm.stats.conventions import Conventions
 from numbaglm.stats.corrected import TAILS, useful_tail
 from numbaglm.stats.discoveries import ARI, Calibration, Learned, Lists, Way, calibrate_together
-from numbaglm.stats.families.family import REASON
+from numbaglm.stats.families.family import REASON, Family
 from numbaglm.stats.methods import OF_P
 from numbaglm.stats.model.design import Contrast, ContrastLike, Design, parse_contrasts, warn_of_lacking_mean
 from numbaglm.stats.model.joint import make_joint
@@ -583,6 +585,8 @@ def _test(
     tests = Tests(cohort, [spec.hypothesis.contrast.name for spec in specs], asked)
     if options.dry_run:
         return tests, plan_tests(cohort.store, running, specs)
+    for spec in specs:
+        _require_elements(cohort.store, spec)
     found: list[tuple[Spec, RunResult, Smallest]] = []
     with running.opened(cohort.store, lambda: _identity(cohort, design, contrasts, options), len(specs)) as run:
         run.expect(specs)
@@ -780,19 +784,34 @@ def _few_clusters(options: Options) -> tuple[str, int, str] | None:
     return None
 
 
+def _untested(reason: NDArray[Any], degenerate: NDArray[np.bool_], family: Family, nouns: str) -> list[str]:
+    """Say how many elements are not tested, and why."""
+    why = {text: int(np.count_nonzero(reason == number)) for number, text in enumerate(family.reasons, 1)}
+    why["vary with the nuisance alone"] = int(np.count_nonzero(degenerate & (reason == 0)))
+    return [f"{count:,} {nouns} {text}" for text, count in why.items() if count]
+
+
+def _require_elements(store: CohortStore, spec: Spec) -> None:
+    """Refuse, before it is shuffled, what leaves nothing to test.
+
+    Raises
+    ------
+    MaskError
+    """
+    found = observe_untested(store, spec)
+    if found is not None and found[0].any():
+        untested = _untested(*found, spec.family, store.space.nouns)
+        raise MaskError(f"There is nothing to test: {', and '.join(untested)}. Look at what was given there.")
+
+
 def _warn(spec: Spec, raw: RunResult, nouns: str, few: tuple[str, int, str] | None) -> None:
-    """Say what a reader of the result should know, and refuse what has nothing in it."""
+    """Say what a reader of the result should know."""
     n_shufflings, family = spec.shufflings.n_shufflings, spec.family
     smallest = smallest_p(spec.hypothesis, spec.shufflings, spec.two_sided)
     reason = np.zeros(raw.degenerate.size)
     if raw.more is not None and REASON in family.more:
         reason = raw.more[family.more.index(REASON)]
-    why = {text: int(np.count_nonzero(reason == number)) for number, text in enumerate(family.reasons, 1)}
-    why["vary with the nuisance alone"] = int(np.count_nonzero(raw.degenerate & (reason == 0)))
-    untested = [f"{count:,} {nouns} {text}" for text, count in why.items() if count]
-    if reason.any() and sum(why.values()) == reason.size:
-        raise MaskError(f"There is nothing to test: {', and '.join(untested)}. Look at what was given there.")
-    for told in untested:
+    for told in _untested(reason, raw.degenerate, family, nouns):
         log.warning("%s: statistic 0 and p 1 there.", told)
     undefined = np.zeros(1) if raw.undefined is None else raw.undefined[reason == 0]  # the others are told of already
     if undefined.any():

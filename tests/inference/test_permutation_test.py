@@ -333,11 +333,15 @@ def test_what_the_nuisance_explains_is_called_by_its_name(caplog):
     assert "1 parcels vary with the nuisance alone" in caplog.text
 
 
-def test_where_nothing_can_be_tested_there_is_no_result():
-    maps = in_memory(data(6, 4, 0))
-    variances = in_memory(np.where(np.arange(6)[:, None] == 2, 0.0, np.ones((6, 4))))  # one study has none
-    with pytest.raises(MaskError, match=r"nothing to test: 4 voxels have a variance that is 0"):
-        permutation_test(maps, layers={"variance": variances}, weights="variance", n_perm=20)
+def test_where_nothing_can_be_tested_nothing_is_shuffled(tmp_path):
+    maps = in_memory(data(6, 90, 0))
+    variances = np.where(np.arange(6)[:, None] == 2, 0.0, np.ones((6, 90)))  # one study has none
+    asked = {"weights": "variance", "n_perm": 20, "store": tmp_path / "run"}
+    with pytest.raises(MaskError, match=r"nothing to test: 90 voxels have a variance that is 0"):
+        permutation_test(maps, layers={"variance": in_memory(variances)}, **asked)
+    assert not (tmp_path / "run").exists()
+    variances[2, -1] = 1.0
+    assert permutation_test(maps, layers={"variance": in_memory(variances)}, **asked).maps["reason"].sum() == 89
 
 
 def test_columns_of_a_table_of_maps_are_covariates_of_a_formula(tmp_path, caplog):

@@ -35,7 +35,7 @@ from numbaglm.engine.permutation.size import columns_at_once, columns_given
 from numbaglm.engine.schedule import checkpoint
 from numbaglm.kernels.panels.shuffle import TILE
 from numbaglm.stats import pvalues
-from numbaglm.stats.families.family import PRESENCE, Given
+from numbaglm.stats.families.family import PRESENCE, REASON, Given
 
 
 def draw_batch(spec: Shared, first: int, last: int) -> Drawn:
@@ -145,6 +145,32 @@ def _prepared(store: CohortStore, spec: Spec, start: int, stop: int) -> VoxelBlo
 def _columns(values: NDArray[Any], which: slice | NDArray[np.intp]) -> NDArray[Any]:
     """Copy some columns; those that stand together at a tenth of the cost."""
     return values[:, which].copy() if isinstance(which, slice) else values.take(which, axis=1)
+
+
+def observe_untested(store: CohortStore, spec: Spec) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+    """Look, before any shuffling, for an element that a family with `Family.reasons` can test.
+
+    Returns
+    -------
+    None once there is one, mostly among the first. Else (n_voxels,) the reason of each, and whether it is degenerate.
+    """
+    family = spec.family
+    if not family.reasons:
+        return None
+    reasons, degenerate, start, step = [], [], 0, _FIRST_LOOK
+    while start < store.n_voxels:
+        stop = min(start + step, store.n_voxels)
+        observed = prepare_block(store, spec, start, stop).observed
+        assert observed.more is not None
+        reasons.append(observed.more[family.more.index(REASON)])
+        degenerate.append(observed.degenerate)
+        if not (degenerate[-1] | (reasons[-1] > 0)).all():
+            return None
+        start, step = stop, min(2 * step, TILE)
+    return np.concatenate(reasons), np.concatenate(degenerate)
+
+
+_FIRST_LOOK = 32  # elements
 
 
 def _pieces(n: int, width: int) -> list[tuple[int, int]]:
