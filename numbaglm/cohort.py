@@ -18,7 +18,7 @@ from numbaglm.data.cohort.complete import complete
 from numbaglm.data.cohort.layout import check_free
 from numbaglm.data.cohort.store import CohortStore, choose_chunks
 from numbaglm.data.cohort.stored_maps import StoredMaps
-from numbaglm.data.labels import rows_of
+from numbaglm.data.labels import rows_without
 from numbaglm.data.storage.locks import held
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import listed
@@ -355,10 +355,9 @@ class Cohort(StoredMaps):
         wanted = [subjects] if isinstance(subjects, str) else [str(label) for label in subjects]
         if not wanted:
             return self
-        out = set(rows_of(wanted, self.subjects))
-        rows = np.array([row for row in range(self.n_subjects) if row not in out], np.intp)
+        rows = np.array(rows_without(self.subjects, wanted, "subjects"), np.intp)
         if len(rows) < 2:
-            received = f"{len(out)} of {self.n_subjects} subjects"
+            received = f"{self.n_subjects - len(rows)} of {self.n_subjects} subjects"
             raise InputError(invalid("subjects", received, "two or more that are left"))
         return Cohort(arrange(self.store, rows))
 

@@ -220,24 +220,34 @@ def warn_of_visits(labels: Sequence[str], covariates: pd.DataFrame) -> None:
         )
 
 
-def are_kept(labels: Sequence[str], leave_out: Sequence[str]) -> list[bool]:
-    """Whether each subject stays, where some, as they are called or as `plain_label` has it, are left out.
+def rows_without(labels: Sequence[str], leave_out: Sequence[str], parameter: str = "leave_out") -> list[int]:
+    """Rows that stay where some labels, as they are written or as `plain_label` has it, are left out.
+
+    A label that several rows have stands for all of them.
 
     Raises
     ------
     InputError
-        One is not there, or none is left.
+        One is not there, may be several, or none is left.
     """
-    plain, out = [plain_label(label) for label in labels], {plain_label(label) for label in leave_out}
-    for label in leave_out:
-        if plain_label(label) not in plain:
-            raise InputError(
-                invalid("leave_out", label, f"subjects that are there: {listed(labels)}", near(label, labels))
-            )
-    kept = [label not in out for label in plain]
-    if labels and not any(kept):
-        raise InputError(invalid("leave_out", f"all {len(labels)} subjects", "some of them"))
-    return kept
+    out: set[str] = set()
+    form: Callable[[str], str]
+    for form in (str, plain_label):
+        known = {form(label) for label in labels}
+        out = {form(label) for label in leave_out}
+        if len(known) == len(set(labels)) and out <= known:
+            break
+    else:
+        plain = {plain_label(label) for label in labels}
+        wrong = next((one for one in leave_out if plain_label(one) not in plain), "") or next(
+            one for one in leave_out if one not in labels
+        )
+        fix = near(wrong, labels)
+        raise InputError(invalid(parameter, wrong, f"labels of the maps ({listed(labels)})", fix))
+    rows = [row for row, label in enumerate(labels) if form(label) not in out]
+    if labels and not rows:
+        raise InputError(invalid(parameter, f"all {len(labels)} subjects", "some of them"))
+    return rows
 
 
 def were_moved(maps: Any, labels: Sequence[str]) -> bool:
@@ -582,22 +592,6 @@ def match_order(names: Sequence[str], labels: Sequence[str]) -> list[int] | None
         if len(row) == len(names) and len(set(wanted)) == len(wanted) and all(label in row for label in wanted):
             return [row[label] for label in wanted]
     return None
-
-
-def rows_of(wanted: Sequence[str], labels: Sequence[str]) -> list[int]:
-    """Row of each label that is wanted, as written or as `plain_label` has it.
-
-    Raises
-    ------
-    InputError
-        Some are not among the labels.
-    """
-    for form in (str, plain_label):
-        row = {form(label): number for number, label in enumerate(labels)}
-        if len(row) == len(labels) and all(form(label) in row for label in wanted):
-            return [row[form(label)] for label in wanted]
-    lacking = [label for label in wanted if label not in labels and plain_label(label) not in map(plain_label, labels)]
-    raise InputError(invalid("subjects", listed(lacking or list(wanted)), f"labels of the maps ({listed(labels)})"))
 
 
 def plain_label(label: str) -> str:

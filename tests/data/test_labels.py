@@ -6,7 +6,6 @@ import pytest
 
 from numbaglm.data.labels import (
     MapLabels,
-    are_kept,
     check_labels,
     further_columns,
     in_another_order,
@@ -14,6 +13,7 @@ from numbaglm.data.labels import (
     match_labels,
     match_rows,
     people_of,
+    rows_without,
     sorted_frame,
     warn_of_visits,
     without_labels,
@@ -248,12 +248,16 @@ def test_maps_without_a_label_among_those_with_one_are_refused():
 
 def test_subjects_are_left_out_by_their_labels():
     labels = ["sub-01", "sub-02", "s3"]
-    assert are_kept(labels, []) == [True] * 3
-    assert are_kept(labels, ["1", "s3"]) == [False, True, False]
-    with pytest.raises(InputError, match=r"'leave_out': got 'sub-1o'.*sub-01, sub-02, s3. Did you mean 'sub-01'"):
-        are_kept(labels, ["sub-1o"])
+    assert rows_without(labels, []) == [0, 1, 2]
+    assert rows_without(labels, ["1", "s3"]) == [1]
+    assert rows_without(["sub-01", "sub-01", "sub-2"], ["1"]) == [2], "of each visit"
+    assert rows_without(["1", "01", "2"], ["01"]) == [0, 2], "as it is written, where it may be two"
+    with pytest.raises(InputError, match=r"'leave_out': got 'sub-1o'.*sub-01, sub-02, s3.*Did you mean 'sub-01'"):
+        rows_without(labels, ["sub-1o"])
+    with pytest.raises(InputError, match=r"'subjects': got 'sub-1'.*1, 01, 2"):
+        rows_without(["1", "01", "2"], ["2", "sub-1"], "subjects")
     with pytest.raises(InputError, match="all 3 subjects"):
-        are_kept(labels, labels)
+        rows_without(labels, labels)
 
 
 @pytest.mark.parametrize("values", [["x", "y", "x"], pd.Series([1, 2, 1]), [[1, 2], [1, 3], [1, 4]]])

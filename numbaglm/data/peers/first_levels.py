@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections import Counter
@@ -12,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from numbaglm.data.images.opening import MapSource, open_image
-from numbaglm.data.labels import are_kept
+from numbaglm.data.labels import rows_without
 from numbaglm.errors import InputError, MissingFileError, term
 
 log = logging.getLogger("numbaglm")
@@ -52,7 +51,7 @@ def find_first_levels(
     found: dict[str, list[Path]] = {}
     without = []
     subjects = sorted(one for one in above.iterdir() if one.is_dir())
-    for subject in itertools.compress(subjects, are_kept([one.name for one in subjects], leave_out)):
+    for subject in (subjects[row] for row in rows_without([one.name for one in subjects], leave_out)):
         start = subject if inside is None else subject / inside
         images, is_level = _images(start, name)
         if images:

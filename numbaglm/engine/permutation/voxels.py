@@ -152,7 +152,7 @@ def observe_untested(store: CohortStore, spec: Spec) -> tuple[NDArray[np.float64
 
     Returns
     -------
-    None once there is one, mostly among the first. Else (n_voxels,) the reason of each, and whether it is degenerate.
+    None once there is one, as a rule among the first; else (n_voxels,) reasons, and which are degenerate.
     """
     family = spec.family
     if not family.reasons:

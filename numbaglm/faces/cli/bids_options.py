@@ -74,6 +74,6 @@ def bids_inputs(*contrast: str) -> Callable[[Command], Command]:
             "--leave-out",
             multiple=True,
             metavar="SUBJECT",
-            help="With --bids-dir or --spm-dir: a subject whose maps are not taken; repeat it for more.",
+            help="A subject whose maps are not taken; repeat it for more.",
         ),
     )

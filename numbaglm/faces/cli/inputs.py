@@ -16,14 +16,23 @@ import numpy as np
 import pandas as pd
 
 from numbaglm.cohort import Cohort, as_cohort
-from numbaglm.data.labels import MapLabels, are_kept, match_rows, require_more_than_labels, were_moved, without_labels
+from numbaglm.data.labels import (
+    MapLabels,
+    labels_of,
+    match_rows,
+    require_more_than_labels,
+    rows_without,
+    texts,
+    were_moved,
+    without_labels,
+)
 from numbaglm.data.peers.first_levels import find_first_levels
 from numbaglm.data.storage.places import Place
 from numbaglm.data.tables import read_lines, read_table
 from numbaglm.engine.schedule import connect
 from numbaglm.errors import DesignError, InputError, MissingFileError, invalid, near
 from numbaglm.faces.cli.bids_options import ENTITY_OF
-from numbaglm.inference.arguments import LEAST_PRESENT
+from numbaglm.inference.arguments import LEAST_PRESENT, listed_subjects
 from numbaglm.results.bids.maps import find_maps
 from numbaglm.results.bids.names import SHORT
 from numbaglm.stats.formula import design_from_formula
@@ -56,7 +65,8 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
                 "Missing argument 'MAPS...': name the maps, or a dataset with --bids-dir, or SPM's first levels with "
                 "--spm-dir."
             )
-        return listed_maps(arguments), None
+        one = len(arguments) == 1 and is_cohort(arguments[0])
+        return listed_maps(arguments) if one else without_subjects(listed_maps(arguments), without), None
     if arguments:
         raise click.UsageError(f"MAPS ({arguments[0]}, ...) and --bids-dir exclude each other: leave one out.")
     if levels is not None:
@@ -70,7 +80,7 @@ def pop_maps(arguments: Sequence[str], options: dict[str, Any]) -> tuple[Any, pd
         before = wanted.get(key)
         wanted[key] = [*(before or []), label] if label else None
     found = find_maps(folder, wanted, _as_option)
-    found = found[are_kept(list(found["subject_label"]), without)].reset_index(drop=True)
+    found = found.iloc[rows_without(list(found["subject_label"]), without)].reset_index(drop=True)
     log.info("%d maps are taken from %s, such as %s.", len(found), folder, Path(found["effects_map_path"][0]).name)
     covariates = found.drop(columns="effects_map_path")
     return found[["subject_label", "effects_map_path"]], covariates if len(covariates.columns) > 1 else None
@@ -80,10 +90,6 @@ def _pop_first_levels(arguments: Sequence[str], options: dict[str, Any]) -> pd.D
     """Maps by --spm-dir, whose options are taken out of ``options``; None where it is not given."""
     folder, number, inside = options.pop("spm_dir"), options.pop("con"), options.pop("spm_folder")
     without = options.pop("leave_out")
-    if folder is None and without and options.get("bids_dir") is None:
-        raise click.UsageError(
-            "--leave-out is for subjects of --bids-dir or --spm-dir: add one, or name the other maps alone."
-        )
     if folder is None:
         if number is not None or inside is not None:
             raise click.UsageError(f"--{'spm-folder' if number is None else 'con'} is for first levels: add --spm-dir.")
@@ -93,6 +99,31 @@ def _pop_first_levels(arguments: Sequence[str], options: dict[str, Any]) -> pd.D
     if number is None:
         raise click.UsageError("--spm-dir needs the number of a contrast: add --con 1.")
     return find_first_levels(folder, number, inside, without)
+
+
+def without_subjects(listed: Any, leave_out: Sequence[str]) -> Any:
+    """MAPS, or a layer of them, as they were listed, without some subjects.
+
+    Raises
+    ------
+    InputError
+        One is not there, or a file holds the maps of several.
+    """
+    if not leave_out or listed is None:
+        return listed
+    if isinstance(listed, Cohort):
+        rows_without(listed.subjects, leave_out)  # an error then names what was typed
+        return listed.without(leave_out)
+    if isinstance(listed, Mapping):
+        return {name: without_subjects(one, leave_out) for name, one in listed.items()}
+    if isinstance(listed, pd.DataFrame):
+        labels = listed_subjects(listed)[0].labels if "subject_label" not in listed else texts(listed["subject_label"])
+        return listed.iloc[rows_without(labels, leave_out)].reset_index(drop=True)
+    if isinstance(listed, list):
+        labels = labels_of([Path(one) for one in listed], len(listed))
+        return [listed[row] for row in rows_without(labels, leave_out)]
+    fix = "Convert it first, and leave them out of the cohort."
+    raise InputError(invalid("leave_out", ", ".join(leave_out), f"none of {listed}, a file of all maps", fix))
 
 
 def _pop_entities(options: dict[str, Any]) -> tuple[str | None, dict[str, Any], Any]:
@@ -332,12 +363,16 @@ class Question:
         if covariates is not None and not formula:
             _check_columns(model, covariates)
         images = {"smoothing_fwhm": options.pop("smoothing_fwhm"), **pop_places(options)}
-        images["layers"] = read_layers(options.pop("layers", ()))
+        leave_out = options["leave_out"]
+        images["layers"] = without_subjects(read_layers(options.pop("layers", ())), leave_out)
 
         def read(some: Sequence[str], listed: Any = None) -> Cohort:
             one = len(some) == 1 and is_cohort(some[0])
             whole = {} if one or options.get("missing") != "element" else {"min_subjects": LEAST_PRESENT}
-            listed = Cohort.open(some[0]) if one else listed_maps(some) if listed is None else listed
+            if one:
+                listed = without_subjects(Cohort.open(some[0]), leave_out)
+            elif listed is None:
+                listed = without_subjects(listed_maps(some), leave_out)
             return as_cohort(listed, progress=progress, n_workers=options["n_workers"], **images, **whole)
 
         modalities = None

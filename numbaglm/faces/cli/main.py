@@ -167,10 +167,10 @@ def convert(terminal: Terminal, maps: tuple[str, ...], output: str, **options: A
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.faces.cli.inputs import pop_maps, pop_places, read_covariates, read_layers
+        from numbaglm.faces.cli.inputs import pop_maps, pop_places, read_covariates, read_layers, without_subjects
 
     covariates = read_covariates(options.pop("covariates"), options.pop("by_order"))
-    layers = read_layers(options.pop("layers"))
+    layers = without_subjects(read_layers(options.pop("layers")), options["leave_out"])
     listed, table = pop_maps(maps, options)
     options |= {"covariates": table if covariates is None else covariates, "layers": layers}
     options |= pop_places(options)
@@ -206,10 +206,10 @@ def append(terminal: Terminal, path: str, maps: tuple[str, ...], covariates: str
     """
     with terminal.loading():
         from numbaglm.cohort import Cohort
-        from numbaglm.faces.cli.inputs import pop_maps, read_covariates, read_layers
+        from numbaglm.faces.cli.inputs import pop_maps, read_covariates, read_layers, without_subjects
 
     given = read_covariates(covariates, options.pop("by_order"))
-    options["layers"] = read_layers(options["layers"])
+    options["layers"] = without_subjects(read_layers(options["layers"]), options["leave_out"])
     listed, table = pop_maps(maps, options)
     cohort = Cohort.open(path)
     is_network = all(part.kind == "network" for part in cohort.store.space.parts)

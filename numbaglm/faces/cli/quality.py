@@ -51,16 +51,20 @@ def quality(
     """
     from numbaglm.cohort import Cohort, as_cohort
     from numbaglm.data.storage.folders import check_free
-    from numbaglm.faces.cli.inputs import is_cohort, pop_maps, pop_places
+    from numbaglm.faces.cli.inputs import is_cohort, pop_maps, pop_places, without_subjects
 
     if output is not None:
         check_free(output, MARKER, overwrite)
     n_workers = options.pop("n_workers")
+    leave_out = options["leave_out"]
     listed, _ = pop_maps(maps, options)
     one = len(maps) == 1 and is_cohort(maps[0])
     options |= pop_places(options)
     cohort = as_cohort(
-        Cohort.open(maps[0]) if one else listed, progress=terminal.progress, n_workers=n_workers, **options
+        without_subjects(Cohort.open(maps[0]), leave_out) if one else listed,
+        progress=terminal.progress,
+        n_workers=n_workers,
+        **options,
     )
     found = cohort.examine(memory_limit=memory_limit, n_workers=n_workers, progress=terminal.progress)
     text = describe(found)

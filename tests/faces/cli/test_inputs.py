@@ -106,13 +106,28 @@ def test_maps_of_first_levels_are_picked_by_their_number(tmp_path):
     for arguments, options, match in (
         ([], none | {"spm_dir": None}, "--con is for first levels: add --spm-dir"),
         ([], given | {"con": None}, "add --con 1"),
-        (["a.nii"], none | {"spm_dir": None, "con": None, "leave_out": ("x",)}, "--leave-out is for subjects of"),
         (["a.nii"], given, "MAPS .* and --spm-dir exclude each other"),
         ([], given | {"bids_dir": "d"}, "--bids-dir and --spm-dir exclude"),
         ([], none | {"spm_dir": None, "con": None}, "name the maps, or a dataset with --bids-dir, or SPM's first"),
     ):
         with pytest.raises(click.UsageError, match=match):
             inputs.pop_maps(arguments, dict(options))
+
+
+def test_subjects_are_left_out_of_maps_however_they_are_named(tmp_path):
+    files = [f"sub-{k:02d}/con.nii" for k in range(1, 4)]
+    assert inputs.without_subjects(files, ["2"]) == [files[0], files[2]]
+    assert inputs.without_subjects({"left": files, "right": files}, ["2", "sub-01"]) == dict.fromkeys(
+        ("left", "right"), files[2:]
+    )
+    table = pd.DataFrame({"subject_label": ["sub-2", "sub-1"], "effects_map_path": files[:2], "age": [3, 4]})
+    assert inputs.without_subjects(table, ["1"])["age"].tolist() == [3]
+    parcels = pd.DataFrame({"participant_id": ["a", "b", "c"], "insula": [1.0, 2.0, 3.0]})
+    assert inputs.without_subjects(parcels, ["b"])["insula"].tolist() == [1.0, 3.0]
+    assert inputs.without_subjects("all.nii", ()) == "all.nii"
+    for listed, match in ((files, "got 'sub-9'.*sub-01, sub-02, sub-03"), ("all.nii", "a file of all maps.*Convert")):
+        with pytest.raises(InputError, match=match):
+            inputs.without_subjects(listed, ["sub-9"])
 
 
 def test_blocks_are_more_than_labels_of_the_maps(tmp_path):

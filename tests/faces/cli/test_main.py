@@ -65,6 +65,26 @@ def test_subjects_are_added(place, maps, cohort):
     assert found.subjects == expected.subjects
 
 
+def test_subjects_are_left_out_of_cohorts_files_and_modalities(place, maps, cohort):
+    out = ["--model", "age", "--contrast", "age", "--n-perm", "20", "--leave-out", LABELS[3], "--leave-out", LABELS[8]]
+    table, modalities = ["--covariates", "participants.tsv"], [f"a={cohort}", f"b={cohort}"]
+    few = [one for row, one in enumerate(maps) if row not in (3, 8)]
+    run("permute", *few, *table, *out[:6], "-o", "expected")
+    expected = nib.load("expected/t.nii.gz").get_fdata()
+    for name, given in (("cohort", [cohort]), ("files", [*maps, *table]), ("modalities", modalities)):
+        run("permute", *given, *out, "-o", name)
+        found = nib.load(f"{name}/{'a/' * (name == 'modalities')}t.nii.gz").get_fdata()
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+    told = json.loads(run("quality", cohort, *out[6:], "--json")[0])
+    assert told["n_subjects"] == N - 2
+    run("convert", *maps, *table, "--layer", "same=maps/*.nii.gz", *out[6:], "-o", "few.zarr")
+    assert Cohort.open("few.zarr").subjects == [one for row, one in enumerate(LABELS) if row not in (3, 8)]
+    assert (
+        "Invalid value for '--leave-out': got 'sub-x'"
+        in run("permute", cohort, "--leave-out", "sub-x", "-o", "x", code=1)[1]
+    )
+
+
 def visible(folder):
     """Everything in a folder, hidden files too."""
     return sorted(path.name for path in folder.iterdir())
