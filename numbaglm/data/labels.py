@@ -537,6 +537,11 @@ def are_labels(index: pd.Index, maps: MapLabels) -> bool:
     """
     if _is_text(index) or str(index.name) in LABEL_COLUMNS:
         return True
+    return numbers_are_labels(index, maps)
+
+
+def numbers_are_labels(index: pd.Index, maps: MapLabels) -> bool:
+    """Whether all maps are called by these numbers, and they are no numbers of rows."""
     names = texts(index)
     return maps.known and _order(names, maps) is not None and set(names) != set(map(str, range(len(names))))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from numbaglm.data.labels import MapLabels, are_labels, match_rows
+from numbaglm.data.labels import MapLabels, match_rows, numbers_are_labels
 from numbaglm.data.storage.files import require_regular
 from numbaglm.data.tables import listed, read_lines, read_table
 from numbaglm.errors import InputError, MissingFileError, invalid
@@ -46,7 +46,7 @@ def read_shufflings(given: Any, maps: MapLabels) -> Signed:
         given = _read(Path(given).expanduser(), given)
     n = len(maps.labels)
     if isinstance(given, pd.DataFrame):
-        if not _are_numbers(given.columns) or are_labels(pd.Index([float(one) for one in given.columns]), maps):
+        if not _are_numbers(given.columns) or numbers_are_labels(given.columns, maps):
             return _by_label(given, maps)
         given = given.to_numpy()
     rows = parse_rows(given, n)
