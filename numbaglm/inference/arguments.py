@@ -682,6 +682,21 @@ def as_modalities(maps: Any) -> dict[str, Cohort] | None:
     return dict(maps)
 
 
+def read_conventions(conventions: str | Conventions, overrides: Mapping[str, Any]) -> Conventions:
+    """The record of conventions, with what was overridden; an option of the call that is misspelt is asked for.
+
+    Raises
+    ------
+    InputError
+    """
+    own = [one.name for one in fields(Conventions) if one.name != "name"]
+    known = ["maps", "design_matrix", "contrast", *(one.name for one in fields(Options)), *own]
+    for name in overrides:
+        if name not in own and (fix := near(name, known)):
+            raise InputError(f"Unknown option {name!r}. {fix}")
+    return Conventions.parse(conventions, **overrides)
+
+
 def read_modality_contrast(contrast: Any, modalities: tuple[str, ...]) -> Doubles | None:
     """Weights (n_rows, n_modalities) of the sums of modalities that are tested in their place; None for none.
 

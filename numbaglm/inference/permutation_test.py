@@ -34,6 +34,7 @@ from numbaglm.inference.arguments import (
     layers_of,
     listed_subjects,
     names_of_variables,
+    read_conventions,
     read_design,
     read_modality_contrast,
     read_regressors,
@@ -445,7 +446,7 @@ def permutation_test(
     'ee'
     """
     where: dict[str, Any] = {"surfaces": surfaces, "areas": areas, "space": space, "nodes": nodes}
-    threshold, record = cluster_forming_threshold, Conventions.parse(conventions, **overrides)
+    threshold, record = cluster_forming_threshold, read_conventions(conventions, overrides)
     if threshold == "auto":
         threshold = default_threshold(maps, space, combine, record)
     options = Options.parse(

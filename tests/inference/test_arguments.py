@@ -139,6 +139,14 @@ def test_what_is_no_label_or_weight_of_each_map_is_told_by_what_it_is(as_cohort,
         permutation_test(cohort, **options)
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("contrasts", "contrast"), ("n_perms", "n_perm"), ("tfce_h", "tfce_H")])
+def test_an_option_that_is_misspelt_is_asked_for(typed, meant):
+    with pytest.raises(InputError, match=f"Unknown option '{typed}'. Did you mean '{meant}'"):
+        permutation_test(None, **{typed: 1})
+    with pytest.raises(InputError, match=r"Unknown option\(s\) \['xyz'\]. Beside its own parameters"):
+        permutation_test(None, xyz=1)
+
+
 def test_what_has_a_value_a_map_is_named_as_a_covariate():
     """Blocks, groups, visits, subjects and weights by name are those by value; a layer comes before a covariate."""
     rng = np.random.default_rng(0)
