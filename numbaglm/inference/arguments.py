@@ -827,8 +827,8 @@ def check_layers(maps: Any, options: Options, covariates: pd.DataFrame) -> None:
     if of_maps:
         options._check_maps()
     if of_maps and options.weights not in there:
-        allowed = f"a layer of the maps ({', '.join(there) or 'they have none'})"
-        allowed += f", or one of the covariates ({listed(columns)})" if columns else ""
+        allowed = f"one of the covariates ({listed(columns)}), or " if columns else ""
+        allowed += f"a layer of the maps: {', '.join(there) or 'they have none'}"
         given_to = "to" if isinstance(maps, Cohort) else "here or to"  # a cohort has its own
         how, where = term('layers={"variance": maps}'), term("Cohort.create(..., layers=...)")
         fix = near(options.weights, [*there, *columns]) or f"Give the variances: {how}, {given_to} {where}."
