@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -289,22 +290,35 @@ def power(
             found = np.empty((n_cohorts, result.space.n), bool)
             for k in range(n_cohorts):
                 design, Y, labels = pilot.draw(size, np.random.default_rng([seed, size, k]))
-                its = permutation_test(
-                    Cohort(CohortStore.from_array(Y, result.space)),
-                    pd.DataFrame(design, columns=pd.Index(asked.columns)),
-                    asked.weights if len(asked.weights) > 1 else asked.weights[0],
-                    n_perm=n_perm,
-                    seed=seed * n_cohorts + k,
-                    n_workers=n_workers,
-                    **labels,
-                    **options,
-                )
+                with _quietly():
+                    its = permutation_test(
+                        Cohort(CohortStore.from_array(Y, result.space)),
+                        pd.DataFrame(design, columns=pd.Index(asked.columns)),
+                        asked.weights if len(asked.weights) > 1 else asked.weights[0],
+                        n_perm=n_perm,
+                        seed=seed * n_cohorts + k,
+                        n_workers=n_workers,
+                        **labels,
+                        **options,
+                    )
                 found[k] = its.maps[f"p_fwe_{by}"] <= alpha
                 done(size)
             maps[number] = found.mean(axis=0)
             rows.append({"n_subjects": size, **_summary(found[:, where])})
             log.info("%d subjects: something found in %.0f %% of %d cohorts.", size, 100 * rows[-1]["any"], n_cohorts)
     return Power(maps, pd.DataFrame(rows), by, alpha, n_cohorts, n_perm, result.space, of_pilot)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Leave plans of single cohorts out of the log, hundreds of which nobody reads, but where all is logged."""
+    level = log.level
+    if log.getEffectiveLevel() > logging.DEBUG:
+        log.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,15 @@ def test_power_of_f_is_that_of_f():
         ng.power(pilot, 30, cohort=cohort, effect=0.5)
 
 
+def test_it_logs_a_line_for_each_number_of_subjects_and_none_for_each_study(caplog):
+    cohort = parcels(20)
+    pilot = ng.permutation_test(cohort, n_perm=20)
+    caplog.set_level("INFO", "numbaglm")
+    caplog.clear()
+    ng.power(pilot, [10, 12], cohort=cohort, effect=1.0, **FEW)
+    assert [line.partition(":")[0] for line in caplog.messages] == ["10 subjects", "12 subjects"]
+
+
 def test_an_effect_of_the_pilot_itself_is_told_to_be_one_and_too_few_shufflings_are_refused():
     cohort = parcels(20)
     pilot = ng.permutation_test(cohort, n_perm=20)
