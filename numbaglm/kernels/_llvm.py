@@ -315,25 +315,25 @@ _FLAGS = ("contract", "arcp")  # as of kernels, see `_jit`
 
 
 class Registers:
-    """What `straight.Plain` is, of vectors: rows and constants of a score kernel while it is compiled."""
+    """What `straight.Numbers` is, of vectors: rows and constants of a score kernel while it is compiled."""
 
     def __init__(self, builder: Any, vector: ir.VectorType, row: Any, constant: Any) -> None:
         self.builder, self.vector, self._row, self._constant = builder, vector, row, constant
 
     def row(self, number: int) -> Lanes:
-        """See `straight.Plain`."""
+        """See `straight.Numbers`."""
         return Lanes(self.builder, self._row(number))
 
     def constant(self, number: int) -> Lanes:
-        """See `straight.Plain`."""
+        """See `straight.Numbers`."""
         return Lanes(self.builder, _splat(self.builder, self._constant(number), self.vector.count))
 
     def sqrt(self, x: Lanes) -> Lanes:
-        """See `straight.Plain`."""
+        """See `straight.Numbers`."""
         return x.by("llvm.sqrt")
 
     def where_less(self, x: Any, y: Any, yes: Any, no: Any) -> Lanes:
-        """See `straight.Plain`."""
+        """See `straight.Numbers`."""
         one = next(value for value in (x, y) if isinstance(value, Lanes))
         x, y, yes, no = (one.as_lanes(value).value for value in (x, y, yes, no))
         return Lanes(self.builder, self.builder.select(self.builder.fcmp_ordered("<", x, y), yes, no))
