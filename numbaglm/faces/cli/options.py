@@ -122,7 +122,8 @@ TEST = grouped(
         type=PATH,
         metavar="NAME|FILE",
         help="Groups with variances of their own: a column of the covariates, a table of one column of labels (.tsv, "
-        ".csv), or 'auto' for the blocks. t is then Aspin-Welch's v, and F is G.",
+        ".csv), or 'auto' for the blocks. t is then Aspin-Welch's v, and F is G, by sign flips unless --errors says "
+        "otherwise.",
     ),
     click.option(
         "--variance-smoothing-fwhm",
