@@ -216,7 +216,22 @@ class Record:
         return pvalues.critical_value(self.h0[name], alpha)
 
     def counted_level(self, name: str, alpha: float) -> float:
-        """Largest p, counted by a null, that is a corrected p of alpha or less: alpha itself but for anytime p."""
+        """Largest p, counted by a null, that is a corrected p of alpha or less: alpha itself but for anytime p.
+
+        Parameters
+        ----------
+        name
+            Of the null, such as "max_t".
+        alpha
+            Level of the corrected p.
+
+        Examples
+        --------
+        >>> import numbaglm as ng
+        >>> maps = ng.simulate_button_press("maps", n_subjects=8, voxel_size=10.0).maps
+        >>> ng.permutation_test(maps, n_perm=99).counted_level("max_t", 0.05)
+        0.05
+        """
         ended = self.provenance.get(STOPPED)
         return alpha if ended is None else counted_level(len(self.h0[name]) - 1, alpha, ended["alpha"])
 

@@ -768,7 +768,7 @@ def test_strong_effects_of_voxels_with_their_own_subjects_count_against_the_null
     [
         {"weights": np.linspace(0.3, 2, 12)},
         {"weights": "variance"},
-        {"variance_groups": np.arange(12) % 2},
+        {"variance_groups": np.arange(12) % 2, "errors": "ee"},
         {"variance_groups": np.arange(12) % 2, "errors": "ise"},
     ],
     ids=["weights", "variances", "v", "v, flips"],
