@@ -26,6 +26,13 @@ KNOWN = SEEN | {
 }
 """Each of these is documented next to its option."""
 
+UNLIKE = {
+    ("samples of 8 and 24, first 3 times as noisy", "permutations, v (variance groups)"),
+    ("groups of 6, 8 and 14, first 3 times as noisy", "permutations, G (variance groups)"),
+    ("groups of 12, 12 and 12, first 3 times as noisy", "permutations, G (variance groups)"),
+}
+"""Corrected p of maps that change places though their variances differ: who asks for `errors="ee"` has them."""
+
 
 def test_error_rates():
     n_runs, n_voxels, n_perm, n_maps = validity.SIZES["small"]
@@ -33,7 +40,9 @@ def test_error_rates():
     broken = {(row["data"], row["scheme"]) for _, row in table.iterrows() if row["_low"] > 1.2}
     assert SEEN <= broken <= KNOWN
     families = validity.familywise_table(n_maps, 2 * n_perm)
-    assert (families[["_voxel", "_size", "_tfce"]].to_numpy() < 0.05).all()
+    rows = families.set_index(["data", "scheme"])[["_voxel", "_size", "_tfce"]]
+    broken = set(rows.index[(rows >= 0.05).any(axis=1)])
+    assert {("groups of 6, 8 and 14, first 3 times as noisy", "permutations, G (variance groups)")} <= broken <= UNLIKE
 
 
 def test_a_section_takes_its_place_and_leaves_the_others(tmp_path):
