@@ -122,7 +122,7 @@ def whole(size: Size) -> Section:
         row("max-t, extent, mass and TFCE, one-sided", "tfce", max_t, (Budget("ours", "≤", 45.0),)),
         row("max-t, extent and mass, beside its tasks alone", "clusters", taken["alone"],
             (Budget("ratio", "≤", 1.1),), False),
-        row("`numbaglm permute`, files and figures written", "command", taken["clusters"],
+        row("`numbaglm permute`, files, figures and a report written", "command", taken["clusters"],
             (Budget("ours", "≤", 6.0),)),
     )  # fmt: skip
     note = (
